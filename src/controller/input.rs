@@ -1,0 +1,275 @@
+//! The facts that the world hands to the brain.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::name::{LifeId, Name};
+use crate::model::reason::Reason;
+use crate::model::spec::{Digest, Spec};
+use crate::model::view::FileProblem;
+
+/// One fact.
+#[derive(Debug, Clone)]
+pub enum Input {
+    // ── at start, before anything is declared ──
+    /// What `state.db` holds of a service.
+    Remembered(Name, Memory),
+    /// A life that the keeper has in its table: running, or ended and not yet forgotten.
+    Adopted(Adopted),
+
+    // ── from the directory ──
+    /// A valid manifest or a discovered script, new or changed (also when only the content of its
+    /// wrapper or of an env file changed, or the wrapper appeared or went).
+    Declared(Declaration),
+    /// The file of a service is invalid; the last good spec stays.
+    Rejected(Rejection),
+    /// The file of a service is gone for good.
+    Withdrawn(Name),
+    /// The first scan is complete: what was not declared by now has no manifest.
+    Scanned,
+    /// The directory is missing, unreadable or emptied by a mount (why); hold everything.
+    DirectoryLost(String),
+    DirectoryFound,
+    /// All files that make no service, as of now (replaces the former list).
+    FileProblems(Vec<FileProblem>),
+
+    // ── from the keeper and the process edge ──
+    Spawned {
+        life: LifeId,
+        pid: i32,
+        start_time: u64,
+    },
+    /// Nothing runs and nothing is left of this life.
+    SpawnFailed {
+        life: LifeId,
+        reason: Reason,
+        message: String,
+    },
+    Exited {
+        life: LifeId,
+        exit: Exit,
+    },
+    /// What is left of a life's tree, the main process included; empty means nothing.
+    Surveyed {
+        life: LifeId,
+        left: Vec<Leftover>,
+    },
+    /// The last output of an ended life, drained to the end.
+    Output {
+        life: LifeId,
+        lines: Vec<String>,
+    },
+    /// Answer to [`Action::Try`](super::Action::Try).
+    Tried {
+        name: Name,
+        digest: Digest,
+        result: Result<(), (Reason, String)>,
+    },
+    /// Answer to [`Action::RunHook`](super::Action::RunHook).
+    HookEnded {
+        life: LifeId,
+        hook: Hook,
+        result: Result<(), String>,
+    },
+
+    // ── from the probes ──
+    Verdict {
+        life: LifeId,
+        probe: ProbeSlot,
+        verdict: Verdict,
+    },
+    /// sd_notify(3), from a process of the life's tree.
+    Notified {
+        life: LifeId,
+        message: Notification,
+    },
+    /// The port that a wait names has become free.
+    PortFree(u16),
+    /// Something that the edge has to say of a service beside its life (`LogsDropped`,
+    /// `StatusNotWritten`, `SecretReadable`); `None` takes it back.
+    Problem {
+        name: Name,
+        reason: Reason,
+        message: Option<String>,
+    },
+
+    // ── from people ──
+    Order {
+        name: Name,
+        order: Order,
+    },
+    Shutdown(Shutdown),
+    /// `plugd rm --missing`: what a lost directory held is let go.
+    ConfirmMissing,
+}
+
+/// A service as the directory declares it now.
+#[derive(Debug, Clone)]
+pub struct Declaration {
+    pub spec: Arc<Spec>,
+    pub source: Source,
+    pub program: Resolved,
+    /// Warnings about the file: reason and message.
+    pub problems: Vec<(Reason, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The file's name in the directory.
+    pub file: String,
+    /// First 16 hex digits of the sha256 of its bytes (drop-ins and defaults not included).
+    pub sha256: String,
+}
+
+/// What became of the wrapper and the env files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolved {
+    /// `wrapper`: the absolute path that was found, where the spec has one. `content`: a digest of
+    /// the wrapper's and the env files' bytes; part of what decides about a restart.
+    Found { wrapper: Option<PathBuf>, content: Digest },
+    /// It cannot be started: `WrapperNotFound`, `NotExecutable`, `BadInterpreter`, `UntrustedFile`,
+    /// `DigestMismatch`. A running life is not touched by it.
+    Missing { reason: Reason, message: String, tried: Vec<String> },
+}
+
+#[derive(Debug, Clone)]
+pub struct Rejection {
+    pub name: Name,
+    pub source: Source,
+    /// `ConfigInvalid`, `UntrustedFile`, `Unreadable`, `MissingVariable` …
+    pub reason: Reason,
+    /// `file:line:col: what (hint)`, then the offending line.
+    pub message: String,
+    /// As far as it can be read from an invalid file.
+    pub required: bool,
+}
+
+/// What outlives the keeper, of one service.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Memory {
+    pub generation: u64,
+    /// Of the accepted spec, hex; empty if never.
+    pub digest: String,
+    pub restarts: u64,
+    pub step: u32,
+    pub failed_starts: u32,
+    /// `plugd stop`: the boot id and keeper start it holds for is checked by the edge.
+    pub stopped_by_operator: bool,
+    pub scaled_to: Option<u32>,
+    /// Seconds since the epoch, code, message: for showing only.
+    pub last_exit: Option<super::ExitMemory>,
+    /// The highest life of each instance.
+    pub lives: Vec<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ExitMemory {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    /// Microseconds since the epoch.
+    pub at: i64,
+    pub ran_for: Duration,
+    pub output: Vec<String>,
+}
+
+/// A life from the keeper's list.
+#[derive(Debug, Clone)]
+pub struct Adopted {
+    pub life: LifeId,
+    pub pid: i32,
+    pub start_time: u64,
+    /// How long it has been running (or had been, when it ended).
+    pub age: Duration,
+    pub exit: Option<Exit>,
+    /// As the brain gave it with the spawn or later.
+    pub blob: Vec<u8>,
+}
+
+/// How a process ended, as wait(2) said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    pub how: ExitHow,
+    pub oom_killed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitHow {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Exit {
+    pub fn code(code: i32) -> Exit {
+        Exit { how: ExitHow::Code(code), oom_killed: false }
+    }
+    pub fn signal(signal: i32) -> Exit {
+        Exit { how: ExitHow::Signal(signal), oom_killed: false }
+    }
+    /// As a shell tells it: the code, or 128 + signal.
+    pub fn status(&self) -> i32 {
+        match self.how {
+            ExitHow::Code(code) => code,
+            ExitHow::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// A process that is still there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    pub pid: i32,
+    pub command: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hook {
+    Selfcheck,
+    PreStart,
+    PreStop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ProbeSlot {
+    Startup,
+    Readiness,
+    Liveness,
+}
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub passed: bool,
+    /// `tcp 127.0.0.1:5432 passed`, `http 127.0.0.1:80/ready answered 503`.
+    pub message: String,
+    /// `AddressInUse` where a stranger holds the port; the message names it.
+    pub reason: Option<Reason>,
+    pub took: Duration,
+}
+
+/// One datagram of sd_notify(3), parsed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notification {
+    pub ready: bool,
+    pub stopping: bool,
+    pub reloading: bool,
+    pub watchdog: bool,
+    pub status: Option<String>,
+    pub extend_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    Start,
+    Stop,
+    Restart,
+    Scale(u32),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shutdown {
+    /// In reverse dependency order, each with its grace.
+    Ordered,
+    /// Grace 0.
+    Now,
+}

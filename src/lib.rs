@@ -1,0 +1,4 @@
+//! plugd: a kubelet for plain processes.
+
+pub mod controller;
+pub mod model;

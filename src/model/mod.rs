@@ -1,0 +1,10 @@
+//! The words of plugd: names, manifests as written, specs as meant, statuses as told.
+//!
+//! Floor 0. No I/O, no clock, no randomness: everything here is a value, a parser of a value,
+//! or a printer of one.
+
+pub mod name;
+pub mod reason;
+pub mod spec;
+pub mod time;
+pub mod view;

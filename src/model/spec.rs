@@ -1,0 +1,322 @@
+//! A service as it is meant: what a valid manifest becomes.
+//!
+//! Everything here is resolved as far as text alone allows: defaults are filled in, durations are
+//! durations, short forms are gone. Paths that a manifest writes are absolute (joined to the
+//! manifest's directory) except a wrapper's, which is searched for.
+//!
+//! A [`Spec`] has two digests. `digest` covers its whole meaning and moves `generation`;
+//! `process_digest` covers what only a new process can take up (see [`Process`]) and decides
+//! whether an edit restarts anything.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::name::Name;
+
+/// One service, valid.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    pub name: Name,
+    pub description: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub capabilities: Vec<String>,
+    pub enabled: bool,
+    pub required: bool,
+    pub replicas: u32,
+    pub process: Process,
+    pub depends_on: Vec<Dependency>,
+    pub startup_probe: Option<Probe>,
+    pub readiness: Readiness,
+    pub liveness_probe: Option<Probe>,
+    pub min_ready: Duration,
+    pub restart: Restart,
+    pub update: Option<Update>,
+    pub lifecycle: Lifecycle,
+    pub stop: Stop,
+    pub logs: Logs,
+    /// Fields that are valid but whose machinery is not built yet, as they are written
+    /// (`schedule`, `activation.onDemand`); told as the problem `NotYetSupported`.
+    pub not_yet_supported: Vec<String>,
+    /// Everything of the manifest that is understood but acted on later (mesh, MCP, schedule …),
+    /// canonical, so that it is part of the digest and of `get -o yaml`.
+    pub later: serde_json::Map<String, serde_json::Value>,
+    #[serde(skip)]
+    pub digest: Digest,
+    #[serde(skip)]
+    pub process_digest: Digest,
+}
+
+/// 128 bits of a sha256 over a canonical form that carries a version number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 16]);
+
+/// What only a new process can take up: a change here restarts, a change elsewhere applies live.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    pub program: Program,
+    pub args: Vec<String>,
+    /// Absolute; none is the directory that plugd was started in.
+    pub working_dir: Option<PathBuf>,
+    pub env: Vec<(String, EnvValue)>,
+    pub env_from: Vec<EnvFile>,
+    pub inherit_env: InheritEnv,
+    /// `name[:group]` or numbers, as written; resolved when the process is prepared.
+    pub user: Option<String>,
+    pub group: Option<String>,
+    pub umask: Option<u32>,
+    pub nice: Option<i32>,
+    pub oom_score_adj: Option<i32>,
+    /// Kubernetes' field; false sets no_new_privs.
+    pub allow_privilege_escalation: bool,
+    /// The first of `ports`, or `port:`.
+    pub port: Option<u16>,
+    pub ports: Vec<Port>,
+    /// An stdio MCP server: no implied port check, a short environment, stdin is a pipe.
+    pub stdio_mcp: bool,
+    pub selfcheck: bool,
+    pub separate_logs: bool,
+    pub kill_scope_tree: bool,
+    /// The descriptor on which a `fd` probe expects a newline, if any.
+    pub ready_fd: Option<i32>,
+    /// A notify probe of any kind is declared: NOTIFY_SOCKET is passed.
+    pub notify: bool,
+    /// WATCHDOG_USEC, where the liveness probe is `notify`.
+    pub watchdog: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Program {
+    /// Executed as it stands; a first word without a slash is looked up in the service's PATH.
+    Command(Vec<String>),
+    Wrapper(Wrapper),
+    /// Handed untouched to `sh -euc TEXT NAME`.
+    Script(String),
+    /// Nothing to run: `mcp.url` or `address:`; only probed (and later balanced).
+    External(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wrapper {
+    /// As written; searched for in `services.d/`, `services.d/wrappers/`, each `--wrappers DIR`.
+    pub path: PathBuf,
+    /// Lower-case hex of the pinned content.
+    pub sha256: Option<String>,
+    /// `--port N` is appended to the arguments.
+    pub port_arg: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EnvValue {
+    /// `$(VAR)` is expanded when the process is prepared.
+    Literal(String),
+    /// The content of a file, less one trailing newline. A secret: never shown.
+    File(PathBuf),
+    /// A variable of plugd's own environment. A secret: never shown.
+    FromEnv(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvFile {
+    pub file: PathBuf,
+    pub optional: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum InheritEnv {
+    All,
+    None,
+    Only(Vec<String>),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Port {
+    pub name: Option<String>,
+    pub port: u16,
+    pub protocol: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dependency {
+    pub name: Name,
+    pub condition: Condition,
+    pub optional: bool,
+    pub on_loss: OnLoss,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Condition {
+    Started,
+    Ready,
+    Completed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum OnLoss {
+    Ignore,
+    Restart,
+    Stop,
+}
+
+/// How an instance is known to be ready.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Readiness {
+    /// `readinessProbe: none`, or nothing written and no port: ready at exec.
+    AtExec,
+    /// `port:` and nothing written: a tcp check of that port, with Kubernetes' numbers.
+    ImpliedPort(Probe),
+    Probe(Probe),
+}
+
+impl Readiness {
+    pub fn probe(&self) -> Option<&Probe> {
+        match self {
+            Readiness::AtExec => None,
+            Readiness::ImpliedPort(probe) | Readiness::Probe(probe) => Some(probe),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    pub check: Check,
+    pub initial_delay: Duration,
+    pub period: Duration,
+    pub timeout: Duration,
+    pub success_threshold: u32,
+    pub failure_threshold: u32,
+}
+
+/// What one probe does.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Check {
+    Exec {
+        command: Vec<String>,
+    },
+    HttpGet {
+        /// None is this machine: the owner-of-the-socket rule applies.
+        host: Option<String>,
+        port: ProbePort,
+        path: String,
+        headers: Vec<(String, String)>,
+        https: bool,
+    },
+    TcpSocket {
+        host: Option<String>,
+        port: ProbePort,
+    },
+    Notify,
+    Fd(i32),
+    LogLine(String),
+    /// `grpc` and `mcp`: understood, built later.
+    Later(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProbePort {
+    /// A port that the manifest writes as a number or names; resolved to the number here.
+    Number(u16),
+    /// `$(instance.port)`.
+    Instance,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restart {
+    pub policy: RestartPolicy,
+    pub backoff: Backoff,
+    pub crash_loop_after: u32,
+    pub limit: Option<RestartLimit>,
+    /// Exit codes and 128 + signal that count as success.
+    pub success_exit_codes: Vec<i32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum RestartPolicy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backoff {
+    pub initial: Duration,
+    pub factor: f64,
+    pub max: Duration,
+    /// A delay is shortened by at most this share, never lengthened.
+    pub jitter: f64,
+    pub reset_after: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartLimit {
+    pub max: u32,
+    pub within: Duration,
+}
+
+/// `update:` as written; the strategy is computed where it is not (policy/update.rs).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Update {
+    pub strategy: Option<Strategy>,
+    pub max_surge: Option<u32>,
+    pub max_unavailable: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Strategy {
+    Recreate,
+    Rolling,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lifecycle {
+    pub pre_start: Option<Vec<String>>,
+    pub pre_stop: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stop {
+    /// The signal's number.
+    pub signal: i32,
+    pub grace_period: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Logs {
+    pub max_size: u64,
+    pub max_files: u32,
+    pub max_age: Option<Duration>,
+    pub path: Option<PathBuf>,
+    pub tee: bool,
+    pub on_stall: OnStall,
+    pub rate_limit: Option<u64>,
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum OnStall {
+    Discard,
+    Block,
+}

@@ -1,0 +1,171 @@
+//! What is told of a service: the one source of the status file, the CLI and the API.
+//!
+//! The controller makes a [`ServiceView`] from its facts; everybody else only prints it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::name::Name;
+use super::reason::{Reason, Status};
+
+/// All services and the node, as one immutable value.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// Counts up with every published change; the sequence number of `/v1/watch`.
+    pub sequence: u64,
+    pub node: NodeView,
+    pub services: BTreeMap<Name, std::sync::Arc<ServiceView>>,
+}
+
+/// The node's own part: what `_controller.status` shows beside the services.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeView {
+    /// Every service has had its first verdict.
+    pub settled: bool,
+    pub directory_lost: Option<String>,
+    pub shutting_down: bool,
+    /// Files that make no service, and what is wrong with the node itself.
+    pub problems: Vec<FileProblem>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileProblem {
+    /// The file's name in the directory.
+    pub file: String,
+    #[serde(rename = "type")]
+    pub reason: Reason,
+    pub message: String,
+}
+
+/// One service as it was observed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceView {
+    pub service: Name,
+    pub status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// What happened, one sentence a line; empty where the status says it all.
+    pub why: Vec<String>,
+    /// What comes next, one sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    pub available: bool,
+    pub process_running: bool,
+    pub mesh_registration: bool,
+    pub required: bool,
+    /// Ready instances, of as many as are desired.
+    pub ready: u32,
+    pub desired: u32,
+    pub restarts: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The last thing that a check said: `tcp 127.0.0.1:5432 passed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<ExitView>,
+    pub problems: Vec<Problem>,
+    /// Paths tried for a wrapper that was not found.
+    pub tried: Vec<String>,
+    /// When the status (and reason) became what it is.
+    pub since: Timestamp,
+    pub instances: Vec<InstanceView>,
+    pub manifest: ManifestView,
+    /// `session` or `cgroup`: how far a stop reaches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kill_scope: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub capabilities: Vec<String>,
+    pub depends_on: Vec<Name>,
+    /// Completed, armed or stopped on purpose: nothing is expected of it now.
+    pub settled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceView {
+    /// `orders/0`; just `orders` where there is one.
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    pub ready: bool,
+    pub restarts: u64,
+    /// The status word of this one instance.
+    pub status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// When its process was spawned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExitView {
+    /// The exit code; 128 + signal where a signal ended it; none where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    pub at: Timestamp,
+    pub ran_for: Duration,
+    /// The last lines it wrote, at most 2 KiB, control characters stripped.
+    pub output: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    #[serde(rename = "type")]
+    pub reason: Reason,
+    pub message: String,
+    pub since: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManifestView {
+    /// The file's name in the directory.
+    pub file: String,
+    /// First 16 hex digits of the sha256 of the bytes that are in force.
+    pub sha256: String,
+    pub generation: u64,
+    /// The bytes that were refused last, if they are what is on disk now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<RejectedView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RejectedView {
+    pub sha256: String,
+    pub at: Timestamp,
+}
+
+/// Something that happened, as `plugd events` and the history show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    pub at: Timestamp,
+    /// None: the node itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    pub reason: Reason,
+    pub warning: bool,
+    pub message: String,
+}
