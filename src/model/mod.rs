@@ -3,8 +3,10 @@
 //! Floor 0. No I/O, no clock, no randomness: everything here is a value, a parser of a value,
 //! or a printer of one.
 
+pub mod manifest;
 pub mod name;
 pub mod reason;
+pub mod settings;
 pub mod spec;
 pub mod time;
 pub mod view;

@@ -1,0 +1,1 @@
+//! Watching and reading `services.d`: events in, declarations out.

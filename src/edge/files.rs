@@ -1,0 +1,1 @@
+//! Status files: written beside the manifests by rename, coalesced, never fsynced.

@@ -1,0 +1,1 @@
+//! Output of services: pipes to files by splice(2), rotation, index, reading back.

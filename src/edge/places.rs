@@ -1,0 +1,1 @@
+//! Where state, logs and run files lie.

@@ -1,0 +1,1 @@
+//! One check each: exec, httpGet, tcpSocket, and the passive kinds.

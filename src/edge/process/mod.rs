@@ -1,0 +1,1 @@
+//! Preparing processes, their trees, and the helpers that run beside them.

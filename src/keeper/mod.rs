@@ -1,0 +1,1 @@
+//! The keeper: the tiny parent of everything, its wire protocol, and the client half. Floor 3.

@@ -1,0 +1,1 @@
+//! Pure judges: numbers in, verdict out. Floor 1.
