@@ -1,0 +1,232 @@
+//! Parsers of the values that flags take: durations, sizes, signals, formats.
+//!
+//! Durations and sizes are read as in a manifest, so that a person learns them once.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{GetOutput, WaitFor};
+use crate::model::name::Name;
+use crate::model::settings::{Discovery, Trust};
+
+/// `--exit-on-required`: a limit, or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitOnRequired {
+    Off,
+    After(Duration),
+}
+
+/// `--since`: so long ago, or a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    Ago(Duration),
+    At(Timestamp),
+}
+
+pub fn name(text: &str) -> Result<Name, String> {
+    Name::parse(text).map_err(|error| error.to_string())
+}
+
+/// `10s`, `1m30s`, `250ms`; a bare number is refused, for nobody remembers of what.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const HINT: &str = "write it as 250ms, 10s, 5m, 1h30m or 7d";
+    let mut total = Duration::ZERO;
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Err(HINT.into());
+    }
+    if rest == "0" {
+        return Ok(total);
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(HINT)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| HINT)?;
+        rest = &rest[digits..];
+        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let unit = match &rest[..letters] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86400.0,
+            _ => return Err(HINT.into()),
+        };
+        rest = &rest[letters..];
+        let part = Duration::try_from_secs_f64(number * unit).map_err(|_| HINT)?;
+        total = total.checked_add(part).ok_or(HINT)?;
+    }
+    Ok(total)
+}
+
+/// `65536`, `64Ki`, `10Mi`, `1Gi`, and with powers of ten `10M`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    const HINT: &str = "write it as 512Mi, 10M or a number of bytes";
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().map_err(|_| HINT)?;
+    let unit: u64 = match &text[digits..] {
+        "" => 1,
+        "k" | "K" => 1000,
+        "Ki" => 1 << 10,
+        "M" => 1_000_000,
+        "Mi" => 1 << 20,
+        "G" => 1_000_000_000,
+        "Gi" => 1 << 30,
+        "T" => 1_000_000_000_000,
+        "Ti" => 1 << 40,
+        _ => return Err(HINT.into()),
+    };
+    number.checked_mul(unit).ok_or_else(|| HINT.into())
+}
+
+pub fn exit_on_required(text: &str) -> Result<ExitOnRequired, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "off" | "no" | "false" | "never" => Ok(ExitOnRequired::Off),
+        _ => duration(text).map(ExitOnRequired::After).map_err(|error| format!("{error}, or off")),
+    }
+}
+
+pub fn discovery(text: &str) -> Result<Discovery, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" => Ok(Discovery::On),
+        "all" => Ok(Discovery::All),
+        "off" => Ok(Discovery::Off),
+        _ => Err("choose on, all or off".into()),
+    }
+}
+
+pub fn trust(text: &str) -> Result<Trust, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "auto" => Ok(Trust::Auto),
+        "strict" => Ok(Trust::Strict),
+        "any" => Ok(Trust::Any),
+        _ => Err("choose auto, strict or any".into()),
+    }
+}
+
+pub fn get_output(text: &str) -> Result<GetOutput, String> {
+    match text {
+        "table" => Ok(GetOutput::Table),
+        "wide" => Ok(GetOutput::Wide),
+        "name" => Ok(GetOutput::Name),
+        "json" => Ok(GetOutput::Json),
+        "yaml" => Ok(GetOutput::Yaml),
+        _ => match text.strip_prefix("jsonpath=") {
+            Some(path) => Ok(GetOutput::JsonPath(path.into())),
+            None => Err("choose table, wide, name, json, yaml or jsonpath={…}".into()),
+        },
+    }
+}
+
+pub fn wait_for(text: &str) -> Result<WaitFor, String> {
+    match text {
+        "ready" | "condition=Ready" | "condition=ready" => Ok(WaitFor::Ready),
+        "deleted" | "delete" => Ok(WaitFor::Deleted),
+        _ => {
+            let rest = text.strip_prefix("jsonpath=").ok_or("choose ready, deleted or jsonpath={…}=TEXT")?;
+            // A filter inside the braces may hold an equals sign; the one that counts is behind them.
+            let (path, value) = match rest.rsplit_once('}') {
+                Some((path, tail)) => (format!("{path}}}"), tail.strip_prefix('=')),
+                None => match rest.split_once('=') {
+                    Some((path, value)) => (path.to_string(), Some(value)),
+                    None => (rest.to_string(), None),
+                },
+            };
+            Ok(WaitFor::JsonPath(path, value.map(Into::into)))
+        }
+    }
+}
+
+pub fn since(text: &str) -> Result<Since, String> {
+    if let Ok(ago) = duration(text) {
+        return Ok(Since::Ago(ago));
+    }
+    text.parse().map(Since::At).map_err(|_| "write it as 10m or 2026-11-23T11:00:00Z".into())
+}
+
+/// `orders=3`.
+pub fn scale(text: &str) -> Result<(String, u32), String> {
+    const HINT: &str = "write it as orders=3";
+    let (name, count) = text.split_once('=').ok_or(HINT)?;
+    if name.is_empty() {
+        return Err(HINT.into());
+    }
+    Ok((name.into(), count.parse().map_err(|_| HINT)?))
+}
+
+/// The signals that a person sends by name; real-time ones only by number.
+const SIGNALS: &[(&str, i32)] = &[
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("ILL", libc::SIGILL),
+    ("TRAP", libc::SIGTRAP),
+    ("ABRT", libc::SIGABRT),
+    ("BUS", libc::SIGBUS),
+    ("FPE", libc::SIGFPE),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("SEGV", libc::SIGSEGV),
+    ("USR2", libc::SIGUSR2),
+    ("PIPE", libc::SIGPIPE),
+    ("ALRM", libc::SIGALRM),
+    ("TERM", libc::SIGTERM),
+    ("CHLD", libc::SIGCHLD),
+    ("CONT", libc::SIGCONT),
+    ("STOP", libc::SIGSTOP),
+    ("TSTP", libc::SIGTSTP),
+    ("TTIN", libc::SIGTTIN),
+    ("TTOU", libc::SIGTTOU),
+    ("URG", libc::SIGURG),
+    ("WINCH", libc::SIGWINCH),
+    ("IO", libc::SIGIO),
+];
+
+/// `HUP`, `SIGHUP`, `hup` or `1`.
+pub fn signal(text: &str) -> Result<i32, String> {
+    let upper = text.to_ascii_uppercase();
+    let word = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some((_, number)) = SIGNALS.iter().find(|(name, _)| *name == word) {
+        return Ok(*number);
+    }
+    match text.parse::<i32>() {
+        Ok(number @ 1..=64) => Ok(number),
+        _ => Err("write it as HUP, USR1, TERM or a number from 1 to 64".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_add_up_and_need_a_unit() {
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        for bad in ["", "10", "s", "-1s", "1y", "1..2s", "99999999999999999999d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_signals_and_counts_are_read_as_people_write_them() {
+        assert_eq!(bytes("512Mi"), Ok(512 << 20));
+        assert!(bytes("12 apples").is_err());
+        assert_eq!(signal("sighup"), Ok(libc::SIGHUP));
+        assert_eq!(signal("10"), Ok(10));
+        assert!(signal("0").is_err());
+        assert_eq!(scale("orders=3"), Ok(("orders".into(), 3)));
+        assert!(scale("orders").is_err());
+    }
+
+    #[test]
+    fn what_to_wait_for_may_be_a_path_with_or_without_a_value() {
+        assert_eq!(
+            wait_for("jsonpath={.status}=healthy"),
+            Ok(WaitFor::JsonPath("{.status}".into(), Some("healthy".into())))
+        );
+        assert_eq!(wait_for("jsonpath=.pid"), Ok(WaitFor::JsonPath(".pid".into(), None)));
+        assert!(wait_for("happy").is_err());
+    }
+}
