@@ -5,6 +5,8 @@
 
 mod node;
 mod report;
+#[cfg(test)]
+mod samples;
 mod service;
 mod word;
 pub mod yaml;
@@ -12,4 +14,4 @@ pub mod yaml;
 pub use node::{ControllerInfo, NodeFile, Places, node_file};
 pub use report::{Cause, Report, Summary, node_ready, start_report};
 pub use service::{ControllerLine, status_file, strip_written};
-pub use word::{Charset, age, indicator, since, span};
+pub use word::{Charset, age, indicator, seconds, since, span};
