@@ -1,1 +1,11 @@
 //! The local socket: HTTP/1.1, JSON and SSE. Floor 6.
+//!
+//! `server` answers on `plugd.sock`, `client` asks there; both speak the words of `wire`. The server
+//! owns no state: it prints the published snapshot and hands every wish to the loop as a
+//! [`Request`](context::Request). Names from a URL are looked up in the table, never joined to a path.
+
+pub mod client;
+pub mod context;
+pub mod server;
+pub mod socket;
+pub mod wire;

@@ -1,1 +1,398 @@
 //! Status files: written beside the manifests by rename, coalesced, never fsynced.
+//!
+//! One thread, so that a filesystem that hangs holds up nothing else. A file is written at once when
+//! it was quiet for 100 ms, else ten times a second at most; equal texts are not written at all. The
+//! directory is reached through a descriptor: while its path is lost, statuses go on in the old one.
+//! A status is an observation that can be made again, so nothing here is ever synced.
+//!
+//! Not here: what a status says (`controller`), and when it changed (the runtime asks for a write at
+//! each change).
+
+mod place;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use crate::model::name::Name;
+use place::{Place, Refused};
+
+/// A file that was written less than this ago waits: ten a second a service.
+const QUIET: Duration = Duration::from_millis(100);
+/// All files together, a second: 5,000 of 13 to 110 µs are at most half a core.
+const WRITES_MAX: u32 = 5_000;
+/// Longest status file; 25 lines for one instance are about 1 KiB, 50 instances about 6 KiB.
+pub const STATUS_MAX: usize = 16 * 1024;
+/// After a failed write: 1 s, doubled up to 30 s.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// How long `flush` waits for a filesystem that hangs.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
+/// The node's own file.
+const NODE: &str = "_controller";
+
+/// Told when a status cannot be written (`Some`), and when it can be again (`None`); the name is
+/// `None` for the node's own file.
+pub type OnTrouble = Box<dyn FnMut(Option<&Name>, Option<String>) + Send>;
+
+/// The handle to the thread.
+#[derive(Debug)]
+pub struct StatusFiles {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Work for the thread.
+    more: Condvar,
+    /// Everything that was asked for has been tried.
+    idle: Condvar,
+}
+
+/// What is to be done; bounded by one entry a file.
+#[derive(Debug, Default)]
+struct Queue {
+    wanted: BTreeMap<String, Wish>,
+    /// Remove what belongs to none of these services.
+    sweep: Option<Vec<Name>>,
+    reopen: bool,
+    /// Ignore the limits on rates until the queue is empty.
+    flush: bool,
+    /// The thread has taken entries that it has not tried yet.
+    busy: bool,
+    stop: bool,
+    place: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+enum Wish {
+    Write { name: Option<Name>, text: String, like: Option<PathBuf> },
+    Remove,
+}
+
+impl StatusFiles {
+    /// Status files of the directory `dir`; where it cannot be written they go to `fallback`
+    /// (`status/` of the state directory).
+    pub fn start(dir: &Path, fallback: Option<PathBuf>, on_trouble: OnTrouble) -> io::Result<StatusFiles> {
+        let shared = Arc::new(Shared::default());
+        let place = Place::open(dir, fallback);
+        shared.lock().place = Some(place.shown());
+        let writer = Writer { shared: shared.clone(), place, on_trouble, files: BTreeMap::new(), rate: Rate::new() };
+        let thread = std::thread::Builder::new().name("files".into()).spawn(move || writer.run())?;
+        Ok(StatusFiles { shared, thread: Some(thread) })
+    }
+
+    /// Write `NAME.status`, with owner, group and mode of the manifest `like`.
+    pub fn announce(&self, name: &Name, text: String, like: Option<PathBuf>) {
+        self.wish(name.as_str(), Wish::Write { name: Some(name.clone()), text, like });
+    }
+
+    /// Write `_controller.status`.
+    pub fn node(&self, text: String) {
+        self.wish(NODE, Wish::Write { name: None, text, like: None });
+    }
+
+    pub fn remove(&self, name: &Name) {
+        self.wish(name.as_str(), Wish::Remove);
+    }
+
+    /// Removes what an earlier run left of services that are not among `names`.
+    pub fn keep_only(&self, names: Vec<Name>) {
+        self.shared.lock().sweep = Some(names);
+        self.shared.more.notify_one();
+    }
+
+    /// The directory at the path was replaced and accepted: from now on write there. The caller
+    /// announces everything again.
+    pub fn reopen(&self) {
+        self.shared.lock().reopen = true;
+        self.shared.more.notify_one();
+    }
+
+    /// Where status files are written now: the directory, or the fallback where it is read-only.
+    pub fn place(&self) -> PathBuf {
+        self.shared.lock().place.clone().unwrap_or_default()
+    }
+
+    /// Returns when everything asked for so far has been tried, at latest after 2 s.
+    pub fn flush(&self) {
+        let mut queue = self.shared.lock();
+        queue.flush = true;
+        self.shared.more.notify_one();
+        let until = Instant::now() + FLUSH_MAX;
+        while !queue.is_done() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            queue = self.shared.idle.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn wish(&self, stem: &str, wish: Wish) {
+        self.shared.lock().wanted.insert(stem.to_string(), wish);
+        self.shared.more.notify_one();
+    }
+}
+
+impl Drop for StatusFiles {
+    /// Flushes and ends the thread; one that hangs in its filesystem is left behind.
+    fn drop(&mut self) {
+        self.flush();
+        let mut queue = self.shared.lock();
+        queue.stop = true;
+        let done = queue.is_done();
+        drop(queue);
+        self.shared.more.notify_one();
+        if let Some(thread) = self.thread.take().filter(|_| done) {
+            // A panic of the writer has been printed by its own hook.
+            thread.join().ok();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn is_done(&self) -> bool {
+        self.wanted.is_empty() && self.sweep.is_none() && !self.reopen && !self.busy
+    }
+}
+
+/// What the writer knows of one file.
+#[derive(Debug, Default)]
+struct Known {
+    written: Option<Instant>,
+    /// The text without the moment of writing, to know equals by.
+    text: String,
+    failed: Option<Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    retry_at: Instant,
+    delay: Duration,
+    wish: Wish,
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    place: Place,
+    on_trouble: OnTrouble,
+    files: BTreeMap<String, Known>,
+    rate: Rate,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let shared = self.shared.clone();
+        loop {
+            let (due, sweep, reopen) = {
+                let mut queue = shared.lock();
+                loop {
+                    let now = Instant::now();
+                    let (due, next) = self.due(&mut queue, now);
+                    if !due.is_empty() || queue.sweep.is_some() || queue.reopen {
+                        queue.busy = true;
+                        break (due, queue.sweep.take(), std::mem::take(&mut queue.reopen));
+                    }
+                    queue.busy = false;
+                    if queue.wanted.is_empty() {
+                        queue.flush = false;
+                        shared.idle.notify_all();
+                    }
+                    if queue.stop {
+                        return;
+                    }
+                    queue = match next {
+                        None => shared.more.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                        Some(at) => {
+                            let pause = at.saturating_duration_since(now);
+                            shared.more.wait_timeout(queue, pause).unwrap_or_else(PoisonError::into_inner).0
+                        }
+                    };
+                }
+            };
+            if reopen {
+                self.place.reopen();
+                self.files.clear();
+                self.shared.lock().place = Some(self.place.shown());
+            }
+            for (stem, wish) in due {
+                self.carry_out(&stem, wish);
+            }
+            if let Some(names) = sweep {
+                let kept: std::collections::BTreeSet<&str> = names.iter().map(Name::as_str).collect();
+                self.place.sweep(|stem| stem == NODE || kept.contains(stem));
+            }
+        }
+    }
+
+    /// Takes what can be written now; says when the next one can.
+    fn due(&mut self, queue: &mut Queue, now: Instant) -> (Vec<(String, Wish)>, Option<Instant>) {
+        let mut due = Vec::new();
+        let mut next: Option<Instant> = None;
+        let mut later = |at: Instant| next = Some(next.map_or(at, |earlier| earlier.min(at)));
+        let stems: Vec<String> = queue.wanted.keys().cloned().collect();
+        for stem in stems {
+            let known = self.files.get(&stem);
+            let quiet_at = known.and_then(|known| known.written).map(|at| at + QUIET);
+            let ready = quiet_at.filter(|at| !queue.flush && *at > now);
+            let ready = ready.or_else(|| if queue.flush { None } else { self.rate.full_until(now) });
+            match ready {
+                Some(at) => later(at),
+                None => {
+                    self.rate.spend(now);
+                    due.extend(queue.wanted.remove(&stem).map(|wish| (stem, wish)));
+                }
+            }
+        }
+        for (stem, known) in &mut self.files {
+            if queue.wanted.contains_key(stem) || due.iter().any(|(other, _)| other == stem) {
+                continue;
+            }
+            match &known.failed {
+                Some(failure) if failure.retry_at <= now => due.push((stem.clone(), failure.wish.clone())),
+                Some(failure) => later(failure.retry_at),
+                None => {}
+            }
+        }
+        (due, next)
+    }
+
+    fn carry_out(&mut self, stem: &str, wish: Wish) {
+        match &wish {
+            Wish::Remove => {
+                self.place.remove(stem);
+                self.files.remove(stem);
+            }
+            Wish::Write { name, text, like } => {
+                let text = capped(text);
+                let known = self.files.entry(stem.to_string()).or_default();
+                let essence = without_moment(&text);
+                if known.failed.is_none() && known.written.is_some() && known.text == essence {
+                    return;
+                }
+                let result = self.place.write(stem, text.as_bytes(), like.as_deref());
+                known.written = Some(Instant::now());
+                known.text = essence;
+                match result {
+                    Ok(()) => {
+                        if known.failed.take().is_some() {
+                            (self.on_trouble)(name.as_ref(), None);
+                        }
+                    }
+                    Err(refused) => {
+                        let delay = known.failed.as_ref().map_or(RETRY_MIN, |last| (last.delay * 2).min(RETRY_MAX));
+                        if known.failed.is_none() {
+                            (self.on_trouble)(name.as_ref(), Some(explain(stem, &refused)));
+                        }
+                        known.failed =
+                            Some(Failure { retry_at: Instant::now() + delay, delay, wish: wish.clone() });
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn explain(stem: &str, refused: &Refused) -> String {
+    let why = match refused.errno {
+        Errno::NOSPC => "the disk is full".to_string(),
+        Errno::DQUOT => "the quota is used up".to_string(),
+        Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST => "a directory of that name is in the way".to_string(),
+        errno => io::Error::from(errno).to_string(),
+    };
+    match &refused.instead {
+        Some(path) => format!("{stem}.status cannot be written: {why}; it is at {} meanwhile", path.display()),
+        None => format!("{stem}.status cannot be written: {why}; the file there is out of date until it can"),
+    }
+}
+
+/// Cut at the end of a line, with a word about it.
+fn capped(text: &str) -> std::borrow::Cow<'_, str> {
+    const CUT: &str = "# (cut: longer than 16 KiB)\n";
+    if text.len() <= STATUS_MAX {
+        return text.into();
+    }
+    let head = &text.as_bytes()[..STATUS_MAX - CUT.len()];
+    let end = head.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    format!("{}{CUT}", &text[..end]).into()
+}
+
+/// The text without the value of `written:`: that alone is no change.
+fn without_moment(text: &str) -> String {
+    let Some(at) = text.find("written: ") else { return text.to_string() };
+    let value = at + "written: ".len();
+    let length = text[value..].find([',', '}', '\n']).unwrap_or(text.len() - value);
+    format!("{}{}", &text[..value], &text[value + length..])
+}
+
+/// Writes in the current second.
+#[derive(Debug)]
+struct Rate {
+    since: Instant,
+    spent: u32,
+}
+
+impl Rate {
+    fn new() -> Rate {
+        Rate { since: Instant::now(), spent: 0 }
+    }
+
+    fn full_until(&self, now: Instant) -> Option<Instant> {
+        let end = self.since + Duration::from_secs(1);
+        (self.spent >= WRITES_MAX && now < end).then_some(end)
+    }
+
+    fn spend(&mut self, now: Instant) {
+        if now >= self.since + Duration::from_secs(1) {
+            *self = Rate { since: now, spent: 0 };
+        }
+        self.spent += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_moment_of_writing_alone_is_no_change() {
+        let one = "status: healthy\ncontroller: {pid: 8, written: 2026-11-23T11:02:44Z}\n";
+        let two = "status: healthy\ncontroller: {pid: 8, written: 2026-11-23T11:02:45Z}\n";
+        assert_eq!(without_moment(one), without_moment(two));
+        assert_ne!(without_moment(one), without_moment(&one.replace("healthy", "degraded")));
+    }
+
+    #[test]
+    fn a_long_status_is_cut_at_a_line_and_says_so() {
+        let text = "ä: 1234567\n".repeat(5_000);
+        let cut = capped(&text);
+        assert!(cut.len() <= STATUS_MAX);
+        assert!(cut.ends_with("1234567\n# (cut: longer than 16 KiB)\n"));
+    }
+
+    #[test]
+    fn five_thousand_writes_fill_a_second() {
+        let mut rate = Rate::new();
+        let start = rate.since;
+        for _ in 0..WRITES_MAX {
+            assert_eq!(rate.full_until(start), None);
+            rate.spend(start);
+        }
+        assert_eq!(rate.full_until(start), Some(start + Duration::from_secs(1)));
+        assert_eq!(rate.full_until(start + Duration::from_secs(1)), None);
+    }
+}

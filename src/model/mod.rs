@@ -8,5 +8,6 @@ pub mod name;
 pub mod reason;
 pub mod settings;
 pub mod spec;
+pub mod text;
 pub mod time;
 pub mod view;

@@ -1,0 +1,70 @@
+//! What the server is given: the published snapshot to print, and the channel on which it asks.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::wire::ExecAnswer;
+use crate::controller::Order;
+use crate::model::name::Name;
+use crate::model::text::{ControllerInfo, Places};
+use crate::model::view::{Event, Snapshot};
+
+/// Everything that a handler may look at. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Told the new sequence number after each `snapshot.store`.
+    pub changed: watch::Receiver<u64>,
+    pub requests: mpsc::Sender<Request>,
+    /// Sent to after the event was pushed to `history`, while its lock is still held: so a stream
+    /// that subscribes under the lock misses no event and sees none twice.
+    pub events: broadcast::Sender<Event>,
+    /// The last events, oldest first; the loop bounds it.
+    pub history: Arc<Mutex<VecDeque<Event>>>,
+    pub places: Places,
+    /// The watched directory, as a real path.
+    pub dir: PathBuf,
+    pub info: ControllerInfo,
+}
+
+/// The answer to a request; dropped unanswered counts as "the controller is leaving".
+pub type Reply<T> = oneshot::Sender<Result<T, OrderError>>;
+
+/// What people ask of the loop.
+#[derive(Debug)]
+pub enum Request {
+    /// Answered when the brain has taken it up, not when it is carried out.
+    Order { name: Name, order: Order, reply: Reply<()> },
+    /// To the process group of one instance (`None`: of every instance) that runs.
+    Signal { name: Name, instance: Option<u32>, signal: i32, reply: Reply<()> },
+    /// Run a command in the environment of an instance, without a terminal.
+    Exec { name: Name, instance: Option<u32>, command: Vec<String>, reply: Reply<ExecAnswer> },
+    /// `plugd rm --missing`: let go what a lost directory held.
+    ConfirmMissing { reply: Reply<()> },
+    /// The whole spec in force, with defaults and where each value came from.
+    Effective { name: Name, reply: Reply<serde_json::Value> },
+    /// Look at the directory now.
+    Rescan { reply: Reply<()> },
+}
+
+/// Why the loop does not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    #[error("no service is named {0}")]
+    NoSuchService(String),
+    #[error("{0} has no such instance")]
+    NoSuchInstance(String),
+    #[error("{0} has no running process")]
+    NotRunning(String),
+    /// A sentence about why, and what next.
+    #[error("{0}")]
+    Refused(String),
+    #[error("the controller is shutting down")]
+    ShuttingDown,
+    #[error("{0}")]
+    Failed(String),
+}

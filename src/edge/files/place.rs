@@ -1,0 +1,229 @@
+//! Where status files lie, and the write by temporary file and rename.
+//!
+//! Everything goes through descriptors of the directory and of `.plugd/` in it, so that neither a
+//! link that is planted nor a mount that covers the path leads a write elsewhere.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
+use rustix::io::Errno;
+
+/// The folder that holds nothing but the temporary files of our renames.
+pub const TEMPORARY: &str = ".plugd";
+
+/// A directory with its folder for temporary files.
+#[derive(Debug)]
+struct Opened {
+    dir: OwnedFd,
+    temporary: OwnedFd,
+}
+
+#[derive(Debug)]
+pub(super) struct Place {
+    path: PathBuf,
+    fallback: Option<PathBuf>,
+    main: Result<Opened, Errno>,
+    second: Option<Opened>,
+}
+
+/// A write that did not reach the place it belongs to.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub errno: Errno,
+    /// Where the text is instead.
+    pub instead: Option<PathBuf>,
+}
+
+impl Place {
+    pub fn open(path: &Path, fallback: Option<PathBuf>) -> Place {
+        let main = Opened::at(path);
+        if let Err(errno) = &main {
+            let error = io::Error::from(*errno);
+            match &fallback {
+                Some(to) => tracing::warn!("{}: {error}; status files are in {}", path.display(), to.display()),
+                None => tracing::warn!("{}: {error}; there are no status files", path.display()),
+            }
+        }
+        Place { path: path.to_path_buf(), fallback, main, second: None }
+    }
+
+    /// Opens the path anew; keeps the old directory where that fails.
+    pub fn reopen(&mut self) {
+        match Opened::at(&self.path) {
+            Ok(opened) => self.main = Ok(opened),
+            Err(errno) if self.main.is_err() => self.main = Err(errno),
+            Err(_) => {}
+        }
+    }
+
+    /// Where most files go.
+    pub fn shown(&self) -> PathBuf {
+        match (&self.main, &self.fallback) {
+            (Err(_), Some(fallback)) => fallback.clone(),
+            (Ok(_), _) | (Err(_), None) => self.path.clone(),
+        }
+    }
+
+    pub fn write(&mut self, stem: &str, text: &[u8], like: Option<&Path>) -> Result<(), Refused> {
+        let errno = match &self.main {
+            Ok(opened) => match opened.write(stem, text, like) {
+                Ok(()) => return Ok(()),
+                Err(errno) => errno,
+            },
+            Err(errno) => *errno,
+        };
+        // A full disk passes and the old file is whole: only what will not pass goes elsewhere.
+        let passes = matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::NOMEM | Errno::NFILE | Errno::MFILE);
+        if passes {
+            return Err(Refused { errno, instead: None });
+        }
+        let instead = self.write_second(stem, text).ok();
+        match instead {
+            // The whole directory is read-only, which was said at the start: this is its place.
+            Some(_) if self.main.is_err() => Ok(()),
+            instead => Err(Refused { errno, instead }),
+        }
+    }
+
+    fn write_second(&mut self, stem: &str, text: &[u8]) -> Result<PathBuf, Errno> {
+        let fallback = self.fallback.as_ref().ok_or(Errno::NOENT)?;
+        if self.second.is_none() {
+            std::fs::create_dir_all(fallback).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+            self.second = Some(Opened::at(fallback)?);
+        }
+        let second = self.second.as_ref().ok_or(Errno::NOENT)?;
+        second.write(stem, text, None)?;
+        Ok(fallback.join(format!("{stem}.status")))
+    }
+
+    pub fn remove(&self, stem: &str) {
+        for opened in self.main.iter().chain(&self.second) {
+            // A file that is gone, or cannot be removed, is swept at the next start.
+            rustix::fs::unlinkat(&opened.dir, format!("{stem}.status"), AtFlags::empty()).ok();
+        }
+    }
+
+    /// Removes the status files whose stem is not kept.
+    pub fn sweep(&self, kept: impl Fn(&str) -> bool) {
+        for opened in self.main.iter().chain(&self.second) {
+            for stem in opened.stems().unwrap_or_default() {
+                if !kept(&stem) {
+                    rustix::fs::unlinkat(&opened.dir, format!("{stem}.status"), AtFlags::empty()).ok();
+                }
+            }
+        }
+    }
+}
+
+impl Opened {
+    fn at(path: &Path) -> Result<Opened, Errno> {
+        let folder = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(CWD, path, folder | OFlags::RDONLY, Mode::empty())?;
+        match rustix::fs::mkdirat(&dir, TEMPORARY, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        let temporary = rustix::fs::openat(&dir, TEMPORARY, folder | OFlags::NOFOLLOW, Mode::empty())?;
+        let stat = rustix::fs::fstat(&temporary)?;
+        if stat.st_uid != rustix::process::geteuid().as_raw() {
+            return Err(Errno::ACCESS);
+        }
+        if stat.st_mode & 0o777 != 0o700 {
+            rustix::fs::fchmod(&temporary, Mode::RWXU)?;
+        }
+        let opened = Opened { dir, temporary };
+        opened.clear();
+        // A read-only mount of a directory that holds `.plugd/` shows itself only at a write.
+        opened.create()?.discard(opened.temporary.as_fd());
+        Ok(opened)
+    }
+
+    /// Removes the temporary files that a killed run left.
+    fn clear(&self) {
+        for name in names(&self.temporary).unwrap_or_default() {
+            rustix::fs::unlinkat(&self.temporary, name, AtFlags::empty()).ok();
+        }
+    }
+
+    fn create(&self) -> Result<Temporary, Errno> {
+        // Keyed from the system's random source: nobody else can plant the name beforehand.
+        let name = format!("{:016x}", RandomState::new().build_hasher().finish());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.temporary, &name, flags, Mode::from_raw_mode(0o644))?;
+        Ok(Temporary { name, file })
+    }
+
+    fn write(&self, stem: &str, text: &[u8], like: Option<&Path>) -> Result<(), Errno> {
+        let temporary = self.create()?;
+        let written = temporary
+            .fill(text)
+            .map(|()| like.into_iter().for_each(|like| temporary.resemble(like)))
+            .and_then(|()| {
+                rustix::fs::renameat(&self.temporary, &temporary.name, &self.dir, format!("{stem}.status"))
+            });
+        if written.is_err() {
+            temporary.discard(self.temporary.as_fd());
+        }
+        written
+    }
+
+    /// The stems of all status files.
+    fn stems(&self) -> Result<Vec<String>, Errno> {
+        let names = names(&self.dir)?;
+        Ok(names.iter().filter_map(|name| name.strip_suffix(".status").map(str::to_string)).collect())
+    }
+}
+
+fn names(dir: &OwnedFd) -> Result<Vec<String>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+struct Temporary {
+    name: String,
+    file: OwnedFd,
+}
+
+impl Temporary {
+    fn fill(&self, mut text: &[u8]) -> Result<(), Errno> {
+        while !text.is_empty() {
+            match rustix::io::write(&self.file, text) {
+                Ok(0) => return Err(Errno::NOSPC),
+                Ok(count) => text = &text[count..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes owner, group and mode of the manifest, as far as that is allowed.
+    fn resemble(&self, like: &Path) {
+        let (Ok(theirs), Ok(ours)) = (rustix::fs::stat(like), rustix::fs::fstat(&self.file)) else { return };
+        if (theirs.st_uid, theirs.st_gid) != (ours.st_uid, ours.st_gid) {
+            let owner = rustix::fs::Uid::from_raw(theirs.st_uid);
+            let group = rustix::fs::Gid::from_raw(theirs.st_gid);
+            // Only root may give a file away; the group alone may be ours to give.
+            if rustix::fs::fchown(&self.file, Some(owner), Some(group)).is_err() {
+                rustix::fs::fchown(&self.file, None, Some(group)).ok();
+            }
+        }
+        let mode = theirs.st_mode & 0o664;
+        if mode != ours.st_mode & 0o777 {
+            rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)).ok();
+        }
+    }
+
+    fn discard(self, temporary: BorrowedFd<'_>) {
+        rustix::fs::unlinkat(temporary, self.name, AtFlags::empty()).ok();
+    }
+}

@@ -1,0 +1,97 @@
+//! Where the logs of a service lie: the one place that knows their names.
+
+use std::ffi::OsString;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::model::name::{Instance, Name};
+
+/// The file in which one output of one instance is collected, and where its index lies.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The current file; rotated ones are `BASE.1`, `BASE.2`, the newest first.
+    pub base: PathBuf,
+    /// The directory of the indexes, `.idx` in the log directory.
+    pub index: PathBuf,
+    /// `logs.path`: a file outside of the log directory, where no name is ours to remove.
+    pub own: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    Out,
+    /// Only with `logs.separate`.
+    Err,
+}
+
+impl Place {
+    pub fn of(dir: &Path, instance: &Instance, instances: u32, path: Option<&Path>, side: Side) -> Place {
+        let several = instances > 1;
+        let base = match path {
+            Some(path) if several => own_of_instance(path, instance.index),
+            Some(path) => path.to_path_buf(),
+            None if several => several_dir(dir, &instance.service).join(format!("{}.log", instance.index)),
+            None => dir.join(format!("{}.log", instance.service)),
+        };
+        let base = match side {
+            Side::Out => base,
+            // Never a name that another service's log can have: those end in `.log` or `.log.N`.
+            Side::Err => base.with_extension("err"),
+        };
+        Place { base, index: dir.join(".idx"), own: path.is_some() }
+    }
+
+    pub fn rotated(&self, number: u32) -> PathBuf {
+        let mut name: OsString = self.base.clone().into();
+        name.push(format!(".{number}"));
+        name.into()
+    }
+
+    /// The index of a file, named by its inode. A file of one's own may lie on another filesystem.
+    pub fn index_of(&self, file: &Metadata) -> PathBuf {
+        match self.own {
+            true => self.index.join(format!("{:x}-{}", file.dev(), file.ino())),
+            false => self.index.join(file.ino().to_string()),
+        }
+    }
+}
+
+/// The directory of a service with several instances.
+pub fn several_dir(dir: &Path, service: &Name) -> PathBuf {
+    dir.join(service.as_str())
+}
+
+/// `/var/log/orders.log` of instance 2 is `/var/log/orders.2.log`: a number at the end would be taken
+/// for a rotated file.
+pub fn own_of_instance(path: &Path, index: u32) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    match path.extension() {
+        Some(extension) => path.with_file_name(format!("{stem}.{index}.{}", extension.to_string_lossy())),
+        None => path.with_file_name(format!("{stem}.{index}")),
+    }
+}
+
+/// The number of a rotated file, from what stands behind its base name: `.3`.
+pub fn number(suffix: &str) -> Option<u32> {
+    suffix.strip_prefix('.')?.parse().ok().filter(|number| *number > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(path: Option<&str>, instances: u32, side: Side) -> PathBuf {
+        let instance = Instance { service: Name::parse("orders").expect("valid"), index: 2 };
+        Place::of(Path::new("/l"), &instance, instances, path.map(Path::new), side).base
+    }
+
+    #[test]
+    fn one_instance_has_a_file_and_several_have_a_directory() {
+        assert_eq!(place(None, 1, Side::Out), Path::new("/l/orders.log"));
+        assert_eq!(place(None, 3, Side::Out), Path::new("/l/orders/2.log"));
+        assert_eq!(place(None, 1, Side::Err), Path::new("/l/orders.err"));
+        assert_eq!(place(Some("/v/o.log"), 1, Side::Out), Path::new("/v/o.log"));
+        assert_eq!(place(Some("/v/o.log"), 3, Side::Out), Path::new("/v/o.2.log"));
+    }
+}

@@ -1,0 +1,170 @@
+//! What the runtime talks to: a handle that sends commands to the pump's thread.
+//!
+//! No call blocks (but [`Pump::shutdown`]): a command is queued and the thread is woken. What comes
+//! of it arrives as a [`PumpEvent`].
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::engine::Engine;
+use crate::model::name::{Instance, LifeId};
+use crate::model::spec::Logs;
+
+/// How the pump works for the whole node.
+#[derive(Debug, Default)]
+pub struct Settings {
+    /// Where logs lie; none where no place can be written: output is then only copied and counted.
+    pub dir: Option<PathBuf>,
+    /// All logs together, in bytes; none is a tenth of the filesystem, at most 1 GiB (tmpfs: 64 MiB).
+    pub total: Option<u64>,
+    /// Where output is copied to besides.
+    pub tee: Option<Tee>,
+}
+
+/// A copy of all output for the person or collector behind plugd's own stdout.
+#[derive(Debug)]
+pub struct Tee {
+    /// A duplicate of stdout. Its flags are never changed: others share the description.
+    pub to: OwnedFd,
+    /// Prefixes in colour.
+    pub colour: bool,
+    /// `name | ` before each line; false for `run FILE` and `run -- CMD`.
+    pub prefix: bool,
+}
+
+/// The output of one life, as it is handed to the pump.
+#[derive(Debug)]
+pub struct Stream {
+    pub life: LifeId,
+    /// The read end of the pipe of stdout (and of stderr, unless that is separate); non-blocking.
+    pub fd: OwnedFd,
+    /// A pipe of its own for stderr (`logs.separate`), kept in `NAME.err`.
+    pub stderr: Option<OwnedFd>,
+    pub logs: Logs,
+    /// How many instances the service has: one is `NAME.log`, several are `NAME/0.log`.
+    pub instances: u32,
+    /// The pattern of a `logLine` probe.
+    pub log_line: Option<regex::Regex>,
+}
+
+/// What the pump has to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PumpEvent {
+    /// Answer to [`Pump::finish`]: the pipe was empty; the last output, at most 2 KiB, harmless.
+    Drained { life: LifeId, lines: Vec<String> },
+    /// The pattern of the `logLine` probe was seen; told once.
+    LogLine { life: LifeId },
+    /// Output is being lost: bytes since the loss began, and why. Repeated every 10 s at most.
+    Dropped { life: LifeId, bytes: u64, why: String },
+    /// Output is stored again.
+    Recovered { life: LifeId },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PumpError {
+    #[error("start the log pump")]
+    Start(#[from] std::io::Error),
+}
+
+/// Counted of one instance since the controller started.
+#[derive(Debug, Default)]
+pub struct Counted {
+    pub bytes: AtomicU64,
+    pub dropped: AtomicU64,
+}
+
+pub(super) type Counts = Arc<Mutex<BTreeMap<Instance, Arc<Counted>>>>;
+
+#[derive(Debug)]
+pub(super) enum Command {
+    Attach(Box<Stream>),
+    Update(LifeId, Logs),
+    Finish(LifeId),
+    Close(LifeId),
+    Reopen,
+    Shutdown,
+}
+
+/// The handle; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Pump {
+    commands: mpsc::Sender<Command>,
+    wake: Arc<OwnedFd>,
+    counts: Counts,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Pump {
+    /// Starts the thread. Events that do not fit into the channel wait in the pump: it never blocks
+    /// on the receiver, because services would then block on their pipes.
+    pub fn start(settings: Settings, events: tokio::sync::mpsc::Sender<PumpEvent>) -> Result<Pump, PumpError> {
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(std::io::Error::from)?);
+        let (commands, inbox) = mpsc::channel();
+        let counts = Counts::default();
+        let engine = Engine::new(settings, events, inbox, wake.clone(), counts.clone())?;
+        let thread = std::thread::Builder::new().name("pump".into()).spawn(move || engine.run())?;
+        Ok(Pump { commands, wake, counts, thread: Arc::new(Mutex::new(Some(thread))) })
+    }
+
+    /// Begins to move the output of a life; what an earlier life of the instance left is moved first.
+    pub fn attach(&self, stream: Stream) {
+        self.send(Command::Attach(Box::new(stream)));
+    }
+
+    /// Takes up edited settings for a life that runs.
+    pub fn update(&self, life: LifeId, logs: Logs) {
+        self.send(Command::Update(life, logs));
+    }
+
+    /// The process has ended: empty its pipe, then say `Drained`. End-of-file is never waited for,
+    /// because a grandchild may hold the other end for ever.
+    pub fn finish(&self, life: LifeId) {
+        self.send(Command::Finish(life));
+    }
+
+    /// Nothing is left of the life: empty its pipe once more and let it go.
+    pub fn close(&self, life: LifeId) {
+        self.send(Command::Close(life));
+    }
+
+    /// Look at every file's name anew (USR1, after a foreign rotation).
+    pub fn reopen(&self) {
+        self.send(Command::Reopen);
+    }
+
+    /// Empties all pipes, closes all files and waits for the thread.
+    pub fn shutdown(&self) {
+        self.send(Command::Shutdown);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the log pump panicked");
+        }
+    }
+
+    /// Bytes stored and dropped of each instance: `(instance, bytes, dropped)`.
+    pub fn counted(&self) -> Vec<(Instance, u64, u64)> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts
+            .iter()
+            .map(|(instance, counted)| {
+                (instance.clone(), counted.bytes.load(Ordering::Relaxed), counted.dropped.load(Ordering::Relaxed))
+            })
+            .collect()
+    }
+
+    fn send(&self, command: Command) {
+        // Both fail only when the thread is gone, after `shutdown`: there is nothing left to do then.
+        if self.commands.send(command).is_ok() {
+            let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The environment of a process: ordered, last setting wins, `$(NAME)` looked up in it.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use crate::model::expand::expand;
+
+/// Variables by name, and the words that only `$(…)` knows (`instance.port`).
+#[derive(Default, Clone)]
+pub struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+    words: Vec<(&'static str, String)>,
+}
+
+/// The values may be secrets: only the names are shown.
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.variables.keys()).finish()
+    }
+}
+
+impl Environment {
+    pub fn set(&mut self, name: OsString, value: OsString) {
+        self.variables.insert(name, value);
+    }
+
+    pub fn get(&self, name: &str) -> Option<&OsStr> {
+        self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
+    pub fn name_for_expansion(&mut self, word: &'static str, value: String) {
+        self.words.push((word, value));
+    }
+
+    /// What `$(name)` stands for.
+    pub fn lookup(&self, name: &str) -> Option<String> {
+        match self.words.iter().find(|(word, _)| *word == name) {
+            Some((_, value)) => Some(value.clone()),
+            None => self.get(name).map(|value| value.to_string_lossy().into_owned()),
+        }
+    }
+
+    pub fn expand(&self, text: &str) -> String {
+        expand(text, |name| self.lookup(name))
+    }
+
+    /// `NAME=value`, as execve(2) takes them; what holds a NUL byte cannot be passed and is left out.
+    pub fn to_c_strings(&self) -> Vec<CString> {
+        self.variables
+            .iter()
+            .filter_map(|(name, value)| {
+                let mut line = Vec::with_capacity(name.len() + value.len() + 2);
+                line.extend_from_slice(name.as_bytes());
+                line.push(b'=');
+                line.extend_from_slice(value.as_bytes());
+                CString::new(line).ok()
+            })
+            .collect()
+    }
+}
+
+/// Variables that are plugd's own business and mean nothing, or something wrong, to a service.
+const OWN: [&str; 8] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "MAINPID",
+    "JOURNAL_STREAM",
+    "INVOCATION_ID",
+    "CREDENTIALS_DIRECTORY",
+    "SYSTEMD_EXEC_PID",
+];
+
+/// plugd's environment as services may inherit it.
+pub fn inheritable() -> Vec<(OsString, OsString)> {
+    std::env::vars_os()
+        .filter(|(name, _)| {
+            let bytes = name.as_bytes();
+            !bytes.starts_with(b"PLUGD_")
+                && !bytes.starts_with(b"LISTEN_")
+                && !OWN.iter().any(|own| own.as_bytes() == bytes)
+        })
+        .collect()
+}
+
+/// Room for an environment: execve(2) refuses more than this in one string anyway (MAX_ARG_STRLEN).
+const ENV_FILE_MAX: u64 = 128 * 1024;
+
+/// `NAME=value` lines; `#` begins a comment line, `export ` is allowed, one pair of quotes is taken off.
+pub fn read_env_file(path: &Path) -> io::Result<Vec<(OsString, OsString)>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(ENV_FILE_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > ENV_FILE_MAX {
+        return Err(io::Error::other("it is larger than 128 KiB"));
+    }
+    parse_env_file(&bytes)
+}
+
+fn parse_env_file(bytes: &[u8]) -> io::Result<Vec<(OsString, OsString)>> {
+    let mut variables = Vec::new();
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.trim_ascii();
+        let line = line.strip_prefix(b"export ").map_or(line, <[u8]>::trim_ascii);
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        let Some(equals) = line.iter().position(|byte| *byte == b'=') else {
+            return Err(io::Error::other(format!("line {} is not NAME=value", number + 1)));
+        };
+        let (name, value) = (line[..equals].trim_ascii(), line[equals + 1..].trim_ascii());
+        if name.is_empty() || name.contains(&b' ') {
+            return Err(io::Error::other(format!("line {} is not NAME=value", number + 1)));
+        }
+        let value = match value {
+            [quote @ (b'"' | b'\''), inner @ .., last] if quote == last => inner,
+            plain => plain,
+        };
+        variables.push((OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec())));
+    }
+    Ok(variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_env_file_gives_its_variables_in_order() {
+        let text = b"# comment\nA=1\nexport B = two words \nC=\"quoted\"\nD='it''s'\n\nE=\n";
+        let read: Vec<_> = parse_env_file(text)
+            .expect("valid")
+            .into_iter()
+            .map(|(name, value)| (name.into_string().expect("utf-8"), value.into_string().expect("utf-8")))
+            .collect();
+        let want = [("A", "1"), ("B", "two words"), ("C", "quoted"), ("D", "it''s"), ("E", "")];
+        assert_eq!(read, want.map(|(name, value)| (name.to_string(), value.to_string())));
+    }
+
+    #[test]
+    fn an_env_file_line_without_a_value_is_refused_with_its_number() {
+        let error = parse_env_file(b"A=1\nnonsense\n").expect_err("refused");
+        assert_eq!(error.to_string(), "line 2 is not NAME=value");
+    }
+
+    #[test]
+    fn values_never_show_in_debug_output() {
+        let mut environment = Environment::default();
+        environment.set("TOKEN".into(), "s3cret".into());
+        assert_eq!(format!("{environment:?}"), "[\"TOKEN\"]");
+    }
+}

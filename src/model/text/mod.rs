@@ -1,0 +1,15 @@
+//! What people read: status files, the start-up report, ages and indicators.
+//!
+//! Pure printing. Text from services, files and peers is hostile until it went through `yaml`:
+//! nothing printed here carries a control character or leaves the YAML that holds it.
+
+mod node;
+mod report;
+mod service;
+mod word;
+pub mod yaml;
+
+pub use node::{ControllerInfo, NodeFile, Places, node_file};
+pub use report::{Cause, Report, Summary, node_ready, start_report};
+pub use service::{ControllerLine, status_file, strip_written};
+pub use word::{Charset, age, indicator, since, span};

@@ -1,0 +1,167 @@
+//! `_controller.status`: the node, its triple, and where everything lies.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::report::{Cause, Report, node_ready};
+use super::service::{Lines, moment};
+use super::yaml::{clip, list, map, quoted, scalar};
+use crate::model::reason::Status;
+use crate::model::view::Snapshot;
+
+/// Names listed of each kind. A node of 10,000 services must not write megabytes at each change;
+/// `/v1/health` has them all.
+const NAMES_MAX: usize = 500;
+/// Files that make no service: what a person can look through.
+const PROBLEMS_MAX: usize = 50;
+/// Bytes of one message.
+const TEXT_MAX: usize = 512;
+
+/// Where the controller keeps what does not lie in the watched directory; none: it runs without.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Who speaks, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControllerInfo {
+    pub pid: u32,
+    pub keeper_pid: u32,
+    pub version: String,
+    pub since: Timestamp,
+    /// Where plugd was started, and services start.
+    pub working_dir: PathBuf,
+}
+
+/// Everything that the file tells.
+#[derive(Debug, Clone)]
+pub struct NodeFile<'a> {
+    pub snapshot: &'a Snapshot,
+    /// The watched directory.
+    pub dir: &'a Path,
+    pub places: &'a Places,
+    pub info: &'a ControllerInfo,
+    /// Moved every 60 s.
+    pub heartbeat: Timestamp,
+}
+
+/// The whole text of `_controller.status`.
+pub fn node_file(file: &NodeFile<'_>) -> String {
+    let report = Report::of(file.snapshot);
+    let node = &file.snapshot.node;
+    let ready = node_ready(file.snapshot);
+    let mut lines = Lines(vec![headline(file.dir, &report, ready)]);
+    if let Some(lost) = &node.directory_lost {
+        lines.0.push(format!("# why:  {}", clip(lost, TEXT_MAX)));
+        lines.0.push(
+            "# next: everything is held until a manifest appears, or `plugd rm --missing` lets it go".to_string(),
+        );
+    }
+    if node.shutting_down {
+        lines.0.push("# next: all services are being stopped, then plugd ends".to_string());
+    }
+    lines.put("ready", ready);
+    lines.put("settled", node.settled);
+    if node.shutting_down {
+        lines.put("shuttingDown", true);
+    }
+    lines.maybe("directoryLost", node.directory_lost.as_ref().map(|why| quoted(&clip(why, TEXT_MAX))));
+
+    lines.put("started", list(report.started.iter().take(NAMES_MAX).map(|name| scalar(name.as_str()))));
+    put_block(&mut lines, "failed", report.failed.iter().take(NAMES_MAX).map(cause));
+    put_block(&mut lines, "skipped", report.skipped.iter().take(NAMES_MAX).map(cause));
+    let left_out =
+        [("started", report.started.len()), ("failed", report.failed.len()), ("skipped", report.skipped.len())];
+    let left_out: Vec<(&str, String)> = left_out
+        .into_iter()
+        .filter(|(_, total)| *total > NAMES_MAX)
+        .map(|(key, total)| (key, (total - NAMES_MAX).to_string()))
+        .collect();
+    if !left_out.is_empty() {
+        lines.put("leftOut", map(left_out));
+    }
+    lines.put("summary", summary(&report));
+    if !node.problems.is_empty() {
+        let each = node.problems.iter().take(PROBLEMS_MAX).map(|problem| {
+            map([
+                ("file", scalar(&clip(&problem.file, 256))),
+                ("type", problem.reason.to_string()),
+                ("message", quoted(&clip(&problem.message, TEXT_MAX))),
+            ])
+        });
+        put_block(&mut lines, "problems", each);
+    }
+
+    lines.put("directory", path(file.dir));
+    lines.put("workingDirectory", path(&file.info.working_dir));
+    let places = [
+        ("state", &file.places.state),
+        ("logs", &file.places.logs),
+        ("run", &file.places.run),
+        ("socket", &file.places.socket),
+    ];
+    lines.put("places", map(places.into_iter().filter_map(|(key, place)| Some((key, path(place.as_ref()?))))));
+    let controller = [
+        ("pid", file.info.pid.to_string()),
+        ("keeperPid", file.info.keeper_pid.to_string()),
+        ("version", scalar(&file.info.version)),
+        ("since", moment(file.info.since)),
+    ];
+    lines.put("controller", map(controller));
+    lines.put("heartbeat", moment(file.heartbeat));
+    lines.0.join("\n") + "\n"
+}
+
+fn headline(dir: &Path, report: &Report, ready: bool) -> String {
+    let name = dir.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let word = if ready { "ready" } else { "not ready" };
+    let summary = &report.summary;
+    let counts: Vec<String> = Status::ALL
+        .iter()
+        .map(|status| (status, summary.count(*status)))
+        .filter(|(_, count)| *count > 0)
+        .map(|(status, count)| format!("{count} {status}"))
+        .collect();
+    let counts = if counts.is_empty() { "no services".to_string() } else { counts.join(", ") };
+    format!("# plugd  {}  {word}  {counts}", clip(&name, 255))
+}
+
+/// The counts that are not zero, and the share.
+fn summary(report: &Report) -> String {
+    let summary = &report.summary;
+    let mut entries = vec![("total", summary.total.to_string())];
+    entries.extend(Status::ALL.iter().map(|status| (status.as_str(), summary.count(*status).to_string())));
+    entries.push(("percentageHealthy", summary.percentage_healthy.to_string()));
+    map(entries)
+}
+
+fn cause(cause: &Cause) -> String {
+    map([("name", scalar(cause.name.as_str())), ("reason", scalar(&cause.reason))])
+}
+
+/// A list with one entry a line; `[]` where it is empty.
+fn put_block(lines: &mut Lines, key: &str, entries: impl Iterator<Item = String>) {
+    let entries: Vec<String> = entries.map(|entry| format!("- {entry}")).collect();
+    if entries.is_empty() {
+        lines.put(key, "[]");
+    } else {
+        lines.0.push(format!("{key}:"));
+        lines.0.extend(entries);
+    }
+}
+
+/// A path in full: a reader opens it.
+fn path(path: &Path) -> String {
+    scalar(&path.to_string_lossy())
+}

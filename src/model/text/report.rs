@@ -1,0 +1,188 @@
+//! The report over all services: the triple, the counts, one line for the start.
+
+use serde::{Deserialize, Serialize};
+
+use super::yaml::clean;
+use crate::model::name::Name;
+use crate::model::reason::{Reason, Status};
+use crate::model::view::{ServiceView, Snapshot};
+
+/// Names of one kind that the one line prints: three kinds still fit a wide terminal.
+const NAMES_SHOWN: usize = 10;
+
+/// What became of every service, always computed from one snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub summary: Summary,
+    /// Ready, running, completed, or armed to run on demand or by schedule.
+    pub started: Vec<Name>,
+    /// All that is in neither of the other two.
+    pub failed: Vec<Cause>,
+    /// Cannot run here and need not, disabled, or stopped by the operator.
+    pub skipped: Vec<Cause>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    pub name: Name,
+    /// The reason; the status word where there is none yet.
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    pub total: usize,
+    pub starting: usize,
+    pub running: usize,
+    pub healthy: usize,
+    pub degraded: usize,
+    pub unhealthy: usize,
+    pub waiting: usize,
+    pub stopping: usize,
+    pub stopped: usize,
+    pub skipped: usize,
+    pub failed: usize,
+    pub completed: usize,
+    /// 100 × (healthy + running) / (all but stopped, completed and armed), cut to two decimals, so
+    /// that 100 means all; 100 when there are none.
+    #[serde(serialize_with = "whole_or_fraction")]
+    pub percentage_healthy: f64,
+}
+
+enum Place {
+    Started,
+    Failed,
+    Skipped,
+}
+
+impl Report {
+    pub fn of(snapshot: &Snapshot) -> Report {
+        let mut report =
+            Report { summary: Summary::of(snapshot), started: Vec::new(), failed: Vec::new(), skipped: Vec::new() };
+        for view in snapshot.services.values() {
+            match place(view) {
+                Place::Started => report.started.push(view.service.clone()),
+                Place::Failed => report.failed.push(cause(view)),
+                Place::Skipped => report.skipped.push(cause(view)),
+            }
+        }
+        report
+    }
+}
+
+impl Summary {
+    pub fn of(snapshot: &Snapshot) -> Summary {
+        let mut summary = Summary { total: snapshot.services.len(), ..Summary::default() };
+        let mut armed = 0;
+        for view in snapshot.services.values() {
+            *summary.count_mut(view.status) += 1;
+            armed += usize::from(is_armed(view));
+        }
+        let expected = summary.total - summary.stopped - summary.completed - armed;
+        let fine = summary.healthy + summary.running;
+        summary.percentage_healthy = if expected == 0 { 100.0 } else { (10_000 * fine / expected) as f64 / 100.0 };
+        summary
+    }
+
+    pub fn count(&self, status: Status) -> usize {
+        *self.clone().count_mut(status)
+    }
+
+    fn count_mut(&mut self, status: Status) -> &mut usize {
+        match status {
+            Status::Starting => &mut self.starting,
+            Status::Running => &mut self.running,
+            Status::Healthy => &mut self.healthy,
+            Status::Degraded => &mut self.degraded,
+            Status::Unhealthy => &mut self.unhealthy,
+            Status::Waiting => &mut self.waiting,
+            Status::Stopping => &mut self.stopping,
+            Status::Stopped => &mut self.stopped,
+            Status::Skipped => &mut self.skipped,
+            Status::Failed => &mut self.failed,
+            Status::Completed => &mut self.completed,
+        }
+    }
+}
+
+/// Waits for a call or for its next run, and nothing is wrong with that.
+fn is_armed(view: &ServiceView) -> bool {
+    view.status == Status::Waiting && view.settled
+}
+
+fn place(view: &ServiceView) -> Place {
+    match view.status {
+        Status::Healthy | Status::Running | Status::Completed => Place::Started,
+        Status::Degraded if view.available => Place::Started,
+        Status::Waiting if is_armed(view) => Place::Started,
+        Status::Skipped => Place::Skipped,
+        Status::Stopped | Status::Stopping => match view.reason {
+            Some(Reason::StoppedByOperator | Reason::Disabled | Reason::ControllerStopped) => Place::Skipped,
+            _ => Place::Failed,
+        },
+        Status::Starting | Status::Degraded | Status::Unhealthy | Status::Waiting | Status::Failed => Place::Failed,
+    }
+}
+
+fn cause(view: &ServiceView) -> Cause {
+    let reason = view.reason.or_else(|| view.problems.first().map(|problem| problem.reason));
+    let reason = reason.map_or(view.status.as_str(), Reason::as_str).to_string();
+    Cause { name: view.service.clone(), reason }
+}
+
+/// Whether the node serves: settled, its directory there, not leaving, and every required service
+/// ready; where none is required, every service of which something is expected.
+pub fn node_ready(snapshot: &Snapshot) -> bool {
+    let node = &snapshot.node;
+    if !node.settled || node.directory_lost.is_some() || node.shutting_down {
+        return false;
+    }
+    let serves = |view: &ServiceView| match view.status {
+        Status::Healthy | Status::Running | Status::Completed => true,
+        Status::Degraded => view.available,
+        Status::Waiting => is_armed(view),
+        Status::Starting
+        | Status::Unhealthy
+        | Status::Stopping
+        | Status::Stopped
+        | Status::Skipped
+        | Status::Failed => false,
+    };
+    let expected = |view: &ServiceView| !matches!(view.status, Status::Skipped | Status::Stopped | Status::Stopping);
+    if snapshot.services.values().any(|view| view.required) {
+        snapshot.services.values().filter(|view| view.required).all(|view| serves(view))
+    } else {
+        snapshot.services.values().filter(|view| expected(view)).all(|view| serves(view))
+    }
+}
+
+/// The one line that is printed when every service has had its first verdict.
+pub fn start_report(report: &Report) -> String {
+    let started = names(report.started.iter().map(Name::to_string), report.started.len());
+    let mut parts = vec![match report.started.is_empty() {
+        true => "started: none".to_string(),
+        false => format!("started: {started}"),
+    }];
+    for (word, causes) in [("failed", &report.failed), ("skipped", &report.skipped)] {
+        if !causes.is_empty() {
+            let each = causes.iter().map(|cause| format!("{} ({})", cause.name, clean(&cause.reason)));
+            parts.push(format!("{word}: {}", names(each, causes.len())));
+        }
+    }
+    parts.join("; ")
+}
+
+fn names(each: impl Iterator<Item = String>, total: usize) -> String {
+    let shown: Vec<String> = each.take(NAMES_SHOWN).collect();
+    match total.saturating_sub(NAMES_SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// `100` rather than `100.0`: the same digits in JSON and YAML.
+fn whole_or_fraction<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if value.fract() == 0.0 { serializer.serialize_u64(*value as u64) } else { serializer.serialize_f64(*value) }
+}

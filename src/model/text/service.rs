@@ -1,0 +1,249 @@
+//! `NAME.status`: one service for `cat`, and for every parser of YAML.
+//!
+//! Comment lines for people come first, then the five keys of the older mesh, then the rest in a
+//! fixed order. What is absent is left out. Everything is bounded: at most 25 lines for one
+//! instance, at most 16 KiB in all.
+
+use jiff::Timestamp;
+
+use super::word::span;
+use super::yaml::{clip, list, map, quoted, scalar};
+use crate::model::reason::Status;
+use crate::model::view::{ExitView, InstanceView, ManifestView, Problem, ServiceView};
+
+/// The size of a file, in bytes: four pages, read in one `read` by whoever watches.
+pub const SIZE_MAX: usize = 16 * 1024;
+/// Lines of a file with one instance: half a terminal.
+const LINES_MAX: usize = 25;
+/// Instances that are listed; the API has them all.
+const INSTANCES_MAX: usize = 50;
+/// Paths of `tried`: the three places, and a few `--wrappers`.
+const TRIED_MAX: usize = 10;
+/// Problems that are listed, most important first.
+const PROBLEMS_MAX: usize = 10;
+/// Lines of `lastExit.output`, the newest.
+const OUTPUT_MAX: usize = 20;
+/// How much of one text is shown, in bytes: the first that keeps the file within `SIZE_MAX`.
+const TEXT_LIMITS: [usize; 4] = [1024, 512, 192, 48];
+
+/// The process that wrote the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerLine {
+    pub pid: u32,
+    pub version: String,
+    pub written: Timestamp,
+}
+
+/// The whole text of `NAME.status`.
+pub fn status_file(view: &ServiceView, controller: &ControllerLine) -> String {
+    let mut text = String::new();
+    for limit in TEXT_LIMITS {
+        text = print(view, controller, limit);
+        if text.len() <= SIZE_MAX {
+            break;
+        }
+    }
+    text
+}
+
+/// The text without the moment of writing: two files that differ in nothing else are equal.
+pub fn strip_written(text: &str) -> String {
+    let Some(line) = text.rfind("\ncontroller: {") else { return text.to_string() };
+    let (before, last) = text.split_at(line);
+    let Some(at) = last.find(", written: ") else { return text.to_string() };
+    let tail = last[at..].find('}').map_or("", |end| &last[at + end..]);
+    format!("{before}{}{tail}", &last[..at])
+}
+
+fn print(view: &ServiceView, controller: &ControllerLine, limit: usize) -> String {
+    let body = body(view, limit);
+    let tail = tail(view, controller, limit);
+    let next = view.next.as_ref().map(|next| format!("# next: {}", clip(next, limit)));
+    let problems: Vec<String> = view.problems.iter().take(PROBLEMS_MAX).map(|each| problem(each, limit)).collect();
+    let why: Vec<String> =
+        view.why.iter().filter(|line| !line.is_empty()).take(PROBLEMS_MAX).map(|line| clip(line, limit)).collect();
+
+    // The header, and one line each for `why` and `problems`, are always there; what is left of the
+    // 25 lines goes to `why`, then to `problems`.
+    let taken = 1 + usize::from(next.is_some()) + body.len() + tail.len();
+    let mut spare = LINES_MAX.saturating_sub(taken + usize::from(!why.is_empty()) + usize::from(!problems.is_empty()));
+    let mut lines = vec![headline(view)];
+    if why.len() <= spare + 1 {
+        spare -= why.len().saturating_sub(1);
+        lines.extend(
+            why.iter().enumerate().map(|(i, line)| format!("# {}{line}", if i == 0 { "why:  " } else { "      " })),
+        );
+    } else {
+        lines.push(format!("# why:  {}", why.join("; ")));
+    }
+    lines.extend(next);
+    lines.extend(body);
+    if !problems.is_empty() && problems.len() <= spare {
+        lines.push("problems:".to_string());
+        lines.extend(problems.into_iter().map(|each| format!("- {each}")));
+    } else if !problems.is_empty() {
+        lines.push(format!("problems: {}", list(problems)));
+    }
+    lines.extend(tail);
+    lines.join("\n") + "\n"
+}
+
+fn headline(view: &ServiceView) -> String {
+    let mut parts = vec![view.service.to_string()];
+    parts.push(match view.reason {
+        Some(reason) => format!("{} ({reason})", view.status),
+        None => view.status.to_string(),
+    });
+    match view.status {
+        Status::Skipped => parts.push("optional: nothing else is affected".to_string()),
+        Status::Completed | Status::Stopped => parts.push(format!("since {}", moment(view.since))),
+        Status::Failed if view.required => parts.push("required: the node is not ready".to_string()),
+        Status::Starting
+        | Status::Running
+        | Status::Healthy
+        | Status::Degraded
+        | Status::Unhealthy
+        | Status::Waiting
+        | Status::Stopping
+        | Status::Failed => {
+            parts.push(format!("{}/{} ready", view.ready, view.desired));
+            parts.push(format!("since {}", moment(view.since)));
+        }
+    }
+    format!("# {}", parts.join("  "))
+}
+
+/// From `service:` to `tried:`.
+fn body(view: &ServiceView, limit: usize) -> Vec<String> {
+    let skipped = view.status == Status::Skipped;
+    let single = single(view);
+    let mut lines = Lines::default();
+    lines.put("service", scalar(view.service.as_str()));
+    lines.put("status", view.status);
+    lines.maybe("reason", view.reason);
+    lines.put("available", view.available);
+    lines.put("processRunning", view.process_running);
+    lines.put("meshRegistration", view.mesh_registration);
+    if view.required || skipped {
+        lines.put("required", view.required);
+    }
+    if !skipped {
+        lines.put("ready", format_args!("{}/{}", view.ready, view.desired));
+        lines.put("restarts", view.restarts);
+    }
+    lines.maybe("pid", single.and_then(|instance| instance.pid));
+    lines.maybe("address", view.address.as_ref().map(|text| scalar(&clip(text, limit))));
+    lines.maybe("check", view.check.as_ref().map(|text| scalar(&clip(text, limit))));
+    lines.maybe("retryAt", view.retry_at.map(moment));
+    lines.maybe("lastExit", view.last_exit.as_ref().map(|exit| last_exit(exit, limit)));
+    if !view.tried.is_empty() {
+        lines.put("tried", list(view.tried.iter().take(TRIED_MAX).map(|path| scalar(&clip(path, limit)))));
+    }
+    lines.0
+}
+
+/// From `since:` to `controller:`.
+fn tail(view: &ServiceView, controller: &ControllerLine, limit: usize) -> Vec<String> {
+    let mut lines = Lines::default();
+    lines.put("since", moment(view.since));
+    lines.put("manifest", manifest(&view.manifest, limit));
+    lines.maybe("killScope", view.kill_scope.as_ref().map(|scope| scalar(&clip(scope, limit))));
+    lines.maybe("log", view.log.as_ref().map(|path| scalar(&clip(path, limit.max(256)))));
+    if single(view).is_none() && !view.instances.is_empty() {
+        lines.0.push("instances:".to_string());
+        lines.0.extend(view.instances.iter().take(INSTANCES_MAX).map(|each| format!("- {}", instance(each))));
+    }
+    let written = [
+        ("pid", controller.pid.to_string()),
+        ("version", scalar(&controller.version)),
+        ("written", moment(controller.written)),
+    ];
+    lines.put("controller", map(written));
+    lines.0
+}
+
+/// The only instance of a service that wants one.
+fn single(view: &ServiceView) -> Option<&InstanceView> {
+    match view.instances.as_slice() {
+        [only] if view.desired <= 1 => Some(only),
+        _ => None,
+    }
+}
+
+fn instance(view: &InstanceView) -> String {
+    let mut entries = vec![("name", scalar(&clip(&view.name, 80)))];
+    entries.extend(view.pid.map(|pid| ("pid", pid.to_string())));
+    entries.extend(view.port.map(|port| ("port", port.to_string())));
+    entries.push(("ready", view.ready.to_string()));
+    entries.push(("restarts", view.restarts.to_string()));
+    entries.extend(view.reason.map(|reason| ("reason", reason.to_string())));
+    map(entries)
+}
+
+fn last_exit(exit: &ExitView, limit: usize) -> String {
+    let mut entries = Vec::new();
+    entries.extend(exit.code.map(|code| ("code", code.to_string())));
+    entries.extend(exit.signal.as_ref().map(|signal| ("signal", scalar(&clip(signal, 32)))));
+    entries.push(("at", moment(exit.at)));
+    entries.push(("ranFor", scalar(&span(exit.ran_for))));
+    if !exit.output.is_empty() {
+        // The newest lines, as many as fit into the 2 KiB that are promised.
+        let mut room = 2 * limit;
+        let newest: Vec<String> = exit
+            .output
+            .iter()
+            .rev()
+            .take(OUTPUT_MAX)
+            .map(|line| quoted(&clip(line, limit)))
+            .take_while(|line| {
+                let fits = line.len() <= room + 2 * limit && room > 0;
+                room = room.saturating_sub(line.len());
+                fits
+            })
+            .collect();
+        entries.push(("output", list(newest.into_iter().rev())));
+    }
+    map(entries)
+}
+
+fn problem(problem: &Problem, limit: usize) -> String {
+    map([
+        ("type", problem.reason.to_string()),
+        ("message", quoted(&clip(&problem.message, limit))),
+        ("since", moment(problem.since)),
+    ])
+}
+
+fn manifest(view: &ManifestView, limit: usize) -> String {
+    let mut entries = vec![
+        ("file", scalar(&clip(&view.file, limit.max(256)))),
+        ("sha256", scalar(&clip(&view.sha256, 64))),
+        ("generation", view.generation.to_string()),
+    ];
+    if let Some(rejected) = &view.rejected {
+        let inner = [("sha256", scalar(&clip(&rejected.sha256, 64))), ("at", moment(rejected.at))];
+        entries.push(("rejected", map(inner)));
+    }
+    map(entries)
+}
+
+/// Whole seconds: a file is for people, and a moment is no stopwatch.
+pub(super) fn moment(at: Timestamp) -> String {
+    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+}
+
+/// `key: value` lines of a block map.
+#[derive(Default)]
+pub(super) struct Lines(pub(super) Vec<String>);
+
+impl Lines {
+    pub(super) fn put(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.0.push(format!("{key}: {value}"));
+    }
+
+    pub(super) fn maybe(&mut self, key: &str, value: Option<impl std::fmt::Display>) {
+        if let Some(value) = value {
+            self.put(key, value);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The one place that prints YAML: scalars, one-line maps and one-line lists.
+//!
+//! A scalar stands plain only if every reader of YAML 1.1 and 1.2 takes it for the same string;
+//! everything else is double-quoted with the escapes that JSON and YAML share. A serializer is not
+//! used, since none of them prints flow maps; tests hold two parsers to the same reading.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Text for one line that a terminal may show: what would move the cursor, end the line or turn the
+/// writing direction is shown as an escape of visible characters.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_hostile) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push(' '),
+            c if !is_hostile(c) => out.push(c),
+            c if (c as u32) < 0x100 => write!(out, "\\x{:02x}", c as u32).expect("a String takes all"),
+            c => write!(out, "\\u{{{:x}}}", c as u32).expect("a String takes all"),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// [`clean`], and at most `limit` bytes, the cut marked.
+pub fn clip(text: &str, limit: usize) -> String {
+    // Nothing beyond the limit is looked at: cleaning only lengthens.
+    let head = &text[..text.floor_char_boundary(limit)];
+    let mut out = clean(head).into_owned();
+    if head.len() < text.len() || out.len() > limit {
+        out.truncate(out.floor_char_boundary(limit.saturating_sub('…'.len_utf8())));
+        out.push('…');
+    }
+    out
+}
+
+/// Control characters, line ends of Unicode, marks that are not seen or that reverse what is, and
+/// what YAML does not count as printable.
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}'
+            | '\u{e0000}'..='\u{e0fff}')
+        // Noncharacters of the other planes.
+        || (c as u32 & 0xfffe) == 0xfffe
+}
+
+/// A string as a YAML scalar, plain where that is safe in block and flow alike.
+pub fn scalar(text: &str) -> String {
+    let text = clean(text);
+    if is_plain(&text) { text.into_owned() } else { quoted(&text) }
+}
+
+/// A string as a double-quoted scalar.
+pub fn quoted(text: &str) -> String {
+    let text = clean(text);
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+    out
+}
+
+/// `{a: 1, b: "x"}`; the values are scalars, maps or lists already printed.
+pub fn map<'a>(entries: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let entries: Vec<String> = entries.into_iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    format!("{{{}}}", entries.join(", "))
+}
+
+/// `[a, "b"]`; the values are already printed.
+pub fn list(values: impl IntoIterator<Item = String>) -> String {
+    format!("[{}]", values.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+fn is_plain(text: &str) -> bool {
+    let first = text.chars().next();
+    let begins_well = first.is_some_and(|c| c.is_ascii_alphanumeric() || c == '/' || c == '…');
+    let ends_well = !text.ends_with([' ', ':']);
+    let inside = |c: char| c.is_ascii_alphanumeric() || "._-/+=@()$ :;…".contains(c);
+    begins_well
+        && ends_well
+        && text.chars().all(inside)
+        && !text.contains(": ")
+        && !text.starts_with("---")
+        && !is_word_of_yaml(text)
+        && !may_be_number(text)
+}
+
+/// What one of the two versions takes for a boolean or for nothing.
+fn is_word_of_yaml(text: &str) -> bool {
+    ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "none", "nan", "inf", "infinity"]
+        .iter()
+        .any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// What some reader may take for a number, a date or a sexagesimal: begins with a digit and has no
+/// letter that no notation of a number uses. Dotted quads and versions are let through.
+fn may_be_number(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    if !bytes.first().is_some_and(u8::is_ascii_digit) {
+        return false;
+    }
+    let dotted = bytes.iter().all(|b| b.is_ascii_digit() || *b == b'.') && !text.ends_with('.');
+    if dotted && bytes.iter().filter(|b| **b == b'.').count() >= 2 {
+        return false;
+    }
+    let radix = bytes.len() > 1 && bytes[0] == b'0' && b"xXoObB".contains(&bytes[1]);
+    let foreign = |b: &u8| (b.is_ascii_alphabetic() && !b"eEtTzZ".contains(b)) || b"/()@=$; ".contains(b);
+    let address = text.matches('.').count() == 3 && text.contains(':');
+    radix || !(bytes.iter().any(foreign) || address)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What both parsers read, once they agree.
+    fn read(text: &str) -> serde_json::Value {
+        let one: serde_json::Value = serde_yaml::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let two: serde_json::Value = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(one, two, "{text}");
+        one
+    }
+
+    fn holds(text: &str) {
+        let want = clean(text).into_owned();
+        let printed = scalar(text);
+        assert_eq!(read(&format!("key: {printed}\n"))["key"], want, "{printed}");
+        assert_eq!(read(&format!("key: {{a: {printed}, b: 1}}\n"))["key"]["a"], want, "{printed}");
+        assert_eq!(read(&format!("key: [{printed}, 1]\n"))["key"][0], want, "{printed}");
+        assert!(!printed.chars().any(is_hostile), "{printed:?}");
+    }
+
+    #[test]
+    fn hostile_text_is_read_back_as_one_string() {
+        for text in [
+            "",
+            " ",
+            "a: b",
+            "a #b",
+            "# a",
+            "- a",
+            "? a",
+            "x, y",
+            "}",
+            "]",
+            "{",
+            "[",
+            "&a",
+            "*a",
+            "!!str",
+            "|",
+            ">",
+            "%",
+            "@",
+            "`",
+            "'",
+            "\"",
+            "\\",
+            "\\x",
+            "a\nb: c",
+            "a\r\nstatus: healthy",
+            "\u{1b}[31mred\u{1b}[0m",
+            "\u{0}",
+            "\u{85}",
+            "\u{2028}",
+            "\u{202e}evil",
+            "\u{feff}",
+            "\u{fffe}",
+            "---",
+            "...",
+            "null",
+            "~",
+            "yes",
+            "No",
+            "ON",
+            "y",
+            "true",
+            "1",
+            "1.5",
+            "1e3",
+            "0x1f",
+            "0o17",
+            "017",
+            "1_000",
+            "12345678e9012345",
+            "1234567890123456",
+            "9f86d081884c7d65",
+            "2026-11-23",
+            "2026-11-23T11:02:44Z",
+            "1:20",
+            "190:20:30",
+            ".inf",
+            ".NaN",
+            "+1",
+            "-1",
+            "=",
+            "<<",
+            "0.1.0",
+            "127.0.0.1:5432",
+            "[::1]:80",
+            "tcp 127.0.0.1:5432 passed",
+            "/var/log/x.log",
+            "…",
+            "naïve",
+            "日本",
+            "🦀",
+            "ends with colon:",
+            "ends with space ",
+            "a:b",
+            "a::b",
+            "1.",
+            "1.e",
+            "12e03",
+            "0b1",
+            "5e",
+            "1z",
+            "0.2s",
+            "3m",
+        ] {
+            holds(text);
+        }
+    }
+
+    #[test]
+    fn ordinary_values_stand_plain() {
+        for text in
+            ["postgres", "1/1", "127.0.0.1:5432", "tcp 127.0.0.1:5432 passed", "0.1.0", "0.2s", "9f86d081884c7d65"]
+        {
+            assert_eq!(scalar(text), text);
+        }
+        for text in ["1234567890123456", "12345678e9012345", "yes", "2026-11-23", "0x12"] {
+            assert_eq!(scalar(text), format!("\"{text}\""));
+        }
+    }
+
+    #[test]
+    fn a_clip_is_never_longer_than_its_limit_and_never_cuts_a_character() {
+        assert_eq!(clip("abcdef", 6), "abcdef");
+        assert_eq!(clip("abcdefg", 6), "abc…");
+        assert_eq!(clip("ééé", 5), "é…");
+        assert!(clip(&"\u{1b}".repeat(100), 50).len() <= 50);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_back_as_one_string(text in any::<String>()) { holds(&text) }
+
+        #[test]
+        fn what_looks_like_yaml_is_read_back_as_one_string(text in "[0-9eExXob_:.+\\-TZ /#,\\[\\]{}&*!|>'\"%@`~yn]{0,12}") {
+            holds(&text)
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The built binary from outside: a directory, real processes, and what the status files say.
+#![expect(clippy::disallowed_methods, reason = "these tests touch the world")]
+
+mod world;
+
+mod directory;
+mod older_mesh;
+mod restart;
+mod stop;
+mod supervisor;

@@ -1,0 +1,206 @@
+//! Crashes, back-off, dependencies, updates, jobs.
+
+use crate::world::{World, free_port, kill, lives};
+
+#[test]
+fn a_killed_service_is_restarted_at_once_and_counted() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+
+    kill(pid, 9);
+
+    world.wait("a new process", |world| world.pid("web").is_some_and(|new| new != pid));
+    world.wait_status("web", "running");
+    assert_eq!(world.field("web", "restarts").as_deref(), Some("1"));
+    let exit = world.field("web", "lastExit").expect("the last exit");
+    assert!(exit.contains("137"), "{exit}");
+}
+
+#[test]
+fn a_crash_loop_is_told_with_its_output_and_ends_at_an_edit() {
+    let world = World::running();
+    world.put(
+        "mailer.yaml",
+        "script: |\n  echo 'bind: address already in use' >&2; exit 1\nrestart: {backoff: {initial: 10ms, max: 50ms}}\n",
+    );
+
+    world.wait_status("mailer", "unhealthy (CrashLoopBackOff)");
+    world.wait("the output", |world| {
+        world.status_file("mailer").is_some_and(|text| text.contains("bind: address already in use"))
+    });
+    let status = world.status_file("mailer").expect("a status");
+    assert!(status.contains("# why:") && status.contains("# next:"), "{status}");
+
+    world.put("mailer.yaml", "command: sleep 3600\n");
+    world.wait_status("mailer", "running");
+}
+
+#[test]
+fn a_dependent_starts_after_ready_not_after_spawn() {
+    let world = World::running();
+    let flag = world.root().join("flag");
+    world.put("app.yaml", "command: sleep 3600\ndependsOn: [db]\n");
+    world.wait_status("app", "waiting (DependencyNotReady)");
+
+    world.put(
+        "db.yaml",
+        &format!(
+            "command: sleep 3600\nreadinessProbe: {{exec: {{command: [test, -e, '{}']}}}}\n",
+            flag.display()
+        ),
+    );
+    world.wait_status("db", "starting");
+    assert_eq!(world.status("app"), "waiting (DependencyNotReady)");
+
+    std::fs::write(&flag, "").expect("written");
+    world.wait_status("db", "healthy");
+    world.wait_status("app", "running");
+}
+
+#[test]
+fn a_cycle_is_named_and_the_rest_runs() {
+    let world = World::running();
+    world.put("a.yaml", "command: sleep 3600\ndependsOn: [b]\n");
+    world.put("b.yaml", "command: sleep 3600\ndependsOn: [a]\n");
+    world.put("c.yaml", "command: sleep 3600\n");
+
+    world.wait_status("a", "failed (DependencyCycle)");
+    world.wait_status("b", "failed (DependencyCycle)");
+    world.wait_status("c", "running");
+    let status = world.status_file("a").expect("a status");
+    assert!(status.contains("a") && status.contains("b"), "{status}");
+}
+
+#[test]
+fn an_edit_to_a_program_that_does_not_exist_leaves_the_old_one() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.wait_status("web", "running");
+    let pid = world.pid("web");
+
+    world.put("web.yaml", "command: /no/such/program\n");
+
+    world.wait("the update to be blocked", |world| {
+        world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked"))
+    });
+    assert_eq!(world.pid("web"), pid);
+}
+
+#[test]
+fn an_edit_of_probes_labels_or_back_off_keeps_the_pid() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.wait_status("web", "running");
+    let pid = world.pid("web");
+
+    world.put("web.yaml", "command: sleep 3600\nreadinessProbe: {exec: {command: ['true']}}\nlabels: {a: b}\n");
+
+    world.wait_status("web", "healthy");
+    assert_eq!(world.pid("web"), pid);
+}
+
+#[test]
+fn a_job_runs_once_to_its_end() {
+    let world = World::running();
+    let mark = world.root().join("mark");
+    world.put("job.yaml", &format!("script: echo ran >> '{}'\nrestart: Never\n", mark.display()));
+    world.wait_status("job", "completed");
+
+    kill(world.controller_pid().expect("a controller"), 9);
+    world.put("sentinel.yaml", "command: sleep 3600\n");
+    world.wait_status("sentinel", "running");
+    world.wait_status("job", "completed");
+    assert_eq!(std::fs::read_to_string(&mark).expect("written"), "ran\n", "not again after a controller's death");
+
+    world.ask(&["start", "job"]);
+    world.wait("the second run", |_| std::fs::read_to_string(&mark).is_ok_and(|text| text == "ran\nran\n"));
+}
+
+#[test]
+fn a_job_that_fails_is_failed() {
+    let world = World::running();
+    world.put("job.yaml", "command: sh -c 'exit 7'\nrestart: Never\n");
+    world.wait_status("job", "failed (Error)");
+    assert!(world.field("job", "lastExit").expect("an exit").contains('7'));
+}
+
+#[test]
+fn different_faults_of_a_start_have_different_reasons() {
+    let world = World::running();
+    world.put("program.yaml", "command: /no/such/program\n");
+    world.put("dir.yaml", "command: sleep 1\nworkingDir: /no/such/dir\n");
+    world.put("user.yaml", "command: sleep 1\nuser: nobody-of-that-name\n");
+    world.put_script("shebang.sh", "#!/no/such/interpreter\n");
+    for (name, reason) in [
+        ("program", "ProgramNotFound"),
+        ("dir", "WorkingDirNotFound"),
+        ("user", "UserNotFound"),
+        ("shebang", "BadInterpreter"),
+    ] {
+        world.wait(&format!("{name} to say {reason}"), |world| {
+            world.status_file(name).is_some_and(|text| text.contains(reason))
+        });
+    }
+}
+
+#[test]
+fn a_port_that_a_stranger_holds_is_told_with_the_stranger() {
+    let world = World::running();
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let port = stranger.local_addr().expect("an address").port();
+
+    world.put("web.yaml", &format!("command: sleep 3600\nport: {port}\n"));
+
+    world.wait("the stranger to be named", |world| {
+        world.status_file("web").is_some_and(|text| {
+            text.contains("AddressInUse") && text.contains(&format!("pid {}", std::process::id()))
+        })
+    });
+    assert_ne!(world.status("web"), "healthy");
+}
+
+#[test]
+fn a_port_of_its_own_makes_a_service_healthy() {
+    let world = World::running();
+    let port = free_port();
+    world.put("web.yaml", &format!("command: python3 -m http.server --bind 127.0.0.1 {port}\nport: {port}\n"));
+
+    world.wait_status("web", "healthy");
+    assert_eq!(world.field("web", "address"), Some(format!("127.0.0.1:{port}")));
+    assert!(world.field("web", "check").expect("a check").contains("passed"));
+}
+
+#[test]
+fn a_failing_liveness_probe_restarts_the_service() {
+    let world = World::running();
+    let flag = world.root().join("sick");
+    world.put(
+        "svc.yaml",
+        &format!(
+            "command: sleep 3600\nlivenessProbe: {{exec: {{command: [test, '!', -e, '{}']}}, period: 50ms, failureThreshold: 2}}\n",
+            flag.display()
+        ),
+    );
+    world.wait_status("svc", "healthy");
+    let pid = world.pid("svc").expect("a pid");
+
+    std::fs::write(&flag, "").expect("written");
+    world.wait("the process to be ended", |_| !lives(pid));
+    std::fs::remove_file(&flag).expect("removed");
+
+    world.wait_status("svc", "healthy");
+    assert_ne!(world.pid("svc"), Some(pid));
+}
+
+#[test]
+fn three_replicas_are_three_processes_with_ports_of_their_own() {
+    let world = World::running();
+    world.put("many.yaml", "command: sleep 3600\nreplicas: 3\nenv: {N: $(instance.index)}\n");
+    world.wait_status("many", "running");
+    world.wait("three instances", |world| world.field("many", "ready").as_deref() == Some("3/3"));
+
+    world.ask(&["scale", "many=1"]);
+    world.wait("one instance", |world| world.field("many", "ready").as_deref() == Some("1/1"));
+}

@@ -1,0 +1,144 @@
+//! Stops reach the whole tree, and end in time.
+
+use std::time::{Duration, Instant};
+
+use crate::world::{World, lives};
+
+fn pids_in(world: &World, file: &str) -> Vec<i32> {
+    std::fs::read_to_string(world.root().join(file))
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect()
+}
+
+#[test]
+fn children_that_ignore_term_or_left_the_session_are_gone_when_the_service_is() {
+    let world = World::running();
+    let file = world.root().join("pids");
+    world.put(
+        "evil.yaml",
+        &format!(
+            concat!(
+                "stop: {{gracePeriod: 300ms}}\n",
+                "script: |\n",
+                "  sh -c 'trap \"\" TERM; echo $$ >> {0}; while :; do sleep 1; done' &\n",
+                "  setsid sh -c 'echo $$ >> {0}; exec sleep 3600' &\n",
+                "  (setsid sh -c 'echo $$ >> {0}; trap \"\" TERM HUP; while :; do sleep 1; done' &) \n",
+                "  echo $$ >> {0}\n",
+                "  while :; do sleep 1; done\n"
+            ),
+            file.display()
+        ),
+    );
+    world.wait_status("evil", "running");
+    world.wait("all four to have said their pids", |world| pids_in(world, "pids").len() == 4);
+
+    world.remove("evil.yaml");
+    world.wait("the service to go", |world| world.status_file("evil").is_none());
+
+    for pid in pids_in(&world, "pids") {
+        assert!(!lives(pid), "{pid} was left behind");
+    }
+}
+
+#[test]
+fn one_that_ignores_term_is_killed_at_its_grace_and_named_meanwhile() {
+    let world = World::running();
+    world.put("deaf.yaml", "script: |\n  trap '' TERM; while :; do sleep 0.05; done\nstop: {gracePeriod: 700ms}\n");
+    world.wait_status("deaf", "running");
+    let pid = world.pid("deaf").expect("a pid");
+
+    let asked = Instant::now();
+    world.remove("deaf.yaml");
+    world.wait_status("deaf", "stopping");
+    world.wait("the status to name who holds it up", |world| {
+        world.status_file("deaf").is_some_and(|text| text.contains(&format!("{pid}")))
+    });
+    world.wait("the end", |world| world.status_file("deaf").is_none());
+
+    let took = asked.elapsed();
+    assert!(took >= Duration::from_millis(690), "the grace is kept: {took:?}");
+    assert!(took <= Duration::from_millis(1700), "and not overdone: {took:?}");
+    assert!(!lives(pid));
+}
+
+#[test]
+fn a_grandchild_that_holds_stdout_does_not_hold_up_the_end() {
+    let world = World::running();
+    world.put("job.yaml", "script: |\n  setsid sleep 3600 & echo done\nrestart: Never\nstop: {gracePeriod: 100ms}\n");
+    world.wait_status("job", "completed");
+}
+
+#[test]
+fn stopped_stays_stopped_until_started_even_over_a_controller_s_death() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.wait_status("web", "running");
+
+    world.ask(&["stop", "web"]);
+    world.wait_status("web", "stopped (StoppedByOperator)");
+    crate::world::kill(world.controller_pid().expect("a controller"), 9);
+    world.put("sentinel.yaml", "command: sleep 3600\n");
+    world.wait_status("sentinel", "running");
+    world.wait_status("web", "stopped (StoppedByOperator)");
+
+    world.ask(&["start", "web"]);
+    world.wait_status("web", "running");
+}
+
+#[test]
+fn term_stops_everything_and_the_status_files_say_so() {
+    let mut world = World::running();
+    world.put("a.yaml", "command: sleep 3600\n");
+    world.put("b.yaml", "command: sleep 3600\ndependsOn: [a]\n");
+    world.wait_status("b", "running");
+    let pids = [world.pid("a").expect("a pid"), world.pid("b").expect("a pid")];
+
+    let status = world.stop();
+
+    assert_eq!(status.code(), Some(0));
+    assert!(pids.iter().all(|pid| !lives(*pid)));
+    assert_eq!(world.status("a"), "stopped (ControllerStopped)");
+    assert_eq!(world.status("b"), "stopped (ControllerStopped)");
+}
+
+#[test]
+fn a_hundred_services_stop_as_fast_as_the_slowest() {
+    let mut world = World::empty();
+    for n in 0..100 {
+        world.put(&format!("s{n}.yaml"), "command: sleep 3600\n");
+    }
+    world.put("slow.yaml", "script: |\n  trap 'sleep 0.5; exit 0' TERM; while :; do sleep 0.05; done\n");
+    world.run(&[]);
+    world.wait_status("slow", "running");
+    for n in 0..100 {
+        world.wait_status(&format!("s{n}"), "running");
+    }
+
+    let asked = Instant::now();
+    world.stop();
+
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn dependents_stop_before_what_they_depend_on() {
+    let mut world = World::empty();
+    let order = world.root().join("order");
+    for (name, depends) in [("db", "[]"), ("app", "[db]"), ("front", "[app]")] {
+        world.put(
+            &format!("{name}.yaml"),
+            &format!(
+                "dependsOn: {depends}\nscript: |\n  trap 'echo {name} >> {}; exit 0' TERM; while :; do sleep 0.02; done\n",
+                order.display()
+            ),
+        );
+    }
+    world.run(&[]);
+    world.wait_status("front", "running");
+
+    world.stop();
+
+    assert_eq!(std::fs::read_to_string(&order).expect("written"), "front\napp\ndb\n");
+}

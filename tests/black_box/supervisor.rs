@@ -1,0 +1,227 @@
+//! The controller may die, a second one may come, the node may be one command.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+
+use crate::world::{World, command, kill, lives};
+
+#[test]
+fn fifty_services_and_twenty_kills_of_the_controller_lose_nothing() {
+    const SERVICES: usize = 50;
+    const LINES: usize = 2000;
+    let world = World::running();
+    for n in 0..SERVICES {
+        world.put(
+            &format!("s{n:02}.yaml"),
+            &format!(
+                "script: |\n  i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo \"line $i\"; [ $((i % 50)) = 0 ] && sleep 0.05; done; exit {}\nrestart: Never\n",
+                n % 7
+            ),
+        );
+    }
+    for n in 0..SERVICES {
+        world.wait(&format!("s{n:02} to be known"), |world| world.status_file(&format!("s{n:02}")).is_some());
+    }
+    let mut pids = BTreeMap::new();
+
+    for round in 0..20 {
+        let controller = world.controller_pid().expect("a controller");
+        kill(controller, 9);
+        world.wait(&format!("a new controller after kill {round}"), |world| {
+            world.controller_pid().is_some_and(|pid| pid != controller)
+        });
+        for n in 0..SERVICES {
+            let name = format!("s{n:02}");
+            if let Some(pid) = world.pid(&name).filter(|pid| lives(*pid)) {
+                let first = *pids.entry(name.clone()).or_insert(pid);
+                assert_eq!(first, pid, "{name} keeps its process");
+            }
+        }
+    }
+
+    for n in 0..SERVICES {
+        let name = format!("s{n:02}");
+        match n % 7 {
+            0 => world.wait_status(&name, "completed"),
+            code => {
+                world.wait_status(&name, "failed (Error)");
+                let exit = world.field(&name, "lastExit").expect("an exit");
+                assert!(exit.contains(&format!("code: {code}")), "{name}: {exit}");
+            }
+        }
+        let log = world.state().join("logs").join(format!("{name}.log"));
+        world.wait(&format!("all lines of {name}"), |_| {
+            std::fs::read_to_string(&log).is_ok_and(|text| text.lines().count() >= LINES)
+        });
+        let text = std::fs::read_to_string(&log).expect("a log");
+        let want: String = (1..=LINES).map(|i| format!("line {i}\n")).collect();
+        assert!(text == want, "{name}: its log holds every line once and in order");
+    }
+}
+
+#[test]
+fn a_manifest_changed_or_deleted_while_the_controller_is_down_is_reconciled() {
+    let world = World::running();
+    world.put("kept.yaml", "command: sleep 3600\n");
+    world.put("gone.yaml", "command: sleep 3600\n");
+    world.wait_status("kept", "running");
+    world.wait_status("gone", "running");
+    let (kept, gone) = (world.pid("kept"), world.pid("gone").expect("a pid"));
+    let controller = world.controller_pid().expect("a controller");
+
+    // Stopped, so that it cannot see what happens before it dies.
+    kill(controller, 19);
+    world.remove("gone.yaml");
+    kill(controller, 9);
+
+    world.wait("the deleted one to be stopped", |_| !lives(gone));
+    world.wait("its status to go", |world| world.status_file("gone").is_none());
+    assert_eq!(world.pid("kept"), kept);
+}
+
+#[test]
+fn a_second_controller_on_one_directory_ends_with_73_and_names_the_first() {
+    let world = World::running();
+
+    let second = command(env!("CARGO_BIN_EXE_plugd"))
+        .arg("run")
+        .arg("--state-dir")
+        .arg(world.root().join("other"))
+        .arg(world.dir())
+        .stdin(Stdio::null())
+        .output()
+        .expect("started");
+
+    assert_eq!(second.status.code(), Some(73));
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains(&world.node_pid().to_string()) || said.contains(&world.controller_pid().expect("one").to_string()), "{said}");
+}
+
+#[test]
+fn a_killed_keeper_leaves_nothing_behind_after_the_next_run() {
+    let mut world = World::running();
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+    let controller = world.controller_pid().expect("a controller");
+
+    kill(world.node_pid(), 9);
+    world.wait_end();
+    world.wait("the controller to go with it", |_| !lives(controller));
+    world.run(&[]);
+
+    world.wait("a process of its own", |world| world.pid("web").is_some_and(|new| new != pid && lives(new)));
+    assert!(!lives(pid), "the old process is emptied first");
+    assert!(world.log().contains("KeeperLost"), "{}", world.log());
+}
+
+#[test]
+fn run_of_one_command_hands_on_its_exit_code() {
+    let temp = tempfile::tempdir().expect("a temp folder");
+    for (script, want) in [("exit 0", 0), ("exit 42", 42), ("kill -9 $$", 137), ("kill -15 $$", 143)] {
+        let status = command(env!("CARGO_BIN_EXE_plugd"))
+            .arg("run")
+            .arg("--state-dir")
+            .arg(temp.path())
+            .args(["--", "sh", "-c", script])
+            .stdin(Stdio::null())
+            .status()
+            .expect("started");
+        assert_eq!(status.code(), Some(want), "{script}");
+    }
+}
+
+#[test]
+fn a_directory_that_does_not_exist_is_answered_with_the_mkdir() {
+    let temp = tempfile::tempdir().expect("a temp folder");
+    let output = command(env!("CARGO_BIN_EXE_plugd"))
+        .arg("run")
+        .arg(temp.path().join("nowhere"))
+        .output()
+        .expect("started");
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("mkdir"), "{output:?}");
+}
+
+#[test]
+fn a_hot_upgrade_of_the_controller_keeps_every_process() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.wait_status("web", "running");
+    let (pid, controller) = (world.pid("web"), world.controller_pid().expect("a controller"));
+
+    world.signal_node(12);
+
+    world.wait("another controller", |world| world.controller_pid().is_some_and(|new| new != controller));
+    world.wait_status("web", "running");
+    assert_eq!(world.pid("web"), pid);
+}
+
+#[test]
+fn as_pid_1_it_reaps_strangers_and_ends_in_time() {
+    let temp = tempfile::tempdir().expect("a temp folder");
+    let dir = temp.path().join("services.d");
+    std::fs::create_dir(&dir).expect("made");
+    std::fs::write(
+        dir.join("orphans.yaml"),
+        "script: |\n  i=0; while [ $i -lt 200 ]; do i=$((i+1)); (sh -c 'sleep 0.01 & exit 0' &); done; echo made; exec sleep 3600\nreadinessProbe: {logLine: made}\n",
+    )
+    .expect("written");
+    std::fs::write(dir.join("deaf.yaml"), "script: |\n  trap '' TERM; while :; do sleep 1; done\n").expect("written");
+    let mut node = command("unshare")
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+        .arg(env!("CARGO_BIN_EXE_plugd"))
+        .arg("run")
+        .arg("--no-tee")
+        .arg("--state-dir")
+        .arg(temp.path().join("state"))
+        .arg(&dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("unshare");
+    let deadline = std::time::Instant::now() + crate::world::PATIENCE;
+    let ready = |name: &str| {
+        std::fs::read_to_string(dir.join(format!("{name}.status")))
+            .is_ok_and(|text| text.contains("status: healthy") || text.contains("status: running"))
+    };
+    while !(ready("orphans") && ready("deaf")) {
+        assert!(std::time::Instant::now() < deadline, "the services never came up");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let init = child_of(node.id()).expect("the first process of the namespace");
+    while zombies_below(init) > 0 {
+        assert!(std::time::Instant::now() < deadline, "zombies stay");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+
+    let asked = std::time::Instant::now();
+    kill(init, 15);
+    let status = node.wait().expect("waitable");
+
+    assert!(asked.elapsed() < std::time::Duration::from_secs(9), "{:?}", asked.elapsed());
+    assert_eq!(status.code(), Some(0));
+}
+
+fn children() -> Vec<(i32, i32, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some((_, rest)) = stat.rsplit_once(')') else { continue };
+        let mut fields = rest.split_whitespace();
+        let state = fields.next().unwrap_or_default().to_string();
+        let parent = fields.next().and_then(|field| field.parse().ok()).unwrap_or(0);
+        found.push((pid, parent, state));
+    }
+    found
+}
+
+fn child_of(parent: u32) -> Option<i32> {
+    children().into_iter().find(|(_, above, _)| *above == parent as i32).map(|(pid, ..)| pid)
+}
+
+fn zombies_below(parent: i32) -> usize {
+    children().into_iter().filter(|(_, above, state)| *above == parent && state == "Z").count()
+}
