@@ -10,15 +10,19 @@ use serde_json::Value;
 
 use super::args::Global;
 use super::fault::Fault;
-use super::{find, left};
+use super::left;
 use crate::api::client::{Client, ClientError, Events, Watch};
 use crate::api::wire::{EventsEvent, WatchEvent};
 use crate::controller::Order;
+use crate::edge::places::{self, FindError, Who};
 use crate::model::name::Name;
 use crate::model::view::Snapshot;
 
 /// How often a controller that is not there yet is looked for (`plugd run & plugd wait`).
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Without `--dir` this one is meant, if it exists.
+const HERE: &str = "services.d";
 
 /// A controller that answered.
 #[derive(Debug)]
@@ -32,15 +36,17 @@ pub struct Node {
 impl Node {
     /// The node that the flags, the environment or the place name.
     pub fn open(global: &Global) -> Result<Node, Fault> {
-        let target = find::target(global)?;
+        let dir = global.dir.clone().or_else(|| Some(PathBuf::from(HERE)).filter(|here| here.is_dir()));
+        let found = places::find(dir.as_deref(), global.run_dir.as_deref(), global.state_dir.as_deref(), &Who::now())
+            .map_err(not_found)?;
         let runtime = runtime()?;
-        let client = match &target.dir {
-            Some(dir) => runtime.block_on(Client::connect_in(&target.socket, dir)),
-            None => runtime.block_on(Client::connect(&target.socket)),
+        let client = match &dir {
+            Some(dir) => runtime.block_on(Client::connect_in(&found.socket, dir)),
+            None => runtime.block_on(Client::connect(&found.socket)),
         };
         match client {
-            Ok(client) => Ok(Node { runtime, client, dir: target.dir }),
-            Err(error) => Err(told(error, &target.shown())),
+            Ok(client) => Ok(Node { runtime, client, dir }),
+            Err(error) => Err(told(error, &found.socket.display().to_string())),
         }
     }
 
@@ -216,10 +222,33 @@ impl Happening<'_> {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Fault::Path { what: "wait for", path: PathBuf::from("the controller"), source })
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| Fault::Path {
+        what: "wait for",
+        path: PathBuf::from("the controller"),
+        source,
+    })
+}
+
+/// Where a directory is needed and no controller tells it: the flag, else the default place.
+pub fn directory(global: &Global) -> Result<PathBuf, Fault> {
+    global.dir.clone().or_else(places::default_dir).ok_or_else(|| {
+        Fault::usage(
+            "there is no ./services.d and no /etc/plugd/services.d",
+            "make one with `plugd init`, or name one with --dir",
+        )
+    })
+}
+
+fn not_found(error: FindError) -> Fault {
+    match error {
+        FindError::NoneFor { dir, .. } => Fault::Unreachable { node: dir.display().to_string(), detail: String::new() },
+        FindError::None => Fault::Unreachable { node: "this machine".into(), detail: String::new() },
+        FindError::Several { sockets } => Fault::Several(sockets.iter().map(|s| s.display().to_string()).collect()),
+        FindError::Stranger { .. } => {
+            Fault::no(error.to_string(), "plugd speaks only to root, this user and the directory's owner")
+        }
+        FindError::Denied { socket } => Fault::Permission { what: "open", path: socket },
+    }
 }
 
 /// The client's error as a person is told it.

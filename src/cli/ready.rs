@@ -12,9 +12,12 @@ pub fn is_ready(view: &ServiceView) -> bool {
         // A roll or a low score, but as many ready as are wanted.
         Status::Degraded => view.available && view.ready >= view.desired,
         Status::Waiting => view.available || view.settled,
-        Status::Starting | Status::Unhealthy | Status::Stopping | Status::Stopped | Status::Skipped | Status::Failed => {
-            false
-        }
+        Status::Starting
+        | Status::Unhealthy
+        | Status::Stopping
+        | Status::Stopped
+        | Status::Skipped
+        | Status::Failed => false,
     }
 }
 

@@ -82,7 +82,8 @@ pub fn all(snapshot: &Snapshot) -> Vec<Row> {
 /// The first sentence; of a service that is well, its first problem (a rejected edit, say).
 fn why(view: &ServiceView) -> String {
     let first = view.why.iter().find(|line| !line.is_empty()).cloned();
-    let problem = || view.problems.first().map(|problem| format!("{}: {}", problem.reason, first_line(&problem.message)));
+    let problem =
+        || view.problems.first().map(|problem| format!("{}: {}", problem.reason, first_line(&problem.message)));
     first.or_else(problem).unwrap_or_default()
 }
 

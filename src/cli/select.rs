@@ -129,9 +129,14 @@ mod tests {
     #[test]
     fn labels_are_matched_as_kubectl_does() {
         let labels = BTreeMap::from([("app".to_string(), "shop".to_string())]);
-        for (term, holds) in
-            [("app=shop", true), ("app==shop", true), ("app!=shop", false), ("app", true), ("!app", false), ("tier", false)]
-        {
+        for (term, holds) in [
+            ("app=shop", true),
+            ("app==shop", true),
+            ("app!=shop", false),
+            ("app", true),
+            ("!app", false),
+            ("tier", false),
+        ] {
             assert_eq!(Term::parse(term).holds(&labels), holds, "{term}");
         }
     }

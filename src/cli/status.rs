@@ -16,17 +16,18 @@ use crate::model::text::{age, indicator, since, span};
 use crate::model::view::{ServiceView, Snapshot};
 
 /// Log lines under a status: what fits beside the rest on one screen.
-const LOG_LINES: u64 = 10;
+const LOG_LINES: usize = 10;
 /// Links of a chain of causes that are told: nobody debugs deeper on one screen.
 const CHAIN_MAX: usize = 16;
 
 pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
     let snapshot = node.snapshot()?;
+    let log_dir = logs::directory(node.get("/v1/node").ok().as_ref(), session).ok();
     let mut out = session.out();
     let mut code = Code::Done;
     for (at, name) in args.names.iter().enumerate() {
-        let (view, _) = select::find_instance(&snapshot, name)?;
+        let (view, instance) = select::find_instance(&snapshot, name)?;
         if !ready::is_well(view) {
             code = Code::NotReady;
         }
@@ -38,7 +39,8 @@ pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
             writeln!(out)?;
         }
         write!(out, "{}", text(view, &snapshot, &session.look, session.now()))?;
-        let lines = logs::last_lines(view, LOG_LINES);
+        let files = log_dir.as_ref().map(|dir| logs::files_of(dir, view, instance));
+        let lines = files.map(|files| logs::last_lines(&files, LOG_LINES)).unwrap_or_default();
         if !lines.is_empty() {
             writeln!(out, "\n{}", session.look.paint(Color::Bold, "last output"))?;
             for line in lines {
@@ -127,8 +129,12 @@ fn facts(view: &ServiceView, snapshot: &Snapshot, now: Timestamp) -> String {
         }
     };
     let names = |names: &[Name]| names.iter().map(Name::to_string).collect::<Vec<_>>().join(", ");
-    let needed_by: Vec<Name> =
-        snapshot.services.values().filter(|v| v.depends_on.contains(&view.service)).map(|v| v.service.clone()).collect();
+    let needed_by: Vec<Name> = snapshot
+        .services
+        .values()
+        .filter(|v| v.depends_on.contains(&view.service))
+        .map(|v| v.service.clone())
+        .collect();
 
     put("available", yes(view.available).into());
     put("required", yes(view.required).into());
@@ -146,7 +152,10 @@ fn facts(view: &ServiceView, snapshot: &Snapshot, now: Timestamp) -> String {
     put("depends on", names(&view.depends_on));
     put("needed by", names(&needed_by));
     put("capabilities", clean(&view.capabilities.join(", ")).into_owned());
-    put("labels", clean(&view.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")).into_owned());
+    put(
+        "labels",
+        clean(&view.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")).into_owned(),
+    );
     put("manifest", manifest(view));
     put("log", clean(view.log.as_deref().unwrap_or_default()).into_owned());
     put("kill scope", clean(view.kill_scope.as_deref().unwrap_or_default()).into_owned());
@@ -157,7 +166,8 @@ fn manifest(view: &ServiceView) -> String {
     let manifest = &view.manifest;
     let mut text = format!("{}  sha256 {}  generation {}", clean(&manifest.file), manifest.sha256, manifest.generation);
     if let Some(rejected) = &manifest.rejected {
-        let _ = write!(text, "; {} was refused at {}, the one before is in force", rejected.sha256, moment(rejected.at));
+        let _ =
+            write!(text, "; {} was refused at {}, the one before is in force", rejected.sha256, moment(rejected.at));
     }
     text
 }

@@ -26,7 +26,9 @@ pub fn table(rows: &[Row], shape: Shape, head: bool, look: &Look, now: Timestamp
     if head {
         lines.push(Line { cells: titles(shape), color: None });
     }
-    lines.extend(rows.iter().map(|row| Line { cells: cells(row, shape, look, now), color: Some(Color::of(row.status)) }));
+    lines.extend(
+        rows.iter().map(|row| Line { cells: cells(row, shape, look, now), color: Some(Color::of(row.status)) }),
+    );
     let widths = widths(&lines);
     lines.iter().map(|line| line.print(&widths, look)).collect()
 }

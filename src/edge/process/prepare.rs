@@ -94,12 +94,7 @@ pub fn main_process(
 }
 
 /// A command that runs beside a life, in the same surroundings: an exec probe or a hook.
-pub fn helper(
-    ground: &Ground,
-    spec: &Spec,
-    life: &LifeId,
-    command: &[String],
-) -> Result<Prepared, Unpreparable> {
+pub fn helper(ground: &Ground, spec: &Spec, life: &LifeId, command: &[String]) -> Result<Prepared, Unpreparable> {
     let base = Base::of(ground, spec, life)?;
     let argv = command.iter().map(|word| base.environment.expand(word)).collect();
     base.finish(argv)
@@ -339,9 +334,7 @@ pub fn explain_failure(prepared_program: &Path, stage: &str, errno: i32) -> Unpr
             ),
             None => fault(Reason::ProgramNotFound, format!("there is no program {program}")),
         },
-        ("exec", libc::EACCES) => {
-            fault(Reason::PermissionDenied, format!("{program} may not be executed: {error}"))
-        }
+        ("exec", libc::EACCES) => fault(Reason::PermissionDenied, format!("{program} may not be executed: {error}")),
         ("exec", libc::ENOEXEC) => fault(
             Reason::ExecFormat,
             format!("{program} is neither a program of this machine nor a script that begins with #!"),
