@@ -1,0 +1,84 @@
+//! What the checks of one life share.
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
+use crate::edge::process::tree::Tree;
+use crate::model::spec::ProbePort;
+
+/// One life, from its spawn to its end; kept by the runtime.
+#[derive(Debug, Default)]
+pub struct LifeContext {
+    /// None where nothing runs here (`address:`): whoever listens counts.
+    pub tree: Option<Tree>,
+    /// The sockets that listened on the service's ports when this life was spawned.
+    pub listened_at_spawn: Vec<u64>,
+    /// Listening sockets that the keeper hands to it.
+    pub held: Vec<u64>,
+    /// `$(instance.port)`.
+    pub instance_port: Option<u16>,
+    /// What was found, by port; a life has one or two.
+    known: Mutex<Vec<(u16, Known)>>,
+}
+
+/// A listener that was found to count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    pub inode: u64,
+    pub addr: SocketAddr,
+    /// `held by docker-proxy pid 12`, where it is not of the life's own tree.
+    pub note: Option<String>,
+}
+
+impl LifeContext {
+    pub fn new(tree: Option<Tree>, listened_at_spawn: Vec<u64>) -> LifeContext {
+        LifeContext { tree, listened_at_spawn, ..LifeContext::default() }
+    }
+
+    /// Hand over the sockets that the keeper holds for it.
+    pub fn with_held(mut self, held: Vec<u64>) -> LifeContext {
+        self.held = held;
+        self
+    }
+
+    pub fn with_port(mut self, port: Option<u16>) -> LifeContext {
+        self.instance_port = port;
+        self
+    }
+
+    pub(super) fn known(&self, port: u16) -> Option<Known> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().find(|(one, _)| *one == port).map(|(_, known)| known.clone())
+    }
+
+    /// Remember what was found, or forget it after a failure.
+    pub(super) fn remember(&self, port: u16, found: Option<Known>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(one, _)| *one != port);
+        known.extend(found.map(|found| (port, found)));
+    }
+}
+
+/// Where a check goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// This machine: the owner of the socket must be right.
+    Local(u16),
+    /// As written; whoever answers counts.
+    Host(String, u16),
+}
+
+impl Place {
+    /// None: the instance has no port, which a valid spec does not allow.
+    pub fn of(host: Option<&str>, port: &ProbePort, ctx: &LifeContext) -> Option<Place> {
+        let port = match port {
+            ProbePort::Number(port) => *port,
+            ProbePort::Instance => ctx.instance_port?,
+        };
+        Some(match host {
+            None => Place::Local(port),
+            Some(host) if host.eq_ignore_ascii_case("localhost") => Place::Local(port),
+            Some(host) => Place::Host(host.trim_start_matches('[').trim_end_matches(']').to_string(), port),
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! The owner-of-the-socket rule: a local port counts only if the right one listens on it.
+//!
+//! Right is a socket of the life's own tree, one that the keeper handed over, or one that appeared
+//! after the spawn (docker-proxy, a daemon elsewhere), which is then named. A socket that listened
+//! already when the life was spawned and is not its own is a stranger's or an older instance's: the
+//! port is in use, however well it answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::context::{Known, LifeContext};
+use super::sockets::{Holder, Listener, Sockets, held_by};
+
+/// Who listens on a local port, judged for one life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Connect here.
+    Open { addr: SocketAddr, note: Option<String> },
+    /// Nobody listens.
+    Closed,
+    /// Somebody else does: `port 2525 is held by pid 977 (postfix)`.
+    Taken(String),
+}
+
+/// Look, or remember what was found at the last look.
+pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found {
+    if let Some(known) = ctx.known(port) {
+        return Found::Open { addr: known.addr, note: known.note };
+    }
+    let listeners = sockets.listeners(port);
+    let Some(first) = listeners.first() else { return Found::Closed };
+    let Some(tree) = &ctx.tree else { return open(ctx, port, first, None) };
+    if let Some(held) = listeners.iter().find(|one| ctx.held.contains(&one.inode)) {
+        return open(ctx, port, held, None);
+    }
+    // Its own first, among those that are found without looking at every process there is.
+    let inodes: Vec<u64> = listeners.iter().map(|one| one.inode).collect();
+    let own = held_by(&tree.family(), &inodes);
+    if let Some(own) = listeners.iter().find(|one| Some(one.inode) == own) {
+        return open(ctx, port, own, None);
+    }
+    let mut newcomer = None;
+    let mut stranger = None;
+    for listener in &listeners {
+        let holder = sockets.holder(listener.inode).await;
+        if holder.as_ref().is_some_and(|holder| tree.contains(holder.pid)) {
+            return open(ctx, port, listener, None);
+        }
+        let place = if ctx.listened_at_spawn.contains(&listener.inode) { &mut stranger } else { &mut newcomer };
+        place.get_or_insert((listener, holder));
+    }
+    match (newcomer, stranger) {
+        (Some((listener, holder)), _) => open(ctx, port, listener, Some(note(listener, holder))),
+        (None, Some((listener, holder))) => Found::Taken(taken(port, listener, holder)),
+        (None, None) => Found::Closed,
+    }
+}
+
+fn open(ctx: &LifeContext, port: u16, listener: &Listener, note: Option<String>) -> Found {
+    let addr = listener.reach(port);
+    ctx.remember(port, Some(Known { inode: listener.inode, addr, note: note.clone() }));
+    Found::Open { addr, note }
+}
+
+fn note(listener: &Listener, holder: Option<Holder>) -> String {
+    match holder {
+        Some(holder) => format!("held by {} pid {}", holder.command, holder.pid),
+        None => format!("held by a process of uid {}", listener.uid),
+    }
+}
+
+fn taken(port: u16, listener: &Listener, holder: Option<Holder>) -> String {
+    match holder {
+        Some(holder) => format!("port {port} is held by {holder}"),
+        None => format!("port {port} is held by a process of uid {} that cannot be seen", listener.uid),
+    }
+}

@@ -1,0 +1,198 @@
+//! The TCP listeners of this machine, and who holds them.
+//!
+//! Asking who listens is cheap and done inline. Asking which process holds a socket means looking
+//! at every descriptor of every process: that is done off the loop, one scan at a time for all who
+//! ask, and only on the way to a message for a person.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::diag;
+use crate::edge::process::stat::{self, Stat};
+
+/// How often a wait for a port looks, as the ladder of restarts needs no finer one.
+const FREE_PERIOD: Duration = Duration::from_millis(500);
+/// A holder that was not found is looked for again after this long.
+const UNKNOWN_FOR: Duration = Duration::from_secs(10);
+/// Remembered holders; each is a port that is in somebody's way.
+const HOLDERS_MAX: usize = 1024;
+/// Descriptors of one process that are looked at inline, about 1 ms.
+const INLINE_FDS_MAX: usize = 1024;
+
+/// One listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listener {
+    pub inode: u64,
+    pub addr: IpAddr,
+    /// The interface that it is bound to, 0 for any; link-local addresses need it.
+    pub scope: u32,
+    pub uid: u32,
+}
+
+impl Listener {
+    /// Where to connect to reach it from this machine.
+    pub fn reach(&self, port: u16) -> SocketAddr {
+        match self.addr.to_canonical() {
+            IpAddr::V4(addr) if addr.is_unspecified() => (Ipv4Addr::LOCALHOST, port).into(),
+            IpAddr::V4(addr) => (addr, port).into(),
+            IpAddr::V6(addr) if addr.is_unspecified() => (Ipv6Addr::LOCALHOST, port).into(),
+            IpAddr::V6(addr) => SocketAddrV6::new(addr, port, 0, self.scope).into(),
+        }
+    }
+}
+
+/// The process that holds a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: i32,
+    pub command: String,
+    start_time: u64,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {} ({})", self.pid, self.command)
+    }
+}
+
+/// One for the whole controller.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Netlink and the next sequence number; none where it is refused.
+    diag: Mutex<Option<(OwnedFd, u32)>>,
+    holders: Mutex<Holders>,
+    /// Who scans.
+    scan: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Holders {
+    known: HashMap<u64, (Option<Holder>, Instant)>,
+    wanted: HashSet<u64>,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Sockets::new()
+    }
+}
+
+impl Sockets {
+    pub fn new() -> Sockets {
+        let diag = diag::open().ok().map(|socket| (socket, 1));
+        Sockets { diag: Mutex::new(diag), holders: Mutex::default(), scan: tokio::sync::Mutex::new(()) }
+    }
+
+    /// As where netlink is refused.
+    pub fn without_netlink() -> Sockets {
+        Sockets { diag: Mutex::new(None), holders: Mutex::default(), scan: tokio::sync::Mutex::new(()) }
+    }
+
+    /// Who listens on a port now, on any address. The runtime takes the inodes just before a spawn.
+    pub fn listeners(&self, port: u16) -> Vec<Listener> {
+        let mut diag = self.diag.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((socket, sequence)) = diag.as_mut() {
+            *sequence = sequence.wrapping_add(2);
+            match diag::listeners(socket, port, *sequence) {
+                Ok(found) => return found,
+                Err(error) => {
+                    tracing::info!(%error, "sock_diag does not answer; /proc/net/tcp is read from now on");
+                    *diag = None;
+                }
+            }
+        }
+        drop(diag);
+        diag::from_proc(port)
+    }
+
+    /// The inodes of [`Sockets::listeners`].
+    pub fn inodes(&self, port: u16) -> Vec<u64> {
+        self.listeners(port).iter().map(|listener| listener.inode).collect()
+    }
+
+    pub fn free(&self, port: u16) -> bool {
+        self.listeners(port).is_empty()
+    }
+
+    /// Ends once nobody listens on the port.
+    pub async fn freed(&self, port: u16) {
+        while !self.free(port) {
+            tokio::time::sleep(FREE_PERIOD).await;
+        }
+    }
+
+    /// The process that holds a socket, if it can be seen (another user's cannot, without root).
+    pub async fn holder(self: &Arc<Self>, inode: u64) -> Option<Holder> {
+        if let Some(known) = self.remembered(inode) {
+            return known;
+        }
+        self.locked().wanted.insert(inode);
+        let _turn = self.scan.lock().await;
+        // The scan before ours may have looked for it too.
+        if let Some(known) = self.remembered(inode) {
+            return known;
+        }
+        let wanted = std::mem::take(&mut self.locked().wanted);
+        let asked = wanted.clone();
+        let found = tokio::task::spawn_blocking(move || scan(&asked)).await.unwrap_or_default();
+        let mut holders = self.locked();
+        if holders.known.len() > HOLDERS_MAX {
+            holders.known.clear();
+        }
+        let now = Instant::now();
+        holders.known.extend(wanted.into_iter().map(|inode| (inode, (found.get(&inode).cloned(), now))));
+        found.get(&inode).cloned()
+    }
+
+    fn remembered(&self, inode: u64) -> Option<Option<Holder>> {
+        match self.locked().known.get(&inode)? {
+            (Some(holder), _) => {
+                let same = Stat::of(holder.pid).is_some_and(|stat| stat.start_time == holder.start_time);
+                (same && holds(holder.pid, &[inode], usize::MAX)).then(|| Some(holder.clone()))
+            }
+            (None, since) => (since.elapsed() < UNKNOWN_FOR).then_some(None),
+        }
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Holders> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first of `inodes` that one of these processes holds.
+pub(super) fn held_by(pids: &[i32], inodes: &[u64]) -> Option<u64> {
+    pids.iter().find_map(|pid| sockets_of(*pid, INLINE_FDS_MAX).find(|inode| inodes.contains(inode)))
+}
+
+fn holds(pid: i32, inodes: &[u64], fds_max: usize) -> bool {
+    sockets_of(pid, fds_max).any(|inode| inodes.contains(&inode))
+}
+
+/// The sockets among a process's descriptors.
+fn sockets_of(pid: i32, fds_max: usize) -> impl Iterator<Item = u64> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    entries.take(fds_max).filter_map(|entry| {
+        let target = rustix::fs::readlink(entry.path(), Vec::new()).ok()?;
+        target.to_str().ok()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    })
+}
+
+/// One look at every process. Of several that share a socket the oldest is named: the others are
+/// its children.
+fn scan(wanted: &HashSet<u64>) -> HashMap<u64, Holder> {
+    let mut found: HashMap<u64, Holder> = HashMap::new();
+    for pid in stat::pids() {
+        for inode in sockets_of(pid, usize::MAX).filter(|inode| wanted.contains(inode)) {
+            let Some(stat) = Stat::of(pid) else { break };
+            let older = found.get(&inode).is_none_or(|one| stat.start_time < one.start_time);
+            if older {
+                found.insert(inode, Holder { pid, command: stat.command, start_time: stat.start_time });
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,122 @@
+//! tcpSocket: somebody accepts connections, and it is the right one.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::context::{LifeContext, Place};
+use super::listener::{self, Found};
+use super::sockets::Sockets;
+use crate::controller::Verdict;
+use crate::model::reason::Reason;
+
+/// One check; ends within `timeout`.
+pub async fn tcp(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, place: Place, timeout: Duration) -> Verdict {
+    let check = async {
+        let reached = connect(&ctx, &sockets, &place).await?;
+        Ok(format!("tcp {} passed{}", reached.addr, reached.note()))
+    };
+    judged("tcp", &ctx, &place, timeout, check).await
+}
+
+/// A connection, and what is to be said of it.
+pub(super) struct Reached {
+    pub stream: TcpStream,
+    /// As it was dialled, for messages.
+    pub addr: String,
+    note: Option<String>,
+}
+
+impl Reached {
+    /// `, held by docker-proxy pid 12`, or nothing.
+    pub fn note(&self) -> String {
+        self.note.as_ref().map(|note| format!(", {note}")).unwrap_or_default()
+    }
+}
+
+/// Why a check did not pass: the end of a sentence whose subject is the address.
+pub(super) struct Failure {
+    pub reason: Option<Reason>,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn because(message: impl Into<String>) -> Failure {
+        Failure { reason: None, message: message.into() }
+    }
+}
+
+/// Connect by the owner's rule, or to the host as written.
+pub(super) async fn connect(ctx: &LifeContext, sockets: &Arc<Sockets>, place: &Place) -> Result<Reached, Failure> {
+    match place {
+        Place::Local(port) => match listener::find(ctx, sockets, *port).await {
+            Found::Closed => Err(Failure::because(format!("nothing listens on port {port}"))),
+            Found::Taken(message) => Err(Failure { reason: Some(Reason::AddressInUse), message }),
+            Found::Open { addr, note } => match TcpStream::connect(addr).await {
+                Ok(stream) => Ok(Reached { stream, addr: addr.to_string(), note }),
+                Err(error) => Err(refused(&addr.to_string(), &error)),
+            },
+        },
+        Place::Host(host, port) => {
+            let shown = shown(host, *port);
+            match TcpStream::connect((host.as_str(), *port)).await {
+                Ok(stream) => Ok(Reached { stream, addr: shown, note: None }),
+                Err(error) => Err(refused(&shown, &error)),
+            }
+        }
+    }
+}
+
+fn refused(addr: &str, error: &io::Error) -> Failure {
+    let why = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refused the connection".to_string(),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "cannot be reached".to_string(),
+        _ => format!("cannot be connected to: {error}"),
+    };
+    Failure::because(format!("{addr} {why}"))
+}
+
+fn shown(host: &str, port: u16) -> String {
+    match host.parse() {
+        Ok(addr) => SocketAddr::new(addr, port).to_string(),
+        Err(_) => format!("{host}:{port}"),
+    }
+}
+
+/// Run a check under one deadline for all of it. Failures say which kind of check it was; passes
+/// say so themselves. After a failure the port's owner is looked for anew.
+pub(super) async fn judged(
+    kind: &str,
+    ctx: &LifeContext,
+    place: &Place,
+    timeout: Duration,
+    check: impl Future<Output = Result<String, Failure>>,
+) -> Verdict {
+    let begun = Instant::now();
+    let result = tokio::time::timeout(timeout, check).await;
+    let took = begun.elapsed();
+    let failure = match result {
+        Ok(Ok(message)) => return Verdict { passed: true, message, reason: None, took },
+        Ok(Err(failure)) => failure,
+        Err(_) => {
+            let addr = match place {
+                Place::Local(port) => format!("port {port}"),
+                Place::Host(host, port) => shown(host, *port),
+            };
+            Failure::because(format!("{addr} did not answer within {timeout:?}"))
+        }
+    };
+    if let Place::Local(port) = place {
+        ctx.remember(*port, None);
+    }
+    let message = match failure.reason {
+        Some(_) => failure.message,
+        None => format!("{kind} {}", failure.message),
+    };
+    Verdict { passed: false, message, reason: failure.reason, took }
+}

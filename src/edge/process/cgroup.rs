@@ -1,0 +1,209 @@
+//! One cgroup (v2) per instance: the surest answer to "what belongs to it".
+//!
+//! The groups lie below the one that plugd itself is in, as `plugd-KEY/NAME.INDEX`, and are used
+//! again by the instance's next life. No controller is switched on: they are for finding, killing
+//! and knowing empty, which works also where nothing is delegated. Nothing is kept open: 9,000
+//! services would be 9,000 descriptors.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::model::name::Instance;
+
+/// Groups that a service may have made inside its own are followed this deep, and this many.
+const DEPTH_MAX: usize = 8;
+const GROUPS_MAX: usize = 1024;
+
+/// Why there is no place for our groups.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    #[error("no cgroup v2 is mounted")]
+    NotMounted,
+    #[error("plugd's own cgroup lies outside of what is mounted at {}", .0.display())]
+    Outside(PathBuf),
+    #[error("cannot make {}: {source}", path.display())]
+    NotWritable { path: PathBuf, source: io::Error },
+}
+
+/// The folder of this node's groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupRoot {
+    path: PathBuf,
+}
+
+impl CgroupRoot {
+    /// `key` tells the nodes of one machine apart; letters, digits and `-`.
+    pub fn find(key: &str) -> Result<CgroupRoot, CgroupError> {
+        let path = own_group()?.join(format!("plugd-{key}"));
+        match std::fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(CgroupError::NotWritable { path, source }),
+            Ok(()) => {}
+        }
+        // A folder of somebody else's, or a filesystem that makes folders and means nothing by it.
+        let probe = path.join("cgroup.procs");
+        rustix::fs::access(&probe, rustix::fs::Access::WRITE_OK)
+            .map_err(|source| CgroupError::NotWritable { path: probe, source: source.into() })?;
+        Ok(CgroupRoot { path })
+    }
+
+    /// Below a folder that is known to be a cgroup.
+    pub fn at(path: PathBuf) -> CgroupRoot {
+        CgroupRoot { path }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `NAME.INDEX` within the root; no file of the kernel's ends in a number.
+    pub fn group(&self, instance: &Instance) -> Group {
+        Group { path: self.path.join(format!("{}.{}", instance.service, instance.index)) }
+    }
+
+    /// The group, made if it is not there, as clone3(2) wants it.
+    pub fn create(&self, instance: &Instance) -> io::Result<OwnedFd> {
+        let group = self.group(instance);
+        match std::fs::create_dir(&group.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(&group.path)?;
+            }
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Ok(rustix::fs::open(&group.path, flags, Mode::empty())?)
+    }
+
+    /// Remove the root at the end; groups that are still in use stay.
+    pub fn remove(&self) {
+        remove_below(&self.path);
+    }
+}
+
+/// One instance's group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Group {
+    path: PathBuf,
+}
+
+impl Group {
+    pub fn at(path: PathBuf) -> Group {
+        Group { path }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether any process is left in it or below. A group that is gone is empty.
+    pub fn populated(&self) -> bool {
+        let events = std::fs::read_to_string(self.path.join("cgroup.events")).unwrap_or_default();
+        events.lines().any(|line| line == "populated 1")
+    }
+
+    /// Every process in it and below, zombies excepted (the kernel leaves them out).
+    pub fn procs(&self) -> Vec<i32> {
+        let mut pids = Vec::new();
+        for folder in self.folders() {
+            let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            // 0 stands for a process of another pid namespace: not ours to name.
+            pids.extend(text.lines().filter_map(|line| line.parse().ok()).filter(|pid: &i32| *pid > 0));
+        }
+        pids
+    }
+
+    /// SIGKILL to all at once, also to what is being forked (Linux 5.14).
+    pub fn kill(&self) -> io::Result<()> {
+        match std::fs::write(self.path.join("cgroup.kill"), "1") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.path.exists() => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Whether the process is in this group or below, by what /proc says of it now.
+    pub fn contains(&self, pid: i32) -> bool {
+        let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
+        let Some(path) = text.lines().find_map(|line| line.strip_prefix("0::")) else { return false };
+        // The path is told as our cgroup namespace sees it, the mount point may not be: the last
+        // two parts, `plugd-KEY/NAME.INDEX`, are ours and are compared.
+        let mut own = self.path.components().rev().take(2).map(|part| part.as_os_str().as_encoded_bytes());
+        let (Some(group), Some(root)) = (own.next(), own.next()) else { return false };
+        let parts: Vec<&[u8]> = path.as_bytes().split(|b| *b == b'/').collect();
+        parts.windows(2).any(|pair| pair == [root, group])
+    }
+
+    /// The instance is retired: remove its group, and groups that it made within.
+    pub fn remove(&self) -> io::Result<()> {
+        remove_below(&self.path);
+        match std::fs::remove_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn folders(&self) -> Vec<PathBuf> {
+        let walk = walkdir::WalkDir::new(&self.path).max_depth(DEPTH_MAX).follow_links(false);
+        let folders = walk.into_iter().filter_entry(|entry| entry.file_type().is_dir()).flatten();
+        folders.take(GROUPS_MAX).map(|entry| entry.into_path()).collect()
+    }
+}
+
+/// Remove the folders below, deepest first; files of the kernel's go with them.
+fn remove_below(path: &Path) {
+    let walk = walkdir::WalkDir::new(path).min_depth(1).max_depth(DEPTH_MAX).contents_first(true);
+    for entry in walk.into_iter().flatten().filter(|entry| entry.file_type().is_dir()).take(GROUPS_MAX) {
+        // One that is still in use stays; whoever asks again later finds it empty.
+        let _ = std::fs::remove_dir(entry.path());
+    }
+    let _ = std::fs::remove_dir(path);
+}
+
+/// The folder of the group that this process is in.
+pub fn own_group() -> Result<PathBuf, CgroupError> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::")).ok_or(CgroupError::NotMounted)?;
+    let mount = mounts.lines().filter_map(mount_of).next_back().ok_or(CgroupError::NotMounted)?;
+    let outside = || CgroupError::Outside(mount.1.clone());
+    let below = Path::new(own).strip_prefix(&mount.0).map_err(|_| outside())?;
+    if below.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(outside());
+    }
+    Ok(mount.1.join(below))
+}
+
+/// Root and mount point of a cgroup2 line of mountinfo, proc_pid_mountinfo(5).
+fn mount_of(line: &str) -> Option<(PathBuf, PathBuf)> {
+    let (before, after) = line.split_once(" - ")?;
+    if after.split(' ').next()? != "cgroup2" {
+        return None;
+    }
+    let mut fields = before.split(' ').skip(3);
+    let unescaped = |text: &str| PathBuf::from(text.replace("\\040", " ").replace("\\134", "\\"));
+    Some((unescaped(fields.next()?), unescaped(fields.next()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_cgroup2_mounts_are_taken() {
+        let line = "31 24 0:27 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw";
+        assert_eq!(mount_of(line), Some(("/".into(), "/sys/fs/cgroup/unified".into())));
+        assert_eq!(mount_of(&line.replace("cgroup2 cgroup2", "cgroup cgroup")), None);
+        assert_eq!(mount_of("nonsense"), None);
+    }
+
+    #[test]
+    fn a_group_that_is_gone_is_empty_and_may_be_killed_and_removed() {
+        let group = Group::at("/nonexistent/plugd-x/web.0".into());
+        assert!(!group.populated() && group.procs().is_empty());
+        group.kill().expect("nothing to kill");
+        group.remove().expect("nothing to remove");
+    }
+}

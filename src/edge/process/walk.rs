@@ -1,0 +1,281 @@
+//! Trees without a cgroup: one walk of /proc for all lives that are asked about.
+//!
+//! A process belongs to a life if it is its main process, is in its session or group, descends from
+//! a member, was a member when it was last seen, or is an orphan of ours that carries the life's
+//! cookie. What this misses: a daemon that has left session, parents and environment behind before
+//! anybody looked. `plugd doctor` says so, and a cgroup or `killScope: Tree` mends it.
+//!
+//! The walk costs some 10 microseconds a process, so it runs in a thread of its own, and requests
+//! that wait meanwhile share the next one.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd;
+use std::sync::mpsc;
+
+use tokio::sync::mpsc::Sender;
+
+use super::raw;
+use super::stat::{self, Stat};
+use super::tree::{Tree, hold};
+use crate::controller::{Input, Leftover, Target};
+use crate::model::name::LifeId;
+
+/// A KILL goes round this often before the brain is told what is left; each round is one walk.
+const KILL_ROUNDS: usize = 20;
+/// Leftovers named in one answer; the status names the first few.
+const LEFT_MAX: usize = 64;
+
+/// What can be asked of the walker.
+#[derive(Debug)]
+pub enum Request {
+    /// Answered by `Input::Surveyed`.
+    Survey(Tree),
+    Signal {
+        tree: Tree,
+        signal: i32,
+        to: Target,
+    },
+    Forget(LifeId),
+}
+
+/// The asking end; the thread ends when it is dropped.
+#[derive(Debug)]
+pub struct Walker {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Walker {
+    /// `keeper` is the process to which orphans of ours fall.
+    pub fn start(keeper: i32, inputs: Sender<Input>) -> std::io::Result<Walker> {
+        let (requests, waiting) = mpsc::channel();
+        let run = move || {
+            let mut seen = Seen::new(keeper);
+            while let Ok(first) = waiting.recv() {
+                let batch: Vec<Request> = std::iter::once(first).chain(waiting.try_iter()).collect();
+                for input in seen.serve(batch) {
+                    if inputs.blocking_send(input).is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        std::thread::Builder::new().name("tree".into()).stack_size(256 * 1024).spawn(run)?;
+        Ok(Walker { requests })
+    }
+
+    /// A request to a walker that is gone is lost: so is the loop that asks.
+    pub(super) fn ask(&self, request: Request) {
+        let _ = self.requests.send(request);
+    }
+}
+
+/// What the walker knows between walks.
+#[derive(Debug)]
+struct Seen {
+    keeper: i32,
+    /// Members of lives that are being asked about, by pid and start time: once seen, one stays a
+    /// member, wherever it moves.
+    members: HashMap<LifeId, HashSet<(i32, u64)>>,
+}
+
+impl Seen {
+    fn new(keeper: i32) -> Seen {
+        Seen { keeper, members: HashMap::new() }
+    }
+
+    fn serve(&mut self, batch: Vec<Request>) -> Vec<Input> {
+        let mut surveys = Vec::new();
+        let mut signals = Vec::new();
+        for request in batch {
+            match request {
+                Request::Survey(tree) => surveys.push(tree),
+                Request::Signal { tree, signal, to } => signals.push((tree, signal, to)),
+                Request::Forget(life) => drop(self.members.remove(&life)),
+            }
+        }
+        // Signals first: a survey that was asked for together with a KILL then tells what the KILL left.
+        for round in 0..KILL_ROUNDS {
+            signals.retain(|(_, signal, _)| round == 0 || *signal == libc::SIGKILL);
+            if signals.is_empty() {
+                break;
+            }
+            let trees: Vec<&Tree> = signals.iter().map(|(tree, ..)| tree).collect();
+            let found = self.walk(&trees);
+            let mut left = Vec::new();
+            for (request, members) in signals.into_iter().zip(found) {
+                let (tree, signal, to) = &request;
+                let wanted = |stat: &&Stat| *to == Target::Tree || stat.group == tree.pid;
+                if members.iter().filter(wanted).filter(|stat| send(stat, *signal)).count() > 0 {
+                    left.push(request);
+                }
+            }
+            signals = left;
+        }
+        let trees: Vec<&Tree> = surveys.iter().collect();
+        let found = self.walk(&trees);
+        let told = |(tree, members): (Tree, Vec<Stat>)| {
+            let left = members.into_iter().take(LEFT_MAX);
+            let left = left.map(|stat| Leftover { pid: stat.pid, command: stat.command }).collect();
+            Input::Surveyed { life: tree.life, left }
+        };
+        surveys.into_iter().zip(found).map(told).collect()
+    }
+
+    /// The living members of each tree, in the order asked.
+    fn walk(&mut self, trees: &[&Tree]) -> Vec<Vec<Stat>> {
+        if trees.is_empty() {
+            return Vec::new();
+        }
+        let table: HashMap<i32, Stat> =
+            stat::pids().into_iter().filter_map(|pid| Some((pid, Stat::of(pid)?))).collect();
+        let lineage = lineage(&table, trees, self.keeper, &self.members, stat::cookie);
+        let mut found = vec![Vec::new(); trees.len()];
+        let mut known = vec![HashSet::new(); trees.len()];
+        for (pid, index) in lineage {
+            let stat = &table[&pid];
+            known[index].insert((pid, stat.start_time));
+            if stat.lives() {
+                found[index].push(stat.clone());
+            }
+        }
+        for (index, members) in known.into_iter().enumerate() {
+            // The main process comes first, it is the one a person knows.
+            found[index].sort_by_key(|stat| (stat.pid != trees[index].pid, stat.start_time, stat.pid));
+            self.members.insert(trees[index].life.clone(), members);
+        }
+        found
+    }
+}
+
+/// Which tree each process belongs to; those of none are left out. Pure, but for reading a cookie.
+fn lineage(
+    table: &HashMap<i32, Stat>,
+    trees: &[&Tree],
+    keeper: i32,
+    members: &HashMap<LifeId, HashSet<(i32, u64)>>,
+    cookie: impl Fn(i32) -> Option<(String, u64)>,
+) -> Vec<(i32, usize)> {
+    // A main pid that somebody else has now is nobody's session any more.
+    let ours = |tree: &Tree| table.get(&tree.pid).is_none_or(|stat| tree.is_main(stat));
+    let mains: HashMap<i32, usize> =
+        trees.iter().enumerate().filter(|(_, tree)| ours(tree)).map(|(index, tree)| (tree.pid, index)).collect();
+    let known: HashMap<(i32, u64), usize> = trees
+        .iter()
+        .enumerate()
+        .flat_map(|(index, tree)| members.get(&tree.life).into_iter().flatten().map(move |one| (*one, index)))
+        .collect();
+    let direct = |stat: &Stat| -> Option<usize> {
+        let by_number = [stat.pid, stat.session, stat.group].into_iter().find_map(|pid| mains.get(&pid).copied());
+        let by_number = by_number.filter(|index| stat.start_time >= trees[*index].start_time);
+        by_number.or_else(|| known.get(&(stat.pid, stat.start_time)).copied()).or_else(|| {
+            // Only orphans that fell to our keeper are asked for a cookie: anybody can write one.
+            let told = (stat.parent == keeper).then(|| cookie(stat.pid)).flatten()?;
+            trees.iter().position(|tree| tree.is_named(&told) && stat.start_time >= tree.start_time)
+        })
+    };
+    let mut decided: HashMap<i32, Option<usize>> = HashMap::from([(keeper, None), (0, None), (1, None), (2, None)]);
+    for pid in table.keys() {
+        let mut path = Vec::new();
+        let mut next = *pid;
+        let verdict = loop {
+            if let Some(verdict) = decided.get(&next) {
+                break *verdict;
+            }
+            let Some(stat) = table.get(&next) else { break None };
+            path.push(next);
+            // A table that is not of one moment may hold a circle.
+            if path.len() > table.len() {
+                break None;
+            }
+            if let Some(index) = direct(stat) {
+                break Some(index);
+            }
+            next = stat.parent;
+        };
+        decided.extend(path.into_iter().map(|pid| (pid, verdict)));
+    }
+    let member = |(pid, index): (i32, Option<usize>)| Some((pid, index?));
+    decided.into_iter().filter_map(member).filter(|(pid, _)| table.contains_key(pid)).collect()
+}
+
+/// Through a pidfd, and only if the number is still the one that was seen.
+fn send(seen: &Stat, signal: i32) -> bool {
+    let Ok(pidfd) = hold(seen.pid) else { return false };
+    let same = Stat::of(seen.pid).is_some_and(|stat| stat.start_time == seen.start_time && stat.lives());
+    same && raw::signal_process(pidfd.as_fd(), signal).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::process::tree::Scope;
+    use crate::model::name::Instance;
+
+    fn tree(name: &str, pid: i32, start_time: u64) -> Tree {
+        let instance = Instance::parse(&format!("{name}/0")).expect("a valid name");
+        Tree { life: LifeId { instance, life: 1 }, pid, start_time, scope: Scope::Session }
+    }
+
+    /// (pid, parent, group, session, start)
+    fn table(rows: &[(i32, i32, i32, i32, u64)]) -> HashMap<i32, Stat> {
+        let line = |(pid, parent, group, session, start): &(i32, i32, i32, i32, u64)| {
+            format!("{pid} (x) S {parent} {group} {session} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start} 1")
+        };
+        rows.iter().filter_map(|row| Some((row.0, Stat::parse(line(row).as_bytes())?))).collect()
+    }
+
+    fn found(rows: &[(i32, i32, i32, i32, u64)], trees: &[&Tree], cookies: &[(i32, &str)]) -> Vec<(i32, usize)> {
+        let cookie = |pid| cookies.iter().find(|one| one.0 == pid).map(|one| (one.1.to_string(), 1));
+        let mut found = lineage(&table(rows), trees, 10, &HashMap::new(), cookie);
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn session_group_and_descendants_belong_and_neighbours_do_not() {
+        let (web, db) = (tree("web", 20, 5), tree("db", 30, 5));
+        let rows = [
+            (10, 1, 10, 10, 1),
+            (20, 10, 20, 20, 5),
+            (21, 20, 20, 20, 6), // same group
+            (22, 21, 22, 22, 7), // its own session, still a child
+            (23, 10, 23, 20, 7), // an orphan in the session
+            (30, 10, 30, 30, 5),
+            (31, 22, 31, 31, 9),
+            (40, 10, 40, 40, 5), // a service that nobody asked about
+        ];
+        let expected = [(20, 0), (21, 0), (22, 0), (23, 0), (30, 1), (31, 0)];
+        assert_eq!(found(&rows, &[&web, &db], &[]), expected);
+    }
+
+    #[test]
+    fn an_orphan_is_known_by_its_cookie_only_if_it_fell_to_our_keeper() {
+        let web = tree("web", 20, 5);
+        let rows = [(50, 10, 50, 50, 8), (51, 1, 51, 51, 8), (52, 50, 52, 52, 9)];
+        assert_eq!(found(&rows, &[&web], &[(50, "web/0"), (51, "web/0")]), [(50, 0), (52, 0)]);
+        assert_eq!(found(&rows, &[&web], &[(50, "other/0")]), []);
+    }
+
+    #[test]
+    fn a_recycled_main_pid_brings_nobody_in() {
+        let web = tree("web", 20, 5);
+        let rows = [(20, 1, 20, 20, 99), (21, 20, 20, 20, 100), (22, 10, 20, 20, 4)];
+        assert_eq!(found(&rows, &[&web], &[]), []);
+    }
+
+    #[test]
+    fn one_seen_before_stays_a_member_and_brings_its_children() {
+        let web = tree("web", 20, 5);
+        let rows = [(60, 10, 60, 60, 8), (61, 60, 61, 61, 9)];
+        let members = HashMap::from([(web.life.clone(), HashSet::from([(60, 8)]))]);
+        let mut found = lineage(&table(&rows), &[&web], 10, &members, |_| None);
+        found.sort();
+        assert_eq!(found, [(60, 0), (61, 0)]);
+    }
+
+    #[test]
+    fn a_table_with_a_circle_of_parents_ends() {
+        let web = tree("web", 20, 5);
+        assert_eq!(found(&[(70, 71, 70, 70, 9), (71, 70, 71, 71, 9)], &[&web], &[]), []);
+    }
+}

@@ -1,0 +1,440 @@
+//! The controller's half: requests that never block, and one stream of events.
+//!
+//! A request returns at once; its packet (with its descriptors) goes out now, or waits here until the
+//! socket takes it, in order. Every answer is an [`Event`]: a lost answer is not possible, a doubled
+//! one is (after a restart, `list` says again what is known), so events are facts, not replies.
+//! The limit of what waits here is the caller's: it bounds the spawns that it asks for at a time.
+
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixDatagram as StdSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+
+use super::sys;
+use super::wire::{self, INLINE_MAX, Notice, PROTOCOL, Request, flag};
+pub use super::wire::{Exit, How, Identity, Stage, Welcome};
+use crate::model::name::{Instance, LifeId};
+
+/// An event's packet is at most an entry: its blob, its key and numbers. Twice that, for newer keepers.
+const EVENT_MAX: usize = 4096;
+/// When too many descriptors are in flight between two processes the kernel refuses more (ETOOMANYREFS)
+/// and tells nobody when there is room; the keeper reads them within microseconds.
+const IN_FLIGHT_DELAY: Duration = Duration::from_millis(2);
+
+/// What the controller calls a process: an instance (`orders/0`) or a helper by a key of its own
+/// choice (`orders/0 probe 17`), at most 128 bytes, and which life of it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    pub key: Box<[u8]>,
+    pub life: u64,
+}
+
+impl Id {
+    pub fn new(key: impl AsRef<[u8]>, life: u64) -> Id {
+        Id { key: key.as_ref().into(), life }
+    }
+
+    /// None for a helper: its key is no instance.
+    pub fn life_id(&self) -> Option<LifeId> {
+        let instance = Instance::parse(std::str::from_utf8(&self.key).ok()?)?;
+        Some(LifeId { instance, life: self.life })
+    }
+
+    fn wire(&self) -> wire::Id<'_> {
+        wire::Id { key: &self.key, life: self.life }
+    }
+}
+
+impl From<&LifeId> for Id {
+    fn from(life: &LifeId) -> Id {
+        Id::new(life.instance.to_string(), life.life)
+    }
+}
+
+impl From<wire::Id<'_>> for Id {
+    fn from(id: wire::Id<'_>) -> Id {
+        Id::new(id.key, id.life)
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", String::from_utf8_lossy(&self.key), self.life)
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What to run and how. Everything is resolved: the keeper looks nothing up.
+#[derive(Debug, Clone)]
+pub struct SpawnRequest {
+    pub id: Id,
+    /// Absolute; what is executed.
+    pub program: CString,
+    pub argv: Vec<CString>,
+    pub env: Vec<CString>,
+    /// None is the keeper's own.
+    pub working_dir: Option<CString>,
+    /// None is the keeper's own.
+    pub identity: Option<Identity>,
+    pub umask: Option<u32>,
+    pub nice: Option<i32>,
+    pub oom_score_adj: Option<i32>,
+    pub no_new_privs: bool,
+    /// (RLIMIT_…, soft, hard)
+    pub limits: Vec<(u32, u64, u64)>,
+    /// The directory of a cgroup v2 in which the process begins. It must be empty, see `joins_cgroup`.
+    pub cgroup: Option<Arc<OwnedFd>>,
+    /// A helper, for which it does not matter that the cgroup already has processes.
+    pub joins_cgroup: bool,
+    /// Opened for appending. The child writes `TEXT PID STARTTIME\n` before it executes anything.
+    pub life_line: Option<(Arc<OwnedFd>, Vec<u8>)>,
+    pub stdin: Stdin,
+    /// Standard error gets a pipe of its own.
+    pub separate_stderr: bool,
+    /// Each gets the number beside it (3 or more) in the process.
+    pub extra_fds: Vec<(Arc<OwnedFd>, i32)>,
+    /// Sets LISTEN_PID to the process's own pid.
+    pub listen_pid: bool,
+    /// The program or the working directory lies where a dead server can block an exec for ever.
+    pub plain_fork: bool,
+    /// At most 1 KiB, given back by `list`.
+    pub blob: Vec<u8>,
+    /// For a shutdown without a controller.
+    pub stop_signal: i32,
+    pub stop_grace: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub enum Stdin {
+    Null,
+    Fd(Arc<OwnedFd>),
+}
+
+impl SpawnRequest {
+    /// As plain as can be: the keeper's own directory, identity and limits, no environment.
+    pub fn new(id: Id, program: CString, argv: Vec<CString>) -> SpawnRequest {
+        SpawnRequest {
+            id,
+            program,
+            argv,
+            env: Vec::new(),
+            working_dir: None,
+            identity: None,
+            umask: None,
+            nice: None,
+            oom_score_adj: None,
+            no_new_privs: false,
+            limits: Vec::new(),
+            cgroup: None,
+            joins_cgroup: false,
+            life_line: None,
+            stdin: Stdin::Null,
+            separate_stderr: false,
+            extra_fds: Vec::new(),
+            listen_pid: false,
+            plain_fork: false,
+            blob: Vec::new(),
+            stop_signal: libc::SIGTERM,
+            stop_grace: Duration::from_secs(30),
+        }
+    }
+
+    fn flags(&self) -> u32 {
+        [
+            (self.cgroup.is_some(), flag::CGROUP),
+            (self.life_line.is_some(), flag::LIFE_LINE),
+            (matches!(self.stdin, Stdin::Fd(_)), flag::STDIN),
+            (self.separate_stderr, flag::SEPARATE_STDERR),
+            (self.listen_pid, flag::LISTEN_PID),
+            (self.plain_fork, flag::PLAIN_FORK),
+            (self.no_new_privs, flag::NO_NEW_PRIVS),
+            (self.joins_cgroup, flag::JOINS_CGROUP),
+        ]
+        .into_iter()
+        .fold(0, |flags, (wanted, bit)| if wanted { flags | bit } else { flags })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        Request::Spawn(Box::new(wire::Spawn {
+            id: self.id.wire(),
+            flags: self.flags(),
+            program: &self.program,
+            argv: self.argv.iter().map(CString::as_c_str).collect(),
+            env: self.env.iter().map(CString::as_c_str).collect(),
+            working_dir: self.working_dir.as_deref(),
+            identity: self.identity.clone(),
+            umask: self.umask,
+            nice: self.nice,
+            oom_score_adj: self.oom_score_adj,
+            limits: self.limits.clone(),
+            life_line: self.life_line.as_ref().map_or(&[], |(_, text)| text),
+            targets: self.extra_fds.iter().map(|(_, target)| *target).collect(),
+            blob: &self.blob,
+            stop_signal: self.stop_signal,
+            stop_grace_ms: u64::try_from(self.stop_grace.as_millis()).unwrap_or(u64::MAX),
+        }))
+        .encode()
+    }
+
+    fn into_fds(self) -> Vec<Arc<OwnedFd>> {
+        let stdin = match self.stdin {
+            Stdin::Null => None,
+            Stdin::Fd(fd) => Some(fd),
+        };
+        let own = [self.cgroup, self.life_line.map(|(fd, _)| fd), stdin];
+        own.into_iter().flatten().chain(self.extra_fds.into_iter().map(|(fd, _)| fd)).collect()
+    }
+}
+
+/// One fact from the keeper.
+#[derive(Debug)]
+pub enum Event {
+    /// The first one.
+    Welcome(Welcome),
+    /// One life in the keeper's table, after `list`.
+    Entry(Entry),
+    /// All entries and deposits of `list` have been told.
+    Listed,
+    /// The program was executed.
+    Spawned { id: Id, pid: i32, start_time: u64, pidfd: OwnedFd, log: OwnedFd, log_stderr: Option<OwnedFd> },
+    /// Nothing of it runs or is left.
+    SpawnFailed { id: Id, stage: Stage, errno: i32 },
+    /// Reaped. The entry and its log stay until `forget`.
+    Exited { id: Id, exit: Exit },
+    /// After `list`, one for each.
+    Deposited { key: Box<[u8]>, fd: OwnedFd },
+    /// TERM, INT, HUP, QUIT, USR1 or USR2 came to the keeper.
+    Signal(i32),
+    /// The keeper executed itself in place, or could not (errno) and goes on as it was.
+    Reexecuted(Result<(), i32>),
+    /// The keeper is gone or has left; nothing follows.
+    Closed,
+}
+
+#[derive(Debug)]
+pub struct Entry {
+    pub id: Id,
+    pub pid: i32,
+    /// Field 22 of /proc/PID/stat, in clock ticks since boot.
+    pub start_time: u64,
+    /// CLOCK_MONOTONIC.
+    pub spawned_at: Duration,
+    /// None once it has ended.
+    pub pidfd: Option<OwnedFd>,
+    pub log: OwnedFd,
+    pub log_stderr: Option<OwnedFd>,
+    pub exit: Option<Exit>,
+    pub blob: Vec<u8>,
+}
+
+type Waiting = (Vec<u8>, Vec<Arc<OwnedFd>>);
+
+/// The link to the keeper.
+#[derive(Debug)]
+pub struct Keeper {
+    socket: UnixDatagram,
+    waiting: VecDeque<Waiting>,
+    buffer: Box<[u8; EVENT_MAX]>,
+}
+
+impl Keeper {
+    /// Takes the descriptor that the keeper gave this controller (3) and says hello. Within a runtime.
+    /// `grace`: of a shutdown without a controller, where it is not the keeper's own.
+    pub fn connect(socket: OwnedFd, grace: Option<Duration>) -> io::Result<Keeper> {
+        // A datagram socket of the standard library, although it is SOCK_SEQPACKET: neither library has
+        // that type, and only readiness is asked of it; packets go through sendmsg and recvmsg.
+        let socket = StdSocket::from(socket);
+        socket.set_nonblocking(true)?;
+        let socket = UnixDatagram::from_std(socket)?;
+        let mut keeper = Keeper { socket, waiting: VecDeque::new(), buffer: Box::new([0; EVENT_MAX]) };
+        let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+        keeper.send(Request::Hello { protocol: PROTOCOL, grace_ms });
+        Ok(keeper)
+    }
+
+    pub fn spawn(&mut self, request: SpawnRequest) -> io::Result<()> {
+        let packet = request.encode();
+        if packet.len() <= INLINE_MAX {
+            self.post(packet, request.into_fds());
+            return Ok(());
+        }
+        let large = Arc::new(sys::sealed(&packet)?);
+        let announcement = Request::SpawnLarge(request.id.wire()).encode();
+        self.post(announcement, [large].into_iter().chain(request.into_fds()).collect());
+        Ok(())
+    }
+
+    /// Replaces what the keeper holds for a life; at most 1 KiB.
+    pub fn set_blob(&mut self, id: &Id, blob: &[u8]) {
+        self.send(Request::SetBlob(id.wire(), blob));
+    }
+
+    /// Drops the entry of a life that has ended, with its log.
+    pub fn forget(&mut self, id: &Id) {
+        self.send(Request::Forget(id.wire()));
+    }
+
+    /// Asks for all entries and deposits, then `Listed`.
+    pub fn list(&mut self) {
+        self.send(Request::List);
+    }
+
+    /// Leaves a descriptor (a listener, the write end of a stdin) with the keeper, under a key of at
+    /// most 128 bytes; replaces what was there.
+    pub fn deposit(&mut self, key: &[u8], fd: Arc<OwnedFd>) {
+        self.post(Request::Deposit(key).encode(), vec![fd]);
+    }
+
+    pub fn withdraw(&mut self, key: &[u8]) {
+        self.send(Request::Withdraw(key));
+    }
+
+    /// The keeper kills nothing and exits with this code.
+    pub fn leave(&mut self, code: i32) {
+        self.send(Request::Leave(code));
+    }
+
+    /// The next controller is started from this path.
+    pub fn upgrade(&mut self, path: &CStr) {
+        self.send(Request::Upgrade(path));
+    }
+
+    /// The keeper executes this path in its own place, with everything that it holds.
+    pub fn reexec(&mut self, path: &CStr) {
+        self.send(Request::Reexec(path));
+    }
+
+    fn send(&mut self, request: Request<'_>) {
+        self.post(request.encode(), Vec::new());
+    }
+
+    fn post(&mut self, packet: Vec<u8>, fds: Vec<Arc<OwnedFd>>) {
+        self.waiting.push_back((packet, fds));
+        let _what_is_left_waits = self.send_waiting();
+    }
+
+    /// Sends until the socket is full (WouldBlock) or all is sent. A packet that can never be sent,
+    /// because the keeper is gone, is dropped: `Closed` tells of it.
+    fn send_waiting(&mut self) -> io::Result<()> {
+        while let Some((packet, fds)) = self.waiting.front() {
+            let numbers: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+            match sys::send(self.socket.as_fd(), packet, &numbers) {
+                Err(error) if full(&error) => return Err(error),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(()) | Err(_) => drop(self.waiting.pop_front()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until everything asked for has been sent. Cancel-safe.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        loop {
+            match self.send_waiting() {
+                Ok(()) => return Ok(()),
+                Err(error) => self.room(&error).await?,
+            }
+        }
+    }
+
+    async fn room(&self, why: &io::Error) -> io::Result<()> {
+        if why.kind() != io::ErrorKind::WouldBlock {
+            tokio::time::sleep(IN_FLIGHT_DELAY).await;
+            return Ok(());
+        }
+        // The library must learn that the socket was full, or it would say "writable" at once.
+        let _would_block = self.socket.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        self.socket.writable().await
+    }
+
+    /// The next event; what waits to be sent is sent meanwhile. Cancel-safe.
+    pub async fn next(&mut self) -> io::Result<Event> {
+        loop {
+            if let Some(event) = self.try_next()? {
+                return Ok(event);
+            }
+            match self.send_waiting() {
+                Ok(()) => self.socket.readable().await?,
+                Err(error) => tokio::select! {
+                    readable = self.socket.readable() => readable?,
+                    room = self.room(&error) => room?,
+                },
+            }
+        }
+    }
+
+    /// The next event if one is there.
+    pub fn try_next(&mut self) -> io::Result<Option<Event>> {
+        loop {
+            let Keeper { socket, buffer, .. } = self;
+            let received = match socket.try_io(Interest::READABLE, || sys::receive(socket.as_fd(), buffer.as_mut())) {
+                Ok(received) => received,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Ok(None),
+                    io::ErrorKind::Interrupted => continue,
+                    io::ErrorKind::ConnectionReset => return Ok(Some(Event::Closed)),
+                    _ => return Err(error),
+                },
+            };
+            if received.length == 0 {
+                return Ok(Some(Event::Closed));
+            }
+            let packet = self.buffer.get(..received.length).unwrap_or(&[]);
+            match Notice::decode(packet).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))? {
+                Some(Notice::Ping) => self.send(Request::Pong),
+                Some(notice) => return event(notice, received.fds).map(Some),
+                None => {} // of a newer keeper
+            }
+        }
+    }
+}
+
+fn full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+        || matches!(error.raw_os_error(), Some(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM))
+}
+
+/// A notice with its descriptors. One that came without them (no number was free here) is an error:
+/// the controller cannot go on without the pipe of a life, and a new one gets them all again.
+fn event(notice: Notice<'_>, fds: Vec<OwnedFd>) -> io::Result<Event> {
+    let mut fds = fds.into_iter();
+    let mut fd = || fds.next().ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE));
+    Ok(match notice {
+        Notice::Welcome(welcome) => Event::Welcome(welcome),
+        Notice::Entry(entry) => Event::Entry(Entry {
+            id: entry.id.into(),
+            pid: entry.pid,
+            start_time: entry.start_time,
+            spawned_at: Duration::from_nanos(entry.spawned_at),
+            pidfd: if entry.exit.is_none() { Some(fd()?) } else { None },
+            log: fd()?,
+            log_stderr: fd().ok(),
+            exit: entry.exit,
+            blob: entry.blob.to_vec(),
+        }),
+        Notice::Listed => Event::Listed,
+        Notice::Spawned { id, pid, start_time } => {
+            Event::Spawned { id: id.into(), pid, start_time, pidfd: fd()?, log: fd()?, log_stderr: fd().ok() }
+        }
+        Notice::SpawnFailed { id, stage, errno } => Event::SpawnFailed { id: id.into(), stage, errno },
+        Notice::Exited { id, exit } => Event::Exited { id: id.into(), exit },
+        Notice::Deposited(key) => Event::Deposited { key: key.into(), fd: fd()? },
+        Notice::Signal(signal) => Event::Signal(signal),
+        Notice::Reexecuted(0) => Event::Reexecuted(Ok(())),
+        Notice::Reexecuted(errno) => Event::Reexecuted(Err(errno)),
+        // Answered before it gets here; one more is as good as nothing heard.
+        Notice::Ping => Event::Signal(0),
+    })
+}
