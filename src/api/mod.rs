@@ -6,6 +6,19 @@
 
 pub mod client;
 pub mod context;
+mod logs;
+mod node;
+mod object;
+mod openapi;
+mod patient;
+mod pieces;
+mod refusal;
+mod register;
+mod routes;
 pub mod server;
+mod services;
 pub mod socket;
+mod stream;
 pub mod wire;
+
+pub use routes::{ROUTES, Role, Route};

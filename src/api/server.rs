@@ -1,8 +1,79 @@
-//! The answering side of the local socket.
+//! The answering side of the local socket: who is let in, how many, and for how long.
+//!
+//! 256 connections at most. The last 16 are a reserved lane: one short request each, no stream, so
+//! that the command line gets through however many followers there are. A client that sends its
+//! headers slowly is closed after 5 s (which also ends idle ones), one that does not read after 30 s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::context::Context;
+use super::patient::Patient;
+use super::routes::{self, App, Lane};
+use super::socket::Allowed;
 
-/// Serves until the task is dropped.
-pub async fn serve(listener: tokio::net::UnixListener, ctx: Context) {
-    drop((listener, ctx));
+/// Two descriptors' worth of a soft limit of 1024 stay for everything else.
+const CONNECTIONS: usize = 256;
+const RESERVED: usize = 16;
+/// From the accept, or from the last answer, to the end of the next header.
+const HEADER_WAIT: Duration = Duration::from_secs(5);
+/// The same in the reserved lane: 16 idlers give way within half a second.
+const HEADER_WAIT_RESERVED: Duration = Duration::from_millis(500);
+/// Headers, in bytes, and what is held of an answer that is not read: 8 pages more than any of ours.
+const BUFFER: usize = 64 * 1024;
+/// After a failed accept (descriptors used up) the next try.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until the task is dropped. Connections are tasks of their own.
+pub async fn serve(listener: UnixListener, ctx: Context) {
+    let allowed = Allowed::with_owner_of(Some(&ctx.dir));
+    let ctx = Arc::new(ctx);
+    let general = routes::router(App { ctx: Arc::clone(&ctx), lane: Lane::General });
+    let reserved = routes::router(App { ctx, lane: Lane::Reserved });
+    let seats = [Arc::new(Semaphore::new(CONNECTIONS - RESERVED)), Arc::new(Semaphore::new(RESERVED))];
+    loop {
+        // Without a seat nobody is accepted: who comes waits in the backlog.
+        let (seat, router, lane) = match Arc::clone(&seats[0]).try_acquire_owned() {
+            Ok(seat) => (seat, &general, Lane::General),
+            Err(_) => match Arc::clone(&seats[1]).acquire_owned().await {
+                Ok(seat) => (seat, &reserved, Lane::Reserved),
+                Err(_) => return,
+            },
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => admit(stream, seat, router.clone(), lane, &allowed),
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted; trying again in 100 ms");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(stream: UnixStream, seat: OwnedSemaphorePermit, router: Router, lane: Lane, allowed: &Allowed) {
+    let Ok(peer) = stream.peer_cred() else { return };
+    if !allowed.contains(peer.uid()) {
+        tracing::warn!(uid = peer.uid(), pid = peer.pid(), "a connection of a stranger is refused");
+        return;
+    }
+    tokio::spawn(async move {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).max_buf_size(BUFFER);
+        match lane {
+            Lane::General => http.header_read_timeout(HEADER_WAIT),
+            Lane::Reserved => http.header_read_timeout(HEADER_WAIT_RESERVED).keep_alive(false),
+        };
+        let io = TokioIo::new(Patient::new(stream));
+        if let Err(error) = http.serve_connection(io, TowerToHyperService::new(router)).await {
+            tracing::debug!(uid = peer.uid(), pid = peer.pid(), %error, "a connection ended early");
+        }
+        drop(seat);
+    });
 }

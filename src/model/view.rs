@@ -22,7 +22,7 @@ pub struct Snapshot {
 }
 
 /// The node's own part: what `_controller.status` shows beside the services.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeView {
     /// Every service has had its first verdict.
@@ -121,6 +121,7 @@ pub struct ExitView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
     pub at: Timestamp,
+    #[serde(with = "super::text::seconds")]
     pub ran_for: Duration,
     /// The last lines it wrote, at most 2 KiB, control characters stripped.
     pub output: Vec<String>,

@@ -12,4 +12,4 @@ pub mod yaml;
 pub use node::{ControllerInfo, NodeFile, Places, node_file};
 pub use report::{Cause, Report, Summary, node_ready, start_report};
 pub use service::{ControllerLine, status_file, strip_written};
-pub use word::{Charset, age, indicator, since, span};
+pub use word::{Charset, age, indicator, seconds, since, span};

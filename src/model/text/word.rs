@@ -55,6 +55,25 @@ pub fn span(span: Duration) -> String {
     }
 }
 
+/// A length of time as JSON: seconds, to the millisecond, as a string that says so (`0.214s`).
+pub mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}.{:03}s", span.as_secs(), span.subsec_millis()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let seconds = text.strip_suffix('s').and_then(|digits| digits.parse::<f64>().ok());
+        seconds
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .ok_or_else(|| serde::de::Error::custom(format_args!("{text:?} is no length of time such as \"0.214s\"")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

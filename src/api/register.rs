@@ -1,0 +1,184 @@
+//! Register and deregister: a manifest is written into the watched directory, or removed from it.
+//!
+//! The directory stays the only desired state: nothing is told to the loop, which sees the file as
+//! it sees any other. File names come from the table or from a checked [`Name`], never from a URL.
+#![expect(clippy::disallowed_methods, reason = "one of the two places of the api that touch the disk")]
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use sha2::{Digest as _, Sha256};
+
+use super::refusal::{Json, Refusal};
+use super::routes::{App, Named};
+use super::wire::{Register, Registered, Removed};
+use crate::model::name::Name;
+use crate::model::view::{ServiceView, Snapshot};
+
+/// The size cap of the directory's scan: a larger one would only be refused there.
+const MANIFEST_MAX: usize = 64 * 1024;
+/// The folder in the directory that holds nothing but files on their way.
+const TEMP_DIR: &str = ".plugd";
+
+pub(super) async fn register(State(app): State<App>, Json(body): Json<Register>) -> Result<Response, Refusal> {
+    let name =
+        Name::parse(&body.name).map_err(|error| Refusal::bad_request(error.to_string(), "choose another name"))?;
+    check(&name, &body.manifest)?;
+    let snapshot = app.ctx.snapshot.load_full();
+    let known = snapshot.services.get(&name);
+    if let (Some(view), false) = (known, body.replace) {
+        return Err(exists(&name, &view.manifest.file));
+    }
+    // A discovered script keeps its file: the manifest beside it takes over its name.
+    let file = match known.map(|view| view.manifest.file.as_str()) {
+        Some(file) if is_manifest(file) => {
+            alone(&snapshot, &name, file)?;
+            file.to_string()
+        }
+        _ => format!("{name}.yaml"),
+    };
+    let sha256 = fingerprint(body.manifest.as_bytes());
+    let (dir, target, replace) = (app.ctx.dir.clone(), file.clone(), body.replace);
+    on_disk(&app, move || write(&dir, &target, body.manifest.as_bytes(), replace)).await.map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists { exists(&name, &file) } else { disk(&app, &error) }
+    })?;
+    Ok((StatusCode::CREATED, axum::Json(Registered { service: name, file, sha256 })).into_response())
+}
+
+pub(super) async fn remove(State(app): State<App>, Named(view): Named) -> Result<axum::Json<Removed>, Refusal> {
+    let file = view.manifest.file.clone();
+    let path = app.ctx.dir.join(&file);
+    if !is_manifest(&file) {
+        let message = format!("{} was discovered as a script; a script is not removed this way", view.service);
+        return Err(Refusal::conflict(message, format!("remove {} or take its x bit", path.display())));
+    }
+    alone(&app.ctx.snapshot.load(), &view.service, &file)?;
+    let (dir, target) = (app.ctx.dir.clone(), file.clone());
+    on_disk(&app, move || {
+        rustix::fs::unlinkat(open(&dir)?, &target, AtFlags::empty())?;
+        Ok(())
+    })
+    .await
+    .map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            Refusal::conflict(format!("{} is not there any more", path.display()), "POST /v1/rescan looks again")
+        }
+        _ => disk(&app, &error),
+    })?;
+    Ok(axum::Json(Removed { service: view.service.clone(), file }))
+}
+
+/// Errors that would make another service than the one that was named, or none that can be waited for.
+fn check(name: &Name, manifest: &str) -> Result<(), Refusal> {
+    if manifest.len() > MANIFEST_MAX {
+        return Err(Refusal::bad_request("the manifest is larger than 64 KiB", "move data out of it"));
+    }
+    if manifest.trim().is_empty() {
+        return Err(Refusal::bad_request("the manifest is empty", "`plugd explain` shows what can stand in it"));
+    }
+    // Whatever else is wrong is told by the status, with line and column.
+    let Ok(value) = serde_yaml::from_str::<serde_yaml::Value>(manifest) else { return Ok(()) };
+    let at = |keys: &[&str]| keys.iter().try_fold(&value, |value, key| value.get(key)).and_then(|value| value.as_str());
+    for written in [at(&["name"]), at(&["metadata", "name"])].into_iter().flatten() {
+        if written != name.as_str() {
+            let message = format!("the manifest says name {:?}, the request {:?}", written, name.as_str());
+            return Err(Refusal::bad_request(message, "use one name in both"));
+        }
+    }
+    Ok(())
+}
+
+/// A file of several services is not one service's to replace or remove.
+fn alone(snapshot: &Snapshot, name: &Name, file: &str) -> Result<(), Refusal> {
+    let other = |view: &&ServiceView| view.manifest.file == file && view.service != *name;
+    match snapshot.services.values().map(|view| &**view).find(other) {
+        None => Ok(()),
+        Some(other) => Err(Refusal::conflict(
+            format!("{file} holds {} too", other.service),
+            format!("edit {file} and take out {name} alone"),
+        )),
+    }
+}
+
+fn is_manifest(file: &str) -> bool {
+    !file.contains('/') && [".yaml", ".yml", ".json"].iter().any(|ending| file.ends_with(ending))
+}
+
+fn exists(name: &Name, file: &str) -> Refusal {
+    Refusal::conflict(format!("{name} exists already, in {file}"), "say `replace: true` to write over it")
+}
+
+fn disk(app: &App, error: &io::Error) -> Refusal {
+    let dir = app.ctx.dir.display();
+    let message = format!("{dir} cannot be changed: {error}");
+    let next = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => "change the file where the directory comes from",
+        io::ErrorKind::PermissionDenied => "the controller's user needs write access to the directory",
+        _ => "remedy that and ask again",
+    };
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "DirectoryNotWritable", message, next)
+}
+
+/// First 16 hex digits of the sha256, as the status tells it.
+fn fingerprint(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// On a thread of its own: a disk may hang, the loop may not.
+async fn on_disk(app: &App, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) => {
+            tracing::error!(dir = %app.ctx.dir.display(), %panic, "a write to the directory panicked");
+            Err(io::Error::other("an error in plugd itself"))
+        }
+    }
+}
+
+fn open(dir: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Whole or not at all: a temp file beside, then one rename.
+fn write(dir: &Path, file: &str, bytes: &[u8], replace: bool) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let dir = open(dir)?;
+    match rustix::fs::mkdirat(&dir, TEMP_DIR, Mode::RWXU) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let temp_dir = rustix::fs::openat(&dir, TEMP_DIR, flags, Mode::empty())?;
+    let temp = format!("register.{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+    let result = rustix::fs::openat(&temp_dir, &temp, flags, mode).map_err(io::Error::from).and_then(|fd| {
+        let mut out = File::from(fd);
+        out.write_all(bytes)?;
+        // What was answered with 201 survives a power cut.
+        out.sync_all()?;
+        let how = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        match rustix::fs::renameat_with(&temp_dir, &temp, &dir, file, how) {
+            // A filesystem without the flag (NFS, some FUSE): a link refuses what exists, too.
+            Err(rustix::io::Errno::INVAL) if !replace => {
+                rustix::fs::linkat(&temp_dir, &temp, &dir, file, AtFlags::empty())?;
+                rustix::fs::unlinkat(&temp_dir, &temp, AtFlags::empty())?;
+            }
+            other => other?,
+        }
+        rustix::fs::fsync(&dir)?;
+        Ok(())
+    });
+    if result.is_err() {
+        // Gone already where the rename was carried out.
+        rustix::fs::unlinkat(&temp_dir, &temp, AtFlags::empty()).ok();
+    }
+    result
+}

@@ -1,0 +1,242 @@
+//! Services: shown from the snapshot, steered through the loop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::context::{Context, OrderError, Reply, Request};
+use super::object;
+use super::pieces::{Pipe, Sent, pipe};
+use super::refusal::{Json, Refusal, echo};
+use super::routes::{App, Named};
+use super::wire::{Accepted, Exec, ExecAnswer, Scale, Signal};
+use crate::controller::Order;
+use crate::model::view::{ServiceView, Snapshot};
+
+/// The loop takes up a request within milliseconds; beyond this it is in trouble.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// A command may take its time, but not keep a seat for ever.
+const EXEC_WAIT: Duration = Duration::from_secs(3600);
+/// More instances than a machine has room for: a slip of the finger.
+const REPLICAS_MAX: u32 = 1000;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Form {
+    form: Option<String>,
+}
+
+pub(super) async fn list(State(app): State<App>) -> Response {
+    let snapshot = app.ctx.snapshot.load_full();
+    stream_json(move |mut pipe| async move {
+        pipe.write("{\"items\":[").await?;
+        write_views(&mut pipe, &snapshot).await?;
+        pipe.write("]}").await?;
+        pipe.flush().await
+    })
+}
+
+pub(super) async fn one(
+    State(app): State<App>,
+    Named(view): Named,
+    query: Result<Query<Form>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let form = query.ok().and_then(|Query(query)| query.form);
+    match form.as_deref() {
+        None | Some("view") => Ok(axum::Json(view).into_response()),
+        Some("object") => {
+            let name = view.service.clone();
+            let spec = ask(&app.ctx, ANSWER_WAIT, |reply| Request::Effective { name, reply }).await;
+            // What was never valid has no spec; its status is told all the same.
+            let spec = match spec {
+                Ok(spec) => Some(spec),
+                Err(Asked::Answered(_)) => None,
+                Err(Asked::Unanswered(refusal)) => return Err(refusal),
+            };
+            Ok(axum::Json(object::object(&view, spec)).into_response())
+        }
+        Some(other) => Err(Refusal::bad_request(format!("there is no form {}", echo(other)), "use `view` or `object`")),
+    }
+}
+
+pub(super) async fn start(State(app): State<App>, Named(view): Named) -> Result<Response, Refusal> {
+    order(&app.ctx, &view, Order::Start).await
+}
+
+pub(super) async fn stop(State(app): State<App>, Named(view): Named) -> Result<Response, Refusal> {
+    order(&app.ctx, &view, Order::Stop).await
+}
+
+pub(super) async fn restart(State(app): State<App>, Named(view): Named) -> Result<Response, Refusal> {
+    order(&app.ctx, &view, Order::Restart).await
+}
+
+pub(super) async fn scale(
+    State(app): State<App>,
+    Named(view): Named,
+    Json(scale): Json<Scale>,
+) -> Result<Response, Refusal> {
+    if scale.replicas > REPLICAS_MAX {
+        let message =
+            format!("{} instances are more than the {REPLICAS_MAX} that one service may have", scale.replicas);
+        return Err(Refusal::bad_request(message, "ask for fewer"));
+    }
+    order(&app.ctx, &view, Order::Scale(scale.replicas)).await
+}
+
+pub(super) async fn signal(
+    State(app): State<App>,
+    Named(view): Named,
+    Json(body): Json<Signal>,
+) -> Result<Response, Refusal> {
+    let Some(signal) = signal_number(&body.signal) else {
+        let message = format!("{} is no signal", echo(&body.signal));
+        return Err(Refusal::bad_request(message, "use a name such as HUP or USR1, or a number from 1 to 64"));
+    };
+    let (name, instance) = (view.service.clone(), body.instance);
+    ask(&app.ctx, ANSWER_WAIT, |reply| Request::Signal { name, instance, signal, reply }).await?;
+    Ok(accepted())
+}
+
+pub(super) async fn exec(
+    State(app): State<App>,
+    Named(view): Named,
+    Json(body): Json<Exec>,
+) -> Result<axum::Json<ExecAnswer>, Refusal> {
+    if body.command.is_empty() {
+        return Err(Refusal::bad_request("the command is empty", "name a program"));
+    }
+    let name = view.service.clone();
+    let Exec { command, instance } = body;
+    let answer = ask(&app.ctx, EXEC_WAIT, |reply| Request::Exec { name, instance, command, reply }).await?;
+    Ok(axum::Json(answer))
+}
+
+async fn order(ctx: &Context, view: &ServiceView, order: Order) -> Result<Response, Refusal> {
+    let name = view.service.clone();
+    ask(ctx, ANSWER_WAIT, |reply| Request::Order { name, order, reply }).await?;
+    Ok(accepted())
+}
+
+pub(super) fn accepted() -> Response {
+    (StatusCode::ACCEPTED, axum::Json(Accepted { accepted: true })).into_response()
+}
+
+/// Why there is no answer of the wanted kind.
+pub(super) enum Asked {
+    /// The loop said no.
+    Answered(OrderError),
+    /// The loop said nothing.
+    Unanswered(Refusal),
+}
+
+impl From<Asked> for Refusal {
+    fn from(asked: Asked) -> Refusal {
+        match asked {
+            Asked::Answered(error) => error.into(),
+            Asked::Unanswered(refusal) => refusal,
+        }
+    }
+}
+
+/// Hands a request to the loop and waits for what it says.
+pub(super) async fn ask<T>(
+    ctx: &Context,
+    limit: Duration,
+    request: impl FnOnce(Reply<T>) -> Request,
+) -> Result<T, Asked> {
+    let (reply, answer) = oneshot::channel();
+    match ctx.requests.try_send(request(reply)) {
+        Ok(()) => {}
+        Err(mpsc::error::TrySendError::Full(_)) => {
+            let message = "too many requests wait for the controller";
+            return Err(Asked::Unanswered(Refusal::unavailable("Busy", message)));
+        }
+        Err(mpsc::error::TrySendError::Closed(_)) => return Err(Asked::Answered(OrderError::ShuttingDown)),
+    }
+    match tokio::time::timeout(limit, answer).await {
+        Ok(Ok(Ok(answer))) => Ok(answer),
+        Ok(Ok(Err(error))) => Err(Asked::Answered(error)),
+        Ok(Err(_)) => Err(Asked::Answered(OrderError::ShuttingDown)),
+        Err(_) => {
+            let message = format!("the controller has not answered within {} s", limit.as_secs());
+            let next = "it may still do as asked; `plugd status` shows it";
+            Err(Asked::Unanswered(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "Late", message, next)))
+        }
+    }
+}
+
+/// An answer of any length, written by a task of its own.
+pub(super) fn stream_json<F, W>(write: W) -> Response
+where
+    W: FnOnce(Pipe) -> F,
+    F: Future<Output = Sent> + Send + 'static,
+{
+    let (pipe, body) = pipe("");
+    tokio::spawn(write(pipe));
+    ([("content-type", "application/json")], body).into_response()
+}
+
+/// Views with commas between them.
+pub(super) async fn write_views(pipe: &mut Pipe, snapshot: &Arc<Snapshot>) -> Sent {
+    for (index, view) in snapshot.services.values().enumerate() {
+        if index > 0 {
+            pipe.write(",").await?;
+        }
+        pipe.write_json(view).await?;
+    }
+    Ok(())
+}
+
+/// `HUP`, `SIGHUP`, `hup`, `1`.
+fn signal_number(text: &str) -> Option<i32> {
+    if let Ok(number) = text.parse() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+}
+
+const SIGNALS: &[(&str, i32)] = &[
+    ("HUP", libc::SIGHUP),
+    ("INT", libc::SIGINT),
+    ("QUIT", libc::SIGQUIT),
+    ("ABRT", libc::SIGABRT),
+    ("ALRM", libc::SIGALRM),
+    ("KILL", libc::SIGKILL),
+    ("USR1", libc::SIGUSR1),
+    ("USR2", libc::SIGUSR2),
+    ("PIPE", libc::SIGPIPE),
+    ("TERM", libc::SIGTERM),
+    ("CHLD", libc::SIGCHLD),
+    ("CONT", libc::SIGCONT),
+    ("STOP", libc::SIGSTOP),
+    ("TSTP", libc::SIGTSTP),
+    ("TTIN", libc::SIGTTIN),
+    ("TTOU", libc::SIGTTOU),
+    ("URG", libc::SIGURG),
+    ("WINCH", libc::SIGWINCH),
+    ("IO", libc::SIGIO),
+    ("PWR", libc::SIGPWR),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_named_or_numbered() {
+        for (text, number) in [("HUP", Some(1)), ("sigterm", Some(15)), ("9", Some(9)), ("64", Some(64))] {
+            assert_eq!(signal_number(text), number, "{text}");
+        }
+        for text in ["", "0", "65", "-9", "SIG", "HUP ", "SIGSIGHUP"] {
+            assert_eq!(signal_number(text), None, "{text}");
+        }
+    }
+}
