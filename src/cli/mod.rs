@@ -1,18 +1,166 @@
-//! The command line. Floor 8.
+//! The command line: reads what a person wants, asks the controller or the files, prints.
+//!
+//! Nothing here decides about services. A verb is a file with one public function that takes its
+//! arguments and a [`Session`], and returns an exit code or a fault; what it prints is made by pure
+//! functions over views, so that tests need no controller. Data goes to stdout, all else to stderr.
+//! Floor 8.
 #![expect(clippy::disallowed_methods, reason = "the command line reads the world on a person's behalf")]
 
+use std::io::{BufWriter, StdoutLock, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use jiff::Timestamp;
+use serde::Serialize;
 
 pub mod args;
+pub mod fault;
+pub mod look;
+pub mod node;
+pub mod ready;
+pub mod row;
+pub mod select;
+
+pub mod help;
 pub mod run;
+
+pub mod get;
+pub mod jsonpath;
+pub mod last;
+pub mod status;
+pub mod table;
+
+pub mod events;
+pub mod logs;
+
+pub mod exec;
+pub mod steer;
+
+pub mod add;
+pub mod edit;
+pub mod init;
+pub mod put;
+pub mod rm;
+
+pub mod check;
+pub mod doctor;
+pub mod explain;
+pub mod forecast;
+pub mod shell;
+pub mod wait;
+
+use args::{Cli, Global, Verb};
+use fault::{Code, Fault};
+use look::Look;
+use node::Node;
+
+/// What every verb has: the flags of all verbs, and how to print.
+#[derive(Debug)]
+pub struct Session {
+    pub global: Global,
+    pub look: Look,
+}
+
+impl Session {
+    pub fn node(&self) -> Result<Node, Fault> {
+        Node::open(&self.global)
+    }
+
+    pub fn out(&self) -> BufWriter<StdoutLock<'static>> {
+        BufWriter::new(std::io::stdout().lock())
+    }
+
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let cli = args::Cli::parse();
-    match cli.verb {
-        Some(args::Verb::Run(flags)) => run::run(flags.decide(&cli.global)),
-        _ => ExitCode::from(2),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return grammar_fault(&error),
+    };
+    let session = Session { look: Look::of_stdout(cli.global.color), global: cli.global };
+    let code = match cli.verb {
+        None => {
+            eprint!("{}", help::short());
+            Code::Usage
+        }
+        Some(Verb::Run(flags)) => return run::run(flags.decide(&session.global)),
+        Some(verb) => dispatch(verb, &session).unwrap_or_else(|fault| tell(&fault)),
+    };
+    ExitCode::from(code.number())
+}
+
+fn dispatch(verb: Verb, session: &Session) -> Result<Code, Fault> {
+    match verb {
+        Verb::Run(_) => Ok(Code::Usage),
+        Verb::Get(args) => get::get(&args, session),
+        Verb::Status(args) => status::status(&args, session),
+        Verb::Logs(args) => logs::logs(&args, session),
+        Verb::Events(args) => events::events(&args, session),
+        Verb::Start(args) => steer::start(&args, session),
+        Verb::Stop(args) => steer::stop(&args, session),
+        Verb::Restart(args) => steer::restart(&args, session),
+        Verb::Scale(args) => steer::scale(&args, session),
+        Verb::Signal(args) => steer::signal(&args, session),
+        Verb::Exec(args) => exec::exec(&args, session),
+        Verb::Add(args) => add::add(&args, session),
+        Verb::Rm(args) => rm::rm(&args, session),
+        Verb::Edit(args) => edit::edit(&args, session),
+        Verb::Init(args) => init::init(&args, session),
+        Verb::Check(args) => check::check(&args, session),
+        Verb::Diff(args) => check::diff(&args, session),
+        Verb::Wait(args) => wait::wait(&args, session),
+        Verb::Explain(args) => explain::explain(&args, session),
+        Verb::Schema => explain::schema(session),
+        Verb::Doctor => shell::doctor(session),
+        Verb::Completion(args) => shell::completion(&args, session),
+        Verb::Man => shell::man(session),
+        Verb::Version(args) => shell::version(&args, session),
+        Verb::Help(args) => shell::help(&args, session),
     }
+}
+
+/// Says on stderr what happened and what to do next; a closed stdout is nothing to speak of.
+fn tell(fault: &Fault) -> Code {
+    match fault {
+        Fault::Pipe => {}
+        fault => say(&fault.to_string()),
+    }
+    fault.code()
+}
+
+/// A line on stderr; a stderr that nobody reads is no reason to fail.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "plugd: {text}");
+}
+
+/// clap's message in our form; help and version are no faults.
+fn grammar_fault(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let _ = write!(std::io::stderr(), "plugd: {text}");
+    ExitCode::from(Code::Usage.number())
+}
+
+/// The grammar with our help screens in the place of clap's.
+pub fn grammar() -> clap::Command {
+    Cli::command()
+}
+
+fn json(value: &impl Serialize) -> String {
+    // Views hold only strings, numbers and maps with string keys, which always can be written.
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// What is left until a deadline; nothing where it has passed.
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }

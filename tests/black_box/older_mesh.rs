@@ -58,7 +58,10 @@ fn partial_availability() {
 #[test]
 fn end_to_end_initialisation() {
     let mut world = World::empty();
-    world.put("base.yaml", "script: |\n  sleep 0.1; echo base is up; exec sleep 3600\nreadinessProbe: {logLine: 'is up'}\n");
+    world.put(
+        "base.yaml",
+        "script: |\n  sleep 0.1; echo base is up; exec sleep 3600\nreadinessProbe: {logLine: 'is up'}\n",
+    );
     world.put("app.yaml", "command: sleep 3600\ndependsOn: [base]\nrequired: true\n");
     world.put("absent.yaml", "wrapper: absent.sh\n");
     world.put("broken.yaml", "wrapper: broken.sh\nrequired: true\n");

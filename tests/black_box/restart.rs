@@ -46,10 +46,7 @@ fn a_dependent_starts_after_ready_not_after_spawn() {
 
     world.put(
         "db.yaml",
-        &format!(
-            "command: sleep 3600\nreadinessProbe: {{exec: {{command: [test, -e, '{}']}}}}\n",
-            flag.display()
-        ),
+        &format!("command: sleep 3600\nreadinessProbe: {{exec: {{command: [test, -e, '{}']}}}}\n", flag.display()),
     );
     world.wait_status("db", "starting");
     assert_eq!(world.status("app"), "waiting (DependencyNotReady)");
@@ -154,9 +151,9 @@ fn a_port_that_a_stranger_holds_is_told_with_the_stranger() {
     world.put("web.yaml", &format!("command: sleep 3600\nport: {port}\n"));
 
     world.wait("the stranger to be named", |world| {
-        world.status_file("web").is_some_and(|text| {
-            text.contains("AddressInUse") && text.contains(&format!("pid {}", std::process::id()))
-        })
+        world
+            .status_file("web")
+            .is_some_and(|text| text.contains("AddressInUse") && text.contains(&format!("pid {}", std::process::id())))
     });
     assert_ne!(world.status("web"), "healthy");
 }

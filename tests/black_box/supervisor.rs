@@ -94,7 +94,11 @@ fn a_second_controller_on_one_directory_ends_with_73_and_names_the_first() {
 
     assert_eq!(second.status.code(), Some(73));
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(said.contains(&world.node_pid().to_string()) || said.contains(&world.controller_pid().expect("one").to_string()), "{said}");
+    assert!(
+        said.contains(&world.node_pid().to_string())
+            || said.contains(&world.controller_pid().expect("one").to_string()),
+        "{said}"
+    );
 }
 
 #[test]
@@ -134,11 +138,8 @@ fn run_of_one_command_hands_on_its_exit_code() {
 #[test]
 fn a_directory_that_does_not_exist_is_answered_with_the_mkdir() {
     let temp = tempfile::tempdir().expect("a temp folder");
-    let output = command(env!("CARGO_BIN_EXE_plugd"))
-        .arg("run")
-        .arg(temp.path().join("nowhere"))
-        .output()
-        .expect("started");
+    let output =
+        command(env!("CARGO_BIN_EXE_plugd")).arg("run").arg(temp.path().join("nowhere")).output().expect("started");
     assert_eq!(output.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&output.stderr).contains("mkdir"), "{output:?}");
 }

@@ -24,6 +24,7 @@ pub use trust::{CheckArgs, CompletionArgs, ExplainArgs, HelpArgs, VersionArgs, W
 #[derive(Debug, Parser)]
 #[command(
     name = "plugd",
+    override_help = super::help::short(),
     version,
     disable_help_subcommand = true,
     arg_required_else_help = false,

@@ -31,10 +31,16 @@ const TABLE_MAX: u64 = 64 * 1024 * 1024;
 /// A question could not be answered this way.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DiagError {
-    #[error("sock_diag is refused")]
-    Refused(#[from] rustix::io::Errno),
+    #[error("sock_diag is refused: {0}")]
+    Refused(std::io::Error),
     #[error("sock_diag answered something else")]
     Garbled,
+}
+
+impl From<rustix::io::Errno> for DiagError {
+    fn from(errno: rustix::io::Errno) -> DiagError {
+        DiagError::Refused(errno.into())
+    }
 }
 
 /// A socket to ask on.
@@ -85,11 +91,8 @@ fn read(mut packet: &[u8], port: u16, sequence: u32, found: &mut Vec<Listener>) 
             match u16::from_ne_bytes([packet[4], packet[5]]) {
                 NLMSG_DONE => return Ok(true),
                 NLMSG_ERROR => {
-                    let errno =
-                        message.get(..4).map_or(0, |code| i32::from_ne_bytes([code[0], code[1], code[2], code[3]]));
-                    return Err(DiagError::Refused(rustix::io::Errno::from_raw_os_error(
-                        errno.saturating_neg().max(1),
-                    )));
+                    let code = if message.len() < 4 { 0 } else { u32_at(message, 0) as i32 };
+                    return Err(DiagError::Refused(std::io::Error::from_raw_os_error(code.saturating_neg())));
                 }
                 SOCK_DIAG_BY_FAMILY => found.extend(listener(message, port).filter(|_| found.len() < LISTENERS_MAX)),
                 _ => {}

@@ -1,0 +1,172 @@
+//! `plugd add`: writes a manifest and waits until a status names the bytes that were written.
+//!
+//! What is wrong with the text is said before anything is written. What only the controller can
+//! know (a name that another file owns, an owner that is not trusted) comes back from its status.
+
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::args::AddArgs;
+use super::check::refuse_invalid;
+use super::fault::{Code, Fault};
+use super::node::Node;
+use super::put::{hash, put};
+use super::{Session, node, ready, row};
+use crate::model::name::Name;
+use crate::model::text::yaml::quoted;
+use crate::model::view::{ServiceView, Snapshot};
+
+/// A manifest is at most 64 KiB; one byte more tells that it is larger.
+const MANIFEST_MAX: u64 = 64 * 1024;
+/// A file that makes no service is told without a hash, so an older problem of the same file may
+/// still stand there: after this long without an answer it is taken for the answer.
+const PROBLEM_SETTLES: Duration = Duration::from_millis(500);
+
+pub fn add(args: &AddArgs, session: &Session) -> Result<Code, Fault> {
+    let (file, text) = if args.command.is_empty() { from_file(args)? } else { from_command(args)? };
+    // A node that runs knows its directory; without one the file is written all the same.
+    let node = session.node();
+    let dir = match (&node, &session.global.dir) {
+        (_, Some(dir)) => dir.clone(),
+        (Ok(node), None) => node.dir()?,
+        (Err(_), None) => node::directory(&session.global)?,
+    };
+    refuse_invalid(&file, &text, &dir, session)?;
+    if !args.command.is_empty() && !args.replace && dir.join(&file).exists() {
+        return Err(Fault::no(
+            format!("{} is there already", dir.join(&file).display()),
+            format!("change it with `plugd edit`, or put this in its place with --replace (hash {})", hash(&text)),
+        ));
+    }
+    put(&dir, &file, &text)?;
+    let node = node
+        .inspect_err(|_| super::say(&format!("{} is written and waits for a controller", dir.join(&file).display())))?;
+    accepted(&node, &file, &hash(&text), args, session)
+}
+
+/// The file of that name and what it holds.
+fn from_file(args: &AddArgs) -> Result<(String, Vec<u8>), Fault> {
+    let path = PathBuf::from(&args.target);
+    let (source, ending): (Box<dyn std::io::Read>, String) = if args.target == "-" {
+        if args.name.is_none() {
+            return Err(Fault::usage("a manifest from stdin has no name", "give it one with --name"));
+        }
+        (Box::new(std::io::stdin()), "yaml".into())
+    } else {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_string();
+        if !matches!(ending.as_str(), "yaml" | "yml" | "json") {
+            let next = "name a file that ends in .yaml, .yml or .json, or write `plugd add NAME -- CMD`";
+            return Err(Fault::usage(format!("{} is no manifest by its name", path.display()), next));
+        }
+        (Box::new(std::fs::File::open(&path).map_err(|error| Fault::path("read", &path, error))?), ending)
+    };
+    let mut text = Vec::new();
+    source.take(MANIFEST_MAX + 1).read_to_end(&mut text).map_err(|error| Fault::path("read", &path, error))?;
+    if text.len() as u64 > MANIFEST_MAX {
+        return Err(Fault::Invalid(format!("{} is larger than 64 KiB; a manifest is not", path.display())));
+    }
+    let stem = path.file_name().and_then(|name| name.to_str()).map(ToString::to_string);
+    let file = match (&args.name, stem) {
+        (Some(name), _) => format!("{name}.{ending}"),
+        (None, Some(file)) => file,
+        (None, None) => return Err(Fault::usage(format!("{} names no file", path.display()), "name a manifest")),
+    };
+    Ok((file, text))
+}
+
+/// A manifest made of a command; every word is quoted, so that none is read as anything else.
+fn from_command(args: &AddArgs) -> Result<(String, Vec<u8>), Fault> {
+    let target = args.target.to_str().unwrap_or_default();
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => Name::parse(target).map_err(|error| Fault::usage(error.to_string(), "give the service a name"))?,
+    };
+    let mut text = format!("command: {}\n", words(&args.command)?);
+    if let Some(port) = args.port {
+        text.push_str(&format!("port: {port}\n"));
+    }
+    if args.required {
+        text.push_str("required: true\n");
+    }
+    Ok((format!("{name}.yaml"), text.into_bytes()))
+}
+
+fn words(command: &[OsString]) -> Result<String, Fault> {
+    let words: Option<Vec<String>> =
+        command.iter().map(|word| word.to_str().filter(|w| !w.contains('\0')).map(quoted)).collect();
+    let words = words.ok_or_else(|| Fault::usage("the command is not UTF-8", "write it into a script and add that"))?;
+    Ok(format!("[{}]", words.join(", ")))
+}
+
+/// Waits until the controller has taken a stand on these bytes, and with `--wait` until ready.
+fn accepted(node: &Node, file: &str, hash: &str, args: &AddArgs, session: &Session) -> Result<Code, Fault> {
+    let deadline = Instant::now() + args.timeout;
+    let settles = Instant::now() + PROBLEM_SETTLES;
+    let mut watching = node.watch()?;
+    loop {
+        let problem_counts = Instant::now() >= settles;
+        let until = if problem_counts { deadline } else { settles.min(deadline) };
+        let stand = watching.until(Some(until), |known| Ok(stand(known, file, hash, problem_counts)))?;
+        match stand {
+            Some(Stand::Accepted) => break,
+            Some(Stand::Rejected(why)) => return Err(Fault::Invalid(why)),
+            None if Instant::now() < deadline => {}
+            None => {
+                return Err(Fault::TimedOut {
+                    what: format!("{file} is written but the controller has not taken it up"),
+                    after: args.timeout,
+                    next: "`plugd get` tells what it is at".into(),
+                });
+            }
+        }
+    }
+    let mut out = session.out();
+    let of_file = |known: &Snapshot| -> Vec<Arc<ServiceView>> {
+        known.services.values().filter(|view| view.manifest.file == file).cloned().collect()
+    };
+    let views = watching.known().map(of_file).unwrap_or_default();
+    if args.wait {
+        let done = watching.until(Some(deadline), |known| {
+            let views = of_file(known);
+            Ok((!views.is_empty() && views.iter().all(|view| ready::is_ready(view))).then_some(()))
+        })?;
+        let late = watching.known().map(of_file).unwrap_or_default().into_iter().find(|view| !ready::is_ready(view));
+        if let (None, Some(view)) = (done, late) {
+            return Err(Fault::TimedOut {
+                what: format!("{} is {}", view.service, row::word(view.status, view.reason)),
+                after: args.timeout,
+                next: format!("`plugd status {}` tells why", view.service),
+            });
+        }
+    }
+    for view in watching.known().map(of_file).unwrap_or(views) {
+        writeln!(out, "{}  {}", view.service, row::word(view.status, view.reason))?;
+    }
+    out.flush()?;
+    Ok(Code::Done)
+}
+
+/// What the controller holds of a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Stand {
+    Accepted,
+    Rejected(String),
+}
+
+fn stand(known: &Snapshot, file: &str, hash: &str, problem_counts: bool) -> Option<Stand> {
+    for view in known.services.values().filter(|view| view.manifest.file == file) {
+        if view.manifest.rejected.as_ref().is_some_and(|rejected| rejected.sha256 == hash) {
+            let problem = view.problems.first().map(|problem| format!("{}: {}", problem.reason, problem.message));
+            let why = problem.or_else(|| view.why.first().cloned()).unwrap_or_else(|| "no reason is told".into());
+            return Some(Stand::Rejected(format!("{} is not taken: {why}", Path::new(file).display())));
+        }
+        if view.manifest.sha256 == hash {
+            return Some(Stand::Accepted);
+        }
+    }
+    let problem = known.node.problems.iter().find(|problem| problem.file == file).filter(|_| problem_counts)?;
+    Some(Stand::Rejected(format!("{file} makes no service: {}: {}", problem.reason, problem.message)))
+}

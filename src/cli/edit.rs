@@ -1,0 +1,129 @@
+//! `plugd edit`: an editor on a copy, put in place only when it is valid.
+
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::args::EditArgs;
+use super::check::refuse_invalid;
+use super::fault::{Code, Fault};
+use super::put::put;
+use super::{Session, last, node, select};
+
+pub fn edit(args: &EditArgs, session: &Session) -> Result<Code, Fault> {
+    let (dir, file) = locate(&args.name, session)?;
+    let path = dir.join(&file);
+    let before = std::fs::read(&path).map_err(|error| Fault::path("read", &path, error))?;
+    let copy = Copy::of(&file, &before)?;
+    loop {
+        let status = editor(&copy.path)?;
+        if !status.success() {
+            return Err(Fault::no(format!("the editor ended with {status}"), format!("{file} is unchanged")));
+        }
+        let after = std::fs::read(&copy.path).map_err(|error| Fault::path("read", &copy.path, error))?;
+        if after == before {
+            super::say(&format!("{file} is unchanged"));
+            return Ok(Code::Done);
+        }
+        match refuse_invalid(&file, &after, &dir, session) {
+            Ok(()) => {
+                put(&dir, &file, &after)?;
+                return Ok(Code::Done);
+            }
+            // What was typed is not thrown away: back into the editor, if there is a person.
+            Err(fault) if again(&fault)? => {}
+            Err(fault) => {
+                let kept = copy.keep();
+                super::say(&format!("what you wrote is kept in {}", kept.display()));
+                return Err(fault);
+            }
+        }
+    }
+}
+
+/// The directory and the file of a service.
+fn locate(name: &str, session: &Session) -> Result<(PathBuf, String), Fault> {
+    let found = match session.node() {
+        Ok(node) => {
+            let snapshot = node.snapshot()?;
+            Some((node.dir()?, select::find(&snapshot, name)?.manifest.file.clone()))
+        }
+        Err(Fault::Unreachable { .. }) => {
+            let dir = node::directory(&session.global)?;
+            let said = last::read(&dir).into_iter().find(|row| row.name == name).map(|row| row.file);
+            let usual = ["yaml", "yml", "json"].map(|ending| format!("{name}.{ending}"));
+            let file = said.into_iter().chain(usual).find(|file| dir.join(file).is_file());
+            file.map(|file| (dir, file))
+        }
+        Err(fault) => return Err(fault),
+    };
+    match found {
+        Some((dir, file)) if !file.contains('/') && !file.is_empty() => Ok((dir, file)),
+        Some(_) | None => Err(Fault::NoSuchService { name: name.into(), nearest: None }),
+    }
+}
+
+/// A copy in a folder that only we can enter; gone with its owner.
+struct Copy {
+    folder: PathBuf,
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Copy {
+    fn of(file: &str, text: &[u8]) -> Result<Copy, Fault> {
+        let folder = std::env::temp_dir().join(format!("plugd-edit-{}", std::process::id()));
+        let path = folder.join(file);
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|error| Fault::path("make", folder.clone(), error))?;
+        let copy = Copy { folder, path, keep: false };
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&copy.path)
+            .and_then(|mut file| file.write_all(text))
+            .map_err(|error| Fault::path("write", &copy.path, error))?;
+        Ok(copy)
+    }
+
+    fn keep(mut self) -> PathBuf {
+        self.keep = true;
+        self.path.clone()
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        if !self.keep {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// $VISUAL, $EDITOR, else vi; through a shell, because people write `code --wait` there.
+fn editor(path: &Path) -> Result<std::process::ExitStatus, Fault> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".into());
+    let mut line = editor;
+    line.push(" \"$1\"");
+    let status = Command::new("sh").arg("-c").arg(line).arg("plugd-edit").arg(path).status();
+    status.map_err(|error| Fault::path("run the editor on", path, error))
+}
+
+/// Asks whether to edit again; without a terminal nobody can answer.
+fn again(fault: &Fault) -> Result<bool, Fault> {
+    use std::io::IsTerminal;
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(false);
+    }
+    super::say(&fault.to_string());
+    let _ = write!(std::io::stderr(), "edit it again? [Y/n] ");
+    let mut answer = String::new();
+    stdin.read_line(&mut answer).map_err(|error| Fault::path("read", "stdin", error))?;
+    Ok(!answer.trim().to_ascii_lowercase().starts_with('n'))
+}

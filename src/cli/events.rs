@@ -1,0 +1,56 @@
+//! `plugd events`: what the controller remembers, and with `-w` what happens from now on.
+
+use std::io::Write as _;
+
+use super::Session;
+use super::args::{EventsArgs, LogsOutput};
+use super::fault::{Code, Fault};
+use super::look::{Color, Look};
+use super::status::moment;
+use crate::api::wire::EventsEvent;
+use crate::model::text::since;
+use crate::model::text::yaml::clean;
+use crate::model::view::Event;
+
+pub fn events(args: &EventsArgs, session: &Session) -> Result<Code, Fault> {
+    let node = session.node()?;
+    let mut happening = node.events()?;
+    let mut out = session.out();
+    let mut told = None;
+    while let Some(frame) = happening.next()? {
+        let events = match frame {
+            EventsEvent::History(events) => events,
+            EventsEvent::Happened(event) => vec![event],
+        };
+        for event in events.iter().filter(|event| is_wanted(event, args, session)) {
+            // After a lag the history comes again: what was told is not told twice.
+            if told.is_some_and(|last| event.at < last) {
+                continue;
+            }
+            told = Some(event.at);
+            match args.output {
+                LogsOutput::Text => write!(out, "{}", line(event, &session.look))?,
+                LogsOutput::Json => writeln!(out, "{}", serde_json::to_string(event).unwrap_or_default())?,
+            }
+        }
+        out.flush()?;
+        if !args.watch {
+            break;
+        }
+    }
+    Ok(Code::Done)
+}
+
+fn is_wanted(event: &Event, args: &EventsArgs, session: &Session) -> bool {
+    let named = args.names.is_empty() || event.service.as_ref().is_some_and(|service| args.names.contains(service));
+    named && args.since.is_none_or(|limit| since(event.at, session.now()) <= limit)
+}
+
+/// `2026-11-23T12:30:02Z  mailer/0  BackOff  exits with 1; …`
+pub fn line(event: &Event, look: &Look) -> String {
+    let who = event.instance.as_deref().or(event.service.as_deref()).unwrap_or("plugd");
+    let color = if event.warning { Color::Yellow } else { Color::Dim };
+    let reason = look.paint(color, event.reason.as_str());
+    let mark = if event.warning { "! " } else { "" };
+    format!("{}  {}  {mark}{reason}  {}\n", moment(event.at), clean(who), clean(&event.message))
+}

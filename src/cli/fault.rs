@@ -1,0 +1,122 @@
+//! What a verb can end with: an exit code, or a fault that has one.
+//!
+//! A fault is told on stderr as `plugd: what happened; what to do next`. It has no backtrace and
+//! no chain: whoever reads it has a shell, not the source.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The exit codes of the command line, the same for every verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    Done,
+    /// No, failed, or differs.
+    No,
+    Usage,
+    /// Known but not running or not ready.
+    NotReady,
+    NoSuchService,
+    InvalidManifest,
+    Unreachable,
+    Permission,
+    TimedOut,
+    /// 128 + the signal that ended what we ran, or its own code.
+    Other(u8),
+}
+
+impl Code {
+    pub fn number(self) -> u8 {
+        match self {
+            Code::Done => 0,
+            Code::No => 1,
+            Code::Usage => 2,
+            Code::NotReady => 3,
+            Code::NoSuchService => 4,
+            Code::InvalidManifest => 5,
+            Code::Unreachable => 6,
+            Code::Permission => 7,
+            Code::TimedOut => 124,
+            Code::Other(number) => number,
+        }
+    }
+}
+
+/// Why a verb could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// stdout was closed by its reader: the end, and nothing to say.
+    #[error("nobody reads stdout")]
+    Pipe,
+    #[error("no controller answers for {node}{detail}; start one with `plugd run`, or name its directory with --dir")]
+    Unreachable { node: String, detail: String },
+    #[error("{} controllers run here: {}; name one with --dir", .0.len(), .0.join(", "))]
+    Several(Vec<String>),
+    #[error("no service is named {name}{}; `plugd get` lists them", .nearest.as_ref().map(|n| format!(" (did you mean {n}?)")).unwrap_or_default())]
+    NoSuchService { name: String, nearest: Option<String> },
+    #[error("{service} is {status}; `plugd status {service}` tells why")]
+    NotReady { service: String, status: String },
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{what} after {after:?}; {next}")]
+    TimedOut { what: String, after: Duration, next: String },
+    /// The controller knows nothing of that name.
+    #[error("{what}; {next}")]
+    Missing { what: String, next: String },
+    /// The controller knows it and cannot do that to it now.
+    #[error("{what}; {next}")]
+    Conflict { what: String, next: String },
+    #[error("{what}; {next}")]
+    Usage { what: String, next: String },
+    #[error("{what}; {next}")]
+    No { what: String, next: String },
+    #[error("{what} {path}: permission denied; run it as the owner of the directory or as root", path = .path.display())]
+    Permission { what: &'static str, path: PathBuf },
+    #[error("failed to {what} {path}: {source}", path = .path.display())]
+    Path { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("failed to write to stdout: {0}")]
+    Stdout(io::Error),
+}
+
+impl Fault {
+    pub fn code(&self) -> Code {
+        match self {
+            Fault::Pipe => Code::Done,
+            Fault::Unreachable { .. } => Code::Unreachable,
+            Fault::Several(_) | Fault::Usage { .. } => Code::Usage,
+            Fault::NoSuchService { .. } | Fault::Missing { .. } => Code::NoSuchService,
+            Fault::NotReady { .. } | Fault::Conflict { .. } => Code::NotReady,
+            Fault::Invalid(_) => Code::InvalidManifest,
+            Fault::TimedOut { .. } => Code::TimedOut,
+            Fault::Permission { .. } => Code::Permission,
+            Fault::No { .. } | Fault::Path { .. } | Fault::Stdout(_) => Code::No,
+        }
+    }
+
+    /// An error of a path, told apart by kind.
+    pub fn path(what: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Fault {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Fault::Permission { what, path },
+            _ => Fault::Path { what, path, source },
+        }
+    }
+
+    pub fn usage(what: impl Into<String>, next: impl Into<String>) -> Fault {
+        Fault::Usage { what: what.into(), next: next.into() }
+    }
+
+    pub fn no(what: impl Into<String>, next: impl Into<String>) -> Fault {
+        Fault::No { what: what.into(), next: next.into() }
+    }
+}
+
+/// Writing to stdout is the only bare I/O of the verbs; everything else names its path.
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Fault {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Fault::Pipe,
+            _ => Fault::Stdout(error),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! What would happen if the directory were run as it is: the plan of `plugd check`.
+//!
+//! A pure comparison of what is declared with what a node last said of itself. It knows nothing of
+//! back-off or probes; it tells what a change of files changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::controller::{Declaration, Rejection, Resolved};
+use crate::model::name::Name;
+use crate::model::reason::{Reason, Status};
+use crate::model::spec::{Program, Spec, Strategy};
+use crate::model::text::span;
+use crate::model::view::{FileProblem, Snapshot};
+
+/// Everything that a directory declares, read once.
+#[derive(Debug, Clone, Default)]
+pub struct Declared {
+    pub declared: Vec<Declaration>,
+    pub rejected: Vec<Rejection>,
+    pub problems: Vec<FileProblem>,
+}
+
+/// What runs now: nothing, where no controller answers.
+#[derive(Debug, Clone, Default)]
+pub struct Running {
+    pub snapshot: Option<Snapshot>,
+    /// The `spec` of each full object, for telling what changed.
+    pub specs: BTreeMap<Name, Value>,
+}
+
+/// One line of the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    pub name: String,
+    pub why: String,
+}
+
+/// The plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Forecast {
+    pub start: Vec<Step>,
+    pub restart: Vec<Step>,
+    /// Changes that need no new process.
+    pub apply: Vec<Step>,
+    pub skip: Vec<Step>,
+    pub stop: Vec<Step>,
+    pub unchanged: Vec<String>,
+    /// Would be failed: a required wrapper that is missing, a cycle.
+    pub fail: Vec<Step>,
+    pub warnings: Vec<String>,
+}
+
+impl Forecast {
+    pub fn differs(&self) -> bool {
+        !(self.start.is_empty() && self.restart.is_empty() && self.apply.is_empty() && self.stop.is_empty())
+    }
+}
+
+/// Fields that only a new process can take up; a change of any other applies live.
+const PROCESS_FIELDS: &[&str] = &[
+    "command",
+    "args",
+    "wrapper",
+    "script",
+    "workingDir",
+    "env",
+    "envFrom",
+    "inheritEnv",
+    "user",
+    "port",
+    "ports",
+    "securityContext",
+    "resources",
+    "mcp",
+];
+
+/// Compares. `whole`: the declared are all there are, so what else runs would be stopped.
+/// `budget`: the time in which all must be stopped.
+pub fn forecast(found: &Declared, running: &Running, whole: bool, budget: Option<Duration>) -> Forecast {
+    let mut plan = Forecast::default();
+    let specs: BTreeMap<&Name, &Spec> = found.declared.iter().map(|one| (&one.spec.name, &*one.spec)).collect();
+    let cycles = cycles(&specs);
+    for one in &found.declared {
+        place(&mut plan, one, running, &cycles);
+        for (reason, message) in &one.problems {
+            plan.warnings.push(format!("{}: {reason}: {message}", one.source.file));
+        }
+        for what in &one.spec.not_yet_supported {
+            plan.warnings.push(format!("{}: {what} is understood but not acted on yet", one.source.file));
+        }
+    }
+    for rejection in &found.rejected {
+        let last = running.snapshot.as_ref().and_then(|snapshot| snapshot.services.get(&rejection.name));
+        if last.is_some_and(|view| view.status != Status::Failed) {
+            plan.unchanged.push(format!("{} (its file is invalid, what runs stays)", rejection.name));
+        }
+    }
+    if whole {
+        let kept: BTreeSet<&Name> =
+            found.declared.iter().map(|one| &one.spec.name).chain(found.rejected.iter().map(|one| &one.name)).collect();
+        let services = running.snapshot.iter().flat_map(|snapshot| snapshot.services.keys());
+        for name in services.filter(|name| !kept.contains(name)) {
+            plan.stop.push(Step { name: name.to_string(), why: "no manifest declares it".into() });
+        }
+    }
+    let known = |name: &Name| {
+        specs.contains_key(name)
+            || found.rejected.iter().any(|one| one.name == *name)
+            || running.snapshot.as_ref().is_some_and(|snapshot| snapshot.services.contains_key(name))
+    };
+    for (name, spec) in &specs {
+        for needed in spec.depends_on.iter().filter(|needed| !known(&needed.name)) {
+            let so = if needed.optional { "it starts without it" } else { "it waits until one does" };
+            plan.warnings.push(format!("{name} depends on {}, which no manifest declares; {so}", needed.name));
+        }
+    }
+    if let Some(budget) = budget {
+        plan.warnings.extend(grace(&specs, budget));
+    }
+    plan
+}
+
+/// Puts one declared service where it belongs.
+fn place(plan: &mut Forecast, one: &Declaration, running: &Running, cycles: &BTreeMap<Name, String>) {
+    let spec = &one.spec;
+    let name = spec.name.to_string();
+    if let Some(path) = cycles.get(&spec.name) {
+        plan.fail.push(Step { name, why: format!("{}: {path}", Reason::DependencyCycle) });
+        return;
+    }
+    let view = running.snapshot.as_ref().and_then(|snapshot| snapshot.services.get(&spec.name));
+    let lives = view.is_some_and(|view| view.process_running);
+    match &one.program {
+        Resolved::Missing { reason, message, .. } if !lives => {
+            let step = Step { name, why: format!("{reason}: {message}") };
+            if spec.required {
+                plan.fail.push(step)
+            } else {
+                plan.skip.push(step)
+            }
+            return;
+        }
+        Resolved::Missing { reason, message, .. } => {
+            plan.warnings.push(format!("{name}: {reason}: {message}; what runs goes on"));
+        }
+        Resolved::Found { .. } => {}
+    }
+    if !spec.enabled {
+        let step = Step { name, why: "enabled: false".into() };
+        if lives {
+            plan.stop.push(step)
+        } else {
+            plan.skip.push(step)
+        }
+        return;
+    }
+    let Some(view) = view else {
+        plan.start.push(Step { name, why: how_many(spec) });
+        return;
+    };
+    if view.manifest.sha256 == one.source.sha256 && view.manifest.file == one.source.file {
+        plan.unchanged.push(name);
+        return;
+    }
+    if view.status == Status::Stopped && view.reason == Some(Reason::StoppedByOperator) {
+        plan.skip
+            .push(Step { why: format!("stopped by an operator; `plugd start {name}` runs what is written"), name });
+        return;
+    }
+    let changed = running.specs.get(&spec.name).and_then(|old| Some(changed(old, &written(spec)?)));
+    match changed {
+        Some(fields) if fields.is_empty() => plan.unchanged.push(name),
+        Some(fields) if lives && fields.iter().all(|field| !PROCESS_FIELDS.contains(&field.as_str())) => {
+            plan.apply.push(Step { name, why: format!("{} changed", fields.join(", ")) });
+        }
+        Some(fields) => {
+            plan.restart.push(Step { name, why: format!("{} changed; {}", fields.join(", "), strategy(spec)) });
+        }
+        None => plan.restart.push(Step { name, why: format!("its manifest changed; {}", strategy(spec)) }),
+    }
+}
+
+fn how_many(spec: &Spec) -> String {
+    let what = match &spec.process.program {
+        Program::Command(words) => words.first().cloned().unwrap_or_default(),
+        Program::Wrapper(wrapper) => wrapper.path.display().to_string(),
+        Program::Script(_) => "a script".into(),
+        Program::External(address) => address.clone(),
+    };
+    if spec.replicas == 1 { what } else { format!("{what}, {} instances", spec.replicas) }
+}
+
+/// The spec as the full object of the API writes it.
+fn written(spec: &Spec) -> Option<Value> {
+    crate::model::manifest::print(spec).get("spec").cloned()
+}
+
+/// The top fields that are not equal.
+fn changed(old: &Value, new: &Value) -> Vec<String> {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return Vec::new() };
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
+}
+
+/// How a new version is brought out, and why so.
+pub fn strategy(spec: &Spec) -> String {
+    let written = spec.update.as_ref().and_then(|update| update.strategy);
+    match written {
+        Some(Strategy::Recreate) => "Recreate (as written)".into(),
+        Some(Strategy::Rolling) => "Rolling (as written)".into(),
+        None if spec.replicas > 1 => format!("Rolling, one at a time ({} instances)", spec.replicas),
+        None => "Recreate (one instance: it stops, then the new one starts)".into(),
+    }
+}
+
+/// Every service that is part of a cycle, with the whole path.
+fn cycles(specs: &BTreeMap<&Name, &Spec>) -> BTreeMap<Name, String> {
+    let mut found = BTreeMap::new();
+    for name in specs.keys() {
+        if let Some(path) = way_back(name, specs) {
+            let names: Vec<&str> = path.iter().map(|name| name.as_str()).collect();
+            found.insert((*name).clone(), names.join(" → "));
+        }
+    }
+    found
+}
+
+/// A shortest way along the dependencies from a service to itself.
+fn way_back<'s>(start: &'s Name, specs: &BTreeMap<&'s Name, &'s Spec>) -> Option<Vec<&'s Name>> {
+    let mut came_from: BTreeMap<&Name, &Name> = BTreeMap::new();
+    let mut open = std::collections::VecDeque::from([start]);
+    while let Some(at) = open.pop_front() {
+        for needed in specs.get(at).map(|spec| spec.depends_on.as_slice()).unwrap_or_default() {
+            if needed.name == *start {
+                let mut path = vec![start, at];
+                let mut step = at;
+                while step != start {
+                    step = came_from[step];
+                    path.push(step);
+                }
+                path.dedup();
+                path.reverse();
+                if path.len() == 1 {
+                    path.push(start);
+                }
+                return Some(path);
+            }
+            if let Some((known, _)) = specs.get_key_value(&needed.name)
+                && !came_from.contains_key(*known)
+            {
+                came_from.insert(known, at);
+                open.push_back(known);
+            }
+        }
+    }
+    None
+}
+
+/// The chain of dependencies whose graces add up to most, where that is more than the budget. All
+/// of a chain is stopped one after the other, dependents first.
+fn grace(specs: &BTreeMap<&Name, &Spec>, budget: Duration) -> Option<String> {
+    let mut longest: BTreeMap<&Name, (Duration, Vec<&Name>)> = BTreeMap::new();
+    // Relaxed as often as a chain can be long; cycles end with it, and are told elsewhere.
+    for _ in 0..specs.len().min(1000) {
+        let mut grew = false;
+        for (name, spec) in specs {
+            let below =
+                spec.depends_on.iter().filter_map(|needed| longest.get(&needed.name)).max_by_key(|(sum, _)| *sum);
+            let (mut sum, mut path) = (spec.stop.grace_period, vec![*name]);
+            if let Some((deeper, rest)) = below
+                && !rest.contains(name)
+            {
+                sum += *deeper;
+                path.extend(rest);
+            }
+            if longest.get(name).is_none_or(|(known, _)| *known < sum) {
+                longest.insert(name, (sum, path));
+                grew = true;
+            }
+        }
+        if !grew {
+            break;
+        }
+    }
+    let (sum, path) = longest.into_values().max_by_key(|(sum, _)| *sum)?;
+    (sum > budget).then(|| {
+        let names: Vec<&str> = path.iter().map(|name| name.as_str()).collect();
+        format!(
+            "stopping {} may take {}, but all must be stopped within {}; what is left then is killed. Shorten \
+             stop.gracePeriod or raise --shutdown-timeout",
+            names.join(", then "),
+            span(sum),
+            span(budget)
+        )
+    })
+}
+
+/// The plan as text.
+pub fn text(plan: &Forecast) -> String {
+    let mut text = format!(
+        "would start {}, restart {}, apply live {}, skip {}, stop {}; unchanged {}\n",
+        plan.start.len(),
+        plan.restart.len(),
+        plan.apply.len(),
+        plan.skip.len(),
+        plan.stop.len(),
+        plan.unchanged.len()
+    );
+    for (word, steps) in [
+        ("fail", &plan.fail),
+        ("start", &plan.start),
+        ("restart", &plan.restart),
+        ("apply", &plan.apply),
+        ("skip", &plan.skip),
+        ("stop", &plan.stop),
+    ] {
+        for step in steps {
+            let why = crate::model::text::yaml::clean(&step.why).into_owned();
+            text.push_str(&format!("  {word:<8} {}  {why}\n", step.name));
+        }
+    }
+    text
+}

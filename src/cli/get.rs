@@ -1,0 +1,206 @@
+//! `plugd get`: the table, and the same as data.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::args::{GetArgs, GetOutput};
+use super::fault::{Code, Fault};
+use super::jsonpath::JsonPath;
+use super::node::{Node, Step};
+use super::row::{self, Row};
+use super::select::Selection;
+use super::table::{self, Shape};
+use super::{Session, last};
+use crate::model::text::{Report, start_report};
+use crate::model::view::{ServiceView, Snapshot};
+
+pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
+    let selection = Selection::new(&args.names, &args.selector, args.capability.as_deref());
+    let node = match session.node() {
+        Ok(node) => node,
+        Err(fault @ Fault::Unreachable { .. }) => return last::get(args, &selection, session, fault),
+        Err(fault) => return Err(fault),
+    };
+    if args.watch {
+        return watch(args, &selection, &node, session);
+    }
+    let snapshot = node.snapshot()?;
+    let selection = selection.without_kind(&snapshot);
+    let mut out = session.out();
+    if args.summary {
+        write!(out, "{}", summary(&snapshot, &args.output))?;
+        out.flush()?;
+        return Ok(Code::Done);
+    }
+    let views = selection.pick(&snapshot)?;
+    match &args.output {
+        GetOutput::Table | GetOutput::Wide => {
+            let mut rows = rows(&views, &snapshot, &selection);
+            if session.look.terminal {
+                row::sort_by_trouble(&mut rows);
+            }
+            if rows.is_empty() {
+                super::say("no service matches; put a manifest into the directory, or see `plugd add --help`");
+            } else {
+                let text = table::table(&rows, shape(args), !args.no_headers, &session.look, session.now());
+                out.write_all(text.as_bytes())?;
+            }
+        }
+        GetOutput::Name => {
+            for view in &views {
+                writeln!(out, "{}", view.service)?;
+            }
+        }
+        GetOutput::Json if args.effective => writeln!(out, "{}", super::json(&full(args, &views, &node)?))?,
+        GetOutput::Json => writeln!(out, "{}", super::json(&data(args, &views)))?,
+        GetOutput::Yaml => write!(out, "{}", yaml(&full(args, &views, &node)?))?,
+        GetOutput::JsonPath(path) => {
+            let path =
+                JsonPath::parse(path).map_err(|error| Fault::usage(error.to_string(), "see `plugd get --help`"))?;
+            let value = if path.wants_object() { full(args, &views, &node)? } else { data(args, &views) };
+            match path.render(&value) {
+                Some(text) => writeln!(out, "{text}")?,
+                None => return Err(Fault::no("the path names nothing", "`plugd get -o json` shows what there is")),
+            }
+        }
+    }
+    out.flush()?;
+    Ok(Code::Done)
+}
+
+fn shape(args: &GetArgs) -> Shape {
+    if args.output == GetOutput::Wide { Shape::Wide } else { Shape::Normal }
+}
+
+/// The rows of a table; files that make no service are among them when all are shown.
+fn rows(views: &[Arc<ServiceView>], snapshot: &Snapshot, selection: &Selection) -> Vec<Row> {
+    let mut rows: Vec<Row> = views.iter().map(|view| Row::of(view)).collect();
+    if selection.is_all() {
+        rows.extend(snapshot.node.problems.iter().map(Row::of_file));
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    rows
+}
+
+/// One name asked for is one object, anything else a list.
+fn data(args: &GetArgs, views: &[Arc<ServiceView>]) -> Value {
+    match (args.names.as_slice(), views) {
+        ([_], [view]) => item(view),
+        _ => json!({"items": views.iter().map(|view| item(view)).collect::<Vec<_>>()}),
+    }
+}
+
+/// A view as data: what the API gives, with `name` first, as every other tool calls it.
+pub fn item(view: &ServiceView) -> Value {
+    let mut object = serde_json::Map::from_iter([("name".to_string(), json!(view.service))]);
+    if let Ok(Value::Object(fields)) = serde_json::to_value(view) {
+        object.extend(fields);
+    }
+    Value::Object(object)
+}
+
+/// The full objects, as the API gives them.
+fn full(args: &GetArgs, views: &[Arc<ServiceView>], node: &Node) -> Result<Value, Fault> {
+    let form = if args.effective { "effective" } else { "object" };
+    let objects: Vec<Value> = views
+        .iter()
+        .map(|view| node.get(&format!("/v1/services/{}?form={form}", view.service)))
+        .collect::<Result<_, _>>()?;
+    Ok(match (args.names.as_slice(), objects.as_slice()) {
+        ([_], [object]) => object.clone(),
+        _ => json!({"apiVersion": "plugd/v1", "kind": "List", "items": objects}),
+    })
+}
+
+fn yaml(value: &Value) -> String {
+    // Only strings, numbers, lists and maps with string keys: all of them can be written.
+    serde_yaml::to_string(value).unwrap_or_default()
+}
+
+/// The counts and the triple.
+pub fn summary(snapshot: &Snapshot, output: &GetOutput) -> String {
+    let report = Report::of(snapshot);
+    match output {
+        GetOutput::Json => super::json(&report) + "\n",
+        GetOutput::Yaml => serde_yaml::to_string(&report).unwrap_or_default(),
+        GetOutput::Table | GetOutput::Wide | GetOutput::Name | GetOutput::JsonPath(_) => {
+            let summary = &report.summary;
+            let counts: Vec<String> = crate::model::reason::Status::ALL
+                .iter()
+                .map(|status| (summary.count(*status), status))
+                .filter(|(count, _)| *count > 0)
+                .map(|(count, status)| format!("{count} {status}"))
+                .collect();
+            let counts = if counts.is_empty() { "no services".into() } else { counts.join(", ") };
+            format!(
+                "{} services: {counts}; {} % healthy\n{}\n",
+                summary.total,
+                summary.percentage_healthy,
+                start_report(&report)
+            )
+        }
+    }
+}
+
+/// As `kubectl get -w`: the table, then a line for each change.
+fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) -> Result<Code, Fault> {
+    let mut watching = node.watch()?;
+    let mut out = session.out();
+    let mut widths = Vec::new();
+    let mut selection = selection.clone();
+    loop {
+        let step = watching.step(None)?;
+        let Some(known) = watching.known() else { continue };
+        match step {
+            Step::All => {
+                selection = selection.without_kind(known);
+                let views: Vec<_> = known.services.values().filter(|view| selection.holds(view)).cloned().collect();
+                match &args.output {
+                    GetOutput::Table | GetOutput::Wide => {
+                        let rows = rows(&views, known, &selection);
+                        let now = session.now();
+                        widths = table::widths_of(&rows, shape(args), &session.look, now);
+                        let text = table::table(&rows, shape(args), !args.no_headers, &session.look, now);
+                        out.write_all(text.as_bytes())?;
+                    }
+                    output => each(&mut out, output, &views)?,
+                }
+            }
+            Step::Changed(name) => {
+                let Some(view) = known.services.get(&name).filter(|view| selection.holds(view)) else { continue };
+                match &args.output {
+                    GetOutput::Table | GetOutput::Wide => {
+                        let row = Row::of(view);
+                        let text = table::line(&row, shape(args), &session.look, session.now(), &mut widths);
+                        out.write_all(text.as_bytes())?;
+                    }
+                    output => each(&mut out, output, std::slice::from_ref(view))?,
+                }
+            }
+            Step::Removed(name) if selection.names.is_empty() || selection.names.iter().any(|n| n == name.as_str()) => {
+                super::say(&format!("{name} is gone"));
+            }
+            Step::Removed(_) | Step::Node | Step::TimeIsUp => {}
+        }
+        out.flush()?;
+    }
+}
+
+/// One line each, for programs that read as it comes.
+fn each(out: &mut impl std::io::Write, output: &GetOutput, views: &[Arc<ServiceView>]) -> Result<(), Fault> {
+    for view in views {
+        match output {
+            GetOutput::Table | GetOutput::Wide | GetOutput::Name => writeln!(out, "{}", view.service)?,
+            GetOutput::Json => writeln!(out, "{}", item(view))?,
+            GetOutput::Yaml => write!(out, "---\n{}", yaml(&item(view)))?,
+            GetOutput::JsonPath(path) => {
+                let path =
+                    JsonPath::parse(path).map_err(|error| Fault::usage(error.to_string(), "see `plugd get --help`"))?;
+                writeln!(out, "{}", path.render(&item(view)).unwrap_or_default())?;
+            }
+        }
+    }
+    Ok(())
+}

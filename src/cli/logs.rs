@@ -1,0 +1,257 @@
+//! `plugd logs`: reads the log files themselves, so it works without a controller.
+
+use std::io::Write as _;
+use std::iter::Peekable;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::args::values::Since;
+use super::args::{LogsArgs, LogsOutput};
+use super::fault::{Code, Fault};
+use super::look::{Color, Look};
+use super::{Session, last, node, select};
+use crate::edge::output::layout::Side;
+use crate::edge::output::{Follow, Line, LogFiles, Query, escape};
+use crate::edge::places::{self, Who};
+use crate::model::name::{Instance, Name};
+use crate::model::view::{ServiceView, Snapshot};
+
+/// Lines of each where several are shown and nothing else narrows it: a few screens.
+const TAIL_OF_SEVERAL: usize = 100;
+/// Between two looks for new lines: a person sees no difference, and 10 wake-ups a second are cheap.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The logs of one service or instance.
+struct Source {
+    name: Name,
+    /// Only this instance.
+    instance: Option<u32>,
+    /// The service has several: each line tells which.
+    several: bool,
+    files: LogFiles,
+}
+
+pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
+    let snapshot = session.node().and_then(|node| Ok((node.snapshot()?, node.get("/v1/node").ok()))).ok();
+    let (snapshot, told) =
+        (snapshot.as_ref().map(|(snapshot, _)| snapshot), snapshot.as_ref().and_then(|(_, n)| n.as_ref()));
+    let dir = directory(told, session)?;
+    let sources = sources(&args.names, &dir, snapshot, session)?;
+    if sources.is_empty() {
+        return Err(Fault::no("there is no service to show logs of", "`plugd get` lists them"));
+    }
+    let query = query(args, sources.len(), session)?;
+    let print = Print::new(args, &sources, session.look);
+    let mut out = session.out();
+    if args.follow {
+        return follow(sources, &query, &print, &mut out);
+    }
+    let mut streams = Vec::new();
+    for source in &sources {
+        let lines =
+            source.files.read(&query).map_err(|error| Fault::path("read the logs of", source.name.as_str(), error))?;
+        streams.push(lines.peekable());
+    }
+    while let Some(at) = earliest(&mut streams) {
+        if let Some(line) = streams[at].next() {
+            print.line(&mut out, &sources[at], &line)?;
+        }
+    }
+    out.flush()?;
+    Ok(Code::Done)
+}
+
+/// The last lines of a service, escaped, for `plugd status`.
+pub fn last_lines(files: &LogFiles, count: usize) -> Vec<String> {
+    let query = Query { tail: Some(count), ..Query::default() };
+    files.read(&query).map(|lines| lines.map(|line| shown(&line)).collect()).unwrap_or_default()
+}
+
+/// The log files of a service as its view tells them.
+pub fn files_of(dir: &Path, view: &ServiceView, instance: Option<u32>) -> LogFiles {
+    let own = view.log.as_deref().map(Path::new).filter(|log| log.is_absolute() && !log.starts_with(dir));
+    LogFiles::of(dir, &view.service, own, instance)
+}
+
+/// The log directory: what the controller says, what it last said, else where the flags put it.
+pub fn directory(told: Option<&Value>, session: &Session) -> Result<PathBuf, Fault> {
+    let logs = |value: &Value| value.pointer("/places/logs").and_then(Value::as_str).map(PathBuf::from);
+    if let Some(dir) = told.and_then(logs) {
+        return Ok(dir);
+    }
+    let watched = node::directory(&session.global).ok();
+    let said = watched.as_ref().and_then(|dir| logs(&last::value(&dir.join("_controller.status"))?));
+    let flagged = || session.global.state_dir.as_ref().map(|dir| dir.join("logs"));
+    let usual = || {
+        let key = places::key(watched.as_ref()?);
+        let who = Who::now();
+        let beside = who.state_home.map(|home| home.join("plugd").join(&key).join("logs"));
+        [Path::new("/var/log/plugd").join(&key)].into_iter().chain(beside).find(|dir| dir.is_dir())
+    };
+    said.filter(|dir| dir.is_dir())
+        .or_else(flagged)
+        .or_else(usual)
+        .ok_or_else(|| Fault::no("no log directory is known", "name the node with --dir, or its --state-dir"))
+}
+
+fn sources(names: &[String], dir: &Path, snapshot: Option<&Snapshot>, session: &Session) -> Result<Vec<Source>, Fault> {
+    match snapshot {
+        Some(snapshot) => {
+            let all: Vec<String> = match names {
+                [] => snapshot.services.keys().map(Name::to_string).collect(),
+                names => names.to_vec(),
+            };
+            all.iter()
+                .map(|text| {
+                    let (view, instance) = select::find_instance(snapshot, text)?;
+                    let several = view.desired.max(view.instances.len() as u32) > 1;
+                    Ok(Source { name: view.service.clone(), instance, several, files: files_of(dir, view, instance) })
+                })
+                .collect()
+        }
+        None => {
+            let all: Vec<String> = match names {
+                [] => {
+                    let watched = node::directory(&session.global)?;
+                    last::read(&watched).into_iter().map(|row| row.name).collect()
+                }
+                names => names.to_vec(),
+            };
+            all.iter()
+                .map(|text| {
+                    let instance = Instance::parse(text);
+                    let service = instance.as_ref().map_or(text.as_str(), |instance| instance.service.as_str());
+                    let name = Name::parse(service)
+                        .map_err(|error| Fault::usage(error.to_string(), "`plugd get` lists the names"))?;
+                    let index = instance.map(|instance| instance.index);
+                    let several = dir.join(name.as_str()).is_dir();
+                    let files = LogFiles::of(dir, &name, None, index);
+                    Ok(Source { name, instance: index, several, files })
+                })
+                .collect()
+        }
+    }
+}
+
+fn query(args: &LogsArgs, sources: usize, session: &Session) -> Result<Query, Fault> {
+    let since = args.since.map(|since| match since {
+        Since::At(at) => at,
+        Since::Ago(ago) => {
+            let ago = SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX);
+            session.now().checked_sub(ago).unwrap_or(Timestamp::MIN)
+        }
+    });
+    let grep = args.grep.as_deref().map(regex::Regex::new).transpose().map_err(|error| {
+        let error = error.to_string();
+        Fault::usage(format!("--grep: {}", error.lines().last().unwrap_or_default()), "write a regular expression")
+    })?;
+    let narrowed = since.is_some() || grep.is_some() || args.previous;
+    let tail = match args.tail {
+        Some(lines) => Some(usize::try_from(lines).unwrap_or(usize::MAX)),
+        None if sources > 1 && !narrowed => Some(TAIL_OF_SEVERAL),
+        None => None,
+    };
+    Ok(Query { tail, since, previous: args.previous, grep })
+}
+
+/// The stream whose next line is the oldest; one without a time goes first, for it cannot be placed.
+fn earliest<I: Iterator<Item = Line>>(streams: &mut [Peekable<I>]) -> Option<usize> {
+    let mut best: Option<(usize, Option<Timestamp>)> = None;
+    for (at, stream) in streams.iter_mut().enumerate() {
+        let Some(line) = stream.peek() else { continue };
+        if best.is_none_or(|(_, time)| line.time < time) {
+            best = Some((at, line.time));
+        }
+    }
+    best.map(|(at, _)| at)
+}
+
+fn follow(sources: Vec<Source>, query: &Query, print: &Print, out: &mut impl std::io::Write) -> Result<Code, Fault> {
+    let mut follows: Vec<(Source, Follow)> = Vec::new();
+    for source in sources {
+        let followed = source.files.clone().follow(query);
+        let follow = followed.map_err(|error| Fault::path("read the logs of", source.name.as_str(), error))?;
+        follows.push((source, follow));
+    }
+    loop {
+        let mut quiet = true;
+        for (source, follow) in &mut follows {
+            let lines = follow.poll().map_err(|error| Fault::path("read the logs of", source.name.as_str(), error))?;
+            quiet &= lines.is_empty();
+            for line in &lines {
+                print.line(out, source, line)?;
+            }
+        }
+        out.flush()?;
+        if quiet {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
+
+/// How lines are printed.
+struct Print {
+    json: bool,
+    times: bool,
+    /// Columns of the widest prefix; none where one service is shown.
+    prefix: Option<usize>,
+    look: Look,
+}
+
+impl Print {
+    fn new(args: &LogsArgs, sources: &[Source], look: Look) -> Print {
+        let several = sources.len() > 1 || sources.iter().any(|source| source.several && source.instance.is_none());
+        let widest = sources.iter().map(|s| s.name.as_str().len() + if s.several { 2 } else { 0 }).max();
+        Print {
+            json: args.output == LogsOutput::Json,
+            times: args.timestamps,
+            prefix: widest.filter(|_| several),
+            look,
+        }
+    }
+
+    fn line(&self, out: &mut impl std::io::Write, source: &Source, line: &Line) -> Result<(), Fault> {
+        let who = match source.several {
+            true => format!("{}/{}", source.name, line.instance),
+            false => source.name.to_string(),
+        };
+        if self.json {
+            let object = json!({
+                "service": source.name,
+                "instance": line.instance,
+                "time": line.time,
+                "stream": match line.side { Side::Out => "out", Side::Err => "err" },
+                "line": String::from_utf8_lossy(&line.bytes),
+                "leftOut": line.left_out,
+                "dropped": line.dropped,
+            });
+            writeln!(out, "{object}")?;
+            return Ok(());
+        }
+        if line.dropped > 0 {
+            let text = format!("({} bytes were dropped here)", line.dropped);
+            writeln!(out, "{}", self.look.paint(Color::Dim, &text))?;
+        }
+        if let Some(width) = self.prefix {
+            write!(out, "{} ", self.look.paint(Color::Dim, &format!("{who:<width$} |")))?;
+        }
+        if self.times {
+            let time = line.time.map_or("-".to_string(), |time| time.to_string());
+            write!(out, "{} ", self.look.paint(Color::Dim, &time))?;
+        }
+        writeln!(out, "{}", shown(line))?;
+        Ok(())
+    }
+}
+
+/// A line as it may be shown: escaped, and marked where it was cut.
+fn shown(line: &Line) -> String {
+    let mut text = escape::escape(&line.bytes);
+    if line.left_out > 0 {
+        text.push_str(&escape::cut_mark(line.left_out));
+    }
+    text
+}

@@ -1,0 +1,277 @@
+//! The node that a verb speaks to: its directory, its controller, and what it last said.
+//!
+//! The client is asynchronous because the socket's server is; verbs are not. Each verb runs on one
+//! thread and blocks here.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::args::Global;
+use super::fault::Fault;
+use super::left;
+use crate::api::client::{Client, ClientError, Events, Watch};
+use crate::api::wire::{EventsEvent, WatchEvent};
+use crate::controller::Order;
+use crate::edge::places::{self, FindError, Who};
+use crate::model::name::Name;
+use crate::model::view::Snapshot;
+
+/// How often a controller that is not there yet is looked for (`plugd run & plugd wait`).
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Without `--dir` this one is meant, if it exists.
+const HERE: &str = "services.d";
+
+/// A controller that answered.
+#[derive(Debug)]
+pub struct Node {
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+    /// The watched directory, where it is known.
+    dir: Option<PathBuf>,
+}
+
+impl Node {
+    /// The node that the flags, the environment or the place name.
+    pub fn open(global: &Global) -> Result<Node, Fault> {
+        let dir = global.dir.clone().or_else(|| Some(PathBuf::from(HERE)).filter(|here| here.is_dir()));
+        let found = places::find(dir.as_deref(), global.run_dir.as_deref(), global.state_dir.as_deref(), &Who::now())
+            .map_err(not_found)?;
+        let runtime = runtime()?;
+        let client = match &dir {
+            Some(dir) => runtime.block_on(Client::connect_in(&found.socket, dir)),
+            None => runtime.block_on(Client::connect(&found.socket)),
+        };
+        match client {
+            Ok(client) => Ok(Node { runtime, client, dir }),
+            Err(error) => Err(told(error, &found.socket.display().to_string())),
+        }
+    }
+
+    /// As [`Node::open`], patient: a controller may be about to start.
+    pub fn open_until(global: &Global, deadline: Instant) -> Result<Node, Fault> {
+        loop {
+            match Node::open(global) {
+                Err(Fault::Unreachable { .. }) if Instant::now() + LOOK_AGAIN < deadline => {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The watched directory; the controller is asked where the flags do not tell.
+    pub fn dir(&self) -> Result<PathBuf, Fault> {
+        if let Some(dir) = &self.dir {
+            return Ok(dir.clone());
+        }
+        let node = self.get("/v1/node")?;
+        let dir = node.get("directory").and_then(Value::as_str);
+        dir.map(PathBuf::from)
+            .ok_or_else(|| Fault::no("the controller does not say which directory it watches", "name it with --dir"))
+    }
+
+    pub fn snapshot(&self) -> Result<Snapshot, Fault> {
+        self.run(self.client.snapshot())
+    }
+
+    pub fn get(&self, path: &str) -> Result<Value, Fault> {
+        self.run(self.client.get(path))
+    }
+
+    pub fn order(&self, name: &Name, order: Order) -> Result<(), Fault> {
+        self.run(self.client.order(name, order))
+    }
+
+    pub fn signal(&self, name: &Name, instance: Option<u32>, signal: i32) -> Result<(), Fault> {
+        self.run(self.client.signal(name, instance, &signal.to_string()))
+    }
+
+    pub fn confirm_missing(&self) -> Result<(), Fault> {
+        self.run(self.client.confirm_missing())
+    }
+
+    /// Everything now, then each change.
+    pub fn watch(&self) -> Result<Watching<'_>, Fault> {
+        let stream = self.run(self.client.watch())?;
+        Ok(Watching { node: self, stream, known: None })
+    }
+
+    pub fn events(&self) -> Result<Happening<'_>, Fault> {
+        let stream = self.run(self.client.events())?;
+        Ok(Happening { node: self, stream })
+    }
+
+    fn run<T>(&self, answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, Fault> {
+        self.runtime.block_on(answer).map_err(|error| told(error, &self.shown()))
+    }
+
+    fn shown(&self) -> String {
+        self.dir.as_deref().unwrap_or(self.client.socket()).display().to_string()
+    }
+
+    /// `None` when the time is up before the answer.
+    fn run_until<T>(
+        &self,
+        deadline: Option<Instant>,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<Option<T>, Fault> {
+        let Some(deadline) = deadline else { return self.run(answer).map(Some) };
+        let answer = self.runtime.block_on(async { tokio::time::timeout(left(deadline), answer).await });
+        match answer {
+            Ok(answer) => answer.map(Some).map_err(|error| told(error, &self.shown())),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// What a step of watching brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Everything may have changed.
+    All,
+    Changed(Name),
+    Removed(Name),
+    Node,
+    TimeIsUp,
+}
+
+/// A watch, with all that it told so far.
+#[derive(Debug)]
+pub struct Watching<'n> {
+    node: &'n Node,
+    stream: Watch,
+    known: Option<Snapshot>,
+}
+
+impl Watching<'_> {
+    /// What is known now; none before the first step.
+    pub fn known(&self) -> Option<&Snapshot> {
+        self.known.as_ref()
+    }
+
+    /// Waits for the next change.
+    pub fn step(&mut self, deadline: Option<Instant>) -> Result<Step, Fault> {
+        let Some(answer) = self.node.run_until(deadline, self.stream.next())? else { return Ok(Step::TimeIsUp) };
+        match answer {
+            Some(event) => Ok(apply(&mut self.known, event)),
+            None => Err(Fault::Unreachable { node: self.node.shown(), detail: " any more: it ended".into() }),
+        }
+    }
+
+    /// Steps until `enough` says so; none when the time is up. Looks at each state once.
+    pub fn until<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut enough: impl FnMut(&Snapshot) -> Result<Option<T>, Fault>,
+    ) -> Result<Option<T>, Fault> {
+        loop {
+            if let Some(known) = &self.known
+                && let Some(found) = enough(known)?
+            {
+                return Ok(Some(found));
+            }
+            // The first frame is waited for even with no time left: `--timeout 0` looks once.
+            let deadline = deadline.filter(|_| self.known.is_some());
+            if self.step(deadline)? == Step::TimeIsUp {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// One frame, taken up.
+pub fn apply(known: &mut Option<Snapshot>, event: WatchEvent) -> Step {
+    match (event, known) {
+        (WatchEvent::Snapshot(snapshot), known) => {
+            *known = Some(snapshot);
+            Step::All
+        }
+        (WatchEvent::Changed(view), Some(known)) => {
+            let name = view.service.clone();
+            known.services.insert(name.clone(), (*view).into());
+            Step::Changed(name)
+        }
+        (WatchEvent::Removed(name), Some(known)) => {
+            known.services.remove(&name);
+            Step::Removed(name)
+        }
+        (WatchEvent::Node(node), Some(known)) => {
+            known.node = node;
+            Step::Node
+        }
+        // A delta before the first snapshot says nothing; the snapshot that follows has it.
+        (WatchEvent::Changed(_) | WatchEvent::Removed(_) | WatchEvent::Node(_), None) => Step::All,
+    }
+}
+
+/// Events as they happen.
+#[derive(Debug)]
+pub struct Happening<'n> {
+    node: &'n Node,
+    stream: Events,
+}
+
+impl Happening<'_> {
+    /// The next frame; none when the controller ended.
+    pub fn next(&mut self) -> Result<Option<EventsEvent>, Fault> {
+        self.node.run(self.stream.next())
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|source| Fault::Path {
+        what: "wait for",
+        path: PathBuf::from("the controller"),
+        source,
+    })
+}
+
+/// Where a directory is needed and no controller tells it: the flag, else the default place.
+pub fn directory(global: &Global) -> Result<PathBuf, Fault> {
+    global.dir.clone().or_else(places::default_dir).ok_or_else(|| {
+        Fault::usage(
+            "there is no ./services.d and no /etc/plugd/services.d",
+            "make one with `plugd init`, or name one with --dir",
+        )
+    })
+}
+
+fn not_found(error: FindError) -> Fault {
+    match error {
+        FindError::NoneFor { dir, .. } => Fault::Unreachable { node: dir.display().to_string(), detail: String::new() },
+        FindError::None => Fault::Unreachable { node: "this machine".into(), detail: String::new() },
+        FindError::Several { sockets } => Fault::Several(sockets.iter().map(|s| s.display().to_string()).collect()),
+        FindError::Stranger { .. } => {
+            Fault::no(error.to_string(), "plugd speaks only to root, this user and the directory's owner")
+        }
+        FindError::Denied { socket } => Fault::Permission { what: "open", path: socket },
+    }
+}
+
+/// The client's error as a person is told it.
+fn told(error: ClientError, node: &str) -> Fault {
+    match error {
+        ClientError::NotReachable { .. } => Fault::Unreachable { node: node.into(), detail: String::new() },
+        ClientError::Forbidden { socket, .. } => Fault::Permission { what: "open", path: socket },
+        ClientError::Untrusted { .. } => Fault::no(error.to_string(), "plugd does not speak to it"),
+        ClientError::Refused(problem) => refused(problem),
+        ClientError::Broken(_) | ClientError::Late { .. } | ClientError::Dropped(_) => {
+            Fault::Unreachable { node: node.into(), detail: format!(" any more: {error}") }
+        }
+        ClientError::NotUnderstood { source, .. } => {
+            Fault::no(format!("the controller's answer is not understood: {source}"), "are both of one version?")
+        }
+    }
+}
+
+fn refused(problem: crate::api::wire::Problem) -> Fault {
+    match problem.status {
+        404 => Fault::Missing { what: problem.message, next: problem.next },
+        403 => Fault::Permission { what: "ask", path: Path::new("the controller").into() },
+        409 => Fault::Conflict { what: problem.message, next: problem.next },
+        _ => Fault::No { what: problem.message, next: problem.next },
+    }
+}

@@ -1,0 +1,92 @@
+//! `plugd rm`: removes manifests and waits until their services are gone.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Instant;
+
+use super::args::RmArgs;
+use super::fault::{Code, Fault};
+use super::{Session, last, node, row, select};
+
+pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
+    let node = match session.node() {
+        Ok(node) => node,
+        Err(fault @ Fault::Unreachable { .. }) if !args.missing => return without_controller(args, session, fault),
+        Err(fault) => return Err(fault),
+    };
+    if args.missing {
+        node.confirm_missing()?;
+        return Ok(Code::Done);
+    }
+    let snapshot = node.snapshot()?;
+    let dir = node.dir()?;
+    let names = select::names(&snapshot, &args.names, false)?;
+    let mut files = BTreeSet::new();
+    for name in &names {
+        let view = select::find(&snapshot, name.as_str())?;
+        let file = &view.manifest.file;
+        let others: Vec<String> = snapshot
+            .services
+            .values()
+            .filter(|other| other.manifest.file == *file && !names.contains(&other.service))
+            .map(|other| other.service.to_string())
+            .collect();
+        if !others.is_empty() {
+            let what = format!("{file} declares {} too", others.join(", "));
+            return Err(Fault::no(what, format!("name them all, or take {name} out of the file")));
+        }
+        files.insert(file.clone());
+    }
+    for file in &files {
+        remove(&dir, file)?;
+    }
+    if args.no_wait {
+        return Ok(Code::Done);
+    }
+    let mut watching = node.watch()?;
+    let gone = watching.until(Some(Instant::now() + args.timeout), |known| {
+        Ok(names.iter().all(|name| !known.services.contains_key(name)).then_some(()))
+    })?;
+    if gone.is_some() {
+        return Ok(Code::Done);
+    }
+    let left = names.iter().filter_map(|name| watching.known()?.services.get(name)).next();
+    Err(Fault::TimedOut {
+        what: left.map_or_else(
+            || "the services are not gone".into(),
+            |view| format!("{} is {}", view.service, row::word(view.status, view.reason)),
+        ),
+        after: args.timeout,
+        next: "`plugd status` tells what holds it up".into(),
+    })
+}
+
+/// The files are what counts: without a controller they are removed all the same, by what the
+/// status files last said.
+fn without_controller(args: &RmArgs, session: &Session, fault: Fault) -> Result<Code, Fault> {
+    let dir = node::directory(&session.global)?;
+    let rows = last::read(&dir);
+    for name in &args.names {
+        let said = rows.iter().find(|row| row.name == *name).map(|row| row.file.clone());
+        let usual = ["yaml", "yml", "json"].map(|ending| format!("{name}.{ending}"));
+        let file = said.into_iter().chain(usual).find(|file| !file.is_empty() && dir.join(file).is_file());
+        match file {
+            Some(file) => remove(&dir, &file)?,
+            None => return Err(Fault::NoSuchService { name: name.clone(), nearest: None }),
+        }
+    }
+    super::say(&format!("the manifests in {} are removed", dir.display()));
+    Err(fault)
+}
+
+/// Only a name in the directory itself: a status that says anything else is not believed.
+fn remove(dir: &Path, file: &str) -> Result<(), Fault> {
+    if file.is_empty() || file.contains('/') || file.starts_with('.') {
+        return Err(Fault::no(format!("{file:?} is no file of the directory"), "remove its entry by hand"));
+    }
+    let path = dir.join(file);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Fault::path("remove", path, error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

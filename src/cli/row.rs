@@ -1,0 +1,150 @@
+//! A line of the table of services: from a view, from a file that makes no service, or from what a
+//! status file last said.
+
+use jiff::Timestamp;
+
+use crate::model::name::Name;
+use crate::model::reason::{Reason, Status};
+use crate::model::view::{FileProblem, ServiceView, Snapshot};
+
+/// Everything that a table may show of one service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    pub name: String,
+    pub status: Status,
+    pub reason: Option<Reason>,
+    /// Ready and desired instances; none for a file that makes no service.
+    pub ready: Option<(u32, u32)>,
+    pub restarts: Option<u64>,
+    /// When the status became what it is: the AGE.
+    pub since: Option<Timestamp>,
+    pub why: String,
+    pub pids: Vec<i32>,
+    pub address: String,
+    pub check: String,
+    pub file: String,
+}
+
+impl Row {
+    pub fn of(view: &ServiceView) -> Row {
+        Row {
+            name: view.service.to_string(),
+            status: view.status,
+            reason: view.reason,
+            ready: Some((view.ready, view.desired)),
+            restarts: Some(view.restarts),
+            since: Some(view.since),
+            why: why(view),
+            pids: view.instances.iter().filter_map(|instance| instance.pid).collect(),
+            address: view.address.clone().unwrap_or_default(),
+            check: view.check.clone().unwrap_or_default(),
+            file: view.manifest.file.clone(),
+        }
+    }
+
+    /// A file that makes no service stands under its own name, as failed.
+    pub fn of_file(problem: &FileProblem) -> Row {
+        Row {
+            name: problem.file.clone(),
+            status: Status::Failed,
+            reason: Some(problem.reason),
+            ready: None,
+            restarts: None,
+            since: None,
+            why: problem.message.lines().next().unwrap_or_default().to_string(),
+            pids: Vec::new(),
+            address: String::new(),
+            check: String::new(),
+            file: problem.file.clone(),
+        }
+    }
+
+    /// `unhealthy (BackOff)`.
+    pub fn status_text(&self) -> String {
+        word(self.status, self.reason)
+    }
+}
+
+/// The status word, with the reason where there is one.
+pub fn word(status: Status, reason: Option<Reason>) -> String {
+    match reason {
+        Some(reason) => format!("{status} ({reason})"),
+        None => status.to_string(),
+    }
+}
+
+/// All rows of a snapshot, by name.
+pub fn all(snapshot: &Snapshot) -> Vec<Row> {
+    let services = snapshot.services.values().map(|view| Row::of(view));
+    services.chain(snapshot.node.problems.iter().map(Row::of_file)).collect()
+}
+
+/// The first sentence; of a service that is well, its first problem (a rejected edit, say).
+fn why(view: &ServiceView) -> String {
+    let first = view.why.iter().find(|line| !line.is_empty()).cloned();
+    let problem =
+        || view.problems.first().map(|problem| format!("{}: {}", problem.reason, first_line(&problem.message)));
+    first.or_else(problem).unwrap_or_default()
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// Trouble first: what a person should look at stands where the eye begins.
+pub fn trouble(status: Status) -> u8 {
+    match status {
+        Status::Failed => 0,
+        Status::Unhealthy => 1,
+        Status::Degraded => 2,
+        Status::Stopping => 3,
+        Status::Starting => 4,
+        Status::Waiting => 5,
+        Status::Skipped => 6,
+        Status::Healthy | Status::Running => 7,
+        Status::Completed => 8,
+        Status::Stopped => 9,
+    }
+}
+
+/// Sorts for a terminal: trouble first, then by name.
+pub fn sort_by_trouble(rows: &mut [Row]) {
+    rows.sort_by(|a, b| (trouble(a.status), &a.name).cmp(&(trouble(b.status), &b.name)));
+}
+
+/// The known name that is nearest to one that is not: `ordrs` → `orders`.
+pub fn nearest<'n>(wanted: &str, known: impl Iterator<Item = &'n Name>) -> Option<String> {
+    known
+        .map(|name| (distance(wanted, name.as_str()), name))
+        .filter(|(distance, _)| *distance <= 1 + wanted.len() / 4)
+        .min()
+        .map(|(_, name)| name.to_string())
+}
+
+/// Levenshtein's distance; names are at most 63 bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = corner + usize::from(x != *y);
+            corner = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(corner + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_name_has_a_nearest_one() {
+        let known = ["orders", "mailer", "db"].map(|name| Name::parse(name).expect("valid"));
+        assert_eq!(nearest("ordrs", known.iter()).as_deref(), Some("orders"));
+        assert_eq!(nearest("nginx", known.iter()), None);
+    }
+}

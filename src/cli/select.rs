@@ -1,0 +1,143 @@
+//! Which services are meant: names, instances, labels, capabilities.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::fault::Fault;
+use super::row::nearest;
+use crate::model::name::{Instance, Name};
+use crate::model::view::{ServiceView, Snapshot};
+
+/// Words that people of Kubernetes write after `get`; they mean all, unless a service has that name.
+const KINDS: &[&str] =
+    &["pod", "pods", "po", "service", "services", "svc", "deploy", "deployment", "deployments", "all"];
+
+/// One term of `-l`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Term {
+    Is(String, String),
+    IsNot(String, String),
+    Has(String),
+    HasNot(String),
+}
+
+impl Term {
+    /// `k=v`, `k==v`, `k!=v`, `k`, `!k`.
+    pub fn parse(text: &str) -> Term {
+        if let Some((key, value)) = text.split_once("!=") {
+            Term::IsNot(key.into(), value.into())
+        } else if let Some((key, value)) = text.split_once('=') {
+            Term::Is(key.into(), value.trim_start_matches('=').into())
+        } else if let Some(key) = text.strip_prefix('!') {
+            Term::HasNot(key.into())
+        } else {
+            Term::Has(text.into())
+        }
+    }
+
+    pub fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+        match self {
+            Term::Is(key, value) => labels.get(key) == Some(value),
+            Term::IsNot(key, value) => labels.get(key) != Some(value),
+            Term::Has(key) => labels.contains_key(key),
+            Term::HasNot(key) => !labels.contains_key(key),
+        }
+    }
+}
+
+/// What `get` is asked to show.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Empty: all.
+    pub names: Vec<String>,
+    pub terms: Vec<Term>,
+    pub capability: Option<String>,
+}
+
+impl Selection {
+    pub fn new(names: &[String], selector: &[String], capability: Option<&str>) -> Selection {
+        Selection {
+            names: names.to_vec(),
+            terms: selector.iter().map(|text| Term::parse(text.trim())).collect(),
+            capability: capability.map(Into::into),
+        }
+    }
+
+    /// Takes a leading `pods` away where no service has that name.
+    pub fn without_kind(mut self, snapshot: &Snapshot) -> Selection {
+        let is_kind = |name: &String| KINDS.contains(&name.as_str()) && !snapshot.services.contains_key(name.as_str());
+        if self.names.first().is_some_and(is_kind) {
+            self.names.remove(0);
+        }
+        self
+    }
+
+    /// Nothing narrows it: files that make no service are shown, too.
+    pub fn is_all(&self) -> bool {
+        self.names.is_empty() && self.terms.is_empty() && self.capability.is_none()
+    }
+
+    pub fn holds(&self, view: &ServiceView) -> bool {
+        (self.names.is_empty() || self.names.iter().any(|name| name == view.service.as_str()))
+            && self.terms.iter().all(|term| term.holds(&view.labels))
+            && self.capability.as_ref().is_none_or(|wanted| view.capabilities.contains(wanted))
+    }
+
+    /// The views that are meant; a name that is not known is a fault.
+    pub fn pick(&self, snapshot: &Snapshot) -> Result<Vec<Arc<ServiceView>>, Fault> {
+        for name in &self.names {
+            find(snapshot, name)?;
+        }
+        Ok(snapshot.services.values().filter(|view| self.holds(view)).cloned().collect())
+    }
+}
+
+/// The service of that name.
+pub fn find<'s>(snapshot: &'s Snapshot, name: &str) -> Result<&'s Arc<ServiceView>, Fault> {
+    snapshot
+        .services
+        .get(name)
+        .ok_or_else(|| Fault::NoSuchService { name: name.into(), nearest: nearest(name, snapshot.services.keys()) })
+}
+
+/// A service or one of its instances: `orders`, `orders/1`.
+pub fn find_instance<'s>(snapshot: &'s Snapshot, text: &str) -> Result<(&'s Arc<ServiceView>, Option<u32>), Fault> {
+    let Some(instance) = Instance::parse(text) else { return Ok((find(snapshot, text)?, None)) };
+    let view = find(snapshot, instance.service.as_str())?;
+    if instance.index >= 1 && view.instances.iter().all(|known| known.name != text) {
+        let names: Vec<&str> = view.instances.iter().map(|known| known.name.as_str()).collect();
+        return Err(Fault::no(
+            format!("{} has no instance {}", view.service, instance.index),
+            format!("it has {}", if names.is_empty() { "none now".into() } else { names.join(", ") }),
+        ));
+    }
+    Ok((view, Some(instance.index)))
+}
+
+/// The names of an order: those written, or all.
+pub fn names(snapshot: &Snapshot, names: &[String], all: bool) -> Result<Vec<Name>, Fault> {
+    if all {
+        return Ok(snapshot.services.keys().cloned().collect());
+    }
+    names.iter().map(|name| find(snapshot, name).map(|view| view.service.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_matched_as_kubectl_does() {
+        let labels = BTreeMap::from([("app".to_string(), "shop".to_string())]);
+        for (term, holds) in [
+            ("app=shop", true),
+            ("app==shop", true),
+            ("app!=shop", false),
+            ("app", true),
+            ("!app", false),
+            ("tier", false),
+        ] {
+            assert_eq!(Term::parse(term).holds(&labels), holds, "{term}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `plugd status NAME`: the cause and the next step first, then everything, then the last lines.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use jiff::Timestamp;
+
+use super::args::StatusArgs;
+use super::fault::{Code, Fault};
+use super::look::{Color, Look};
+use super::{Session, logs, ready, row, select};
+use crate::model::name::Name;
+use crate::model::text::yaml::clean;
+use crate::model::text::{age, indicator, since, span};
+use crate::model::view::{ServiceView, Snapshot};
+
+/// Log lines under a status: what fits beside the rest on one screen.
+const LOG_LINES: usize = 10;
+/// Links of a chain of causes that are told: nobody debugs deeper on one screen.
+const CHAIN_MAX: usize = 16;
+
+pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
+    let node = session.node()?;
+    let snapshot = node.snapshot()?;
+    let log_dir = logs::directory(node.get("/v1/node").ok().as_ref(), session).ok();
+    let mut out = session.out();
+    let mut code = Code::Done;
+    for (at, name) in args.names.iter().enumerate() {
+        let (view, instance) = select::find_instance(&snapshot, name)?;
+        if !ready::is_well(view) {
+            code = Code::NotReady;
+        }
+        if args.output == "json" {
+            writeln!(out, "{}", super::json(view))?;
+            continue;
+        }
+        if at > 0 {
+            writeln!(out)?;
+        }
+        write!(out, "{}", text(view, &snapshot, &session.look, session.now()))?;
+        let files = log_dir.as_ref().map(|dir| logs::files_of(dir, view, instance));
+        let lines = files.map(|files| logs::last_lines(&files, LOG_LINES)).unwrap_or_default();
+        if !lines.is_empty() {
+            writeln!(out, "\n{}", session.look.paint(Color::Bold, "last output"))?;
+            for line in lines {
+                writeln!(out, "  {line}")?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(code)
+}
+
+/// Everything but the log.
+pub fn text(view: &ServiceView, snapshot: &Snapshot, look: &Look, now: Timestamp) -> String {
+    let mut text = headline(view, look, now);
+    for (at, why) in view.why.iter().filter(|line| !line.is_empty()).enumerate() {
+        text.push_str(&label(if at == 0 { "why" } else { "" }, &clean(why)));
+    }
+    for (at, link) in chain(view, snapshot).iter().enumerate() {
+        text.push_str(&label(if at == 0 { "cause" } else { "" }, link));
+    }
+    if let Some(next) = &view.next {
+        text.push_str(&label("next", &clean(next)));
+    }
+    for problem in &view.problems {
+        text.push_str(&label("problem", &format!("{} since {}", problem.reason, moment(problem.since))));
+        for line in problem.message.lines() {
+            text.push_str(&label("", &clean(line)));
+        }
+    }
+    text.push('\n');
+    text.push_str(&facts(view, snapshot, now));
+    if view.instances.len() > 1 {
+        text.push_str(&instances(view, now));
+    }
+    text
+}
+
+/// `✘ mailer  unhealthy (CrashLoopBackOff)  0/1 ready  for 3m`
+fn headline(view: &ServiceView, look: &Look, now: Timestamp) -> String {
+    let word = row::word(view.status, view.reason);
+    format!(
+        "{} {}  {}  {}/{} ready  for {}\n",
+        look.paint(Color::of(view.status), indicator(view.status, look.charset)),
+        look.paint(Color::Bold, view.service.as_str()),
+        look.paint(Color::of(view.status), &word),
+        view.ready,
+        view.desired,
+        age(since(view.since, now)),
+    )
+}
+
+/// The dependencies that are not ready, and theirs, down to the ones that have a cause of their own.
+fn chain(view: &ServiceView, snapshot: &Snapshot) -> Vec<String> {
+    let mut links = Vec::new();
+    let mut seen = BTreeSet::from([view.service.clone()]);
+    if !ready::is_well(view) {
+        follow(&view.depends_on, snapshot, 0, &mut seen, &mut links);
+    }
+    links
+}
+
+fn follow(names: &[Name], snapshot: &Snapshot, depth: usize, seen: &mut BTreeSet<Name>, links: &mut Vec<String>) {
+    for name in names {
+        if links.len() >= CHAIN_MAX || !seen.insert(name.clone()) {
+            continue;
+        }
+        let indent = "  ".repeat(depth);
+        match snapshot.services.get(name) {
+            None => links.push(format!("{indent}{name}: no manifest declares it")),
+            Some(view) if ready::is_well(view) => {}
+            Some(view) => {
+                let word = row::word(view.status, view.reason);
+                let why = view.why.first().map(|why| format!(": {}", clean(why))).unwrap_or_default();
+                links.push(format!("{indent}{name} is {word}{why}"));
+                follow(&view.depends_on, snapshot, depth + 1, seen, links);
+            }
+        }
+    }
+}
+
+fn facts(view: &ServiceView, snapshot: &Snapshot, now: Timestamp) -> String {
+    let mut text = String::new();
+    let mut put = |key: &str, value: String| {
+        if !value.is_empty() {
+            text.push_str(&label(key, &value));
+        }
+    };
+    let names = |names: &[Name]| names.iter().map(Name::to_string).collect::<Vec<_>>().join(", ");
+    let needed_by: Vec<Name> = snapshot
+        .services
+        .values()
+        .filter(|v| v.depends_on.contains(&view.service))
+        .map(|v| v.service.clone())
+        .collect();
+
+    put("available", yes(view.available).into());
+    put("required", yes(view.required).into());
+    if let [instance] = view.instances.as_slice() {
+        let started = instance.started.map(|at| format!(", up {}", age(since(at, now)))).unwrap_or_default();
+        put("process", instance.pid.map(|pid| format!("pid {pid}{started}")).unwrap_or_default());
+    }
+    put("address", clean(view.address.as_deref().unwrap_or_default()).into_owned());
+    put("check", clean(view.check.as_deref().unwrap_or_default()).into_owned());
+    put("restarts", view.restarts.to_string());
+    put("since", moment(view.since));
+    put("retry at", view.retry_at.map(moment).unwrap_or_default());
+    put("last exit", last_exit(view));
+    put("tried", view.tried.iter().map(|path| clean(path).into_owned()).collect::<Vec<_>>().join(", "));
+    put("depends on", names(&view.depends_on));
+    put("needed by", names(&needed_by));
+    put("capabilities", clean(&view.capabilities.join(", ")).into_owned());
+    put(
+        "labels",
+        clean(&view.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")).into_owned(),
+    );
+    put("manifest", manifest(view));
+    put("log", clean(view.log.as_deref().unwrap_or_default()).into_owned());
+    put("kill scope", clean(view.kill_scope.as_deref().unwrap_or_default()).into_owned());
+    text
+}
+
+fn manifest(view: &ServiceView) -> String {
+    let manifest = &view.manifest;
+    let mut text = format!("{}  sha256 {}  generation {}", clean(&manifest.file), manifest.sha256, manifest.generation);
+    if let Some(rejected) = &manifest.rejected {
+        let _ =
+            write!(text, "; {} was refused at {}, the one before is in force", rejected.sha256, moment(rejected.at));
+    }
+    text
+}
+
+fn last_exit(view: &ServiceView) -> String {
+    let Some(exit) = &view.last_exit else { return String::new() };
+    let how = match (&exit.signal, exit.code) {
+        (Some(signal), _) => format!("by {}", clean(signal)),
+        (None, Some(code)) => format!("code {code}"),
+        (None, None) => "unknown".into(),
+    };
+    let said = exit.output.iter().rev().find(|line| !line.trim().is_empty());
+    let said = said.map(|line| format!(": {}", clean(line.trim()))).unwrap_or_default();
+    format!("{how} at {}, ran for {}{said}", moment(exit.at), span(exit.ran_for))
+}
+
+fn instances(view: &ServiceView, now: Timestamp) -> String {
+    let mut text = String::from("\n");
+    for instance in &view.instances {
+        let pid = instance.pid.map(|pid| format!("  pid {pid}")).unwrap_or_default();
+        let port = instance.port.map(|port| format!("  port {port}")).unwrap_or_default();
+        let up = instance.started.map(|at| format!("  up {}", age(since(at, now)))).unwrap_or_default();
+        let word = row::word(instance.status, instance.reason);
+        let _ = writeln!(text, "  {}  {word}{pid}{port}{up}  {} restarts", instance.name, instance.restarts);
+    }
+    text
+}
+
+fn label(key: &str, value: &str) -> String {
+    format!("  {key:<13}{value}\n")
+}
+
+fn yes(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
+}
+
+/// Whole seconds, as the status file has them.
+pub fn moment(at: Timestamp) -> String {
+    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+}

@@ -1,0 +1,118 @@
+//! `start`, `stop`, `restart`, `scale`, `signal`: an order each, and with `--wait` until it is done.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::args::{OrderArgs, ScaleArgs, SignalArgs};
+use super::fault::{Code, Fault};
+use super::node::Node;
+use super::{Session, ready, row, select};
+use crate::controller::Order;
+use crate::model::name::Name;
+use crate::model::reason::Status;
+use crate::model::view::{ServiceView, Snapshot};
+
+pub fn start(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
+    order(args, session, Order::Start)
+}
+
+pub fn stop(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
+    order(args, session, Order::Stop)
+}
+
+pub fn restart(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
+    order(args, session, Order::Restart)
+}
+
+pub fn scale(args: &ScaleArgs, session: &Session) -> Result<Code, Fault> {
+    let node = session.node()?;
+    let before = node.snapshot()?;
+    let mut orders = Vec::new();
+    for (name, count) in &args.scales {
+        orders.push((select::find(&before, name)?.service.clone(), Order::Scale(*count)));
+    }
+    carry_out(&node, &before, orders, args.wait.then_some(args.timeout))
+}
+
+pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
+    let node = session.node()?;
+    let snapshot = node.snapshot()?;
+    for name in &args.names {
+        let (view, instance) = select::find_instance(&snapshot, name)?;
+        if !view.process_running {
+            return Err(Fault::NotReady {
+                service: view.service.to_string(),
+                status: row::word(view.status, view.reason),
+            });
+        }
+        node.signal(&view.service, instance, args.signal)?;
+    }
+    Ok(Code::Done)
+}
+
+fn order(args: &OrderArgs, session: &Session, order: Order) -> Result<Code, Fault> {
+    let node = session.node()?;
+    let before = node.snapshot()?;
+    let names = select::names(&before, &args.names, args.all)?;
+    let orders = names.into_iter().map(|name| (name, order)).collect();
+    carry_out(&node, &before, orders, args.wait.then_some(args.timeout))
+}
+
+/// Gives the orders; all names are known by now, so that one wrong name orders nothing.
+fn carry_out(
+    node: &Node,
+    before: &Snapshot,
+    orders: Vec<(Name, Order)>,
+    patience: Option<Duration>,
+) -> Result<Code, Fault> {
+    for (name, order) in &orders {
+        node.order(name, *order)?;
+    }
+    let Some(patience) = patience else { return Ok(Code::Done) };
+    let mut open: BTreeMap<&Name, Order> = orders.iter().map(|(name, order)| (name, *order)).collect();
+    let mut watching = node.watch()?;
+    let done = watching.until(Some(Instant::now() + patience), |known| {
+        open.retain(|name, order| match (known.services.get(*name), before.services.get(*name)) {
+            (Some(view), Some(before)) => !is_done(*order, before, view),
+            // Gone while we wait: there is nothing left to order.
+            (None, _) | (_, None) => false,
+        });
+        Ok(open.is_empty().then_some(()))
+    })?;
+    if done.is_some() {
+        return Ok(Code::Done);
+    }
+    let late: Vec<String> = open
+        .keys()
+        .filter_map(|name| watching.known()?.services.get(*name))
+        .map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason)))
+        .collect();
+    let next = open.keys().next().map(|name| format!("`plugd status {name}` tells why")).unwrap_or_default();
+    Err(Fault::TimedOut { what: late.join(", "), after: patience, next })
+}
+
+/// Whether a view shows that an order is carried out. The order was taken up before, but the view
+/// may still be the one from before it.
+pub fn is_done(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
+    match order {
+        Order::Stop => now.status == Status::Stopped,
+        Order::Start => match before.status {
+            // It ran to its end once; only a new end counts.
+            Status::Completed => ready::is_ready(now) && has_new_life(before, now),
+            _ => ready::is_ready(now),
+        },
+        Order::Restart => ready::is_ready(now) && has_new_life(before, now),
+        Order::Scale(count) => now.desired == count && (count == 0 || (now.ready == count && ready::is_ready(now))),
+    }
+}
+
+/// No process is left from before, and something ran since.
+fn has_new_life(before: &ServiceView, now: &ServiceView) -> bool {
+    let lives = |view: &ServiceView| -> Vec<_> {
+        view.instances.iter().filter_map(|instance| Some((instance.pid?, instance.started?))).collect()
+    };
+    let (old, new) = (lives(before), lives(now));
+    let ended = |view: &ServiceView| view.last_exit.as_ref().map(|exit| exit.at);
+    let ran = !new.is_empty() || ended(now) != ended(before);
+    ran && new.iter().all(|life| !old.contains(life))
+}

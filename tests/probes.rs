@@ -1,0 +1,295 @@
+//! Checks against real sockets: who holds a port, and what an odd server makes of httpGet.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plugd::controller::Verdict;
+use plugd::edge::probe::http::{Get, http};
+use plugd::edge::probe::notify::NotifySocket;
+use plugd::edge::probe::tcp::tcp;
+use plugd::edge::probe::{LifeContext, Place, Sockets};
+use plugd::edge::process::stat::Stat;
+use plugd::edge::process::tree::{Scope, Tree};
+use plugd::model::name::{Instance, LifeId};
+use plugd::model::reason::Reason;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn tree_of(pid: u32) -> Tree {
+    let instance = Instance::parse("web/0").expect("a valid name");
+    let start_time = Stat::of(pid as i32).expect("it runs").start_time;
+    Tree { life: LifeId { instance, life: 1 }, pid: pid as i32, start_time, scope: Scope::Session }
+}
+
+/// A child in its own session that holds `listener` as its stdin and sleeps.
+struct Service(Child);
+
+impl Service {
+    #[expect(clippy::disallowed_methods, reason = "a test's service is a child of the test")]
+    fn holding(listener: Option<TcpListener>) -> Service {
+        let stdin = listener.map_or_else(Stdio::null, |listener| Stdio::from(std::os::fd::OwnedFd::from(listener)));
+        Service(Command::new("setsid").args(["sleep", "600"]).stdin(stdin).spawn().expect("setsid runs"))
+    }
+
+    fn context(&self, listened_at_spawn: Vec<u64>) -> Arc<LifeContext> {
+        Arc::new(LifeContext::new(Some(tree_of(self.0.id())), listened_at_spawn))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn listener(addr: &str) -> (TcpListener, u16) {
+    let listener = TcpListener::bind(addr).expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    (listener, port)
+}
+
+async fn check(ctx: &Arc<LifeContext>, port: u16) -> Verdict {
+    tcp(ctx.clone(), Arc::new(Sockets::new()), Place::Local(port), TIMEOUT).await
+}
+
+#[tokio::test]
+async fn a_port_that_nobody_holds_is_not_open() {
+    let (gone, port) = listener("127.0.0.1:0");
+    drop(gone);
+    let service = Service::holding(None);
+    let verdict = check(&service.context(vec![]), port).await;
+    assert!(!verdict.passed && verdict.reason.is_none());
+    assert_eq!(verdict.message, format!("tcp nothing listens on port {port}"));
+    assert!(Sockets::new().free(port));
+}
+
+#[tokio::test]
+async fn its_own_socket_counts_even_if_it_listened_before_the_spawn() {
+    let (listener, port) = listener("127.0.0.1:0");
+    let inodes = Sockets::new().inodes(port);
+    let service = Service::holding(Some(listener));
+    let verdict = check(&service.context(inodes), port).await;
+    assert!(verdict.passed, "{verdict:?}");
+    assert_eq!(verdict.message, format!("tcp 127.0.0.1:{port} passed"));
+}
+
+#[tokio::test]
+async fn a_stranger_that_was_there_first_is_named_and_does_not_count() {
+    let (listener, port) = listener("0.0.0.0:0");
+    let stranger = Service::holding(Some(listener));
+    let service = Service::holding(None);
+    let sockets = Arc::new(Sockets::new());
+    let ctx = service.context(sockets.inodes(port));
+    for _ in 0..2 {
+        let verdict = tcp(ctx.clone(), sockets.clone(), Place::Local(port), TIMEOUT).await;
+        assert!(!verdict.passed);
+        assert_eq!(verdict.reason, Some(Reason::AddressInUse));
+        assert_eq!(verdict.message, format!("port {port} is held by pid {} (sleep)", stranger.0.id()));
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_that_came_after_the_spawn_counts_and_is_named() {
+    let service = Service::holding(None);
+    let ctx = service.context(vec![]);
+    let (listener, port) = listener("127.0.0.1:0");
+    let later = Service::holding(Some(listener));
+    let verdict = check(&ctx, port).await;
+    assert!(verdict.passed, "{verdict:?}");
+    assert_eq!(verdict.message, format!("tcp 127.0.0.1:{port} passed, held by sleep pid {}", later.0.id()));
+}
+
+#[tokio::test]
+async fn a_socket_that_the_keeper_hands_over_counts() {
+    let (_listener, port) = listener("127.0.0.1:0");
+    let inodes = Sockets::new().inodes(port);
+    let service = Service::holding(None);
+    let tree = tree_of(service.0.id());
+    let ctx = Arc::new(LifeContext::new(Some(tree), inodes.clone()).with_held(inodes));
+    assert!(check(&ctx, port).await.passed);
+}
+
+#[tokio::test]
+async fn any_address_is_reached_in_either_family() {
+    for addr in ["0.0.0.0:0", "[::]:0", "[::1]:0", "127.0.0.3:0"] {
+        let (listener, port) = listener(addr);
+        let service = Service::holding(Some(listener));
+        let netlink = check(&service.context(vec![]), port).await;
+        assert!(netlink.passed, "{addr}: {netlink:?}");
+        let sockets = Arc::new(Sockets::without_netlink());
+        let table = tcp(service.context(vec![]), sockets, Place::Local(port), TIMEOUT).await;
+        assert_eq!((table.passed, table.message), (true, netlink.message), "{addr}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_remembered_is_looked_at_again_after_a_failure() {
+    let (first, port) = listener("127.0.0.1:0");
+    let ctx = Arc::new(LifeContext::new(None, vec![]));
+    assert!(check(&ctx, port).await.passed);
+    drop(first);
+    let gone = check(&ctx, port).await;
+    assert_eq!(gone.message, format!("tcp 127.0.0.1:{port} refused the connection"));
+    assert_eq!(check(&ctx, port).await.message, format!("tcp nothing listens on port {port}"));
+    let _second = TcpListener::bind(("127.0.0.9", port)).expect("the same port");
+    assert!(check(&ctx, port).await.passed);
+}
+
+#[tokio::test]
+async fn waiting_for_a_port_ends_when_it_is_free() {
+    let (listener, port) = listener("127.0.0.1:0");
+    let sockets = Arc::new(Sockets::new());
+    let waiting = tokio::spawn({
+        let sockets = sockets.clone();
+        async move { sockets.freed(port).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    drop(listener);
+    tokio::time::timeout(TIMEOUT, waiting).await.expect("in time").expect("no panic");
+}
+
+/// A server that gives every connection to `serve`; it ends with the test.
+fn server(serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
+    let (listener, port) = listener("127.0.0.1:0");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            serve(stream);
+        }
+    });
+    port
+}
+
+fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+async fn get(port: u16, path: &str, timeout: Duration) -> Verdict {
+    let headers = vec![("X-Token".to_string(), "secret".to_string())];
+    let get = Get { place: Place::Local(port), path: path.into(), headers, https: false };
+    http(Arc::new(LifeContext::new(None, vec![])), Arc::new(Sockets::new()), get, timeout).await
+}
+
+/// What a server that answers with these bytes and closes is judged.
+async fn answered(bytes: &'static [u8]) -> Verdict {
+    let port = server(move |mut stream| {
+        head(&mut stream);
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.read(&mut [0; 16]);
+    });
+    let mut verdict = get(port, "/ready?full=1", TIMEOUT).await;
+    verdict.message = verdict.message.replace(&port.to_string(), "PORT");
+    verdict
+}
+
+#[tokio::test]
+async fn statuses_from_200_to_399_pass_and_others_are_told() {
+    for (bytes, passed, message) in [
+        (&b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"[..], true, "http 127.0.0.1:PORT/ready passed (200)"),
+        (b"HTTP/1.0 204 No\r\n\r\n", true, "http 127.0.0.1:PORT/ready passed (204)"),
+        (
+            b"HTTP/1.1 302 Found\r\nlocation: http://192.0.2.1/\r\ncontent-length: 0\r\n\r\n",
+            true,
+            "http 127.0.0.1:PORT/ready passed (302)",
+        ),
+        (
+            b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n",
+            false,
+            "http 127.0.0.1:PORT/ready answered 503",
+        ),
+        (b"HTTP/1.1 400 Bad\r\n\r\n", false, "http 127.0.0.1:PORT/ready answered 400"),
+        (b"<html>it works</html>", false, "http 127.0.0.1:PORT/ready did not answer in HTTP/1"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", false, "http 127.0.0.1:PORT/ready did not answer in HTTP/1"),
+        (b"", false, "http 127.0.0.1:PORT/ready closed the connection without an answer"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort", true, "http 127.0.0.1:PORT/ready passed (200)"),
+    ] {
+        let verdict = answered(bytes).await;
+        assert_eq!((verdict.passed, verdict.message.as_str()), (passed, message));
+    }
+}
+
+#[tokio::test]
+async fn the_request_says_who_asks_and_carries_the_headers_written() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let port = server(move |mut stream| {
+        let _ = tell.send(head(&mut stream));
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    });
+    assert!(get(port, "ready", TIMEOUT).await.passed);
+    let head = told.recv().expect("a request").to_ascii_lowercase();
+    assert!(head.starts_with("get /ready http/1.1\r\n"), "{head}");
+    assert!(head.contains(&format!("host: localhost:{port}\r\n")), "{head}");
+    assert!(head.contains("user-agent: plugd-probe/") && head.contains("x-token: secret"), "{head}");
+}
+
+#[tokio::test]
+async fn floods_and_drips_end_at_the_cap_or_the_deadline() {
+    let flood = |bytes: &'static [u8]| {
+        server(move |mut stream| {
+            head(&mut stream);
+            while stream.write_all(bytes).is_ok() {}
+        })
+    };
+    let begun = Instant::now();
+    let early = get(flood(b"HTTP/1.1 100 Continue\r\n\r\n"), "/", TIMEOUT).await;
+    assert!(!early.passed && early.message.contains("sent more than"), "{early:?}");
+    let header =
+        get(flood(b"HTTP/1.1 200 OK\r\nx: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy"), "/", TIMEOUT).await;
+    assert!(!header.passed && header.message.contains("sent more than"), "{header:?}");
+    let endless = server(|mut stream| {
+        head(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        while stream.write_all(&[b'x'; 4096]).is_ok() {}
+    });
+    assert!(get(endless, "/", TIMEOUT).await.passed);
+    assert!(begun.elapsed() < TIMEOUT, "caps, not deadlines, ended these");
+
+    let drip = server(|mut stream| {
+        head(&mut stream);
+        for byte in b"HTTP/1.1 200 OK\r\n".iter().cycle() {
+            if stream.write_all(&[*byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let begun = Instant::now();
+    let slow = get(drip, "/", Duration::from_millis(300)).await;
+    assert!(!slow.passed && begun.elapsed() < Duration::from_secs(2));
+    assert!(slow.message.ends_with("did not answer within 300ms"), "{slow:?}");
+}
+
+#[tokio::test]
+async fn notifications_of_the_tree_are_heard_and_those_of_strangers_are_not() {
+    let service = Service::holding(None);
+    let own = tree_of(std::process::id());
+    let other = tree_of(service.0.id());
+    for (tree, heard) in [(own, true), (other, false)] {
+        let bound = NotifySocket::bind().expect("bound");
+        let socket = NotifySocket::adopt(bound.share().expect("shared")).expect("the keeper's copy goes on");
+        assert_eq!(socket.env(), bound.env());
+        let name = socket.env().trim_start_matches('@').to_string();
+        let addr = <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name);
+        let sender = std::os::unix::net::UnixDatagram::unbound().expect("a socket");
+        assert!(sender.as_raw_fd() > 0);
+        for text in [&b"\xff\xfe="[..], &[b'x'; 5000], b"READY=1\nSTATUS=up"] {
+            sender.send_to_addr(text, addr.as_ref().expect("an address")).expect("sent");
+        }
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let listening = socket.listen(&tree, move |message| drop(tell.send(message)));
+        let first = async { tokio::time::timeout(Duration::from_millis(300), told.recv()).await.ok().flatten() };
+        let first = tokio::select! { _ = listening => None, first = first => first };
+        assert_eq!(first.and_then(|message| message.status), heard.then(|| "up".to_string()));
+    }
+}
