@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{Access, access, statfs};
 
 use super::environment::{Environment, read_env_file};
-use super::identity::{self, Identity};
+use super::identity::Identity;
 use crate::keeper::Stage;
 use crate::model::expand::expand;
 use crate::model::manifest::instance_port;
@@ -116,10 +116,11 @@ struct Base {
 impl Base {
     fn of(ground: &Ground, spec: &Spec, life: &LifeId) -> Result<Base, Unpreparable> {
         let process = &spec.process;
+        let own = ground.uid.to_string();
         let identity = match (&process.user, &process.group) {
             (None, None) => None,
             (user, group) => Some(
-                identity::resolve(user.as_deref(), group.as_deref())
+                Identity::resolve(user.as_deref().unwrap_or(&own), group.as_deref())
                     .map_err(|error| fault(Reason::UserNotFound, error.to_string()))?,
             ),
         };
@@ -180,16 +181,7 @@ fn environment(
         }
     }
     if let Some(identity) = identity.filter(|identity| identity.uid != ground.uid) {
-        for (name, value) in [
-            ("HOME", &identity.home),
-            ("USER", &identity.name),
-            ("LOGNAME", &identity.name),
-            ("SHELL", &identity.shell),
-        ] {
-            if let Some(value) = value {
-                environment.set(name.into(), value.into());
-            }
-        }
+        identity.env().into_iter().for_each(|(name, value)| environment.set(name.into(), value.into()));
     }
     environment.set("PLUGD_SERVICE".into(), spec.name.as_str().into());
     // With the life, the cookie by which a stray is recognised: always in the long form.
