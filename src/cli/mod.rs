@@ -1,1 +1,3 @@
 //! The command line. Floor 8.
+
+pub mod doctor;
