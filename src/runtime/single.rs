@@ -38,7 +38,7 @@ pub fn of_file(file: &Path, name: Option<Name>, settings: &Settings) -> Result<D
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let dir = path.parent().unwrap_or(Path::new("/")).to_path_buf();
     let spec = read(&shown, &bytes, name.as_ref().map_or(stem.as_str(), Name::as_str), &dir)?;
-    let program = directory::resolve(&spec, &dir, settings);
+    let program = directory::resolve_one(&spec, &dir, settings);
     Ok(Declaration { spec, source: Source { file: shown, sha256: directory::sha256_short(&bytes) }, program, problems: Vec::new() })
 }
 
