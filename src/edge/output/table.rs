@@ -1,0 +1,385 @@
+//! All pipes and files of the pump, and what the runtime asks of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use rustix::event::epoll;
+
+use super::budget;
+use super::file::{Began, LogFile};
+use super::flow::{Step, Target, advance};
+use super::layout::{Place, Side};
+use super::look::{Look, last_lines, last_of};
+use super::loss::Rate;
+use super::pipe::{Kit, Pipe};
+use super::pump::{Counts, PumpEvent, Stream};
+use super::tee::Label;
+use crate::model::name::LifeId;
+use crate::model::spec::Logs;
+
+/// What one pipe may move before the others get their turn.
+const TURN: u64 = 1 << 20;
+/// What an emptying may move: the largest pipe that an unprivileged service can make
+/// (`fs.pipe-max-size`). A grandchild that never stops writing must not hold an exit back.
+const DRAIN: u64 = 1 << 20;
+/// Steps of one turn: a file of the least size is rotated after at most a few of them.
+const STEPS_MAX: usize = 4096;
+/// To this a pipe is grown whose service fills it; 64 KiB halves the throughput.
+const PIPE_GROWN: usize = 256 * 1024;
+const PIPE_FULL: u64 = 48 * 1024;
+
+type Outbox = VecDeque<PumpEvent>;
+
+#[derive(Debug)]
+pub(super) struct Table {
+    pub epoll: OwnedFd,
+    pub kit: Kit,
+    dir: Option<PathBuf>,
+    counts: Counts,
+    pipes: BTreeMap<u64, Pipe>,
+    lives: HashMap<LifeId, Vec<u64>>,
+    targets: Vec<Option<Target>>,
+    by_path: HashMap<PathBuf, usize>,
+    next_token: u64,
+    /// Pipes that wait or lose something; few, so that the others cost nothing.
+    troubled: BTreeSet<u64>,
+}
+
+impl Table {
+    pub(super) fn new(epoll: OwnedFd, dir: Option<PathBuf>, kit: Kit, counts: Counts) -> Table {
+        Table {
+            epoll,
+            kit,
+            dir,
+            counts,
+            pipes: BTreeMap::new(),
+            lives: HashMap::new(),
+            targets: Vec::new(),
+            by_path: HashMap::new(),
+            next_token: 1,
+            troubled: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn attach(&mut self, stream: Stream, outbox: &mut Outbox) {
+        if self.lives.contains_key(&stream.life) {
+            return;
+        }
+        let Stream { life, fd, stderr, logs, instances, log_line } = stream;
+        self.lives.insert(life.clone(), Vec::new());
+        let sides = [Some((Side::Out, fd)), stderr.map(|fd| (Side::Err, fd))];
+        for (side, fd) in sides.into_iter().flatten() {
+            let target = self.enter(&life, instances, &logs, side, outbox);
+            self.add_pipe(&life, side, fd, target, &logs, instances, log_line.as_ref(), outbox);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a pipe's parts, named once, in one place")]
+    fn add_pipe(
+        &mut self,
+        life: &LifeId,
+        side: Side,
+        fd: OwnedFd,
+        target: Option<usize>,
+        logs: &Logs,
+        instances: u32,
+        log_line: Option<&regex::Regex>,
+        outbox: &mut Outbox,
+    ) {
+        let token = self.next_token;
+        self.next_token += 1;
+        // Its other reader is the keeper, which never reads; splice and tee are told not to block
+        // anyway. The flag matters where there is no file and the pipe is read.
+        if let Ok(flags) = rustix::fs::fcntl_getfl(&fd) {
+            let _ = rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK);
+        }
+        let text = if instances > 1 { life.instance.to_string() } else { life.instance.service.to_string() };
+        let label = Arc::new(Label { text, err: side == Side::Err });
+        self.kit.copier.iter().for_each(|copier| copier.meet(&label));
+        let from = match target.and_then(|target| self.targets[target].as_ref()) {
+            Some(Target { file: LogFile { began: Began::Here(offset), .. }, .. }) => *offset,
+            _ => 0,
+        };
+        let counted = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = { counted }.entry(life.instance.clone()).or_default().clone();
+        let mut pipe = Pipe {
+            life: life.clone(),
+            side,
+            fd: Some(fd),
+            target,
+            instances,
+            logs: logs.clone(),
+            label,
+            look: log_line.and_then(|pattern| Look::new(pattern, from)),
+            matched: false,
+            counted,
+            grown: false,
+            rate: logs.rate_limit.map(|limit| Rate::new(limit, self.kit.now.mono)),
+            loss: None,
+            paused_until: None,
+            last: Vec::new(),
+        };
+        if let (Some(look), Some(target)) = (&mut pipe.look, target)
+            && let Some(target) = &self.targets[target]
+        {
+            pipe.matched = look.advance(&target.file, &mut self.kit.buffer);
+        }
+        arm(&self.epoll, token, &pipe);
+        self.pipes.insert(token, pipe);
+        self.lives.entry(life.clone()).or_default().push(token);
+        self.turn(token, TURN, outbox);
+    }
+
+    /// The file of one output; what other pipes still hold for it is moved first.
+    fn enter(&mut self, life: &LifeId, instances: u32, logs: &Logs, side: Side, outbox: &mut Outbox) -> Option<usize> {
+        let dir = self.dir.as_deref()?;
+        let place = Place::of(dir, &life.instance, instances, logs.path.as_deref(), side);
+        let number = match self.by_path.get(&place.base) {
+            Some(number) => {
+                let number = *number;
+                self.drain_older(number, u64::MAX, outbox);
+                number
+            }
+            None => {
+                self.kit.budget.enter(&place, logs.max_size, logs.max_files);
+                let target = Target {
+                    file: LogFile::new(place.clone(), self.kit.now),
+                    trouble: None,
+                    pipes: 0,
+                    max_size: logs.max_size,
+                };
+                let free = self.targets.iter().position(Option::is_none).unwrap_or(self.targets.len());
+                if free == self.targets.len() {
+                    self.targets.push(None);
+                }
+                self.targets[free] = Some(target);
+                self.by_path.insert(place.base, free);
+                free
+            }
+        };
+        if let Some(target) = &mut self.targets[number] {
+            target.pipes += 1;
+            // An error shows at the first write, which also says what is lost by it.
+            let _ = target.file.ready(&mut self.kit.index, self.kit.now);
+            target.file.begin_life(life.life, &mut self.kit.index);
+        }
+        Some(number)
+    }
+
+    fn leave(&mut self, number: usize) {
+        let Some(target) = &mut self.targets[number] else { return };
+        target.pipes -= 1;
+        if target.pipes > 0 {
+            return;
+        }
+        let rest = target.file.index().cloned().zip(std::fs::symlink_metadata(&target.file.place.base).ok());
+        let rest = rest.map(|(index, meta)| budget::old_file(&meta, index));
+        self.kit.budget.leave(&target.file.place, target.max_size, rest);
+        self.by_path.remove(&target.file.place.base);
+        self.targets[number] = None;
+    }
+
+    pub(super) fn update(&mut self, life: &LifeId, logs: &Logs, outbox: &mut Outbox) {
+        for token in self.lives.get(life).cloned().unwrap_or_default() {
+            self.turn(token, DRAIN, outbox);
+            let Some(pipe) = self.pipes.get_mut(&token) else { continue };
+            if pipe.logs.rate_limit != logs.rate_limit {
+                pipe.rate = logs.rate_limit.map(|limit| Rate::new(limit, self.kit.now.mono));
+            }
+            let before = std::mem::replace(&mut pipe.logs, logs.clone());
+            let (side, instances, target) = (pipe.side, pipe.instances, pipe.target);
+            if before.path != logs.path {
+                let entered = self.enter(life, instances, logs, side, outbox);
+                target.into_iter().for_each(|target| self.leave(target));
+                if let Some(pipe) = self.pipes.get_mut(&token) {
+                    pipe.target = entered;
+                    pipe.look.iter_mut().for_each(Look::rewind);
+                }
+            } else if let Some(target) = target.and_then(|target| self.targets[target].as_mut()) {
+                self.kit.budget.resize(target.max_size, logs.max_size);
+                target.max_size = logs.max_size;
+            }
+        }
+    }
+
+    pub(super) fn finish(&mut self, life: &LifeId, outbox: &mut Outbox) {
+        let tokens = self.lives.get(life).cloned().unwrap_or_default();
+        let mut last = Vec::new();
+        for token in tokens {
+            self.turn(token, DRAIN, outbox);
+            let Some(pipe) = self.pipes.get(&token) else { continue };
+            match pipe.target.and_then(|target| self.targets[target].as_ref()) {
+                Some(target) => last.append(&mut last_of(&target.file)),
+                None => last.extend_from_slice(&pipe.last),
+            }
+        }
+        outbox.push_back(PumpEvent::Drained { life: life.clone(), lines: last_lines(&last) });
+    }
+
+    pub(super) fn close(&mut self, life: &LifeId, outbox: &mut Outbox) {
+        for token in self.lives.remove(life).unwrap_or_default() {
+            self.turn(token, DRAIN, outbox);
+            self.troubled.remove(&token);
+            let Some(pipe) = self.pipes.remove(&token) else { continue };
+            if let Some(fd) = &pipe.fd
+                && pipe.paused_until.is_none()
+            {
+                let _ = epoll::delete(&self.epoll, fd);
+            }
+            if pipe.loss.is_some() {
+                outbox.push_back(PumpEvent::Recovered { life: life.clone() });
+            }
+            if let Some(copier) = &mut self.kit.copier {
+                copier.end(&pipe.label);
+            }
+            pipe.target.into_iter().for_each(|target| self.leave(target));
+        }
+    }
+
+    pub(super) fn close_all(&mut self, outbox: &mut Outbox) {
+        let lives: Vec<LifeId> = self.lives.keys().cloned().collect();
+        lives.iter().for_each(|life| self.close(life, outbox));
+    }
+
+    pub(super) fn reopen(&mut self) {
+        for target in self.targets.iter_mut().flatten() {
+            let _ = target.file.compare_name(&mut self.kit.index, self.kit.now);
+        }
+    }
+
+    /// A pipe has something: the bytes moved. Older pipes of the same file come first.
+    pub(super) fn serve(&mut self, token: u64, outbox: &mut Outbox) -> u64 {
+        let Some(pipe) = self.pipes.get(&token) else { return 0 };
+        if let Some(number) = pipe.target
+            && self.targets[number].as_ref().is_some_and(|target| target.pipes > 1)
+        {
+            self.drain_older(number, token, outbox);
+        }
+        self.turn(token, TURN, outbox)
+    }
+
+    fn drain_older(&mut self, number: usize, than: u64, outbox: &mut Outbox) {
+        let older = self.pipes.range(..than).filter(|(_, pipe)| pipe.target == Some(number) && pipe.fd.is_some());
+        let older: Vec<u64> = older.map(|(token, _)| *token).collect();
+        for token in older {
+            self.turn(token, DRAIN, outbox);
+        }
+    }
+
+    fn turn(&mut self, token: u64, limit: u64, outbox: &mut Outbox) -> u64 {
+        let Some(pipe) = self.pipes.get_mut(&token) else { return 0 };
+        let mut target = pipe.target.and_then(|number| self.targets[number].as_mut());
+        let mut sum = 0;
+        for _ in 0..STEPS_MAX {
+            match advance(pipe, target.as_deref_mut(), &mut self.kit) {
+                Step::Moved(bytes) => sum += bytes,
+                Step::Recovered => outbox.push_back(PumpEvent::Recovered { life: pipe.life.clone() }),
+                Step::Empty => break,
+                Step::Ended => {
+                    disarm(&self.epoll, pipe);
+                    pipe.fd = None;
+                    break;
+                }
+                Step::Wait(until) => {
+                    disarm(&self.epoll, pipe);
+                    pipe.paused_until = Some(until);
+                    break;
+                }
+            }
+            if sum >= limit {
+                break;
+            }
+        }
+        if sum >= PIPE_FULL && !std::mem::replace(&mut pipe.grown, true) {
+            // Refused where `fs.pipe-user-pages-soft` is used up: it is only slower then.
+            let _ = pipe.fd.as_ref().map(|fd| rustix::pipe::fcntl_setpipe_size(fd, PIPE_GROWN));
+        }
+        match pipe.paused_until.is_some() || pipe.loss.is_some() {
+            true => drop(self.troubled.insert(token)),
+            false => drop(self.troubled.remove(&token)),
+        }
+        self.tell(token, outbox);
+        sum
+    }
+
+    fn tell(&mut self, token: u64, outbox: &mut Outbox) {
+        let Some(pipe) = self.pipes.get_mut(&token) else { return };
+        if let Some(loss) = &mut pipe.loss
+            && loss.to_tell(self.kit.now.mono)
+        {
+            let (bytes, why) = (loss.bytes, loss.why.clone());
+            outbox.push_back(PumpEvent::Dropped { life: pipe.life.clone(), bytes, why });
+        }
+        if pipe.matched {
+            let life = pipe.life.clone();
+            for token in self.lives.get(&life).into_iter().flatten() {
+                if let Some(pipe) = self.pipes.get_mut(token) {
+                    (pipe.matched, pipe.look) = (false, None);
+                }
+            }
+            outbox.push_back(PumpEvent::LogLine { life });
+        }
+    }
+
+    /// Tries again what had to wait, and looks whether a loss is over.
+    pub(super) fn resume(&mut self, outbox: &mut Outbox) {
+        let now = self.kit.now.mono;
+        if !self.loses() && self.next_resume().is_none_or(|at| at > now) {
+            return;
+        }
+        for token in self.troubled.clone() {
+            let due = |pipe: &&mut Pipe| pipe.paused_until.is_some_and(|at| at <= now) || pipe.loss.is_some();
+            let Some(pipe) = self.pipes.get_mut(&token).filter(due) else { continue };
+            if pipe.paused_until.take_if(|at| *at <= now).is_some() {
+                arm(&self.epoll, token, pipe);
+            }
+            self.turn(token, TURN, outbox);
+        }
+    }
+
+    pub(super) fn next_resume(&self) -> Option<Instant> {
+        self.troubled().filter_map(|pipe| pipe.paused_until).min()
+    }
+
+    pub(super) fn loses(&self) -> bool {
+        self.troubled().any(|pipe| pipe.loss.is_some())
+    }
+
+    fn troubled(&self) -> impl Iterator<Item = &Pipe> {
+        self.troubled.iter().filter_map(|token| self.pipes.get(token))
+    }
+
+    pub(super) fn enforce(&mut self) {
+        let current = self.targets.iter().flatten().map(|target| target.file.size()).sum();
+        self.kit.budget.enforce(current, &mut self.kit.index);
+    }
+
+    pub(super) fn expire(&mut self) {
+        let now = self.kit.now.micros / 1_000_000;
+        for pipe in self.pipes.values() {
+            let target = pipe.target.and_then(|number| self.targets[number].as_ref());
+            if let (Some(age), Some(target)) = (pipe.logs.max_age, target) {
+                self.kit.budget.expire(&target.file.place, age, now, &mut self.kit.index);
+            }
+        }
+    }
+}
+
+fn arm(epoll: &OwnedFd, token: u64, pipe: &Pipe) {
+    if let Some(fd) = &pipe.fd
+        && let Err(error) = epoll::add(epoll, fd, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
+    {
+        tracing::error!(life = %pipe.life, %error, "the output of a service cannot be watched");
+    }
+}
+
+fn disarm(epoll: &OwnedFd, pipe: &Pipe) {
+    if let Some(fd) = &pipe.fd
+        && pipe.paused_until.is_none()
+    {
+        let _ = epoll::delete(epoll, fd);
+    }
+}
