@@ -12,6 +12,7 @@
 //! [`read`] and `follow` read back.
 
 mod budget;
+mod chain;
 mod engine;
 pub mod escape;
 mod file;

@@ -1,19 +1,25 @@
-//! Reading logs back; sync, and without a controller.
+//! Reading logs back: sync, simple, and without a controller.
 
-use std::path::Path;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::layout::Side;
+use super::chain::{Chain, Opened, open_all};
+use super::follow::Follow;
+use super::index::Mark;
+use super::layout::{Place, Side, own_of_instance, several_dir};
 use crate::model::name::Name;
 
 /// What of the logs is wanted.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
-    /// Only the last lines of what the rest of the query leaves.
+    /// Only so many lines, the last of what the rest of the query leaves.
     pub tail: Option<usize>,
     pub since: Option<Timestamp>,
-    /// The life before the present one.
+    /// Only the life before the present one.
     pub previous: bool,
     pub grep: Option<regex::Regex>,
 }
@@ -29,27 +35,236 @@ pub struct Line {
     pub bytes: Vec<u8>,
     /// Bytes of this line beyond the 64 KiB.
     pub left_out: u64,
-    /// Bytes that were dropped before this line.
+    /// Bytes that were dropped before this line, because the disk or the rate took no more.
     pub dropped: u64,
 }
 
-/// The log files of one service.
+/// The logs of one service, where they lie.
 #[derive(Debug, Clone)]
-pub struct LogFiles {}
+pub struct LogFiles {
+    dir: PathBuf,
+    service: Name,
+    own: Option<PathBuf>,
+    instance: Option<u32>,
+}
+
+/// One file that is written, with its rotated ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    pub place: Place,
+    pub instance: u32,
+    pub side: Side,
+}
 
 impl LogFiles {
     /// `dir` is the log directory, `own` the service's `logs.path`; no `instance` means all.
-    pub fn of(_dir: &Path, _service: &Name, _own: Option<&Path>, _instance: Option<u32>) -> LogFiles {
-        LogFiles {}
+    pub fn of(dir: &Path, service: &Name, own: Option<&Path>, instance: Option<u32>) -> LogFiles {
+        LogFiles { dir: dir.into(), service: service.clone(), own: own.map(Path::to_path_buf), instance }
     }
 
     /// All lines that match, oldest first, several instances merged by time.
-    pub fn read(&self, _query: &Query) -> std::io::Result<Box<dyn Iterator<Item = Line> + Send>> {
-        Ok(Box::new(std::iter::empty()))
+    pub fn read(&self, query: &Query) -> io::Result<Box<dyn Iterator<Item = Line> + Send>> {
+        let mut chains = Vec::new();
+        for source in self.sources() {
+            let mut files = open_all(&source.place)?;
+            files.iter_mut().for_each(|file| file.end = Some(file.size));
+            narrow(&mut files, query);
+            chains.push(Chain::new(source.instance, source.side, files));
+        }
+        let grep = query.matcher();
+        let lines = Merged::new(chains).filter(move |line| grep(line));
+        Ok(match query.tail {
+            None => Box::new(lines),
+            Some(count) => Box::new(last(lines, count).into_iter()),
+        })
     }
 
-    /// The lines that match, then everything new; see [`super::Follow`].
-    pub fn follow(self, _query: &Query) -> std::io::Result<super::Follow> {
-        Ok(super::Follow {})
+    /// The lines that match, and then everything new as it is written.
+    pub fn follow(self, query: &Query) -> io::Result<Follow> {
+        Follow::new(self, query)
+    }
+
+    /// Every log of the service that is there now, by what lies in the directories.
+    pub(super) fn sources(&self) -> Vec<Source> {
+        let mut found: BTreeMap<PathBuf, Source> = BTreeMap::new();
+        let mut add = |base: PathBuf, instance: u32, side: Side, own: bool| {
+            if self.instance.is_none_or(|wanted| wanted == instance) {
+                let place = Place { base: base.clone(), index: self.dir.join(".idx"), own };
+                found.insert(base, Source { place, instance, side });
+            }
+        };
+        if let Some(own) = &self.own {
+            for side in [Side::Out, Side::Err] {
+                let base = |path: PathBuf| if side == Side::Err { path.with_extension("err") } else { path };
+                add(base(own.clone()), 0, side, true);
+                for instance in numbered(own) {
+                    add(base(own_of_instance(own, instance)), instance, side, true);
+                }
+            }
+        }
+        for (suffix, side) in [("log", Side::Out), ("err", Side::Err)] {
+            add(self.dir.join(format!("{}.{suffix}", self.service)), 0, side, false);
+            let dir = several_dir(&self.dir, &self.service);
+            for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let mut parts = name.to_str().unwrap_or_default().splitn(3, '.');
+                let (instance, kind) = (parts.next().and_then(|part| part.parse::<u32>().ok()), parts.next());
+                if let (Some(instance), true) = (instance, kind == Some(suffix)) {
+                    add(dir.join(format!("{instance}.{suffix}")), instance, side, false);
+                }
+            }
+        }
+        found.into_values().collect()
+    }
+}
+
+/// The instances that have a file beside `logs.path`: `orders.2.log` for `orders.log`.
+fn numbered(own: &Path) -> Vec<u32> {
+    let (Some(dir), Some(stem)) = (own.parent(), own.file_stem().and_then(|stem| stem.to_str())) else {
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let instances = entries.filter_map(|entry| {
+        let name = entry.file_name();
+        let rest = name.to_str()?.strip_prefix(stem)?.strip_prefix('.')?;
+        let instance = rest.split('.').next()?.parse().ok()?;
+        (own_of_instance(own, instance).file_name()? == name.as_os_str()).then_some(instance)
+    });
+    instances.collect()
+}
+
+impl Query {
+    pub(super) fn matcher(&self) -> impl Fn(&Line) -> bool + Send + Sync + use<> {
+        let grep = self.grep.as_ref().and_then(|grep| regex::bytes::Regex::new(grep.as_str()).ok());
+        let since = self.since;
+        move |line| {
+            let late = since.is_none_or(|since| line.time.is_none_or(|time| time >= since));
+            late && grep.as_ref().is_none_or(|grep| grep.is_match(&line.bytes))
+        }
+    }
+}
+
+/// Leaves out what the query cannot want, by the indexes and from the end, without reading it all.
+pub(super) fn narrow(files: &mut Vec<Opened>, query: &Query) {
+    if query.previous {
+        let (start, end) = previous_life(files);
+        keep(files, start, end);
+    }
+    if let Some(since) = query.since {
+        let since = since.as_microsecond();
+        let first = files.iter().enumerate().find_map(|(at, file)| {
+            let late = |mark| matches!(mark, Mark::Time(micros) if micros >= since);
+            file.entries.iter().find(|entry| late(entry.mark)).map(|entry| (at, entry.offset))
+        });
+        let has_index = files.iter().any(|file| !file.entries.is_empty());
+        let end = files.last().map_or((0, 0), |file| (files.len() - 1, file.size));
+        if has_index {
+            keep(files, Some(first.unwrap_or(end)), None);
+        }
+    }
+    if let (Some(count), None) = (query.tail, &query.grep) {
+        let start = tail_start(files, count);
+        keep(files, start, None);
+    }
+}
+
+/// Where the life before the present one begins and ends.
+fn previous_life(files: &[Opened]) -> (Option<(usize, u64)>, Option<(usize, u64)>) {
+    let lives = files.iter().enumerate().flat_map(|(at, file)| {
+        let lives = file.entries.iter().filter(|entry| matches!(entry.mark, Mark::Life(_)));
+        lives.map(move |entry| (at, entry.offset))
+    });
+    let lives: Vec<(usize, u64)> = lives.collect();
+    match lives[..] {
+        [] => (None, Some((0, 0))),
+        [present] => (None, Some(present)),
+        [.., before, present] => (Some(before), Some(present)),
+    }
+}
+
+/// Keeps what lies between two places, each a file and an offset.
+fn keep(files: &mut Vec<Opened>, start: Option<(usize, u64)>, end: Option<(usize, u64)>) {
+    if let Some((file, offset)) = end {
+        files.truncate(file + 1);
+        files.iter_mut().skip(file).for_each(|file| file.end = Some(offset));
+    }
+    if let Some((file, offset)) = start {
+        files.drain(..file.min(files.len()));
+        files.iter_mut().take(1).for_each(|file| file.start = file.start.max(offset));
+    }
+}
+
+/// Where the last `count` lines begin, read backwards; none is the beginning.
+fn tail_start(files: &[Opened], count: usize) -> Option<(usize, u64)> {
+    const BLOCK: u64 = 64 * 1024;
+    let mut block = vec![0; BLOCK as usize];
+    let mut wanted = count;
+    let mut is_end = true;
+    for (number, file) in files.iter().enumerate().rev() {
+        let mut end = file.end.unwrap_or(file.size);
+        if count == 0 {
+            return Some((number, end));
+        }
+        while end > file.start {
+            let start = end.saturating_sub(BLOCK).max(file.start);
+            let bytes = &mut block[..(end - start) as usize];
+            if file.file.read_exact_at(bytes, start).is_err() {
+                return None;
+            }
+            for at in (0..bytes.len()).rev() {
+                let ends_line = bytes[at] == b'\n';
+                // The very last newline ends the last line; it does not begin another.
+                if ends_line && !std::mem::take(&mut is_end) {
+                    wanted -= 1;
+                    if wanted == 0 {
+                        return Some((number, start + at as u64 + 1));
+                    }
+                }
+                is_end = false;
+            }
+            end = start;
+        }
+    }
+    None
+}
+
+pub(super) fn last(lines: impl Iterator<Item = Line>, count: usize) -> VecDeque<Line> {
+    let mut ring = VecDeque::new();
+    for line in lines {
+        if ring.len() == count {
+            ring.pop_front();
+        }
+        if count > 0 {
+            ring.push_back(line);
+        }
+    }
+    ring
+}
+
+/// Several logs as one, by time; within one log the order is the file's.
+#[derive(Debug)]
+struct Merged {
+    heads: Vec<(Option<Line>, Chain)>,
+}
+
+impl Merged {
+    fn new(chains: Vec<Chain>) -> Merged {
+        let heads = chains.into_iter().map(|mut chain| (next(&mut chain), chain)).collect();
+        Merged { heads }
+    }
+}
+
+/// A file that cannot be read any further ends there.
+fn next(chain: &mut Chain) -> Option<Line> {
+    chain.next_line().ok().flatten().or_else(|| chain.rest())
+}
+
+impl Iterator for Merged {
+    type Item = Line;
+
+    fn next(&mut self) -> Option<Line> {
+        let with_line = self.heads.iter_mut().filter(|(line, _)| line.is_some());
+        let (line, chain) = with_line.min_by_key(|(line, _)| line.as_ref().and_then(|line| line.time))?;
+        std::mem::replace(line, next(chain))
     }
 }

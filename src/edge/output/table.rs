@@ -295,7 +295,7 @@ impl Table {
         }
         if sum >= PIPE_FULL && !std::mem::replace(&mut pipe.grown, true) {
             // Refused where `fs.pipe-user-pages-soft` is used up: it is only slower then.
-            pipe.fd.iter().for_each(|fd| drop(rustix::pipe::fcntl_setpipe_size(fd, PIPE_GROWN)));
+            let _ = pipe.fd.as_ref().map(|fd| rustix::pipe::fcntl_setpipe_size(fd, PIPE_GROWN));
         }
         match pipe.paused_until.is_some() || pipe.loss.is_some() {
             true => drop(self.troubled.insert(token)),

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use rustix::fs::{Access, access, statfs};
 
 use super::environment::{Environment, read_env_file};
-use super::identity::{self, Identity};
+use super::identity::Identity;
+use crate::keeper::Stage;
 use crate::model::expand::expand;
 use crate::model::manifest::instance_port;
 use crate::model::name::LifeId;
@@ -94,7 +95,12 @@ pub fn main_process(
 }
 
 /// A command that runs beside a life, in the same surroundings: an exec probe or a hook.
-pub fn helper(ground: &Ground, spec: &Spec, life: &LifeId, command: &[String]) -> Result<Prepared, Unpreparable> {
+pub fn helper(
+    ground: &Ground,
+    spec: &Spec,
+    life: &LifeId,
+    command: &[String],
+) -> Result<Prepared, Unpreparable> {
     let base = Base::of(ground, spec, life)?;
     let argv = command.iter().map(|word| base.environment.expand(word)).collect();
     base.finish(argv)
@@ -110,10 +116,11 @@ struct Base {
 impl Base {
     fn of(ground: &Ground, spec: &Spec, life: &LifeId) -> Result<Base, Unpreparable> {
         let process = &spec.process;
+        let own = ground.uid.to_string();
         let identity = match (&process.user, &process.group) {
             (None, None) => None,
             (user, group) => Some(
-                identity::resolve(user.as_deref(), group.as_deref())
+                Identity::resolve(user.as_deref().unwrap_or(&own), group.as_deref())
                     .map_err(|error| fault(Reason::UserNotFound, error.to_string()))?,
             ),
         };
@@ -174,21 +181,12 @@ fn environment(
         }
     }
     if let Some(identity) = identity.filter(|identity| identity.uid != ground.uid) {
-        for (name, value) in [
-            ("HOME", &identity.home),
-            ("USER", &identity.name),
-            ("LOGNAME", &identity.name),
-            ("SHELL", &identity.shell),
-        ] {
-            if let Some(value) = value {
-                environment.set(name.into(), value.into());
-            }
-        }
+        identity.env().into_iter().for_each(|(name, value)| environment.set(name.into(), value.into()));
     }
-    let several = spec.replicas > 1;
-    let instance = if several { life.instance.to_string() } else { spec.name.to_string() };
     environment.set("PLUGD_SERVICE".into(), spec.name.as_str().into());
-    environment.set("PLUGD_INSTANCE".into(), instance.into());
+    // With the life, the cookie by which a stray is recognised: always in the long form.
+    environment.set("PLUGD_INSTANCE".into(), life.instance.to_string().into());
+    environment.set("PLUGD_LIFE".into(), life.life.to_string().into());
     environment.set("MCP_SERVICE_NAME".into(), spec.name.as_str().into());
     if let Some(port) = instance_port(process, life.instance.index) {
         environment.set("PORT".into(), port.to_string().into());
@@ -322,30 +320,49 @@ fn can_hang(path: &Path) -> bool {
     statfs(path).is_ok_and(|fs| [NFS, SMB, SMB2, CIFS, FUSE, NINE_P, CEPH].contains(&(fs.f_type as i64)))
 }
 
-/// What execve's errno means, in words. `stage` names the step of the child that failed.
-pub fn explain_failure(prepared_program: &Path, stage: &str, errno: i32) -> Unpreparable {
+/// What the errno of a spawn means, in words.
+pub fn explain_failure(program: &Path, stage: Stage, errno: i32) -> Unpreparable {
     let error = std::io::Error::from_raw_os_error(errno);
-    let program = prepared_program.display();
+    let shown = program.display();
     match (stage, errno) {
-        ("exec", libc::ENOENT) => match interpreter(prepared_program) {
+        (_, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOSPC) => {
+            fault(Reason::ResourceExhausted, format!("no process can be made for {shown}: {error}"))
+        }
+        (Stage::Exec, libc::ENOENT) => match interpreter(program) {
             Some(interpreter) => fault(
                 Reason::BadInterpreter,
-                format!("{program} asks for the interpreter {interpreter}, which does not exist"),
+                format!("{shown} asks for the interpreter {interpreter}, which does not exist"),
             ),
-            None => fault(Reason::ProgramNotFound, format!("there is no program {program}")),
+            None => fault(Reason::ProgramNotFound, format!("there is no program {shown}")),
         },
-        ("exec", libc::EACCES) => fault(Reason::PermissionDenied, format!("{program} may not be executed: {error}")),
-        ("exec", libc::ENOEXEC) => fault(
-            Reason::ExecFormat,
-            format!("{program} is neither a program of this machine nor a script that begins with #!"),
-        ),
-        ("exec", libc::ETXTBSY) => fault(Reason::Error, format!("{program} is being written: {error}")),
-        ("chdir", _) => fault(Reason::WorkingDirNotFound, format!("the working directory cannot be entered: {error}")),
-        ("user", _) => fault(Reason::PermissionDenied, format!("the user cannot be taken on: {error}")),
-        (_, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOSPC) => {
-            fault(Reason::ResourceExhausted, format!("no process can be made for {program} ({stage}): {error}"))
+        (Stage::Exec, libc::EACCES) => {
+            fault(Reason::PermissionDenied, format!("{shown} may not be executed by its user: {error}"))
         }
-        _ => fault(Reason::Error, format!("{program} cannot be started ({stage}): {error}")),
+        (Stage::Exec, libc::ENOEXEC) => fault(
+            Reason::ExecFormat,
+            format!("{shown} is neither a program of this machine nor a script that begins with #!"),
+        ),
+        (Stage::Exec, libc::ETXTBSY) => fault(Reason::Error, format!("{shown} is being written: {error}")),
+        (Stage::Exec, _) => fault(Reason::Error, format!("{shown} cannot be executed: {error}")),
+        (Stage::WorkingDir, _) => {
+            fault(Reason::WorkingDirNotFound, format!("the working directory cannot be entered: {error}"))
+        }
+        (Stage::Groups | Stage::Gid | Stage::Uid, _) => {
+            fault(Reason::PermissionDenied, format!("its user cannot be taken on: {error}; is plugd root?"))
+        }
+        (
+            Stage::Request
+            | Stage::Pipe
+            | Stage::Clone
+            | Stage::Cgroup
+            | Stage::Session
+            | Stage::OomScore
+            | Stage::Limits
+            | Stage::Nice
+            | Stage::NoNewPrivs
+            | Stage::Descriptors,
+            _,
+        ) => fault(Reason::Error, format!("{shown} cannot be started (step {stage:?}): {error}")),
     }
 }
 

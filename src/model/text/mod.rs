@@ -5,6 +5,8 @@
 
 mod node;
 mod report;
+#[cfg(test)]
+mod samples;
 mod service;
 mod word;
 pub mod yaml;

@@ -165,3 +165,104 @@ fn put_block(lines: &mut Lines, key: &str, entries: impl Iterator<Item = String>
 fn path(path: &Path) -> String {
     scalar(&path.to_string_lossy())
 }
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::model::reason::Reason;
+    use crate::model::text::samples::{at, down, healthy, read, snapshot};
+    use crate::model::view::FileProblem;
+
+    fn file(snapshot: &Snapshot) -> String {
+        let places = Places {
+            state: Some("/var/lib/plugd/services.d-1f3a9c".into()),
+            logs: Some("/var/log/plugd/services.d-1f3a9c".into()),
+            run: None,
+            socket: None,
+        };
+        let info = ControllerInfo {
+            pid: 8,
+            keeper_pid: 1,
+            version: "0.1.0".to_string(),
+            since: at("2026-11-23T11:02:40Z"),
+            working_dir: "/app".into(),
+        };
+        let heartbeat = at("2026-11-23T11:03:40Z");
+        node_file(&NodeFile { snapshot, dir: Path::new("/app/services.d"), places: &places, info: &info, heartbeat })
+    }
+
+    #[test]
+    fn the_node_names_what_started_failed_and_was_skipped() {
+        let mut snapshot = snapshot([
+            healthy("a"),
+            down("b", Status::Skipped, Some(Reason::WrapperNotFound)),
+            down("c", Status::Unhealthy, Some(Reason::BackOff)),
+        ]);
+        snapshot.node.problems = vec![FileProblem {
+            file: "d: e.yaml".to_string(),
+            reason: Reason::NameInvalid,
+            message: "no \"name\"".to_string(),
+        }];
+        assert_snapshot!(file(&snapshot), @r#"
+        # plugd  services.d  not ready  1 healthy, 1 unhealthy, 1 skipped
+        ready: false
+        settled: true
+        started: [a]
+        failed:
+        - {name: c, reason: BackOff}
+        skipped:
+        - {name: b, reason: WrapperNotFound}
+        summary: {total: 3, starting: 0, running: 0, healthy: 1, degraded: 0, unhealthy: 1, waiting: 0, stopping: 0, stopped: 0, skipped: 1, failed: 0, completed: 0, percentageHealthy: 33.33}
+        problems:
+        - {file: "d: e.yaml", type: NameInvalid, message: "no \"name\""}
+        directory: /app/services.d
+        workingDirectory: /app
+        places: {state: /var/lib/plugd/services.d-1f3a9c, logs: /var/log/plugd/services.d-1f3a9c}
+        controller: {pid: 8, keeperPid: 1, version: 0.1.0, since: 2026-11-23T11:02:40Z}
+        heartbeat: 2026-11-23T11:03:40Z
+        "#);
+    }
+
+    #[test]
+    fn an_empty_node_is_ready() {
+        let value = read(&file(&snapshot([])));
+        assert_eq!(value["ready"], true);
+        assert_eq!(value["started"], serde_json::json!([]));
+        assert_eq!(value["failed"], serde_json::json!([]));
+        assert_eq!(value["summary"]["percentageHealthy"], 100);
+    }
+
+    #[test]
+    fn a_lost_directory_is_said_first_and_makes_the_node_not_ready() {
+        let mut snapshot = snapshot([healthy("a")]);
+        snapshot.node.directory_lost = Some("it is gone\nready: true".to_string());
+        let text = file(&snapshot);
+        assert!(
+            text.starts_with("# plugd  services.d  not ready  1 healthy\n# why:  it is gone\\nready: true\n# next: "),
+            "{text}"
+        );
+        assert_eq!(read(&text)["ready"], false);
+    }
+
+    #[test]
+    fn a_large_node_lists_500_names_of_each_kind_and_counts_the_rest() {
+        let views = (0..1_200).map(|i| healthy(&format!("service-with-a-rather-long-name-{i}")));
+        let value = read(&file(&snapshot(views)));
+        assert_eq!(value["started"].as_array().map(Vec::len), Some(500));
+        assert_eq!(value["leftOut"]["started"], 700);
+        assert_eq!(value["summary"]["total"], 1_200);
+    }
+
+    #[test]
+    fn the_places_are_read_back_by_a_client() {
+        #[derive(Deserialize)]
+        struct File {
+            places: Places,
+        }
+        let file: File = serde_yaml::from_str(&file(&snapshot([]))).expect("valid");
+        assert_eq!(file.places.logs.as_deref(), Some(Path::new("/var/log/plugd/services.d-1f3a9c")));
+        assert_eq!(file.places.socket, None);
+    }
+}

@@ -186,3 +186,81 @@ fn names(each: impl Iterator<Item = String>, total: usize) -> String {
 fn whole_or_fraction<S: serde::Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if value.fract() == 0.0 { serializer.serialize_u64(*value as u64) } else { serializer.serialize_f64(*value) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::text::samples::{down, healthy, snapshot};
+
+    fn armed(name: &str) -> ServiceView {
+        ServiceView { settled: true, available: true, ..down(name, Status::Waiting, None) }
+    }
+
+    #[test]
+    fn every_service_stands_in_one_of_three_lists() {
+        let report = Report::of(&snapshot([
+            healthy("a"),
+            down("b", Status::Skipped, Some(Reason::WrapperNotFound)),
+            down("c", Status::Unhealthy, Some(Reason::BackOff)),
+            down("d", Status::Completed, None),
+            armed("e"),
+            down("f", Status::Waiting, Some(Reason::DependencyNotReady)),
+            down("g", Status::Stopped, Some(Reason::StoppedByOperator)),
+            down("h", Status::Stopped, Some(Reason::DependencyLost)),
+            down("i", Status::Starting, None),
+            down("j", Status::Failed, Some(Reason::ConfigInvalid)),
+        ]));
+        assert_eq!(
+            start_report(&report),
+            "started: a, d, e; failed: c (BackOff), f (DependencyNotReady), h (DependencyLost), i (starting), \
+             j (ConfigInvalid); skipped: b (WrapperNotFound), g (StoppedByOperator)"
+        );
+    }
+
+    #[test]
+    fn many_names_stay_one_line() {
+        let report = Report::of(&snapshot((0..100).map(|i| healthy(&format!("s{i:02}")))));
+        assert_eq!(start_report(&report), "started: s00, s01, s02, s03, s04, s05, s06, s07, s08, s09 and 90 more");
+        assert_eq!(start_report(&Report::of(&snapshot([]))), "started: none");
+    }
+
+    #[test]
+    fn the_share_counts_what_is_expected_to_serve_and_reaches_100_only_with_all() {
+        let percentage = |views: Vec<ServiceView>| Summary::of(&snapshot(views)).percentage_healthy;
+        assert_eq!(percentage(vec![]), 100.0);
+        assert_eq!(percentage(vec![down("a", Status::Completed, None), armed("b")]), 100.0);
+        assert_eq!(percentage(vec![healthy("a"), down("b", Status::Failed, None)]), 50.0);
+        assert_eq!(percentage(vec![healthy("a"), healthy("b"), down("c", Status::Skipped, None)]), 66.66);
+        let mut many: Vec<ServiceView> = (0..99_999).map(|i| healthy(&format!("s{i}"))).collect();
+        many.push(down("x", Status::Failed, None));
+        assert_eq!(percentage(many), 99.99);
+    }
+
+    #[test]
+    fn the_counts_add_up_to_the_total() {
+        let views = Status::ALL.iter().map(|status| down(status.as_str(), *status, None));
+        let summary = Summary::of(&snapshot(views));
+        assert_eq!(Status::ALL.iter().map(|status| summary.count(*status)).sum::<usize>(), summary.total);
+        let json = serde_json::to_value(&summary).expect("JSON");
+        assert_eq!(json.as_object().map(|fields| fields.len()), Some(2 + Status::ALL.len()));
+    }
+
+    #[test]
+    fn the_node_is_ready_by_its_required_services_or_else_by_all_that_are_expected() {
+        let required = |view: ServiceView| ServiceView { required: true, ..view };
+        let bad = || down("b", Status::Unhealthy, None);
+        assert!(node_ready(&snapshot([required(healthy("a")), bad()])));
+        assert!(!node_ready(&snapshot([healthy("a"), required(bad())])));
+        assert!(!node_ready(&snapshot([healthy("a"), bad()])));
+        assert!(node_ready(&snapshot([healthy("a"), down("b", Status::Skipped, None), armed("c")])));
+        assert!(node_ready(&snapshot([required(down("a", Status::Completed, None))])));
+        assert!(!node_ready(&snapshot([required(down("a", Status::Skipped, None))])));
+
+        let mut leaving = snapshot([healthy("a")]);
+        leaving.node.shutting_down = true;
+        assert!(!node_ready(&leaving));
+        let mut early = snapshot([healthy("a")]);
+        early.node.settled = false;
+        assert!(!node_ready(&early));
+    }
+}

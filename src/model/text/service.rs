@@ -247,3 +247,237 @@ impl Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use insta::assert_snapshot;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::reason::Reason;
+    use crate::model::text::samples::{at, down, healthy, instance as instance_of, problem as problem_of, read};
+    use crate::model::view::RejectedView;
+
+    fn controller() -> ControllerLine {
+        ControllerLine { pid: 8, version: "0.1.0".to_string(), written: at("2026-11-23T11:02:44.5Z") }
+    }
+
+    fn mailer() -> ServiceView {
+        ServiceView {
+            why: vec![
+                "exits with 1 after 0.2 s, 6 times running: \"bind: address already in use\"; port 2525 is held by pid 977 (postfix)"
+                    .to_string(),
+            ],
+            next: Some("tries again at 2026-11-23T12:30:34Z; at once after an edit or `plugd start mailer`".to_string()),
+            restarts: 5,
+            retry_at: Some(at("2026-11-23T12:30:34Z")),
+            last_exit: Some(ExitView {
+                code: Some(1),
+                signal: None,
+                at: at("2026-11-23T12:30:18Z"),
+                ran_for: Duration::from_millis(214),
+                output: vec!["bind: address already in use".to_string()],
+            }),
+            problems: vec![problem_of(Reason::AddressInUse, "port 2525 is held by pid 977 (postfix)")],
+            since: at("2026-11-23T12:30:02Z"),
+            ..down("mailer", Status::Unhealthy, Some(Reason::CrashLoopBackOff))
+        }
+    }
+
+    /// Everything that a file can show at once, and more of it than there is room for.
+    fn crowded(text: &str, instances: u32) -> ServiceView {
+        let mut view = mailer();
+        view.why = vec![text.to_string(); 30];
+        view.next = Some(text.to_string());
+        view.required = true;
+        view.address = Some(text.to_string());
+        view.check = Some(text.to_string());
+        view.tried = vec![text.to_string(); 30];
+        view.problems = vec![problem_of(Reason::ProbeFailed, text); 30];
+        view.kill_scope = Some("session".to_string());
+        view.log = Some(format!("/{text}"));
+        view.last_exit.as_mut().expect("there").output = vec![text.to_string(); 60];
+        view.last_exit.as_mut().expect("there").signal = Some("SIGKILL".to_string());
+        view.manifest.rejected = Some(RejectedView { sha256: "0".repeat(16), at: view.since });
+        view.desired = instances;
+        view.instances = (0..instances).map(|i| instance_of(&format!("mailer/{i}"), Some(100_000))).collect();
+        view
+    }
+
+    #[test]
+    fn a_healthy_service_is_told_in_a_few_lines() {
+        assert_snapshot!(status_file(&healthy("postgres"), &controller()), @r#"
+        # postgres  healthy  1/1 ready  since 2026-11-23T11:02:44Z
+        service: postgres
+        status: healthy
+        available: true
+        processRunning: true
+        meshRegistration: false
+        ready: 1/1
+        restarts: 0
+        pid: 412
+        address: 127.0.0.1:5432
+        check: tcp 127.0.0.1:5432 passed
+        since: 2026-11-23T11:02:44Z
+        manifest: {file: postgres.yaml, sha256: 9f86d081884c7d65, generation: 7}
+        log: /var/log/plugd/services.d-1f3a9c/postgres.log
+        controller: {pid: 8, version: 0.1.0, written: 2026-11-23T11:02:44Z}
+        "#);
+    }
+
+    #[test]
+    fn a_crash_loop_says_why_and_what_comes_next() {
+        assert_snapshot!(status_file(&mailer(), &controller()), @r#"
+        # mailer  unhealthy (CrashLoopBackOff)  0/1 ready  since 2026-11-23T12:30:02Z
+        # why:  exits with 1 after 0.2 s, 6 times running: "bind: address already in use"; port 2525 is held by pid 977 (postfix)
+        # next: tries again at 2026-11-23T12:30:34Z; at once after an edit or `plugd start mailer`
+        service: mailer
+        status: unhealthy
+        reason: CrashLoopBackOff
+        available: false
+        processRunning: false
+        meshRegistration: false
+        ready: 0/1
+        restarts: 5
+        retryAt: 2026-11-23T12:30:34Z
+        lastExit: {code: 1, at: 2026-11-23T12:30:18Z, ranFor: 0.2s, output: ["bind: address already in use"]}
+        problems:
+        - {type: AddressInUse, message: "port 2525 is held by pid 977 (postfix)", since: 2026-11-23T12:30:02Z}
+        since: 2026-11-23T12:30:02Z
+        manifest: {file: mailer.yaml, sha256: 9f86d081884c7d65, generation: 7}
+        log: /var/log/plugd/services.d-1f3a9c/mailer.log
+        controller: {pid: 8, version: 0.1.0, written: 2026-11-23T11:02:44Z}
+        "#);
+    }
+
+    #[test]
+    fn a_skipped_service_names_the_places_tried() {
+        let view = ServiceView {
+            why: vec!["wrapper files.sh is in none of the 3 places tried".to_string()],
+            next: Some("starts by itself when one of them appears".to_string()),
+            tried: ["services.d/files.sh", "services.d/wrappers/files.sh", "/opt/mcp/files.sh"]
+                .map(String::from)
+                .to_vec(),
+            log: None,
+            ..down("files-mcp", Status::Skipped, Some(Reason::WrapperNotFound))
+        };
+        assert_snapshot!(status_file(&view, &controller()), @r#"
+        # files-mcp  skipped (WrapperNotFound)  optional: nothing else is affected
+        # why:  wrapper files.sh is in none of the 3 places tried
+        # next: starts by itself when one of them appears
+        service: files-mcp
+        status: skipped
+        reason: WrapperNotFound
+        available: false
+        processRunning: false
+        meshRegistration: false
+        required: false
+        tried: [services.d/files.sh, services.d/wrappers/files.sh, /opt/mcp/files.sh]
+        since: 2026-11-23T11:02:44Z
+        manifest: {file: files-mcp.yaml, sha256: 9f86d081884c7d65, generation: 7}
+        controller: {pid: 8, version: 0.1.0, written: 2026-11-23T11:02:44Z}
+        "#);
+    }
+
+    #[test]
+    fn several_instances_have_a_line_each_and_no_pid_of_all() {
+        let view = ServiceView {
+            ready: 1,
+            desired: 2,
+            instances: vec![instance_of("orders/0", Some(412)), instance_of("orders/1", None)],
+            why: vec!["orders/1 is down".to_string()],
+            ..ServiceView { status: Status::Degraded, reason: Some(Reason::InstanceDown), ..healthy("orders") }
+        };
+        assert_snapshot!(status_file(&view, &controller()), @r#"
+        # orders  degraded (InstanceDown)  1/2 ready  since 2026-11-23T11:02:44Z
+        # why:  orders/1 is down
+        service: orders
+        status: degraded
+        reason: InstanceDown
+        available: true
+        processRunning: true
+        meshRegistration: false
+        ready: 1/2
+        restarts: 0
+        address: 127.0.0.1:5432
+        check: tcp 127.0.0.1:5432 passed
+        since: 2026-11-23T11:02:44Z
+        manifest: {file: orders.yaml, sha256: 9f86d081884c7d65, generation: 7}
+        log: /var/log/plugd/services.d-1f3a9c/orders.log
+        instances:
+        - {name: orders/0, pid: 412, ready: true, restarts: 0}
+        - {name: orders/1, ready: false, restarts: 0}
+        controller: {pid: 8, version: 0.1.0, written: 2026-11-23T11:02:44Z}
+        "#);
+    }
+
+    #[test]
+    fn the_five_keys_of_the_older_mesh_come_first() {
+        let text = status_file(&healthy("postgres"), &controller());
+        let keys: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split(':').next())
+            .take(5)
+            .collect();
+        assert_eq!(keys, ["service", "status", "available", "processRunning", "meshRegistration"]);
+    }
+
+    #[test]
+    fn a_rejected_edit_is_named_beside_what_is_in_force() {
+        let mut view = healthy("postgres");
+        view.manifest.rejected = Some(RejectedView { sha256: "1234567890123456".to_string(), at: view.since });
+        let value = read(&status_file(&view, &controller()));
+        assert_eq!(value["manifest"]["rejected"]["sha256"], "1234567890123456");
+        assert_eq!(value["manifest"]["sha256"], "9f86d081884c7d65");
+    }
+
+    #[test]
+    fn only_the_moment_of_writing_is_stripped() {
+        let early = status_file(&mailer(), &controller());
+        let late = status_file(&mailer(), &ControllerLine { written: at("2027-01-01T00:00:00Z"), ..controller() });
+        assert_ne!(early, late);
+        assert_eq!(strip_written(&early), strip_written(&late));
+        assert!(strip_written(&early).ends_with("controller: {pid: 8, version: 0.1.0}\n"));
+        let other = status_file(&mailer(), &ControllerLine { pid: 9, ..controller() });
+        assert_ne!(strip_written(&early), strip_written(&other));
+        assert_eq!(strip_written("no file of ours"), "no file of ours");
+    }
+
+    #[test]
+    fn one_instance_fits_25_lines_and_everything_16_kib() {
+        for text in ["short", &"x".repeat(5_000), &"\u{1b}\n\"\\".repeat(2_000), &"é".repeat(3_000)] {
+            for instances in [0, 1, 2, 50, 1_000] {
+                let file = status_file(&crowded(text, instances), &controller());
+                assert!(file.len() <= SIZE_MAX, "{} bytes with {instances}", file.len());
+                if instances <= 1 {
+                    assert!(file.lines().count() <= 25, "{} lines", file.lines().count());
+                }
+                let value = read(&file);
+                assert_eq!(value["problems"].as_array().map(Vec::len), Some(10));
+                assert_eq!(
+                    value["instances"].as_array().map_or(0, Vec::len),
+                    match instances {
+                        0 | 1 => 0,
+                        n => n.min(50) as usize,
+                    }
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_text_changes_no_other_key(text in any::<String>()) {
+            let file = status_file(&crowded(&text, 1), &controller());
+            prop_assert!(!file.chars().any(|c| c.is_control() && c != '\n'));
+            let value = read(&file);
+            prop_assert_eq!(&value["service"], "mailer");
+            prop_assert_eq!(&value["status"], "unhealthy");
+            prop_assert_eq!(&value["available"], &serde_json::Value::Bool(false));
+            prop_assert_eq!(&value["controller"]["pid"], 8);
+        }
+    }
+}

@@ -126,14 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// What both parsers read, once they agree.
-    fn read(text: &str) -> serde_json::Value {
-        let one: serde_json::Value = serde_yaml::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        let two: serde_json::Value = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-        assert_eq!(one, two, "{text}");
-        one
-    }
+    use crate::model::text::samples::read;
 
     fn holds(text: &str) {
         let want = clean(text).into_owned();

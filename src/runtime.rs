@@ -1,1 +1,0 @@
-//! The loop: drains facts, stamps `now` once, decides, hands actions to the edges. Floor 7.

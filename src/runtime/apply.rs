@@ -1,0 +1,276 @@
+//! An action, handed to its edge.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::facts::{notify_key, ready_key};
+use super::live::{Passive, Pending, probe_in};
+use super::{Node, helpers};
+use crate::controller::{Action, Input, ProbeSlot, Target};
+use crate::edge::probe::http::{self, Get};
+use crate::edge::probe::notify::NotifySocket;
+use crate::edge::probe::{LifeContext, Place, Sockets, tcp};
+use crate::edge::process::prepare::{self, Prepared, Unpreparable};
+use crate::keeper::{Id, Identity, SpawnRequest, Stdin};
+use crate::model::manifest::instance_port;
+use crate::model::name::LifeId;
+use crate::model::reason::Reason;
+use crate::model::spec::{Check, Probe, ProbePort, Spec};
+use crate::model::time::Now;
+
+impl Node {
+    pub(super) fn apply(&mut self, action: Action, now: Now) {
+        match action {
+            Action::Spawn { life, spec, wrapper, blob } => self.spawn(life, spec, wrapper.as_deref(), blob),
+            Action::SetBlob { life, blob } => self.keeper.set_blob(&Id::from(&life), &blob),
+            Action::Signal { life, signal, to } => self.signal(&life, signal, to),
+            Action::Survey { life } => self.survey(life),
+            Action::Forget { life } => self.forget(life),
+            Action::Try { name, spec, wrapper, digest } => {
+                let life = LifeId { instance: crate::model::name::Instance { service: name.clone(), index: 0 }, life: 0 };
+                let result = prepare::main_process(&self.ground, &spec, &life, wrapper.as_deref())
+                    .map(|_| ())
+                    .map_err(|fault| (fault.reason, fault.message));
+                self.queue.push_back(Input::Tried { name, digest, result });
+            }
+            Action::RunHook { life, hook, spec, wrapper, limit } => {
+                self.run_hook(life, hook, &spec, wrapper.as_deref(), limit);
+            }
+            Action::Probe { life, probe, spec } => self.probe(life, probe, spec),
+            Action::AwaitPort(port) => self.await_port(port),
+            Action::Announce(name) => {
+                if let Some(view) = self.controller.view(&name, now) {
+                    let mut view = Arc::unwrap_or_clone(view);
+                    view.kill_scope = Some(self.scope_word().to_string());
+                    self.publisher.announce(view, now);
+                }
+            }
+            Action::Retire(name) => {
+                self.publisher.retire(&name);
+                self.store.forget(name);
+            }
+            Action::AnnounceNode => self.publisher.node(self.controller.node()),
+            Action::Remember(name, memory) => self.store.remember(name, memory),
+            Action::Record(event) => {
+                helpers::log_event(&event);
+                self.publisher.record(&event);
+                self.store.record(event);
+            }
+            Action::Exit(code) => self.leaving = Some(code),
+        }
+    }
+
+    fn spawn(&mut self, life: LifeId, spec: Arc<Spec>, wrapper: Option<&Path>, blob: Vec<u8>) {
+        if let Err(fault) = self.request_spawn(&life, &spec, wrapper, blob) {
+            self.queue.push_back(Input::SpawnFailed { life, reason: fault.reason, message: fault.message });
+        }
+    }
+
+    fn request_spawn(
+        &mut self,
+        life: &LifeId,
+        spec: &Arc<Spec>,
+        wrapper: Option<&Path>,
+        blob: Vec<u8>,
+    ) -> Result<(), Unpreparable> {
+        let mut prepared = prepare::main_process(&self.ground, spec, life, wrapper)?;
+        let mut passive = Passive::default();
+        let mut extra_fds = Vec::new();
+        if spec.process.notify {
+            let socket = NotifySocket::bind().map_err(|error| {
+                prepare::fault(Reason::ResourceExhausted, format!("its NOTIFY_SOCKET cannot be made: {error}"))
+            })?;
+            prepared.environment.set("NOTIFY_SOCKET".into(), socket.env().into());
+            if let Some(watchdog) = spec.process.watchdog {
+                prepared.environment.set("WATCHDOG_USEC".into(), watchdog.as_micros().to_string().into());
+            }
+            passive.notify = Some(socket);
+        }
+        if let Some(number) = spec.process.ready_fd {
+            let (read, write) = rustix::pipe::pipe_with(
+                rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK,
+            )
+            .map_err(|error| prepare::fault(Reason::ResourceExhausted, format!("no pipe can be made: {error}")))?;
+            // The service writes as it is used to: only our end does not wait.
+            let _ = rustix::fs::fcntl_setfl(&write, rustix::fs::OFlags::empty());
+            extra_fds.push((Arc::new(write), number));
+            passive.ready = Some(read);
+        }
+        let shared = [
+            (notify_key(life), passive.notify.as_ref().map(NotifySocket::share)),
+            (ready_key(life), passive.ready.as_ref().map(|fd| fd.as_fd().try_clone_to_owned())),
+        ];
+        for (key, copy) in shared {
+            if let Some(Ok(copy)) = copy {
+                self.keeper.deposit(key.as_bytes(), Arc::new(copy));
+            }
+        }
+        let cgroup = self.cgroups.as_ref().and_then(|root| {
+            root.create(&life.instance)
+                .inspect_err(|error| tracing::warn!(instance = %life.instance, %error, "no cgroup can be made"))
+                .ok()
+        });
+        let listened = self.listened(spec, life);
+        let program = PathBuf::from(OsStr::from_bytes(prepared.program.as_bytes()));
+        let scope = match &cgroup {
+            Some(_) => self.scope_of(&life.instance),
+            None => crate::edge::process::tree::Scope::Session,
+        };
+        let mut request = request(prepared, spec, Id::from(life));
+        request.cgroup = cgroup.map(Arc::new);
+        request.extra_fds = extra_fds;
+        request.separate_stderr = spec.process.separate_logs;
+        request.blob = blob;
+        request.life_line = self.table.line(life, spec);
+        self.keeper.spawn(request).map_err(|error| {
+            prepare::fault(Reason::ResourceExhausted, format!("it cannot be asked for: {error}"))
+        })?;
+        self.pending.insert(life.clone(), Pending { spec: spec.clone(), program, scope, listened, passive });
+        Ok(())
+    }
+
+    /// Who listens on the ports that will be checked, before the new process is there.
+    fn listened(&self, spec: &Spec, life: &LifeId) -> Vec<u64> {
+        let own = instance_port(&spec.process, life.instance.index);
+        let mut ports: Vec<u16> = own.into_iter().collect();
+        for slot in [ProbeSlot::Startup, ProbeSlot::Readiness, ProbeSlot::Liveness] {
+            let port = match probe_in(spec, slot).map(|probe| &probe.check) {
+                Some(Check::TcpSocket { host: None, port } | Check::HttpGet { host: None, port, .. }) => port,
+                _ => continue,
+            };
+            if let ProbePort::Number(number) = port
+                && !ports.contains(number)
+            {
+                ports.push(*number);
+            }
+        }
+        ports.into_iter().flat_map(|port| self.sockets.inodes(port)).collect()
+    }
+
+    fn signal(&mut self, life: &LifeId, signal: i32, to: Target) {
+        let Some(tree) = self.tree_of(life) else { return };
+        if let Err(error) = self.trees.signal(&tree, signal, to) {
+            tracing::warn!(%life, signal, %error, "the signal could not be sent");
+        }
+    }
+
+    fn tree_of(&self, life: &LifeId) -> Option<crate::edge::process::tree::Tree> {
+        self.lives.get(life).map(|live| live.tree.clone()).or_else(|| {
+            let adoptees = self.adoptees.get(life.instance.service.as_str())?;
+            adoptees.iter().find(|adoptee| adoptee.life == *life).map(|adoptee| adoptee.tree.clone())
+        })
+    }
+
+    fn survey(&mut self, life: LifeId) {
+        match self.tree_of(&life) {
+            None => self.queue.push_back(Input::Surveyed { life, left: Vec::new() }),
+            Some(tree) => {
+                // Otherwise the walker answers when it has looked.
+                if let Some(left) = self.trees.survey(&tree) {
+                    self.queue.push_back(Input::Surveyed { life, left });
+                }
+            }
+        }
+    }
+
+    /// The life is over: its output is emptied once more, then the keeper may drop it.
+    fn forget(&mut self, life: LifeId) {
+        for key in [notify_key(&life), ready_key(&life)] {
+            self.keeper.withdraw(key.as_bytes());
+        }
+        let Some(live) = self.lives.remove(&life) else {
+            self.keeper.forget(&Id::from(&life));
+            return;
+        };
+        self.trees.forget(&live.tree);
+        let again = self.lives.keys().chain(self.pending.keys()).any(|other| other.instance == life.instance);
+        if let (false, Some(root)) = (again, &self.cgroups) {
+            let _ = root.group(&life.instance).remove();
+        }
+        self.closing.insert(life.clone());
+        self.pump.close(life);
+    }
+
+    fn probe(&mut self, life: LifeId, slot: ProbeSlot, spec: Arc<Spec>) {
+        let (Some(live), Some(probe)) = (self.lives.get(&life), probe_in(&spec, slot)) else { return };
+        if let Check::Exec { command } = &probe.check {
+            let (command, timeout) = (command.clone(), probe.timeout);
+            self.run_exec_probe(life, slot, &spec, &command, timeout);
+            return;
+        }
+        let (context, sockets) = (live.context.clone(), self.sockets.clone());
+        let (sender, probe) = (self.sender.clone(), probe.clone());
+        tokio::task::spawn_local(async move {
+            if let Some(verdict) = check(probe, context, sockets).await {
+                let _ = sender.send(Input::Verdict { life, probe: slot, verdict }).await;
+            }
+        });
+    }
+
+    fn await_port(&mut self, port: u16) {
+        if !self.awaited_ports.insert(port) {
+            return;
+        }
+        let (sockets, sender) = (self.sockets.clone(), self.sender.clone());
+        tokio::task::spawn_local(async move {
+            sockets.freed(port).await;
+            let _ = sender.send(Input::PortFree(port)).await;
+        });
+    }
+}
+
+/// What the keeper is asked for, less what only a main process has.
+pub(super) fn request(prepared: Prepared, spec: &Spec, id: Id) -> SpawnRequest {
+    let process = &spec.process;
+    let mut request = SpawnRequest::new(id, prepared.program, prepared.argv);
+    request.env = prepared.environment.to_c_strings();
+    request.working_dir = CString::new(prepared.working_dir.into_os_string().into_encoded_bytes()).ok();
+    request.identity = prepared.identity.map(|identity| Identity {
+        uid: identity.uid,
+        gid: identity.gid,
+        groups: identity.groups,
+    });
+    request.umask = process.umask;
+    request.nice = process.nice;
+    request.oom_score_adj = process.oom_score_adj;
+    request.no_new_privs = !process.allow_privilege_escalation;
+    request.stdin = Stdin::Null;
+    request.plain_fork = prepared.may_hang;
+    request.stop_signal = spec.stop.signal;
+    request.stop_grace = spec.stop.grace_period;
+    request
+}
+
+/// One check of a kind that looks at a port.
+async fn check(
+    probe: Probe,
+    context: Arc<LifeContext>,
+    sockets: Arc<Sockets>,
+) -> Option<crate::controller::Verdict> {
+    let nowhere = || crate::controller::Verdict {
+        passed: false,
+        message: "probe has no port: the service has none".into(),
+        reason: None,
+        took: std::time::Duration::ZERO,
+    };
+    match &probe.check {
+        Check::TcpSocket { host, port } => Some(match Place::of(host.as_deref(), port, &context) {
+            Some(place) => tcp::tcp(context, sockets, place, probe.timeout).await,
+            None => nowhere(),
+        }),
+        Check::HttpGet { host, port, path, headers, https } => {
+            Some(match Place::of(host.as_deref(), port, &context) {
+                Some(place) => {
+                    let get = Get { place, path: path.clone(), headers: headers.clone(), https: *https };
+                    http::http(context, sockets, get, probe.timeout).await
+                }
+                None => nowhere(),
+            })
+        }
+        // Exec goes through the keeper; the others speak by themselves or are not built yet.
+        Check::Exec { .. } | Check::Notify | Check::Fd(_) | Check::LogLine(_) | Check::Later(_) => None,
+    }
+}

@@ -1,0 +1,527 @@
+//! From a command line to a running node: the front that becomes the keeper, and the controller
+//! that builds everything.
+
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::helpers::Helpers;
+use super::publish::Publisher;
+use super::strays::{self, LivesTable};
+use super::{INPUTS_MAX, Node, Notice, Signals, single};
+use crate::api;
+use crate::controller::{Config, Controller, Input};
+use crate::edge::directory::{self, Directory};
+use crate::edge::files::StatusFiles;
+use crate::edge::output::{self, Pump};
+use crate::edge::places::{self, Lock, LockError, Places, Who};
+use crate::edge::probe::Sockets;
+use crate::edge::process::cgroup::CgroupRoot;
+use crate::edge::process::environment::inheritable;
+use crate::edge::process::prepare::Ground;
+use crate::edge::process::tree::Trees;
+use crate::edge::process::walk::Walker;
+use crate::edge::store::Store;
+use crate::keeper::{self, Event as KeeperEvent, Keeper, Start, Welcome};
+use crate::model::manifest::Text;
+use crate::model::name::Name;
+use crate::model::reason::Reason;
+use crate::model::settings::{self, Settings};
+use crate::model::text::ControllerInfo;
+use crate::model::view::Event;
+
+/// What `plugd run` was asked for.
+pub struct Task {
+    pub what: What,
+    /// Of the one service of `run FILE` and `run -- CMD`.
+    pub name: Option<Name>,
+    /// Puts flags and environment over the settings of `_plugd.yaml`.
+    pub layer: Arc<dyn Fn(Settings) -> Settings + Send + Sync>,
+    pub colour: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    Directory(PathBuf),
+    File(PathBuf),
+    /// Never empty.
+    Command(Vec<OsString>),
+}
+
+/// Why a node does not begin.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The exit code.
+    pub code: u8,
+    /// What happened and what to do.
+    pub message: String,
+}
+
+/// Another controller owns the directory (EX_CANTCREAT of sysexits.h).
+const OWNED: u8 = 73;
+/// The settings or the directory cannot be used (EX_CONFIG).
+const UNUSABLE: u8 = 78;
+/// Docker kills after 10 s: 8 leave room for the last words.
+const SHUTDOWN_PID1: Duration = Duration::from_secs(8);
+/// A pod has 30 s.
+const SHUTDOWN_POD: Duration = Duration::from_secs(25);
+const EXIT_ON_REQUIRED: Duration = Duration::from_secs(300);
+/// A controller that answers no ping for this long of the keeper's own time is hung.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// `PLUGD_LOG=debug`: what the controller itself says, as tracing's filters are written.
+const TRACING: &str = "PLUGD_LOG";
+
+pub(super) fn refusal(code: u8, message: impl Into<String>) -> Refusal {
+    Refusal { code, message: message.into() }
+}
+
+/// Takes the lock and becomes the keeper, whose child is the controller. Returns only if it cannot.
+pub fn become_keeper(task: &Task, args: Vec<OsString>) -> Refusal {
+    match lock(task) {
+        Err(refusal) => refusal,
+        Ok(lock) => keeper::run(Start {
+            controller: PathBuf::from("/proc/self/exe"),
+            args,
+            lock: lock.map(Lock::into_fd),
+            shutdown_grace: SHUTDOWN_PID1,
+            answer_limit: ANSWER_LIMIT,
+        }),
+    }
+}
+
+fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
+    let (settings, dir) = match &task.what {
+        What::Directory(dir) => {
+            usable(dir)?;
+            (settings_of(task, dir, false), Some(dir.clone()))
+        }
+        What::File(_) | What::Command(_) => ((task.layer)(Settings::default()), None),
+    };
+    let taken = match &dir {
+        Some(dir) => {
+            let places = Places::choose(dir, &settings, &Who::now());
+            Lock::take(dir, places.run.as_deref())
+        }
+        None => {
+            let Some(run) = single::places(&settings).run else { return Ok(None) };
+            Lock::take(&run, Some(&run))
+        }
+    };
+    match taken {
+        Ok(lock) => {
+            if let Some(warning) = &lock.warning {
+                eprintln!("plugd: {warning}");
+            }
+            Ok(Some(lock))
+        }
+        Err(error @ LockError::Held { .. }) => Err(refusal(
+            OWNED,
+            format!("{error}; `plugd get` talks to it, `plugd run` needs a directory of its own"),
+        )),
+        Err(error @ LockError::Io { .. }) => Err(refusal(UNUSABLE, chain(&error))),
+    }
+}
+
+fn usable(dir: &Path) -> Result<(), Refusal> {
+    let shown = dir.display();
+    match std::fs::metadata(dir) {
+        Ok(meta) if !meta.is_dir() => Err(refusal(UNUSABLE, format!("{shown} is not a directory"))),
+        Ok(_) => std::fs::read_dir(dir)
+            .map(|_| ())
+            .map_err(|error| refusal(UNUSABLE, format!("{shown} cannot be listed: {error}"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(refusal(
+            UNUSABLE,
+            format!("there is no directory {shown}; make it with `mkdir -p {shown}`, or `plugd init {shown}` for one with an example"),
+        )),
+        Err(error) => Err(refusal(UNUSABLE, format!("{shown} cannot be used: {error}"))),
+    }
+}
+
+/// The settings in force: flags over environment over `_plugd.yaml` over what fits the place.
+fn settings_of(task: &Task, dir: &Path, pid1: bool) -> Settings {
+    let path = dir.join("_plugd.yaml");
+    let text = std::fs::read(&path).ok();
+    layered(task, pid1, text.as_deref()).unwrap_or_else(|why| {
+        eprintln!("plugd: {why}; the defaults are in force");
+        (task.layer)(base(pid1))
+    })
+}
+
+fn layered(task: &Task, pid1: bool, text: Option<&[u8]>) -> Result<Settings, String> {
+    let below = base(pid1);
+    let Some(text) = text else { return Ok((task.layer)(below)) };
+    match settings::read(Text { file: "_plugd.yaml", text }) {
+        Ok(partial) => Ok((task.layer)(partial.over(below))),
+        Err(diagnostics) => Err(diagnostics.iter().map(|one| one.one_line()).collect::<Vec<_>>().join("; ")),
+    }
+}
+
+fn base(pid1: bool) -> Settings {
+    let pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    Settings {
+        shutdown_timeout: pid1.then_some(if pod { SHUTDOWN_POD } else { SHUTDOWN_PID1 }),
+        exit_on_required: pid1.then_some(EXIT_ON_REQUIRED),
+        ..Settings::default()
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(&format!(": {inner}"));
+        source = inner.source();
+    }
+    text
+}
+
+/// The controller's whole life; the keeper's socket is descriptor 3.
+pub fn controller(task: Task) -> Result<i32, Refusal> {
+    // SIGIO is how the kernel breaks a lease; its default would end us.
+    keeper::ignore_sigio();
+    tell_to_stderr();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| refusal(1, format!("no event loop can be made: {error}")))?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async move {
+        let link = keeper::inherited_link()
+            .map_err(|error| refusal(2, format!("`plugd controller` is started by `plugd run`: {error}")))?;
+        let spare = link.try_clone().map_err(|error| refusal(1, format!("no descriptor is left: {error}")))?;
+        match build(task, link).await {
+            Ok(node) => Ok(node.run().await),
+            Err(refusal) => {
+                give_up(spare, &refusal).await;
+                Err(refusal)
+            }
+        }
+    })
+}
+
+/// A node that cannot begin ends with its keeper: starting it again would end the same way.
+async fn give_up(link: OwnedFd, refusal: &Refusal) {
+    if let Ok(mut keeper) = Keeper::connect(link, None) {
+        keeper.leave(i32::from(refusal.code));
+        let _ = keeper.flush().await;
+    }
+}
+
+fn tell_to_stderr() {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_env(TRACING)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let layer = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // A second controller in one process happens only in tests; the first one's voice is as good.
+    let _ = layer.with_ansi(colour).try_init();
+}
+
+async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
+    let failed = |what: &str, error: std::io::Error| refusal(1, format!("{what}: {error}"));
+    let mut keeper = Keeper::connect(link, None).map_err(|error| failed("the keeper cannot be reached", error))?;
+    let welcome = welcome(&mut keeper).await.map_err(|error| failed("the keeper says nothing", error))?;
+    let pid1 = welcome.keeper_pid == 1;
+
+    let single = !matches!(task.what, What::Directory(_));
+    let (dir, settings, places) = match &task.what {
+        What::Directory(dir) => {
+            let settings = settings_of(&task, dir, pid1);
+            let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+            let places = Places::choose(&dir, &settings, &Who::now());
+            (dir, settings, places)
+        }
+        What::File(_) | What::Command(_) => {
+            let settings = (task.layer)(base(pid1));
+            let places = single::places(&settings);
+            (places.status().unwrap_or_default(), settings, places)
+        }
+    };
+    for warning in &places.warnings {
+        tracing::warn!("{warning}");
+    }
+
+    let cgroups = CgroupRoot::find(&places.key)
+        .inspect_err(|error| tracing::debug!(%error, "no cgroups: a stop reaches session and group"))
+        .ok();
+    let first = welcome.controllers_started <= 1;
+    let strays = if first { strays::empty(places.run.as_deref(), cgroups.as_ref()) } else { Vec::new() };
+    let table = LivesTable::open(places.run.as_deref());
+    table.note("controller", std::process::id() as i32);
+
+    let (sender, inputs) = mpsc::channel(INPUTS_MAX);
+    let (pump_sender, pump_events) = mpsc::channel(INPUTS_MAX);
+    let (request_sender, requests) = mpsc::channel(64);
+    let (notices, noticed) = mpsc::unbounded_channel();
+
+    let store = places.database().map_or_else(Store::none, |path| Store::open(&path));
+    if let Some(trouble) = store.trouble() {
+        tracing::warn!("{trouble}");
+    }
+    let tee = settings.tee.then(|| tee(single)).flatten();
+    let pump = Pump::start(output::Settings { dir: places.logs.clone(), total: settings.logs_total, tee }, pump_sender)
+        .map_err(|error| refusal(1, chain(&error)))?;
+    let walker = Walker::start(welcome.keeper_pid, sender.clone())
+        .map_err(|error| failed("the process walker cannot start", error))?;
+
+    let executable = executable();
+    let started = jiff::Timestamp::now();
+    let info = ControllerInfo {
+        pid: std::process::id(),
+        keeper_pid: welcome.keeper_pid as u32,
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        since: started,
+        working_dir: std::env::current_dir().unwrap_or_default(),
+    };
+    let shown_places = crate::model::text::Places {
+        state: places.state.clone(),
+        logs: places.logs.clone(),
+        run: places.run.clone(),
+        socket: places.socket(),
+    };
+    let files = status_files(&dir, &places, single, sender.clone());
+    let publisher = Publisher::new(info.clone(), shown_places.clone(), dir.clone(), files, first && !single);
+    let now = crate::model::time::Now { mono: super::monotonic(), wall: started };
+    let uid = rustix::process::geteuid().as_raw();
+    let controller = Controller::new(Config {
+        cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
+        max_starting: settings.max_starting,
+        shutdown_timeout: settings.shutdown_timeout,
+        exit_on_required: settings.exit_on_required,
+        require_user: settings.require_user,
+        single,
+        pid1,
+        warn_root: uid == 0 && !directory::in_container(),
+        started: now,
+        seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started.as_nanosecond()),
+        ..Config::default()
+    });
+
+    let mut node = Node {
+        controller,
+        keeper,
+        pump,
+        trees: std::rc::Rc::new(Trees::new(walker)),
+        sockets: Arc::new(Sockets::new()),
+        cgroups,
+        table,
+        ground: Ground { inherited: Arc::new(inheritable()), working_dir: info.working_dir.clone(), uid },
+        directory: None,
+        store: store.clone(),
+        publisher,
+        helpers: Helpers::default(),
+        lives: Default::default(),
+        pending: Default::default(),
+        adoptees: Default::default(),
+        deposits: Default::default(),
+        closing: Default::default(),
+        awaited_ports: Default::default(),
+        sweep_due: false,
+        queue: Default::default(),
+        inputs,
+        sender: sender.clone(),
+        pump_events,
+        requests,
+        notices: notices.clone(),
+        noticed,
+        signals: Signals { stops: 0, had_terminal: has_terminal() },
+        leaving: None,
+        executable,
+    };
+    if !strays.is_empty() {
+        node.say(Event {
+            at: started,
+            service: None,
+            instance: None,
+            reason: Reason::KeeperLost,
+            warning: true,
+            message: format!("an earlier keeper of this directory was killed; ended what it left: {}", strays.join(", ")),
+        });
+    }
+    if !first {
+        node.say(Event {
+            at: started,
+            service: None,
+            instance: None,
+            reason: Reason::ControllerRestarted,
+            warning: welcome.last_end.is_some_and(|end| end != keeper::How::Code(0)),
+            message: format!("a new controller takes over (start {})", welcome.controllers_started),
+        });
+    }
+    node.remember_and_list().await.map_err(|error| failed("the keeper does not tell what it has", error))?;
+    if let Some(signal) = welcome.stop_heard {
+        node.on_keeper(KeeperEvent::Signal(signal));
+    }
+
+    serve(&node, &places, request_sender, info, shown_places, &dir);
+    match &task.what {
+        What::Directory(_) => {
+            let directory = watch(task, &dir, settings, store, notices, sender, pid1)
+                .map_err(|error| refusal(UNUSABLE, format!("{} cannot be watched: {error}", dir.display())))?;
+            node.directory = Some(directory);
+        }
+        What::File(file) => {
+            let declaration = single::of_file(file, task.name, &settings)?;
+            node.note(Input::Declared(declaration));
+            node.note(Input::Scanned);
+        }
+        What::Command(command) => {
+            let declaration = single::of_command(command, task.name)?;
+            node.note(Input::Declared(declaration));
+            node.note(Input::Scanned);
+        }
+    }
+    Ok(node)
+}
+
+async fn welcome(keeper: &mut Keeper) -> std::io::Result<Welcome> {
+    loop {
+        match keeper.next().await? {
+            KeeperEvent::Welcome(welcome) => return Ok(welcome),
+            KeeperEvent::Closed => return Err(std::io::ErrorKind::BrokenPipe.into()),
+            other => tracing::debug!(?other, "before the welcome"),
+        }
+    }
+}
+
+impl Node {
+    /// What is remembered, then what the keeper has; a new controller has no other recovery.
+    async fn remember_and_list(&mut self) -> std::io::Result<()> {
+        for (name, memory) in self.store.load().memories {
+            self.queue.push_back(Input::Remembered(name, memory));
+        }
+        self.keeper.list();
+        loop {
+            match self.keeper.next().await? {
+                KeeperEvent::Listed => return Ok(()),
+                KeeperEvent::Closed => return Err(std::io::ErrorKind::BrokenPipe.into()),
+                event => self.on_keeper(event),
+            }
+        }
+    }
+
+    fn say(&mut self, event: Event) {
+        super::helpers::log_event(&event);
+        self.publisher.record(&event);
+        self.store.record(event);
+    }
+}
+
+fn status_files(
+    dir: &Path,
+    places: &Places,
+    single: bool,
+    sender: mpsc::Sender<Input>,
+) -> Option<StatusFiles> {
+    if single && places.state.is_none() {
+        return None;
+    }
+    if single {
+        let _ = std::fs::create_dir_all(dir);
+    }
+    let trouble = move |name: Option<&Name>, why: Option<String>| match (name, why) {
+        (Some(name), message) => {
+            let _ = sender.blocking_send(Input::Problem { name: name.clone(), reason: Reason::StatusNotWritten, message });
+        }
+        (None, Some(why)) => tracing::warn!("_controller.status cannot be written: {why}"),
+        (None, None) => tracing::info!("_controller.status can be written again"),
+    };
+    let files = StatusFiles::start(dir, places.status(), Box::new(trouble))
+        .inspect_err(|error| tracing::error!(%error, "status files cannot be written"))
+        .ok()?;
+    let place = files.place();
+    if !single && place != dir {
+        tracing::warn!("{} cannot be written: status files are in {}", dir.display(), place.display());
+    }
+    Some(files)
+}
+
+fn serve(
+    node: &Node,
+    places: &Places,
+    requests: mpsc::Sender<api::context::Request>,
+    info: ControllerInfo,
+    shown: crate::model::text::Places,
+    dir: &Path,
+) {
+    let Some(path) = places.socket() else {
+        tracing::warn!("no run directory can be written: the command line cannot reach this controller");
+        return;
+    };
+    let listener = places::bind(&path).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        tokio::net::UnixListener::from_std(listener)
+    });
+    let context = api::context::Context {
+        snapshot: node.publisher.snapshot.clone(),
+        changed: node.publisher.changed.subscribe(),
+        requests,
+        events: node.publisher.events.clone(),
+        history: node.publisher.history.clone(),
+        places: shown,
+        dir: dir.to_path_buf(),
+        info,
+    };
+    match listener {
+        Ok(listener) => drop(tokio::task::spawn_local(api::server::serve(listener, context))),
+        Err(error) => tracing::error!(socket = %path.display(), %error, "the command line cannot reach this controller"),
+    }
+}
+
+fn watch(
+    task: Task,
+    dir: &Path,
+    settings: Settings,
+    store: Store,
+    notices: mpsc::UnboundedSender<Notice>,
+    sender: mpsc::Sender<Input>,
+    pid1: bool,
+) -> std::io::Result<Directory> {
+    let accepted = notices.clone();
+    let config = directory::Config {
+        dir: dir.to_path_buf(),
+        settings,
+        store,
+        on_settings: Some(Box::new(move |text| {
+            let settings = layered(&task, pid1, text.map(str::as_bytes))?;
+            let _ = notices.send(Notice::Settings(Box::new(settings)));
+            Ok(())
+        })),
+        on_accepted: Some(Box::new(move || {
+            let _ = accepted.send(Notice::Accepted);
+        })),
+    };
+    Directory::start(config, sender)
+}
+
+/// A copy of all output on plugd's own stdout.
+fn tee(single: bool) -> Option<output::Tee> {
+    let stdout = std::io::stdout();
+    let to = stdout.as_fd().try_clone_to_owned().ok()?;
+    let terminal = rustix::termios::isatty(&to);
+    Some(output::Tee { to, colour: terminal && std::env::var_os("NO_COLOR").is_none(), prefix: !single })
+}
+
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// Where this program lies, for a successor; a replaced file is found under its old name.
+fn executable() -> PathBuf {
+    let path = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+    match path.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
+        Some(before) => PathBuf::from(OsString::from(std::ffi::OsStr::from_bytes(before))),
+        None => path,
+    }
+}
+
+pub(super) fn c_path(path: &Path) -> Option<CString> {
+    CString::new(path.as_os_str().as_bytes()).ok()
+}

@@ -1,0 +1,337 @@
+//! What the keeper and the pump say, as inputs of the brain.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::live::{Adoptee, Live, Passive, Pending, slots};
+use super::{Node, helpers, monotonic};
+use crate::controller::{Adopted, Declaration, Exit, Input, Shutdown, Verdict};
+use crate::edge::output::{PumpEvent, Stream};
+use crate::edge::probe::notify::NotifySocket;
+use crate::edge::probe::{LifeContext, fd};
+use crate::edge::process::prepare::explain_failure;
+use crate::edge::process::tree::{Scope, Tree};
+use crate::keeper::{Entry, Event, How, Id};
+use crate::model::manifest::{self, instance_port};
+use crate::model::name::{Instance, LifeId};
+use crate::model::reason::Reason;
+use crate::model::spec::{Check, Spec};
+
+/// A life, or a helper, that was executed.
+pub(super) struct Spawned {
+    pub id: Id,
+    pub pid: i32,
+    pub start_time: u64,
+    pub log: OwnedFd,
+    pub log_stderr: Option<OwnedFd>,
+}
+
+impl Node {
+    pub(super) fn on_keeper(&mut self, event: Event) {
+        match event {
+            // Taken up by `boot`, before the loop begins.
+            Event::Welcome(_) | Event::Listed => {}
+            Event::Entry(entry) => self.on_entry(entry),
+            Event::Deposited { key, fd } => {
+                self.deposits.insert(key.into_vec(), fd);
+            }
+            // No pidfd is kept: one is opened, and compared, when a signal is sent.
+            Event::Spawned { id, pid, start_time, pidfd: _, log, log_stderr } => {
+                self.on_spawned(Spawned { id, pid, start_time, log, log_stderr });
+            }
+            Event::SpawnFailed { id, stage, errno } => {
+                if helpers::is_helper(&id) {
+                    let error = std::io::Error::from_raw_os_error(errno);
+                    self.helper_failed(&id, format!("{error} ({stage:?})"));
+                    return;
+                }
+                let Some(life) = id.life_id() else { return };
+                if let Some(pending) = self.pending.remove(&life) {
+                    let fault = explain_failure(&pending.program, stage, errno);
+                    self.queue.push_back(Input::SpawnFailed { life, reason: fault.reason, message: fault.message });
+                }
+            }
+            Event::Exited { id, exit } => self.on_exited(&id, exit.how),
+            Event::Signal(signal) => self.on_signal(signal),
+            Event::Reexecuted(result) => match result {
+                Ok(()) => tracing::info!("the keeper was executed anew"),
+                Err(errno) => {
+                    let error = std::io::Error::from_raw_os_error(errno);
+                    tracing::error!(%error, "the keeper could not be executed anew and goes on as it was");
+                }
+            },
+            Event::Closed => {
+                tracing::error!("the keeper is gone; leaving");
+                self.leaving = Some(1);
+            }
+        }
+    }
+
+    fn on_spawned(&mut self, spawned: Spawned) {
+        if helpers::is_helper(&spawned.id) {
+            self.start_helper(spawned);
+            return;
+        }
+        let Some(life) = spawned.id.life_id() else { return };
+        let Some(pending) = self.pending.remove(&life) else { return };
+        let Pending { spec, program: _, scope, listened, passive } = pending;
+        let tree = Tree { life: life.clone(), pid: spawned.pid, start_time: spawned.start_time, scope };
+        self.attach(&life, &spec, spawned.log, spawned.log_stderr);
+        let context = LifeContext::new(Some(tree.clone()), listened)
+            .with_port(instance_port(&spec.process, life.instance.index));
+        let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new() };
+        self.listen(&life, &mut live, passive);
+        self.lives.insert(life.clone(), live);
+        self.queue.push_back(Input::Spawned { life, pid: spawned.pid, start_time: spawned.start_time });
+    }
+
+    /// Hands the log pipe of a life to the pump.
+    fn attach(
+        &self,
+        life: &LifeId,
+        spec: &Spec,
+        log: OwnedFd,
+        log_stderr: Option<OwnedFd>,
+    ) {
+        let pattern = slots_pattern(spec);
+        self.pump.attach(Stream {
+            life: life.clone(),
+            fd: log,
+            stderr: log_stderr,
+            logs: spec.logs.clone(),
+            instances: spec.replicas,
+            log_line: pattern.and_then(|pattern| regex::Regex::new(&pattern).ok()),
+        });
+    }
+
+    /// Starts the tasks that hear what a life says by itself.
+    fn listen(&self, life: &LifeId, live: &mut Live, passive: Passive) {
+        if let Some(socket) = passive.notify {
+            let (sender, tree, life) = (self.sender.clone(), live.tree.clone(), life.clone());
+            let task = tokio::task::spawn_local(async move {
+                // A full channel drops a WATCHDOG=1 at the worst: the next one counts as well.
+                let tell = |message| {
+                    let _ = sender.try_send(Input::Notified { life: life.clone(), message });
+                };
+                if let Err(error) = socket.listen(&tree, tell).await {
+                    tracing::warn!(%life, %error, "its NOTIFY_SOCKET cannot be read any more");
+                }
+            });
+            live.tasks.push(task.abort_handle());
+        }
+        if let Some(pipe) = passive.ready {
+            let (sender, id) = (self.sender.clone(), life.clone());
+            let slots = slots(&live.spec, |check| matches!(check, Check::Fd(_)));
+            let task = tokio::task::spawn_local(async move {
+                let verdict = match fd::newline(pipe).await {
+                    Ok(()) => passive(true, "a newline came on its descriptor"),
+                    Err(error) => passive(false, error.to_string()),
+                };
+                for probe in slots {
+                    let input = Input::Verdict { life: id.clone(), probe, verdict: verdict.clone() };
+                    let _ = sender.send(input).await;
+                }
+            });
+            live.tasks.push(task.abort_handle());
+        }
+    }
+
+    fn on_exited(&mut self, id: &Id, how: How) {
+        if helpers::is_helper(id) {
+            self.helpers.ended(id, exit(how));
+            return;
+        }
+        let Some(life) = id.life_id() else { return };
+        self.pump.finish(life.clone());
+        if let Some(live) = self.lives.get_mut(&life) {
+            live.tasks.drain(..).for_each(|task| task.abort());
+        }
+        self.queue.push_back(Input::Exited { life, exit: exit(how) });
+    }
+
+    /// A life of the keeper's list, at the start of this controller.
+    pub(super) fn on_entry(&mut self, entry: Entry) {
+        if helpers::is_helper(&entry.id) {
+            self.end_stray_helper(entry);
+            return;
+        }
+        let Some(life) = entry.id.life_id() else { return };
+        let scope = self.scope_of(&life.instance);
+        let tree = Tree { life: life.clone(), pid: entry.pid, start_time: entry.start_time, scope };
+        let until = entry.exit.map_or_else(monotonic, |exit| Duration::from_nanos(exit.at));
+        self.queue.push_back(Input::Adopted(Adopted {
+            life: life.clone(),
+            pid: entry.pid,
+            start_time: entry.start_time,
+            age: until.saturating_sub(entry.spawned_at),
+            exit: entry.exit.map(|ended| exit(ended.how)),
+            blob: entry.blob,
+        }));
+        let adoptee = Adoptee {
+            life: life.clone(),
+            log: entry.log,
+            log_stderr: entry.log_stderr,
+            tree,
+            ended: entry.exit.is_some(),
+        };
+        self.adoptees.entry(life.instance.service).or_default().push(adoptee);
+    }
+
+    pub(super) fn scope_of(&self, instance: &Instance) -> Scope {
+        match &self.cgroups {
+            Some(root) => Scope::Cgroup(root.group(instance)),
+            None => Scope::Session,
+        }
+    }
+
+    /// The directory has said what a service is: lives of it that were found are taken up.
+    pub(super) fn on_declared(&mut self, declaration: &Declaration) {
+        let spec = &declaration.spec;
+        if let Some(adoptees) = self.adoptees.remove(spec.name.as_str()) {
+            for adoptee in adoptees {
+                self.adopt(adoptee, spec.clone());
+            }
+        }
+        for (life, live) in &mut self.lives {
+            if life.instance.service == spec.name && live.spec.logs != spec.logs {
+                self.pump.update(life.clone(), spec.logs.clone());
+            }
+            if life.instance.service == spec.name {
+                live.spec = spec.clone();
+            }
+        }
+    }
+
+    fn adopt(&mut self, adoptee: Adoptee, spec: Arc<Spec>) {
+        let Adoptee { life, log, log_stderr, tree, ended } = adoptee;
+        self.attach(&life, &spec, log, log_stderr);
+        if ended {
+            self.pump.finish(life.clone());
+        }
+        // What listens on its ports now is taken for its own: the rule is about strangers that were
+        // there before it, and the controller before this one has judged those.
+        let context = LifeContext::new(Some(tree.clone()), Vec::new())
+            .with_port(instance_port(&spec.process, life.instance.index));
+        let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new() };
+        let notify = self.deposits.remove(notify_key(&life).as_bytes());
+        let passive = Passive {
+            notify: notify.and_then(|fd| NotifySocket::adopt(fd).ok()),
+            ready: self.deposits.remove(ready_key(&life).as_bytes()),
+        };
+        if !ended {
+            self.listen(&life, &mut live, passive);
+        }
+        self.lives.insert(life, live);
+    }
+
+    /// The first scan is over: lives that no manifest names are known by what they are.
+    pub(super) fn on_scanned(&mut self) {
+        let adoptees: Vec<Adoptee> = std::mem::take(&mut self.adoptees).into_values().flatten().collect();
+        for adoptee in adoptees {
+            let spec = Arc::new(manifest::bare(adoptee.life.instance.service.clone()));
+            self.adopt(adoptee, spec);
+        }
+        self.sweep_due = true;
+    }
+
+    pub(super) fn on_pump(&mut self, event: PumpEvent) {
+        match event {
+            PumpEvent::Drained { life, lines } => self.queue.push_back(Input::Output { life, lines }),
+            PumpEvent::Closed { life } => {
+                if self.closing.remove(&life) {
+                    self.keeper.forget(&Id::from(&life));
+                }
+            }
+            PumpEvent::LogLine { life } => {
+                let Some(live) = self.lives.get(&life) else { return };
+                for probe in slots(&live.spec, |check| matches!(check, Check::LogLine(_))) {
+                    let verdict = passive(true, "its log line came");
+                    self.queue.push_back(Input::Verdict { life: life.clone(), probe, verdict });
+                }
+            }
+            PumpEvent::Dropped { life, bytes, why } => self.queue.push_back(Input::Problem {
+                name: life.instance.service,
+                reason: Reason::LogsDropped,
+                message: Some(format!("{bytes} bytes of output are lost: {why}; the service goes on")),
+            }),
+            PumpEvent::Recovered { life } => self.queue.push_back(Input::Problem {
+                name: life.instance.service,
+                reason: Reason::LogsDropped,
+                message: None,
+            }),
+        }
+    }
+
+    /// Signals are heard by the keeper and arrive here as news.
+    fn on_signal(&mut self, signal: i32) {
+        match signal {
+            libc::SIGTERM | libc::SIGINT => {
+                self.signals.stops += 1;
+                match self.signals.stops {
+                    1 => self.queue.push_back(Input::Shutdown(Shutdown::Ordered)),
+                    2 => self.queue.push_back(Input::Shutdown(Shutdown::Now)),
+                    _ => self.leaving = Some(128 + signal),
+                }
+            }
+            libc::SIGQUIT => self.queue.push_back(Input::Shutdown(Shutdown::Now)),
+            libc::SIGHUP if self.signals.had_terminal && terminal_is_gone() => {
+                self.queue.push_back(Input::Shutdown(Shutdown::Ordered));
+            }
+            libc::SIGHUP => {
+                tracing::info!("SIGHUP: looking at the directory anew");
+                if let Some(directory) = &self.directory {
+                    directory.rescan();
+                }
+            }
+            libc::SIGUSR1 => {
+                tracing::info!("SIGUSR1: opening the log files anew");
+                self.pump.reopen();
+            }
+            libc::SIGUSR2 => {
+                tracing::info!(executable = %self.executable.display(), "SIGUSR2: making room for a new controller");
+                if let Some(path) = super::boot::c_path(&self.executable) {
+                    self.keeper.upgrade(&path);
+                }
+                self.leaving = Some(super::SUCCESSOR);
+            }
+            other => tracing::debug!(signal = other, "signal ignored"),
+        }
+    }
+}
+
+/// The pattern of the `logLine` probe; a service has one.
+fn slots_pattern(spec: &Spec) -> Option<String> {
+    [spec.startup_probe.as_ref(), spec.readiness.probe(), spec.liveness_probe.as_ref()]
+        .into_iter()
+        .flatten()
+        .find_map(|probe| match &probe.check {
+            Check::LogLine(pattern) => Some(pattern.clone()),
+            _ => None,
+        })
+}
+
+/// What a service says by itself takes no time and has no reason but its own.
+fn passive(passed: bool, message: impl Into<String>) -> Verdict {
+    Verdict { passed, message: message.into(), reason: None, took: Duration::ZERO }
+}
+
+pub(super) fn notify_key(life: &LifeId) -> String {
+    format!("notify {life}")
+}
+
+pub(super) fn ready_key(life: &LifeId) -> String {
+    format!("ready {life}")
+}
+
+fn exit(how: How) -> Exit {
+    match how {
+        How::Code(code) => Exit::code(code),
+        How::Signal(signal) => Exit::signal(signal),
+    }
+}
+
+/// Our terminal hung up: it cannot be opened any more.
+fn terminal_is_gone() -> bool {
+    std::fs::File::open("/dev/tty").is_err()
+}

@@ -1,0 +1,282 @@
+//! The loop: drains facts, stamps `now` once, decides, hands actions to the edges. Floor 7.
+//!
+//! `boot` builds a [`Node`] out of the edges and the brain; [`Node::run`] is the loop that owns all
+//! state. A task does one piece of I/O (one probe, one connection) and ends by sending one fact.
+//! Edges that may block have a thread of their own: the directory, the status files, the database,
+//! the logs, the walks over /proc.
+//!
+//! - `apply`    an action, handed to its edge
+//! - `facts`    what the keeper and the pump say, as inputs
+//! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
+//! - `helpers`  exec probes and hooks: short processes beside a life
+//! - `publish`  snapshot, status files, the start-up report
+//! - `requests` what people ask by the socket
+//! - `single`   `run FILE` and `run -- CMD`
+//! - `strays`   the table of lives, and what a killed keeper left
+#![expect(clippy::disallowed_methods, reason = "the loop stamps the clock, once a turn")]
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::api::context::Request;
+use crate::controller::{Controller, Input};
+use crate::edge::directory::Directory;
+use crate::edge::output::{Pump, PumpEvent};
+use crate::edge::probe::Sockets;
+use crate::edge::process::cgroup::CgroupRoot;
+use crate::edge::process::prepare::Ground;
+use crate::edge::process::tree::Trees;
+use crate::edge::store::Store;
+use crate::keeper::{Event as KeeperEvent, Id, Keeper};
+use crate::model::name::{LifeId, Name};
+use crate::model::settings::Settings;
+use crate::model::time::Now;
+
+mod apply;
+pub mod boot;
+mod facts;
+mod helpers;
+mod live;
+mod publish;
+mod requests;
+mod single;
+mod strays;
+
+use helpers::Helpers;
+use live::{Adoptee, Live, Pending};
+use publish::Publisher;
+use strays::LivesTable;
+
+/// Facts that may wait for the loop: a burst of 1,000 manifests and as many exits. What does not
+/// fit waits with its sender.
+const INPUTS_MAX: usize = 4096;
+/// `leaving` with this makes room for a new controller: the keeper starts it, no service notices.
+const SUCCESSOR: i32 = -1;
+/// Turns that one wake-up may take before the edges are looked at again.
+const TURNS_MAX: usize = 64;
+
+/// Everything that the loop owns.
+pub struct Node {
+    controller: Controller,
+    keeper: Keeper,
+    pump: Pump,
+    trees: Rc<Trees>,
+    sockets: Arc<Sockets>,
+    cgroups: Option<CgroupRoot>,
+    table: LivesTable,
+    ground: Ground,
+    directory: Option<Directory>,
+    store: Store,
+    publisher: Publisher,
+    helpers: Helpers,
+
+    lives: HashMap<LifeId, Live>,
+    pending: HashMap<LifeId, Pending>,
+    /// Lives of the keeper's list whose spec is not known yet.
+    adoptees: HashMap<Name, Vec<Adoptee>>,
+    /// Descriptors that an earlier controller left with the keeper, by key.
+    deposits: HashMap<Vec<u8>, OwnedFd>,
+    /// Lives that are let go as soon as the pump has closed them.
+    closing: HashSet<LifeId>,
+    /// Ports whose becoming free is awaited.
+    awaited_ports: HashSet<u16>,
+    /// The first scan is complete: status files of services that are no more may go.
+    sweep_due: bool,
+
+    /// Facts of this turn that the loop itself made.
+    queue: VecDeque<Input>,
+    inputs: mpsc::Receiver<Input>,
+    sender: mpsc::Sender<Input>,
+    pump_events: mpsc::Receiver<PumpEvent>,
+    requests: mpsc::Receiver<Request>,
+    notices: mpsc::UnboundedSender<Notice>,
+    noticed: mpsc::UnboundedReceiver<Notice>,
+
+    signals: Signals,
+    /// Set once the node has decided to leave.
+    leaving: Option<i32>,
+    executable: PathBuf,
+}
+
+/// News for the loop itself, not for the brain.
+pub(crate) enum Notice {
+    /// A helper is over: the keeper may drop it.
+    HelperDone(Id),
+    /// `_plugd.yaml` was edited.
+    Settings(Box<Settings>),
+    /// A directory was accepted at the path: the first, or one that replaced it.
+    Accepted,
+}
+
+/// What the signals so far have led to.
+#[derive(Debug, Default)]
+struct Signals {
+    stops: u32,
+    had_terminal: bool,
+}
+
+impl Node {
+    /// Runs until everything is stopped or the keeper asks for a successor.
+    pub async fn run(mut self) -> i32 {
+        loop {
+            let deadline = self.next_wake();
+            tokio::select! {
+                biased;
+                event = self.keeper.next() => self.on_keeper_result(event),
+                Some(input) = self.inputs.recv() => self.note(input),
+                Some(event) = self.pump_events.recv() => self.on_pump(event),
+                Some(request) = self.requests.recv() => self.on_request(request),
+                Some(notice) = self.noticed.recv() => self.on_notice(notice),
+                () = sleep_until(deadline) => {}
+            }
+            self.drain();
+            self.turn();
+            if let Some(code) = self.leaving {
+                return self.last_words(code).await;
+            }
+        }
+    }
+
+    /// Whatever else has arrived by now belongs to the same turn.
+    fn drain(&mut self) {
+        loop {
+            match self.keeper.try_next() {
+                Ok(Some(event)) => self.on_keeper(event),
+                Ok(None) => break,
+                Err(error) => {
+                    self.on_keeper_result(Err(error));
+                    break;
+                }
+            }
+        }
+        while let Ok(input) = self.inputs.try_recv() {
+            self.note(input);
+        }
+        while let Ok(event) = self.pump_events.try_recv() {
+            self.on_pump(event);
+        }
+    }
+
+    /// Absorb, decide, apply, until nothing new comes of it.
+    fn turn(&mut self) {
+        for _ in 0..TURNS_MAX {
+            let now = self.now();
+            while let Some(input) = self.queue.pop_front() {
+                self.controller.absorb(input, now);
+            }
+            let plan = self.controller.decide(now);
+            if plan.actions.is_empty() && self.queue.is_empty() {
+                break;
+            }
+            for action in plan.actions {
+                self.apply(action, now);
+            }
+        }
+        self.publish_what_is_due();
+    }
+
+    /// Takes a fact into this turn; the loop's own tables hear of it first.
+    fn note(&mut self, input: Input) {
+        if let Input::Declared(declaration) = &input {
+            self.on_declared(declaration);
+        }
+        if let Input::Scanned = &input {
+            self.on_scanned();
+        }
+        if let Input::PortFree(port) = &input {
+            self.awaited_ports.remove(port);
+        }
+        self.queue.push_back(input);
+    }
+
+    fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::HelperDone(id) => self.on_helper_done(&id),
+            Notice::Settings(settings) => {
+                if let Some(directory) = &self.directory {
+                    directory.settings(*settings);
+                }
+            }
+            Notice::Accepted => self.publisher.reopen(self.now()),
+        }
+    }
+
+    fn publish_what_is_due(&mut self) {
+        if std::mem::take(&mut self.sweep_due) {
+            self.publisher.sweep();
+        }
+        let now = self.now();
+        self.publisher.serve(now);
+        if self.table.is_long() && self.pending.is_empty() {
+            self.table.compact();
+        }
+    }
+
+    /// Everything is said and written; the code is the node's, or makes room for a successor.
+    async fn last_words(&mut self, code: i32) -> i32 {
+        let now = self.now();
+        self.publisher.last(now);
+        self.pump.shutdown();
+        self.store.close();
+        if code != SUCCESSOR {
+            self.table.clear();
+            if let Some(root) = &self.cgroups {
+                root.remove();
+            }
+            self.keeper.leave(code);
+        }
+        // A keeper that cannot be written to any more is one that nothing need be told.
+        let _ = self.keeper.flush().await;
+        code
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let brain = self.controller.next_deadline().map(instant_at);
+        let publisher = self.publisher.next_due();
+        match (self.queue.is_empty(), brain, publisher) {
+            (false, ..) => Some(Instant::now()),
+            (true, Some(a), Some(b)) => Some(a.min(b)),
+            (true, a, b) => a.or(b),
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: monotonic(), wall: jiff::Timestamp::now() }
+    }
+
+    fn on_keeper_result(&mut self, event: std::io::Result<KeeperEvent>) {
+        match event {
+            Ok(event) => self.on_keeper(event),
+            Err(error) => {
+                // Without its keeper a controller is nobody: PDEATHSIG is on its way.
+                tracing::error!(%error, "the keeper cannot be heard any more; leaving");
+                self.leaving = Some(1);
+            }
+        }
+    }
+}
+
+/// CLOCK_MONOTONIC, the clock that everything is decided on.
+pub(crate) fn monotonic() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec.max(0) as u32)
+}
+
+fn instant_at(mono: Duration) -> Instant {
+    Instant::now() + mono.saturating_sub(monotonic())
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+

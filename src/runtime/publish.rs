@@ -1,0 +1,231 @@
+//! What everybody else may see: the snapshot, the status files, the events, the start-up report.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
+
+use crate::edge::files::StatusFiles;
+use crate::model::name::Name;
+use crate::model::text::{
+    ControllerInfo, ControllerLine, NodeFile, Places, Report, node_file, start_report, status_file,
+};
+use crate::model::time::Now;
+use crate::model::view::{Event, NodeView, ServiceView, Snapshot};
+
+/// The snapshot's table is copied once for each publication: not more often than this, and never
+/// for more than a twentieth of the time. `plugd wait` returns within 2 ms of the fact.
+const PUBLISH_MIN: Duration = Duration::from_millis(1);
+/// The node's own file tells sums over all services: ten times a second at most.
+const NODE_MIN: Duration = Duration::from_millis(100);
+const HEARTBEAT: Duration = Duration::from_secs(60);
+/// Events that a late subscriber or `plugd events` can still read from memory.
+pub const HISTORY_MAX: usize = 1000;
+
+/// The published half of the node.
+pub struct Publisher {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub changed: watch::Sender<u64>,
+    pub events: broadcast::Sender<Event>,
+    pub history: Arc<Mutex<VecDeque<Event>>>,
+    pub files: Option<StatusFiles>,
+    pub info: ControllerInfo,
+    pub places: Places,
+    pub dir: PathBuf,
+    /// Print the start-up report once.
+    pub report: bool,
+
+    services: BTreeMap<Name, Arc<ServiceView>>,
+    node: NodeView,
+    sequence: u64,
+    unpublished: bool,
+    published: Option<Instant>,
+    pause: Duration,
+    node_stale: bool,
+    node_written: Option<Instant>,
+}
+
+impl Publisher {
+    pub fn new(
+        info: ControllerInfo,
+        places: Places,
+        dir: PathBuf,
+        files: Option<StatusFiles>,
+        report: bool,
+    ) -> Publisher {
+        let empty = Snapshot { sequence: 0, node: NodeView::default(), services: BTreeMap::new() };
+        Publisher {
+            snapshot: Arc::new(ArcSwap::from_pointee(empty)),
+            changed: watch::channel(0).0,
+            events: broadcast::channel(256).0,
+            history: Arc::default(),
+            files,
+            info,
+            places,
+            dir,
+            report,
+            services: BTreeMap::new(),
+            node: NodeView::default(),
+            sequence: 0,
+            unpublished: true,
+            published: None,
+            pause: PUBLISH_MIN,
+            node_stale: true,
+            node_written: None,
+        }
+    }
+
+    /// A service's view changed.
+    pub fn announce(&mut self, mut view: ServiceView, now: Now) {
+        view.log = self.places.logs.as_ref().map(|logs| shown_log(logs, &view));
+        self.write(&view, now);
+        self.services.insert(view.service.clone(), Arc::new(view));
+        self.mark();
+    }
+
+    pub fn retire(&mut self, name: &Name) {
+        if let Some(files) = &self.files {
+            files.remove(name);
+        }
+        self.services.remove(name.as_str());
+        self.mark();
+    }
+
+    pub fn knows(&self, name: &Name) -> bool {
+        self.services.contains_key(name.as_str())
+    }
+
+    pub fn node(&mut self, node: NodeView) {
+        self.node = node;
+        self.mark();
+    }
+
+    /// Status files of services that are not there any more, from an earlier run.
+    pub fn sweep(&self) {
+        if let Some(files) = &self.files {
+            files.keep_only(self.services.keys().cloned().collect());
+        }
+    }
+
+    /// Another directory lies at the path now: everything is written there once more.
+    pub fn reopen(&mut self, now: Now) {
+        let Some(files) = &self.files else { return };
+        files.reopen();
+        for view in self.services.values() {
+            self.write(view, now);
+        }
+        self.node_stale = true;
+    }
+
+    fn write(&self, view: &ServiceView, now: Now) {
+        if let Some(files) = &self.files {
+            let line = ControllerLine { pid: self.info.pid, version: self.info.version.clone(), written: now.wall };
+            files.announce(&view.service, status_file(view, &line), Some(self.dir.join(&view.manifest.file)));
+        }
+    }
+
+    pub fn record(&mut self, event: &Event) {
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        if history.len() == HISTORY_MAX {
+            history.pop_front();
+        }
+        history.push_back(event.clone());
+        // Nobody listening is no error. Under the lock, so that a subscriber misses nothing.
+        let _ = self.events.send(event.clone());
+    }
+
+    fn mark(&mut self) {
+        self.unpublished = true;
+        self.node_stale = true;
+    }
+
+    /// When something is owed to readers.
+    pub fn next_due(&self) -> Option<Instant> {
+        let publication = self.unpublished.then(|| self.published.map_or_else(Instant::now, |at| at + self.pause));
+        let node = match (self.node_stale, self.node_written) {
+            (_, None) => Instant::now(),
+            (true, Some(at)) => at + NODE_MIN,
+            (false, Some(at)) => at + HEARTBEAT,
+        };
+        let node = self.files.is_some().then_some(node);
+        match (publication, node) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Publishes and writes what is due.
+    pub fn serve(&mut self, now: Now) {
+        let at = Instant::now();
+        if self.unpublished && self.published.is_none_or(|last| at >= last + self.pause) {
+            self.publish();
+            self.published = Some(at);
+            self.pause = PUBLISH_MIN.max(at.elapsed() * 20);
+        }
+        let due = match (self.node_stale, self.node_written) {
+            (_, None) => true,
+            (true, Some(last)) => at >= last + NODE_MIN,
+            (false, Some(last)) => at >= last + HEARTBEAT,
+        };
+        if due && self.files.is_some() {
+            self.write_node(now);
+        }
+    }
+
+    fn publish(&mut self) {
+        self.sequence += 1;
+        self.unpublished = false;
+        self.snapshot.store(Arc::new(Snapshot {
+            sequence: self.sequence,
+            node: self.node.clone(),
+            services: self.services.clone(),
+        }));
+        let _ = self.changed.send(self.sequence);
+        if self.report && self.node.settled {
+            self.report = false;
+            let report = Report::of(&self.snapshot.load());
+            eprintln!("plugd: {}", start_report(&report));
+        }
+    }
+
+    fn write_node(&mut self, now: Now) {
+        if self.unpublished {
+            self.publish();
+        }
+        let snapshot = self.snapshot.load();
+        let text = node_file(&NodeFile {
+            snapshot: &snapshot,
+            dir: &self.dir,
+            places: &self.places,
+            info: &self.info,
+            heartbeat: now.wall,
+        });
+        if let Some(files) = &self.files {
+            files.node(text);
+        }
+        self.node_stale = false;
+        self.node_written = Some(Instant::now());
+    }
+
+    /// The last state of everything, before the end.
+    pub fn last(&mut self, now: Now) {
+        self.publish();
+        self.write_node(now);
+        if let Some(files) = &self.files {
+            files.flush();
+        }
+    }
+}
+
+/// The log file that a person would look at: of one instance, or the folder of several.
+fn shown_log(logs: &std::path::Path, view: &ServiceView) -> String {
+    let path = match view.desired.max(view.instances.len() as u32) {
+        0 | 1 => logs.join(format!("{}.log", view.service)),
+        _ => logs.join(view.service.as_str()),
+    };
+    path.display().to_string()
+}

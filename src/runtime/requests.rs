@@ -1,0 +1,78 @@
+//! What people ask by the local socket.
+
+use super::Node;
+use crate::api::context::{OrderError, Request};
+use crate::controller::{Input, Target};
+use crate::model::name::{LifeId, Name};
+
+impl Node {
+    pub(super) fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Order { name, order, reply } => {
+                let result = self.known(&name).map(|()| self.queue.push_back(Input::Order { name, order }));
+                let _ = reply.send(result);
+            }
+            Request::Signal { name, instance, signal, reply } => {
+                let result = self.known(&name).and_then(|()| self.signal_service(&name, instance, signal));
+                let _ = reply.send(result);
+            }
+            Request::ConfirmMissing { reply } => {
+                if let Some(directory) = &self.directory {
+                    directory.confirm_missing();
+                }
+                self.queue.push_back(Input::ConfirmMissing);
+                let _ = reply.send(Ok(()));
+            }
+            Request::Effective { name, reply } => {
+                let result = self.known(&name).and_then(|()| {
+                    self.controller.spec(&name).map(|spec| crate::model::manifest::print::envelope(&spec)).ok_or_else(
+                        || OrderError::Refused(format!("{name} has no valid manifest yet; `plugd status {name}` says why")),
+                    )
+                });
+                let _ = reply.send(result);
+            }
+            Request::Rescan { reply } => {
+                if let Some(directory) = &self.directory {
+                    directory.rescan();
+                }
+                let _ = reply.send(Ok(()));
+            }
+            Request::Exec { name, reply, .. } => {
+                let _ = reply.send(Err(OrderError::Refused(format!(
+                    "use `plugd exec {name} -- CMD`: it runs in your own terminal"
+                ))));
+            }
+        }
+    }
+
+    fn known(&self, name: &Name) -> Result<(), OrderError> {
+        match self.publisher.knows(name) {
+            true => Ok(()),
+            false => Err(OrderError::NoSuchService(name.to_string())),
+        }
+    }
+
+    fn signal_service(&mut self, name: &Name, instance: Option<u32>, signal: i32) -> Result<(), OrderError> {
+        let lives: Vec<LifeId> = self
+            .lives
+            .keys()
+            .filter(|life| life.instance.service == *name)
+            .filter(|life| instance.is_none_or(|index| life.instance.index == index))
+            .cloned()
+            .collect();
+        let running: Vec<LifeId> = lives.into_iter().filter(|life| self.controller.is_running(life)).collect();
+        if running.is_empty() {
+            return Err(match instance {
+                Some(index) => OrderError::NoSuchInstance(format!("{name}/{index}")),
+                None => OrderError::NotRunning(name.to_string()),
+            });
+        }
+        for life in running {
+            let tree = self.lives.get(&life).map(|live| live.tree.clone());
+            if let Some(tree) = tree {
+                self.trees.signal(&tree, signal, Target::Group).map_err(|error| OrderError::Failed(error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+}

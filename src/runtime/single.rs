@@ -1,0 +1,77 @@
+//! `plugd run FILE` and `plugd run -- CMD`: one service, whose exit code is ours; nothing is watched.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::boot::{Refusal, refusal};
+use crate::controller::{Declaration, Source};
+use crate::edge::directory;
+use crate::edge::places::Places;
+use crate::model::manifest::{self, Reading, Text};
+use crate::model::name::Name;
+use crate::model::settings::Settings;
+use crate::model::spec::Spec;
+
+/// There a service is a command like any other: it runs once, unless its manifest says otherwise.
+const DEFAULTS: &str = "restart: Never\n";
+/// The manifest is wrong (as everywhere on the command line).
+const INVALID: u8 = 5;
+
+/// State lies only where `--state-dir` (or one of its kind) says.
+pub fn places(settings: &Settings) -> Places {
+    let below = |name: &str| settings.state_dir.as_ref().map(|dir| dir.join(name));
+    let made = |dir: Option<std::path::PathBuf>| dir.filter(|dir| std::fs::create_dir_all(dir).is_ok());
+    Places {
+        key: format!("run-{}", std::process::id()),
+        state: made(settings.state_dir.clone()),
+        logs: made(settings.log_dir.clone().or_else(|| below("logs"))),
+        run: made(settings.run_dir.clone().or_else(|| below("run"))),
+        warnings: Vec::new(),
+    }
+}
+
+pub fn of_file(file: &Path, name: Option<Name>, settings: &Settings) -> Result<Declaration, Refusal> {
+    let shown = file.display().to_string();
+    let bytes = std::fs::read(file).map_err(|error| refusal(78, format!("{shown} cannot be read: {error}")))?;
+    let path = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let dir = path.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let spec = read(&shown, &bytes, name.as_ref().map_or(stem.as_str(), Name::as_str), &dir)?;
+    let program = directory::resolve(&spec, &dir, settings);
+    Ok(Declaration { spec, source: Source { file: shown, sha256: directory::sha256_short(&bytes) }, program, problems: Vec::new() })
+}
+
+pub fn of_command(command: &[OsString], name: Option<Name>) -> Result<Declaration, Refusal> {
+    let words: Vec<String> = command
+        .iter()
+        // Executed untouched: `$$(` stands for `$(`.
+        .map(|word| word.to_string_lossy().replace("$(", "$$("))
+        .collect();
+    let program = Path::new(&command[0]).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = name.or_else(|| Name::parse(&program).or_else(|error| Name::parse(&error.hint.unwrap_or_default())).ok());
+    let name = name.unwrap_or_else(|| Name::parse("main").expect("a valid name"));
+    let text = serde_json::json!({ "command": words }).to_string();
+    let spec = read("command line", text.as_bytes(), name.as_str(), Path::new("/"))?;
+    let source = Source { file: "command line".into(), sha256: directory::sha256_short(text.as_bytes()) };
+    let program = crate::controller::Resolved::Found { wrapper: None, content: Default::default() };
+    Ok(Declaration { spec, source, program, problems: Vec::new() })
+}
+
+fn read(file: &str, text: &[u8], stem: &str, dir: &Path) -> Result<Arc<Spec>, Refusal> {
+    let reading = Reading {
+        main: Text { file, text },
+        stem,
+        dir,
+        defaults: Some(Text { file: "defaults of `plugd run FILE`", text: DEFAULTS.as_bytes() }),
+        drop_ins: Vec::new(),
+    };
+    let mut documents = manifest::read(&reading).map_err(|refused| {
+        let texts = [Text { file, text }];
+        refusal(INVALID, manifest::render(&refused.diagnostics, &texts, false, 80))
+    })?;
+    match (documents.pop(), documents.is_empty()) {
+        (Some(document), true) => Ok(Arc::new(document.spec)),
+        _ => Err(refusal(INVALID, format!("{file} holds several services; `plugd run DIR` runs many"))),
+    }
+}

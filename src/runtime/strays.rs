@@ -1,0 +1,240 @@
+//! The table of lives, and what a killed keeper left behind.
+//!
+//! `lives` in the run directory (a tmpfs) has one line a process, written by the child itself after
+//! the fork and before exec, so that there is no moment without it:
+//!
+//!     orders/0#3 15 30000 BOOT-ID PID-NAMESPACE PID START-TIME
+//!
+//! A keeper that was killed leaves its services; the next run ends them before it starts anything,
+//! because two copies of one instance must never run. Nothing is adopted across a keeper's death.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::edge::process::cgroup::{CgroupRoot, Group};
+use crate::edge::process::stat::Stat;
+use crate::model::name::LifeId;
+use crate::model::spec::Spec;
+
+/// The longest that a stray may take to end by itself.
+const GRACE_MAX: Duration = Duration::from_secs(10);
+/// A table of more lines than this is written anew: 10,000 lives of 100 bytes are 1 MiB of tmpfs.
+const LINES_MAX: usize = 10_000;
+
+/// The file, open for appending; none where no run directory can be written.
+#[derive(Debug)]
+pub struct LivesTable {
+    file: Option<(Arc<OwnedFd>, PathBuf)>,
+    place: String,
+    lines: usize,
+}
+
+impl LivesTable {
+    pub fn open(run: Option<&Path>) -> LivesTable {
+        let place = place();
+        let open = |run: &Path| {
+            let path = run.join("lives");
+            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+            io::Result::Ok((Arc::new(OwnedFd::from(file)), path))
+        };
+        let file = run.and_then(|run| {
+            open(run).inspect_err(|error| tracing::warn!(%error, "the table of lives cannot be written")).ok()
+        });
+        LivesTable { file, place, lines: 0 }
+    }
+
+    /// The descriptor and the beginning of the line that the child completes with pid and start time.
+    pub fn line(&mut self, life: &LifeId, spec: &Spec) -> Option<(Arc<OwnedFd>, Vec<u8>)> {
+        let (file, _) = self.file.as_ref()?;
+        self.lines += 1;
+        let grace = spec.stop.grace_period.as_millis();
+        Some((file.clone(), format!("{life} {} {grace} {}", spec.stop.signal, self.place).into_bytes()))
+    }
+
+    /// Writes a line of a process that is there already: the controller itself.
+    pub fn note(&self, what: &str, pid: i32) {
+        if let Some((file, _)) = &self.file {
+            let start = start_time(pid).unwrap_or_default();
+            // The controller is never ended gently: it dies with its keeper anyway.
+            let line = format!("{what} 9 0 {} {pid} {start}\n", self.place);
+            if let Err(error) = rustix::io::write(file, line.as_bytes()) {
+                tracing::warn!(%error, "the table of lives cannot be written");
+            }
+        }
+    }
+
+    /// The node ends in order: nothing of it is left.
+    pub fn clear(&mut self) {
+        if let Some((_, path)) = self.file.take() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// Whether it is time to write the table anew (when no spawn is under way).
+    pub fn is_long(&self) -> bool {
+        self.lines > LINES_MAX
+    }
+
+    /// Keeps only the lines of processes that are still there.
+    pub fn compact(&mut self) {
+        let Some((_, path)) = &self.file else { return };
+        let path = path.clone();
+        let alive: String = strays(&path).iter().map(|stray| format!("{}\n", stray.line)).collect();
+        let stage = path.with_extension("new");
+        let written = std::fs::write(&stage, alive).and_then(|()| std::fs::rename(&stage, &path));
+        match written.and_then(|()| OpenOptions::new().append(true).open(&path)) {
+            Ok(file) => {
+                self.file = Some((Arc::new(OwnedFd::from(file)), path));
+                self.lines = 0;
+            }
+            Err(error) => tracing::warn!(%error, "the table of lives cannot be shortened"),
+        }
+    }
+}
+
+/// A process of an earlier run that is still there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stray {
+    name: String,
+    signal: i32,
+    grace: Duration,
+    pid: i32,
+    start: u64,
+    line: String,
+}
+
+/// Ends whatever an earlier keeper of this directory left, and says what it was.
+pub fn empty(run: Option<&Path>, cgroups: Option<&CgroupRoot>) -> Vec<String> {
+    let table = run.map(|run| run.join("lives"));
+    let mut found = table.as_deref().map(strays).unwrap_or_default();
+    // The old controller first: nothing may start a service while the old ones are being ended.
+    found.sort_by_key(|stray| stray.name != "controller");
+    let mut named: Vec<String> = Vec::new();
+    for stray in found.iter().filter(|stray| stray.name == "controller") {
+        signal(stray.pid, stray.start, libc::SIGKILL);
+        wait_gone(std::slice::from_ref(stray), Duration::from_secs(5));
+    }
+    found.retain(|stray| stray.name != "controller");
+    for stray in &found {
+        named.push(format!("{} (pid {})", stray.name, stray.pid));
+        signal(stray.pid, stray.start, stray.signal);
+    }
+    let groups = cgroups.map(populated).unwrap_or_default();
+    for group in &groups {
+        if found.is_empty() {
+            named.push(group.path().file_name().unwrap_or_default().to_string_lossy().into_owned());
+        }
+        for pid in group.procs() {
+            if let Some(start) = start_time(pid) {
+                signal(pid, start, libc::SIGTERM);
+            }
+        }
+    }
+    let grace = found.iter().map(|stray| stray.grace).max().unwrap_or(Duration::from_secs(1)).min(GRACE_MAX);
+    let until = Instant::now() + grace;
+    while Instant::now() < until && (found.iter().any(Stray::lives) || groups.iter().any(|group| group.populated())) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    for stray in &found {
+        signal(stray.pid, stray.start, libc::SIGKILL);
+    }
+    for group in &groups {
+        let _ = group.kill();
+    }
+    wait_gone(&found, Duration::from_secs(5));
+    if let Some(table) = table {
+        let _ = std::fs::remove_file(table);
+    }
+    named
+}
+
+/// Every group of this directory's in which somebody lives.
+fn populated(root: &CgroupRoot) -> Vec<Group> {
+    let entries = std::fs::read_dir(root.path()).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| Group::at(entry.path()))
+        .filter(Group::populated)
+        .collect()
+}
+
+/// To the process that was meant, or to nobody: the pidfd is opened before the identity is compared.
+fn signal(pid: i32, start: u64, signal: i32) {
+    let Some(pid) = Pid::from_raw(pid) else { return };
+    let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if start_time(pid.as_raw_nonzero().get()) != Some(start) {
+        return;
+    }
+    if let Some(signal) = Signal::from_named_raw(signal) {
+        let _ = pidfd_send_signal(held, signal);
+    }
+}
+
+fn start_time(pid: i32) -> Option<u64> {
+    Stat::of(pid).filter(Stat::lives).map(|stat| stat.start_time)
+}
+
+fn wait_gone(strays: &[Stray], limit: Duration) {
+    let until = Instant::now() + limit;
+    while strays.iter().any(Stray::lives) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+impl Stray {
+    fn lives(&self) -> bool {
+        start_time(self.pid) == Some(self.start)
+    }
+}
+
+fn strays(table: &Path) -> Vec<Stray> {
+    let place = place();
+    let text = std::fs::read_to_string(table).unwrap_or_default();
+    text.lines().filter_map(|line| parse(line, &place)).filter(Stray::lives).collect()
+}
+
+fn parse(line: &str, place: &str) -> Option<Stray> {
+    let mut words = line.split(' ');
+    let name = words.next()?.to_string();
+    let signal = words.next()?.parse().ok()?;
+    let grace = Duration::from_millis(words.next()?.parse().ok()?);
+    // Another boot or another pid namespace: these numbers mean somebody else.
+    if format!("{} {}", words.next()?, words.next()?) != place {
+        return None;
+    }
+    let pid = words.next()?.parse().ok()?;
+    let start = words.next()?.parse().ok()?;
+    Some(Stray { name, signal, grace, pid, start, line: line.to_string() })
+}
+
+/// Boot id and pid namespace: what a pid is relative to.
+fn place() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} {}", boot.trim(), namespace.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_another_boot_or_namespace_or_a_torn_one_names_nobody() {
+        let here = "boot-a pid:[1]";
+        let whole = "orders/0#3 15 30000 boot-a pid:[1] 412 9917";
+        let stray = parse(whole, here).expect("a whole line");
+        assert_eq!((stray.name.as_str(), stray.pid, stray.start), ("orders/0#3", 412, 9917));
+        assert_eq!(parse(whole, "boot-b pid:[1]"), None);
+        assert_eq!(parse(whole, "boot-a pid:[2]"), None);
+        for cut in 0..whole.len() - 5 {
+            assert_eq!(parse(&whole[..cut], here), None, "{}", &whole[..cut]);
+        }
+    }
+}
