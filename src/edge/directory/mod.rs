@@ -9,13 +9,47 @@
 //!
 //! Not here: what a manifest means (`model::manifest`) and what is done about it (the brain).
 
-use std::path::PathBuf;
+mod agenda;
+mod desk;
+mod disk;
+mod floor;
+mod grammar;
+mod lease;
+mod load;
+mod names;
+mod parse;
+mod presence;
+mod register;
+mod resolve;
+mod scripts;
+mod thread;
+mod trust;
+mod watch;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use self::desk::Desk;
+use self::thread::{Message, Thread};
+use self::trust::Surroundings;
+use self::watch::Watch;
 use crate::controller::Input;
 use crate::edge::store::Store;
 use crate::model::settings::Settings;
+
+pub use load::{Invalid, Loaded, load};
+pub use parse::OwnedText;
+
+/// Events that wait for the thread; what comes beyond them is found by a compare. A quarter of the
+/// kernel's own queue.
+const MESSAGES_MAX: usize = 4096;
 
 /// What the thread is told at its start.
 pub struct Config {
@@ -25,8 +59,8 @@ pub struct Config {
     pub settings: Settings,
     /// Recorded owners of names and claims of scripts are read from it and written to it.
     pub store: Store,
-    /// Told the text of `_plugd.yaml` at the start and at each change (`None`: there is none); an
-    /// error says that it was refused and that the last good settings stay.
+    /// Told the text of `_plugd.yaml` when it is first seen and at each change (`None`: it is gone);
+    /// an error says that it was refused and that the last good settings stay.
     pub on_settings: Option<OnSettings>,
     /// Told each time that a directory is accepted at the path: the first, and each that replaces it.
     pub on_accepted: Option<OnAccepted>,
@@ -35,25 +69,97 @@ pub struct Config {
 pub type OnSettings = Box<dyn FnMut(Option<&str>) -> Result<(), String> + Send>;
 pub type OnAccepted = Box<dyn FnMut() + Send>;
 
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("dir", &self.dir).field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
 /// The running thread. Dropping it ends the thread.
 #[derive(Debug)]
-pub struct Directory {}
+pub struct Directory {
+    to: SyncSender<Message>,
+    lost_events: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Directory {
-    /// Starts to watch and to read; the first inputs are on their way before this returns. Ends with
-    /// `Scanned` after the first scan, then sends changes as they happen.
-    pub fn start(config: Config, out: mpsc::Sender<Input>) -> std::io::Result<Directory> {
-        drop((config, out));
-        Ok(Directory {})
+    /// Starts to watch and to read. Sends `Scanned` after the first scan, then changes as they happen.
+    pub fn start(config: Config, out: mpsc::Sender<Input>) -> io::Result<Directory> {
+        let Config { dir, settings, store, on_settings, on_accepted } = config;
+        let dir = std::path::absolute(dir)?;
+        let (to, inbox) = sync_channel(MESSAGES_MAX);
+        let watch = Watch::start(to.clone());
+        let lost_events = watch.lost_events.clone();
+        let surroundings = surroundings(&dir, &settings);
+        let thread = Thread {
+            desk: Desk::new(dir, settings, surroundings, store, on_settings),
+            watch,
+            inbox,
+            out,
+            on_accepted,
+            agenda: Default::default(),
+            presence: Default::default(),
+            floor: Default::default(),
+            started: Instant::now(),
+            first: Default::default(),
+            first_identity: None,
+            lock: None,
+            filling_until: None,
+        };
+        let thread = std::thread::Builder::new().name("directory".into()).spawn(move || thread.run())?;
+        Ok(Directory { to, lost_events, thread: Some(thread) })
     }
 
     /// Look at everything now (SIGHUP).
-    pub fn rescan(&self) {}
+    pub fn rescan(&self) {
+        self.tell(Message::Rescan);
+    }
 
     /// `plugd rm --missing`: what a lost directory held is let go.
-    pub fn confirm_missing(&self) {}
-
-    pub fn settings(&self, settings: Settings) {
-        drop(settings);
+    pub fn confirm_missing(&self) {
+        self.tell(Message::Confirm);
     }
+
+    /// The settings in force changed.
+    pub fn settings(&self, settings: Settings) {
+        self.tell(Message::Settings(settings));
+    }
+
+    /// Never blocks: a full queue means that everything is about to be compared anyway.
+    fn tell(&self, message: Message) {
+        if self.to.try_send(message).is_err() {
+            self.lost_events.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if self.to.try_send(Message::Stop).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            // A thread that waits for a full channel or a hanging filesystem is left behind.
+            drop(thread);
+        }
+    }
+}
+
+/// Whether the directory itself may be used: `Err` is the reason to refuse it (exit 78), `Ok(Some)`
+/// a standing warning.
+pub fn admit(dir: &Path, settings: &Settings) -> Result<Option<String>, String> {
+    let found = disk::stat(dir).map_err(|errno| format!("{}: {}", dir.display(), io::Error::from(errno)))?;
+    if !found.is_dir() {
+        return Err(format!("{} is {}, not a directory", dir.display(), found.kind()));
+    }
+    match surroundings(dir, settings).judge(dir, &found, None) {
+        Some(finding) if finding.refused => Err(finding.message),
+        finding => Ok(finding.map(|finding| finding.message)),
+    }
+}
+
+fn surroundings(dir: &Path, settings: &Settings) -> Surroundings {
+    let uid = rustix::process::geteuid().as_raw();
+    let dir_owner = disk::stat(dir).map_or(uid, |found| found.uid);
+    Surroundings { uid, container: trust::in_container(), dir_owner, trust: settings.trust }
 }

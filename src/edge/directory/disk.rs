@@ -1,0 +1,213 @@
+//! Looking at files and reading them, so that nothing of theirs can hold us up or fool us.
+//!
+//! What is not a regular file is never opened; the open does not block; type and size are asked of
+//! the descriptor, before and after the read; a file that somebody still writes is not read.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+
+use super::lease::{self, Writers};
+
+/// The largest manifest, drop-in or settings file.
+pub(super) const MANIFEST_MAX: u64 = 64 * 1024;
+/// Links that are followed by hand to know what to watch; the kernel's own limit is 40.
+const HOPS_MAX: usize = 8;
+/// Where leases are refused, a file that was modified less than this ago may still be written.
+const QUIET_NANOS: i128 = 1_000_000_000;
+
+/// What tells one content of a file from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub dev: u64,
+    pub ino: u64,
+    pub mtime: i128,
+    pub ctime: i128,
+    pub size: u64,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl Stamp {
+    fn of(stat: &Stat) -> Stamp {
+        let nanos = |secs: i64, nanos: u64| i128::from(secs) * 1_000_000_000 + i128::from(nanos);
+        Stamp {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            mtime: nanos(stat.st_mtime, stat.st_mtime_nsec),
+            ctime: nanos(stat.st_ctime, stat.st_ctime_nsec),
+            size: stat.st_size as u64,
+            mode: stat.st_mode,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+        }
+    }
+
+    pub fn is_file(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFREG
+    }
+
+    pub fn is_dir(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFDIR
+    }
+
+    pub fn is_executable(&self) -> bool {
+        self.is_file() && self.mode & 0o111 != 0
+    }
+
+    /// Identity and time of the content, for `state.db`: not touched by chmod and chown.
+    pub fn written(&self) -> String {
+        format!("{}:{}:{}", self.ino, self.mtime, self.size)
+    }
+
+    pub fn kind(&self) -> &'static str {
+        match self.mode & libc::S_IFMT {
+            libc::S_IFREG => "a file",
+            libc::S_IFDIR => "a directory",
+            libc::S_IFIFO => "a FIFO",
+            libc::S_IFSOCK => "a socket",
+            libc::S_IFLNK => "a link",
+            _ => "a device",
+        }
+    }
+}
+
+/// Follows links.
+pub(super) fn stat(path: &Path) -> Result<Stamp, Errno> {
+    rustix::fs::statat(CWD, path, AtFlags::empty()).map(|stat| Stamp::of(&stat))
+}
+
+pub(super) fn lstat(path: &Path) -> Result<Stamp, Errno> {
+    rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Stamp::of(&stat))
+}
+
+/// The paths that a symbolic link leads through, each to be watched; empty for what is no link.
+pub(super) fn hops(path: &Path) -> Vec<PathBuf> {
+    let mut hops = Vec::new();
+    let mut at = path.to_path_buf();
+    while hops.len() < HOPS_MAX {
+        let Ok(target) = std::fs::read_link(&at) else { break };
+        at = at.parent().unwrap_or(Path::new("/")).join(target);
+        hops.push(at.clone());
+    }
+    hops
+}
+
+/// The bytes of a file that nobody writes, and what it was when they were read.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub bytes: Vec<u8>,
+    pub stamp: Stamp,
+}
+
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// Nothing is there (a link that leads nowhere is not nothing).
+    Absent,
+    /// Somebody is writing it, or it changed while it was read.
+    Busy,
+    NotAFile(&'static str),
+    TooLarge(u64),
+    Failed(io::Error),
+}
+
+/// Reads at most `max` bytes. `complete`: an event said that the writer is done, which is believed
+/// where the filesystem has no leases.
+pub(super) fn read(path: &Path, max: u64, complete: bool) -> Result<Content, Unread> {
+    let before = match stat(path) {
+        Ok(stamp) => stamp,
+        Err(Errno::NOENT) if lstat(path).is_err() => return Err(Unread::Absent),
+        Err(Errno::NOENT) => {
+            return Err(Unread::Failed(io::Error::new(io::ErrorKind::NotFound, "the link leads to nothing")));
+        }
+        Err(errno) => return Err(Unread::Failed(errno.into())),
+    };
+    if !before.is_file() {
+        return Err(Unread::NotAFile(before.kind()));
+    }
+    if before.size > max {
+        return Err(Unread::TooLarge(before.size));
+    }
+    let file = open(path).map_err(|errno| match errno {
+        Errno::NOENT => Unread::Absent,
+        errno => Unread::Failed(errno.into()),
+    })?;
+    let opened = fstat(&file)?;
+    if !opened.is_file() {
+        return Err(Unread::NotAFile(opened.kind()));
+    }
+    match lease::writers(&file) {
+        Writers::None => {}
+        Writers::Some => return Err(Unread::Busy),
+        Writers::Unknown if complete || is_quiet(&opened) => {}
+        Writers::Unknown => return Err(Unread::Busy),
+    }
+    let bytes = read_all(&file, max, opened.size).map_err(Unread::Failed)?;
+    if bytes.len() as u64 > max {
+        return Err(Unread::TooLarge(bytes.len() as u64));
+    }
+    let after = fstat(&file)?;
+    let unchanged = (after.size, after.mtime) == (opened.size, opened.mtime) && bytes.len() as u64 >= opened.size;
+    if unchanged { Ok(Content { bytes, stamp: after }) } else { Err(Unread::Busy) }
+}
+
+/// sha256 of the bytes.
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// The first 16 hex digits: how a manifest's content is named.
+pub(super) fn short_hex(hash: &[u8; 32]) -> String {
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(super) fn hex(hash: &[u8; 32]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn open(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
+        // Kernels before 5.6 and some sandboxes do not know the call.
+        Err(Errno::NOSYS | Errno::PERM) => rustix::fs::open(path, flags, Mode::empty()),
+        result => result,
+    }
+}
+
+fn fstat(file: &OwnedFd) -> Result<Stamp, Unread> {
+    rustix::fs::fstat(file).map(|stat| Stamp::of(&stat)).map_err(|errno| Unread::Failed(errno.into()))
+}
+
+fn is_quiet(stamp: &Stamp) -> bool {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let age = since_epoch.as_nanos() as i128 - stamp.mtime;
+    // A time in the future says nothing.
+    !(0..QUIET_NANOS).contains(&age)
+}
+
+/// Reads to the end, or one byte more than allowed.
+fn read_all(file: &OwnedFd, max: u64, expected: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; expected as usize + 1];
+    let mut length = 0;
+    loop {
+        match rustix::io::read(file, &mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        if length as u64 > max {
+            break;
+        }
+        if length == bytes.len() {
+            bytes.resize(length + 4096, 0);
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
+}

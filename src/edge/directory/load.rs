@@ -1,0 +1,85 @@
+//! One look at a directory without watching it: for `plugd check`, and for tests.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use super::desk::{Desk, Seen};
+use super::grammar::Diagnostic;
+use super::parse::OwnedText;
+use super::surroundings;
+use crate::controller::{Declaration, Input, Rejection};
+use crate::edge::store::Store;
+use crate::model::name::Name;
+use crate::model::settings::Settings;
+use crate::model::view::FileProblem;
+
+/// Everything that a directory declares now.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    pub declarations: Vec<Declaration>,
+    /// Files that declare nothing, with all that is wrong in them.
+    pub invalid: Vec<Invalid>,
+    /// Files that make no service.
+    pub problems: Vec<FileProblem>,
+    /// Scripts that a manifest claimed which is gone: they start again when they are written again.
+    pub withheld: Vec<String>,
+}
+
+#[derive(Debug)]
+pub struct Invalid {
+    pub file: String,
+    /// None where not even a name can be read from it.
+    pub rejection: Option<Rejection>,
+    pub diagnostics: Vec<Diagnostic>,
+    /// What was read (the file, defaults, drop-ins), to show excerpts from.
+    pub sources: Vec<OwnedText>,
+}
+
+/// Reads the whole directory once. `store` is read for owners and claims; nothing is written to it
+/// when it is [`Store::none`].
+pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded> {
+    let dir = std::path::absolute(dir)?;
+    let mut desk = Desk::new(dir.clone(), settings.clone(), surroundings(&dir, settings), store, None);
+    for file in desk.entries()? {
+        // Far in the future no script waits for a claim any more.
+        match desk.look(&file, true, Duration::MAX) {
+            Seen::Done | Seen::Absent | Seen::Later(_) => {}
+            Seen::Busy(path) => desk.still_writing(&path),
+        }
+    }
+    desk.scanned();
+    desk.tell_problems();
+    let mut loaded = Loaded { problems: desk.problems().to_vec(), ..Loaded::default() };
+    loaded.withheld = desk.scripts.withheld().cloned().collect();
+    let mut rejections: Vec<Rejection> = Vec::new();
+    for input in std::mem::take(&mut desk.outbox) {
+        match input {
+            Input::Declared(declaration) => {
+                replace(&mut loaded.declarations, declaration, |declaration| &declaration.spec.name);
+            }
+            Input::Rejected(rejection) => replace(&mut rejections, rejection, |rejection| &rejection.name),
+            Input::Withdrawn(name) => {
+                loaded.declarations.retain(|declaration| declaration.spec.name != name);
+                rejections.retain(|rejection| rejection.name != name);
+            }
+            _ => {}
+        }
+    }
+    for (file, refusal) in desk.refusals() {
+        loaded.invalid.push(Invalid {
+            file: file.to_string(),
+            rejection: rejections.iter().find(|rejection| rejection.source.file == file).cloned(),
+            diagnostics: refusal.diagnostics.clone(),
+            sources: refusal.sources.clone(),
+        });
+    }
+    Ok(loaded)
+}
+
+fn replace<T>(list: &mut Vec<T>, item: T, name: impl Fn(&T) -> &Name) {
+    match list.iter().position(|other| name(other) == name(&item)) {
+        Some(at) => list[at] = item,
+        None => list.push(item),
+    }
+}

@@ -1,0 +1,105 @@
+//! Which names in the directory mean something.
+
+use std::ffi::OsStr;
+
+/// What a name makes of its file, before anything of it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Candidate {
+    /// `orders.yaml`, `.yml`, `.json`.
+    Manifest { stem: String },
+    /// `orders.sh`, `orders`: a service by being there, if it is executable.
+    Script { stem: String },
+    /// `_defaults.yaml`
+    Defaults,
+    /// `_plugd.yaml`
+    Settings,
+    /// `orders.yaml.d/`, if it is a directory.
+    DropIns { stem: String },
+    /// `wrappers/`
+    Wrappers,
+    /// `mcp/`
+    Mcp,
+    /// A manifest whose name cannot be used, and why.
+    Refused { why: &'static str },
+    /// Ours, an editor's or a package manager's.
+    Skipped,
+    /// Nothing that we read.
+    Other,
+}
+
+const SKIPPED_ENDINGS: [&str; 6] = [".status", ".bak", ".orig", ".tmp", ".swp", ".rpmnew"];
+const MANIFEST_ENDINGS: [&str; 3] = [".yaml", ".yml", ".json"];
+
+pub(super) fn candidate(name: &OsStr) -> Candidate {
+    let Some(name) = name.to_str() else {
+        let shown = name.to_string_lossy();
+        let manifest = MANIFEST_ENDINGS.iter().any(|ending| shown.ends_with(ending)) && !shown.starts_with('.');
+        return if manifest { Candidate::Refused { why: "its name is not UTF-8" } } else { Candidate::Skipped };
+    };
+    let edited = name.ends_with('~') || (name.starts_with('#') && name.ends_with('#')) || name.contains(".dpkg-");
+    if name.starts_with('.') || edited || SKIPPED_ENDINGS.iter().any(|ending| name.ends_with(ending)) {
+        return Candidate::Skipped;
+    }
+    match name {
+        "_defaults.yaml" => return Candidate::Defaults,
+        "_plugd.yaml" => return Candidate::Settings,
+        "wrappers" => return Candidate::Wrappers,
+        "mcp" => return Candidate::Mcp,
+        _ => {}
+    }
+    let stem = |ending: &str| name.strip_suffix(ending).filter(|stem| !stem.is_empty()).map(str::to_string);
+    if let Some(stem) = MANIFEST_ENDINGS.iter().find_map(|ending| stem(ending)) {
+        return if name.starts_with('_') {
+            Candidate::Refused { why: "names that begin with `_` are plugd's: `_defaults.yaml` and `_plugd.yaml`" }
+        } else {
+            Candidate::Manifest { stem }
+        };
+    }
+    if let Some(stem) = stem(".yaml.d") {
+        return Candidate::DropIns { stem };
+    }
+    match stem(".sh").or_else(|| (!name.contains('.')).then(|| name.to_string())) {
+        Some(stem) if crate::model::name::Name::parse(&stem).is_ok() => Candidate::Script { stem },
+        Some(_) | None => Candidate::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_litter_of_editors_and_package_managers_is_skipped() {
+        for name in [
+            ".x.yaml", ".x.yaml.swp", "x.yaml~", "#x.yaml#", "x.yaml.bak", "x.yaml.orig", "x.yaml.tmp", "x.yaml.swp",
+            "x.yaml.rpmnew", "x.yaml.dpkg-old", "x.yaml.dpkg-new", "x.status", "_controller.status", "..data", ".plugd",
+        ] {
+            assert_eq!(candidate(OsStr::new(name)), Candidate::Skipped, "{name}");
+        }
+    }
+
+    #[test]
+    fn manifests_scripts_and_folders_are_known_by_their_names() {
+        let stem = || "x".to_string();
+        for (name, what) in [
+            ("x.yaml", Candidate::Manifest { stem: stem() }),
+            ("x.yml", Candidate::Manifest { stem: stem() }),
+            ("x.json", Candidate::Manifest { stem: stem() }),
+            ("x.sh", Candidate::Script { stem: stem() }),
+            ("x", Candidate::Script { stem: stem() }),
+            ("4913", Candidate::Script { stem: "4913".into() }),
+            ("sedAbC123", Candidate::Script { stem: "sedAbC123".into() }),
+            ("x.yaml.d", Candidate::DropIns { stem: stem() }),
+            ("_defaults.yaml", Candidate::Defaults),
+            ("_plugd.yaml", Candidate::Settings),
+            ("wrappers", Candidate::Wrappers),
+            ("mcp", Candidate::Mcp),
+            ("x.toml", Candidate::Other),
+            ("-rf", Candidate::Other),
+            ("x.status.yaml", Candidate::Manifest { stem: "x.status".into() }),
+        ] {
+            assert_eq!(candidate(OsStr::new(name)), what, "{name}");
+        }
+        assert!(matches!(candidate(OsStr::new("_x.yaml")), Candidate::Refused { .. }));
+    }
+}

@@ -1,0 +1,174 @@
+//! From the bytes of one file to the services it declares, or to why it declares none.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::disk::{self, Content};
+use super::grammar::{self, Diagnostic, Reading, Refused, Text};
+use crate::model::name::Name;
+use crate::model::reason::Reason;
+use crate::model::spec::{Program, Spec};
+
+/// What surrounds a manifest: it is read together with these.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Context {
+    pub defaults: Option<OwnedText>,
+    pub drop_ins: Vec<OwnedText>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedText {
+    pub file: String,
+    pub text: Vec<u8>,
+}
+
+impl OwnedText {
+    fn borrowed(&self) -> Text<'_> {
+        Text { file: &self.file, text: &self.text }
+    }
+}
+
+/// A valid document.
+#[derive(Debug, Clone)]
+pub(super) struct Parsed {
+    pub spec: Arc<Spec>,
+    pub warnings: Vec<(Reason, String)>,
+}
+
+/// Why a file declares nothing new.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    pub reason: Reason,
+    pub message: String,
+    /// The name that is meant, where it can be used. None: the file makes no service.
+    pub name: Option<Name>,
+    pub required: bool,
+    pub diagnostics: Vec<Diagnostic>,
+    /// What was read, for excerpts.
+    pub sources: Vec<OwnedText>,
+}
+
+impl Refusal {
+    /// A file that makes no service at all: it stands among the node's problems.
+    pub fn of_file(reason: Reason, message: String) -> Refusal {
+        Refusal { reason, message, name: None, required: false, diagnostics: Vec::new(), sources: Vec::new() }
+    }
+
+    /// A manifest whose name can be used: it has a status of its own.
+    pub fn of_service(stem: &str, reason: Reason, message: String) -> Refusal {
+        Refusal { name: Name::parse(stem).ok(), ..Refusal::of_file(reason, message) }
+    }
+}
+
+/// Reads a manifest.
+pub(super) fn manifest(
+    file: &str,
+    stem: &str,
+    dir: &Path,
+    content: &Content,
+    context: &Context,
+) -> Result<Vec<Parsed>, Refusal> {
+    if file.ends_with(".json") && is_mcp_servers(&content.bytes) {
+        let message = format!("{file}: `mcpServers` files are not supported yet; write one manifest a server");
+        return Err(Refusal::of_file(Reason::NotYetSupported, message));
+    }
+    let reading = Reading {
+        main: Text { file, text: &content.bytes },
+        stem,
+        dir,
+        defaults: context.defaults.as_ref().map(OwnedText::borrowed),
+        drop_ins: context.drop_ins.iter().map(OwnedText::borrowed).collect(),
+    };
+    match grammar::read(&reading) {
+        Ok(documents) => Ok(documents.into_iter().map(parsed).collect()),
+        Err(refused) => Err(refusal(file, &content.bytes, context, refused)),
+    }
+}
+
+/// Reads the manifest in a script's head; `None`: it is no service by itself.
+pub(super) fn script(
+    file: &str,
+    stem: &str,
+    dir: &Path,
+    head: &[u8],
+    context: &Context,
+) -> Result<Option<Parsed>, Refusal> {
+    let reading = Reading {
+        main: Text { file, text: head },
+        stem,
+        dir,
+        defaults: context.defaults.as_ref().map(OwnedText::borrowed),
+        drop_ins: context.drop_ins.iter().map(OwnedText::borrowed).collect(),
+    };
+    match grammar::from_script(&reading) {
+        Ok(document) => Ok(document.map(parsed)),
+        Err(refused) => Err(refusal(file, head, context, refused)),
+    }
+}
+
+/// Whether `_defaults.yaml` could be used: it is read with the smallest manifest.
+pub(super) fn defaults_fault(defaults: &OwnedText, dir: &Path) -> Option<String> {
+    let reading = Reading {
+        main: Text { file: "(none)", text: b"command: \"true\"\n" },
+        stem: "defaults",
+        dir,
+        defaults: Some(defaults.borrowed()),
+        drop_ins: Vec::new(),
+    };
+    grammar::read(&reading).err().map(|refused| lines(&refused.diagnostics))
+}
+
+fn parsed(document: grammar::Document) -> Parsed {
+    let warnings = document.warnings.iter().map(|warning| (Reason::ConfigInvalid, warning.one_line())).collect();
+    Parsed { spec: Arc::new(document.spec), warnings }
+}
+
+fn refusal(file: &str, bytes: &[u8], context: &Context, refused: Refused) -> Refusal {
+    let own = OwnedText { file: file.to_string(), text: bytes.to_vec() };
+    let sources = [own].into_iter().chain(context.defaults.clone()).chain(context.drop_ins.iter().cloned()).collect();
+    Refusal {
+        reason: if refused.name.is_none() { Reason::NameInvalid } else { Reason::ConfigInvalid },
+        message: lines(&refused.diagnostics),
+        name: refused.name,
+        required: refused.required,
+        diagnostics: refused.diagnostics,
+        sources,
+    }
+}
+
+fn lines(diagnostics: &[Diagnostic]) -> String {
+    /// A status has room for three; `plugd check` shows all.
+    const SHOWN: usize = 3;
+    let mut lines: Vec<String> = diagnostics.iter().take(SHOWN).map(Diagnostic::one_line).collect();
+    if diagnostics.len() > SHOWN {
+        lines.push(format!("and {} more; `plugd check` shows them", diagnostics.len() - SHOWN));
+    }
+    lines.join("\n")
+}
+
+/// The file names of scripts that a manifest names, valid or not.
+pub(super) fn mentions(documents: &[Parsed], bytes: &[u8]) -> BTreeSet<String> {
+    let base = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let named = documents.iter().filter_map(|parsed| match &parsed.spec.process.program {
+        Program::Wrapper(wrapper) => base(&wrapper.path),
+        Program::Command(words) => words.first().and_then(|word| base(Path::new(word))),
+        Program::Script(_) | Program::External(_) => None,
+    });
+    if documents.is_empty() {
+        grammar::wrapper_mentions(bytes).iter().filter_map(|text| base(Path::new(text))).collect()
+    } else {
+        named.collect()
+    }
+}
+
+/// Top level `mcpServers` (Claude, Cursor) or `servers` (VS Code).
+fn is_mcp_servers(bytes: &[u8]) -> bool {
+    let top = serde_json::from_slice::<std::collections::BTreeMap<String, serde::de::IgnoredAny>>(bytes);
+    top.is_ok_and(|top| top.contains_key("mcpServers") || top.contains_key("servers"))
+}
+
+/// First 16 hex digits of the sha256.
+pub(super) fn sha(bytes: &[u8]) -> String {
+    disk::short_hex(&disk::sha256(bytes))
+}

@@ -1,0 +1,193 @@
+//! Who owns a name. Pure.
+//!
+//! The first file that declares a name keeps it while it exists; after a restart that is the
+//! recorded owner, else the first in lexical order. Names that differ only in case are one. A
+//! manifest takes a name over from a discovered script without a conflict.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::name::Name;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Manifest,
+    Script,
+}
+
+/// Who has a name now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Ownership {
+    pub owner: Option<(String, Name)>,
+    /// The files that declare it in vain, with their spelling of it.
+    pub others: Vec<(String, Name)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Register {
+    names: BTreeMap<String, Entry>,
+    files: BTreeMap<String, BTreeSet<String>>,
+    /// Files that are gone for the moment (an editor between rename and create).
+    absent: BTreeSet<String>,
+    recorded: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    declared: BTreeMap<(Kind, String), Name>,
+    owner: Option<String>,
+}
+
+/// Names equal but for case are one name.
+pub(super) fn key(name: &Name) -> String {
+    name.as_str().to_ascii_lowercase()
+}
+
+impl Register {
+    /// `recorded`: the owner of each name as of the last run.
+    pub fn new(recorded: &BTreeMap<Name, String>) -> Register {
+        let recorded = recorded.iter().map(|(name, file)| (key(name), file.clone())).collect();
+        Register { recorded, ..Register::default() }
+    }
+
+    /// The names that `file` declares from now on. Returns the keys whose ownership is to be settled.
+    pub fn declare(&mut self, file: &str, kind: Kind, names: impl IntoIterator<Item = Name>) -> BTreeSet<String> {
+        let mut touched = self.files.remove(file).unwrap_or_default();
+        for key in &touched {
+            if let Some(entry) = self.names.get_mut(key) {
+                entry.declared.retain(|(_, other), _| other != file);
+            }
+        }
+        let mut declared = BTreeSet::new();
+        for name in names {
+            let key = key(&name);
+            self.names.entry(key.clone()).or_default().declared.insert((kind, file.to_string()), name);
+            declared.insert(key);
+        }
+        touched.extend(declared.iter().cloned());
+        if !declared.is_empty() {
+            self.files.insert(file.to_string(), declared);
+        }
+        touched
+    }
+
+    /// The file is not there right now: another one of its name takes over at once (a rename that
+    /// keeps `name:`), but nothing is withdrawn yet. Returns the keys to be settled.
+    pub fn miss(&mut self, file: &str, absent: bool) -> BTreeSet<String> {
+        let changed = if absent { self.absent.insert(file.to_string()) } else { self.absent.remove(file) };
+        if changed { self.files.get(file).cloned().unwrap_or_default() } else { BTreeSet::new() }
+    }
+
+    /// Settles who owns the name now, and remembers it.
+    pub fn settle(&mut self, key: &str) -> Ownership {
+        let Some(entry) = self.names.get_mut(key) else { return Ownership::default() };
+        let here = |file: &String| !self.absent.contains(file);
+        let any_here = entry.declared.keys().any(|(_, file)| here(file));
+        let best_kind = entry.declared.keys().filter(|(_, file)| here(file) || !any_here).map(|(kind, _)| *kind).min();
+        let fits = |file: &String| {
+            (here(file) || !any_here)
+                && entry.declared.keys().any(|(kind, other)| other == file && Some(*kind) == best_kind)
+        };
+        let keeps = entry.owner.take().filter(fits);
+        let recorded = || self.recorded.get(key).cloned().filter(fits);
+        let first = || entry.declared.keys().map(|(_, file)| file).find(|file| fits(file)).cloned();
+        let owner = keeps.or_else(recorded).or_else(first);
+        entry.owner.clone_from(&owner);
+        let mut ownership = Ownership::default();
+        for ((kind, file), name) in &entry.declared {
+            if Some(file) == owner.as_ref() {
+                ownership.owner = Some((file.clone(), name.clone()));
+            } else if Some(*kind) == best_kind && here(file) {
+                ownership.others.push((file.clone(), name.clone()));
+            }
+        }
+        if entry.declared.is_empty() {
+            self.names.remove(key);
+        }
+        // The record speaks for the start only: from now on the owner itself is remembered.
+        self.recorded.remove(key);
+        ownership
+    }
+
+    /// Whether the name has a recorded owner that has not declared anything yet.
+    pub fn awaits_recorded(&self, key: &str) -> bool {
+        self.recorded.get(key).is_some_and(|owner| !self.files.contains_key(owner))
+    }
+
+    /// The names, as they are spelt in the record, that `file` owned in the last run.
+    pub fn recorded_of(&self, file: &str) -> Vec<String> {
+        self.recorded.iter().filter(|(_, owner)| *owner == file).map(|(key, _)| key.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).expect("valid")
+    }
+
+    fn owner(register: &mut Register, key: &str) -> Option<String> {
+        register.settle(key).owner.map(|(file, _)| file)
+    }
+
+    #[test]
+    fn the_first_owner_keeps_the_name_and_the_second_takes_over_when_it_goes() {
+        let mut register = Register::default();
+        register.declare("b.yaml", Kind::Manifest, [name("web")]);
+        assert_eq!(owner(&mut register, "web").as_deref(), Some("b.yaml"));
+        register.declare("a.yaml", Kind::Manifest, [name("web")]);
+        let both = register.settle("web");
+        assert_eq!(both.owner.expect("owned").0, "b.yaml");
+        assert_eq!(both.others, [("a.yaml".to_string(), name("web"))]);
+        assert_eq!(register.declare("b.yaml", Kind::Manifest, []), BTreeSet::from(["web".to_string()]));
+        assert_eq!(owner(&mut register, "web").as_deref(), Some("a.yaml"));
+    }
+
+    #[test]
+    fn after_a_restart_the_recorded_owner_has_it_else_the_first_in_order() {
+        let mut register = Register::new(&BTreeMap::from([(name("web"), "b.yaml".to_string())]));
+        register.declare("a.yaml", Kind::Manifest, [name("web")]);
+        assert!(register.awaits_recorded("web"));
+        register.declare("b.yaml", Kind::Manifest, [name("web")]);
+        assert_eq!(owner(&mut register, "web").as_deref(), Some("b.yaml"));
+        let mut register = Register::default();
+        register.declare("b.yaml", Kind::Manifest, [name("web")]);
+        register.declare("a.yaml", Kind::Manifest, [name("web")]);
+        assert_eq!(owner(&mut register, "web").as_deref(), Some("a.yaml"));
+    }
+
+    #[test]
+    fn names_that_differ_only_in_case_conflict() {
+        let mut register = Register::default();
+        register.declare("a.yaml", Kind::Manifest, [name("Web")]);
+        register.declare("b.yaml", Kind::Manifest, [name("web")]);
+        let settled = register.settle("web");
+        assert_eq!(settled.owner, Some(("a.yaml".into(), name("Web"))));
+        assert_eq!(settled.others, [("b.yaml".into(), name("web"))]);
+    }
+
+    #[test]
+    fn a_manifest_takes_over_from_a_script_without_a_conflict_and_gives_it_back() {
+        let mut register = Register::default();
+        register.declare("web.sh", Kind::Script, [name("web")]);
+        assert_eq!(owner(&mut register, "web").as_deref(), Some("web.sh"));
+        register.declare("z.yaml", Kind::Manifest, [name("web")]);
+        let settled = register.settle("web");
+        assert_eq!((settled.owner.expect("owned").0.as_str(), settled.others.len()), ("z.yaml", 0));
+        register.declare("z.yaml", Kind::Manifest, []);
+        assert_eq!(owner(&mut register, "web").as_deref(), Some("web.sh"));
+    }
+
+    #[test]
+    fn a_renamed_manifest_hands_its_name_over_at_once_and_an_absence_alone_withdraws_nothing() {
+        let mut register = Register::default();
+        register.declare("a.yaml", Kind::Manifest, [name("web")]);
+        assert_eq!(owner(&mut register, "web").as_deref(), Some("a.yaml"));
+        assert!(register.miss("a.yaml", true).contains("web"));
+        assert_eq!(owner(&mut register, "web").as_deref(), Some("a.yaml"), "nobody else has it");
+        register.declare("b.yaml", Kind::Manifest, [name("web")]);
+        let settled = register.settle("web");
+        assert_eq!((settled.owner.expect("owned").0.as_str(), settled.others.len()), ("b.yaml", 0));
+    }
+}

@@ -1,0 +1,269 @@
+//! Finding a service's wrapper and env files, and a digest of what is in them.
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::disk::{self, Stamp, Unread};
+use super::trust::Surroundings;
+use crate::controller::Resolved;
+use crate::model::reason::Reason;
+use crate::model::spec::{self, Program, Spec};
+
+/// Largest wrapper or env file whose bytes are read: beyond it (a bundled runtime) time, size and
+/// inode stand for the content. 64 MiB are hashed in about 40 ms.
+const CONTENT_MAX: u64 = 64 * 1024 * 1024;
+/// A kernel reads this much of a `#!` line (BINPRM_BUF_SIZE).
+const SHEBANG_MAX: usize = 256;
+
+/// What was found, and what to watch for it to change.
+#[derive(Debug, Clone)]
+pub(super) struct Resolution {
+    pub resolved: Resolved,
+    /// Every path whose change could change this, in the order of the search.
+    pub watched: Vec<PathBuf>,
+    pub warnings: Vec<(Reason, String)>,
+}
+
+/// Somebody is writing this file.
+#[derive(Debug)]
+pub(super) struct Busy(pub PathBuf);
+
+#[derive(Debug)]
+pub(super) struct Resolver {
+    pub dir: PathBuf,
+    /// `--wrappers DIR`
+    pub further: Vec<PathBuf>,
+    pub surroundings: Surroundings,
+    /// By path: what the content was when the file was this.
+    known: BTreeMap<PathBuf, (Stamp, Known)>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    hash: [u8; 32],
+    /// The first bytes, to see `#!`.
+    head: Vec<u8>,
+}
+
+/// What stands against starting it.
+struct Fault {
+    reason: Reason,
+    message: String,
+}
+
+impl Resolver {
+    pub fn new(dir: PathBuf, further: Vec<PathBuf>, surroundings: Surroundings) -> Resolver {
+        Resolver { dir, further, surroundings, known: BTreeMap::new() }
+    }
+
+    /// Looks for everything that `spec` names. `complete`: the writer of the file in question is done.
+    pub fn resolve(&mut self, spec: &Spec, complete: bool) -> Result<Resolution, Busy> {
+        let user = spec.process.user.as_deref().and_then(uid_of);
+        let mut digest = Vec::new();
+        let mut watched = Vec::new();
+        let mut warnings = Vec::new();
+        let mut fault = None;
+        let mut wrapper = None;
+        let mut tried = Vec::new();
+        if let Program::Wrapper(written) = &spec.process.program {
+            let places = self.places(&written.path);
+            match places.iter().find(|place| disk::lstat(place).is_ok()).cloned() {
+                None => {
+                    tried = places.iter().map(|place| self.shown(place)).collect();
+                    fault = Some(not_found(&written.path, tried.len()));
+                    watched.extend(places);
+                }
+                Some(place) => {
+                    watched.extend(places.into_iter().take_while(|other| *other != place));
+                    watched.push(place.clone());
+                    watched.extend(disk::hops(&place));
+                    match self.check(&place, written, user, complete, &mut warnings)? {
+                        Ok(hash) => digest.extend_from_slice(&hash),
+                        Err(found) => fault = Some(found),
+                    }
+                    wrapper = Some(place);
+                }
+            }
+        }
+        for env_file in &spec.process.env_from {
+            let path = &env_file.file;
+            watched.push(path.clone());
+            watched.extend(disk::hops(path));
+            digest.extend_from_slice(path.as_os_str().as_bytes());
+            match self.content(path, complete) {
+                Ok((stamp, known)) => {
+                    digest.push(1);
+                    digest.extend_from_slice(&known.hash);
+                    if let Some(finding) = self.surroundings.judge(path, &stamp, user) {
+                        if finding.refused {
+                            let reason = Reason::UntrustedFile;
+                            fault = fault.or(Some(Fault { reason, message: finding.message }));
+                        } else {
+                            warnings.push((Reason::UntrustedFile, finding.message));
+                        }
+                    }
+                }
+                Err(Unread::Busy) => return Err(Busy(path.clone())),
+                // Told when the start is prepared (`EnvFileNotFound`); here it only is a content.
+                Err(_) => digest.push(0),
+            }
+        }
+        let resolved = match fault {
+            Some(Fault { reason, message }) => Resolved::Missing { reason, message, tried },
+            None => Resolved::Found { wrapper, content: digest_of(&digest) },
+        };
+        Ok(Resolution { resolved, watched, warnings })
+    }
+
+    /// Where a wrapper may be, in order.
+    fn places(&self, written: &Path) -> Vec<PathBuf> {
+        if written.is_absolute() {
+            return vec![written.to_path_buf()];
+        }
+        let own = [self.dir.clone(), self.dir.join("wrappers")];
+        own.iter().chain(&self.further).map(|dir| dir.join(written)).collect()
+    }
+
+    /// `services.d/files.sh` for what lies in the directory.
+    fn shown(&self, path: &Path) -> String {
+        match (path.strip_prefix(&self.dir), self.dir.file_name()) {
+            (Ok(rest), Some(base)) => Path::new(base).join(rest).display().to_string(),
+            (Ok(_), None) | (Err(_), _) => path.display().to_string(),
+        }
+    }
+
+    /// Why the wrapper at `path` cannot be started, or a hash of its content.
+    fn check(
+        &mut self,
+        path: &Path,
+        written: &spec::Wrapper,
+        user: Option<u32>,
+        complete: bool,
+        warnings: &mut Vec<(Reason, String)>,
+    ) -> Result<Result<[u8; 32], Fault>, Busy> {
+        let shown = self.shown(path);
+        let refuse = |reason, message: String| Ok(Err(Fault { reason, message }));
+        let (stamp, known) = match self.content(path, complete) {
+            Ok(found) => found,
+            Err(Unread::Busy) => return Err(Busy(path.to_path_buf())),
+            Err(Unread::NotAFile(kind)) => {
+                return refuse(Reason::WrapperNotFound, format!("wrapper {shown} is {kind}, not a program"));
+            }
+            Err(Unread::Absent) => return refuse(Reason::WrapperNotFound, format!("wrapper {shown} is gone")),
+            Err(Unread::TooLarge(size)) => {
+                return refuse(Reason::Unreadable, format!("wrapper {shown} is too large ({size} bytes)"));
+            }
+            Err(Unread::Failed(error)) => {
+                return refuse(Reason::WrapperNotFound, format!("wrapper {shown} cannot be read: {error}"));
+            }
+        };
+        match self.surroundings.judge(path, &stamp, user) {
+            Some(finding) if finding.refused => return refuse(Reason::UntrustedFile, finding.message),
+            Some(finding) => warnings.push((Reason::UntrustedFile, finding.message)),
+            None => {}
+        }
+        if !stamp.is_executable() {
+            let message = format!("wrapper {shown} is not executable; run `chmod +x {}`", path.display());
+            return refuse(Reason::NotExecutable, message);
+        }
+        if let Some(message) = bad_interpreter(&known.head, &shown, path) {
+            return refuse(Reason::BadInterpreter, message);
+        }
+        match &written.sha256 {
+            Some(pinned) if *pinned != disk::hex(&known.hash) => refuse(
+                Reason::DigestMismatch,
+                format!(
+                    "wrapper {shown} is not the one that is pinned: its sha256 is {}, the manifest says {pinned}",
+                    disk::hex(&known.hash)
+                ),
+            ),
+            Some(_) | None => Ok(Ok(known.hash)),
+        }
+    }
+
+    /// The content of a file, from memory where the file is still the same.
+    fn content(&mut self, path: &Path, complete: bool) -> Result<(Stamp, Known), Unread> {
+        if let (Ok(stamp), Some((then, known))) = (disk::stat(path), self.known.get(path))
+            && stamp == *then
+        {
+            return Ok((stamp, known.clone()));
+        }
+        let (stamp, known) = match disk::read(path, CONTENT_MAX, complete) {
+            Ok(content) => {
+                let head = content.bytes[..content.bytes.len().min(SHEBANG_MAX)].to_vec();
+                (content.stamp, Known { hash: disk::sha256(&content.bytes), head })
+            }
+            Err(Unread::TooLarge(_)) => {
+                let stamp = disk::stat(path).map_err(|errno| Unread::Failed(errno.into()))?;
+                (stamp, Known { hash: disk::sha256(stamp.written().as_bytes()), head: Vec::new() })
+            }
+            Err(error) => {
+                self.known.remove(path);
+                return Err(error);
+            }
+        };
+        self.known.insert(path.to_path_buf(), (stamp, known.clone()));
+        Ok((stamp, known))
+    }
+
+    /// First 16 hex digits of the sha256 of a file that was resolved.
+    pub fn sha_of(&self, path: &Path) -> String {
+        self.known.get(path).map(|(_, known)| disk::short_hex(&known.hash)).unwrap_or_default()
+    }
+
+    /// Drops what is known of files that nobody names any more.
+    pub fn retain(&mut self, used: impl Fn(&Path) -> bool) {
+        self.known.retain(|path, _| used(path));
+    }
+}
+
+fn not_found(written: &Path, places: usize) -> Fault {
+    let written = written.display();
+    let message = match places {
+        1 => format!("wrapper {written} does not exist"),
+        places => format!("wrapper {written} is in none of the {places} places tried"),
+    };
+    Fault { reason: Reason::WrapperNotFound, message }
+}
+
+fn digest_of(parts: &[u8]) -> spec::Digest {
+    if parts.is_empty() {
+        return spec::Digest::default();
+    }
+    let hash = disk::sha256(&[b"plugd content 1\0".as_slice(), parts].concat());
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hash[..16]);
+    spec::Digest(digest)
+}
+
+/// The interpreter that a `#!` line names and that is not there.
+fn bad_interpreter(head: &[u8], shown: &str, path: &Path) -> Option<String> {
+    let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    let program = line.trim_start_matches([' ', '\t']).split([' ', '\t']).next()?;
+    if program.ends_with('\r') {
+        let path = path.display();
+        return Some(format!("wrapper {shown} has DOS line ends; run `sed -i 's/\\r$//' {path}`"));
+    }
+    if program.is_empty() {
+        return Some(format!("wrapper {shown} names no interpreter after #!; write `#!/bin/sh`"));
+    }
+    let there = disk::stat(Path::new(program)).is_ok_and(|stamp| stamp.is_file());
+    // A relative interpreter is looked for in the service's working directory, which is not ours.
+    (program.starts_with('/') && !there)
+        .then(|| format!("wrapper {shown} wants the interpreter {program}, which does not exist; install it or mend line 1"))
+}
+
+/// The uid of `name[:group]` or of a number.
+fn uid_of(user: &str) -> Option<u32> {
+    let name = user.split(':').next()?;
+    if let Ok(uid) = name.parse() {
+        return Some(uid);
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    })
+}

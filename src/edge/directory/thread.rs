@@ -1,0 +1,413 @@
+//! The thread: waits for events and deadlines, looks at what is due, sends what is new.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::OnAccepted;
+use super::agenda::{Absence, Agenda, Look, News};
+use super::desk::{Desk, Seen};
+use super::disk;
+use super::floor::Floor;
+use super::names::{Candidate, candidate};
+use super::presence::{EMPTIED_HOLD, Identity, Presence, REPLACED_QUIET, Sight, Verdict};
+use super::watch::{Event, Watch};
+use crate::controller::Input;
+use crate::edge::places::{Lock, LockError};
+use crate::model::settings::Settings;
+
+/// Held open for writing for longer than this is a problem.
+const STILL_WRITING: Duration = Duration::from_secs(2);
+/// Messages taken before anything is looked at: a burst is one batch.
+const BATCH_MAX: usize = 1024;
+
+#[derive(Debug)]
+pub(super) enum Message {
+    Event(Event),
+    Rescan,
+    Confirm,
+    Settings(Settings),
+    Stop,
+}
+
+pub(super) struct Thread {
+    pub desk: Desk,
+    pub watch: Watch,
+    pub inbox: Receiver<Message>,
+    pub out: mpsc::Sender<Input>,
+    pub on_accepted: Option<OnAccepted>,
+    pub agenda: Agenda,
+    pub presence: Presence,
+    pub floor: Floor,
+    pub started: Instant,
+    /// Files of the first scan that somebody writes.
+    pub first: BTreeSet<PathBuf>,
+    /// The first directory is locked by the keeper; one that replaces it by this.
+    pub first_identity: Option<Identity>,
+    pub lock: Option<Lock>,
+    /// A replacement is still being filled: what it lacks is not missed before this.
+    pub filling_until: Option<Duration>,
+}
+
+/// The receiver is gone: nobody listens any more.
+struct Closed;
+
+impl Thread {
+    pub fn run(mut self) {
+        // An error here says that the runtime has ended, and so do we.
+        self.turn().ok();
+    }
+
+    fn turn(&mut self) -> Result<(), Closed> {
+        self.look_at_directory()?;
+        loop {
+            self.follow_links();
+            self.deliver()?;
+            let now = self.started.elapsed();
+            let next = self.agenda.next().into_iter().chain(self.filling_until).chain([self.floor.next()]).min();
+            let pause = next.unwrap_or(now).saturating_sub(now);
+            match self.inbox.recv_timeout(pause) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(message) => {
+                    self.hear(message)?;
+                    for _ in 0..BATCH_MAX {
+                        match self.inbox.try_recv() {
+                            Ok(Message::Stop) => return Ok(()),
+                            Ok(message) => self.hear(message)?,
+                            Err(_) => break,
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let now = self.started.elapsed();
+            if self.watch.lost_events.swap(false, Ordering::Relaxed) {
+                self.agenda.dirty(now, true);
+            }
+            if self.floor.tick_is_due(now) {
+                self.look_at_directory()?;
+            }
+            if self.presence.is_lost() {
+                continue;
+            }
+            for look in self.agenda.due(now) {
+                self.look(&look)?;
+                self.deliver()?;
+            }
+            if self.agenda.take_dirty(now) | self.floor.compare_is_due(now) {
+                self.compare()?;
+            }
+            self.filling_until.take_if(|until| *until <= now);
+            self.end_first_scan();
+        }
+    }
+
+    fn hear(&mut self, message: Message) -> Result<(), Closed> {
+        let now = self.started.elapsed();
+        match message {
+            Message::Event(event) => self.hear_event(event, now)?,
+            Message::Rescan => {
+                self.look_at_directory()?;
+                self.agenda.dirty(now, true);
+            }
+            Message::Confirm => self.confirm()?,
+            Message::Settings(settings) => {
+                self.desk.set_settings(settings);
+                self.agenda.dirty(now, true);
+            }
+            Message::Stop => {}
+        }
+        Ok(())
+    }
+
+    fn hear_event(&mut self, Event { path, news, entry }: Event, now: Duration) -> Result<(), Closed> {
+        if path == self.desk.dir {
+            if matches!(news, News::Unlinked | News::MovedAway) {
+                self.watch.forget(&path);
+            }
+            return self.look_at_directory();
+        }
+        if self.presence.is_lost() {
+            return self.look_at_directory();
+        }
+        if self.filling_until.is_some() {
+            self.filling_until = Some(now + REPLACED_QUIET);
+            self.agenda.doubt(now, REPLACED_QUIET);
+        }
+        if self.watch.is_watched(&path) && entry {
+            self.watch.forget(&path);
+            self.agenda.dirty(now, true);
+        }
+        if self.desk.users.contains_key(&path) {
+            self.agenda.news(&path, news, self.desk.is_declared(&path), now);
+        }
+        if let Some(stem) = self.drop_in_of(&path) {
+            for file in self.desk.drop_in_changed(&stem) {
+                let manifest = self.desk.path_of(&file);
+                self.agenda.news(&manifest, News::Partial, true, now);
+            }
+            return Ok(());
+        }
+        let Some(file) = self.desk.file_of(&path) else { return Ok(()) };
+        let name = Path::new(&file).file_name().unwrap_or_default();
+        match candidate(name) {
+            Candidate::Manifest { .. } | Candidate::Script { .. } | Candidate::Defaults | Candidate::Settings => {
+                self.agenda.news(&path, news, self.desk.is_declared(&path), now);
+            }
+            Candidate::DropIns { .. } | Candidate::Wrappers | Candidate::Mcp => self.agenda.dirty(now, true),
+            // A Kubernetes ConfigMap is swapped by a rename of `..data` alone. What is only written
+            // to (a log file in the directory) changes nothing of ours.
+            Candidate::Refused { .. } | Candidate::Skipped | Candidate::Other if entry => {
+                self.agenda.dirty(now, file.starts_with(".."));
+            }
+            Candidate::Refused { .. } | Candidate::Skipped | Candidate::Other => {}
+        }
+        Ok(())
+    }
+
+    /// The stem of `STEM.yaml.d/…`.
+    fn drop_in_of(&self, path: &Path) -> Option<String> {
+        let folder = path.parent()?;
+        if folder.parent() != Some(&self.desk.dir) {
+            return None;
+        }
+        match candidate(folder.file_name()?) {
+            Candidate::DropIns { stem } => Some(stem),
+            _ => None,
+        }
+    }
+
+    fn look(&mut self, look: &Look) -> Result<(), Closed> {
+        let now = self.started.elapsed();
+        let Look { path, complete } = look;
+        let mut seen = Seen::Done;
+        if self.desk.users.contains_key(path) {
+            seen = self.desk.dependency(path, *complete, now);
+        }
+        let file = self.desk.file_of(path);
+        if let Some(file) = file.as_ref().filter(|_| seen == Seen::Done) {
+            seen = self.desk.look(file, *complete, now);
+        }
+        match seen {
+            Seen::Done => {
+                self.agenda.done(path);
+                self.desk.not_writing(path);
+            }
+            Seen::Later(at) => {
+                self.agenda.done(path);
+                self.agenda.later(path, at);
+            }
+            Seen::Busy(held) => {
+                if self.agenda.busy(path, now) >= STILL_WRITING {
+                    self.desk.still_writing(&held);
+                }
+                return Ok(());
+            }
+            Seen::Absent => {
+                // No directory is not an empty directory.
+                self.look_at_directory()?;
+                if self.presence.is_lost() {
+                    return Ok(());
+                }
+                let Some(file) = file else { return Ok(()) };
+                if !self.desk.knows(&file) {
+                    self.agenda.done(path);
+                } else if self.agenda.absent(path, now, self.grace(now)) == Absence::ForGood {
+                    self.desk.gone(&file);
+                } else {
+                    self.desk.missing(&file);
+                }
+            }
+        }
+        self.first.remove(path);
+        for file in self.desk.stale() {
+            self.agenda.later(&self.desk.path_of(&file), now);
+        }
+        Ok(())
+    }
+
+    /// How long an absence is doubted that no event told of.
+    fn grace(&self, now: Duration) -> Duration {
+        let filling = self.filling_until.map(|until| until.saturating_sub(now));
+        filling.unwrap_or_else(|| if self.floor.emptied { EMPTIED_HOLD } else { self.floor.absence_grace() })
+    }
+
+    /// Compares all entries with what is known of them.
+    fn compare(&mut self) -> Result<(), Closed> {
+        let now = self.started.elapsed();
+        self.floor.compared(now);
+        let entries = match self.desk.entries() {
+            Ok(entries) => entries,
+            Err(error) => return self.lose(&error),
+        };
+        let is_manifest = |file: &String| matches!(candidate(file.as_ref()), Candidate::Manifest { .. });
+        self.floor.emptied = !entries.iter().any(is_manifest);
+        let there: BTreeSet<&String> = entries.iter().collect();
+        let gone: Vec<String> = self.desk.known_files().into_iter().filter(|file| !there.contains(file)).collect();
+        for file in entries.iter().chain(&gone) {
+            let path = self.desk.path_of(file);
+            if !self.agenda.is_waiting(&path) {
+                self.look(&Look { path, complete: false })?;
+                self.deliver()?;
+            }
+            if self.presence.is_lost() {
+                return Ok(());
+            }
+        }
+        let dependencies: Vec<PathBuf> = self.desk.users.keys().cloned().collect();
+        for path in dependencies {
+            if !self.agenda.is_waiting(&path) {
+                self.look(&Look { path, complete: false })?;
+            }
+        }
+        self.desk.tidy();
+        Ok(())
+    }
+
+    /// The entries cannot be read: that is not an empty directory.
+    fn lose(&mut self, error: &std::io::Error) -> Result<(), Closed> {
+        let why = format!("{} cannot be read: {error}", self.desk.dir.display());
+        let verdict = self.presence.look(Sight::Nothing(why), || false);
+        self.judge(verdict)
+    }
+
+    fn look_at_directory(&mut self) -> Result<(), Closed> {
+        let sight = self.sight();
+        let dir = self.desk.dir.clone();
+        let verdict = self.presence.look(sight, || holds_manifest(&dir));
+        self.judge(verdict)
+    }
+
+    fn confirm(&mut self) -> Result<(), Closed> {
+        if !self.presence.is_lost() {
+            return Ok(());
+        }
+        let sight = self.sight();
+        let verdict = self.presence.confirm(sight);
+        if verdict == Verdict::Held {
+            self.desk.withdraw_all();
+        }
+        self.judge(verdict)
+    }
+
+    fn sight(&self) -> Sight {
+        let dir = &self.desk.dir;
+        match disk::stat(dir) {
+            Ok(found) if found.is_dir() => Sight::There((found.dev, found.ino)),
+            Ok(found) => Sight::Nothing(format!("{} is {}", dir.display(), found.kind())),
+            Err(errno) => Sight::Nothing(format!("{}: {}", dir.display(), std::io::Error::from(errno))),
+        }
+    }
+
+    fn judge(&mut self, verdict: Verdict) -> Result<(), Closed> {
+        match verdict {
+            Verdict::Same | Verdict::Held => Ok(()),
+            Verdict::Lost(why) => {
+                self.agenda = Agenda::default();
+                self.deliver()?;
+                // The parent stays watched: it tells when the directory is back.
+                self.desk.watch_changed = true;
+                self.send(Input::DirectoryLost(why))
+            }
+            Verdict::Accept { found, doubt } => {
+                let identity = self.presence.accepted();
+                if let Err(why) = self.take_lock(identity) {
+                    let verdict = self.presence.refuse(self.first_identity, why);
+                    return self.judge(verdict);
+                }
+                let now = self.started.elapsed();
+                self.floor.settle(&self.desk.dir, now);
+                self.watch.forget(&self.desk.dir);
+                self.desk.watch_changed = true;
+                self.follow_links();
+                self.floor.healthy = self.watch.is_healthy();
+                self.filling_until = doubt.map(|doubt| now + doubt);
+                if found {
+                    self.send(Input::DirectoryFound)?;
+                }
+                if let Some(tell) = self.on_accepted.as_mut() {
+                    tell();
+                }
+                self.compare()?;
+                self.begin_first_scan();
+                Ok(())
+            }
+        }
+    }
+
+    fn take_lock(&mut self, identity: Option<Identity>) -> Result<(), String> {
+        let first = *self.first_identity.get_or_insert(identity.unwrap_or_default());
+        self.lock = None;
+        if identity == Some(first) {
+            return Ok(());
+        }
+        match Lock::take(&self.desk.dir, None) {
+            Ok(lock) => self.lock = Some(lock),
+            Err(LockError::Held { dir, pid }) => return Err(LockError::Held { dir, pid }.to_string()),
+            // Where directories cannot be locked the first one is not either.
+            Err(LockError::Io { .. }) => {}
+        }
+        Ok(())
+    }
+
+    /// What the first scan could not read yet is waited for.
+    fn begin_first_scan(&mut self) {
+        if self.desk.is_scanning() {
+            self.first = self.agenda.busy_paths();
+            self.end_first_scan();
+        }
+    }
+
+    fn end_first_scan(&mut self) {
+        if !self.desk.is_scanning() || self.presence.accepted().is_none() {
+            return;
+        }
+        let desk = &self.desk;
+        self.first.retain(|path| desk.file_of(path).is_some_and(|file| !desk.knows(&file)));
+        if self.first.is_empty() {
+            self.desk.scanned();
+            self.desk.tell_problems();
+            self.desk.outbox.push(Input::Scanned);
+        }
+    }
+
+    /// Watches what is depended on now.
+    fn follow_links(&mut self) {
+        if !std::mem::take(&mut self.desk.watch_changed) {
+            return;
+        }
+        let (mut whole, mut paths) = (BTreeSet::new(), BTreeSet::new());
+        paths.insert(self.desk.dir.clone());
+        paths.extend(disk::hops(&self.desk.dir));
+        if !self.presence.is_lost() {
+            whole.extend(self.desk.folders());
+            paths.extend(self.desk.users.keys().cloned());
+        }
+        if self.watch.set(whole, paths) {
+            // Something may have changed between the look and the watch.
+            self.agenda.dirty(self.started.elapsed(), true);
+        }
+    }
+
+    fn deliver(&mut self) -> Result<(), Closed> {
+        self.desk.tell_problems();
+        for input in std::mem::take(&mut self.desk.outbox) {
+            self.send(input)?;
+        }
+        Ok(())
+    }
+
+    fn send(&self, input: Input) -> Result<(), Closed> {
+        self.out.blocking_send(input).map_err(|_| Closed)
+    }
+}
+
+/// Whether there is at least one manifest in the directory at this path.
+fn holds_manifest(dir: &Path) -> bool {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).any(|name| matches!(candidate(&name), Candidate::Manifest { .. }))
+}

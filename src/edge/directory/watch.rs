@@ -1,0 +1,159 @@
+//! inotify, by way of notify: directories only, never files.
+//!
+//! notify's mask is fixed and includes opens, so that every read of ours makes events: what means
+//! nothing is dropped in its callback, before it wakes our thread. Of the main directory all names
+//! are told; of the others only the paths that somebody depends on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use notify::event::{AccessKind, AccessMode, EventKind, MetadataKind, ModifyKind, RenameMode};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::agenda::News;
+use super::disk;
+use super::presence::Identity;
+use super::thread::Message;
+
+/// One event of interest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Event {
+    pub path: PathBuf,
+    pub news: News,
+    /// An entry came, went or was renamed; not only a content.
+    pub entry: bool,
+}
+
+/// What the callback lets through.
+#[derive(Debug, Default)]
+struct Interest {
+    /// Directories of which all names matter.
+    whole: BTreeSet<PathBuf>,
+    paths: BTreeSet<PathBuf>,
+}
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeMap<PathBuf, Identity>,
+    interest: Arc<RwLock<Interest>>,
+    /// Events were lost: everything is to be compared.
+    pub lost_events: Arc<AtomicBool>,
+    warned: bool,
+}
+
+impl Watch {
+    pub fn start(to: SyncSender<Message>) -> Watch {
+        let interest = Arc::new(RwLock::new(Interest::default()));
+        let lost_events = Arc::new(AtomicBool::new(false));
+        let (filter, lost) = (interest.clone(), lost_events.clone());
+        let tell = move |message| match to.try_send(message) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            // The thread has thousands of messages before it: it will see this when it gets there.
+            Err(TrySendError::Full(_)) => lost.store(true, Ordering::Relaxed),
+        };
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+            Ok(event) if event.need_rescan() => tell(Message::Rescan),
+            Ok(event) => {
+                if let Some(event) = meaning(event, &filter.read().unwrap_or_else(PoisonError::into_inner)) {
+                    tell(Message::Event(event));
+                }
+            }
+            Err(_) => tell(Message::Rescan),
+        });
+        let watcher = watcher
+            .inspect_err(|error| {
+                tracing::warn!("inotify cannot be used ({error}): the directory is looked at every second instead");
+            })
+            .ok();
+        Watch { watcher, watched: BTreeMap::new(), interest, lost_events, warned: false }
+    }
+
+    /// Whether the kernel tells of changes at all.
+    pub fn is_healthy(&self) -> bool {
+        self.watcher.is_some() && !self.warned
+    }
+
+    /// Watches exactly these: all names in `whole`, and `paths` by their directories. A directory
+    /// that was replaced behind its path is watched anew.
+    ///
+    /// Returns whether a directory is watched that was not before.
+    pub fn set(&mut self, whole: BTreeSet<PathBuf>, paths: BTreeSet<PathBuf>) -> bool {
+        let parents = paths.iter().filter_map(|path| path.parent()).map(Path::to_path_buf);
+        let dirs: BTreeSet<PathBuf> = whole.iter().cloned().chain(parents).collect();
+        // The filter first: an event that comes in with the new watch must pass.
+        *self.interest.write().unwrap_or_else(PoisonError::into_inner) = Interest { whole, paths };
+        let Some(watcher) = self.watcher.as_mut() else { return false };
+        let mut added = false;
+        self.watched.retain(|dir, identity| {
+            let same = disk::stat(dir).is_ok_and(|found| (found.dev, found.ino) == *identity);
+            let keep = same && dirs.contains(dir);
+            if !keep {
+                // The kernel drops the watch of a removed directory by itself.
+                watcher.unwatch(dir).ok();
+            }
+            keep
+        });
+        for dir in dirs {
+            if self.watched.contains_key(&dir) {
+                continue;
+            }
+            let Ok(found) = disk::stat(&dir) else { continue };
+            if !found.is_dir() {
+                continue;
+            }
+            match watcher.watch(&dir, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    added = true;
+                    self.watched.insert(dir, (found.dev, found.ino));
+                }
+                Err(error) if disk::stat(&dir).is_ok() && !self.warned => {
+                    self.warned = true;
+                    tracing::warn!("{} cannot be watched ({error}): it is looked at every second instead", dir.display());
+                }
+                Err(_) => {}
+            }
+        }
+        added
+    }
+
+    /// The watch of this directory is gone (removed, moved away): watch it anew next time.
+    pub fn forget(&mut self, dir: &Path) {
+        if self.watched.remove(dir).is_some()
+            && let Some(watcher) = self.watcher.as_mut()
+        {
+            watcher.unwatch(dir).ok();
+        }
+    }
+
+    pub fn is_watched(&self, dir: &Path) -> bool {
+        self.watched.contains_key(dir)
+    }
+}
+
+fn meaning(event: notify::Event, interest: &Interest) -> Option<Event> {
+    let news = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => News::Complete,
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => News::Complete,
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) => News::MovedAway,
+        // `Both` repeats a pair of From and To.
+        EventKind::Modify(ModifyKind::Name(_)) | EventKind::Access(_) => return None,
+        EventKind::Create(_) | EventKind::Modify(_) => News::Partial,
+        EventKind::Remove(_) => News::Unlinked,
+        EventKind::Any | EventKind::Other => return None,
+    };
+    let written = matches!(event.kind, EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_)));
+    let entry = !written && event.kind != EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
+    let path = event.paths.into_iter().next()?;
+    let name = path.file_name()?.as_encoded_bytes();
+    if name.ends_with(b".status") || name == b".plugd" {
+        return None;
+    }
+    let wanted = path.parent().is_some_and(|dir| interest.whole.contains(dir))
+        || interest.paths.contains(&path)
+        || interest.whole.contains(&path);
+    wanted.then_some(Event { path, news, entry })
+}
