@@ -25,9 +25,9 @@ const fn second(group: &'static str, usage: &'static str, about: &'static str) -
 
 /// Every verb, by group, in reading order.
 pub const LINES: &[Line] = &[
-    first("run it", "run [DIR]", "run the services of a directory; one: run FILE, run -- CMD"),
-    first("see it", "get [NAME..]", "list services and why they are not well; -w watches"),
-    first("see it", "status NAME", "all about one: the cause and the next step first"),
+    first("run it", "run [DIR]", "run a directory; or run FILE, run -- CMD"),
+    first("see it", "get [NAME..]", "the services, and why they are not well"),
+    first("see it", "status NAME", "all about one: cause and next step first"),
     first("see it", "logs [NAME..]", "what they wrote; -f follows"),
     second("see it", "events [NAME..]", "what happened; -w watches"),
     first("steer it", "start NAME..", "clears back-off and overrides; runs a job now"),
@@ -36,7 +36,7 @@ pub const LINES: &[Line] = &[
     second("steer it", "scale NAME=N..", "set the number of instances"),
     second("steer it", "signal SIG NAME..", "send a signal"),
     second("steer it", "exec NAME -- CMD", "run a command in its environment"),
-    first("change it", "add FILE", "put a manifest in the directory; or add NAME -- CMD"),
+    first("change it", "add FILE", "put a manifest in place; or add NAME -- CMD"),
     first("change it", "rm NAME..", "take it out; the service stops"),
     second("change it", "edit NAME", "edit its manifest, checked before it counts"),
     second("change it", "init [DIR]", "make a services.d with an example"),
@@ -44,7 +44,7 @@ pub const LINES: &[Line] = &[
     first("trust it", "wait [NAME..]", "until ready: the HEALTHCHECK and CI line"),
     second("trust it", "explain FIELD", "what a field of the manifest means"),
     second("trust it", "schema", "the manifest's JSON Schema"),
-    second("trust it", "doctor", "what plugd can and cannot do on this machine"),
+    second("trust it", "doctor", "what plugd can and cannot do here"),
     second("plugd itself", "completion SHELL", "completions for bash, zsh, fish"),
     second("plugd itself", "man", "the manual page"),
     second("plugd itself", "version", "the version"),

@@ -17,7 +17,7 @@ pub fn help(args: &HelpArgs, session: &Session) -> Result<Code, Fault> {
             // Only a built grammar has the flags of all verbs in its subcommands.
             grammar.build();
             match grammar.find_subcommand_mut(verb) {
-                Some(found) => found.render_long_help().to_string(),
+                Some(found) => found.render_help().to_string(),
                 None => return Err(Fault::usage(format!("there is no verb {verb}"), "`plugd help --all` lists them")),
             }
         }

@@ -10,7 +10,7 @@ use crate::model::text::{age, indicator, since};
 /// Between two columns.
 const GAP: &str = "  ";
 /// WHY is never cut to less: half a sentence is of more use than a tidy margin.
-const WHY_MIN: usize = 16;
+const WHY_MIN: usize = 12;
 
 /// Which columns are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,21 +22,21 @@ pub struct RunFlags {
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
     /// Name of the one service (default: the file's stem, the program's base name)
-    #[arg(long, value_name = "NAME", env = "PLUGD_NAME", value_parser = values::name)]
+    #[arg(long, value_name = "NAME", env = "PLUGD_NAME", hide_env_values = true, value_parser = values::name)]
     pub name: Option<Name>,
     #[command(flatten)]
     pub settings: SettingsFlags,
     /// Where the log files are written
-    #[arg(long, value_name = "DIR", env = "PLUGD_LOG_DIR")]
+    #[arg(long, value_name = "DIR", env = "PLUGD_LOG_DIR", hide_env_values = true)]
     pub log_dir: Option<PathBuf>,
     /// Stop all services within this time, then kill (as PID 1: 8s, in a Pod 25s)
-    #[arg(long, value_name = "TIME", env = "PLUGD_SHUTDOWN_TIMEOUT", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", env = "PLUGD_SHUTDOWN_TIMEOUT", hide_env_values = true, value_parser = values::duration)]
     pub shutdown_timeout: Option<Duration>,
     /// End when a required service is not ready for that long; `off` never (default as PID 1)
     #[arg(
         long,
         value_name = "TIME",
-        env = "PLUGD_EXIT_ON_REQUIRED",
+        env = "PLUGD_EXIT_ON_REQUIRED", hide_env_values = true,
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "5m",
@@ -44,16 +44,16 @@ pub struct RunFlags {
     )]
     pub exit_on_required: Option<ExitOnRequired>,
     /// At most this many services may be starting at one time
-    #[arg(long, value_name = "N", env = "PLUGD_MAX_STARTING", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", env = "PLUGD_MAX_STARTING", hide_env_values = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_starting: Option<u32>,
     /// Refuse services without `user:` when plugd is root
-    #[arg(long, env = "PLUGD_REQUIRE_USER", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "PLUGD_REQUIRE_USER", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
     pub require_user: bool,
     /// All logs together take at most this much, as 512Mi
-    #[arg(long, value_name = "SIZE", env = "PLUGD_LOGS_TOTAL", value_parser = values::bytes)]
+    #[arg(long, value_name = "SIZE", env = "PLUGD_LOGS_TOTAL", hide_env_values = true, value_parser = values::bytes)]
     pub logs_total: Option<u64>,
     /// Do not copy the services' output to stdout
-    #[arg(long, env = "PLUGD_NO_TEE", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "PLUGD_NO_TEE", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
     pub no_tee: bool,
 }
 
@@ -61,13 +61,13 @@ pub struct RunFlags {
 #[derive(Debug, Clone, Default, Args)]
 pub struct SettingsFlags {
     /// A further directory in which wrappers are searched; may be repeated
-    #[arg(long, value_name = "DIR", env = "PLUGD_WRAPPERS", value_delimiter = ':')]
+    #[arg(long, value_name = "DIR", env = "PLUGD_WRAPPERS", hide_env_values = true, value_delimiter = ':')]
     pub wrappers: Vec<PathBuf>,
     /// Are executable scripts services by themselves [on, all, off]
-    #[arg(long, value_name = "WHICH", env = "PLUGD_DISCOVERY", value_parser = values::discovery)]
+    #[arg(long, value_name = "WHICH", env = "PLUGD_DISCOVERY", hide_env_values = true, value_parser = values::discovery)]
     pub discovery: Option<Discovery>,
     /// Whose files are accepted [auto, strict, any]
-    #[arg(long, value_name = "WHOSE", env = "PLUGD_TRUST", value_parser = values::trust)]
+    #[arg(long, value_name = "WHOSE", env = "PLUGD_TRUST", hide_env_values = true, value_parser = values::trust)]
     pub trust: Option<Trust>,
 }
 

@@ -16,7 +16,7 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub settings: SettingsFlags,
     /// The node's budget to stop all, which chains of graces are held against
-    #[arg(long, value_name = "TIME", env = "PLUGD_SHUTDOWN_TIMEOUT", value_parser = values::duration)]
+    #[arg(long, value_name = "TIME", env = "PLUGD_SHUTDOWN_TIMEOUT", hide_env_values = true, value_parser = values::duration)]
     pub shutdown_timeout: Option<Duration>,
     /// text or json
     #[arg(short, long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]

@@ -1,0 +1,418 @@
+//! The command line as a person meets it: help, tables and texts made of hand-made snapshots, and
+//! the built binary where no controller runs.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use jiff::Timestamp;
+use plugd::cli::args::GetOutput;
+use plugd::cli::look::{Look, columns};
+use plugd::cli::row::{self, Row};
+use plugd::cli::table::{Shape, table};
+use plugd::cli::{get, help, ready, status, steer, wait};
+use plugd::controller::Order;
+use plugd::model::name::Name;
+use plugd::model::reason::{Reason, Status};
+use plugd::model::text::Charset;
+use plugd::model::view::{ExitView, FileProblem, InstanceView, ManifestView, NodeView, Problem, ServiceView, Snapshot};
+
+const TERMINAL: Look = Look { terminal: true, color: false, width: Some(80), charset: Charset::Unicode };
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("a time")
+}
+
+fn now() -> Timestamp {
+    at("2026-11-23T12:33:02Z")
+}
+
+/// A healthy service with one instance; tests change what they are about.
+fn view(name: &str) -> ServiceView {
+    ServiceView {
+        service: Name::parse(name).expect("valid"),
+        status: Status::Healthy,
+        reason: None,
+        why: Vec::new(),
+        next: None,
+        available: true,
+        process_running: true,
+        mesh_registration: false,
+        required: false,
+        ready: 1,
+        desired: 1,
+        restarts: 0,
+        address: Some("127.0.0.1:5432".into()),
+        check: Some("tcp 127.0.0.1:5432 passed".into()),
+        retry_at: None,
+        last_exit: None,
+        problems: Vec::new(),
+        tried: Vec::new(),
+        since: at("2026-11-23T11:02:44Z"),
+        instances: vec![instance(name, 412)],
+        manifest: ManifestView {
+            file: format!("{name}.yaml"),
+            sha256: "9f86d081884c7d65".into(),
+            generation: 7,
+            rejected: None,
+        },
+        kill_scope: Some("session".into()),
+        log: Some(format!("/var/log/plugd/services.d-1f3a9c/{name}.log")),
+        labels: Default::default(),
+        capabilities: Vec::new(),
+        depends_on: Vec::new(),
+        settled: false,
+    }
+}
+
+fn instance(name: &str, pid: i32) -> InstanceView {
+    InstanceView {
+        name: name.into(),
+        pid: Some(pid),
+        port: None,
+        ready: true,
+        restarts: 0,
+        status: Status::Healthy,
+        reason: None,
+        started: Some(at("2026-11-23T11:02:43Z")),
+    }
+}
+
+fn down(name: &str, status: Status, reason: Reason, why: &str) -> ServiceView {
+    ServiceView {
+        status,
+        reason: Some(reason),
+        why: vec![why.into()],
+        available: false,
+        process_running: false,
+        ready: 0,
+        address: None,
+        check: None,
+        since: at("2026-11-23T12:30:02Z"),
+        instances: Vec::new(),
+        ..view(name)
+    }
+}
+
+fn mailer() -> ServiceView {
+    ServiceView {
+        restarts: 5,
+        next: Some("tries again at 2026-11-23T12:30:34Z; at once after an edit or `plugd start mailer`".into()),
+        last_exit: Some(ExitView {
+            code: Some(1),
+            signal: None,
+            at: at("2026-11-23T12:30:18Z"),
+            ran_for: std::time::Duration::from_millis(200),
+            output: vec!["bind: \x1b[31maddress already in use".into()],
+        }),
+        problems: vec![Problem {
+            reason: Reason::AddressInUse,
+            message: "port 2525 is held by pid 977 (postfix)".into(),
+            since: at("2026-11-23T12:30:02Z"),
+        }],
+        ..down(
+            "mailer",
+            Status::Unhealthy,
+            Reason::CrashLoopBackOff,
+            "exits with 1 after 0.2 s, 6 times running: \"bind: address already in use\"; port 2525 is held by pid 977",
+        )
+    }
+}
+
+fn snapshot(views: Vec<ServiceView>) -> Snapshot {
+    Snapshot {
+        sequence: 1,
+        node: NodeView { settled: true, ..NodeView::default() },
+        services: views.into_iter().map(|view| (view.service.clone(), view.into())).collect(),
+    }
+}
+
+fn some() -> Snapshot {
+    let mut some = snapshot(vec![
+        view("postgres"),
+        mailer(),
+        down(
+            "files-mcp",
+            Status::Skipped,
+            Reason::WrapperNotFound,
+            "wrapper files.sh is in none of the 3 places tried",
+        ),
+        ServiceView {
+            depends_on: vec![Name::parse("mailer").expect("valid")],
+            ..down("orders", Status::Waiting, Reason::DependencyNotReady, "waits for mailer to be ready")
+        },
+    ]);
+    some.node.problems = vec![FileProblem {
+        file: "orders-copy.yaml".into(),
+        reason: Reason::NameConflict,
+        message: "orders belongs to orders.yaml".into(),
+    }];
+    some
+}
+
+// ── help ──
+
+#[test]
+fn the_first_screen_fits_80_by_24_and_shows_the_verbs_of_every_day() {
+    let text = help::short();
+    assert!(text.lines().count() < 24, "a prompt needs a line, too");
+    for line in text.lines().chain(help::all().lines()) {
+        assert!(columns(line) <= 80, "{line}");
+    }
+    // Twelve, of which `mcp` is not built yet.
+    assert_eq!(help::LINES.iter().filter(|line| line.first).count(), 11);
+    assert!(!help::all().contains("mcp"));
+    insta::assert_snapshot!("help", text);
+    insta::assert_snapshot!("help_all", help::all());
+}
+
+#[test]
+fn every_verb_explains_itself_in_the_width_of_a_terminal() {
+    for line in help::LINES {
+        let verb = line.usage.split(' ').next().expect("a verb");
+        let output = plugd(Path::new("/"), &["help", verb]);
+        assert_eq!(output.status.code(), Some(0), "{verb}");
+        assert!(out(&output).contains("Usage: plugd"), "{verb}");
+        for line in out(&output).lines() {
+            assert!(columns(line) <= 100, "{verb}: {line}");
+        }
+    }
+}
+
+// ── the table ──
+
+#[test]
+fn a_terminal_gets_trouble_first_with_signs_and_cut_to_its_width() {
+    let mut rows = row::all(&some());
+    row::sort_by_trouble(&mut rows);
+    let text = table(&rows, Shape::Normal, true, &TERMINAL, now());
+    insta::assert_snapshot!("table_terminal", text);
+    for line in text.lines() {
+        assert!(columns(line) <= 80, "{line}");
+    }
+}
+
+#[test]
+fn a_pipe_gets_words_alone_and_nothing_is_cut() {
+    let rows: Vec<Row> = some().services.values().map(|view| Row::of(view)).collect();
+    insta::assert_snapshot!("table_pipe", table(&rows, Shape::Normal, true, &Look::PLAIN, now()));
+    insta::assert_snapshot!("table_wide", table(&rows, Shape::Wide, true, &Look::PLAIN, now()));
+}
+
+#[test]
+fn colour_never_stands_alone() {
+    let look = Look { color: true, charset: Charset::Ascii, ..TERMINAL };
+    let text = table(&[Row::of(&mailer())], Shape::Normal, false, &look, now());
+    assert!(text.contains("\x1b[31mx unhealthy (CrashLoopBackOff)\x1b[0m"), "{text:?}");
+}
+
+#[test]
+fn hostile_text_cannot_reach_the_terminal() {
+    let bad = down("bad", Status::Failed, Reason::Error, "\x1b]0;title\x07\u{202e}gone\nnext line");
+    let shown = table(&[Row::of(&bad)], Shape::Wide, true, &TERMINAL, now())
+        + &status::text(&bad, &snapshot(vec![bad.clone()]), &TERMINAL, now());
+    assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown:?}");
+    assert!(!shown.contains('\u{202e}'));
+}
+
+// ── status ──
+
+#[test]
+fn status_tells_the_cause_and_the_next_step_first() {
+    insta::assert_snapshot!("status_mailer", status::text(&mailer(), &some(), &TERMINAL, now()));
+}
+
+#[test]
+fn status_follows_the_dependencies_to_the_one_with_a_cause_of_its_own() {
+    let some = some();
+    let orders = some.services.get("orders").expect("there");
+    insta::assert_snapshot!("status_orders", status::text(orders, &some, &TERMINAL, now()));
+}
+
+// ── data ──
+
+#[test]
+fn an_item_is_the_view_with_its_name() {
+    insta::assert_snapshot!("item", serde_json::to_string_pretty(&get::item(&view("postgres"))).expect("JSON"));
+}
+
+#[test]
+fn the_summary_counts_and_names() {
+    insta::assert_snapshot!("summary", get::summary(&some(), &GetOutput::Table));
+    let data: serde_json::Value = serde_json::from_str(&get::summary(&some(), &GetOutput::Json)).expect("JSON");
+    assert_eq!(data["summary"]["total"], 4);
+    assert_eq!(data["started"], serde_json::json!(["postgres"]));
+    assert_eq!(data["skipped"][0]["reason"], "WrapperNotFound");
+}
+
+// ── when something is ready ──
+
+#[test]
+fn the_node_is_ready_when_its_required_services_are() {
+    let required = |view: ServiceView| ServiceView { required: true, ..view };
+    let ready = |views: Vec<ServiceView>, all: bool| wait::is_ready(&snapshot(views), &[], all);
+
+    assert!(ready(vec![required(view("db")), mailer()], false), "only the required count");
+    assert!(!ready(vec![required(view("db")), mailer()], true), "--all means the others, too");
+    assert!(!ready(vec![view("db"), required(mailer())], false));
+    assert!(!ready(vec![view("db"), mailer()], false), "none is required: all that should run");
+
+    let skipped = down("x", Status::Skipped, Reason::WrapperNotFound, "");
+    let stopped = down("y", Status::Stopped, Reason::StoppedByOperator, "");
+    let job = required(ServiceView { status: Status::Completed, settled: true, ..view("job") });
+    assert!(ready(vec![view("db"), skipped.clone(), stopped], false), "skipped and stopped are not waited for");
+    assert!(ready(vec![job, skipped], true), "a job that completed is ready");
+
+    let mut early = snapshot(Vec::new());
+    early.node.settled = false;
+    assert!(!wait::is_ready(&early, &[], false), "before the first scan an empty node is not ready");
+    assert!(ready(Vec::new(), false), "a settled empty node is");
+}
+
+#[test]
+fn an_order_is_done_when_the_view_shows_it_and_not_before() {
+    let before = view("web");
+    let newer = ServiceView { instances: vec![instance("web", 500)], ..view("web") };
+    assert!(!steer::is_done(Order::Restart, &before, &before), "the view from before says nothing");
+    assert!(steer::is_done(Order::Restart, &before, &newer));
+    assert!(!steer::is_done(Order::Stop, &before, &before));
+    assert!(steer::is_done(Order::Stop, &before, &down("web", Status::Stopped, Reason::StoppedByOperator, "")));
+    assert!(!steer::is_done(Order::Scale(3), &before, &before));
+    assert!(ready::is_ready(&newer));
+}
+
+// ── the binary, where no controller runs ──
+
+fn plugd(dir: &Path, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_plugd"))
+        .args(words)
+        .current_dir(dir)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("COLUMNS", "80")
+        .env("PLUGD_RUN_DIR", dir.join("no-run"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("plugd can be started")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A folder with an empty `services.d`.
+fn world() -> tempfile::TempDir {
+    let world = tempfile::tempdir().expect("a temp folder");
+    std::fs::create_dir(world.path().join("services.d")).expect("services.d");
+    world
+}
+
+#[test]
+fn verbs_that_need_a_controller_say_so_with_6() {
+    let world = world();
+    for words in [
+        &["get"][..],
+        &["status", "web"],
+        &["start", "web"],
+        &["stop", "web"],
+        &["restart", "web"],
+        &["scale", "web=2"],
+        &["signal", "HUP", "web"],
+        &["exec", "web", "--", "true"],
+        &["events"],
+        &["rm", "--missing"],
+        &["wait", "--timeout", "50ms"],
+    ] {
+        let output = plugd(world.path(), words);
+        assert_eq!(output.status.code(), Some(6), "{words:?}: {}", err(&output));
+        assert!(err(&output).starts_with("plugd: no controller answers for services.d; "), "{}", err(&output));
+        assert!(out(&output).is_empty(), "{words:?} prints no data");
+    }
+}
+
+#[test]
+fn without_a_controller_get_tells_what_the_status_files_last_said() {
+    let world = world();
+    let text = "# web  healthy  1/1 ready\nservice: web\nstatus: healthy\nready: 1/1\nrestarts: 2\n";
+    std::fs::write(world.path().join("services.d/web.status"), text).expect("written");
+
+    let output = plugd(world.path(), &["get"]);
+
+    assert_eq!(output.status.code(), Some(6));
+    assert!(out(&output).lines().any(|line| line.starts_with("web   1/1    healthy  2")), "{}", out(&output));
+    assert!(err(&output).contains("last said"));
+}
+
+#[test]
+fn wrong_usage_is_2_and_says_what_to_write() {
+    let world = world();
+    for (words, hint) in [
+        (&["frobnicate"][..], "unrecognized subcommand"),
+        (&["wait", "--timeout", "10"], "10s"),
+        (&["get", "-o", "xml"], "jsonpath"),
+        (&["scale", "web"], "orders=3"),
+        (&["logs", "--grep", "("], "regular expression"),
+        (&["add", "web"], "-- CMD"),
+        (&["help", "frobnicate"], "help --all"),
+        (&["run", "--trust", "nobody"], "strict"),
+        (&[], "kubelet"),
+    ] {
+        let mut words = words.to_vec();
+        if words.first() == Some(&"logs") {
+            words.extend(["web", "--state-dir", "."]);
+        }
+        let output = plugd(world.path(), &words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", err(&output));
+        assert!(err(&output).contains(hint), "{words:?}: {}", err(&output));
+    }
+}
+
+#[test]
+fn nothing_to_name_is_said_with_the_way_to_begin() {
+    let empty = tempfile::tempdir().expect("a temp folder");
+    let output = plugd(empty.path(), &["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("plugd init"), "{}", err(&output));
+}
+
+#[test]
+fn a_closed_stdout_ends_quietly() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_plugd"))
+        .args(["completion", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("plugd can be started");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn init_writes_what_is_missing_and_keeps_what_is_there() {
+    let world = tempfile::tempdir().expect("a temp folder");
+    let first = plugd(world.path(), &["init"]);
+    assert_eq!(first.status.code(), Some(0), "{}", err(&first));
+    std::fs::write(world.path().join("services.d/hello.yaml"), "command: 'true'\n").expect("written");
+
+    let second = plugd(world.path(), &["init"]);
+
+    assert!(out(&second).contains("kept services.d/hello.yaml"), "{}", out(&second));
+    let kept = std::fs::read_to_string(world.path().join("services.d/hello.yaml")).expect("read");
+    assert_eq!(kept, "command: 'true'\n");
+}
+
+#[test]
+fn version_and_completions_are_data_on_stdout() {
+    let root = Path::new("/");
+    let version: serde_json::Value =
+        serde_json::from_str(&out(&plugd(root, &["version", "-o", "json"]))).expect("JSON");
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(out(&plugd(root, &["completion", shell])).contains("plugd"), "{shell}");
+    }
+    assert!(out(&plugd(root, &["man"])).contains(".TH plugd 1"));
+}
