@@ -50,6 +50,7 @@ impl Node {
             }
             Action::Retire(name) => {
                 self.publisher.retire(&name);
+                self.specs.remove(name.as_str());
                 self.store.forget(name);
             }
             Action::AnnounceNode => self.publisher.node(self.controller.node()),

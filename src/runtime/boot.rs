@@ -301,7 +301,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         warn_root: uid == 0 && !directory::in_container(),
         started: now,
         seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started.as_nanosecond()),
-        ..Config::default()
+        working_dir: info.working_dir.clone(),
     });
 
     let mut node = Node {
@@ -319,6 +319,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         helpers: Helpers::default(),
         lives: Default::default(),
         pending: Default::default(),
+        specs: Default::default(),
         adoptees: Default::default(),
         deposits: Default::default(),
         closing: Default::default(),

@@ -80,7 +80,7 @@ impl Node {
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
         let context = LifeContext::new(Some(tree.clone()), listened)
             .with_port(instance_port(&spec.process, life.instance.index));
-        let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new() };
+        let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended: false };
         self.listen(&life, &mut live, passive);
         self.lives.insert(life.clone(), live);
         self.queue.push_back(Input::Spawned { life, pid: spawned.pid, start_time: spawned.start_time });
@@ -145,6 +145,7 @@ impl Node {
         let Some(life) = id.life_id() else { return };
         self.pump.finish(life.clone());
         if let Some(live) = self.lives.get_mut(&life) {
+            live.ended = true;
             live.tasks.drain(..).for_each(|task| task.abort());
         }
         self.queue.push_back(Input::Exited { life, exit: exit(how) });
@@ -188,6 +189,7 @@ impl Node {
     /// The directory has said what a service is: lives of it that were found are taken up.
     pub(super) fn on_declared(&mut self, declaration: &Declaration) {
         let spec = &declaration.spec;
+        self.specs.insert(spec.name.clone(), spec.clone());
         if let Some(adoptees) = self.adoptees.remove(spec.name.as_str()) {
             for adoptee in adoptees {
                 self.adopt(adoptee, spec.clone());
@@ -213,7 +215,7 @@ impl Node {
         // there before it, and the controller before this one has judged those.
         let context = LifeContext::new(Some(tree.clone()), Vec::new())
             .with_port(instance_port(&spec.process, life.instance.index));
-        let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new() };
+        let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended };
         let notify = self.deposits.remove(notify_key(&life).as_bytes());
         let passive = Passive {
             notify: notify.and_then(|fd| NotifySocket::adopt(fd).ok()),

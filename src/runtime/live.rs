@@ -40,6 +40,8 @@ pub struct Live {
     pub context: Arc<LifeContext>,
     /// Tasks that end with it.
     pub tasks: Vec<AbortHandle>,
+    /// Its main process has ended.
+    pub ended: bool,
 }
 
 impl Drop for Live {

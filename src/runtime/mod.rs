@@ -37,6 +37,7 @@ use crate::edge::store::Store;
 use crate::keeper::{Event as KeeperEvent, Id, Keeper};
 use crate::model::name::{LifeId, Name};
 use crate::model::settings::Settings;
+use crate::model::spec::Spec;
 use crate::model::time::Now;
 
 mod apply;
@@ -79,6 +80,8 @@ pub struct Node {
 
     lives: HashMap<LifeId, Live>,
     pending: HashMap<LifeId, Pending>,
+    /// The spec in force of each service.
+    specs: HashMap<Name, Arc<Spec>>,
     /// Lives of the keeper's list whose spec is not known yet.
     adoptees: HashMap<Name, Vec<Adoptee>>,
     /// Descriptors that an earlier controller left with the keeper, by key.

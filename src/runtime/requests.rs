@@ -3,6 +3,7 @@
 use super::Node;
 use crate::api::context::{OrderError, Request};
 use crate::controller::{Input, Target};
+use crate::model::manifest::print;
 use crate::model::name::{LifeId, Name};
 
 impl Node {
@@ -25,7 +26,7 @@ impl Node {
             }
             Request::Effective { name, reply } => {
                 let result = self.known(&name).and_then(|()| {
-                    self.controller.spec(&name).map(|spec| crate::model::manifest::print::envelope(&spec)).ok_or_else(
+                    self.specs.get(name.as_str()).map(|spec| print::envelope(spec)).ok_or_else(
                         || OrderError::Refused(format!("{name} has no valid manifest yet; `plugd status {name}` says why")),
                     )
                 });
@@ -53,14 +54,13 @@ impl Node {
     }
 
     fn signal_service(&mut self, name: &Name, instance: Option<u32>, signal: i32) -> Result<(), OrderError> {
-        let lives: Vec<LifeId> = self
+        let running: Vec<LifeId> = self
             .lives
-            .keys()
-            .filter(|life| life.instance.service == *name)
-            .filter(|life| instance.is_none_or(|index| life.instance.index == index))
-            .cloned()
+            .iter()
+            .filter(|(life, live)| life.instance.service == *name && !live.ended)
+            .filter(|(life, _)| instance.is_none_or(|index| life.instance.index == index))
+            .map(|(life, _)| life.clone())
             .collect();
-        let running: Vec<LifeId> = lives.into_iter().filter(|life| self.controller.is_running(life)).collect();
         if running.is_empty() {
             return Err(match instance {
                 Some(index) => OrderError::NoSuchInstance(format!("{name}/{index}")),

@@ -63,6 +63,8 @@ pub enum PumpEvent {
     LogLine { life: LifeId },
     /// Output is being lost: bytes since the loss began, and why. Repeated every 10 s at most.
     Dropped { life: LifeId, bytes: u64, why: String },
+    /// Answer to [`Pump::close`]: everything that the life wrote is where it belongs.
+    Closed { life: LifeId },
     /// Output is stored again.
     Recovered { life: LifeId },
 }

@@ -237,6 +237,7 @@ impl Table {
             }
             pipe.target.into_iter().for_each(|target| self.leave(target));
         }
+        outbox.push_back(PumpEvent::Closed { life: life.clone() });
     }
 
     pub(super) fn close_all(&mut self, outbox: &mut Outbox) {
