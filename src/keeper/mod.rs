@@ -13,13 +13,21 @@
 //! `client` (the controller's half).
 
 mod client;
+mod farewell;
 mod inherit;
 mod launch;
+mod minder;
+mod program;
+mod reexec;
+mod requests;
 mod sys;
+mod table;
 mod wire;
 
-use std::ffi::OsString;
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{CString, OsString};
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,11 +51,61 @@ pub struct Start {
 
 /// Becomes the keeper. Call it in a process that has one thread.
 pub fn run(start: Start) -> ! {
-    drop(start);
-    std::process::exit(70)
+    sys::settle_descriptors();
+    match begin(start) {
+        Ok(keeper) => keeper.run(),
+        Err(error) => give_up(&format!("cannot begin: {error}")),
+    }
 }
 
 /// Goes on as the keeper that executed itself, `plugd keeper-resume FD`.
 pub fn resume(state: RawFd) -> ! {
-    std::process::exit(state)
+    match program::Keeper::read_state(state) {
+        Ok(keeper) => keeper.run(),
+        Err(error) => give_up(&format!("cannot go on: {error}")),
+    }
+}
+
+/// EX_OSERR of sysexits.h.
+fn give_up(why: &str) -> ! {
+    sys::say(why);
+    std::process::exit(71)
+}
+
+fn begin(start: Start) -> Result<program::Keeper, Box<dyn std::error::Error>> {
+    let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let path = CString::new(start.controller.into_os_string().into_vec())?;
+    let args = start.args.into_iter().map(|text| CString::new(text.into_vec())).collect::<Result<_, _>>()?;
+    let now = sys::now();
+    let deaf_to_hup = sys::is_ignored(libc::SIGHUP);
+    let (signals, children) = sys::take_signals(&program::Keeper::signals_heard(deaf_to_hup))?;
+    sys::become_subreaper()?;
+    let open_files = sys::open_files_limit()?;
+    let raised = libc::rlimit { rlim_cur: open_files.rlim_max, rlim_max: open_files.rlim_max };
+    sys::set_open_files_limit(raised)?;
+    let keeper = program::Keeper {
+        poll: sys::Poll::new()?,
+        signals,
+        children,
+        stack: launch::Stack::new()?,
+        null: sys::open_null()?,
+        lock: start.lock,
+        open_files,
+        deaf_to_hup,
+        table: table::Table::default(),
+        deposits: BTreeMap::new(),
+        minder: minder::Minder::new(path, args, nanos(start.answer_limit), now),
+        outbox: VecDeque::new(),
+        full: false,
+        interest: libc::EPOLLIN,
+        retry_at: None,
+        strangers_at: None,
+        started_at: sys::wall_us(),
+        grace: nanos(start.shutdown_grace),
+        unheard: Vec::new(),
+        stop_heard: None,
+        farewell: None,
+    };
+    keeper.watch_all()?;
+    Ok(keeper)
 }

@@ -306,7 +306,9 @@ pub fn take_signals(wanted: &[i32]) -> io::Result<(OwnedFd, OwnedFd)> {
         let set_of = |signals: &[i32]| {
             let mut set = MaybeUninit::uninit();
             libc::sigemptyset(set.as_mut_ptr());
-            signals.iter().for_each(|signal| drop(libc::sigaddset(set.as_mut_ptr(), *signal)));
+            for signal in signals {
+                libc::sigaddset(set.as_mut_ptr(), *signal);
+            }
             set
         };
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
@@ -443,4 +445,34 @@ pub fn say(line: &str) {
             libc::write(2, text.as_ptr().cast(), text.len().min(libc::PIPE_BUF));
         }
     }
+}
+
+/// The keeper's own environment, for its controller, as execve takes it.
+pub fn environment() -> Vec<*const libc::c_char> {
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    let mut variables = Vec::new();
+    // SAFETY: environ is null or an array of C strings that ends with null; the keeper has one thread and
+    // never changes it.
+    unsafe {
+        let mut place = environ;
+        while !place.is_null() && !(*place).is_null() {
+            variables.push(*place);
+            place = place.add(1);
+        }
+    }
+    variables.push(std::ptr::null());
+    variables
+}
+
+/// The children of this thread, which is all of the keeper.
+pub fn children() -> Vec<i32> {
+    let Ok(file) = open_at(None, c"/proc/thread-self/children") else { return Vec::new() };
+    let mut text = Vec::new();
+    let mut part = [0; 4096];
+    while let Ok(length @ 1..) = read(std::os::fd::AsFd::as_fd(&file), &mut part) {
+        text.extend_from_slice(part.get(..length).unwrap_or(&[]));
+    }
+    String::from_utf8_lossy(&text).split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }

@@ -256,7 +256,7 @@ impl<'a> Request<'a> {
             b'H' => Request::Hello { protocol: from.u32()?, grace_ms: from.option(Reader::u64)? },
             b'S' => Request::Spawn(Box::new(Spawn::read(&mut from)?)),
             b'M' => Request::SpawnLarge(from.id()?),
-            b'B' => Request::SetBlob(from.id()?, from.bytes(BLOB_MAX)?),
+            b'B' => Request::SetBlob(from.id()?, from.bytes(PACKET_MAX)?),
             b'F' => Request::Forget(from.id()?),
             b'L' => Request::List,
             b'D' => Request::Deposit(from.bytes(KEY_MAX)?),
@@ -308,7 +308,7 @@ impl<'a> Spawn<'a> {
             limits: from.list(NUMBERS_MAX, |from| Ok((from.u32()?, from.u64()?, from.u64()?)))?,
             life_line: from.bytes(PACKET_MAX)?,
             targets: from.list(EXTRA_FDS_MAX, Reader::i32)?,
-            blob: from.bytes(BLOB_MAX)?,
+            blob: from.bytes(PACKET_MAX)?, // too long is refused with an answer
             stop_signal: from.i32()?,
             stop_grace_ms: from.u64()?,
         })
@@ -526,5 +526,135 @@ impl<'a> Reader<'a> {
     pub fn list<T>(&mut self, max: usize, read: impl Fn(&mut Self) -> Read<T>) -> Read<Vec<T>> {
         let count = self.length(max)?;
         (0..count).map(|_| read(self)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn requests() -> Vec<Request<'static>> {
+        let id = Id { key: b"orders/0", life: 7 };
+        let spawn = Spawn {
+            id,
+            flags: flag::CGROUP | flag::PLAIN_FORK,
+            program: c"/bin/sh",
+            argv: vec![c"sh", c"-c", c""],
+            env: vec![c"A=b"],
+            working_dir: Some(c"/"),
+            identity: Some(Identity { uid: 1, gid: 2, groups: vec![3, u32::MAX] }),
+            umask: Some(0o22),
+            nice: Some(-5),
+            oom_score_adj: None,
+            limits: vec![(7, 1, u64::MAX)],
+            life_line: b"orders/0 7",
+            targets: vec![3, 9],
+            blob: &[0, 255],
+            stop_signal: 15,
+            stop_grace_ms: 30_000,
+        };
+        vec![
+            Request::Hello { protocol: PROTOCOL, grace_ms: Some(8000) },
+            Request::Hello { protocol: PROTOCOL, grace_ms: None },
+            Request::Spawn(Box::new(spawn)),
+            Request::SpawnLarge(id),
+            Request::SetBlob(id, b"blob"),
+            Request::Forget(id),
+            Request::List,
+            Request::Deposit(b"listener"),
+            Request::Withdraw(b""),
+            Request::Leave(-1),
+            Request::Upgrade(c"/usr/bin/plugd"),
+            Request::Reexec(c"/proc/self/exe"),
+            Request::Pong,
+        ]
+    }
+
+    fn notices() -> Vec<Notice<'static>> {
+        let id = Id { key: b"orders/0", life: u64::MAX };
+        let exit = Exit { how: How::Signal(9), core: true, user_us: 1, system_us: 2, max_rss_kib: 3, at: u64::MAX };
+        let welcome = Welcome {
+            protocol: PROTOCOL,
+            keeper_pid: 1,
+            controllers_started: 2,
+            last_end: Some(How::Code(78)),
+            started_at: 3,
+            stop_heard: Some(15),
+        };
+        let entry = Entry { id, pid: 5, start_time: 6, spawned_at: 7, exit: Some(exit), blob: b"blob" };
+        vec![
+            Notice::Welcome(welcome),
+            Notice::Entry(Entry { exit: None, ..entry.clone() }),
+            Notice::Entry(entry),
+            Notice::Listed,
+            Notice::Spawned { id, pid: 5, start_time: 6 },
+            Notice::SpawnFailed { id, stage: Stage::WorkingDir, errno: 2 },
+            Notice::Exited { id, exit },
+            Notice::Deposited(b"listener"),
+            Notice::Signal(15),
+            Notice::Reexecuted(0),
+            Notice::Ping,
+        ]
+    }
+
+    #[test]
+    fn every_message_is_read_as_it_was_written() {
+        for request in requests() {
+            assert_eq!(Request::decode(&request.encode()), Ok(Some(request.clone())));
+        }
+        for notice in notices() {
+            assert_eq!(Notice::decode(&notice.encode()), Ok(Some(notice.clone())));
+        }
+    }
+
+    #[test]
+    fn a_message_cut_short_is_malformed_and_one_with_more_behind_is_read() {
+        let requests = requests().into_iter().map(|request| request.encode());
+        for packet in requests.chain(notices().into_iter().map(|notice| notice.encode())) {
+            for length in 0..packet.len() {
+                let short = packet.get(..length).expect("shorter");
+                let request_read = matches!(Request::decode(short), Ok(Some(_)));
+                let notice_read = matches!(Notice::decode(short), Ok(Some(_)));
+                assert!(!request_read && !notice_read, "{packet:?} at {length}");
+            }
+            let longer = [packet.as_slice(), b"of a newer version"].concat();
+            assert_eq!(Request::decode(&longer), Request::decode(&packet));
+            assert_eq!(Notice::decode(&longer), Notice::decode(&packet));
+        }
+    }
+
+    #[test]
+    fn operations_of_another_version_are_none_and_counts_are_not_believed() {
+        assert_eq!(Request::decode(b"\xff anything"), Ok(None));
+        assert_eq!(Notice::decode(b"\xff anything"), Ok(None));
+        assert_eq!(Request::decode(b""), Err(Malformed));
+        // A list that claims four billion arguments.
+        let claim = Writer::packet(b'S').id(Id { key: b"a", life: 1 }).u32(0).text(c"/x").u32(u32::MAX).0;
+        assert_eq!(Request::decode(&claim), Err(Malformed));
+        // A NUL within a path would end it early.
+        assert_eq!(Request::decode(&Writer::packet(b'U').bytes(b"/a\0b\0").0), Err(Malformed));
+        assert_eq!(Request::decode(&Writer::packet(b'U').bytes(b"/a").0), Err(Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn no_packet_makes_the_decoder_panic(packet in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let _ = Request::decode(&packet);
+            let _ = Notice::decode(&packet);
+        }
+
+        #[test]
+        fn no_damage_makes_the_decoder_panic(which in 0usize..24, at in any::<prop::sample::Index>(), byte: u8) {
+            let mut packets: Vec<_> = requests().iter().map(Request::encode).collect();
+            packets.extend(notices().iter().map(Notice::encode));
+            let packet = &mut packets[which];
+            let at = at.index(packet.len());
+            packet[at] = byte;
+            if let Ok(Some(request)) = Request::decode(packet) {
+                prop_assert!(Request::decode(&request.encode()).is_ok());
+            }
+            let _ = Notice::decode(packet);
+        }
     }
 }

@@ -1,0 +1,248 @@
+//! The controller's own life, as the keeper sees it: started, answering, silent, ended.
+//!
+//! It is dead when its pidfd says so, never when its socket closes: only then are all its threads gone.
+//! The first restarts come at once, then with a growing delay of at most a second, for ever: while there
+//! is no controller services block as soon as their pipes are full.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use super::launch::{self, Launch, Role, Stack};
+use super::sys;
+use super::wire::{How, Stage};
+
+const RESTARTS_AT_ONCE: u32 = 3;
+const DELAY_FIRST: u64 = 50_000_000;
+const DELAY_MAX: u64 = 1_000_000_000;
+/// A controller that said hello and lived this long was no failed start.
+const GOOD_LIFE: u64 = 10_000_000_000;
+/// A silent controller is pinged so many times before it is killed.
+const PINGS: u32 = 6;
+
+#[derive(Debug)]
+pub struct Minder {
+    pub path: CString,
+    pub args: Vec<CString>,
+    pub answer_limit: u64,
+    pub process: Option<(i32, OwnedFd)>,
+    pub socket: Option<OwnedFd>,
+    pub started: u32,
+    pub last_end: Option<How>,
+    /// When the last one was started.
+    pub started_at: u64,
+    /// Starts that failed, one after another.
+    pub failures: u32,
+    pub restart_at: Option<u64>,
+    /// Since when no controller has been there that said hello.
+    pub away_since: Option<u64>,
+    pub ping_at: u64,
+    pub ping_open: bool,
+    pub silent: u32,
+}
+
+/// What a look at the clock says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Tick {
+    Nothing,
+    Ping,
+    /// It has answered nothing for too long.
+    Hung,
+}
+
+impl Minder {
+    pub fn new(path: CString, args: Vec<CString>, answer_limit: u64, now: u64) -> Minder {
+        Minder {
+            path,
+            args,
+            answer_limit,
+            process: None,
+            socket: None,
+            started: 0,
+            last_end: None,
+            started_at: now,
+            failures: 0,
+            restart_at: Some(now),
+            away_since: Some(now),
+            ping_at: 0,
+            ping_open: false,
+            silent: 0,
+        }
+    }
+
+    /// Starts a controller; a failure is what an immediate end is.
+    pub fn start(&mut self, stack: &Stack, now: u64) {
+        self.restart_at = None;
+        self.started_at = now;
+        self.started = self.started.saturating_add(1);
+        match self.try_start(stack) {
+            Ok(()) => {
+                self.ping_at = now + self.ping_every();
+                self.ping_open = false;
+                self.silent = 0;
+            }
+            Err((stage, error)) => {
+                if self.failures == 0 {
+                    sys::say(&format!("cannot start the controller {:?} ({stage:?}): {error}; trying on", self.path));
+                }
+                self.ended(How::Code(127), now);
+            }
+        }
+    }
+
+    fn try_start(&mut self, stack: &Stack) -> Result<(), (Stage, std::io::Error)> {
+        let pair = sys::packet_pair().map_err(|error| (Stage::Pipe, error))?;
+        let null_ended =
+            |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
+        let mut launch = Launch {
+            role: Role::Controller { keeper: std::process::id().cast_signed() },
+            program: &self.path,
+            argv: null_ended(&self.args),
+            env: sys::environment(),
+            listen_pid: None,
+            working_dir: None,
+            stdio: [0, 1, 2],
+            extra: vec![(pair.1.as_raw_fd(), 3)],
+            cgroup: None,
+            life_line: None,
+            open_files: None,
+            limits: &[],
+            oom_score_adj: None,
+            umask: None,
+            nice: None,
+            identity: None,
+            no_new_privs: false,
+            report: -1,
+            moves_itself: false,
+            fault: None,
+            start_time: 0,
+        };
+        let child = launch::start(&mut launch, stack, false).map_err(|error| (Stage::Clone, error))?;
+        if let Some(fault) = launch.fault {
+            let _reaped = sys::reap(child.pid, true);
+            return Err((fault.stage, std::io::Error::from_raw_os_error(fault.errno)));
+        }
+        self.process = Some((child.pid, child.pidfd));
+        self.socket = Some(pair.0);
+        Ok(())
+    }
+
+    /// Notes the end and when the next one is due.
+    pub fn ended(&mut self, how: How, now: u64) {
+        let good = self.away_since.is_none() && now.saturating_sub(self.started_at) >= GOOD_LIFE;
+        self.failures = if good { 1 } else { self.failures.saturating_add(1) };
+        let over = self.failures.checked_sub(RESTARTS_AT_ONCE + 1);
+        let delay = over.map_or(0, |over| DELAY_MAX.min(DELAY_FIRST << over.min(5)));
+        self.process = None;
+        self.socket = None;
+        self.last_end = Some(how);
+        self.away_since.get_or_insert(now);
+        self.restart_at = Some(now + delay);
+    }
+
+    /// Anything that it sends shows that it turns.
+    pub fn heard(&mut self) {
+        self.ping_open = false;
+        self.silent = 0;
+    }
+
+    /// Between two pings; also how long a TERM waits for a controller that is away. 10 s of 60.
+    pub fn ping_every(&self) -> u64 {
+        (self.answer_limit / u64::from(PINGS)).max(1)
+    }
+
+    /// Counts its silence in the keeper's own running time: a tick that is very late means that the keeper
+    /// was paused itself, and the count begins anew.
+    pub fn tick(&mut self, now: u64) -> Tick {
+        if self.process.is_none() || now < self.ping_at {
+            return Tick::Nothing;
+        }
+        let paused = now - self.ping_at > self.ping_every();
+        self.ping_at = now + self.ping_every();
+        if !self.ping_open {
+            self.ping_open = true;
+            return Tick::Ping;
+        }
+        self.silent = if paused { 0 } else { self.silent + 1 };
+        if self.silent >= PINGS {
+            self.silent = 0;
+            return Tick::Hung;
+        }
+        Tick::Nothing
+    }
+
+    pub fn kill(&self) {
+        if let Some((pid, _)) = &self.process {
+            let _gone_already = sys::kill(*pid, libc::SIGKILL);
+        }
+    }
+
+    pub fn is(&self, pid: i32) -> bool {
+        self.process.as_ref().is_some_and(|(own, _)| *own == pid)
+    }
+
+    pub fn deadline(&self) -> Option<u64> {
+        self.restart_at.or_else(|| self.process.as_ref().map(|_| self.ping_at))
+    }
+
+    pub fn watch(&self, poll: &sys::Poll, process_tag: u64, socket_tag: u64) {
+        if let (Some((_, pidfd)), Some(socket)) = (&self.process, &self.socket) {
+            let watched = poll
+                .add(pidfd.as_fd(), libc::EPOLLIN, process_tag)
+                .and_then(|()| poll.add(socket.as_fd(), libc::EPOLLIN, socket_tag));
+            if watched.is_err() {
+                self.kill(); // cannot be heard; SIGCHLD will tell of its end
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn minder() -> Minder {
+        Minder::new(c"/x".into(), vec![], 60 * SECOND, 0)
+    }
+
+    #[test]
+    fn the_first_restarts_come_at_once_and_later_ones_within_a_second() {
+        let mut minder = minder();
+        let mut delays = Vec::new();
+        for _ in 0..10 {
+            minder.ended(How::Code(1), SECOND);
+            delays.push((minder.restart_at.unwrap_or(0) - SECOND) / 1_000_000);
+        }
+        assert_eq!(delays, [0, 0, 0, 50, 100, 200, 400, 800, 1000, 1000]);
+    }
+
+    #[test]
+    fn a_good_life_ends_the_count_of_failures() {
+        let mut minder = minder();
+        minder.failures = 9;
+        minder.away_since = None;
+        minder.started_at = SECOND;
+        minder.ended(How::Signal(9), 100 * SECOND);
+        assert_eq!(minder.restart_at, Some(100 * SECOND));
+    }
+
+    #[test]
+    fn a_silent_controller_is_hung_after_its_limit_but_not_while_the_keeper_was_paused() {
+        let mut minder = minder();
+        // A process that is no child: only that there is one matters here.
+        let null = sys::open_null().expect("/dev/null");
+        minder.process = Some((0, null));
+        minder.ping_at = 10 * SECOND;
+        assert_eq!(minder.tick(9 * SECOND), Tick::Nothing);
+        assert_eq!(minder.tick(10 * SECOND), Tick::Ping);
+        let ticks: Vec<_> = (2..=7).map(|n| minder.tick(n * 10 * SECOND)).collect();
+        assert_eq!(ticks.iter().position(|tick| *tick == Tick::Hung), Some(5));
+
+        minder.silent = 5;
+        assert_eq!(minder.tick(500 * SECOND), Tick::Nothing, "it was paused with the keeper");
+        assert_eq!(minder.silent, 0);
+        minder.heard();
+        assert_eq!(minder.tick(510 * SECOND), Tick::Ping);
+    }
+}

@@ -1,0 +1,152 @@
+//! The lives that the keeper knows, and the first law: never two lives of one instance at a time.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use super::launch::Fault;
+use super::sys;
+use super::wire::{Exit, Id};
+
+/// One life, from its spawn until it is forgotten.
+#[derive(Debug)]
+pub struct Entry {
+    pub key: Box<[u8]>,
+    pub life: u64,
+    pub pid: i32,
+    pub start_time: u64,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub spawned_at: u64,
+    /// Until it is reaped, and the controller has been given a copy.
+    pub pidfd: Option<OwnedFd>,
+    pub log: OwnedFd,
+    pub log_stderr: Option<OwnedFd>,
+    /// Until the exec of a plain copy is over.
+    pub verdict: Option<OwnedFd>,
+    /// What the verdict said.
+    pub fault: Option<Fault>,
+    pub blob: Box<[u8]>,
+    pub exit: Option<Exit>,
+    /// Its process group was seen empty after its exit: from then on the number may be a stranger's.
+    pub group_gone: bool,
+    pub stop_signal: i32,
+    pub stop_grace_ms: u64,
+}
+
+impl Entry {
+    pub fn id(&self) -> Id<'_> {
+        Id { key: &self.key, life: self.life }
+    }
+
+    /// The process or another of its group is there. An ended process's number stays taken as long as its
+    /// group has members, so it is no stranger's before the group was seen empty.
+    pub fn lives(&mut self) -> bool {
+        if self.exit.is_none() {
+            return true;
+        }
+        let no_such_group = |error: std::io::Error| error.raw_os_error() == Some(libc::ESRCH);
+        self.group_gone = self.group_gone || sys::kill(-self.pid, 0).is_err_and(no_such_group);
+        !self.group_gone
+    }
+}
+
+/// All entries, by a number that counts spawns; it is also their tag in epoll.
+#[derive(Debug, Default)]
+pub struct Table {
+    entries: BTreeMap<u64, Entry>,
+    of_key: BTreeMap<Box<[u8]>, Vec<u64>>,
+    of_pid: BTreeMap<i32, u64>,
+    last: u64,
+}
+
+impl Table {
+    /// Whether this life may begin, as the errno that refuses it. `tree_known_empty`: a cgroup says that
+    /// nothing is left of former lives, so their groups need no look.
+    pub fn refuse(&mut self, id: Id<'_>, tree_known_empty: bool) -> Result<(), i32> {
+        for number in self.of_key.get(id.key).into_iter().flatten() {
+            let Some(entry) = self.entries.get_mut(number) else { continue };
+            if entry.life == id.life {
+                return Err(libc::EEXIST);
+            }
+            if entry.exit.is_none() || !tree_known_empty && entry.lives() {
+                return Err(libc::EBUSY);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn insert(&mut self, entry: Entry) -> u64 {
+        self.last += 1;
+        self.restore(self.last, entry);
+        self.last
+    }
+
+    /// Puts an entry back under its number.
+    pub fn restore(&mut self, number: u64, entry: Entry) {
+        self.last = self.last.max(number);
+        if entry.exit.is_none() {
+            self.of_pid.insert(entry.pid, number);
+        }
+        self.of_key.entry(entry.key.clone()).or_default().push(number);
+        self.entries.insert(number, entry);
+    }
+
+    pub fn get(&self, number: u64) -> Option<&Entry> {
+        self.entries.get(&number)
+    }
+
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut Entry> {
+        self.entries.get_mut(&number)
+    }
+
+    pub fn number_of(&self, id: Id<'_>) -> Option<u64> {
+        let numbers = self.of_key.get(id.key)?;
+        numbers.iter().copied().find(|number| self.get(*number).is_some_and(|entry| entry.life == id.life))
+    }
+
+    /// The running life with this pid.
+    pub fn number_of_pid(&self, pid: i32) -> Option<u64> {
+        self.of_pid.get(&pid).copied()
+    }
+
+    /// Notes an end. The pidfd is let go, unless the controller is still owed it.
+    pub fn end(&mut self, number: u64, exit: Exit, owed: bool) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        self.of_pid.remove(&entry.pid);
+        entry.exit = Some(exit);
+        entry.lives(); // notes an empty group while its number cannot be a stranger's yet
+        if !owed {
+            entry.pidfd = None;
+        }
+    }
+
+    /// The controller has the pidfd.
+    pub fn told(&mut self, number: u64) {
+        if let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.exit.is_some()) {
+            entry.pidfd = None;
+        }
+    }
+
+    pub fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        if let Some(numbers) = self.of_key.get_mut(&entry.key) {
+            numbers.retain(|other| *other != number);
+            if numbers.is_empty() {
+                self.of_key.remove(&entry.key);
+            }
+        }
+        Some(entry)
+    }
+
+    pub fn next_from(&self, number: u64) -> Option<(u64, &Entry)> {
+        self.entries.range(number..).next().map(|(number, entry)| (*number, entry))
+    }
+
+    /// In the order of their spawns.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &Entry)> {
+        self.entries.iter().map(|(number, entry)| (*number, entry))
+    }
+
+    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
+        self.entries.values_mut()
+    }
+}
