@@ -3,10 +3,18 @@
 //! Floor 0. No I/O, no clock, no randomness: everything here is a value, a parser of a value,
 //! or a printer of one.
 
+pub mod cron;
+pub mod digest;
+pub mod duration;
+pub mod expand;
 pub mod manifest;
 pub mod name;
+pub mod quantity;
 pub mod reason;
 pub mod settings;
+pub mod signal;
 pub mod spec;
 pub mod time;
 pub mod view;
+pub mod words;
+pub mod yaml;

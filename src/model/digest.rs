@@ -1,0 +1,99 @@
+//! Digests of meaning: a reordered, commented or differently spelt manifest has the same one.
+//!
+//! What is hashed is the spec as JSON, less all that says what is assumed anyway, with sorted keys,
+//! behind the version of this encoding. So a later plugd that knows one more field, at its default,
+//! computes what this one did and restarts nothing.
+
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+use super::name::Name;
+use super::spec::{Digest, Process, Spec};
+
+/// Changes only together with the encoding: it restarts every service of every user.
+const VERSION: &str = "plugd spec 1\n";
+
+/// Both digests of a spec; those that it holds are not looked at.
+pub fn of(spec: &Spec) -> (Digest, Digest) {
+    (whole(spec), process(&spec.process))
+}
+
+fn whole(spec: &Spec) -> Digest {
+    let assumed = assumed(&spec.name);
+    let mut spec = spec.clone();
+    sort(&mut spec.process);
+    spec.depends_on.sort_by(|a, b| a.name.cmp(&b.name));
+    spec.capabilities.sort();
+    spec.restart.success_exit_codes.sort_unstable();
+    // A list of what this version cannot do yet, and no part of what the file means.
+    spec.not_yet_supported.clear();
+    let mut value = difference(&json(&spec), &json(&assumed)).unwrap_or_default();
+    if let Some(map) = value.as_object_mut() {
+        map.insert("name".into(), json(&spec.name));
+    }
+    hash(&value)
+}
+
+fn process(process: &Process) -> Digest {
+    let mut process = process.clone();
+    sort(&mut process);
+    let assumed = super::manifest::assumed_process();
+    hash(&difference(&json(&process), &json(&assumed)).unwrap_or_default())
+}
+
+fn assumed(name: &Name) -> Spec {
+    super::manifest::assumed(name.clone())
+}
+
+/// Orders that mean nothing.
+fn sort(process: &mut Process) {
+    process.env.sort_by(|a, b| a.0.cmp(&b.0));
+    if let super::spec::InheritEnv::Only(names) = &mut process.inherit_env {
+        names.sort();
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).expect("a spec has string keys and no hand-written Serialize")
+}
+
+/// What of `value` is not also in `assumed`; objects are compared key by key.
+fn difference(value: &Value, assumed: &Value) -> Option<Value> {
+    match (value, assumed) {
+        (value, assumed) if value == assumed => None,
+        (Value::Object(value), Value::Object(assumed)) => {
+            let own = value.iter().filter_map(|(key, inner)| {
+                let rest = difference(inner, assumed.get(key).unwrap_or(&Value::Null))?;
+                Some((key.clone(), rest))
+            });
+            Some(Value::Object(own.collect::<Map<_, _>>()))
+        }
+        (value, _) => Some(value.clone()),
+    }
+}
+
+fn hash(value: &Value) -> Digest {
+    let mut hasher = Sha256::new();
+    hasher.update(VERSION);
+    hasher.update(sorted(value).to_string());
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hasher.finalize()[..16]);
+    Digest(digest)
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+/// Lower-case hex, 32 digits.
+pub fn hex(digest: Digest) -> String {
+    digest.0.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,178 @@
+//! Rules that speak of several fields at once.
+
+use std::collections::HashSet;
+
+use crate::model::spec::*;
+
+use super::assemble::{place_of, takes_given_port};
+use super::context::Context;
+use super::given::Given;
+
+pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
+    program(ctx, given, spec);
+    identity(ctx, given);
+    dependencies(ctx, given, spec);
+    ports(ctx, given, spec);
+    restarts(ctx, given, spec);
+    rolling(ctx, given, spec);
+    if spec.process.kill_scope_tree {
+        spec.not_yet_supported.push("stop.killScope".into());
+    }
+    for (probe, field) in
+        [(Some(&spec.readiness), "readinessProbe")].into_iter().filter_map(|(r, n)| Some((r?.probe()?, n)))
+    {
+        https(probe, field, &mut spec.not_yet_supported);
+    }
+    for (probe, field) in [(&spec.startup_probe, "startupProbe"), (&spec.liveness_probe, "livenessProbe")] {
+        if let Some(probe) = probe {
+            https(probe, field, &mut spec.not_yet_supported);
+        }
+    }
+    if given.at(&["logs", "maxSize"]).is_some() && spec.logs.max_size < 4096 {
+        ctx.error(
+            &place_of(given, &["logs", "maxSize"]),
+            "`logs.maxSize` is less than 4Ki",
+            "write a size such as 10Mi",
+        );
+    }
+}
+
+fn https(probe: &Probe, field: &str, not_yet: &mut Vec<String>) {
+    if matches!(probe.check, Check::HttpGet { https: true, .. }) {
+        not_yet.push(format!("{field}.httpGet.scheme"));
+    }
+}
+
+fn program(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let written = ["command", "wrapper", "script", "address"].iter().find(|name| given.get(name).is_some());
+    let url = given.at(&["mcp", "url"]);
+    match (written, url) {
+        (Some(written), Some(url)) => {
+            ctx.error(
+                &url.place,
+                format!("`{written}` and `mcp.url` cannot both be written"),
+                "a server elsewhere runs nothing here; keep one of the two",
+            );
+        }
+        (Some(_), None) | (None, Some(_)) => {}
+        // A field that is wrong is left out: only a file without other mistakes surely says nothing.
+        (None, None) if !ctx.failed() => {
+            ctx.error(&given.place, "nothing to run", "write `command: …`, `wrapper: FILE` or `script: |`");
+        }
+        (None, None) => {}
+    }
+    if let Some(wrapper) = given.get("wrapper")
+        && wrapper.get("path").is_none()
+        && !ctx.failed()
+    {
+        ctx.error(&wrapper.place, "`wrapper` needs `path`", "write `wrapper: {path: FILE}`");
+    }
+    if let Some(args) = given.get("args")
+        && matches!(spec.process.program, Program::External(_))
+    {
+        ctx.error(&args.place, "`args` without a program to run", "remove it");
+    }
+    if given.at(&["wrapper", "portArg"]).is_some() && spec.process.port.is_none() && !ctx.failed() {
+        ctx.error(&place_of(given, &["wrapper", "portArg"]), "`wrapper.portArg` without a port", "write `port: 8080`");
+    }
+}
+
+fn identity(ctx: &mut Context<'_>, given: &Given) {
+    let context = given.get("securityContext");
+    if let (Some(user), Some(_)) = (given.get("user"), context.and_then(|context| context.get("runAsUser"))) {
+        ctx.error(&user.place, "`user` and `securityContext.runAsUser` cannot both be written", "keep one of the two");
+    }
+    let group = given.text("user").is_some_and(|user| user.contains(':'));
+    if let (true, Some(run_as)) = (group, context.and_then(|context| context.get("runAsGroup"))) {
+        ctx.error(&run_as.place, "the group is written twice, here and in `user`", "keep one of the two");
+    }
+}
+
+fn dependencies(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let items = given.get("dependsOn").map(Given::items).unwrap_or_default();
+    let mut seen = HashSet::new();
+    for item in items {
+        let Some(name) = item.text("name") else { continue };
+        if name == spec.name.as_str() {
+            ctx.error(&item.place, format!("`{name}` depends on itself"), "remove it");
+        } else if !seen.insert(name.clone()) {
+            ctx.error(&item.place, format!("`dependsOn` names `{name}` twice"), "keep one of the two");
+        }
+    }
+}
+
+fn ports(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let items = given.get("ports").map(Given::items).unwrap_or_default();
+    let (mut numbers, mut names) = (HashSet::new(), HashSet::new());
+    for item in items {
+        if item.int("port").is_some_and(|port| !numbers.insert(port)) {
+            ctx.error(&place_of(item, &["port"]), "`ports` has this number twice", "keep one of the two");
+        }
+        if item.text("name").is_some_and(|name| !names.insert(name)) {
+            ctx.error(&place_of(item, &["name"]), "`ports` has this name twice", "choose another name");
+        }
+    }
+    if let Some(port) = spec.process.port
+        && u32::from(port) + spec.replicas.saturating_sub(1) > 65_535
+    {
+        let place = place_of(given, &["port"]);
+        ctx.error(
+            &place,
+            format!("{} instances from port {port} on go beyond 65535", spec.replicas),
+            "choose a lower port",
+        );
+    }
+}
+
+fn restarts(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let backoff = &spec.restart.backoff;
+    if backoff.initial > backoff.max && given.at(&["restart", "backoff"]).is_some() {
+        let place = place_of(given, &["restart", "backoff"]);
+        ctx.error(
+            &place,
+            "`restart.backoff.initial` is longer than `max`",
+            "make `max` at least as long; it is 60s unless written",
+        );
+    }
+    if let (RestartPolicy::Never, Some(limit)) = (spec.restart.policy, given.at(&["restart", "limit"])) {
+        ctx.warning(&limit.place, "`restart.limit` means nothing with `policy: Never`", "remove it");
+    }
+}
+
+fn rolling(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
+    let Some(update) = &spec.update else { return };
+    let surge = update.max_surge.is_some_and(|surge| surge > 0);
+    if update.strategy == Some(Strategy::Recreate) {
+        for name in ["maxSurge", "maxUnavailable"] {
+            if let Some(value) = given.at(&["update", name]) {
+                ctx.error(
+                    &value.place,
+                    format!("`update.{name}` means nothing with `strategy: Recreate`"),
+                    "remove it, or write `strategy: Rolling`",
+                );
+            }
+        }
+        return;
+    }
+    if !surge {
+        if update.max_surge == Some(0) && update.max_unavailable == Some(0) {
+            ctx.error(
+                &place_of(given, &["update"]),
+                "with `maxSurge: 0` and `maxUnavailable: 0` nothing can be replaced",
+                "write `maxUnavailable: 1`",
+            );
+        }
+        return;
+    }
+    let front = given.text("expose").as_deref() == Some("Front");
+    if spec.process.port.is_some() && !front && !takes_given_port(&spec.process) {
+        let remedy = "write `maxSurge: 0`, or let the service listen on $(instance.port)";
+        ctx.error(
+            &place_of(given, &["update", "maxSurge"]),
+            "two instances cannot listen on one literal port, so `maxSurge` cannot be above 0",
+            remedy,
+        );
+        return;
+    }
+    spec.not_yet_supported.push("update.maxSurge".into());
+}

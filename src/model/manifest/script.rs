@@ -1,0 +1,105 @@
+//! A discovered script: an executable that is a service by being there. The comment block in its
+//! head may carry its manifest, each line after `# plugd:`.
+
+use std::path::Path;
+
+use super::{Document, Reading, Refused, Text};
+use crate::model::spec::Program;
+use crate::model::{digest, manifest};
+
+/// Bytes of a script in which its comment block is looked for.
+const HEAD: usize = 16 * 1024;
+
+/// A name for "this program is the file itself", which no manifest writes.
+const ITSELF: &str = "wrapper";
+
+/// Whether a file begins as something that can be executed: `#!` or ELF.
+fn is_program(text: &[u8]) -> bool {
+    text.starts_with(b"#!") || text.starts_with(b"\x7fELF")
+}
+
+/// Whether the head of a script has a `# plugd:` line.
+pub fn has_block(script: &[u8]) -> bool {
+    !block(script).iter().all(u8::is_ascii_whitespace)
+}
+
+/// The service that a script is; none if the file begins neither with `#!` nor as ELF.
+/// `reading.main` is the script's own text and `path` where it lies, absolute.
+pub fn from_script(reading: &Reading<'_>, path: &Path) -> Result<Option<Document>, Refused> {
+    if !is_program(reading.main.text) {
+        return Ok(None);
+    }
+    let block = block(reading.main.text);
+    let empty = block.iter().all(u8::is_ascii_whitespace);
+    // Every place in the block is the same place in the script: what is not manifest is blank.
+    let itself =
+        format!("{{\"{ITSELF}\": {{\"path\": {}}}}}", serde_json::Value::String(path.to_string_lossy().into_owned()));
+    let own = Text { file: "(the script itself)", text: itself.as_bytes() };
+    let main =
+        if empty { Text { file: reading.main.file, text: b"{}" } } else { Text { text: &block, ..reading.main } };
+    let drop_ins = reading.drop_ins.iter().copied().chain([own]).collect();
+    let mut documents = manifest::read(&Reading { main, drop_ins, ..reading.clone() })?;
+    let Some(mut document) = documents.pop() else { return Ok(None) };
+    if let Program::Wrapper(wrapper) = &mut document.spec.process.program {
+        wrapper.path = path.to_owned();
+        (document.spec.digest, document.spec.process_digest) = digest::of(&document.spec);
+    }
+    Ok(Some(document))
+}
+
+/// The text of the head with everything but the manifest blanked out, so that lines and columns
+/// stay what they are: the prefix becomes spaces, which YAML takes as indentation of the whole.
+fn block(script: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let head = &script[..script.len().min(HEAD)];
+    for (number, line) in head.split_inclusive(|&b| b == b'\n').enumerate() {
+        let comment = line.starts_with(b"#") || line.iter().all(u8::is_ascii_whitespace);
+        if !comment && number > 0 {
+            break;
+        }
+        let hash = line.strip_prefix(b"#").map(|rest| rest.trim_ascii_start());
+        match hash.and_then(|rest| rest.strip_prefix(b"plugd:")) {
+            Some(rest) => {
+                out.extend(std::iter::repeat_n(b' ', line.len() - rest.len()));
+                out.extend_from_slice(rest);
+            }
+            None => out.extend(line.iter().map(|&b| if b == b'\n' { b'\n' } else { b' ' })),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(script: &[u8]) -> Result<Option<Document>, Refused> {
+        let main = Text { file: "db.sh", text: script };
+        let reading = Reading { main, stem: "db", dir: Path::new("/s"), defaults: None, drop_ins: Vec::new() };
+        from_script(&reading, Path::new("/s/db.sh"))
+    }
+
+    #[test]
+    fn a_script_without_a_block_is_a_service_with_defaults() {
+        let document = read(b"#!/bin/sh\nexec sleep 9\n").expect("valid").expect("a script");
+        assert_eq!(document.spec.name.as_str(), "db");
+        assert!(matches!(&document.spec.process.program, Program::Wrapper(w) if w.path == Path::new("/s/db.sh")));
+        assert!(read(b"just text").expect("valid").is_none());
+        assert!(read(b"\x7fELF\x02\x01\x01\0\0\0\xff\xfe").expect("valid").is_some());
+    }
+
+    #[test]
+    fn a_block_in_the_head_is_its_manifest() {
+        let script = b"#!/bin/sh\n# A database.\n# plugd: port: 5432\n# plugd: stop:\n# plugd:   gracePeriod: 5s\n\necho '# plugd: no'\n# plugd: nor: this\n";
+        let document = read(script).expect("valid").expect("a script");
+        assert_eq!(document.spec.process.port, Some(5432));
+        assert_eq!(document.spec.stop.grace_period, std::time::Duration::from_secs(5));
+        assert!(has_block(script) && !has_block(b"#!/bin/sh\n# nothing\n"));
+    }
+
+    #[test]
+    fn a_mistake_in_a_block_has_its_place_in_the_script() {
+        let refused = read(b"#!/bin/sh\n# plugd: prot: 5432\n").expect_err("a mistake");
+        assert_eq!(refused.diagnostics[0].one_line(), "db.sh:2:10: unknown field `prot`; did you mean `port`?");
+    }
+}

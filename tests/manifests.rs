@@ -1,0 +1,170 @@
+//! What people write, and what they are told: golden files beside the manifests.
+//!
+//! `BLESS=1 cargo test --test manifests` writes the expectations anew; read the difference.
+
+#![expect(clippy::disallowed_methods, reason = "a test that reads files and measures time")]
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use plugd::model::manifest::{self, Reading, Refused, Text};
+use plugd::model::{digest, yaml};
+use proptest::prelude::*;
+
+#[test]
+fn every_wrong_manifest_is_told_where_and_what_to_write() {
+    let files = manifests("wrong");
+    assert!(files.len() >= 80, "{} wrong manifests; 80 are promised", files.len());
+    for file in files {
+        let text = fs::read(&file).expect("a manifest of ours");
+        let shown = file.file_name().expect("a file").to_string_lossy().into_owned();
+        let Err(refused) = read(&shown, &text) else { panic!("{shown} is taken") };
+        for diagnostic in &refused.diagnostics {
+            assert!(diagnostic.line > 0 && diagnostic.col > 0, "{shown}: no place");
+            assert!(diagnostic.remedy.is_some(), "{shown}: no remedy for {}", diagnostic.message);
+        }
+        let sources = [Text { file: &shown, text: &text }];
+        golden(&file, &manifest::render(&refused.diagnostics, &sources, false, 120));
+    }
+}
+
+#[test]
+fn every_right_manifest_means_what_is_written_beside_it() {
+    for file in manifests("right") {
+        let text = fs::read(&file).expect("a manifest of ours");
+        let shown = file.file_name().expect("a file").to_string_lossy().into_owned();
+        let documents = read(&shown, &text).unwrap_or_else(|refused| panic!("{}", lines(&refused)));
+        let mut told = String::new();
+        for document in &documents {
+            let spec = &document.spec;
+            told.push_str(&yaml::to_yaml(&manifest::print::envelope(spec)));
+            let (whole, process) = (digest::hex(spec.digest), digest::hex(spec.process_digest));
+            told.push_str(&format!("# digest {whole}\n# process {process}\n"));
+            for field in &spec.not_yet_supported {
+                told.push_str(&format!("# not yet supported: {field}\n"));
+            }
+            for warning in &document.warnings {
+                told.push_str(&format!("# warning: {}\n", warning.one_line()));
+            }
+            told.push_str("---\n");
+        }
+        golden(&file, &told);
+    }
+}
+
+#[test]
+fn what_is_printed_is_read_again_as_the_same_spec() {
+    for file in manifests("right") {
+        let text = fs::read(&file).expect("a manifest of ours");
+        for document in read("a.yaml", &text).unwrap_or_else(|refused| panic!("{}", lines(&refused))) {
+            let printed = yaml::to_yaml(&manifest::print::envelope(&document.spec));
+            let again = read("printed.yaml", printed.as_bytes()).unwrap_or_else(|refused| panic!("{printed}\n{}", lines(&refused)));
+            assert_eq!(again[0].spec, document.spec, "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn bombs_are_refused_in_no_time() {
+    let laughs = (1..12).fold("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, i| {
+        format!("{text}a{i}: &a{i} [{}]\n", format!("*a{}, ", i - 1).repeat(10))
+    });
+    let wide = (0..4_000).map(|i| format!("field{i}: {i}\n")).collect::<String>();
+    for bomb in [
+        "{a: ".repeat(16_000),
+        "[".repeat(20_000),
+        "- ".repeat(30_000),
+        "? ".repeat(30_000),
+        "a: &a\n".repeat(10_000),
+        "&a ".repeat(20_000),
+        "!!str ".repeat(10_000),
+        "\"".repeat(60_000),
+        "a".repeat(64 * 1024),
+        format!("logLine: {}", "(".repeat(60_000)),
+        format!("readinessProbe: {{logLine: '{}'}}", "(a{1,900}){1,900}".repeat(100)),
+        format!("command: {}", "'a' ".repeat(15_000)),
+        format!("command: [{}]", "a,".repeat(30_000)),
+        format!("env: {{{}}}", (0..4_900).map(|i| format!("A{i}: x, ")).collect::<String>()),
+        laughs,
+        wide,
+    ] {
+        let start = Instant::now();
+        let _ = read("bomb.yaml", bomb.as_bytes());
+        // 50 ms is promised for a release build; a debug build on a loaded machine gets 40 times that.
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?} for {}…", start.elapsed(), &bomb[..bomb.len().min(40)]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_taken_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        total(&bytes);
+    }
+
+    #[test]
+    fn any_text_that_looks_like_a_manifest_is_taken_or_refused(
+        text in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "command", "env", "port", "ports", "restart", "readinessProbe", "httpGet", "exec", "mcp", "apiVersion", "spec", "plugd/v1",
+                "metadata", "name", "wrapper", ": ", ":", "\n", "\n  ", "\n- ", "- ", "[", "]", "{", "}", ", ", "\"", "'", "|\n  ", "&a ", "*a",
+                "<<: ", "!!str ", "---\n", "#", " ", "\t", "10s", "8080", "$(PORT)", "true", "none", "é", "\r\n", "~", "? ", "%",
+            ]),
+            0..40,
+        ),
+    ) {
+        total(text.concat().as_bytes());
+    }
+}
+
+/// Taken, or refused with at least one error whose place lies in the text; never a panic.
+fn total(text: &[u8]) {
+    let sources = [Text { file: "a.yaml", text }];
+    match read("a.yaml", text) {
+        Ok(documents) => assert!(!documents.is_empty()),
+        Err(refused) => {
+            assert!(!refused.diagnostics.is_empty());
+            manifest::render(&refused.diagnostics, &sources, false, 80);
+            assert!(refused.diagnostics.iter().all(|diagnostic| diagnostic.bytes.start <= text.len()));
+        }
+    }
+    let _ = plugd::model::settings::read(sources[0]);
+}
+
+fn read(file: &str, text: &[u8]) -> Result<Vec<manifest::Document>, Refused> {
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    manifest::read(&Reading {
+        main: Text { file, text },
+        stem,
+        dir: Path::new("/etc/plugd/services.d"),
+        defaults: None,
+        drop_ins: Vec::new(),
+    })
+}
+
+fn lines(refused: &Refused) -> String {
+    refused.diagnostics.iter().map(|diagnostic| diagnostic.one_line() + "\n").collect()
+}
+
+fn manifests(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests").join(folder);
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("the folder of manifests")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|ending| ending != "expected"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Compares with the file beside, `NAME.expected`; writes it under `BLESS=1`.
+fn golden(file: &Path, told: &str) {
+    let beside = file.with_extension("expected");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&beside, told).expect("writing an expectation");
+        return;
+    }
+    let expected = fs::read_to_string(&beside).unwrap_or_default();
+    assert!(expected == told, "{} differs (BLESS=1 writes it anew):\n--- expected\n{expected}\n--- told\n{told}", beside.display());
+}
