@@ -1,5 +1,7 @@
 //! Checks against real sockets: who holds a port, and what an odd server makes of httpGet.
 
+#![expect(clippy::disallowed_methods, reason = "a test's services are its children, and it takes the time")]
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -29,10 +31,15 @@ fn tree_of(pid: u32) -> Tree {
 struct Service(Child);
 
 impl Service {
-    #[expect(clippy::disallowed_methods, reason = "a test's service is a child of the test")]
     fn holding(listener: Option<TcpListener>) -> Service {
         let stdin = listener.map_or_else(Stdio::null, |listener| Stdio::from(std::os::fd::OwnedFd::from(listener)));
-        Service(Command::new("setsid").args(["sleep", "600"]).stdin(stdin).spawn().expect("setsid runs"))
+        let service = Service(Command::new("setsid").args(["sleep", "600"]).stdin(stdin).spawn().expect("setsid runs"));
+        let begun = Instant::now();
+        while Stat::of(service.0.id() as i32).is_none_or(|stat| stat.command != "sleep") {
+            assert!(begun.elapsed() < TIMEOUT, "setsid does not come to its exec");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        service
     }
 
     fn context(&self, listened_at_spawn: Vec<u64>) -> Arc<LifeContext> {
@@ -102,6 +109,47 @@ async fn a_stranger_that_came_after_the_spawn_counts_and_is_named() {
     let verdict = check(&ctx, port).await;
     assert!(verdict.passed, "{verdict:?}");
     assert_eq!(verdict.message, format!("tcp 127.0.0.1:{port} passed, held by sleep pid {}", later.0.id()));
+}
+
+#[tokio::test]
+async fn after_a_restart_of_the_controller_an_older_process_is_still_a_stranger() {
+    let (listener, port) = listener("127.0.0.1:0");
+    let older = Service::holding(Some(listener));
+    let younger = Service::holding(None);
+    let mut tree = tree_of(younger.0.id());
+    // Start times are counted in hundredths of a second: make the difference certain.
+    tree.start_time += 1;
+    let verdict = check(&Arc::new(LifeContext::adopted(tree)), port).await;
+    assert_eq!(verdict.reason, Some(Reason::AddressInUse), "{verdict:?}");
+    let own = check(&Arc::new(LifeContext::adopted(tree_of(older.0.id()))), port).await;
+    assert!(own.passed, "{own:?}");
+}
+
+#[tokio::test]
+async fn of_two_that_share_a_port_each_sees_its_own() {
+    let shared = || {
+        use rustix::net::{AddressFamily, SocketType, sockopt};
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        sockopt::set_socket_reuseport(&socket, true).expect("allowed");
+        socket
+    };
+    let bound = |socket: std::os::fd::OwnedFd, port| {
+        let addr = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port);
+        rustix::net::bind(&socket, &addr).expect("bound");
+        rustix::net::listen(&socket, 8).expect("listens");
+        TcpListener::from(socket)
+    };
+    let first = bound(shared(), 0);
+    let port = first.local_addr().expect("bound").port();
+    let _older = Service::holding(Some(first));
+    let inodes = Sockets::new().inodes(port);
+    let second = Service::holding(Some(bound(shared(), port)));
+    let verdict = check(&second.context(inodes.clone()), port).await;
+    assert_eq!(verdict.message, format!("tcp 127.0.0.1:{port} passed"));
+    let third = Service::holding(None);
+    let both = Sockets::new().inodes(port);
+    assert_eq!(both.len(), 2);
+    assert_eq!(check(&third.context(both), port).await.reason, Some(Reason::AddressInUse));
 }
 
 #[tokio::test]

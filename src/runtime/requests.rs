@@ -26,7 +26,11 @@ impl Node {
             Request::Effective { name, reply } => {
                 let result = self.known(&name).and_then(|()| {
                     self.controller.spec(&name).map(|spec| crate::model::manifest::print::envelope(&spec)).ok_or_else(
-                        || OrderError::Refused(format!("{name} has no valid manifest yet; `plugd status {name}` says why")),
+                        || {
+                            OrderError::Refused(format!(
+                                "{name} has no valid manifest yet; `plugd status {name}` says why"
+                            ))
+                        },
                     )
                 });
                 let _ = reply.send(result);
@@ -70,7 +74,9 @@ impl Node {
         for life in running {
             let tree = self.lives.get(&life).map(|live| live.tree.clone());
             if let Some(tree) = tree {
-                self.trees.signal(&tree, signal, Target::Group).map_err(|error| OrderError::Failed(error.to_string()))?;
+                self.trees
+                    .signal(&tree, signal, Target::Group)
+                    .map_err(|error| OrderError::Failed(error.to_string()))?;
             }
         }
         Ok(())

@@ -11,8 +11,9 @@ use crate::model::spec::ProbePort;
 pub struct LifeContext {
     /// None where nothing runs here (`address:`): whoever listens counts.
     pub tree: Option<Tree>,
-    /// The sockets that listened on the service's ports when this life was spawned.
-    pub listened_at_spawn: Vec<u64>,
+    /// The sockets that listened on the service's ports when this life was spawned; none where that
+    /// is not known any more (the controller was restarted).
+    pub listened_at_spawn: Option<Vec<u64>>,
     /// Listening sockets that the keeper hands to it.
     pub held: Vec<u64>,
     /// `$(instance.port)`.
@@ -31,8 +32,14 @@ pub(super) struct Known {
 }
 
 impl LifeContext {
+    /// Of a life that was just spawned; `listened_at_spawn` was taken before.
     pub fn new(tree: Option<Tree>, listened_at_spawn: Vec<u64>) -> LifeContext {
-        LifeContext { tree, listened_at_spawn, ..LifeContext::default() }
+        LifeContext { tree, listened_at_spawn: Some(listened_at_spawn), ..LifeContext::default() }
+    }
+
+    /// Of a life that an earlier controller spawned.
+    pub fn adopted(tree: Tree) -> LifeContext {
+        LifeContext { tree: Some(tree), ..LifeContext::default() }
     }
 
     /// Hand over the sockets that the keeper holds for it.
@@ -77,8 +84,32 @@ impl Place {
         };
         Some(match host {
             None => Place::Local(port),
-            Some(host) if host.eq_ignore_ascii_case("localhost") => Place::Local(port),
+            Some(host) if is_this_machine(host) => Place::Local(port),
             Some(host) => Place::Host(host.trim_start_matches('[').trim_end_matches(']').to_string(), port),
         })
+    }
+}
+
+/// A written loopback address means the service itself, whichever address it listens on.
+fn is_this_machine(host: &str) -> bool {
+    let addr = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || addr.is_ok_and(|addr| addr.is_loopback() || addr.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_this_machine_however_it_is_written() {
+        let ctx = LifeContext::default().with_port(Some(4242));
+        let place = |host| Place::of(host, &ProbePort::Number(80), &ctx);
+        for host in [None, Some("localhost"), Some("LocalHost"), Some("127.0.0.1"), Some("[::1]"), Some("0.0.0.0")] {
+            assert_eq!(place(host), Some(Place::Local(80)), "{host:?}");
+        }
+        assert_eq!(place(Some("db.example")), Some(Place::Host("db.example".into(), 80)));
+        assert_eq!(place(Some("[2001:db8::1]")), Some(Place::Host("2001:db8::1".into(), 80)));
+        assert_eq!(Place::of(None, &ProbePort::Instance, &ctx), Some(Place::Local(4242)));
+        assert_eq!(Place::of(None, &ProbePort::Instance, &LifeContext::default()), None);
     }
 }

@@ -21,8 +21,8 @@ const TCP_LISTEN: u32 = 10;
 const REQUEST_LEN: usize = 16 + 56;
 /// inet_diag_msg, without the header.
 const MESSAGE_LEN: usize = 72;
-/// A dump comes in packets of at most 32 KiB.
-const PACKET_MAX: usize = 32 * 1024;
+/// The kernel cuts a dump into packets no larger than what is read at once, from NLMSG_GOODSIZE up.
+const PACKET_MAX: usize = 8 * 1024;
 /// Listeners of one port that are looked at; SO_REUSEPORT allows any number.
 const LISTENERS_MAX: usize = 256;
 /// Of the /proc tables, which cannot be filtered, this much is read: some 400,000 connections.
@@ -54,7 +54,7 @@ pub(super) fn listeners(socket: &OwnedFd, port: u16, sequence: u32) -> Result<Ve
     for (family, sequence) in [(libc::AF_INET, sequence), (libc::AF_INET6, sequence.wrapping_add(1))] {
         let request = request(family as u8, port, sequence);
         rustix::net::sendto(socket.as_fd(), &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-        let mut packet = vec![0; PACKET_MAX];
+        let mut packet = [0; PACKET_MAX];
         loop {
             let (length, _) = rustix::net::recv(socket.as_fd(), &mut packet[..], RecvFlags::DONTWAIT)?;
             if read(&packet[..length], port, sequence, &mut found)? {

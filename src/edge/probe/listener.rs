@@ -46,7 +46,13 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
         if holder.as_ref().is_some_and(|holder| tree.contains(holder.pid)) {
             return open(ctx, port, listener, None);
         }
-        let place = if ctx.listened_at_spawn.contains(&listener.inode) { &mut stranger } else { &mut newcomer };
+        let was_there = match (&ctx.listened_at_spawn, &holder) {
+            (Some(inodes), _) => inodes.contains(&listener.inode),
+            // Not known any more: a process older than the life is taken for one that was there.
+            (None, Some(holder)) => holder.start_time < tree.start_time,
+            (None, None) => false,
+        };
+        let place = if was_there { &mut stranger } else { &mut newcomer };
         place.get_or_insert((listener, holder));
     }
     match (newcomer, stranger) {

@@ -16,5 +16,27 @@ pub mod notify;
 pub mod sockets;
 pub mod tcp;
 
+use std::sync::Arc;
+
 pub use context::{LifeContext, Place};
 pub use sockets::{Listener, Sockets};
+
+use crate::controller::Verdict;
+use crate::model::spec::{Check, Probe};
+
+/// Run one check of a probe now. `None`: its kind is not checked from here (exec goes through the
+/// keeper, the passive kinds speak by themselves), or its port is not known.
+pub async fn check(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, probe: &Probe) -> Option<Verdict> {
+    match &probe.check {
+        Check::TcpSocket { host, port } => {
+            let place = Place::of(host.as_deref(), port, &ctx)?;
+            Some(tcp::tcp(ctx, sockets, place, probe.timeout).await)
+        }
+        Check::HttpGet { host, port, path, headers, https } => {
+            let place = Place::of(host.as_deref(), port, &ctx)?;
+            let get = http::Get { place, path: path.clone(), headers: headers.clone(), https: *https };
+            Some(http::http(ctx, sockets, get, probe.timeout).await)
+        }
+        Check::Exec { .. } | Check::Notify | Check::Fd(_) | Check::LogLine(_) | Check::Later(_) => None,
+    }
+}

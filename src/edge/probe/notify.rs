@@ -113,3 +113,26 @@ fn is_of(tree: &Tree, sender: Sender) -> bool {
         None => stat::uids(tree.pid).contains(&sender.uid),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::process::tree::Scope;
+    use crate::model::name::{Instance, LifeId};
+
+    #[test]
+    fn a_sender_that_has_ended_counts_if_it_had_the_services_uid() {
+        let mut gone = std::process::Command::new("true").spawn().expect("true runs");
+        let pid = gone.id() as i32;
+        gone.wait().expect("it ends");
+        let life = LifeId { instance: Instance::parse("web/0").expect("a valid name"), life: 1 };
+        let own = std::process::id() as i32;
+        let start_time = stat::Stat::of(own).expect("we run").start_time;
+        let tree = Tree { life, pid: own, start_time, scope: Scope::Session };
+        let uid = rustix::process::getuid().as_raw();
+        assert!(is_of(&tree, Sender { pid, uid }));
+        assert!(!is_of(&tree, Sender { pid, uid: uid + 1 }));
+        assert!(!is_of(&tree, Sender { pid: 0, uid }), "from outside of our pid namespace");
+        assert!(!is_of(&tree, Sender { pid: 1, uid }));
+    }
+}

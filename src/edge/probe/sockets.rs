@@ -50,7 +50,7 @@ impl Listener {
 pub struct Holder {
     pub pid: i32,
     pub command: String,
-    start_time: u64,
+    pub start_time: u64,
 }
 
 impl fmt::Display for Holder {
@@ -85,6 +85,11 @@ impl Sockets {
     pub fn new() -> Sockets {
         let diag = diag::open().ok().map(|socket| (socket, 1));
         Sockets { diag: Mutex::new(diag), holders: Mutex::default(), scan: tokio::sync::Mutex::new(()) }
+    }
+
+    /// Whether the kernel answers on netlink here; for the doctor.
+    pub fn answers() -> bool {
+        diag::open().and_then(|socket| diag::listeners(&socket, 1, 1)).is_ok()
     }
 
     /// As where netlink is refused.

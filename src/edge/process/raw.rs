@@ -1,7 +1,7 @@
 //! The system calls for which rustix has no safe form: the edge's only `unsafe`.
 //!
-//! Three things: a signal through a pidfd to a whole group (and to real-time signals), a datagram
-//! with its sender's credentials, and a user's entry from NSS. Each function is complete in itself:
+//! A few things: a signal through a pidfd to a whole group (and to real-time signals), a datagram
+//! with its sender's credentials, a user's entry from NSS, and whether clone3 answers. Each function is complete in itself:
 //! what goes in is safe Rust, what comes out is plain values.
 #![expect(unsafe_code, reason = "rustix has no call for these; each block says why it holds")]
 
@@ -51,6 +51,13 @@ pub(crate) fn kill_group(group: i32, signal: i32) -> io::Result<()> {
     }
     // SAFETY: kill(2) touches no memory of ours.
     if unsafe { libc::kill(-group, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether clone3(2) is there and not refused by a seccomp profile.
+pub(crate) fn clone3_answers() -> bool {
+    // SAFETY: a size of 0 is refused before any argument is looked at, with EINVAL: nothing is made.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, std::ptr::null::<u8>(), 0usize) };
+    result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL)
 }
 
 /// Who sent a datagram, as the kernel says. `pid` is 0 for a sender outside our pid namespace,

@@ -20,7 +20,7 @@ use super::tree::{Tree, hold};
 use crate::controller::{Input, Leftover, Target};
 use crate::model::name::LifeId;
 
-/// A KILL goes round this often before the brain is told what is left; each round is one walk.
+/// A KILL goes round at most this often while new members turn up; each round is one walk.
 const KILL_ROUNDS: usize = 20;
 /// Leftovers named in one answer; the status names the first few.
 const LEFT_MAX: usize = 64;
@@ -94,22 +94,26 @@ impl Seen {
             }
         }
         // Signals first: a survey that was asked for together with a KILL then tells what the KILL left.
-        for round in 0..KILL_ROUNDS {
-            signals.retain(|(_, signal, _)| round == 0 || *signal == libc::SIGKILL);
+        let mut reached: HashSet<(i32, u64)> = HashSet::new();
+        for _ in 0..KILL_ROUNDS {
             if signals.is_empty() {
                 break;
             }
             let trees: Vec<&Tree> = signals.iter().map(|(tree, ..)| tree).collect();
             let found = self.walk(&trees);
-            let mut left = Vec::new();
+            let mut again = Vec::new();
             for (request, members) in signals.into_iter().zip(found) {
                 let (tree, signal, to) = &request;
-                let wanted = |stat: &&Stat| *to == Target::Tree || stat.group == tree.pid;
-                if members.iter().filter(wanted).filter(|stat| send(stat, *signal)).count() > 0 {
-                    left.push(request);
+                let wanted = members.iter().filter(|stat| *to == Target::Tree || stat.group == tree.pid);
+                let sent: Vec<&Stat> = wanted.filter(|stat| send(stat, *signal)).collect();
+                // One that does not die at once (in a system call) is no reason to walk again; a
+                // new one is, it may be what a fork has put in the place of the last.
+                let new = sent.into_iter().filter(|stat| reached.insert((stat.pid, stat.start_time))).count();
+                if new > 0 && *signal == libc::SIGKILL {
+                    again.push(request);
                 }
             }
-            signals = left;
+            signals = again;
         }
         let trees: Vec<&Tree> = surveys.iter().collect();
         let found = self.walk(&trees);
