@@ -139,6 +139,6 @@ impl Plugd {
 
 /// The socket of the directory's controller, if one answers.
 fn answering(dir: &Path) -> Option<PathBuf> {
-    let found = places::find(dir).ok()?;
+    let found = places::find(Some(dir), None, None, &places::Who::now()).ok()?;
     places::connect(&found.socket).ok().map(|_| found.socket)
 }

@@ -49,11 +49,6 @@ impl Refusal {
     pub(super) fn unavailable(error: &str, message: impl Into<String>) -> Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error, message, "try again in a second")
     }
-
-    #[cfg(test)]
-    pub(super) fn problem(&self) -> &Problem {
-        &self.0
-    }
 }
 
 /// A peer's words within our sentence: one line, visible, short.

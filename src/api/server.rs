@@ -19,14 +19,14 @@ use super::patient::Patient;
 use super::routes::{self, App, Lane};
 use super::socket::Allowed;
 
-/// Two descriptors' worth of a soft limit of 1024 stay for everything else.
+/// A quarter of the usual soft limit of 1024 descriptors.
 const CONNECTIONS: usize = 256;
 const RESERVED: usize = 16;
 /// From the accept, or from the last answer, to the end of the next header.
 const HEADER_WAIT: Duration = Duration::from_secs(5);
 /// The same in the reserved lane: 16 idlers give way within half a second.
 const HEADER_WAIT_RESERVED: Duration = Duration::from_millis(500);
-/// Headers, in bytes, and what is held of an answer that is not read: 8 pages more than any of ours.
+/// Headers, in bytes, and what hyper holds of an answer that is not read; our own headers are below 1 KiB.
 const BUFFER: usize = 64 * 1024;
 /// After a failed accept (descriptors used up) the next try.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -39,21 +39,23 @@ pub async fn serve(listener: UnixListener, ctx: Context) {
     let reserved = routes::router(App { ctx, lane: Lane::Reserved });
     let seats = [Arc::new(Semaphore::new(CONNECTIONS - RESERVED)), Arc::new(Semaphore::new(RESERVED))];
     loop {
-        // Without a seat nobody is accepted: who comes waits in the backlog.
-        let (seat, router, lane) = match Arc::clone(&seats[0]).try_acquire_owned() {
-            Ok(seat) => (seat, &general, Lane::General),
-            Err(_) => match Arc::clone(&seats[1]).acquire_owned().await {
-                Ok(seat) => (seat, &reserved, Lane::Reserved),
-                Err(_) => return,
-            },
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => admit(stream, seat, router.clone(), lane, &allowed),
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted; trying again in 100 ms");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
-        }
+        };
+        // The seat is chosen after the accept: one kept ready from before could be a reserved one
+        // while general ones are free again. Without a seat, who comes next waits in the backlog.
+        let (seat, router, lane) = tokio::select! {
+            biased;
+            Ok(seat) = Arc::clone(&seats[0]).acquire_owned() => (seat, &general, Lane::General),
+            Ok(seat) = Arc::clone(&seats[1]).acquire_owned() => (seat, &reserved, Lane::Reserved),
+            else => return,
+        };
+        admit(stream, seat, router.clone(), lane, &allowed);
     }
 }
 

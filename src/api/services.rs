@@ -46,8 +46,10 @@ pub(super) async fn one(
     Named(view): Named,
     query: Result<Query<Form>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let form = query.ok().and_then(|Query(query)| query.form);
-    match form.as_deref() {
+    let Ok(Query(query)) = query else {
+        return Err(Refusal::bad_request("the query is not understood", "use `form=view` or `form=object`"));
+    };
+    match query.form.as_deref() {
         None | Some("view") => Ok(axum::Json(view).into_response()),
         Some("object") => {
             let name = view.service.clone();

@@ -1,10 +1,12 @@
 //! The socket file: bound with mode 0600, reached at any length of path, and who may be at its
 //! other end.
+#![expect(clippy::disallowed_methods, reason = "the socket lies on the disk, and so does its directory's owner")]
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -16,6 +18,9 @@ const PATH_MAX: usize = 107;
 const OVERFLOW_UID: u32 = 65534;
 /// Connections that wait to be accepted: as many as are served at one time.
 const BACKLOG: i32 = 256;
+/// Together 5 s, in which 256 idle connections are closed by the server.
+const CONNECT_TRIES: u32 = 250;
+const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Binds the socket, mode 0600 from its first moment, in place of one that nobody holds any more
 /// (the caller owns the directory's lock, so a socket that lies there is a dead controller's).
@@ -39,7 +44,15 @@ pub fn bind(path: &Path) -> io::Result<tokio::net::UnixListener> {
 /// Connects, at any length of path.
 pub(super) async fn connect(path: &Path) -> io::Result<UnixStream> {
     let reach = Reach::to(path)?;
-    UnixStream::connect(&reach.path).await
+    let mut tries = 0;
+    loop {
+        match UnixStream::connect(&reach.path).await {
+            // unix(7): the backlog is full. Many come at once, or the controller is stopped.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries < CONNECT_TRIES => tries += 1,
+            other => return other,
+        }
+        tokio::time::sleep(CONNECT_PAUSE).await;
+    }
 }
 
 /// A path that fits into a socket address; the descriptor in it must outlive its use.

@@ -13,6 +13,7 @@
 //! `client` (the controller's half).
 
 mod client;
+mod inherit;
 mod launch;
 mod sys;
 mod wire;
@@ -22,6 +23,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use inherit::{ignore_sigio, link as inherited_link};
 pub use client::{Entry, Event, Exit, How, Id, Identity, Keeper, SpawnRequest, Stage, Stdin, Welcome};
 
 /// How a keeper begins.

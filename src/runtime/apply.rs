@@ -45,7 +45,7 @@ impl Node {
             Action::Announce(name) => {
                 if let Some(view) = self.controller.view(&name, now) {
                     let mut view = Arc::unwrap_or_clone(view);
-                    view.kill_scope = Some(self.scope_word().to_string());
+                    view.kill_scope = Some(if self.cgroups.is_some() { "cgroup" } else { "session" }.to_string());
                     self.publisher.announce(view, now);
                 }
             }

@@ -158,7 +158,7 @@ fn layered(task: &Task, pid1: bool, text: Option<&[u8]>) -> Result<Settings, Str
     let below = base(pid1);
     let Some(text) = text else { return Ok((task.layer)(below)) };
     match settings::read(Text { file: "_plugd.yaml", text }) {
-        Ok(partial) => Ok((task.layer)(partial.over(below))),
+        Ok(partial) => Ok((task.layer)(partial.settle(below))),
         Err(diagnostics) => Err(diagnostics.iter().map(|one| one.one_line()).collect::<Vec<_>>().join("; ")),
     }
 }

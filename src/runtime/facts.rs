@@ -119,8 +119,8 @@ impl Node {
             let slots = slots(&live.spec, |check| matches!(check, Check::Fd(_)));
             let task = tokio::task::spawn_local(async move {
                 let verdict = match fd::newline(pipe).await {
-                    Ok(()) => passive(true, "a newline came on its descriptor"),
-                    Err(error) => passive(false, error.to_string()),
+                    Ok(()) => said(true, "a newline came on its descriptor"),
+                    Err(error) => said(false, error.to_string()),
                 };
                 for probe in slots {
                     let input = Input::Verdict { life: id.clone(), probe, verdict: verdict.clone() };
@@ -223,7 +223,7 @@ impl Node {
     pub(super) fn on_scanned(&mut self) {
         let adoptees: Vec<Adoptee> = std::mem::take(&mut self.adoptees).into_values().flatten().collect();
         for adoptee in adoptees {
-            let spec = Arc::new(manifest::bare(adoptee.life.instance.service.clone()));
+            let spec = Arc::new(manifest::bare(&adoptee.life.instance.service));
             self.adopt(adoptee, spec);
         }
         self.sweep_due = true;
@@ -240,7 +240,7 @@ impl Node {
             PumpEvent::LogLine { life } => {
                 let Some(live) = self.lives.get(&life) else { return };
                 for probe in slots(&live.spec, |check| matches!(check, Check::LogLine(_))) {
-                    let verdict = passive(true, "its log line came");
+                    let verdict = said(true, "its log line came");
                     self.queue.push_back(Input::Verdict { life: life.clone(), probe, verdict });
                 }
             }
@@ -305,7 +305,7 @@ fn slots_pattern(spec: &Spec) -> Option<String> {
 }
 
 /// What a service says by itself takes no time and has no reason but its own.
-fn passive(passed: bool, message: impl Into<String>) -> Verdict {
+fn said(passed: bool, message: impl Into<String>) -> Verdict {
     Verdict { passed, message: message.into(), reason: None, took: Duration::ZERO }
 }
 

@@ -7,11 +7,14 @@ use std::time::Duration;
 use super::desk::{Desk, Seen};
 use super::grammar::Diagnostic;
 use super::parse::OwnedText;
+use super::resolve::{Busy, Resolver};
 use super::surroundings;
-use crate::controller::{Declaration, Input, Rejection};
+use crate::controller::{Declaration, Input, Rejection, Resolved};
 use crate::edge::store::Store;
 use crate::model::name::Name;
+use crate::model::reason::Reason;
 use crate::model::settings::Settings;
+use crate::model::spec::Spec;
 use crate::model::view::FileProblem;
 
 /// Everything that a directory declares now.
@@ -81,5 +84,18 @@ fn replace<T>(list: &mut Vec<T>, item: T, name: impl Fn(&T) -> &Name) {
     match list.iter().position(|other| name(other) == name(&item)) {
         Some(at) => list[at] = item,
         None => list.push(item),
+    }
+}
+
+/// The wrapper and the env files of one spec, for `plugd run FILE`.
+pub fn resolve_one(spec: &Spec, dir: &Path, settings: &Settings) -> Resolved {
+    let mut resolver = Resolver::new(dir.to_path_buf(), settings.wrappers.clone(), surroundings(dir, settings));
+    match resolver.resolve(spec, true) {
+        Ok(resolution) => resolution.resolved,
+        Err(Busy(path)) => Resolved::Missing {
+            reason: Reason::StillWriting,
+            message: format!("{} is being written", path.display()),
+            tried: Vec::new(),
+        },
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Finding {
 /// The inode number of the machine's first pid namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h).
 const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-pub(super) fn in_container() -> bool {
+pub fn in_container() -> bool {
     std::fs::read_link("/proc/self/ns/pid").is_ok_and(|space| space.as_os_str() != FIRST_PID_NAMESPACE)
 }
 

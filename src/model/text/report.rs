@@ -82,7 +82,7 @@ impl Summary {
         }
         let expected = summary.total - summary.stopped - summary.completed - armed;
         let fine = summary.healthy + summary.running;
-        summary.percentage_healthy = if expected == 0 { 100.0 } else { (10_000 * fine / expected) as f64 / 100.0 };
+        summary.percentage_healthy = (10_000 * fine).checked_div(expected).map_or(100.0, |share| share as f64 / 100.0);
         summary
     }
 

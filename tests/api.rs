@@ -1,0 +1,323 @@
+//! The local socket from outside: every route, every no, and peers that mean no good.
+#![expect(clippy::disallowed_methods, reason = "tests look at the disk")]
+
+#[path = "api/world.rs"]
+mod world;
+
+#[path = "api/abuse.rs"]
+mod abuse;
+#[path = "api/streams.rs"]
+mod streams;
+
+use std::os::unix::fs::PermissionsExt;
+
+use plugd::api::ROUTES;
+use plugd::api::client::{Client, ClientError};
+use plugd::api::context::{OrderError, Request};
+use plugd::api::wire::{ExecAnswer, Health, List, Node, Register};
+use plugd::controller::Order;
+use plugd::model::view::{ServiceView, Snapshot};
+use world::{World, broken, name, snapshot, view};
+
+fn agree(request: Request) {
+    match request {
+        Request::Order { reply, .. }
+        | Request::Signal { reply, .. }
+        | Request::ConfirmMissing { reply }
+        | Request::Rescan { reply } => drop(reply.send(Ok(()))),
+        Request::Exec { reply, .. } => drop(reply.send(Ok(ExecAnswer { code: 0, output: "hello\n".to_string() }))),
+        Request::Effective { reply, .. } => drop(reply.send(Ok(serde_json::json!({ "replicas": 1 })))),
+    }
+}
+
+#[tokio::test]
+async fn every_route_of_the_table_answers_and_stands_in_the_description() {
+    let mut world = World::new([view("web")]);
+    world.answer(agree);
+    let (_, openapi) = world.ask("GET", "/v1/openapi.json", "").await;
+    for route in ROUTES {
+        let operation = &openapi["paths"][route.path][route.method.to_lowercase()];
+        assert_eq!(operation["summary"], route.summary, "{} {}", route.method, route.path);
+        let path = route.path.replace("{name}", "web");
+        let body = match route.path {
+            "/v1/services" => r#"{"name": "other", "manifest": "command: [sleep, \"1\"]"}"#,
+            "/v1/services/{name}/scale" => r#"{"replicas": 2}"#,
+            "/v1/services/{name}/signal" => r#"{"signal": "HUP"}"#,
+            "/v1/services/{name}/exec" => r#"{"command": ["true"]}"#,
+            _ => "",
+        };
+        if route.path == "/v1/watch" {
+            continue; // never ends; see `streams`
+        }
+        let path = if route.path == "/v1/events" { format!("{path}?follow=false") } else { path };
+        std::fs::write(world.services_d().join("web.yaml"), "command: [sleep]").expect("written");
+        let (status, answer) = world.ask(route.method, &path, body).await;
+        assert!((200..300).contains(&status), "{} {path}: {status} {answer}", route.method);
+    }
+    let listed: usize = openapi["paths"]
+        .as_object()
+        .expect("paths")
+        .values()
+        .map(|path| path.as_object().expect("methods").len())
+        .sum();
+    assert_eq!(listed, ROUTES.len());
+}
+
+#[tokio::test]
+async fn services_are_listed_and_shown_one_by_one() {
+    let world = World::new([view("web"), broken("db")]);
+    let client = world.client().await;
+    let list: List<ServiceView> = client.get("/v1/services").await.expect("a list");
+    assert_eq!(list.items, [broken("db"), view("web")]);
+    let one: ServiceView = client.get("/v1/services/db").await.expect("one");
+    assert_eq!(one, broken("db"));
+}
+
+#[tokio::test]
+async fn a_snapshot_goes_over_the_wire_and_back() {
+    let world = World::new([view("web"), broken("db")]);
+    let read: Snapshot = world.client().await.snapshot().await.expect("a snapshot");
+    let sent = world.snapshot.load_full();
+    assert_eq!(read.sequence, sent.sequence);
+    assert_eq!(read.node, sent.node);
+    assert_eq!(read.services, sent.services);
+}
+
+#[tokio::test]
+async fn the_full_object_has_the_shapes_of_kubernetes() {
+    let mut world = World::new([view("web"), broken("db")]);
+    world.answer(agree);
+    let client = world.client().await;
+    let web: serde_json::Value = client.get("/v1/services/web?form=object").await.expect("an object");
+    assert_eq!(web["apiVersion"], "plugd/v1");
+    assert_eq!(web["kind"], "Service");
+    assert_eq!(web["metadata"]["labels"]["tier"], "front");
+    assert_eq!(web["spec"]["replicas"], 1);
+    assert_eq!(web["status"]["phase"], "Running");
+    assert_eq!(web["status"]["observedGeneration"], 7);
+    assert_eq!(web["status"]["instances"][0]["state"]["running"]["startedAt"], "2026-11-23T11:02:43Z");
+    let db: serde_json::Value = client.get("/v1/services/db?form=object").await.expect("an object");
+    let condition = |kind: &str| {
+        let conditions = db["status"]["conditions"].as_array().expect("a list");
+        conditions.iter().find(|condition| condition["type"] == kind).expect(kind).clone()
+    };
+    assert_eq!(condition("Ready")["status"], "False");
+    assert_eq!(condition("Ready")["reason"], "CrashLoopBackOff");
+    assert_eq!(condition("Valid")["status"], "True");
+    assert_eq!(condition("DependenciesReady")["message"], "waits for db");
+    let (status, answer) = world.ask("GET", "/v1/services/db?form=cube", "").await;
+    assert_eq!((status, &answer["error"]), (400, &"BadRequest".into()));
+}
+
+#[tokio::test]
+async fn the_report_counts_and_names_everything() {
+    let world = World::new([view("web"), broken("db")]);
+    let client = world.client().await;
+    let health: Health = client.get("/v1/health").await.expect("a report");
+    assert_eq!(health.report.summary.total, 2);
+    assert_eq!(health.report.summary.percentage_healthy, 50.0);
+    assert_eq!(health.report.started, [name("web")]);
+    assert_eq!(health.report.failed[0].reason, "CrashLoopBackOff");
+    assert_eq!(health.services.len(), 2);
+    let node: Node = client.get("/v1/node").await.expect("a node");
+    assert_eq!(node.controller.pid, 8);
+    assert!(!node.ready);
+}
+
+#[tokio::test]
+async fn health_checks_get_a_bare_word() {
+    let world = World::new([view("web")]);
+    assert_eq!(world.ask("GET", "/livez", "").await, (200, "ok\n".into()));
+    assert_eq!(world.ask("GET", "/readyz", "").await, (200, "ok\n".into()));
+    world.publish(|snapshot| snapshot.node.directory_lost = Some("gone".to_string()));
+    assert_eq!(world.ask("GET", "/readyz", "").await, (503, "not ready\n".into()));
+    assert_eq!(world.ask("GET", "/livez", "").await, (200, "ok\n".into()));
+}
+
+#[tokio::test]
+async fn a_list_of_ten_thousand_arrives_whole() {
+    let world = World::new((0..10_000).map(|i| view(&format!("s{i}"))));
+    let read = world.client().await.snapshot().await.expect("a snapshot");
+    assert_eq!(read.services, world.snapshot.load().services);
+}
+
+#[tokio::test]
+async fn orders_reach_the_loop_and_its_no_comes_back() {
+    let mut world = World::new([view("web")]);
+    let mut requests = world.requests.take().expect("there");
+    let client = world.client().await;
+    let web = name("web");
+    for order in [Order::Start, Order::Stop, Order::Restart, Order::Scale(3)] {
+        let taken = async {
+            let request = requests.recv().await;
+            let Some(Request::Order { name, order, .. }) = request else { panic!("{request:?}") };
+            // The reply is dropped unanswered: the loop is leaving.
+            (name, order)
+        };
+        let (answer, taken) = tokio::join!(client.order(&web, order), taken);
+        assert_eq!(taken, (name("web"), order));
+        let Err(ClientError::Refused(problem)) = answer else { panic!("{answer:?}") };
+        assert_eq!(problem.error, "ShuttingDown");
+    }
+    let answers = async {
+        while let Some(Request::Signal { signal, instance, reply, .. }) = requests.recv().await {
+            let result =
+                if (signal, instance) == (1, Some(0)) { Ok(()) } else { Err(OrderError::NotRunning("web".into())) };
+            reply.send(result).expect("somebody waits");
+        }
+    };
+    let asks = async {
+        client.signal(&name("web"), Some(0), "SIGHUP").await.expect("sent");
+        let error = client.signal(&name("web"), None, "9").await.expect_err("refused");
+        assert!(
+            matches!(&error, ClientError::Refused(problem) if problem.error == "NotRunning" && problem.status == 409)
+        );
+        assert_eq!(error.to_string(), "web has no running process");
+    };
+    tokio::select! { () = answers => panic!("ended"), () = asks => {} }
+}
+
+#[tokio::test]
+async fn a_command_a_rescan_and_a_confirmation_go_the_same_way() {
+    let mut world = World::new([view("web")]);
+    world.answer(agree);
+    let client = world.client().await;
+    let answer = client.exec(&name("web"), None, vec!["echo".to_string(), "hello".to_string()]).await;
+    assert_eq!(answer.expect("ran"), ExecAnswer { code: 0, output: "hello\n".to_string() });
+    client.rescan().await.expect("taken up");
+    client.confirm_missing().await.expect("taken up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_does_not_answer_is_told_as_such() {
+    let world = World::new([view("web")]);
+    let (status, answer) = world.ask("POST", "/v1/services/web/stop", "").await;
+    assert_eq!((status, &answer["error"]), (504, &"Late".into()));
+    // One of the four places of the channel is taken; three more and it is full.
+    for _ in 0..3 {
+        assert_eq!(world.ask("POST", "/v1/rescan", "").await.0, 504);
+    }
+    let (status, answer) = world.ask("POST", "/v1/rescan", "").await;
+    assert_eq!((status, &answer["error"]), (503, &"Busy".into()));
+}
+
+#[tokio::test]
+async fn a_manifest_is_written_into_the_directory_and_removed_again() {
+    let world = World::new([view("web")]);
+    let client = world.client().await;
+    let register =
+        |name: &str, manifest: &str, replace| Register { name: name.into(), manifest: manifest.into(), replace };
+    let file = world.services_d().join("db.yaml");
+
+    let done = client.register(&register("db", "command: [db]\n", false)).await.expect("written");
+    assert_eq!((done.file.as_str(), done.sha256.as_str()), ("db.yaml", "fbda1ac8a20e88b1"));
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), "command: [db]\n");
+    assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o644);
+    assert_eq!(std::fs::read_dir(world.services_d().join(".plugd")).expect("there").count(), 0);
+
+    let again = client.register(&register("db", "command: [other]\n", false)).await;
+    assert!(
+        matches!(again, Err(ClientError::Refused(problem)) if problem.status == 409 && problem.next.contains("replace"))
+    );
+    client.register(&register("db", "command: [other]\n", true)).await.expect("replaced");
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), "command: [other]\n");
+
+    world.publish(|snapshot| drop(snapshot.services.insert(name("db"), view("db").into())));
+    client.remove(&name("db")).await.expect("removed");
+    assert!(!file.exists());
+    let gone = client.remove(&name("db")).await;
+    assert!(matches!(gone, Err(ClientError::Refused(problem)) if problem.status == 409));
+}
+
+#[tokio::test]
+async fn what_is_not_one_services_own_file_is_left_alone() {
+    let mut script = view("backup");
+    script.manifest.file = "backup.sh".to_string();
+    let [mut one, mut two] = [view("one"), view("two")];
+    one.manifest.file = "mcp.json".to_string();
+    two.manifest.file = "mcp.json".to_string();
+    let world = World::new([script, one, two]);
+    std::fs::write(world.services_d().join("backup.sh"), "#!/bin/sh").expect("written");
+    std::fs::write(world.services_d().join("mcp.json"), "{}").expect("written");
+    for (method, path, body) in [
+        ("DELETE", "/v1/services/backup", ""),
+        ("DELETE", "/v1/services/one", ""),
+        ("POST", "/v1/services", r#"{"name": "one", "manifest": "command: [x]", "replace": true}"#),
+    ] {
+        let (status, answer) = world.ask(method, path, body).await;
+        assert_eq!(status, 409, "{method} {path} {answer}");
+    }
+    // A manifest beside a discovered script takes over its name; the script stays.
+    let body = r#"{"name": "backup", "manifest": "wrapper: backup.sh", "replace": true}"#;
+    assert_eq!(world.ask("POST", "/v1/services", body).await.0, 201);
+    assert_eq!(std::fs::read_to_string(world.services_d().join("backup.sh")).expect("there"), "#!/bin/sh");
+}
+
+#[tokio::test]
+async fn a_manifest_that_cannot_be_meant_is_refused_before_it_is_written() {
+    let world = World::new([]);
+    let large = format!(r#"{{"name": "web", "manifest": "{}"}}"#, "x".repeat(70_000));
+    for body in [
+        r#"{"name": "../web", "manifest": "command: [x]"}"#,
+        r#"{"name": "web.status", "manifest": "command: [x]"}"#,
+        r#"{"name": "web", "manifest": "name: other\ncommand: [x]"}"#,
+        r#"{"name": "web", "manifest": "  \n"}"#,
+        r#"{"name": "web"}"#,
+        r#"{"name": "web", "manifest": "command: [x]", "force": true}"#,
+        "not json",
+        "",
+        &large,
+    ] {
+        let (status, answer) = world.ask("POST", "/v1/services", body).await;
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer["next"].as_str().is_some_and(|next| !next.is_empty()));
+    }
+    assert_eq!(std::fs::read_dir(world.services_d()).expect("there").count(), 0);
+}
+
+#[tokio::test]
+async fn logs_are_refused_where_there_are_none_and_asked_with_care() {
+    let world = World::with([view("web")], |ctx| ctx.places.logs = None);
+    let (status, answer) = world.ask("GET", "/v1/services/web/logs", "").await;
+    assert_eq!(status, 409);
+    assert!(answer["next"].as_str().is_some_and(|next| next.contains("--log-dir")));
+    for query in ["tail=many", "since=yesterday", "grep=x"] {
+        assert_eq!(world.ask("GET", &format!("/v1/services/web/logs?{query}"), "").await.0, 400, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_socket_is_bound_for_its_owner_alone_and_at_any_length_of_path() {
+    let dir = tempfile::tempdir().expect("a temp folder");
+    let deep = dir.path().join("x".repeat(100)).join("y".repeat(100));
+    std::fs::create_dir_all(&deep).expect("folders");
+    let path = deep.join("plugd.sock");
+    for _ in 0..2 {
+        // The second takes the place of what a dead controller left.
+        let _listener = plugd::api::socket::bind(&path).expect("bound");
+        assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, 0o600);
+        Client::connect(&path).await.expect("reached");
+    }
+    std::fs::write(dir.path().join("file"), "precious").expect("written");
+    plugd::api::socket::bind(&dir.path().join("file")).expect_err("no socket lies there");
+}
+
+#[tokio::test]
+async fn a_client_says_what_is_wrong_with_the_other_end() {
+    let dir = tempfile::tempdir().expect("a temp folder");
+    let path = dir.path().join("plugd.sock");
+    let nobody = Client::connect(&path).await.expect_err("nothing there");
+    assert!(matches!(nobody, ClientError::NotReachable { .. }));
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("bound"));
+    let dead = Client::connect(&path).await.expect_err("nobody listens");
+    assert!(matches!(dead, ClientError::NotReachable { .. }));
+
+    let world = World::new([]);
+    let client = world.client().await;
+    let unknown = client.get::<ServiceView>("/v1/services/web").await.expect_err("unknown");
+    assert!(matches!(&unknown, ClientError::Refused(problem) if problem.status == 404));
+    assert_eq!(unknown.to_string(), "no service is named `web`");
+    let other = client.get::<ServiceView>("/v1/services").await.expect_err("a list");
+    assert!(matches!(other, ClientError::NotUnderstood { .. }));
+    assert_eq!(snapshot(1, []).services.len(), 0);
+}

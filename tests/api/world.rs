@@ -1,0 +1,253 @@
+//! A server over a hand-made snapshot, on a socket in a temp folder.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use plugd::api::client::Client;
+use plugd::api::context::{Context, Request};
+use plugd::api::{server, socket};
+use plugd::model::name::Name;
+use plugd::model::reason::{Reason, Status};
+use plugd::model::text::{ControllerInfo, Places};
+use plugd::model::view::{Event, ExitView, InstanceView, ManifestView, NodeView, Problem, ServiceView, Snapshot};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
+
+pub struct World {
+    pub dir: TempDir,
+    pub socket: PathBuf,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub changed: watch::Sender<u64>,
+    pub requests: Option<mpsc::Receiver<Request>>,
+    pub events: broadcast::Sender<Event>,
+    pub history: Arc<Mutex<VecDeque<Event>>>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl World {
+    pub fn new(services: impl IntoIterator<Item = ServiceView>) -> World {
+        World::with(services, |_| {})
+    }
+
+    pub fn with(services: impl IntoIterator<Item = ServiceView>, change: impl FnOnce(&mut Context)) -> World {
+        let dir = TempDir::new().expect("a temp folder");
+        let path = dir.path().join("run").join("plugd.sock");
+        std::fs::create_dir(dir.path().join("run")).expect("a folder");
+        std::fs::create_dir(dir.path().join("services.d")).expect("a folder");
+        let listener = socket::bind(&path).expect("a socket");
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(1, services)));
+        let (changed, hears) = watch::channel(1);
+        let (asks, requests) = mpsc::channel(4);
+        let (events, _) = broadcast::channel(8);
+        let history = Arc::new(Mutex::new(VecDeque::new()));
+        let mut ctx = Context {
+            snapshot: Arc::clone(&snapshot),
+            changed: hears,
+            requests: asks,
+            events: events.clone(),
+            history: Arc::clone(&history),
+            places: Places { logs: Some(dir.path().join("logs")), socket: Some(path.clone()), ..Places::default() },
+            dir: dir.path().join("services.d"),
+            info: ControllerInfo {
+                pid: 8,
+                keeper_pid: 1,
+                version: "0.1.0".to_string(),
+                since: at("2026-11-23T11:02:40Z"),
+                working_dir: "/app".into(),
+            },
+        };
+        change(&mut ctx);
+        let server = tokio::spawn(server::serve(listener, ctx));
+        World { dir, socket: path, snapshot, changed, requests: Some(requests), events, history, server }
+    }
+
+    pub fn services_d(&self) -> PathBuf {
+        self.dir.path().join("services.d")
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.socket).await.expect("a server")
+    }
+
+    /// Publishes the next snapshot, as the loop does.
+    pub fn publish(&self, change: impl FnOnce(&mut Snapshot)) -> u64 {
+        let mut next = Snapshot::clone(&self.snapshot.load());
+        next.sequence += 1;
+        change(&mut next);
+        let sequence = next.sequence;
+        self.snapshot.store(Arc::new(next));
+        self.changed.send(sequence).ok();
+        sequence
+    }
+
+    /// Something happens, as the loop tells it.
+    pub fn happens(&self, message: &str) -> Event {
+        let event = Event {
+            at: at("2026-11-23T12:00:00Z"),
+            service: Some("web".to_string()),
+            instance: None,
+            reason: Reason::Exited,
+            warning: true,
+            message: message.to_string(),
+        };
+        let mut history = self.history.lock().expect("whole");
+        history.push_back(event.clone());
+        self.events.send(event.clone()).ok();
+        event
+    }
+
+    /// Answers each request with what `answer` does, for ever.
+    pub fn answer(&mut self, mut answer: impl FnMut(Request) + Send + 'static) {
+        let mut requests = self.requests.take().expect("answered once");
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                answer(request);
+            }
+        });
+    }
+
+    /// Bytes to the socket, as they stand; what came back until the server closed.
+    pub async fn raw(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(bytes).await.ok();
+        read_to_end(&mut stream).await
+    }
+
+    pub async fn connect(&self) -> UnixStream {
+        UnixStream::connect(&self.socket).await.expect("a server")
+    }
+
+    /// Status and body of a request that is written by hand.
+    pub async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+        let length = body.len();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        let answer = self.raw(format!("{head}{body}").as_bytes()).await;
+        let (status, body) = split(&answer);
+        (status, serde_json::from_str(&body).unwrap_or(serde_json::Value::String(body)))
+    }
+}
+
+pub async fn read_to_end(stream: &mut UnixStream) -> String {
+    let mut answer = Vec::new();
+    // A reset after the last byte changes nothing about what was said.
+    stream.read_to_end(&mut answer).await.ok();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// The status, and the body with its chunks joined.
+pub fn split(answer: &str) -> (u16, String) {
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return (0, answer.to_string()) };
+    let status = head.split(' ').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0);
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return (status, body.to_string());
+    }
+    let (mut bytes, mut rest) = (Vec::new(), body.as_bytes());
+    while let Some(end) = rest.windows(2).position(|pair| pair == b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap_or("0"), 16).unwrap_or(0);
+        let chunk = &rest[end + 2..];
+        if size == 0 || chunk.len() < size {
+            bytes.extend_from_slice(&chunk[..size.min(chunk.len())]);
+            break;
+        }
+        bytes.extend_from_slice(&chunk[..size]);
+        rest = chunk.get(size + 2..).unwrap_or_default();
+    }
+    (status, String::from_utf8_lossy(&bytes).into_owned())
+}
+
+pub fn at(text: &str) -> Timestamp {
+    text.parse().expect("a moment")
+}
+
+pub fn name(text: &str) -> Name {
+    Name::parse(text).expect("a name")
+}
+
+pub fn snapshot(sequence: u64, services: impl IntoIterator<Item = ServiceView>) -> Snapshot {
+    let services = services.into_iter().map(|view| (view.service.clone(), Arc::new(view))).collect();
+    Snapshot { sequence, node: NodeView { settled: true, ..NodeView::default() }, services }
+}
+
+pub fn view(service: &str) -> ServiceView {
+    ServiceView {
+        service: name(service),
+        status: Status::Healthy,
+        reason: None,
+        why: Vec::new(),
+        next: None,
+        available: true,
+        process_running: true,
+        mesh_registration: false,
+        required: false,
+        ready: 1,
+        desired: 1,
+        restarts: 0,
+        address: None,
+        check: Some("tcp 127.0.0.1:80 passed".to_string()),
+        retry_at: None,
+        last_exit: None,
+        problems: Vec::new(),
+        tried: Vec::new(),
+        since: at("2026-11-23T11:02:44Z"),
+        instances: vec![InstanceView {
+            name: service.to_string(),
+            pid: Some(412),
+            port: Some(80),
+            ready: true,
+            restarts: 0,
+            status: Status::Healthy,
+            reason: None,
+            started: Some(at("2026-11-23T11:02:43Z")),
+        }],
+        manifest: ManifestView {
+            file: format!("{service}.yaml"),
+            sha256: "9f86d081884c7d65".to_string(),
+            generation: 7,
+            rejected: None,
+        },
+        kill_scope: None,
+        log: None,
+        labels: BTreeMap::from([("tier".to_string(), "front".to_string())]),
+        capabilities: Vec::new(),
+        depends_on: Vec::new(),
+        settled: false,
+    }
+}
+
+pub fn broken(service: &str) -> ServiceView {
+    ServiceView {
+        status: Status::Unhealthy,
+        reason: Some(Reason::CrashLoopBackOff),
+        why: vec!["exits with 1".to_string()],
+        next: Some("tries again at 2026-11-23T12:30:34Z".to_string()),
+        available: false,
+        process_running: false,
+        ready: 0,
+        last_exit: Some(ExitView {
+            code: Some(1),
+            signal: None,
+            at: at("2026-11-23T12:30:18Z"),
+            ran_for: std::time::Duration::from_millis(214),
+            output: vec!["bind: address already in use".to_string()],
+        }),
+        problems: vec![Problem {
+            reason: Reason::DependencyNotReady,
+            message: "waits for db".to_string(),
+            since: at("2026-11-23T12:30:02Z"),
+        }],
+        ..view(service)
+    }
+}
