@@ -13,12 +13,15 @@ use super::look::Look;
 use super::node::Node;
 use super::put::hash;
 use super::{Session, node};
-use crate::controller::{Declaration, Input, Resolved, Source};
+use crate::controller::{Declaration, Resolved, Source};
 use crate::edge::directory;
+use crate::edge::store::Store;
 use crate::model::manifest::{self, Reading, Severity, Text};
-use crate::model::settings::Settings;
+use crate::model::settings::{self, Settings};
 use crate::model::spec::Digest;
 
+/// The settings of the node, in its directory.
+const SETTINGS: &str = "_plugd.yaml";
 /// A manifest is at most 64 KiB; what is larger is refused by its size.
 const MANIFEST_MAX: u64 = 64 * 1024;
 
@@ -36,16 +39,17 @@ pub fn diff(args: &CheckArgs, session: &Session) -> Result<Code, Fault> {
 
 fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> {
     let node = session.node().ok();
-    let settings = settings(args);
     let dir = match (args.files.as_slice(), &node) {
         ([one], _) if one.is_dir() => Some(one.clone()),
         ([], Some(node)) => Some(node.dir()?),
         ([], None) => Some(node::directory(&session.global)?),
         _ => None,
     };
-    let (found, findings) = match &dir {
-        Some(dir) => read_directory(dir, &settings, session)?,
-        None => read_files(&args.files, session)?,
+    let mut findings = Findings::default();
+    let settings = settings(args, dir.as_deref(), &mut findings, &session.look);
+    let found = match &dir {
+        Some(dir) => read_directory(dir, &settings, &mut findings, session)?,
+        None => read_files(&args.files, &mut findings, session)?,
     };
     let running = match &node {
         Some(node) => running(node, &found)?,
@@ -73,10 +77,20 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
     Ok((if wrong { Code::InvalidManifest } else { Code::Done }, plan))
 }
 
-fn settings(args: &CheckArgs) -> Settings {
+/// Flags over `_plugd.yaml` over the defaults.
+fn settings(args: &CheckArgs, dir: Option<&Path>, findings: &mut Findings, look: &Look) -> Settings {
     let mut given = args.settings.given();
     given.shutdown_timeout = args.shutdown_timeout;
-    given.over(Settings::default())
+    let text = dir.and_then(|dir| std::fs::read(dir.join(SETTINGS)).ok()).unwrap_or_default();
+    let text = Text { file: SETTINGS, text: &text };
+    let below = match settings::read(text) {
+        Ok(written) => written.settle(Settings::default()),
+        Err(diagnostics) => {
+            findings.diagnostics(&diagnostics, &[text], look);
+            Settings::default()
+        }
+    };
+    given.over(below)
 }
 
 /// What is wrong, one line each, and the same drawn with excerpts.
@@ -96,7 +110,7 @@ impl Findings {
         self.errors.push(line);
     }
 
-    fn diagnostics(&mut self, diagnostics: &[manifest::Diagnostic], text: Text<'_>, look: &Look) {
+    fn diagnostics(&mut self, diagnostics: &[manifest::Diagnostic], texts: &[Text<'_>], look: &Look) {
         if diagnostics.is_empty() {
             return;
         }
@@ -106,7 +120,7 @@ impl Findings {
                 Severity::Warning => self.warnings.push(diagnostic.one_line()),
             }
         }
-        self.text.push_str(&manifest::render(diagnostics, &[text], look.color, look.width.unwrap_or(WIDTH)));
+        self.text.push_str(&manifest::render(diagnostics, texts, look.color, look.width.unwrap_or(WIDTH)));
         self.text.push('\n');
     }
 }
@@ -115,41 +129,46 @@ impl Findings {
 const WIDTH: usize = 100;
 
 /// The directory as a controller would read it.
-fn read_directory(dir: &Path, settings: &Settings, session: &Session) -> Result<(Declared, Findings), Fault> {
-    let inputs = directory::load(dir, settings).map_err(|error| Fault::path("read", dir, error))?;
-    let mut found = Declared::default();
-    for input in inputs {
-        match input {
-            Input::Declared(declaration) => found.declared.push(declaration),
-            Input::Rejected(rejection) => found.rejected.push(rejection),
-            Input::FileProblems(problems) => found.problems = problems,
-            // The rest is said by a directory that is watched, or not by a directory at all.
-            _ => {}
+fn read_directory(
+    dir: &Path,
+    settings: &Settings,
+    findings: &mut Findings,
+    session: &Session,
+) -> Result<Declared, Fault> {
+    let loaded = directory::load(dir, settings, Store::none()).map_err(|error| Fault::path("read", dir, error))?;
+    let mut found = Declared { declared: loaded.declarations, problems: loaded.problems, ..Declared::default() };
+    for invalid in loaded.invalid {
+        let texts: Vec<Text<'_>> =
+            invalid.sources.iter().map(|source| Text { file: &source.file, text: &source.text }).collect();
+        let said = findings.errors.len();
+        findings.diagnostics(&invalid.diagnostics, &texts, &session.look);
+        // Refused for another reason than its text: an owner, a size, a variable that is missing.
+        if findings.errors.len() == said {
+            let message = invalid.rejection.as_ref().map(|one| format!("{}: {}", one.source.file, one.message));
+            findings.error(message.unwrap_or_else(|| format!("{} makes no service", invalid.file)));
         }
-    }
-    let mut findings = Findings::default();
-    for rejection in &found.rejected {
-        // The excerpt is drawn from the text; a file that is refused for another reason has none.
-        let drawn = lint(&dir.join(&rejection.source.file), &rejection.source.file, dir, &mut findings, &session.look);
-        if !matches!(drawn, Ok(Some(_))) || findings.errors.is_empty() {
-            findings.error(rejection.message.clone());
-        }
+        found.rejected.extend(invalid.rejection);
     }
     for problem in &found.problems {
-        findings.error(format!("{}: {}: {}", problem.file, problem.reason, problem.message));
+        let told = findings.errors.iter().any(|error| error.starts_with(&format!("{}:", problem.file)));
+        if !told {
+            findings.error(format!("{}: {}: {}", problem.file, problem.reason, problem.message));
+        }
     }
-    Ok((found, findings))
+    for script in loaded.withheld {
+        findings.warnings.push(format!("{script} starts again when it is written again: its manifest was deleted"));
+    }
+    Ok(found)
 }
 
 /// Single files: what each declares, as far as text alone tells.
-fn read_files(files: &[PathBuf], session: &Session) -> Result<(Declared, Findings), Fault> {
+fn read_files(files: &[PathBuf], findings: &mut Findings, session: &Session) -> Result<Declared, Fault> {
     let mut found = Declared::default();
-    let mut findings = Findings::default();
     for path in files {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let dir = absolute.parent().unwrap_or(Path::new("/"));
         let shown = path.display().to_string();
-        let declared = lint(path, &shown, dir, &mut findings, &session.look)
+        let declared = lint(path, &shown, dir, findings, &session.look)
             .map_err(|error| Fault::path("read", path.clone(), error))?;
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         for mut declaration in declared.unwrap_or_default() {
@@ -157,7 +176,7 @@ fn read_files(files: &[PathBuf], session: &Session) -> Result<(Declared, Finding
             found.declared.push(declaration);
         }
     }
-    Ok((found, findings))
+    Ok(found)
 }
 
 /// Reads one manifest and notes what is wrong; none where it is invalid.
@@ -179,7 +198,7 @@ fn lint(
             let source = Source { file: shown.into(), sha256: hash(&text) };
             let mut declared = Vec::new();
             for document in documents {
-                findings.diagnostics(&document.warnings, main, look);
+                findings.diagnostics(&document.warnings, &[main], look);
                 declared.push(Declaration {
                     spec: Arc::new(document.spec),
                     source: source.clone(),
@@ -191,7 +210,7 @@ fn lint(
             Ok(Some(declared))
         }
         Err(refused) => {
-            findings.diagnostics(&refused.diagnostics, main, look);
+            findings.diagnostics(&refused.diagnostics, &[main], look);
             Ok(None)
         }
     }

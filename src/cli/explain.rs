@@ -12,14 +12,14 @@ pub fn explain(args: &ExplainArgs, session: &Session) -> Result<Code, Fault> {
     let field = args.field.trim_start_matches("service.").trim_start_matches("spec.").trim_end_matches('.');
     let field = if matches!(field, "service" | "spec") { "" } else { field };
     match manifest::explain(field) {
-        Ok(text) => {
+        Some(text) => {
             let mut out = session.out();
             out.write_all(text.trim_end().as_bytes())?;
             writeln!(out)?;
             out.flush()?;
             Ok(Code::Done)
         }
-        Err(what) => Err(Fault::no(what, "`plugd explain` lists the fields")),
+        None => Err(Fault::no(format!("there is no field {field}"), "`plugd explain` lists the fields")),
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::controller::{Declaration, Rejection, Resolved};
+use crate::model::manifest::print;
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Program, Spec, Strategy};
@@ -171,7 +172,7 @@ fn place(plan: &mut Forecast, one: &Declaration, running: &Running, cycles: &BTr
             .push(Step { why: format!("stopped by an operator; `plugd start {name}` runs what is written"), name });
         return;
     }
-    let changed = running.specs.get(&spec.name).and_then(|old| Some(changed(old, &written(spec)?)));
+    let changed = running.specs.get(&spec.name).map(|old| changed(old, &Value::Object(print::fields(spec))));
     match changed {
         Some(fields) if fields.is_empty() => plan.unchanged.push(name),
         Some(fields) if lives && fields.iter().all(|field| !PROCESS_FIELDS.contains(&field.as_str())) => {
@@ -192,11 +193,6 @@ fn how_many(spec: &Spec) -> String {
         Program::External(address) => address.clone(),
     };
     if spec.replicas == 1 { what } else { format!("{what}, {} instances", spec.replicas) }
-}
-
-/// The spec as the full object of the API writes it.
-fn written(spec: &Spec) -> Option<Value> {
-    crate::model::manifest::print(spec).get("spec").cloned()
 }
 
 /// The top fields that are not equal.

@@ -12,7 +12,7 @@ use super::node::{Node, Step};
 use super::row::{self, Row};
 use super::select::Selection;
 use super::table::{self, Shape};
-use super::{Session, last};
+use super::{Session, effective, last};
 use crate::model::text::{Report, start_report};
 use crate::model::view::{ServiceView, Snapshot};
 
@@ -53,8 +53,8 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
                 writeln!(out, "{}", view.service)?;
             }
         }
-        GetOutput::Json if args.effective => writeln!(out, "{}", super::json(&full(args, &views, &node)?))?,
         GetOutput::Json => writeln!(out, "{}", super::json(&data(args, &views)))?,
+        GetOutput::Yaml if args.effective => write!(out, "{}", effective::yaml(&views, &node.dir()?)?)?,
         GetOutput::Yaml => write!(out, "{}", yaml(&full(args, &views, &node)?))?,
         GetOutput::JsonPath(path) => {
             let path =
@@ -103,10 +103,9 @@ pub fn item(view: &ServiceView) -> Value {
 
 /// The full objects, as the API gives them.
 fn full(args: &GetArgs, views: &[Arc<ServiceView>], node: &Node) -> Result<Value, Fault> {
-    let form = if args.effective { "effective" } else { "object" };
     let objects: Vec<Value> = views
         .iter()
-        .map(|view| node.get(&format!("/v1/services/{}?form={form}", view.service)))
+        .map(|view| node.get(&format!("/v1/services/{}?form=object", view.service)))
         .collect::<Result<_, _>>()?;
     Ok(match (args.names.as_slice(), objects.as_slice()) {
         ([_], [object]) => object.clone(),

@@ -39,6 +39,7 @@ pub mod steer;
 
 pub mod add;
 pub mod edit;
+pub mod effective;
 pub mod init;
 pub mod put;
 pub mod rm;
@@ -116,7 +117,7 @@ fn dispatch(verb: Verb, session: &Session) -> Result<Code, Fault> {
         Verb::Wait(args) => wait::wait(&args, session),
         Verb::Explain(args) => explain::explain(&args, session),
         Verb::Schema => explain::schema(session),
-        Verb::Doctor => shell::doctor(session),
+        Verb::Doctor(args) => shell::doctor(&args, session),
         Verb::Completion(args) => shell::completion(&args, session),
         Verb::Man => shell::man(session),
         Verb::Version(args) => shell::version(&args, session),

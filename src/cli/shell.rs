@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::args::{CompletionArgs, HelpArgs, VersionArgs};
 use super::fault::{Code, Fault};
-use super::{Session, grammar, help};
+use super::{Session, doctor, grammar, help};
+use crate::model::text::Charset;
 
 pub fn help(args: &HelpArgs, session: &Session) -> Result<Code, Fault> {
     let text = match (&args.verb, args.all) {
@@ -59,9 +60,14 @@ pub fn version(args: &VersionArgs, session: &Session) -> Result<Code, Fault> {
     Ok(Code::Done)
 }
 
-pub fn doctor(session: &Session) -> Result<Code, Fault> {
+pub fn doctor(args: &VersionArgs, session: &Session) -> Result<Code, Fault> {
+    let findings = doctor::report();
     let mut out = session.out();
-    out.write_all(super::doctor::report().as_bytes())?;
+    if args.output == "json" {
+        doctor::print_json(&mut out, &findings)?;
+    } else {
+        doctor::print_table(&mut out, &findings, session.look.charset == Charset::Unicode)?;
+    }
     out.flush()?;
     Ok(Code::Done)
 }

@@ -140,7 +140,7 @@ pub enum Verb {
     /// Print the manifest's JSON Schema
     Schema,
     /// Look at this machine: what plugd can and cannot do here
-    Doctor,
+    Doctor(VersionArgs),
     /// Print completions for a shell
     Completion(CompletionArgs),
     /// Print the manual page

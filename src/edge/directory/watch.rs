@@ -112,7 +112,10 @@ impl Watch {
                 }
                 Err(error) if disk::stat(&dir).is_ok() && !self.warned => {
                     self.warned = true;
-                    tracing::warn!("{} cannot be watched ({error}): it is looked at every second instead", dir.display());
+                    tracing::warn!(
+                        "{} cannot be watched ({error}): it is looked at every second instead",
+                        dir.display()
+                    );
                 }
                 Err(_) => {}
             }

@@ -95,12 +95,7 @@ pub fn main_process(
 }
 
 /// A command that runs beside a life, in the same surroundings: an exec probe or a hook.
-pub fn helper(
-    ground: &Ground,
-    spec: &Spec,
-    life: &LifeId,
-    command: &[String],
-) -> Result<Prepared, Unpreparable> {
+pub fn helper(ground: &Ground, spec: &Spec, life: &LifeId, command: &[String]) -> Result<Prepared, Unpreparable> {
     let base = Base::of(ground, spec, life)?;
     let argv = command.iter().map(|word| base.environment.expand(word)).collect();
     base.finish(argv)
