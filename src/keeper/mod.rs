@@ -31,8 +31,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use inherit::{ignore_sigio, link as inherited_link};
 pub use client::{Entry, Event, Exit, How, Id, Identity, Keeper, SpawnRequest, Stage, Stdin, Welcome};
+pub use inherit::{ignore_sigio, link as inherited_link};
 
 /// How a keeper begins.
 #[derive(Debug)]

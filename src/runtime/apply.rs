@@ -30,7 +30,8 @@ impl Node {
             Action::Survey { life } => self.survey(life),
             Action::Forget { life } => self.forget(life),
             Action::Try { name, spec, wrapper, digest } => {
-                let life = LifeId { instance: crate::model::name::Instance { service: name.clone(), index: 0 }, life: 0 };
+                let life =
+                    LifeId { instance: crate::model::name::Instance { service: name.clone(), index: 0 }, life: 0 };
                 let result = prepare::main_process(&self.ground, &spec, &life, wrapper.as_deref())
                     .map(|_| ())
                     .map_err(|fault| (fault.reason, fault.message));
@@ -126,9 +127,9 @@ impl Node {
         request.separate_stderr = spec.process.separate_logs;
         request.blob = blob;
         request.life_line = self.table.line(life, spec);
-        self.keeper.spawn(request).map_err(|error| {
-            prepare::fault(Reason::ResourceExhausted, format!("it cannot be asked for: {error}"))
-        })?;
+        self.keeper
+            .spawn(request)
+            .map_err(|error| prepare::fault(Reason::ResourceExhausted, format!("it cannot be asked for: {error}")))?;
         self.pending.insert(life.clone(), Pending { spec: spec.clone(), program, scope, listened, passive });
         Ok(())
     }
@@ -229,11 +230,8 @@ pub(super) fn request(prepared: Prepared, spec: &Spec, id: Id) -> SpawnRequest {
     let mut request = SpawnRequest::new(id, prepared.program, prepared.argv);
     request.env = prepared.environment.to_c_strings();
     request.working_dir = CString::new(prepared.working_dir.into_os_string().into_encoded_bytes()).ok();
-    request.identity = prepared.identity.map(|identity| Identity {
-        uid: identity.uid,
-        gid: identity.gid,
-        groups: identity.groups,
-    });
+    request.identity =
+        prepared.identity.map(|identity| Identity { uid: identity.uid, gid: identity.gid, groups: identity.groups });
     request.umask = process.umask;
     request.nice = process.nice;
     request.oom_score_adj = process.oom_score_adj;
@@ -246,11 +244,7 @@ pub(super) fn request(prepared: Prepared, spec: &Spec, id: Id) -> SpawnRequest {
 }
 
 /// One check of a kind that looks at a port.
-async fn check(
-    probe: Probe,
-    context: Arc<LifeContext>,
-    sockets: Arc<Sockets>,
-) -> Option<crate::controller::Verdict> {
+async fn check(probe: Probe, context: Arc<LifeContext>, sockets: Arc<Sockets>) -> Option<crate::controller::Verdict> {
     let nowhere = || crate::controller::Verdict {
         passed: false,
         message: "probe has no port: the service has none".into(),
@@ -262,15 +256,13 @@ async fn check(
             Some(place) => tcp::tcp(context, sockets, place, probe.timeout).await,
             None => nowhere(),
         }),
-        Check::HttpGet { host, port, path, headers, https } => {
-            Some(match Place::of(host.as_deref(), port, &context) {
-                Some(place) => {
-                    let get = Get { place, path: path.clone(), headers: headers.clone(), https: *https };
-                    http::http(context, sockets, get, probe.timeout).await
-                }
-                None => nowhere(),
-            })
-        }
+        Check::HttpGet { host, port, path, headers, https } => Some(match Place::of(host.as_deref(), port, &context) {
+            Some(place) => {
+                let get = Get { place, path: path.clone(), headers: headers.clone(), https: *https };
+                http::http(context, sockets, get, probe.timeout).await
+            }
+            None => nowhere(),
+        }),
         // Exec goes through the keeper; the others speak by themselves or are not built yet.
         Check::Exec { .. } | Check::Notify | Check::Fd(_) | Check::LogLine(_) | Check::Later(_) => None,
     }

@@ -120,10 +120,9 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
             }
             Ok(Some(lock))
         }
-        Err(error @ LockError::Held { .. }) => Err(refusal(
-            OWNED,
-            format!("{error}; `plugd get` talks to it, `plugd run` needs a directory of its own"),
-        )),
+        Err(error @ LockError::Held { .. }) => {
+            Err(refusal(OWNED, format!("{error}; `plugd get` talks to it, `plugd run` needs a directory of its own")))
+        }
         Err(error @ LockError::Io { .. }) => Err(refusal(UNUSABLE, chain(&error))),
     }
 }
@@ -137,7 +136,9 @@ fn usable(dir: &Path) -> Result<(), Refusal> {
             .map_err(|error| refusal(UNUSABLE, format!("{shown} cannot be listed: {error}"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(refusal(
             UNUSABLE,
-            format!("there is no directory {shown}; make it with `mkdir -p {shown}`, or `plugd init {shown}` for one with an example"),
+            format!(
+                "there is no directory {shown}; make it with `mkdir -p {shown}`, or `plugd init {shown}` for one with an example"
+            ),
         )),
         Err(error) => Err(refusal(UNUSABLE, format!("{shown} cannot be used: {error}"))),
     }
@@ -343,7 +344,10 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
             instance: None,
             reason: Reason::KeeperLost,
             warning: true,
-            message: format!("an earlier keeper of this directory was killed; ended what it left: {}", strays.join(", ")),
+            message: format!(
+                "an earlier keeper of this directory was killed; ended what it left: {}",
+                strays.join(", ")
+            ),
         });
     }
     if !first {
@@ -415,12 +419,7 @@ impl Node {
     }
 }
 
-fn status_files(
-    dir: &Path,
-    places: &Places,
-    single: bool,
-    sender: mpsc::Sender<Input>,
-) -> Option<StatusFiles> {
+fn status_files(dir: &Path, places: &Places, single: bool, sender: mpsc::Sender<Input>) -> Option<StatusFiles> {
     if single && places.state.is_none() {
         return None;
     }
@@ -429,7 +428,8 @@ fn status_files(
     }
     let trouble = move |name: Option<&Name>, why: Option<String>| match (name, why) {
         (Some(name), message) => {
-            let _ = sender.blocking_send(Input::Problem { name: name.clone(), reason: Reason::StatusNotWritten, message });
+            let _ =
+                sender.blocking_send(Input::Problem { name: name.clone(), reason: Reason::StatusNotWritten, message });
         }
         (None, Some(why)) => tracing::warn!("_controller.status cannot be written: {why}"),
         (None, None) => tracing::info!("_controller.status can be written again"),
@@ -472,7 +472,9 @@ fn serve(
     };
     match listener {
         Ok(listener) => drop(tokio::task::spawn_local(api::server::serve(listener, context))),
-        Err(error) => tracing::error!(socket = %path.display(), %error, "the command line cannot reach this controller"),
+        Err(error) => {
+            tracing::error!(socket = %path.display(), %error, "the command line cannot reach this controller")
+        }
     }
 }
 

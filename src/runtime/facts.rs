@@ -78,8 +78,8 @@ impl Node {
         let Pending { spec, program: _, scope, listened, passive } = pending;
         let tree = Tree { life: life.clone(), pid: spawned.pid, start_time: spawned.start_time, scope };
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
-        let context = LifeContext::new(Some(tree.clone()), listened)
-            .with_port(instance_port(&spec.process, life.instance.index));
+        let context =
+            LifeContext::new(Some(tree.clone()), listened).with_port(instance_port(&spec.process, life.instance.index));
         let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended: false };
         self.listen(&life, &mut live, passive);
         self.lives.insert(life.clone(), live);
@@ -87,13 +87,7 @@ impl Node {
     }
 
     /// Hands the log pipe of a life to the pump.
-    fn attach(
-        &self,
-        life: &LifeId,
-        spec: &Spec,
-        log: OwnedFd,
-        log_stderr: Option<OwnedFd>,
-    ) {
+    fn attach(&self, life: &LifeId, spec: &Spec, log: OwnedFd, log_stderr: Option<OwnedFd>) {
         let pattern = slots_pattern(spec);
         self.pump.attach(Stream {
             life: life.clone(),
@@ -304,13 +298,12 @@ impl Node {
 
 /// The pattern of the `logLine` probe; a service has one.
 fn slots_pattern(spec: &Spec) -> Option<String> {
-    [spec.startup_probe.as_ref(), spec.readiness.probe(), spec.liveness_probe.as_ref()]
-        .into_iter()
-        .flatten()
-        .find_map(|probe| match &probe.check {
+    [spec.startup_probe.as_ref(), spec.readiness.probe(), spec.liveness_probe.as_ref()].into_iter().flatten().find_map(
+        |probe| match &probe.check {
             Check::LogLine(pattern) => Some(pattern.clone()),
             _ => None,
-        })
+        },
+    )
 }
 
 /// What a service says by itself takes no time and has no reason but its own.

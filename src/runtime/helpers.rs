@@ -164,8 +164,14 @@ impl Node {
             self.keeper
                 .spawn(request)
                 .map_err(|error| prepare::fault(crate::model::reason::Reason::ResourceExhausted, error.to_string()))?;
-            let helper =
-                Helper { purpose: purpose.clone(), command: command.clone(), limit, scope, asked: Instant::now(), ended: None };
+            let helper = Helper {
+                purpose: purpose.clone(),
+                command: command.clone(),
+                limit,
+                scope,
+                asked: Instant::now(),
+                ended: None,
+            };
             self.helpers.running.insert(id, helper);
             Ok(())
         });

@@ -61,9 +61,7 @@ pub struct Adoptee {
 
 /// The slots whose check is of this kind.
 pub fn slots(spec: &Spec, kind: impl Fn(&Check) -> bool) -> Vec<ProbeSlot> {
-    let of = |slot, probe: Option<&crate::model::spec::Probe>| {
-        probe.filter(|probe| kind(&probe.check)).map(|_| slot)
-    };
+    let of = |slot, probe: Option<&crate::model::spec::Probe>| probe.filter(|probe| kind(&probe.check)).map(|_| slot);
     [
         of(ProbeSlot::Startup, spec.startup_probe.as_ref()),
         of(ProbeSlot::Readiness, spec.readiness.probe()),

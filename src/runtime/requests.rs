@@ -26,9 +26,9 @@ impl Node {
             }
             Request::Effective { name, reply } => {
                 let result = self.known(&name).and_then(|()| {
-                    self.specs.get(name.as_str()).map(|spec| print::envelope(spec)).ok_or_else(
-                        || OrderError::Refused(format!("{name} has no valid manifest yet; `plugd status {name}` says why")),
-                    )
+                    self.specs.get(name.as_str()).map(|spec| print::envelope(spec)).ok_or_else(|| {
+                        OrderError::Refused(format!("{name} has no valid manifest yet; `plugd status {name}` says why"))
+                    })
                 });
                 let _ = reply.send(result);
             }
@@ -70,7 +70,9 @@ impl Node {
         for life in running {
             let tree = self.lives.get(&life).map(|live| live.tree.clone());
             if let Some(tree) = tree {
-                self.trees.signal(&tree, signal, Target::Group).map_err(|error| OrderError::Failed(error.to_string()))?;
+                self.trees
+                    .signal(&tree, signal, Target::Group)
+                    .map_err(|error| OrderError::Failed(error.to_string()))?;
             }
         }
         Ok(())

@@ -39,7 +39,12 @@ pub fn of_file(file: &Path, name: Option<Name>, settings: &Settings) -> Result<D
     let dir = path.parent().unwrap_or(Path::new("/")).to_path_buf();
     let spec = read(&shown, &bytes, name.as_ref().map_or(stem.as_str(), Name::as_str), &dir)?;
     let program = directory::resolve_one(&spec, &dir, settings);
-    Ok(Declaration { spec, source: Source { file: shown, sha256: directory::sha256_short(&bytes) }, program, problems: Vec::new() })
+    Ok(Declaration {
+        spec,
+        source: Source { file: shown, sha256: directory::sha256_short(&bytes) },
+        program,
+        problems: Vec::new(),
+    })
 }
 
 pub fn of_command(command: &[OsString], name: Option<Name>) -> Result<Declaration, Refusal> {
@@ -49,7 +54,8 @@ pub fn of_command(command: &[OsString], name: Option<Name>) -> Result<Declaratio
         .map(|word| word.to_string_lossy().replace("$(", "$$("))
         .collect();
     let program = Path::new(&command[0]).file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let name = name.or_else(|| Name::parse(&program).or_else(|error| Name::parse(&error.hint.unwrap_or_default())).ok());
+    let name =
+        name.or_else(|| Name::parse(&program).or_else(|error| Name::parse(&error.hint.unwrap_or_default())).ok());
     let name = name.unwrap_or_else(|| Name::parse("main").expect("a valid name"));
     let text = serde_json::json!({ "command": words }).to_string();
     let spec = read("command line", text.as_bytes(), name.as_str(), Path::new("/"))?;

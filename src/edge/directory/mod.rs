@@ -44,10 +44,10 @@ use crate::controller::Input;
 use crate::edge::store::Store;
 use crate::model::settings::Settings;
 
-pub use load::{Invalid, Loaded, load, resolve_one};
 pub use disk::sha256_short;
-pub use trust::in_container;
+pub use load::{Invalid, Loaded, load, resolve_one};
 pub use parse::OwnedText;
+pub use trust::in_container;
 
 /// Events that wait for the thread; what comes beyond them is found by a compare. A quarter of the
 /// kernel's own queue.
