@@ -1,0 +1,536 @@
+//! Facts are taken in: each input times each state of a life.
+//!
+//! Nothing is decided here. A fact of a life that is not the present one is news from the past and
+//! is dropped; a doubled one finds the state already changed and is dropped too.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Controller;
+use super::blob::{Blob, unhex};
+use super::checks::{Checks, Finding};
+use super::input::*;
+use super::life::*;
+use super::service::{Gate, Id, Service};
+use crate::model::name::LifeId;
+use crate::model::reason::Reason;
+use crate::model::time::Now;
+
+/// After an end that nobody asked for, what is left of the tree has this long at most.
+const LINGER_MAX: Duration = Duration::from_secs(5);
+/// `EXTEND_TIMEOUT_USEC` moves the end of a grace by at most this much in all: a service must not
+/// be able to refuse its stop for ever.
+const EXTENSION_MAX: Duration = Duration::from_secs(600);
+/// Of `lastExit.output`.
+const OUTPUT_MAX: usize = 2048;
+
+impl Controller {
+    /// Takes one fact in. What follows from it comes with the next [`decide`](Self::decide).
+    pub fn absorb(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Remembered(name, memory) => {
+                let id = self.table.enter(&name, now.wall);
+                if let Some(service) = self.table.get_mut(id) {
+                    remember(service, memory);
+                }
+                self.mark(id);
+            }
+            Input::Adopted(adopted) => self.adopt(adopted, now),
+            Input::Declared(declaration) => self.declared(declaration, now),
+            Input::Rejected(rejection) => self.rejected(rejection, now),
+            Input::Withdrawn(name) => {
+                if let Some(id) = self.table.id(&name) {
+                    self.withdrawn(id, now);
+                }
+            }
+            Input::Scanned => {
+                self.scanned = true;
+                self.node_touched = true;
+                for id in self.table.ids().collect::<Vec<_>>() {
+                    self.mark(id);
+                }
+            }
+            Input::DirectoryLost(why) => {
+                self.lost = Some(why);
+                self.node_touched = true;
+            }
+            Input::DirectoryFound => {
+                self.lost = None;
+                self.node_touched = true;
+                self.let_missing_go(now, false);
+            }
+            Input::ConfirmMissing => self.let_missing_go(now, true),
+            Input::FileProblems(problems) => {
+                self.node_touched |= self.file_problems != problems;
+                self.file_problems = problems;
+            }
+            Input::Spawned { life, pid, start_time: _ } => {
+                self.of_life(&life, |controller, service, at| {
+                    controller.spawned(service, at, pid, now);
+                });
+            }
+            Input::SpawnFailed { life, reason, message } => {
+                self.of_life(&life, |controller, service, at| match &mut service.instances[at].life {
+                    Life::Starting(starting) if starting.refused.is_none() => {
+                        starting.refused = Some((reason, message));
+                        controller.asked -= 1;
+                    }
+                    Life::Starting(_)
+                    | Life::Idle
+                    | Life::Preparing(_)
+                    | Life::Running(_)
+                    | Life::Stopping(_)
+                    | Life::BackOff(_)
+                    | Life::Finished(_) => {}
+                });
+            }
+            Input::Exited { life, exit } => {
+                self.of_life(&life, |controller, service, at| controller.exited(service, at, exit, now));
+            }
+            Input::Surveyed { life, left } => {
+                self.of_life(&life, |_, service, at| match &mut service.instances[at].life {
+                    Life::Stopping(stopping) => {
+                        stopping.left = Some(left);
+                        stopping.survey.again(now.mono);
+                    }
+                    Life::Idle
+                    | Life::Preparing(_)
+                    | Life::Starting(_)
+                    | Life::Running(_)
+                    | Life::BackOff(_)
+                    | Life::Finished(_) => {}
+                });
+            }
+            Input::Output { life, lines } => self.output(&life, lines),
+            Input::Tried { name, digest, result } => {
+                if let Some(id) = self.table.id(&name) {
+                    if let Some(trial) = self.table.get_mut(id).and_then(|service| service.trial.as_mut())
+                        && trial.key == digest
+                    {
+                        trial.result = Some(result);
+                    }
+                    self.mark(id);
+                }
+            }
+            Input::HookEnded { life, hook, result } => {
+                self.of_life(&life, |_, service, at| match &mut service.instances[at].life {
+                    Life::Preparing(preparing) if preparing.hook == hook => preparing.ended = Some(result),
+                    Life::Stopping(stopping) if hook == Hook::PreStop => {
+                        if let Phase::PreStop { done } = &mut stopping.phase {
+                            *done = true;
+                        }
+                    }
+                    Life::Preparing(_)
+                    | Life::Stopping(_)
+                    | Life::Idle
+                    | Life::Starting(_)
+                    | Life::Running(_)
+                    | Life::BackOff(_)
+                    | Life::Finished(_) => {}
+                });
+            }
+            Input::Verdict { life, probe, verdict } => {
+                self.of_life(&life, |controller, service, at| {
+                    controller.verdict(service, at, probe, verdict, now);
+                });
+            }
+            Input::Notified { life, message } => {
+                self.of_life(&life, |controller, service, at| controller.notified(service, at, &message, now));
+            }
+            Input::PortFree(port) => self.port_free(port, now),
+            Input::Problem { name, reason, message } => {
+                if let Some(id) = self.table.id(&name) {
+                    if let Some(service) = self.table.get_mut(id) {
+                        service.touched = true;
+                        match message {
+                            Some(message) => service.edge_problems.insert(reason, message),
+                            None => service.edge_problems.remove(&reason),
+                        };
+                    }
+                    self.mark(id);
+                }
+            }
+            Input::Order { name, order } => {
+                if let Some(id) = self.table.id(&name) {
+                    self.ordered(id, order);
+                }
+            }
+            Input::Shutdown(kind) => self.shut_down(kind, now),
+        }
+    }
+
+    /// Finds the service of a life; does nothing if the life is not the present one.
+    fn of_life(&mut self, life: &LifeId, note: impl FnOnce(&mut Controller, &mut Service, usize)) {
+        let Some(id) = self.table.id(&life.instance.service) else { return };
+        let Some(mut service) = self.table.take(id) else { return };
+        let at = life.instance.index as usize;
+        if service.instances.get(at).is_some_and(|instance| instance.number == life.life) {
+            note(self, &mut service, at);
+        }
+        self.table.put(id, service);
+        self.mark(id);
+    }
+
+    fn adopt(&mut self, adopted: Adopted, now: Now) {
+        let id = self.table.enter(&adopted.life.instance.service, now.wall);
+        let Some(service) = self.table.get_mut(id) else { return };
+        let blob = Blob::decode(&adopted.blob).unwrap_or_default();
+        service.restarts = service.restarts.max(blob.service_restarts);
+        let spawned = now.mono.saturating_sub(adopted.age);
+        let spawned_wall = jiff::Timestamp::from_microsecond(blob.spawned).unwrap_or(now.wall);
+        let instance = service.instance(adopted.life.instance.index);
+        // Memory that knows a later life than the keeper was written after this one ended.
+        let memory_is_newer = instance.number > adopted.life.life;
+        if instance.life.is_occupied() {
+            return;
+        }
+        instance.number = instance.number.max(adopted.life.life);
+        instance.restarts = instance.restarts.max(blob.restarts);
+        instance.held = Some(adopted.life.life);
+        if memory_is_newer {
+            // It ended and was dealt with; the next try is due, its ladder as memory has it.
+            instance.unasked = true;
+        } else {
+            instance.ladder.step = blob.step;
+            instance.ladder.failed_starts = blob.failed_starts;
+        }
+        let made = Arc::new(Made {
+            print: blob.print(),
+            spec: None,
+            wrapper: None,
+            signal: if blob.signal > 0 { blob.signal } else { TERM },
+            grace: blob.grace(),
+        });
+        let carried = blob.ready_age.map(Duration::from_millis);
+        match adopted.exit {
+            None => {
+                // What runs is the present life, whatever memory says.
+                instance.number = adopted.life.life;
+                instance.held = None;
+                let running = Running {
+                    made,
+                    pid: adopted.pid,
+                    spawned,
+                    spawned_wall,
+                    checks: Checks::default(),
+                    ready_since: None,
+                    was_ready: carried.is_some(),
+                    lasted: false,
+                    steady: false,
+                    port_late: false,
+                    says: None,
+                    give_up: None,
+                    carried,
+                };
+                instance.life = if blob.stopping {
+                    Life::Stopping(Box::new(Stopping::of(running, Cause::Unwanted, now.mono)))
+                } else {
+                    Life::Running(Box::new(running))
+                };
+            }
+            Some(exit) if !memory_is_newer => {
+                let ended = jiff::SignedDuration::try_from(adopted.age).unwrap_or_default();
+                let at = spawned_wall.checked_add(ended).unwrap_or(now.wall);
+                note_exit(instance, exit, at, adopted.age, adopted.life.life);
+                let cause = if blob.stopping { Cause::Unwanted } else { Cause::Ended };
+                instance.life = Life::Stopping(Box::new(Stopping {
+                    kill_at: now.mono + made.grace.min(LINGER_MAX),
+                    made,
+                    pid: Some(adopted.pid),
+                    spawned,
+                    spawned_wall,
+                    cause,
+                    phase: Phase::Lingering { told: false },
+                    began: now.mono,
+                    exit: Some(exit),
+                    left: None,
+                    survey: Survey::at(Some(now.mono)),
+                    lasted: false,
+                    steady: false,
+                    stuck: false,
+                    carried: carried.map(|age| adopted.age.saturating_sub(age)),
+                }));
+            }
+            Some(_) => {}
+        }
+        self.mark(id);
+    }
+
+    fn spawned(&mut self, service: &mut Service, at: usize, pid: i32, now: Now) {
+        let name = service.instance_name(at);
+        let life = &mut service.instances[at].life;
+        match life {
+            Life::Starting(starting) if starting.refused.is_none() => {
+                let made = starting.made.clone();
+                let checks =
+                    made.spec.as_ref().map(|spec| Checks::begin(spec, now.mono, now.mono, false)).unwrap_or_default();
+                *life = Life::Running(Box::new(Running {
+                    made,
+                    pid,
+                    spawned: now.mono,
+                    spawned_wall: now.wall,
+                    checks,
+                    ready_since: None,
+                    was_ready: false,
+                    lasted: false,
+                    steady: false,
+                    port_late: false,
+                    says: None,
+                    give_up: None,
+                    carried: None,
+                }));
+                service.touched = true;
+                service.instances[at].spare = service.instances[at].held.take();
+                self.asked -= 1;
+                self.record(service, at, Reason::Spawned, false, format!("{name} runs as pid {pid}"), now);
+            }
+            Life::Starting(_)
+            | Life::Idle
+            | Life::Preparing(_)
+            | Life::Running(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => {}
+        }
+    }
+
+    fn exited(&mut self, service: &mut Service, at: usize, exit: Exit, now: Now) {
+        let number = service.instances[at].number;
+        let instance = &mut service.instances[at];
+        let life = &mut instance.life;
+        let mut ran_for = Duration::ZERO;
+        match life {
+            Life::Running(running) => {
+                let said = running.checks.said.as_ref().filter(|said| !said.passed);
+                instance.blamed = said.and_then(|said| Some((said.reason?, said.message.clone())));
+                ran_for = now.mono.saturating_sub(running.spawned);
+                let made = running.made.clone();
+                *life = Life::Stopping(Box::new(Stopping {
+                    kill_at: now.mono + made.grace.min(LINGER_MAX),
+                    made,
+                    pid: Some(running.pid),
+                    spawned: running.spawned,
+                    spawned_wall: running.spawned_wall,
+                    cause: Cause::Ended,
+                    phase: Phase::Lingering { told: false },
+                    began: now.mono,
+                    exit: Some(exit),
+                    left: None,
+                    survey: Survey::at(Some(now.mono)),
+                    lasted: running.lasted,
+                    steady: running.steady,
+                    stuck: false,
+                    carried: running.ready_since.map(|since| now.mono.saturating_sub(since)),
+                }));
+            }
+            // Its birth was not told, or later: the keeper's word for its end is enough.
+            Life::Starting(starting) if starting.refused.is_none() => {
+                let made = starting.made.clone();
+                *life = Life::Stopping(Box::new(Stopping {
+                    kill_at: now.mono + made.grace.min(LINGER_MAX),
+                    made,
+                    pid: None,
+                    spawned: now.mono,
+                    spawned_wall: now.wall,
+                    cause: Cause::Ended,
+                    phase: Phase::Lingering { told: false },
+                    began: now.mono,
+                    exit: Some(exit),
+                    left: None,
+                    survey: Survey::at(Some(now.mono)),
+                    lasted: false,
+                    steady: false,
+                    stuck: false,
+                    carried: None,
+                }));
+                self.asked -= 1;
+                service.instances[at].spare = service.instances[at].held.take();
+            }
+            Life::Stopping(stopping) if stopping.exit.is_none() => {
+                ran_for = now.mono.saturating_sub(stopping.spawned);
+                stopping.exit = Some(exit);
+                stopping.survey = Survey::at(Some(now.mono));
+                stopping.left = None;
+                match stopping.phase {
+                    Phase::PreStop { .. } | Phase::Signalled => stopping.phase = Phase::Lingering { told: false },
+                    Phase::Lingering { .. } | Phase::Killing { .. } => {}
+                }
+            }
+            Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::Idle
+            | Life::Preparing(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => return,
+        }
+        service.touched = true;
+        service.instances[at].oom_killed = exit.oom_killed;
+        note_exit(&mut service.instances[at], exit, now.wall, ran_for, number);
+    }
+
+    fn verdict(&mut self, service: &mut Service, at: usize, probe: ProbeSlot, verdict: Verdict, now: Now) {
+        match &mut service.instances[at].life {
+            Life::Running(running) => {
+                let Some(spec) = running.made.spec.clone() else { return };
+                let before = running.checks.said.clone();
+                let finding = running.checks.answer(&spec, probe, verdict, running.spawned, now.mono, &mut self.random);
+                service.touched |= running.checks.said != before;
+                match finding {
+                    Finding::Nothing => {}
+                    Finding::GiveUp(why) => running.give_up = Some(why),
+                }
+            }
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => {}
+        }
+    }
+
+    fn notified(&mut self, service: &mut Service, at: usize, message: &Notification, now: Now) {
+        match &mut service.instances[at].life {
+            Life::Running(running) => {
+                let Some(spec) = running.made.spec.clone() else { return };
+                running.checks.notified(&spec, message, running.spawned, now.mono, &mut self.random);
+                if message.status.is_some() && running.says != message.status {
+                    running.says = message.status.clone();
+                }
+                service.touched = true;
+            }
+            Life::Stopping(stopping) => {
+                if let (Some(extension), Phase::PreStop { .. } | Phase::Signalled | Phase::Lingering { .. }) =
+                    (message.extend_timeout, stopping.phase)
+                {
+                    let latest = stopping.began + stopping.made.grace + EXTENSION_MAX;
+                    stopping.kill_at = stopping.kill_at.max((now.mono.saturating_add(extension)).min(latest));
+                }
+            }
+            Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::BackOff(_) | Life::Finished(_) => {}
+        }
+    }
+
+    fn output(&mut self, life: &LifeId, lines: Vec<String>) {
+        let Some(id) = self.table.id(&life.instance.service) else { return };
+        let Some(service) = self.table.get_mut(id) else { return };
+        let Some(instance) = service.instances.get_mut(life.instance.index as usize) else { return };
+        if instance.last_exit_life != life.life {
+            return;
+        }
+        if let Some(exit) = &mut instance.last_exit {
+            exit.output = last_words(lines);
+            service.touched = true;
+            self.mark(id);
+        }
+    }
+
+    fn let_missing_go(&mut self, now: Now, all: bool) {
+        for id in self.table.ids().collect::<Vec<_>>() {
+            let held = self.table.get(id).is_some_and(|service| service.missing);
+            if held || (all && self.lost.is_some()) {
+                let lost = self.lost.take();
+                self.withdrawn(id, now);
+                self.lost = lost;
+            }
+        }
+        self.scanned |= all;
+    }
+
+    fn withdrawn(&mut self, id: Id, now: Now) {
+        let lost = self.lost.is_some();
+        let Some(service) = self.table.get_mut(id) else { return };
+        if service.declared.is_none() && service.rejected.is_none() {
+            self.mark(id);
+            return;
+        }
+        if lost {
+            service.missing = true;
+            return;
+        }
+        service.missing = false;
+        service.touched = true;
+        service.rejected = None;
+        service.stopped = false;
+        service.scaled_to = None;
+        service.trial = None;
+        service.restarts = 0;
+        service.gate = Gate::Gone;
+        service.begin_anew();
+        for instance in &mut service.instances {
+            instance.restarts = 0;
+            match instance.life {
+                Life::Finished(_) => instance.life = Life::Idle,
+                Life::Idle
+                | Life::Preparing(_)
+                | Life::Starting(_)
+                | Life::Running(_)
+                | Life::Stopping(_)
+                | Life::BackOff(_) => {}
+            }
+        }
+        let names = service.declared.take().map(|old| super::declare::dependency_names(&old.spec)).unwrap_or_default();
+        self.table.unlink(id, &names);
+        self.edges_changed.push(id);
+        self.record_of(id, Reason::Withdrawn, false, "its manifest is gone; it is being stopped".into(), now);
+        self.mark(id);
+    }
+}
+
+fn remember(service: &mut Service, memory: Memory) {
+    service.generation = memory.generation;
+    service.digest = (memory.digest.len() == 32).then(|| unhex(&memory.digest));
+    service.restarts = service.restarts.max(memory.restarts);
+    service.stopped = memory.stopped_by_operator;
+    service.scaled_to = memory.scaled_to;
+    for (index, &life) in (0..).zip(memory.lives.iter().take(super::INSTANCES_MAX as usize)) {
+        let instance = service.instance(index);
+        instance.number = instance.number.max(life);
+        instance.ladder.step = memory.step;
+        instance.ladder.failed_starts = memory.failed_starts;
+    }
+    if let Some(exit) = &memory.last_exit
+        && let Some(first) = service.instances.first_mut()
+    {
+        first.last_exit = Some(exit.clone());
+    }
+    service.remembered = Some(memory);
+}
+
+pub(super) fn note_exit(
+    instance: &mut super::service::Instance,
+    exit: Exit,
+    at: jiff::Timestamp,
+    ran_for: Duration,
+    life: u64,
+) {
+    let (code, signal) = match exit.how {
+        ExitHow::Code(code) => (Some(code), None),
+        ExitHow::Signal(signal) => (None, Some(signal)),
+    };
+    let output = match &instance.last_exit {
+        Some(earlier) if instance.last_exit_life == life => earlier.output.clone(),
+        Some(_) | None => Vec::new(),
+    };
+    instance.last_exit = Some(ExitMemory { code, signal, at: at.as_microsecond(), ran_for, output });
+    instance.last_exit_life = life;
+}
+
+/// The last lines, 2 KiB at most, control characters stripped.
+fn last_words(lines: Vec<String>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    let mut room = OUTPUT_MAX;
+    for line in lines.into_iter().rev() {
+        let clean: String = line.chars().filter(|c| !c.is_control()).take(room).collect();
+        if clean.len() > room {
+            break;
+        }
+        room -= clean.len();
+        kept.push(clean);
+        if room == 0 {
+            break;
+        }
+    }
+    kept.reverse();
+    kept
+}

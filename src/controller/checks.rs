@@ -1,0 +1,252 @@
+//! The checks of one life: startup first, then readiness and liveness.
+//!
+//! Holds courses (policy/probe.rs) and what they said last; knows no actions.
+
+use std::time::Duration;
+
+use super::input::{Notification, ProbeSlot, Verdict};
+use crate::model::reason::Reason;
+use crate::model::spec::{Check, Probe, Readiness, Spec};
+use crate::policy::probe::{Counts, Course, Turn, is_active};
+use crate::policy::random::Random;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Checks {
+    startup: Option<Course>,
+    readiness: Option<Course>,
+    liveness: Option<Course>,
+    /// The startup probe has passed, or there is none.
+    started: bool,
+    /// Ready in an earlier controller's time.
+    resumed: bool,
+    /// `STOPPING=1` was said.
+    leaving: bool,
+    /// A passive deadline (notify as startup or liveness); moved by every sign of life.
+    silence_ends: Option<Duration>,
+    /// The last that a check said.
+    pub said: Option<Said>,
+    /// The failure that made it not ready, while it lasts.
+    pub failing: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    pub message: String,
+    pub passed: bool,
+    pub reason: Option<Reason>,
+}
+
+/// What the checks ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Finding {
+    Nothing,
+    /// Startup or liveness gave up: the process is to be ended.
+    GiveUp(String),
+}
+
+/// A readiness that nobody can check (yet): ready at exec.
+fn is_checkable(check: &Check) -> bool {
+    match check {
+        Check::Exec { .. }
+        | Check::HttpGet { .. }
+        | Check::TcpSocket { .. }
+        | Check::Notify
+        | Check::Fd(_)
+        | Check::LogLine(_) => true,
+        Check::Later(_) => false,
+    }
+}
+
+/// The probe that says whether an instance is ready; none: it is at exec.
+pub(super) fn readiness_of(spec: &Spec) -> Option<&Probe> {
+    match &spec.readiness {
+        Readiness::AtExec => None,
+        Readiness::ImpliedPort(probe) | Readiness::Probe(probe) => Some(probe).filter(|p| is_checkable(&p.check)),
+    }
+}
+
+fn checkable(probe: &Option<Probe>) -> Option<&Probe> {
+    probe.as_ref().filter(|probe| is_checkable(&probe.check))
+}
+
+fn probe_of(spec: &Spec, slot: ProbeSlot) -> Option<&Probe> {
+    match slot {
+        ProbeSlot::Startup => checkable(&spec.startup_probe),
+        ProbeSlot::Readiness => readiness_of(spec),
+        ProbeSlot::Liveness => checkable(&spec.liveness_probe),
+    }
+}
+
+impl Checks {
+    pub fn begin(spec: &Spec, spawned: Duration, now: Duration, was_ready: bool) -> Checks {
+        let mut checks = Checks { resumed: was_ready, ..Checks::default() };
+        match checkable(&spec.startup_probe) {
+            Some(probe) if !was_ready => {
+                checks.startup = Some(Course::eager(probe, spawned, now));
+                if !is_active(&probe.check) {
+                    checks.silence_ends = Some(now + probe.initial_delay + probe.period * probe.failure_threshold);
+                }
+            }
+            Some(_) | None => checks.open(spec, spawned, now),
+        }
+        checks
+    }
+
+    /// Startup is over: readiness and liveness begin.
+    fn open(&mut self, spec: &Spec, spawned: Duration, now: Duration) {
+        self.started = true;
+        self.startup = None;
+        self.silence_ends = None;
+        self.readiness = readiness_of(spec).map(|probe| {
+            let course = Course::eager(probe, spawned, now);
+            if self.resumed { course.resumed() } else { course }
+        });
+        self.liveness = checkable(&spec.liveness_probe).map(|probe| Course::patient(probe, now));
+        self.watch(spec, now);
+    }
+
+    /// From now on a notify liveness probe wants a sign within `period × failureThreshold`; the
+    /// first only after ready.
+    fn watch(&mut self, spec: &Spec, now: Duration) {
+        if let Some(probe) = checkable(&spec.liveness_probe)
+            && probe.check == Check::Notify
+            && self.is_ready(spec)
+        {
+            let end = now + probe.period * probe.failure_threshold;
+            self.silence_ends = Some(self.silence_ends.map_or(end, |ends| ends.max(end)));
+        }
+    }
+
+    /// Startup passed and readiness passing (or nothing to pass).
+    pub fn is_ready(&self, spec: &Spec) -> bool {
+        self.started
+            && !self.leaving
+            && (readiness_of(spec).is_none() || self.readiness.as_ref().is_some_and(|course| course.passing))
+    }
+
+    pub fn is_checked(&self) -> bool {
+        self.readiness.is_some() || self.startup.is_some()
+    }
+
+    fn course(&mut self, slot: ProbeSlot) -> &mut Option<Course> {
+        match slot {
+            ProbeSlot::Startup => &mut self.startup,
+            ProbeSlot::Readiness => &mut self.readiness,
+            ProbeSlot::Liveness => &mut self.liveness,
+        }
+    }
+
+    pub fn answer(
+        &mut self,
+        spec: &Spec,
+        slot: ProbeSlot,
+        verdict: Verdict,
+        spawned: Duration,
+        now: Duration,
+        random: &mut Random,
+    ) -> Finding {
+        let Some(probe) = probe_of(spec, slot) else { return Finding::Nothing };
+        let Some(course) = self.course(slot) else { return Finding::Nothing };
+        let counts = match slot {
+            ProbeSlot::Readiness => Counts::AfterFirstSuccess,
+            ProbeSlot::Startup | ProbeSlot::Liveness => Counts::Always,
+        };
+        let turn = course.answer(probe, verdict.passed, counts, spawned, now, random.unit());
+        let (failures, message) = (course.failures(), verdict.message.clone());
+        if slot != ProbeSlot::Liveness || !verdict.passed {
+            self.said = Some(Said { message: verdict.message, passed: verdict.passed, reason: verdict.reason });
+        }
+        match (slot, turn) {
+            (_, Turn::Nothing) => Finding::Nothing,
+            (ProbeSlot::Startup, Turn::Passed) => {
+                self.open(spec, spawned, now);
+                Finding::Nothing
+            }
+            (ProbeSlot::Startup, Turn::Failed) => {
+                Finding::GiveUp(format!("the startup probe failed {failures} times: {message}"))
+            }
+            (ProbeSlot::Readiness, Turn::Passed) => {
+                self.failing = None;
+                self.watch(spec, now);
+                Finding::Nothing
+            }
+            (ProbeSlot::Readiness, Turn::Failed) => {
+                self.failing = Some(message);
+                Finding::Nothing
+            }
+            (ProbeSlot::Liveness, Turn::Passed) => Finding::Nothing,
+            (ProbeSlot::Liveness, Turn::Failed) => {
+                Finding::GiveUp(format!("the liveness probe failed {failures} times in a row: {message}"))
+            }
+        }
+    }
+
+    /// sd_notify: readiness, startup and liveness of the kind `notify`.
+    pub fn notified(
+        &mut self,
+        spec: &Spec,
+        message: &Notification,
+        spawned: Duration,
+        now: Duration,
+        random: &mut Random,
+    ) {
+        if message.ready {
+            for slot in [ProbeSlot::Startup, ProbeSlot::Readiness] {
+                if probe_of(spec, slot).is_some_and(|probe| probe.check == Check::Notify) {
+                    let said =
+                        Verdict { passed: true, message: "notify READY=1".into(), reason: None, took: Duration::ZERO };
+                    self.answer(spec, slot, said, spawned, now, random);
+                }
+            }
+        }
+        if message.watchdog || message.ready {
+            self.watch(spec, now);
+        }
+        if let (Some(extension), Some(ends)) = (message.extend_timeout, self.silence_ends) {
+            self.silence_ends = Some(ends.max(now.saturating_add(extension)));
+        }
+        self.leaving |= message.stopping;
+    }
+
+    /// The checks that are to be run now.
+    pub fn take_due(&mut self, spec: &Spec, now: Duration, mut run: impl FnMut(ProbeSlot)) {
+        for slot in [ProbeSlot::Startup, ProbeSlot::Readiness, ProbeSlot::Liveness] {
+            if let (Some(probe), Some(course)) = (probe_of(spec, slot), self.course(slot).as_mut())
+                && course.take_due(probe, now)
+            {
+                run(slot);
+            }
+        }
+    }
+
+    /// A passive check that has been silent for too long. The loop's own lateness is forgiven.
+    pub fn silence(&mut self, spec: &Spec, now: Duration) -> Finding {
+        let Some(ends) = self.silence_ends.filter(|&ends| ends <= now) else { return Finding::Nothing };
+        let slot = if self.started { ProbeSlot::Liveness } else { ProbeSlot::Startup };
+        let Some(probe) = probe_of(spec, slot) else {
+            self.silence_ends = None;
+            return Finding::Nothing;
+        };
+        if now - ends > probe.period {
+            self.silence_ends = Some(now + probe.period);
+            return Finding::Nothing;
+        }
+        Finding::GiveUp(match slot {
+            ProbeSlot::Liveness => "the watchdog heard nothing in time".into(),
+            ProbeSlot::Startup | ProbeSlot::Readiness => "it did not say that it is ready in time".into(),
+        })
+    }
+
+    pub fn deadline(&self, spec: &Spec) -> Option<Duration> {
+        let of = |slot, course: &Option<Course>| course.as_ref().and_then(|c| c.deadline(probe_of(spec, slot)?));
+        [
+            of(ProbeSlot::Startup, &self.startup),
+            of(ProbeSlot::Readiness, &self.readiness),
+            of(ProbeSlot::Liveness, &self.liveness),
+            self.silence_ends,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}

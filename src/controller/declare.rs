@@ -1,0 +1,177 @@
+//! What people wish: manifests that come, change or are refused, and orders.
+//!
+//! Part of absorbing. Here a wish only changes what is desired; lives are touched later, in
+//! `decide.rs`, by comparing. The exceptions are waits, which a new wish ends.
+
+use std::sync::Arc;
+
+use super::Controller;
+use super::input::{Declaration, Order, Rejection};
+use super::life::{Life, Made, Outcome};
+use super::service::Id;
+use crate::model::name::Name;
+use crate::model::reason::Reason;
+use crate::model::spec::{RestartPolicy, Spec};
+use crate::model::time::Now;
+
+pub(super) fn dependency_names(spec: &Spec) -> Vec<Name> {
+    spec.depends_on.iter().map(|dependency| dependency.name.clone()).collect()
+}
+
+impl Controller {
+    pub(super) fn declared(&mut self, declaration: Declaration, now: Now) {
+        let id = self.table.enter(&declaration.spec.name, now.wall);
+        let Some(mut service) = self.table.take(id) else { return };
+        let spec = declaration.spec.clone();
+        let before = service.declared.take();
+        let known = service.digest;
+        let print_before = before.as_ref().map(|old| (old.spec.process_digest, old.program.clone()));
+        let same_program = print_before.as_ref() == Some(&(spec.process_digest, declaration.program.clone()));
+        let moved = known.is_some_and(|digest| digest != spec.digest);
+        let edited = moved || (before.is_some() && !same_program);
+
+        if known != Some(spec.digest) {
+            service.generation += 1;
+            service.digest = Some(spec.digest);
+        }
+        if before.as_ref().is_some_and(|old| old.spec.replicas != spec.replicas) {
+            service.scaled_to = None;
+        }
+        service.rejected = None;
+        service.missing = false;
+        service.touched = true;
+
+        let old_names = before.as_ref().map(|old| dependency_names(&old.spec));
+        if before.as_ref().is_none_or(|old| old.spec.depends_on != spec.depends_on) {
+            service.seen_ready = vec![false; spec.depends_on.len()];
+            self.table.unlink(id, &old_names.unwrap_or_default());
+            self.table.link(id, &dependency_names(&spec));
+            self.edges_changed.push(id);
+        }
+        let adopted = before.is_none() && service.is_occupied();
+        service.declared = Some(declaration);
+        let made = service.made().map(Arc::new);
+        if edited && !same_program {
+            service.begin_anew();
+        } else if edited {
+            service.touched = true;
+        }
+        if let Some(key) = made.as_ref().map(|made| made.print.mixed())
+            && service.trial.as_ref().is_some_and(|trial| trial.key != key || trial.result.is_some())
+        {
+            // Asked again where it still matters: an edit or a new file may have cured it.
+            service.trial = None;
+        }
+        for instance in &mut service.instances {
+            match &mut instance.life {
+                Life::Running(running) => {
+                    let print = spec.process_digest == running.made.print.process
+                        && made.as_ref().is_none_or(|made| made.print == running.made.print);
+                    if print {
+                        let old = running.made.spec.clone();
+                        running.made = Arc::new(Made {
+                            print: running.made.print,
+                            spec: Some(spec.clone()),
+                            wrapper: made.as_ref().map_or_else(|| running.made.wrapper.clone(), |m| m.wrapper.clone()),
+                            signal: spec.stop.signal,
+                            grace: spec.stop.grace_period,
+                        });
+                        running.take_up(old.as_deref(), &spec, now);
+                    } else if running.made.spec.is_none() {
+                        // Adopted and outdated: until it is replaced it is checked as the new one is.
+                        running.take_up(None, &spec, now);
+                    }
+                }
+                Life::Finished(finished) => {
+                    let print = made.as_ref().is_none_or(|made| made.print == finished.print);
+                    let again = match &finished.outcome {
+                        Outcome::Completed => spec.restart.policy == RestartPolicy::Always,
+                        Outcome::Failed(..) | Outcome::DependencyLost(_) => edited,
+                    };
+                    if !print || again {
+                        instance.life = Life::Idle;
+                        instance.begin_anew();
+                    }
+                }
+                Life::BackOff(_) if edited => instance.begin_anew(),
+                Life::BackOff(_) | Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::Stopping(_) => {}
+            }
+        }
+        let (reason, message) = match (before.is_some(), edited) {
+            (false, _) if adopted => (None, ""),
+            (false, _) => (Some(Reason::Declared), "its manifest is in force"),
+            (true, true) => (Some(Reason::Updated), "its manifest was edited"),
+            (true, false) => (None, ""),
+        };
+        self.table.put(id, service);
+        if let Some(reason) = reason {
+            self.record_of(id, reason, false, message.into(), now);
+        }
+        self.mark(id);
+    }
+
+    pub(super) fn rejected(&mut self, rejection: Rejection, now: Now) {
+        let id = self.table.enter(&rejection.name, now.wall);
+        let message = rejection.message.clone();
+        let reason = rejection.reason;
+        let mut news = true;
+        if let Some(service) = self.table.get_mut(id) {
+            news = service
+                .rejected
+                .as_ref()
+                .is_none_or(|(old, _)| old.source != rejection.source || old.message != message);
+            if news {
+                service.rejected = Some((rejection, now.wall));
+            }
+            service.missing = false;
+            service.touched = true;
+        }
+        if news {
+            self.record_of(id, reason, true, message, now);
+        }
+        self.mark(id);
+    }
+
+    pub(super) fn ordered(&mut self, id: Id, order: Order) {
+        let Some(service) = self.table.get_mut(id) else { return };
+        service.touched = true;
+        match order {
+            Order::Stop => service.stopped = true,
+            Order::Scale(count) => service.scaled_to = Some(count.min(super::INSTANCES_MAX)),
+            Order::Start | Order::Restart => {
+                service.stopped = false;
+                service.trial = None;
+                service.begin_anew();
+                for instance in &mut service.instances {
+                    match &instance.life {
+                        Life::Finished(_) => instance.life = Life::Idle,
+                        Life::Running(_) | Life::Starting(_) if order == Order::Restart => {
+                            instance.must_restart = true;
+                        }
+                        Life::Running(_)
+                        | Life::Starting(_)
+                        | Life::Idle
+                        | Life::Preparing(_)
+                        | Life::Stopping(_)
+                        | Life::BackOff(_) => {}
+                    }
+                }
+            }
+        }
+        self.mark(id);
+    }
+}
+
+impl super::life::Running {
+    /// Takes up a spec that needs no new process.
+    fn take_up(&mut self, old: Option<&Spec>, new: &Spec, now: Now) {
+        let same = old.is_some_and(|old| {
+            old.readiness == new.readiness
+                && old.startup_probe == new.startup_probe
+                && old.liveness_probe == new.liveness_probe
+        });
+        if !same {
+            self.checks = super::checks::Checks::begin(new, self.spawned, now.mono, self.was_ready);
+        }
+    }
+}

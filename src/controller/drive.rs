@@ -1,0 +1,457 @@
+//! One instance is driven: each state of its life times what is wanted of it.
+//!
+//! Each step gives the next state or says when to look again. Steps are repeated until nothing
+//! changes, so that an exit, an empty survey and the next spawn are one decision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Controller;
+use super::blob::Blob;
+use super::decide::Want;
+use super::input::Hook;
+use super::life::*;
+use super::plan::{Action, Plan, Target};
+use super::service::{Id, Service};
+use crate::model::reason::Reason;
+use crate::model::spec::Program;
+use crate::model::time::Now;
+
+/// `--selfcheck` must answer within this (behaviour.md, section 2).
+const SELFCHECK_LIMIT: Duration = Duration::from_secs(10);
+/// A preStart hook may migrate a database, but not for ever.
+const PRE_START_LIMIT: Duration = Duration::from_secs(300);
+/// A service is looked at when it has not ended this long after the signal, to name who holds it up.
+const SIGNALLED_LOOK: Duration = Duration::from_secs(1);
+/// After a hook that used up the grace the signal still gets this much.
+const GRACE_AFTER_HOOK: Duration = Duration::from_secs(2);
+/// A tree that KILL has not emptied for this long is told.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+/// A survey that was not answered for this long is asked again.
+const SURVEY_LOST: Duration = Duration::from_secs(5);
+/// A port that is not open this long after the spawn is told.
+const PORT_LATE: Duration = Duration::from_secs(60);
+
+/// What a step did.
+pub(super) enum Step {
+    /// The state changed: look again at once.
+    Again,
+    /// Nothing more to do until then (or until news).
+    Until(Option<Duration>),
+}
+
+impl Controller {
+    /// Drives one instance as far as it goes now; gives the moment to look again.
+    pub(super) fn drive(
+        &mut self,
+        id: Id,
+        service: &mut Service,
+        at: usize,
+        want: Want,
+        now: Now,
+        plan: &mut Plan,
+    ) -> Option<Duration> {
+        loop {
+            match self.step(id, service, at, want, now, plan) {
+                Step::Again => service.touched = true,
+                Step::Until(deadline) => return deadline,
+            }
+        }
+    }
+
+    fn step(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now, plan: &mut Plan) -> Step {
+        match (&service.instances[at].life, want) {
+            (_, Want::Hold) => Step::Until(None),
+            (Life::Idle, Want::Run | Want::Replace) => self.start(id, service, at, now, plan),
+            (Life::Idle, Want::Stop | Want::Keep) => Step::Until(None),
+            (Life::Preparing(_), Want::Run | Want::Keep | Want::Replace) => {
+                self.prepared(id, service, at, want, now, plan)
+            }
+            (Life::Preparing(_), Want::Stop) => self.cancel(service, at, plan),
+            (Life::Starting(starting), _) if starting.refused.is_some() => self.not_spawned(id, service, at, now),
+            // Asked is asked: the keeper's answer comes first.
+            (Life::Starting(_), Want::Run | Want::Keep | Want::Replace | Want::Stop) => Step::Until(None),
+            (Life::Running(_), Want::Stop) => self.begin_stop(service, at, Cause::Unwanted, now, plan),
+            (Life::Running(_), Want::Replace) => self.begin_stop(service, at, Cause::Replaced, now, plan),
+            (Life::Running(_), Want::Run | Want::Keep) => self.tend(service, at, now, plan),
+            (Life::Stopping(_), _) => self.stop_on(id, service, at, want, now, plan),
+            (Life::BackOff(_), Want::Stop) => {
+                self.leave_back_off(id, service, at);
+                Step::Again
+            }
+            (Life::BackOff(wait), Want::Run | Want::Keep | Want::Replace) => {
+                let until = wait.until;
+                if until > now.mono {
+                    return Step::Until(Some(until));
+                }
+                self.leave_back_off(id, service, at);
+                Step::Again
+            }
+            (Life::Finished(_), Want::Run | Want::Keep | Want::Replace | Want::Stop) => Step::Until(None),
+        }
+    }
+
+    fn leave_back_off(&mut self, id: Id, service: &mut Service, at: usize) {
+        service.instances[at].life = Life::Idle;
+        self.note_back_off(id, service);
+    }
+
+    fn start(&mut self, id: Id, service: &mut Service, at: usize, now: Now, plan: &mut Plan) -> Step {
+        let Some(made) = service.made().map(Arc::new) else { return Step::Until(None) };
+        if !self.admitted(id, service) {
+            return Step::Until(None);
+        }
+        let spec = made.spec.clone().expect("made from a declaration");
+        let instance = &mut service.instances[at];
+        instance.number += 1;
+        instance.last_try = Some(now.mono);
+        instance.must_restart = false;
+        instance.fresh = false;
+        instance.forked = false;
+        if std::mem::take(&mut instance.unasked) {
+            instance.restarts += 1;
+            service.restarts += 1;
+        }
+        service.count_life(at);
+        let first = if spec.process.selfcheck {
+            Some(Hook::Selfcheck)
+        } else {
+            spec.lifecycle.pre_start.as_ref().map(|_| Hook::PreStart)
+        };
+        match first {
+            Some(hook) => self.run_hook(service, at, hook, made, plan),
+            None => self.spawn(service, at, made, now, plan),
+        }
+        self.retally(service);
+        Step::Again
+    }
+
+    fn run_hook(&mut self, service: &mut Service, at: usize, hook: Hook, made: Arc<Made>, plan: &mut Plan) {
+        plan.actions.push(Action::RunHook {
+            life: service.life_id(at),
+            hook,
+            spec: made.spec.clone().expect("made from a declaration"),
+            wrapper: made.wrapper.clone(),
+            limit: match hook {
+                Hook::Selfcheck => SELFCHECK_LIMIT,
+                Hook::PreStart => PRE_START_LIMIT,
+                Hook::PreStop => made.grace,
+            },
+        });
+        service.instances[at].life = Life::Preparing(Preparing { hook, made, ended: None });
+    }
+
+    fn spawn(&mut self, service: &mut Service, at: usize, made: Arc<Made>, now: Now, plan: &mut Plan) {
+        let blob = blob(service, at, &made, now.wall, None, false);
+        plan.actions.push(Action::Spawn {
+            life: service.life_id(at),
+            spec: made.spec.clone().expect("made from a declaration"),
+            wrapper: made.wrapper.clone(),
+            blob: blob.encode(),
+        });
+        self.asked += 1;
+        service.instances[at].life = Life::Starting(Starting { made, refused: None });
+    }
+
+    fn prepared(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now, plan: &mut Plan) -> Step {
+        let print = service.made().map(|made| made.print);
+        let Life::Preparing(preparing) = &service.instances[at].life else { return Step::Until(None) };
+        if print != Some(preparing.made.print) {
+            return self.cancel(service, at, plan);
+        }
+        let made = preparing.made.clone();
+        match (&preparing.ended, preparing.hook) {
+            (None, _) => Step::Until(None),
+            // What it waits for was lost meanwhile: nothing starts before what it waits for.
+            (Some(Ok(())), _) if want == Want::Keep => self.cancel(service, at, plan),
+            (Some(Ok(())), Hook::Selfcheck) => {
+                let spec = made.spec.as_ref().expect("made from a declaration");
+                if spec.lifecycle.pre_start.is_some() {
+                    self.run_hook(service, at, Hook::PreStart, made, plan);
+                } else {
+                    self.spawn(service, at, made, now, plan);
+                }
+                Step::Again
+            }
+            (Some(Ok(())), Hook::PreStart | Hook::PreStop) => {
+                self.spawn(service, at, made, now, plan);
+                Step::Again
+            }
+            (Some(Err(said)), hook) => {
+                let said = said.clone();
+                let kind = match hook {
+                    Hook::Selfcheck => Setback::Missing(Reason::SelfcheckFailed),
+                    Hook::PreStart | Hook::PreStop => Setback::HookFailed,
+                };
+                self.set_back(id, service, at, kind, said, made.print, now);
+                Step::Again
+            }
+        }
+    }
+
+    /// A hook that nobody waits for any more is killed; its answer will be of an old life.
+    fn cancel(&mut self, service: &mut Service, at: usize, plan: &mut Plan) -> Step {
+        plan.actions.push(Action::Signal { life: service.life_id(at), signal: KILL, to: Target::Tree });
+        let instance = &mut service.instances[at];
+        // The cancelled try counts as none.
+        instance.number += 1;
+        instance.life = Life::Idle;
+        service.count_life(at);
+        self.retally(service);
+        Step::Again
+    }
+
+    fn not_spawned(&mut self, id: Id, service: &mut Service, at: usize, now: Now) -> Step {
+        let Life::Starting(starting) = &mut service.instances[at].life else { return Step::Until(None) };
+        let print = starting.made.print;
+        let (reason, message) = starting.refused.take().expect("only called with a refusal");
+        let kind = match reason {
+            Reason::WrapperNotFound
+            | Reason::NotExecutable
+            | Reason::DigestMismatch
+            | Reason::UntrustedFile
+            | Reason::DependencyMissing
+            | Reason::MissingVariable => Setback::Missing(reason),
+            other => Setback::NotSpawned(other),
+        };
+        self.set_back(id, service, at, kind, message, print, now);
+        Step::Again
+    }
+
+    /// A running life that may go on: its checks, its readiness, its milestones.
+    fn tend(&mut self, service: &mut Service, at: usize, now: Now, plan: &mut Plan) -> Step {
+        let life_id = service.life_id(at);
+        let instance = &mut service.instances[at];
+        let Life::Running(running) = &mut instance.life else { return Step::Until(None) };
+        let Some(spec) = running.made.spec.clone() else { return Step::Until(None) };
+        if let super::checks::Finding::GiveUp(why) = running.checks.silence(&spec, now.mono) {
+            running.give_up = Some(why);
+        }
+        if let Some(why) = running.give_up.take() {
+            self.events_of_check(service, at, &why, now);
+            return self.begin_stop(service, at, Cause::CheckFailed(why), now, plan);
+        }
+        running.checks.take_due(&spec, now.mono, |probe| {
+            plan.actions.push(Action::Probe { life: life_id.clone(), probe, spec: spec.clone() });
+        });
+        let ready = running.checks.is_ready(&spec);
+        match (ready, running.ready_since) {
+            (true, None) => {
+                let since = match running.carried.take() {
+                    Some(age) => running.spawned + age,
+                    None => now.mono,
+                };
+                running.ready_since = Some(since);
+                running.was_ready = true;
+                running.port_late = false;
+                let age = since.saturating_sub(running.spawned);
+                let (made, wall) = (running.made.clone(), running.spawned_wall);
+                let blob = blob(service, at, &made, wall, Some(age), false);
+                plan.actions.push(Action::SetBlob { life: life_id, blob: blob.encode() });
+                let name = service.instance_name(at);
+                let reason = if service.troubled { Reason::Recovered } else { Reason::Ready };
+                self.record(service, at, reason, false, format!("{name} is ready"), now);
+                self.retally(service);
+                return Step::Again;
+            }
+            (false, Some(_)) => {
+                running.ready_since = None;
+                service.troubled = true;
+                let why = running.checks.failing.clone().unwrap_or_else(|| "it says that it is stopping".into());
+                let (made, wall) = (running.made.clone(), running.spawned_wall);
+                let blob = blob(service, at, &made, wall, None, false);
+                plan.actions.push(Action::SetBlob { life: life_id, blob: blob.encode() });
+                let name = service.instance_name(at);
+                self.record(service, at, Reason::NotReady, true, format!("{name} is not ready any more: {why}"), now);
+                return Step::Again;
+            }
+            (true, Some(_)) | (false, None) => {}
+        }
+        let mut deadline = running.checks.deadline(&spec);
+        let mut wake = |at: Duration| deadline = deadline.into_iter().chain([at]).min();
+        if let Some(since) = running.ready_since {
+            if !running.lasted {
+                if now.mono >= since + spec.min_ready {
+                    running.lasted = true;
+                    instance.ladder.failed_starts = 0;
+                    instance.oom_killed = false;
+                    instance.quick_zeroes = 0;
+                    return Step::Again;
+                }
+                wake(since + spec.min_ready);
+            }
+            if !running.steady {
+                if now.mono >= since + spec.restart.backoff.reset_after {
+                    running.steady = true;
+                    instance.ladder.step = 0;
+                    return Step::Again;
+                }
+                wake(since + spec.restart.backoff.reset_after);
+            }
+        } else if !running.port_late && running.checks.is_checked() {
+            if now.mono >= running.spawned + PORT_LATE {
+                running.port_late = true;
+                return Step::Again;
+            }
+            wake(running.spawned + PORT_LATE);
+        }
+        Step::Until(deadline)
+    }
+
+    fn begin_stop(&mut self, service: &mut Service, at: usize, cause: Cause, now: Now, plan: &mut Plan) -> Step {
+        let life = service.life_id(at);
+        let instance = &mut service.instances[at];
+        let Life::Running(running) = std::mem::replace(&mut instance.life, Life::Idle) else {
+            return Step::Until(None);
+        };
+        let stopping = Stopping::of(*running, cause, now.mono);
+        if stopping.phase == (Phase::PreStop { done: false }) && self.grace_now(service) != Some(Duration::ZERO) {
+            plan.actions.push(Action::RunHook {
+                life: life.clone(),
+                hook: Hook::PreStop,
+                spec: stopping.made.spec.clone().expect("a hook stands in a spec"),
+                wrapper: stopping.made.wrapper.clone(),
+                limit: stopping.made.grace,
+            });
+        }
+        let asked_for = match &stopping.cause {
+            Cause::Unwanted | Cause::Replaced => true,
+            Cause::Ended | Cause::CheckFailed(_) | Cause::DependencyLost(_) => false,
+        };
+        if asked_for {
+            let (made, wall, carried) = (stopping.made.clone(), stopping.spawned_wall, stopping.carried);
+            let age = carried.map(|ready| now.mono.saturating_sub(stopping.spawned).saturating_sub(ready));
+            let blob = blob(service, at, &made, wall, age, true);
+            plan.actions.push(Action::SetBlob { life, blob: blob.encode() });
+        }
+        service.troubled = true;
+        service.instances[at].life = Life::Stopping(Box::new(stopping));
+        self.retally(service);
+        Step::Again
+    }
+
+    /// A life that ends: hook, signal, grace, KILL, until nothing is left.
+    fn stop_on(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now, plan: &mut Plan) -> Step {
+        let life = service.life_id(at);
+        let cut = self.grace_now(service);
+        let Life::Stopping(stopping) = &mut service.instances[at].life else { return Step::Until(None) };
+        let mut kill_at = stopping.kill_at;
+        if let Some(latest) = cut {
+            kill_at = kill_at.min(latest);
+        }
+        // An end of its own that nobody wants continued needs no policy.
+        if want == Want::Stop && stopping.cause != Cause::Replaced {
+            stopping.cause = match std::mem::replace(&mut stopping.cause, Cause::Unwanted) {
+                Cause::Unwanted | Cause::Replaced => Cause::Unwanted,
+                kept @ (Cause::Ended | Cause::CheckFailed(_) | Cause::DependencyLost(_)) => kept,
+            };
+        }
+        if stopping.exit.is_some() && stopping.left.as_ref().is_some_and(Vec::is_empty) {
+            return self.ended(id, service, at, want, now);
+        }
+        let mut deadline = None;
+        let mut wake = |at: Option<Duration>| deadline = deadline.into_iter().chain(at).min();
+        match &mut stopping.phase {
+            Phase::PreStop { done } => {
+                let over = now.mono >= kill_at;
+                if !*done && !over {
+                    return Step::Until(Some(kill_at));
+                }
+                if over {
+                    // The hook used up the grace.
+                    stopping.kill_at = now.mono + stopping.made.grace.min(GRACE_AFTER_HOOK);
+                }
+                if over && cut.is_some_and(|latest| latest <= now.mono) {
+                    stopping.phase = Phase::Signalled;
+                    return Step::Again;
+                }
+                plan.actions.push(Action::Signal { life, signal: stopping.made.signal, to: Target::Group });
+                stopping.phase = Phase::Signalled;
+                stopping.survey = Survey { gap: SIGNALLED_LOOK, ..Survey::at(Some(now.mono + SIGNALLED_LOOK)) };
+                return Step::Again;
+            }
+            Phase::Signalled | Phase::Lingering { .. } if now.mono >= kill_at => {
+                plan.actions.push(Action::Signal { life, signal: KILL, to: Target::Tree });
+                stopping.phase = Phase::Killing { since: now.mono };
+                stopping.left = None;
+                stopping.survey = Survey::at(Some(now.mono + SURVEY_GAP));
+                self.killed(service, at, now);
+                return Step::Again;
+            }
+            Phase::Signalled => wake(Some(kill_at)),
+            Phase::Lingering { told } => {
+                if !*told && stopping.left.as_ref().is_some_and(|left| !left.is_empty()) {
+                    *told = true;
+                    let signal = match stopping.cause {
+                        Cause::Ended => TERM,
+                        Cause::Unwanted | Cause::Replaced | Cause::CheckFailed(_) | Cause::DependencyLost(_) => {
+                            stopping.made.signal
+                        }
+                    };
+                    plan.actions.push(Action::Signal { life, signal, to: Target::Tree });
+                    stopping.survey = Survey::at(Some(now.mono + SURVEY_GAP));
+                    return Step::Again;
+                }
+                wake(Some(kill_at));
+            }
+            Phase::Killing { since } => {
+                if !stopping.stuck && now.mono >= *since + STUCK_AFTER {
+                    stopping.stuck = true;
+                    return Step::Again;
+                }
+                if !stopping.stuck {
+                    wake(Some(*since + STUCK_AFTER));
+                }
+            }
+        }
+        match (stopping.survey.asked, stopping.survey.due) {
+            (Some(asked), _) if now.mono < asked + SURVEY_LOST => wake(Some(asked + SURVEY_LOST)),
+            (Some(_), _) => {
+                stopping.survey.asked = Some(now.mono);
+                plan.actions.push(Action::Survey { life });
+                wake(Some(now.mono + SURVEY_LOST));
+            }
+            (None, Some(due)) if due <= now.mono => {
+                stopping.survey.due = None;
+                stopping.survey.asked = Some(now.mono);
+                plan.actions.push(Action::Survey { life });
+                wake(Some(now.mono + SURVEY_LOST));
+            }
+            (None, due) => wake(due),
+        }
+        Step::Until(deadline)
+    }
+}
+
+/// A wrapper that exits with these says that something it needs is missing.
+pub(super) fn says_missing(made: &Made, status: i32) -> bool {
+    let wrapper = made.spec.as_ref().is_some_and(|spec| match &spec.process.program {
+        Program::Wrapper(_) => true,
+        Program::Command(_) | Program::Script(_) | Program::External(_) => false,
+    });
+    wrapper && (status == 126 || status == 127)
+}
+
+/// What a later controller needs to go on honestly.
+fn blob(
+    service: &Service,
+    at: usize,
+    made: &Made,
+    spawned: jiff::Timestamp,
+    ready_age: Option<Duration>,
+    stopping: bool,
+) -> Blob {
+    let instance = &service.instances[at];
+    Blob {
+        generation: service.generation,
+        restarts: instance.restarts,
+        service_restarts: service.restarts,
+        step: instance.ladder.step,
+        failed_starts: instance.ladder.failed_starts,
+        spawned: spawned.as_microsecond(),
+        ready_age: ready_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        stopping,
+        last_exit: instance.last_exit.as_ref().map(|exit| (exit.code, exit.signal, exit.at)),
+        ..Blob::of(made)
+    }
+}

@@ -1,0 +1,249 @@
+//! A life is over and nothing of it is left: what follows.
+
+use std::time::Duration;
+
+use super::Controller;
+use super::decide::Want;
+use super::input::ExitHow;
+use super::life::*;
+use super::service::{Gate, Id, Service};
+use crate::model::reason::Reason;
+use crate::model::spec::{OnLoss, RestartPolicy};
+use crate::model::time::Now;
+use crate::policy::backoff;
+use crate::policy::restart::{self, End, Next};
+
+/// An end with 0 within this is one that ends at once.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// The states that an end leads to, told to `drive`.
+pub(super) type Again = super::drive::Step;
+
+impl Controller {
+    /// Nothing is left of a stopping life.
+    pub(super) fn ended(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now) -> Again {
+        let name = service.instance_name(at);
+        let spec = service.spec().cloned();
+        let gone = service.gate == Gate::Gone || service.gate == Gate::ShuttingDown;
+        let instance = &mut service.instances[at];
+        let Life::Stopping(stopping) = std::mem::replace(&mut instance.life, Life::Idle) else {
+            return Again::Until(None);
+        };
+        instance.held = Some(instance.number);
+        instance.must_restart = false;
+        let exit = stopping.exit.expect("an empty tree without an exit is not the end");
+        let said = super::explain::ended(&exit, instance.last_exit.as_ref().map(|exit| exit.ran_for));
+        let fresh = std::mem::take(&mut instance.fresh);
+        let unwanted = want == Want::Stop;
+        let spec = match (&stopping.cause, spec) {
+            (Cause::Unwanted | Cause::Replaced, _) | (_, None) => None,
+            (Cause::Ended | Cause::CheckFailed(_) | Cause::DependencyLost(_), Some(spec)) => Some(spec),
+        };
+        let Some(spec) = spec else {
+            self.record(service, at, Reason::Stopped, false, format!("{name} is stopped; it {said}"), now);
+            return Again::Again;
+        };
+        service.troubled = true;
+        let instance = &mut service.instances[at];
+        let ready_for = stopping.carried.unwrap_or_default();
+        let lasted = stopping.lasted || (stopping.carried.is_some() && ready_for >= spec.min_ready);
+        let steady = stopping.steady || (stopping.carried.is_some() && ready_for >= spec.restart.backoff.reset_after);
+        let end = match stopping.cause {
+            Cause::Ended => End::Status(exit.status()),
+            Cause::CheckFailed(_) | Cause::DependencyLost(_) => End::KilledByUs,
+            Cause::Unwanted | Cause::Replaced => End::KilledByUs,
+        };
+        let quick = exit.how == ExitHow::Code(0)
+            && end != End::KilledByUs
+            && instance.last_exit.as_ref().is_some_and(|last| last.ran_for < AT_ONCE);
+        instance.quick_zeroes = if quick { instance.quick_zeroes.saturating_add(1) } else { 0 };
+        instance.forked = quick && matches!(stopping.phase, Phase::Lingering { told: true } | Phase::Killing { .. });
+
+        if let Cause::DependencyLost(dependency) = &stopping.cause {
+            let stays = spec.depends_on.iter().any(|d| d.name.as_str() == dependency && d.on_loss == OnLoss::Stop);
+            self.record(
+                service,
+                at,
+                Reason::DependencyLost,
+                true,
+                format!("{name} was stopped: {dependency} is not ready any more"),
+                now,
+            );
+            let instance = &mut service.instances[at];
+            if stays && !fresh && !unwanted {
+                let outcome = Outcome::DependencyLost(dependency.clone());
+                instance.life = Life::Finished(Finished { print: stopping.made.print, outcome });
+                return Again::Again;
+            }
+            if fresh || gone || unwanted {
+                return Again::Again;
+            }
+            instance.unasked = true;
+            if steady {
+                instance.ladder.step = 0;
+            }
+            let step = instance.ladder.climb();
+            let message = format!("{dependency} is not ready any more");
+            self.wait(id, service, at, step, Setback::Ended, message, stopping.made.print, now);
+            return Again::Again;
+        }
+
+        let next = restart::next(&spec.restart, end);
+        let warning = next != Next::Completed;
+        self.record(service, at, Reason::Exited, warning, format!("{name} {said}"), now);
+        let instance = &mut service.instances[at];
+        if fresh || gone {
+            return Again::Again;
+        }
+        if super::drive::says_missing(&stopping.made, exit.status()) && !lasted && stopping.cause == Cause::Ended {
+            let message = format!("its wrapper {said}: something that it needs is missing");
+            self.set_back(
+                id,
+                service,
+                at,
+                Setback::Missing(Reason::DependencyMissing),
+                message,
+                stopping.made.print,
+                now,
+            );
+            return Again::Again;
+        }
+        let print = stopping.made.print;
+        match next {
+            Next::Completed => {
+                instance.ladder.reset();
+                instance.life = Life::Finished(Finished { print, outcome: Outcome::Completed });
+                self.record(service, at, Reason::Completed, false, format!("{name} ran to its end"), now);
+            }
+            Next::Failed => {
+                let message = match &stopping.cause {
+                    Cause::CheckFailed(why) => why.clone(),
+                    Cause::Ended | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
+                };
+                let outcome = Outcome::Failed(Reason::Error, message);
+                instance.life = Life::Finished(Finished { print, outcome });
+            }
+            Next::Again => {
+                instance.unasked = true;
+                let step = instance.ladder.ended(lasted, steady, spec.restart.crash_loop_after);
+                let limit = spec.restart.limit.clone();
+                if let Some(limit) = limit
+                    && instance.recent.exceeded(&limit, now.mono)
+                {
+                    let within = super::explain::span(limit.within);
+                    let message = format!("it ended more than {} times within {within}; it {said}", limit.max);
+                    let outcome = Outcome::Failed(Reason::RestartLimit, message);
+                    instance.life = Life::Finished(Finished { print, outcome });
+                    return Again::Again;
+                }
+                let message = match stopping.cause {
+                    Cause::CheckFailed(why) => why,
+                    Cause::Ended | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
+                };
+                if unwanted {
+                    return Again::Again;
+                }
+                self.wait(id, service, at, step, Setback::Ended, message, print, now);
+            }
+        }
+        Again::Again
+    }
+
+    /// It did not come to a process: the next try waits.
+    #[expect(clippy::too_many_arguments, reason = "each is one word of the sentence")]
+    pub(super) fn set_back(
+        &mut self,
+        id: Id,
+        service: &mut Service,
+        at: usize,
+        kind: Setback,
+        message: String,
+        print: Print,
+        now: Now,
+    ) {
+        let Some(spec) = service.spec().cloned() else {
+            service.instances[at].life = Life::Idle;
+            return;
+        };
+        service.troubled = true;
+        let name = service.instance_name(at);
+        let instance = &mut service.instances[at];
+        instance.unasked = true;
+        let (reason, step, last) = match kind {
+            Setback::Missing(reason) => (reason, instance.ladder.climb(), false),
+            Setback::NotSpawned(reason) => {
+                let step = instance.ladder.ended(false, false, spec.restart.crash_loop_after);
+                let job = spec.restart.policy == RestartPolicy::Never && reason != Reason::ResourceExhausted;
+                (reason, step, job)
+            }
+            Setback::Ended | Setback::HookFailed => {
+                let step = instance.ladder.ended(false, false, spec.restart.crash_loop_after);
+                (Reason::Error, step, spec.restart.policy == RestartPolicy::Never)
+            }
+        };
+        if last {
+            let outcome = Outcome::Failed(reason, message.clone());
+            instance.life = Life::Finished(Finished { print, outcome });
+        } else {
+            self.wait(id, service, at, step, kind, message.clone(), print, now);
+        }
+        self.record(service, at, reason, true, format!("{name} did not start: {message}"), now);
+        self.retally(service);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one word of the sentence")]
+    fn wait(
+        &mut self,
+        id: Id,
+        service: &mut Service,
+        at: usize,
+        step: u32,
+        kind: Setback,
+        message: String,
+        print: Print,
+        now: Now,
+    ) {
+        let Some(spec) = service.spec() else { return };
+        let rule = &spec.restart.backoff;
+        let delay = backoff::shortened(backoff::delay(rule, step), rule.jitter, self.random.unit());
+        let instance = &mut service.instances[at];
+        instance.life = Life::BackOff(BackOff {
+            until: now.mono + delay,
+            until_wall: now.wall_at(now.mono + delay),
+            kind,
+            message,
+            print,
+        });
+        self.note_back_off(id, service);
+    }
+
+    /// `onLoss`: true if an instance is still on its way and must be looked at again.
+    pub(super) fn dependency_lost(&mut self, service: &mut Service, at: usize, dependency: &str, now: Now) -> bool {
+        let instance = &mut service.instances[at];
+        match &mut instance.life {
+            Life::Starting(_) => true,
+            Life::Running(_) => {
+                let Life::Running(running) = std::mem::replace(&mut instance.life, Life::Idle) else { return false };
+                let stopping = Stopping::of(*running, Cause::DependencyLost(dependency.into()), now.mono);
+                instance.life = Life::Stopping(Box::new(stopping));
+                service.touched = true;
+                service.troubled = true;
+                false
+            }
+            Life::Idle | Life::Preparing(_) | Life::Stopping(_) | Life::BackOff(_) | Life::Finished(_) => false,
+        }
+    }
+
+    pub(super) fn killed(&mut self, service: &mut Service, at: usize, now: Now) {
+        let name = service.instance_name(at);
+        let Life::Stopping(stopping) = &service.instances[at].life else { return };
+        let grace = super::explain::span(stopping.made.grace);
+        let who = super::explain::culprit(stopping);
+        self.record(service, at, Reason::Killed, true, format!("{name} was killed: {who} (its grace is {grace})"), now);
+    }
+
+    pub(super) fn events_of_check(&mut self, service: &mut Service, at: usize, why: &str, now: Now) {
+        let name = service.instance_name(at);
+        self.record(service, at, Reason::ProbeFailed, true, format!("{name} is being restarted: {why}"), now);
+    }
+}

@@ -1,0 +1,132 @@
+//! Sentences: what happened and what comes next, for people.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::input::{Exit, ExitHow, ExitMemory};
+use super::life::Stopping;
+use crate::model::spec::{Condition, Dependency};
+use crate::policy::depends::Standing;
+
+/// `0.2 s`, `30 s`, `5 min`.
+pub(super) fn span(span: Duration) -> String {
+    let seconds = span.as_secs_f64();
+    if seconds < 0.95 && !span.is_zero() {
+        let text = format!("{seconds:.3}");
+        let text = text.trim_end_matches('0').trim_end_matches('.');
+        if text == "0" { "0.001 s".into() } else { format!("{text} s") }
+    } else if seconds < 10.0 {
+        let text = format!("{seconds:.1}");
+        format!("{} s", text.trim_end_matches(".0"))
+    } else if seconds < 120.0 {
+        format!("{seconds:.0} s")
+    } else {
+        format!("{:.0} min", seconds / 60.0)
+    }
+}
+
+/// A moment, to the second: `2026-11-23T12:30:34Z`.
+pub(super) fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+pub(super) fn signal_name(signal: i32) -> String {
+    const NAMES: [&str; 32] = [
+        "0", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+        "WINCH", "IO", "PWR", "SYS",
+    ];
+    match usize::try_from(signal).ok().and_then(|at| NAMES.get(at)) {
+        Some(name) => format!("SIG{name}"),
+        None => format!("signal {signal}"),
+    }
+}
+
+/// `exited with 1 after 0.2 s`.
+pub(super) fn ended(exit: &Exit, ran_for: Option<Duration>) -> String {
+    let how = match exit.how {
+        ExitHow::Code(code) => format!("exited with {code}"),
+        ExitHow::Signal(signal) if exit.oom_killed => format!("was killed by {} (out of memory)", signal_name(signal)),
+        ExitHow::Signal(signal) => format!("was killed by {}", signal_name(signal)),
+    };
+    match ran_for {
+        Some(ran_for) => format!("{how} after {}", span(ran_for)),
+        None => how,
+    }
+}
+
+/// `exits with 1 after 0.2 s, 6 times running: "bind: address already in use"`.
+pub(super) fn keeps_ending(exit: &ExitMemory, times: u32) -> String {
+    let mut text = match (exit.code, exit.signal) {
+        (Some(code), _) => format!("exits with {code}"),
+        (None, Some(signal)) => format!("is killed by {}", signal_name(signal)),
+        (None, None) => "ends".into(),
+    };
+    text.push_str(&format!(" after {}", span(exit.ran_for)));
+    if times > 1 {
+        text.push_str(&format!(", {times} times running"));
+    }
+    if let Some(line) = exit.output.iter().rev().find(|line| !line.trim().is_empty()) {
+        text.push_str(&format!(": {:?}", line.trim()));
+    }
+    text
+}
+
+/// `db is not ready yet`.
+pub(super) fn waits_for(dependency: &Dependency, standing: &Standing) -> String {
+    let name = &dependency.name;
+    if !standing.known {
+        return format!("there is no service {name}");
+    }
+    match dependency.condition {
+        Condition::Started => format!("{name} has not started"),
+        Condition::Ready => format!("{name} is not ready"),
+        Condition::Completed => format!("{name} has not completed"),
+    }
+}
+
+/// Who holds up a stop.
+pub(super) fn culprit(stopping: &Stopping) -> String {
+    let left = stopping.left.as_ref().and_then(|left| left.first());
+    match (left, stopping.pid) {
+        (Some(left), _) => format!("pid {} ({}) does not end", left.pid, left.command),
+        (None, Some(pid)) if stopping.exit.is_none() => format!("pid {pid} does not end"),
+        (None, Some(_) | None) => "what is left of it does not end".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_short() {
+        for (millis, text) in [
+            (0, "0 s"),
+            (1, "0.001 s"),
+            (200, "0.2 s"),
+            (1_500, "1.5 s"),
+            (2_000, "2 s"),
+            (30_000, "30 s"),
+            (300_000, "5 min"),
+        ] {
+            assert_eq!(span(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn an_end_is_told_with_its_last_words() {
+        let exit = ExitMemory {
+            code: Some(1),
+            signal: None,
+            at: 0,
+            ran_for: Duration::from_millis(200),
+            output: vec!["bind: address already in use".into()],
+        };
+        assert_eq!(
+            keeps_ending(&exit, 6),
+            r#"exits with 1 after 0.2 s, 6 times running: "bind: address already in use""#
+        );
+    }
+}

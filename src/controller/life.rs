@@ -1,0 +1,287 @@
+//! One life of one instance, as an enum that carries its data.
+//!
+//! Facts only: the words that people read are computed from it in `status.rs`. What a life may do
+//! next is decided in `drive.rs`; what a fact does to it stands in `absorb.rs`. Both match every
+//! variant by name.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::checks::Checks;
+use super::input::{Exit, Hook, Leftover};
+use crate::model::reason::Reason;
+use crate::model::spec::{Digest, Spec};
+
+#[derive(Debug)]
+pub(super) enum Life {
+    /// Nothing runs, nothing was asked for.
+    Idle,
+    /// A hook runs before the spawn.
+    Preparing(Preparing),
+    /// The keeper was asked and has not answered.
+    Starting(Starting),
+    /// The main process lives.
+    Running(Box<Running>),
+    /// It ends or has ended, and perhaps not all of its tree.
+    Stopping(Box<Stopping>),
+    /// Nothing runs; the next try waits.
+    BackOff(BackOff),
+    /// Nothing runs and nothing will by itself.
+    Finished(Finished),
+}
+
+/// What a life was made from.
+#[derive(Debug, Clone)]
+pub(super) struct Made {
+    pub print: Print,
+    /// None: adopted, and not declared since.
+    pub spec: Option<Arc<Spec>>,
+    pub wrapper: Option<PathBuf>,
+    pub signal: i32,
+    pub grace: Duration,
+}
+
+/// The identity of what runs: a difference means that only a new process can take it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Print {
+    pub process: Digest,
+    pub content: Digest,
+}
+
+impl Print {
+    /// One digest of both, to recognise answers by.
+    pub fn mixed(&self) -> Digest {
+        let mut mixed = self.process.0;
+        for (byte, other) in mixed.iter_mut().zip(self.content.0) {
+            *byte = byte.rotate_left(3) ^ other;
+        }
+        Digest(mixed)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Preparing {
+    pub hook: Hook,
+    pub made: Arc<Made>,
+    pub ended: Option<Result<(), String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Starting {
+    pub made: Arc<Made>,
+    /// The keeper's no.
+    pub refused: Option<(Reason, String)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Running {
+    pub made: Arc<Made>,
+    pub pid: i32,
+    pub spawned: Duration,
+    pub spawned_wall: Timestamp,
+    pub checks: Checks,
+    /// Ready now, since.
+    pub ready_since: Option<Duration>,
+    /// It was ready once.
+    pub was_ready: bool,
+    /// It was ready for `minReady`: the start counts as one.
+    pub lasted: bool,
+    /// It was ready for `resetAfter`.
+    pub steady: bool,
+    /// Not ready 60 s after the spawn and checked by a port.
+    pub port_late: bool,
+    /// `STATUS=` of sd_notify.
+    pub says: Option<String>,
+    /// A check wants it ended.
+    pub give_up: Option<String>,
+    /// The age at which it became ready in an earlier controller's time.
+    pub carried: Option<Duration>,
+}
+
+#[derive(Debug)]
+pub(super) struct Stopping {
+    pub made: Arc<Made>,
+    pub pid: Option<i32>,
+    pub spawned: Duration,
+    pub spawned_wall: Timestamp,
+    pub cause: Cause,
+    pub phase: Phase,
+    pub began: Duration,
+    /// When KILL follows.
+    pub kill_at: Duration,
+    /// How the main process ended; none while it lives.
+    pub exit: Option<Exit>,
+    /// What the last survey found; none before the first.
+    pub left: Option<Vec<Leftover>>,
+    pub survey: Survey,
+    pub lasted: bool,
+    pub steady: bool,
+    pub stuck: bool,
+    /// How long it had been ready when it ended.
+    pub carried: Option<Duration>,
+}
+
+impl Stopping {
+    /// Begins to end a running life; the first signal (or hook) follows.
+    pub fn of(running: Running, cause: Cause, now: Duration) -> Stopping {
+        let hook = running.made.spec.as_ref().is_some_and(|spec| spec.lifecycle.pre_stop.is_some());
+        Stopping {
+            kill_at: now + running.made.grace,
+            pid: Some(running.pid),
+            spawned: running.spawned,
+            spawned_wall: running.spawned_wall,
+            cause,
+            phase: Phase::PreStop { done: !hook },
+            began: now,
+            exit: None,
+            left: None,
+            survey: Survey::at(None),
+            lasted: running.lasted,
+            steady: running.steady,
+            stuck: false,
+            carried: running.ready_since.map(|since| now.saturating_sub(since)),
+            made: running.made,
+        }
+    }
+}
+
+pub(super) const TERM: i32 = 15;
+pub(super) const KILL: i32 = 9;
+
+/// Why a life is ending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It is not wanted any more.
+    Unwanted,
+    /// A newer version, or `plugd restart`.
+    Replaced,
+    /// By itself.
+    Ended,
+    /// One of our checks gave up on it: which, and what it said.
+    CheckFailed(String),
+    /// `onLoss: Restart`: this dependency is not ready any more.
+    DependencyLost(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The preStop hook runs (or has just ended).
+    PreStop { done: bool },
+    /// The signal was sent to the group; the main process lives.
+    Signalled,
+    /// The main process is gone; what else lives was (not yet) told to end.
+    Lingering { told: bool },
+    /// KILL was sent to the tree at this moment.
+    Killing { since: Duration },
+}
+
+/// The looks at what is left, ever less often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Survey {
+    pub asked: Option<Duration>,
+    pub due: Option<Duration>,
+    pub gap: Duration,
+}
+
+/// Between two looks at first; doubled up to [`SURVEY_GAP_MAX`].
+pub(super) const SURVEY_GAP: Duration = Duration::from_millis(2);
+pub(super) const SURVEY_GAP_MAX: Duration = Duration::from_millis(100);
+
+impl Survey {
+    pub fn at(due: Option<Duration>) -> Survey {
+        Survey { asked: None, due, gap: SURVEY_GAP }
+    }
+
+    /// 2, 5, 10, 20, 40, 80, 100 ms.
+    pub fn again(&mut self, now: Duration) {
+        self.asked = None;
+        self.due = Some(now + self.gap);
+        let doubled = if self.gap == SURVEY_GAP { Duration::from_millis(5) } else { self.gap * 2 };
+        self.gap = doubled.min(SURVEY_GAP_MAX);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct BackOff {
+    pub until: Duration,
+    /// The same, to be shown.
+    pub until_wall: Timestamp,
+    pub kind: Setback,
+    pub message: String,
+    pub print: Print,
+}
+
+/// Why the next try has to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Setback {
+    /// It ran and ended, or a check ended it.
+    Ended,
+    /// It could not be spawned.
+    NotSpawned(Reason),
+    /// Something that it needs is missing here: not a crash.
+    Missing(Reason),
+    /// A hook said no.
+    HookFailed,
+}
+
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub print: Print,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Completed,
+    Failed(Reason, String),
+    /// `onLoss: Stop`: stays down until it is started or edited.
+    DependencyLost(String),
+}
+
+impl Life {
+    /// Something of this life may exist in the keeper's world.
+    pub fn is_occupied(&self) -> bool {
+        match self {
+            Life::Idle | Life::BackOff(_) | Life::Finished(_) => false,
+            Life::Preparing(_) | Life::Starting(_) | Life::Running(_) | Life::Stopping(_) => true,
+        }
+    }
+
+    pub fn is_ready(&self) -> bool {
+        match self {
+            Life::Running(running) => running.ready_since.is_some(),
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => false,
+        }
+    }
+
+    /// The pid of a main process that lives.
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            Life::Running(running) => Some(running.pid),
+            Life::Stopping(stopping) if stopping.exit.is_none() => stopping.pid,
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => None,
+        }
+    }
+
+    /// Counts towards `--max-starting`.
+    pub fn is_starting(&self) -> bool {
+        match self {
+            Life::Preparing(_) | Life::Starting(_) => true,
+            Life::Running(running) => !running.was_ready,
+            Life::Idle | Life::Stopping(_) | Life::BackOff(_) | Life::Finished(_) => false,
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The node as a whole: its counts, its start-up report, and when it should end by itself.
+
+use std::time::Duration;
+
+use super::Controller;
+use super::input::Shutdown;
+use super::life::{Life, Outcome};
+use super::plan::{Action, Plan};
+use super::service::Service;
+use crate::model::name::Name;
+use crate::model::reason::{Reason, Status};
+use crate::model::time::Now;
+use crate::model::view::{Event, NodeView};
+use crate::policy::required::{self, Census};
+
+/// The start-up report is given after this at latest.
+const REPORT_AT_LATEST: Duration = Duration::from_secs(60);
+
+/// The start-up triple, of the present moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    pub started: Vec<Name>,
+    pub failed: Vec<(Name, Reason)>,
+    pub skipped: Vec<(Name, Reason)>,
+    /// How many there are of each status.
+    pub counts: std::collections::BTreeMap<Status, u32>,
+    pub total: u32,
+    pub percentage_healthy: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Node {
+    census: Census,
+    /// Services without a first verdict.
+    undecided: u32,
+    settled: bool,
+    all_bad_since: Option<Duration>,
+    /// Required services that are not ready, and since when.
+    unready: std::collections::BTreeSet<(Duration, Name)>,
+    /// A required service ended for good with a failure.
+    fatal: Option<Name>,
+}
+
+/// What one service adds to the census.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Share {
+    pub present: bool,
+    pub required: bool,
+    pub bad: bool,
+    pub for_good: bool,
+    pub aside: bool,
+    pub over: bool,
+    pub undecided: bool,
+}
+
+impl Node {
+    fn count(&mut self, share: Share, sign: i64) {
+        let add = |counter: &mut u32, yes: bool| {
+            if yes {
+                *counter = counter.saturating_add_signed(sign as i32);
+            }
+        };
+        add(&mut self.census.total, share.present);
+        add(&mut self.census.required, share.required);
+        add(&mut self.census.bad, share.bad);
+        add(&mut self.census.bad_for_good, share.bad && share.for_good);
+        add(&mut self.census.aside, share.aside);
+        add(&mut self.census.over, share.over);
+        add(&mut self.undecided, share.undecided);
+    }
+
+    pub fn recount(&mut self, old: Share, new: Share) {
+        if old != new {
+            self.count(old, -1);
+            self.count(new, 1);
+        }
+    }
+}
+
+impl Controller {
+    /// Keeps the count of instances that are starting.
+    pub(super) fn retally(&mut self, service: &mut Service) {
+        let starting = service.instances.iter().filter(|instance| instance.life.is_starting()).count();
+        let starting = u32::try_from(starting).unwrap_or(u32::MAX);
+        self.starting = self.starting + starting - service.starting;
+        service.starting = starting;
+    }
+
+    pub(super) fn discount(&mut self, service: &Service) {
+        self.node.recount(service.share, Share::default());
+        if let Some(since) = service.unready_since {
+            self.node.unready.remove(&(since, service.name.clone()));
+        }
+        if self.node.fatal.as_ref() == Some(&service.name) {
+            self.node.fatal = None;
+        }
+    }
+
+    /// Follows how long a required service has not been ready.
+    pub(super) fn requirement(&mut self, service: &mut Service, now: Now) -> Option<Duration> {
+        if service.required() {
+            let at_rest = match service.gate {
+                super::service::Gate::Disabled | super::service::Gate::StoppedByOperator => true,
+                super::service::Gate::Open
+                | super::service::Gate::Unknown
+                | super::service::Gate::Gone
+                | super::service::Gate::NeverValid
+                | super::service::Gate::External(_)
+                | super::service::Gate::NeedsUser
+                | super::service::Gate::Missing
+                | super::service::Gate::Waiting(_)
+                | super::service::Gate::Cycle
+                | super::service::Gate::ShuttingDown => false,
+            };
+            let fine =
+                service.instances.iter().any(|instance| instance.life.is_ready() || is_completed(&instance.life));
+            if ends_for_good(service) && self.node.fatal.is_none() {
+                self.node.fatal = Some(service.name.clone());
+            } else if !ends_for_good(service) && self.node.fatal.as_ref() == Some(&service.name) {
+                self.node.fatal = None;
+            }
+            if !fine && !at_rest {
+                let since = *service.unready_since.get_or_insert(now.mono);
+                self.node.unready.insert((since, service.name.clone()));
+                return None;
+            }
+        } else if self.node.fatal.as_ref() == Some(&service.name) {
+            self.node.fatal = None;
+        }
+        if let Some(since) = service.unready_since.take() {
+            self.node.unready.remove(&(since, service.name.clone()));
+        }
+        None
+    }
+
+    /// What concerns no single service. True if services are to be visited again.
+    pub(super) fn decide_node(&mut self, now: Now, plan: &mut Plan) -> bool {
+        if self.ending.is_some() {
+            let again = self.end_on(now, plan);
+            if std::mem::take(&mut self.node_touched) && !self.is_over() {
+                plan.actions.push(Action::AnnounceNode);
+            }
+            return again;
+        }
+        let all_bad = required::all_bad(&self.node.census);
+        match (all_bad, self.node.all_bad_since) {
+            (true, None) => self.node.all_bad_since = Some(now.mono),
+            (false, Some(_)) => self.node.all_bad_since = None,
+            (true, Some(_)) | (false, None) => {}
+        }
+        if let Some((code, why)) = self.should_end(now) {
+            self.events.push(Event {
+                at: now.wall,
+                service: None,
+                instance: None,
+                reason: Reason::Stopped,
+                warning: code != 0,
+                message: why,
+            });
+            self.begin_ending(Shutdown::Ordered, code, now);
+            return true;
+        }
+        let late = now.mono >= self.config.started.mono + REPORT_AT_LATEST;
+        if !self.node.settled && ((self.scanned && self.node.undecided == 0) || late) {
+            self.node.settled = true;
+            self.node_touched = true;
+            let report = self.report();
+            self.events.push(Event {
+                at: now.wall,
+                service: None,
+                instance: None,
+                reason: Reason::StartupReport,
+                warning: !report.failed.is_empty(),
+                message: report.to_string(),
+            });
+        }
+        if std::mem::take(&mut self.node_touched) {
+            plan.actions.push(Action::AnnounceNode);
+        }
+        false
+    }
+
+    fn should_end(&self, now: Now) -> Option<(i32, String)> {
+        if !self.scanned || self.lost.is_some() {
+            return None;
+        }
+        if self.config.single
+            && let Some(service) = self.table.iter().next()
+            && service.instances.iter().all(|instance| is_finished(&instance.life))
+            && !service.instances.is_empty()
+        {
+            return Some((last_code(service), format!("{} has ended", service.name)));
+        }
+        if let Some(limit) = self.config.exit_on_required {
+            if let Some(service) = self.node.fatal.as_ref().and_then(|name| self.table.by_name(name)) {
+                let why = format!("{} is required and has ended for good", service.name);
+                return Some((last_code(service), why));
+            }
+            if let Some((since, name)) = self.node.unready.first()
+                && now.mono >= required::patience_ends(*since, limit)
+                && let Some(service) = self.table.by_name(name)
+            {
+                let why = format!("{name} is required and has not been ready for {}", super::explain::span(limit));
+                return Some((last_code(service), why));
+            }
+            let patience = self.node.all_bad_since.map(|since| required::patience_ends(since, limit));
+            if required::all_bad_for_good(&self.node.census) || patience.is_some_and(|at| now.mono >= at) {
+                let worst = self.table.iter().find(|service| service.share.bad)?;
+                return Some((last_code(worst), "every service has failed or is unhealthy".into()));
+            }
+        }
+        if (self.config.pid1 || self.config.single) && required::nothing_left(&self.node.census) {
+            return Some((0, "nothing is left that runs or may run again".into()));
+        }
+        None
+    }
+
+    pub(super) fn node_deadline(&self) -> Option<Duration> {
+        if self.ending.is_some() {
+            return self.ending_deadline();
+        }
+        let report = (!self.node.settled).then(|| self.config.started.mono + REPORT_AT_LATEST);
+        let limit = self.config.exit_on_required.filter(|_| self.scanned && self.lost.is_none());
+        let unready = limit.and_then(|limit| Some(required::patience_ends(self.node.unready.first()?.0, limit)));
+        let bad = limit.and_then(|limit| Some(required::patience_ends(self.node.all_bad_since?, limit)));
+        report.into_iter().chain(unready).chain(bad).min()
+    }
+
+    /// In single mode: how the only service ended last.
+    pub(super) fn single_code(&self) -> Option<i32> {
+        let service = self.table.iter().next().filter(|_| self.config.single)?;
+        service.instances.first()?.last_exit.as_ref()?;
+        Some(last_code(service))
+    }
+
+    pub(super) fn node_view(&self) -> NodeView {
+        NodeView {
+            settled: self.node.settled,
+            directory_lost: self.lost.clone(),
+            shutting_down: self.ending.is_some(),
+            problems: self.file_problems.clone(),
+        }
+    }
+
+    /// The start-up triple and the summary, of the last decision.
+    pub fn report(&self) -> Report {
+        Report::of(self.views().values().map(|view| &**view))
+    }
+}
+
+pub(super) fn is_completed(life: &Life) -> bool {
+    match life {
+        Life::Finished(finished) => finished.outcome == Outcome::Completed,
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Running(_)
+        | Life::Stopping(_)
+        | Life::BackOff(_) => false,
+    }
+}
+
+pub(super) fn is_finished(life: &Life) -> bool {
+    match life {
+        Life::Finished(_) => true,
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Running(_)
+        | Life::Stopping(_)
+        | Life::BackOff(_) => false,
+    }
+}
+
+/// It ended with a failure and will not be tried again by itself.
+fn ends_for_good(service: &Service) -> bool {
+    service.instances.iter().any(|instance| match &instance.life {
+        Life::Finished(finished) => match &finished.outcome {
+            Outcome::Failed(..) => true,
+            Outcome::Completed | Outcome::DependencyLost(_) => false,
+        },
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Running(_)
+        | Life::Stopping(_)
+        | Life::BackOff(_) => false,
+    })
+}
+
+/// Its last exit code, 128 + signal; 1 if it never ran. A completed job's is its success: 0.
+fn last_code(service: &Service) -> i32 {
+    let failed = service.instances.iter().find(|instance| !is_completed(&instance.life));
+    let Some(instance) = failed.or(service.instances.first()) else { return 1 };
+    if let Life::Finished(finished) = &instance.life {
+        match &finished.outcome {
+            Outcome::Failed(Reason::ProgramNotFound, _) => return 127,
+            Outcome::Failed(Reason::PermissionDenied | Reason::ExecFormat | Reason::BadInterpreter, _) => return 126,
+            Outcome::Failed(..) | Outcome::Completed | Outcome::DependencyLost(_) => {}
+        }
+    }
+    match instance.last_exit.as_ref().map(|exit| (exit.code, exit.signal)) {
+        Some((Some(code), _)) => code,
+        Some((None, Some(signal))) => 128 + signal,
+        Some((None, None)) | None => 1,
+    }
+}

@@ -1,0 +1,376 @@
+//! What is told: the view of a service, built when something may have changed and announced when
+//! it did; what is to be remembered, likewise.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::Controller;
+use super::blob::hex;
+use super::explain;
+use super::input::{ExitMemory, Memory, Resolved};
+use super::life::*;
+use super::node::{Report, Share};
+use super::plan::{Action, Plan};
+use super::service::{Gate, Id, Service};
+use super::status::{self, Word};
+use crate::model::reason::{Reason, Status};
+use crate::model::spec::Program;
+use crate::model::time::Now;
+use crate::model::view::*;
+
+impl Controller {
+    /// Announces and remembers a service, if there is news.
+    pub(super) fn present(&mut self, id: Id, service: &mut Service, now: Now, plan: &mut Plan) {
+        if !service.touched {
+            self.recount(service);
+            return;
+        }
+        service.touched = false;
+        self.warn_root(service, now);
+        let problems = problems(service);
+        keep_times(&mut service.problems, problems, now.wall);
+        let word = status::of_service(service, self.ending.is_some());
+        let short = (word.status, word.reason);
+        if service.view.is_none() || service.word != short {
+            service.since = now.wall;
+            service.word = short;
+        }
+        let view = view(service, word);
+        if service.view.as_deref() != Some(&view) {
+            service.view = Some(Arc::new(view));
+            plan.actions.push(Action::Announce(service.name.clone()));
+        }
+        self.await_port(id, service, plan);
+        self.recount(service);
+        remember(service, plan);
+    }
+
+    fn recount(&mut self, service: &mut Service) {
+        let (status, reason) = service.word;
+        let desired = service.desired().max(1) as usize;
+        let for_good = |instance: &super::service::Instance| match &instance.life {
+            Life::Finished(finished) => match finished.outcome {
+                Outcome::Failed(..) | Outcome::Completed => true,
+                Outcome::DependencyLost(_) => false,
+            },
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Running(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_) => false,
+        };
+        let over = service.declared.is_some()
+            && !service.instances.is_empty()
+            && service.instances.iter().take(desired).all(for_good);
+        let held = match reason {
+            Some(Reason::StoppedByOperator | Reason::DependencyLost) => true,
+            Some(_) | None => false,
+        };
+        let share = Share {
+            present: service.declared.is_some() || service.rejected.is_some(),
+            required: service.required(),
+            bad: matches!(status, Status::Failed | Status::Unhealthy),
+            for_good: over,
+            aside: matches!(status, Status::Skipped | Status::Stopped),
+            over: (over && !held) || service.gate == Gate::Disabled,
+            undecided: self.is_coming(service),
+        };
+        self.node.recount(service.share, share);
+        service.share = share;
+    }
+
+    fn warn_root(&mut self, service: &mut Service, now: Now) {
+        let Some(spec) = service.spec() else { return };
+        let runs = match spec.process.program {
+            Program::Command(_) | Program::Wrapper(_) | Program::Script(_) => true,
+            Program::External(_) => false,
+        };
+        if self.config.warn_root && runs && spec.process.user.is_none() && !service.warned_root {
+            service.warned_root = true;
+            self.events.push(Event {
+                at: now.wall,
+                service: Some(service.name.to_string()),
+                instance: None,
+                reason: Reason::RunsAsRoot,
+                warning: true,
+                message: format!("{} runs as root; `user:` in its manifest names another", service.name),
+            });
+        }
+    }
+}
+
+/// The conditions that are not as they should be, the most telling first.
+fn problems(service: &Service) -> Vec<(Reason, String)> {
+    let mut problems: Vec<(Reason, String)> = Vec::new();
+    let mut add = |reason: Reason, message: String| {
+        if !problems.iter().any(|(known, _)| *known == reason) {
+            problems.push((reason, message));
+        }
+    };
+    for instance in &service.instances {
+        match &instance.life {
+            Life::Running(running) => {
+                if let Some(said) = running.checks.said.as_ref().filter(|said| !said.passed)
+                    && let Some(reason) = said.reason
+                {
+                    add(reason, said.message.clone());
+                }
+                if let Some(failing) = &running.checks.failing {
+                    add(Reason::ProbeFailed, failing.clone());
+                }
+            }
+            Life::BackOff(wait) => match wait.kind {
+                Setback::NotSpawned(reason) | Setback::Missing(reason) => add(reason, wait.message.clone()),
+                Setback::Ended => {
+                    if let Some((reason, message)) = &instance.blamed {
+                        add(*reason, message.clone());
+                    }
+                }
+                Setback::HookFailed => {}
+            },
+            Life::Stopping(stopping) if stopping.stuck => add(Reason::StuckKilling, explain::culprit(stopping)),
+            Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::Stopping(_) | Life::Finished(_) => {}
+        }
+        if instance.oom_killed {
+            add(Reason::OomKilled, "it used more memory than there was and was killed by the kernel".into());
+        }
+        if instance.quick_zeroes >= 2 {
+            let hint = "it ends with 0 at once: if it is a job, write `restart: Never`; if it is a daemon that forks, \
+                        keep it in the foreground; if it speaks MCP on stdin, move it to services.d/mcp/";
+            add(Reason::EndsAtOnce, hint.into());
+        }
+        if instance.forked {
+            add(Reason::Forked, "it forked and left the foreground; run it in the foreground".into());
+        }
+    }
+    if let Some((rejection, _)) = &service.rejected {
+        add(rejection.reason, rejection.message.clone());
+    }
+    if let Some(Err((reason, message))) = service.trial.as_ref().and_then(|trial| trial.result.as_ref()) {
+        add(Reason::UpdateBlocked, format!("the new version would not start ({reason}): {message}"));
+    }
+    if service.cycle.is_some() && service.gate != Gate::Cycle {
+        add(Reason::DependencyCycle, "its dependencies lead back to itself".into());
+    }
+    if status::is_roll_stuck(service) {
+        add(Reason::RollStuck, "the new version does not get ready; the old instances stay".into());
+    }
+    if let Some(declaration) = &service.declared {
+        if let Resolved::Missing { reason, message, .. } = &declaration.program {
+            add(*reason, message.clone());
+        }
+        for (reason, message) in &declaration.problems {
+            add(*reason, message.clone());
+        }
+        if !declaration.spec.not_yet_supported.is_empty() {
+            let fields = declaration.spec.not_yet_supported.join(", ");
+            add(Reason::NotYetSupported, format!("this version does not act on: {fields}"));
+        }
+    }
+    for (&reason, message) in &service.edge_problems {
+        add(reason, message.clone());
+    }
+    problems
+}
+
+/// A problem keeps its time as long as it lasts.
+fn keep_times(kept: &mut Vec<Problem>, found: Vec<(Reason, String)>, now: Timestamp) {
+    let old = std::mem::take(kept);
+    *kept = found
+        .into_iter()
+        .map(|(reason, message)| {
+            let since = old.iter().find(|problem| problem.reason == reason).map_or(now, |problem| problem.since);
+            Problem { reason, message, since }
+        })
+        .collect();
+}
+
+fn view(service: &Service, word: Word) -> ServiceView {
+    let spec = service.spec();
+    let desired = service.desired();
+    let wanted = || service.instances.iter().take(desired as usize);
+    let ready = u32::try_from(wanted().filter(|instance| instance.life.is_ready()).count()).unwrap_or(u32::MAX);
+    let port = spec.and_then(|spec| spec.process.port);
+    let running = service.instances.iter().any(|instance| instance.life.pid().is_some());
+    let said = service.instances.iter().find_map(|instance| match &instance.life {
+        Life::Running(running) => running.checks.said.as_ref().map(|said| said.message.clone()),
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Stopping(_)
+        | Life::BackOff(_)
+        | Life::Finished(_) => None,
+    });
+    let instances = (0..service.instances.len())
+        .filter(|&at| at < desired as usize || service.instances[at].life.is_occupied())
+        .map(|at| instance_view(service, at, port))
+        .collect();
+    let tried = match service.declared.as_ref().map(|declaration| &declaration.program) {
+        Some(Resolved::Missing { tried, .. }) => tried.clone(),
+        Some(Resolved::Found { .. }) | None => Vec::new(),
+    };
+    let last = service.instances.iter().filter_map(|instance| instance.last_exit.as_ref()).max_by_key(|exit| exit.at);
+    ServiceView {
+        service: service.name.clone(),
+        status: word.status,
+        reason: word.reason,
+        why: word.why,
+        next: word.next,
+        available: ready > 0,
+        process_running: running,
+        mesh_registration: false,
+        required: service.required(),
+        ready,
+        desired,
+        restarts: service.restarts,
+        address: port.filter(|_| running).map(|port| format!("127.0.0.1:{port}")),
+        check: said,
+        retry_at: word.retry_at,
+        last_exit: last.map(exit_view),
+        problems: service.problems.clone(),
+        tried,
+        since: service.since,
+        instances,
+        manifest: manifest_view(service),
+        kill_scope: None,
+        log: None,
+        labels: spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
+        capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
+        depends_on: spec.map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
+        settled: matches!(word.status, Status::Completed | Status::Stopped),
+    }
+}
+
+fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceView {
+    let instance = &service.instances[at];
+    let word = status::of_instance(service, instance);
+    let started = match &instance.life {
+        Life::Running(running) => Some(running.spawned_wall),
+        Life::Stopping(stopping) if stopping.exit.is_none() => Some(stopping.spawned_wall),
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Stopping(_)
+        | Life::BackOff(_)
+        | Life::Finished(_) => None,
+    };
+    InstanceView {
+        name: service.instance_name(at),
+        pid: instance.life.pid(),
+        port,
+        ready: instance.life.is_ready(),
+        restarts: instance.restarts,
+        status: word.status,
+        reason: word.reason,
+        started,
+    }
+}
+
+fn exit_view(exit: &ExitMemory) -> ExitView {
+    ExitView {
+        code: exit.code.or(exit.signal.map(|signal| 128 + signal)),
+        signal: exit.signal.map(explain::signal_name),
+        at: Timestamp::from_microsecond(exit.at).unwrap_or(Timestamp::UNIX_EPOCH),
+        ran_for: exit.ran_for,
+        output: exit.output.clone(),
+    }
+}
+
+fn manifest_view(service: &Service) -> ManifestView {
+    let rejected = service.rejected.as_ref();
+    let (file, sha256) = match (&service.declared, rejected) {
+        (Some(declaration), _) => (declaration.source.file.clone(), declaration.source.sha256.clone()),
+        (None, Some((rejection, _))) => (rejection.source.file.clone(), String::new()),
+        (None, None) => (String::new(), String::new()),
+    };
+    let rejected = rejected.map(|(rejection, at)| RejectedView { sha256: rejection.source.sha256.clone(), at: *at });
+    ManifestView { file, sha256, generation: service.generation, rejected }
+}
+
+/// Says what must outlive the keeper, when it changed.
+fn remember(service: &mut Service, plan: &mut Plan) {
+    if service.declared.is_none() {
+        return;
+    }
+    let step = service.instances.iter().map(|instance| instance.ladder.step).max().unwrap_or(0);
+    let failed_starts = service.instances.iter().map(|instance| instance.ladder.failed_starts).max().unwrap_or(0);
+    let last_exit = service.instances.iter().filter_map(|instance| instance.last_exit.as_ref()).max_by_key(|e| e.at);
+    if let Some(old) = &service.remembered
+        && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator, old.scaled_to)
+            == (service.generation, service.restarts, step, failed_starts, service.stopped, service.scaled_to)
+        && old.last_exit.as_ref() == last_exit
+        && old.lives == service.lives
+    {
+        return;
+    }
+    let memory = Memory {
+        generation: service.generation,
+        digest: service.digest.as_ref().map(hex).unwrap_or_default(),
+        restarts: service.restarts,
+        step,
+        failed_starts,
+        stopped_by_operator: service.stopped,
+        scaled_to: service.scaled_to,
+        last_exit: last_exit.cloned(),
+        lives: service.lives.clone(),
+    };
+    service.remembered = Some(memory.clone());
+    plan.actions.push(Action::Remember(service.name.clone(), memory));
+}
+
+impl Report {
+    /// Of any set of views: started (ready, running, completed), skipped (also stopped and
+    /// disabled), failed (all else, with its reason).
+    pub fn of<'a>(views: impl Iterator<Item = &'a ServiceView>) -> Report {
+        let mut report = Report::default();
+        for view in views {
+            report.total += 1;
+            *report.counts.entry(view.status).or_default() += 1;
+            let name = view.service.clone();
+            match view.status {
+                Status::Running | Status::Healthy | Status::Degraded | Status::Completed => report.started.push(name),
+                Status::Skipped | Status::Stopped => {
+                    report.skipped.push((name, view.reason.unwrap_or(Reason::Disabled)));
+                }
+                Status::Starting | Status::Unhealthy | Status::Waiting | Status::Stopping | Status::Failed => {
+                    let reason = view.reason.unwrap_or(match view.status {
+                        Status::Waiting => Reason::DependencyNotReady,
+                        Status::Stopping => Reason::Stopped,
+                        Status::Starting
+                        | Status::Unhealthy
+                        | Status::Failed
+                        | Status::Running
+                        | Status::Healthy
+                        | Status::Degraded
+                        | Status::Completed
+                        | Status::Skipped
+                        | Status::Stopped => Reason::ProbeNotPassed,
+                    });
+                    report.failed.push((name, reason));
+                }
+            }
+        }
+        let count = |status| report.counts.get(&status).copied().unwrap_or(0);
+        let counted = report.total - count(Status::Stopped) - count(Status::Completed);
+        let good = count(Status::Healthy) + count(Status::Running);
+        report.percentage_healthy = (100 * good).checked_div(counted).unwrap_or(100);
+        report
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let with_reasons = |list: &[(crate::model::name::Name, Reason)]| {
+            list.iter().map(|(name, reason)| format!("{name} ({reason})")).collect::<Vec<_>>().join(", ")
+        };
+        let started = self.started.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+        write!(
+            f,
+            "started: [{started}], failed: [{}], skipped: [{}]",
+            with_reasons(&self.failed),
+            with_reasons(&self.skipped)
+        )
+    }
+}

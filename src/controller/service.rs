@@ -1,0 +1,409 @@
+//! One service and its instances, as the brain keeps them, and the table of all of them.
+//!
+//! Services live in slots with small numbers, so that one change among 10,000 costs a lookup and
+//! the visit of one slot. What others need to know of a service ([`Standing`]) lies beside the
+//! slots: it can be read while a service is being worked on.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::input::{Declaration, ExitMemory, Memory, Rejection};
+use super::life::{Life, Made, Print};
+use crate::model::name::{Instance as InstanceName, LifeId, Name};
+use crate::model::reason::{Reason, Status};
+use crate::model::spec::{Digest, Spec};
+use crate::model::view::{Problem, ServiceView};
+use crate::policy::backoff::Ladder;
+use crate::policy::depends::Standing;
+use crate::policy::restart::Recent;
+
+pub(super) type Id = u32;
+
+#[derive(Debug)]
+pub(super) struct Service {
+    pub name: Name,
+    /// The last good declaration; none before the first, and again once withdrawn.
+    pub declared: Option<Declaration>,
+    pub rejected: Option<(Rejection, Timestamp)>,
+    /// Withdrawn while the directory is lost: carried out when it is found or the loss confirmed.
+    pub missing: bool,
+    /// Of the accepted spec.
+    pub digest: Option<Digest>,
+    pub generation: u64,
+    pub restarts: u64,
+    /// `plugd stop`.
+    pub stopped: bool,
+    pub scaled_to: Option<u32>,
+    pub instances: Vec<Instance>,
+    /// The highest life of each instance that was there once; numbers are never used again.
+    pub lives: Vec<u64>,
+    /// No life of this service is numbered lower or equal: late news of a namesake is no news of it.
+    pub life_floor: u64,
+    pub trial: Option<Trial>,
+    pub gate: Gate,
+    pub cycle: Option<Cycle>,
+    /// Which dependencies held since this service was declared; for `onLoss`.
+    pub seen_ready: Vec<bool>,
+    /// It failed, or was down after it had been up: becoming ready is news to others.
+    pub troubled: bool,
+    pub edge_problems: BTreeMap<Reason, String>,
+    /// As told last, with their times.
+    pub problems: Vec<Problem>,
+    pub word: (Status, Option<Reason>),
+    pub since: Timestamp,
+    pub view: Option<Arc<ServiceView>>,
+    pub remembered: Option<Memory>,
+    pub deadline: Option<Duration>,
+    pub unready_since: Option<Duration>,
+    /// What it adds to the node's counts.
+    pub share: super::node::Share,
+    pub stop_level: u32,
+    /// Instances counted in the node's `starting`.
+    pub starting: u32,
+    pub dirty: bool,
+    pub queued: bool,
+    /// Something that can be seen may have changed.
+    pub touched: bool,
+    pub warned_root: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub index: u32,
+    pub life: Life,
+    /// The highest life that was ever used.
+    pub number: u64,
+    /// The keeper holds an entry of this ended life, for whoever comes after us.
+    pub held: Option<u64>,
+    /// An ended life whose entry is of no use any more.
+    pub spare: Option<u64>,
+    pub ladder: Ladder,
+    pub recent: Recent,
+    pub last_exit: Option<ExitMemory>,
+    pub last_exit_life: u64,
+    pub restarts: u64,
+    /// The next life is one that nobody asked for.
+    pub unasked: bool,
+    /// `plugd restart`.
+    pub must_restart: bool,
+    /// Edited or ordered while its last life ended: that end counts for nothing.
+    pub fresh: bool,
+    pub cut_at: Option<Duration>,
+    pub last_try: Option<Duration>,
+    /// Ends with 0 within 10 s, in a row.
+    pub quick_zeroes: u32,
+    /// It ended with 0 at once and left others of its tree running.
+    pub forked: bool,
+    pub oom_killed: bool,
+    /// What a check said when it last ended: the port was somebody else's.
+    pub blamed: Option<(Reason, String)>,
+}
+
+/// Whether anything may start, and why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Gate {
+    Open,
+    /// Adopted or remembered, and the first scan is not complete.
+    Unknown,
+    /// The manifest is gone.
+    Gone,
+    /// There never was a valid manifest (in this controller's time).
+    NeverValid,
+    Disabled,
+    StoppedByOperator,
+    External(String),
+    /// `--require-user`.
+    NeedsUser,
+    Missing,
+    /// These do not hold yet: one sentence each.
+    Waiting(Vec<String>),
+    Cycle,
+    ShuttingDown,
+}
+
+/// `Action::Try`, asked and answered.
+#[derive(Debug, Clone)]
+pub(super) struct Trial {
+    pub key: Digest,
+    pub asked_at: Duration,
+    pub result: Option<Result<(), (Reason, String)>>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Cycle {
+    pub members: BTreeSet<Id>,
+    pub path: Vec<Name>,
+}
+
+impl Service {
+    pub fn new(name: Name, at: Timestamp) -> Service {
+        Service {
+            name,
+            declared: None,
+            rejected: None,
+            missing: false,
+            digest: None,
+            generation: 0,
+            restarts: 0,
+            stopped: false,
+            scaled_to: None,
+            instances: Vec::new(),
+            lives: Vec::new(),
+            life_floor: 0,
+            trial: None,
+            gate: Gate::Unknown,
+            cycle: None,
+            seen_ready: Vec::new(),
+            troubled: false,
+            edge_problems: BTreeMap::new(),
+            problems: Vec::new(),
+            word: (Status::Waiting, None),
+            since: at,
+            view: None,
+            remembered: None,
+            deadline: None,
+            unready_since: None,
+            share: super::node::Share::default(),
+            stop_level: 0,
+            starting: 0,
+            dirty: false,
+            queued: false,
+            touched: true,
+            warned_root: false,
+        }
+    }
+
+    pub fn spec(&self) -> Option<&Arc<Spec>> {
+        self.declared.as_ref().map(|declaration| &declaration.spec)
+    }
+
+    /// Instances that are wanted while it runs.
+    pub fn desired(&self) -> u32 {
+        self.scaled_to.unwrap_or_else(|| self.spec().map_or(1, |spec| spec.replicas))
+    }
+
+    pub fn required(&self) -> bool {
+        match (&self.declared, &self.rejected) {
+            (Some(declaration), _) => declaration.spec.required,
+            (None, Some((rejection, _))) => rejection.required,
+            (None, None) => false,
+        }
+    }
+
+    /// What a start would be made from now; none where it cannot be started.
+    pub fn made(&self) -> Option<Made> {
+        use super::input::Resolved;
+        let declaration = self.declared.as_ref()?;
+        match &declaration.program {
+            Resolved::Found { wrapper, content } => Some(Made {
+                print: Print { process: declaration.spec.process_digest, content: *content },
+                spec: Some(declaration.spec.clone()),
+                wrapper: wrapper.clone(),
+                signal: declaration.spec.stop.signal,
+                grace: declaration.spec.stop.grace_period,
+            }),
+            Resolved::Missing { .. } => None,
+        }
+    }
+
+    pub fn instance(&mut self, index: u32) -> &mut Instance {
+        while self.instances.len() <= index as usize {
+            let next = u32::try_from(self.instances.len()).unwrap_or(u32::MAX);
+            let mut instance = Instance::new(next);
+            instance.number = self.lives.get(next as usize).copied().unwrap_or(0).max(self.life_floor);
+            self.instances.push(instance);
+        }
+        &mut self.instances[index as usize]
+    }
+
+    /// Notes the number of an instance's present life.
+    pub fn count_life(&mut self, at: usize) {
+        if self.lives.len() <= at {
+            self.lives.resize(at + 1, 0);
+        }
+        self.lives[at] = self.lives[at].max(self.instances[at].number);
+    }
+
+    pub fn is_occupied(&self) -> bool {
+        self.instances.iter().any(|instance| instance.life.is_occupied())
+    }
+
+    pub fn life_id(&self, index: usize) -> LifeId {
+        let instance = &self.instances[index];
+        LifeId { instance: InstanceName { service: self.name.clone(), index: instance.index }, life: instance.number }
+    }
+
+    /// `orders/0`; just `orders` where there is one.
+    pub fn instance_name(&self, index: usize) -> String {
+        if self.instances.len() <= 1 && self.desired() <= 1 {
+            self.name.to_string()
+        } else {
+            format!("{}/{}", self.name, self.instances[index].index)
+        }
+    }
+
+    /// It begins anew: edited, or started by hand. Waits end, ladders go back, breakers close.
+    pub fn begin_anew(&mut self) {
+        for instance in &mut self.instances {
+            instance.begin_anew();
+        }
+    }
+}
+
+impl Instance {
+    pub fn new(index: u32) -> Instance {
+        Instance {
+            index,
+            life: Life::Idle,
+            number: 0,
+            held: None,
+            spare: None,
+            ladder: Ladder::default(),
+            recent: Recent::default(),
+            last_exit: None,
+            last_exit_life: 0,
+            restarts: 0,
+            unasked: false,
+            must_restart: false,
+            fresh: false,
+            cut_at: None,
+            last_try: None,
+            quick_zeroes: 0,
+            forked: false,
+            oom_killed: false,
+            blamed: None,
+        }
+    }
+
+    pub fn begin_anew(&mut self) {
+        self.ladder.reset();
+        self.recent.clear();
+        self.quick_zeroes = 0;
+        self.forked = false;
+        self.oom_killed = false;
+        self.blamed = None;
+        match &self.life {
+            Life::BackOff(_) => {
+                self.life = Life::Idle;
+                self.unasked = false;
+            }
+            Life::Stopping(_) => self.fresh = true,
+            Life::Idle => self.unasked = false,
+            Life::Preparing(_) | Life::Starting(_) | Life::Running(_) | Life::Finished(_) => {}
+        }
+    }
+}
+
+/// All services, by number and by name.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    names: HashMap<Name, Id>,
+    slots: Vec<Option<Box<Service>>>,
+    standings: Vec<Standing>,
+    free: Vec<Id>,
+    /// The highest life of any service that was removed.
+    life_floor: u64,
+    /// Who names whom in `dependsOn`; also names that nobody bears.
+    dependents: HashMap<Name, BTreeSet<Id>>,
+}
+
+impl Table {
+    pub fn id(&self, name: &Name) -> Option<Id> {
+        self.names.get(name).copied()
+    }
+
+    pub fn get(&self, id: Id) -> Option<&Service> {
+        self.slots.get(id as usize)?.as_deref()
+    }
+
+    pub fn get_mut(&mut self, id: Id) -> Option<&mut Service> {
+        self.slots.get_mut(id as usize)?.as_deref_mut()
+    }
+
+    pub fn by_name(&self, name: &Name) -> Option<&Service> {
+        self.get(self.id(name)?)
+    }
+
+    pub fn enter(&mut self, name: &Name, at: Timestamp) -> Id {
+        if let Some(id) = self.id(name) {
+            return id;
+        }
+        let mut service = Box::new(Service::new(name.clone(), at));
+        service.life_floor = self.life_floor;
+        let service = Some(service);
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.slots[id as usize] = service;
+                id
+            }
+            None => {
+                self.slots.push(service);
+                self.standings.push(Standing::default());
+                Id::try_from(self.slots.len() - 1).expect("fewer than 2^32 services")
+            }
+        };
+        self.names.insert(name.clone(), id);
+        id
+    }
+
+    /// Lifts a service out, to be put back or dropped.
+    pub fn take(&mut self, id: Id) -> Option<Box<Service>> {
+        self.slots.get_mut(id as usize)?.take()
+    }
+
+    pub fn put(&mut self, id: Id, service: Box<Service>) {
+        self.slots[id as usize] = Some(service);
+    }
+
+    /// Forgets a service that was taken.
+    pub fn drop_taken(&mut self, id: Id, service: &Service) {
+        self.names.remove(&service.name);
+        self.life_floor = service.lives.iter().copied().fold(self.life_floor, u64::max);
+        self.standings[id as usize] = Standing::default();
+        self.free.push(id);
+    }
+
+    pub fn standing(&self, id: Id) -> Standing {
+        self.standings[id as usize]
+    }
+
+    pub fn set_standing(&mut self, id: Id, standing: Standing) {
+        self.standings[id as usize] = standing;
+    }
+
+    pub fn standing_of(&self, name: &Name) -> Standing {
+        self.id(name).map_or(Standing::default(), |id| self.standing(id))
+    }
+
+    pub fn dependents(&self, name: &Name) -> impl Iterator<Item = Id> + '_ {
+        self.dependents.get(name).into_iter().flatten().copied()
+    }
+
+    pub fn link(&mut self, id: Id, names: &[Name]) {
+        for name in names {
+            self.dependents.entry(name.clone()).or_default().insert(id);
+        }
+    }
+
+    pub fn unlink(&mut self, id: Id, names: &[Name]) {
+        for name in names {
+            if let Some(ids) = self.dependents.get_mut(name) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    self.dependents.remove(name);
+                }
+            }
+        }
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = Id> + '_ {
+        (0..).zip(&self.slots).filter(|(_, slot)| slot.is_some()).map(|(id, _)| id)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Service> + '_ {
+        self.slots.iter().flatten().map(|service| &**service)
+    }
+}

@@ -1,0 +1,343 @@
+//! The words for people: status, reason, why and what comes next, in one table.
+//!
+//! Computed from facts and nothing else: `healthy` needs a check that passed, a live pid needs a
+//! process that the keeper told of.
+
+use jiff::Timestamp;
+
+use super::explain;
+use super::input::Resolved;
+use super::life::*;
+use super::service::{Gate, Instance, Service};
+use crate::model::reason::{Reason, Status};
+use crate::policy::update;
+
+/// What is said of a service or of one instance.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Word {
+    pub status: Status,
+    pub reason: Option<Reason>,
+    pub why: Vec<String>,
+    pub next: Option<String>,
+    pub retry_at: Option<Timestamp>,
+}
+
+impl Word {
+    fn plain(status: Status) -> Word {
+        Word { status, reason: None, why: Vec::new(), next: None, retry_at: None }
+    }
+
+    fn of(status: Status, reason: Reason, why: impl Into<String>) -> Word {
+        Word { reason: Some(reason), why: vec![why.into()], ..Word::plain(status) }
+    }
+
+    fn next(self, next: impl Into<String>) -> Word {
+        Word { next: Some(next.into()), ..self }
+    }
+}
+
+/// The whole service.
+pub(super) fn of_service(service: &Service, ending: bool) -> Word {
+    let desired = service.desired() as usize;
+    let occupied = service.is_occupied();
+    if ending && !occupied {
+        return of_gate(service);
+    }
+    match &service.gate {
+        Gate::Disabled | Gate::StoppedByOperator | Gate::Gone | Gate::External(_) | Gate::NeedsUser | Gate::Missing
+            if !occupied =>
+        {
+            return of_gate(service);
+        }
+        Gate::NeverValid if !occupied && service.declared.is_none() => return of_gate(service),
+        Gate::Disabled
+        | Gate::StoppedByOperator
+        | Gate::Gone
+        | Gate::External(_)
+        | Gate::NeedsUser
+        | Gate::Missing
+        | Gate::NeverValid
+        | Gate::Open
+        | Gate::Unknown
+        | Gate::Waiting(_)
+        | Gate::Cycle
+        | Gate::ShuttingDown => {}
+    }
+    if desired == 0 && !occupied {
+        return Word::of(Status::Stopped, Reason::StoppedByOperator, "it is scaled to 0")
+            .next(format!("starts with `plugd scale {} 1`", service.name));
+    }
+    let wanted = &service.instances[..service.instances.len().min(desired)];
+    let ready = wanted.iter().filter(|instance| instance.life.is_ready()).count();
+    if wanted.is_empty() {
+        return match service.instances.iter().find(|instance| instance.life.is_occupied()) {
+            Some(instance) => of_instance(service, instance),
+            None => of_gate(service),
+        };
+    }
+    if ready > 0 && ready < desired {
+        return degraded(service, wanted, ready);
+    }
+    let worst = wanted.iter().map(|instance| of_instance(service, instance)).min_by_key(|word| urgency(word.status));
+    worst.unwrap_or_else(|| of_gate(service))
+}
+
+/// Trouble first.
+fn urgency(status: Status) -> u8 {
+    match status {
+        Status::Failed => 0,
+        Status::Unhealthy => 1,
+        Status::Stopping => 2,
+        Status::Starting => 3,
+        Status::Waiting => 4,
+        Status::Skipped => 5,
+        Status::Degraded => 6,
+        Status::Stopped => 7,
+        Status::Running => 8,
+        Status::Healthy => 9,
+        Status::Completed => 10,
+    }
+}
+
+fn degraded(service: &Service, wanted: &[Instance], ready: usize) -> Word {
+    let mut why = vec![format!("{ready} of {} instances are ready", service.desired())];
+    let mut retry_at = None;
+    let mut next = None;
+    for instance in wanted.iter().filter(|instance| !instance.life.is_ready()).take(5) {
+        let word = of_instance(service, instance);
+        let first = word.why.into_iter().next().unwrap_or_else(|| word.status.to_string());
+        why.push(format!("{}/{}: {first}", service.name, instance.index));
+        retry_at = retry_at.into_iter().chain(word.retry_at).min();
+        next = next.or(word.next);
+    }
+    let reason = if is_roll_stuck(service) { Reason::RollStuck } else { Reason::InstanceDown };
+    Word { status: Status::Degraded, reason: Some(reason), why, next, retry_at }
+}
+
+/// A new version does not get ready while instances of the old one still run.
+pub(super) fn is_roll_stuck(service: &Service) -> bool {
+    let (Some(made), Some(spec)) = (service.made(), service.spec()) else { return false };
+    if update::plan(spec, service.desired()) == update::Plan::Recreate {
+        return false;
+    }
+    let old = |instance: &Instance| match &instance.life {
+        Life::Running(running) => running.made.print != made.print,
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Stopping(_)
+        | Life::BackOff(_)
+        | Life::Finished(_) => false,
+    };
+    let stuck = |instance: &Instance| match &instance.life {
+        Life::Running(running) => {
+            running.made.print == made.print && running.ready_since.is_none() && running.port_late
+        }
+        Life::BackOff(wait) => wait.print == made.print && instance.ladder.failed_starts >= 2,
+        Life::Finished(_) => true,
+        Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::Stopping(_) => false,
+    };
+    service.instances.iter().any(old) && service.instances.iter().any(stuck)
+}
+
+/// `skipped` where it is optional, `failed` where it is required.
+fn cannot(service: &Service, reason: Reason, why: impl Into<String>) -> Word {
+    let status = if service.required() { Status::Failed } else { Status::Skipped };
+    Word::of(status, reason, why)
+}
+
+/// Nothing of it runs: what stands in the way.
+fn of_gate(service: &Service) -> Word {
+    let name = &service.name;
+    match &service.gate {
+        Gate::Open => Word::of(Status::Waiting, Reason::StartLimit, "waits for its turn to start")
+            .next("starts as soon as others have started"),
+        Gate::Unknown => {
+            Word { why: vec!["its manifest has not been read yet".into()], ..Word::plain(Status::Waiting) }
+        }
+        Gate::Gone => Word { why: vec!["its manifest is gone".into()], ..Word::plain(Status::Stopped) },
+        Gate::NeverValid => {
+            let (reason, why) = match &service.rejected {
+                Some((rejection, _)) => (rejection.reason, rejection.message.clone()),
+                None => (Reason::ConfigInvalid, "its manifest is not valid".into()),
+            };
+            let word = match reason {
+                Reason::MissingVariable => cannot(service, reason, why),
+                other => Word::of(Status::Failed, other, why),
+            };
+            word.next("starts by itself when the file is valid")
+        }
+        Gate::Disabled => Word::of(Status::Stopped, Reason::Disabled, "its manifest says `enabled: false`")
+            .next("starts when that is removed"),
+        Gate::StoppedByOperator => {
+            let edited = service.view.as_ref().is_some_and(|view| {
+                view.reason == Some(Reason::StoppedByOperator) && view.manifest.generation < service.generation
+            }) || service
+                .view
+                .as_ref()
+                .is_some_and(|view| view.why.len() > 1 && view.reason == Some(Reason::StoppedByOperator));
+            let mut word = Word::of(Status::Stopped, Reason::StoppedByOperator, "it was stopped with `plugd stop`")
+                .next(format!("starts with `plugd start {name}`"));
+            if edited {
+                word.why.push("it was edited since; the edit waits for the start".into());
+            }
+            word
+        }
+        Gate::External(what) => {
+            Word::of(Status::Skipped, Reason::NotYetSupported, format!("nothing to run here: {what}"))
+                .next("needs a version of plugd that balances addresses and serves stdio servers")
+        }
+        Gate::NeedsUser => {
+            Word::of(Status::Failed, Reason::RunsAsRoot, "it names no `user:` and --require-user is set")
+                .next("starts by itself when its manifest names a user")
+        }
+        Gate::Missing => match service.declared.as_ref().map(|declaration| &declaration.program) {
+            Some(Resolved::Missing { reason, message, .. }) => {
+                let next = match reason {
+                    Reason::NotExecutable => "starts by itself when it is executable",
+                    Reason::WrapperNotFound => "starts by itself when one of them appears",
+                    _ => "starts by itself when that is mended",
+                };
+                cannot(service, *reason, message.clone()).next(next)
+            }
+            Some(Resolved::Found { .. }) | None => Word::plain(Status::Waiting),
+        },
+        Gate::Waiting(for_what) => Word {
+            why: for_what.clone(),
+            ..Word::of(Status::Waiting, Reason::DependencyNotReady, "").next("starts by itself when it is")
+        },
+        Gate::Cycle => {
+            let path = service.cycle.as_ref().map(|cycle| cycle.path.iter().map(|n| n.as_str()).collect::<Vec<_>>());
+            let path = path.unwrap_or_default().join(" → ");
+            Word::of(Status::Failed, Reason::DependencyCycle, format!("depends on itself: {path}"))
+                .next("starts by itself when one of these dependencies is removed")
+        }
+        Gate::ShuttingDown => Word::of(Status::Stopped, Reason::ControllerStopped, "plugd was stopped")
+            .next("starts with the next `plugd run`"),
+    }
+}
+
+/// One instance.
+pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
+    match &instance.life {
+        Life::Idle => of_gate(service),
+        Life::Preparing(preparing) => {
+            let hook = match preparing.hook {
+                super::input::Hook::Selfcheck => "its --selfcheck runs",
+                super::input::Hook::PreStart | super::input::Hook::PreStop => "its preStart hook runs",
+            };
+            Word {
+                why: vec![hook.into()],
+                next: Some("starts when that has ended well".into()),
+                ..Word::plain(Status::Starting)
+            }
+        }
+        Life::Starting(_) => Word {
+            why: vec!["its process is being made".into()],
+            next: Some("a moment".into()),
+            ..Word::plain(Status::Starting)
+        },
+        Life::Running(running) => of_running(service, running),
+        Life::Stopping(stopping) => of_stopping(stopping),
+        Life::BackOff(wait) => of_wait(service, instance, wait),
+        Life::Finished(finished) => match &finished.outcome {
+            Outcome::Completed => Word::plain(Status::Completed),
+            Outcome::Failed(reason, why) => Word::of(Status::Failed, *reason, why.clone())
+                .next(format!("runs again after an edit or `plugd start {}`", service.name)),
+            Outcome::DependencyLost(dependency) => {
+                Word::of(Status::Stopped, Reason::DependencyLost, format!("{dependency} was not ready any more"))
+                    .next(format!("starts after an edit or with `plugd start {}`", service.name))
+            }
+        },
+    }
+}
+
+fn of_running(service: &Service, running: &Running) -> Word {
+    let said = running.checks.said.as_ref();
+    if running.ready_since.is_some() {
+        return match running.checks.is_checked() {
+            true => Word::plain(Status::Healthy),
+            false => Word::plain(Status::Running),
+        };
+    }
+    let message = said.map(|said| said.message.clone()).unwrap_or_else(|| "its check has not answered yet".into());
+    if let Some(said) = said.filter(|said| !said.passed && said.reason == Some(Reason::AddressInUse)) {
+        return Word::of(Status::Unhealthy, Reason::AddressInUse, said.message.clone())
+            .next("becomes ready when that port is its own");
+    }
+    if let Some(failing) = &running.checks.failing {
+        return Word::of(Status::Unhealthy, Reason::ProbeFailed, format!("its check fails: {failing}"))
+            .next("becomes ready when its check passes again");
+    }
+    if running.made.spec.is_none() {
+        return Word { why: vec!["its manifest has not been read yet".into()], ..Word::plain(Status::Starting) };
+    }
+    if running.port_late && super::waits::port_of_made(running).is_some() {
+        let port = super::waits::port_of_made(running).unwrap_or_default();
+        return Word::of(
+            Status::Starting,
+            Reason::PortNotOpen,
+            format!("port {port} is not open since it was started: {message}"),
+        )
+        .next("if it serves no port, write `readinessProbe: none`; if it speaks MCP on stdin, `mcp: stdio`");
+    }
+    Word::of(Status::Starting, Reason::ProbeNotPassed, message)
+        .next(format!("{} is ready when its check passes", service.name))
+}
+
+fn of_stopping(stopping: &Stopping) -> Word {
+    let why = match &stopping.cause {
+        Cause::Unwanted => "it is being stopped".to_string(),
+        Cause::Replaced => "the old version is being stopped".into(),
+        Cause::Ended => match &stopping.exit {
+            Some(exit) => format!("it {}; what it left is being ended", explain::ended(exit, None)),
+            None => "it is ending".into(),
+        },
+        Cause::CheckFailed(why) => why.clone(),
+        Cause::DependencyLost(dependency) => format!("{dependency} is not ready any more"),
+    };
+    let mut word = Word { why: vec![why], ..Word::plain(Status::Stopping) };
+    let named = stopping.left.as_ref().is_some_and(|left| !left.is_empty());
+    let hook = stopping.phase == Phase::PreStop { done: false };
+    if hook {
+        word.why.push("its preStop hook runs".into());
+    } else if named {
+        word.why.push(explain::culprit(stopping));
+    }
+    if stopping.stuck {
+        word.reason = Some(Reason::StuckKilling);
+    }
+    word.next = Some(match stopping.phase {
+        Phase::PreStop { .. } | Phase::Signalled | Phase::Lingering { .. } => {
+            format!(
+                "killed {} after it was told to stop",
+                explain::span(stopping.kill_at.saturating_sub(stopping.began))
+            )
+        }
+        Phase::Killing { .. } => "KILL was sent; it waits until nothing is left".into(),
+    });
+    word
+}
+
+fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
+    let at = explain::moment(wait.until_wall);
+    let next = format!("tries again at {at}; at once after an edit or `plugd start {}`", service.name);
+    let word = match wait.kind {
+        Setback::Missing(reason) => cannot(service, reason, wait.message.clone()),
+        Setback::Ended | Setback::NotSpawned(_) | Setback::HookFailed => {
+            let after = service.spec().map_or(5, |spec| spec.restart.crash_loop_after);
+            let reason = if instance.ladder.is_crash_loop(after) { Reason::CrashLoopBackOff } else { Reason::BackOff };
+            let why = match (&wait.kind, &instance.last_exit) {
+                (Setback::Ended, Some(exit))
+                    if wait.message.starts_with("exited") || wait.message.starts_with("was killed") =>
+                {
+                    explain::keeps_ending(exit, instance.ladder.failed_starts)
+                }
+                (Setback::HookFailed, _) => format!("its preStart hook failed: {}", wait.message),
+                (Setback::Ended | Setback::NotSpawned(_) | Setback::Missing(_), _) => wait.message.clone(),
+            };
+            Word::of(Status::Unhealthy, reason, why)
+        }
+    };
+    Word { retry_at: Some(wait.until_wall), ..word.next(next) }
+}

@@ -1,0 +1,136 @@
+//! Specs for tests and the simulator: one call makes a service, a few more make it special.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::input::{Declaration, Resolved, Source};
+use crate::model::name::{Instance, LifeId, Name};
+use crate::model::spec::*;
+
+pub fn name(text: &str) -> Name {
+    Name::parse(text).expect("a test's name is valid")
+}
+
+/// The life `number` of the first instance.
+pub fn life(service: &str, number: u64) -> LifeId {
+    LifeId { instance: Instance { service: name(service), index: 0 }, life: number }
+}
+
+/// A service that runs `sleep` and is ready at exec.
+pub fn spec(service: &str) -> Spec {
+    let mut spec = Spec {
+        name: name(service),
+        description: None,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        capabilities: Vec::new(),
+        enabled: true,
+        required: false,
+        replicas: 1,
+        process: Process {
+            program: Program::Command(vec!["sleep".into(), "infinity".into()]),
+            args: Vec::new(),
+            working_dir: None,
+            env: Vec::new(),
+            env_from: Vec::new(),
+            inherit_env: InheritEnv::All,
+            user: None,
+            group: None,
+            umask: None,
+            nice: None,
+            oom_score_adj: None,
+            allow_privilege_escalation: true,
+            port: None,
+            ports: Vec::new(),
+            stdio_mcp: false,
+            selfcheck: false,
+            separate_logs: false,
+            kill_scope_tree: false,
+            ready_fd: None,
+            notify: false,
+            watchdog: None,
+        },
+        depends_on: Vec::new(),
+        startup_probe: None,
+        readiness: Readiness::AtExec,
+        liveness_probe: None,
+        min_ready: Duration::from_secs(10),
+        restart: Restart {
+            policy: RestartPolicy::Always,
+            backoff: Backoff {
+                initial: Duration::from_secs(1),
+                factor: 2.0,
+                max: Duration::from_secs(60),
+                jitter: 0.2,
+                reset_after: Duration::from_secs(60),
+            },
+            crash_loop_after: 5,
+            limit: None,
+            success_exit_codes: Vec::new(),
+        },
+        update: None,
+        lifecycle: Lifecycle::default(),
+        stop: Stop { signal: 15, grace_period: Duration::from_secs(30) },
+        logs: Logs {
+            max_size: 10 << 20,
+            max_files: 5,
+            max_age: None,
+            path: None,
+            tee: true,
+            on_stall: OnStall::Discard,
+            rate_limit: None,
+            json: false,
+        },
+        not_yet_supported: Vec::new(),
+        later: serde_json::Map::new(),
+        digest: Digest::default(),
+        process_digest: Digest::default(),
+    };
+    stamp(&mut spec);
+    spec
+}
+
+/// A tcp check of a local port, with Kubernetes' numbers.
+pub fn tcp(port: u16) -> Probe {
+    Probe {
+        check: Check::TcpSocket { host: None, port: ProbePort::Number(port) },
+        initial_delay: Duration::ZERO,
+        period: Duration::from_secs(10),
+        timeout: Duration::from_secs(1),
+        success_threshold: 1,
+        failure_threshold: 3,
+    }
+}
+
+/// `dependsOn: [other]`.
+pub fn needs(other: &str) -> Dependency {
+    Dependency { name: name(other), condition: Condition::Ready, optional: false, on_loss: OnLoss::Ignore }
+}
+
+/// Gives the digests that a manifest of this meaning would have, as far as tests care.
+pub fn stamp(spec: &mut Spec) {
+    spec.digest = digest_of(&format!("{spec:?}").replace(&format!("{:?}", spec.digest), ""));
+    spec.process_digest = digest_of(&format!("{:?}", spec.process));
+}
+
+fn digest_of(text: &str) -> Digest {
+    let mut state = 0xcbf2_9ce4_8422_2325_u128;
+    for byte in text.bytes() {
+        state = (state ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+    }
+    Digest(state.to_le_bytes())
+}
+
+/// As the directory would declare it.
+pub fn declare(mut spec: Spec) -> Declaration {
+    spec.digest = Digest::default();
+    spec.process_digest = Digest::default();
+    stamp(&mut spec);
+    Declaration {
+        source: Source { file: format!("{}.yaml", spec.name), sha256: super::blob::hex(&spec.digest)[..16].into() },
+        spec: Arc::new(spec),
+        program: Resolved::Found { wrapper: None, content: Digest::default() },
+        problems: Vec::new(),
+    }
+}

@@ -1,0 +1,141 @@
+//! A small world for the rules: one controller and a clock that only moves when it is told to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::controller::testing::*;
+use crate::controller::*;
+use crate::model::reason::{Reason, Status};
+use crate::model::spec::Spec;
+use crate::model::time::Now;
+use crate::model::view::ServiceView;
+
+pub struct World {
+    pub controller: Controller,
+    pub now: Now,
+}
+
+pub fn config() -> Config {
+    Config {
+        cores: 2,
+        max_starting: None,
+        shutdown_timeout: None,
+        exit_on_required: None,
+        require_user: false,
+        warn_root: false,
+        single: false,
+        pid1: false,
+        started: start(),
+        seed: 1,
+        working_dir: "/".into(),
+    }
+}
+
+pub fn start() -> Now {
+    Now {
+        mono: Duration::from_secs(1_000),
+        wall: Timestamp::from_second(1_795_000_000).expect("a moment of this century"),
+    }
+}
+
+impl World {
+    pub fn new() -> World {
+        World::with(config())
+    }
+
+    pub fn with(config: Config) -> World {
+        let mut world = World { controller: Controller::new(config), now: start() };
+        world.tell(Input::Scanned);
+        world
+    }
+
+    /// A world in which this service runs its first life.
+    pub fn running(spec: Spec) -> World {
+        let mut world = World::new();
+        let name = spec.name.to_string();
+        world.declare(spec);
+        world.spawned(&name, 1);
+        world
+    }
+
+    pub fn decide(&mut self) -> Vec<Action> {
+        self.controller.decide(self.now).actions
+    }
+
+    pub fn tell(&mut self, input: Input) -> Vec<Action> {
+        self.controller.absorb(input, self.now);
+        self.decide()
+    }
+
+    pub fn declare(&mut self, spec: Spec) -> Vec<Action> {
+        self.tell(Input::Declared(declare(spec)))
+    }
+
+    pub fn spawned(&mut self, service: &str, number: u64) -> Vec<Action> {
+        self.tell(Input::Spawned { life: life(service, number), pid: 100 + number as i32, start_time: 7 })
+    }
+
+    /// It exits and nothing is left of it.
+    pub fn gone(&mut self, service: &str, number: u64, exit: Exit) -> Vec<Action> {
+        let mut actions = self.tell(Input::Exited { life: life(service, number), exit });
+        actions.extend(self.tell(Input::Surveyed { life: life(service, number), left: vec![] }));
+        actions
+    }
+
+    pub fn crash(&mut self, service: &str, number: u64, code: i32) -> Vec<Action> {
+        self.gone(service, number, Exit::code(code))
+    }
+
+    pub fn verdict(&mut self, service: &str, number: u64, probe: ProbeSlot, passed: bool) -> Vec<Action> {
+        let message = if passed { "tcp 127.0.0.1:80 passed" } else { "tcp 127.0.0.1:80 refused" };
+        let verdict = Verdict { passed, message: message.into(), reason: None, took: Duration::ZERO };
+        self.tell(Input::Verdict { life: life(service, number), probe, verdict })
+    }
+
+    pub fn order(&mut self, service: &str, order: Order) -> Vec<Action> {
+        self.tell(Input::Order { name: name(service), order })
+    }
+
+    /// Lets time pass; decides at each deadline on the way.
+    pub fn sleep(&mut self, span: Duration) -> Vec<Action> {
+        let end = self.now.mono + span;
+        let mut actions = Vec::new();
+        while let Some(at) = self.controller.next_deadline().filter(|&at| at <= end) {
+            self.move_to(at);
+            actions.extend(self.decide());
+        }
+        self.move_to(end);
+        actions.extend(self.decide());
+        actions
+    }
+
+    fn move_to(&mut self, mono: Duration) {
+        assert!(mono >= self.now.mono, "a deadline in the past was left standing");
+        self.now = Now { wall: self.now.wall_at(mono), mono };
+    }
+
+    pub fn view(&self, service: &str) -> Arc<ServiceView> {
+        self.controller.view(&name(service), self.now).expect("a view of a known service")
+    }
+
+    pub fn status(&self, service: &str) -> (Status, Option<Reason>) {
+        let view = self.view(service);
+        (view.status, view.reason)
+    }
+}
+
+pub fn spawns(actions: &[Action], service: &str, number: u64) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Spawn { life: of, .. } if *of == life(service, number)))
+}
+
+pub fn signals(actions: &[Action], service: &str, signal: i32) -> bool {
+    actions.iter().any(|action| {
+        matches!(action, Action::Signal { life, signal: sent, .. } if life.instance.service == name(service) && *sent == signal)
+    })
+}
+
+pub fn probes(actions: &[Action], slot: ProbeSlot) -> usize {
+    actions.iter().filter(|action| matches!(action, Action::Probe { probe, .. } if *probe == slot)).count()
+}

@@ -1,0 +1,121 @@
+//! Waits that end early: what failed may work again when something else has changed.
+//!
+//! An edit and `plugd start` end a wait at once (`declare.rs`). Here are the softer reasons: a
+//! dependency that became ready, any service that recovered, a port that became free. They end a
+//! wait within 0 to 2 s, at random, so that 50 services do not fall on a database that has just
+//! come back; and never make it more than one try a second.
+
+use std::time::Duration;
+
+use super::Controller;
+use super::life::Life;
+use super::plan::{Action, Plan};
+use super::service::{Id, Service};
+use crate::model::reason::Reason;
+use crate::model::spec::{Check, ProbePort};
+use crate::model::time::Now;
+
+/// Within this a wait ends after news.
+const SPREAD: Duration = Duration::from_secs(2);
+/// Recovery of just any service ends a wait at most this often: a flapping neighbour must not make
+/// it hammer.
+const NEIGHBOUR: Duration = Duration::from_secs(60);
+/// Between two tries, however good the news.
+const TRY_GAP: Duration = Duration::from_secs(1);
+
+impl Controller {
+    /// Shortens the waits of a service. `neighbour`: the news is of just any service.
+    pub(super) fn cut_wait(&mut self, id: Id, now: Now, neighbour: bool) {
+        let Some(service) = self.table.get_mut(id) else { return };
+        let mut cut = false;
+        for instance in &mut service.instances {
+            let Life::BackOff(wait) = &mut instance.life else { continue };
+            if neighbour && instance.cut_at.is_some_and(|at| now.mono < at + NEIGHBOUR) {
+                continue;
+            }
+            let earliest = instance.last_try.map_or(now.mono, |at| (at + TRY_GAP).max(now.mono));
+            let until = earliest.max(now.mono + self.random.within(SPREAD));
+            if until < wait.until {
+                wait.until = until;
+                wait.until_wall = now.wall_at(until);
+                cut = true;
+                if neighbour {
+                    instance.cut_at = Some(now.mono);
+                }
+            }
+        }
+        if cut {
+            service.touched = true;
+            self.mark(id);
+        }
+    }
+
+    /// Tells everybody who waits that somebody has recovered.
+    pub(super) fn spread_recovery(&mut self, now: Now) {
+        for recovered in std::mem::take(&mut self.recovered) {
+            for id in self.backing_off.iter().copied().filter(|&id| id != recovered).collect::<Vec<_>>() {
+                self.cut_wait(id, now, true);
+            }
+        }
+    }
+
+    pub(super) fn port_free(&mut self, port: u16, now: Now) {
+        for id in self.ports.remove(&port).unwrap_or_default() {
+            self.cut_wait(id, now, false);
+        }
+    }
+
+    /// Keeps the set of those who wait, after a wait began or ended.
+    pub(super) fn note_back_off(&mut self, id: Id, service: &Service) {
+        let waits = service.instances.iter().any(|instance| match &instance.life {
+            Life::BackOff(_) => true,
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Running(_)
+            | Life::Stopping(_)
+            | Life::Finished(_) => false,
+        });
+        if waits {
+            self.backing_off.insert(id);
+        } else {
+            self.backing_off.remove(&id);
+        }
+    }
+
+    /// A wait after `AddressInUse` asks to be told when the port is free.
+    pub(super) fn await_port(&mut self, id: Id, service: &Service, plan: &mut Plan) {
+        let blocked = service.problems.iter().any(|problem| problem.reason == Reason::AddressInUse);
+        if !blocked || !self.backing_off.contains(&id) {
+            return;
+        }
+        if let Some(port) = service.spec().and_then(|spec| port_of(spec)) {
+            let waiters = self.ports.entry(port).or_default();
+            if waiters.is_empty() {
+                plan.actions.push(Action::AwaitPort(port));
+            }
+            waiters.insert(id);
+        }
+    }
+}
+
+/// The port that the readiness of a service is about.
+pub(super) fn port_of(spec: &crate::model::spec::Spec) -> Option<u16> {
+    let checked = spec.readiness.probe().and_then(|probe| match &probe.check {
+        Check::TcpSocket { port: ProbePort::Number(port), .. }
+        | Check::HttpGet { port: ProbePort::Number(port), .. } => Some(*port),
+        Check::TcpSocket { port: ProbePort::Instance, .. }
+        | Check::HttpGet { port: ProbePort::Instance, .. }
+        | Check::Exec { .. }
+        | Check::Notify
+        | Check::Fd(_)
+        | Check::LogLine(_)
+        | Check::Later(_) => None,
+    });
+    checked.or(spec.process.port)
+}
+
+/// The port that a running life is checked by.
+pub(super) fn port_of_made(running: &super::life::Running) -> Option<u16> {
+    running.made.spec.as_ref().and_then(|spec| port_of(spec))
+}

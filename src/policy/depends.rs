@@ -1,0 +1,189 @@
+//! What must come first, and who goes last.
+//!
+//! Works on small numbers (a service's place in the table), never recurses (a chain of 1,000 is
+//! ordinary), and knows nothing of lives.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::model::spec::{Condition, Dependency};
+
+/// What those who depend on a service need to know of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Declared (or still living).
+    pub known: bool,
+    /// A process of it lives.
+    pub started: bool,
+    pub ready: bool,
+    pub completed: bool,
+    /// On its way to a first verdict: will become ready, fail, be skipped … by itself.
+    pub coming: bool,
+}
+
+/// Whether the condition holds now.
+pub fn holds(condition: Condition, of: &Standing) -> bool {
+    match condition {
+        Condition::Started => of.started || of.completed,
+        Condition::Ready => of.ready || of.completed,
+        Condition::Completed => of.completed,
+    }
+}
+
+/// Whether a start may go ahead as far as this dependency goes. An optional one only orders: it is
+/// waited for while it is on its way. `all_known`: the first scan is complete, an unknown name is
+/// really unknown.
+pub fn allows(dependency: &Dependency, of: &Standing, all_known: bool) -> bool {
+    holds(dependency.condition, of)
+        || (dependency.optional && if of.known { !of.coming && !of.ready } else { all_known })
+}
+
+/// The places from which `from` can be reached again, itself included: its strongly connected
+/// component. Empty if it is in no cycle.
+pub fn component<'a, F, B>(from: u32, forward: F, backward: B) -> BTreeSet<u32>
+where
+    F: Fn(u32) -> Vec<u32> + 'a,
+    B: Fn(u32) -> Vec<u32> + 'a,
+{
+    let ahead = reach(from, &forward);
+    if !ahead.contains(&from) {
+        return BTreeSet::new();
+    }
+    let behind = reach(from, &backward);
+    ahead.intersection(&behind).copied().collect()
+}
+
+/// All that can be reached from `from` in one step or more.
+fn reach(from: u32, edges: &dyn Fn(u32) -> Vec<u32>) -> BTreeSet<u32> {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![from];
+    while let Some(place) = open.pop() {
+        for next in edges(place) {
+            if seen.insert(next) {
+                open.push(next);
+            }
+        }
+    }
+    seen
+}
+
+/// A shortest way from `from` back to itself, `from` first and last.
+pub fn cycle(from: u32, within: &BTreeSet<u32>, forward: impl Fn(u32) -> Vec<u32>) -> Vec<u32> {
+    let mut came_from: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut open = VecDeque::from([from]);
+    while let Some(place) = open.pop_front() {
+        for next in forward(place) {
+            if next == from {
+                let mut path = vec![from, place];
+                let mut at = place;
+                while at != from {
+                    at = came_from[&at];
+                    path.push(at);
+                }
+                if place == from {
+                    path.pop();
+                }
+                path.reverse();
+                return path;
+            }
+            if within.contains(&next) && !came_from.contains_key(&next) {
+                came_from.insert(next, place);
+                open.push_back(next);
+            }
+        }
+    }
+    Vec::new()
+}
+
+/// The order of a shutdown: level 0 is what nobody depends on; each level may stop when those
+/// before it are gone. `needs[i]` are the places that `i` depends on. Members of a cycle come when
+/// all outside it that need them have gone.
+pub fn stop_levels(needs: &BTreeMap<u32, Vec<u32>>) -> BTreeMap<u32, u32> {
+    let mut dependents: BTreeMap<u32, u32> = needs.keys().map(|&place| (place, 0)).collect();
+    for dependency in needs.values().flatten() {
+        if let Some(count) = dependents.get_mut(dependency) {
+            *count += 1;
+        }
+    }
+    let mut levels = BTreeMap::new();
+    let mut open: VecDeque<u32> =
+        dependents.iter().filter(|(_, count)| **count == 0).map(|(&place, _)| place).collect();
+    let mut level_of: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut rest: BTreeSet<u32> = needs.keys().copied().collect();
+    loop {
+        while let Some(place) = open.pop_front() {
+            if !rest.remove(&place) {
+                continue;
+            }
+            let level = level_of.get(&place).copied().unwrap_or(0);
+            levels.insert(place, level);
+            for dependency in &needs[&place] {
+                let Some(count) = dependents.get_mut(dependency) else { continue };
+                *count -= 1;
+                let deeper = level_of.entry(*dependency).or_insert(0);
+                *deeper = (*deeper).max(level + 1);
+                if *count == 0 {
+                    open.push_back(*dependency);
+                }
+            }
+        }
+        // What remains hangs on a cycle: break it at its first place.
+        match rest.first() {
+            Some(&place) => open.push_back(place),
+            None => return levels,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edges(pairs: &'static [(u32, u32)]) -> (impl Fn(u32) -> Vec<u32>, impl Fn(u32) -> Vec<u32>) {
+        (
+            move |at| pairs.iter().filter(|(from, _)| *from == at).map(|(_, to)| *to).collect(),
+            move |at| pairs.iter().filter(|(_, to)| *to == at).map(|(from, _)| *from).collect(),
+        )
+    }
+
+    #[test]
+    fn a_cycle_is_told_with_its_whole_path_and_the_rest_is_not_in_it() {
+        let (forward, backward) = edges(&[(1, 2), (2, 3), (3, 1), (4, 1), (3, 5)]);
+        let members = component(1, &forward, &backward);
+        assert_eq!(members, BTreeSet::from([1, 2, 3]));
+        assert_eq!(cycle(2, &members, &forward), [2, 3, 1, 2]);
+        assert!(component(4, &forward, &backward).is_empty());
+        assert!(component(5, &forward, &backward).is_empty());
+    }
+
+    #[test]
+    fn a_service_that_needs_itself_is_a_cycle_of_one() {
+        let (forward, backward) = edges(&[(1, 1)]);
+        assert_eq!(cycle(1, &component(1, &forward, &backward), &forward), [1, 1]);
+    }
+
+    #[test]
+    fn stops_go_against_the_dependencies_also_in_a_chain_of_1000() {
+        let needs: BTreeMap<u32, Vec<u32>> =
+            (0..1000).map(|i| (i, if i == 0 { vec![] } else { vec![i - 1] })).collect();
+        let levels = stop_levels(&needs);
+        assert_eq!((levels[&999], levels[&0]), (0, 999));
+        assert_eq!(stop_levels(&BTreeMap::from([(1, vec![2]), (2, vec![1])])).len(), 2, "a cycle ends too");
+    }
+
+    #[test]
+    fn an_optional_dependency_only_orders() {
+        let name = crate::model::name::Name::parse("db").expect("valid");
+        let dependency = Dependency {
+            name,
+            condition: Condition::Ready,
+            optional: true,
+            on_loss: crate::model::spec::OnLoss::Ignore,
+        };
+        let coming = Standing { known: true, coming: true, ..Standing::default() };
+        let skipped = Standing { known: true, ..Standing::default() };
+        assert!(!allows(&dependency, &coming, true));
+        assert!(allows(&dependency, &skipped, true));
+        assert!(allows(&dependency, &Standing::default(), true));
+        assert!(!allows(&dependency, &Standing::default(), false), "before the first scan nobody is unknown");
+    }
+}
