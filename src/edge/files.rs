@@ -298,8 +298,7 @@ impl Writer {
                         if known.failed.is_none() {
                             (self.on_trouble)(name.as_ref(), Some(explain(stem, &refused)));
                         }
-                        known.failed =
-                            Some(Failure { retry_at: Instant::now() + delay, delay, wish: wish.clone() });
+                        known.failed = Some(Failure { retry_at: Instant::now() + delay, delay, wish: wish.clone() });
                     }
                 }
             }

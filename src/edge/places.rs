@@ -136,12 +136,7 @@ impl Places {
         self.state.as_ref().map(|dir| dir.join("status"))
     }
 
-    fn first(
-        &mut self,
-        what: &str,
-        candidates: &[PathBuf],
-        fits: impl Fn(&Path) -> io::Result<()>,
-    ) -> Option<PathBuf> {
+    fn first(&mut self, what: &str, candidates: &[PathBuf], fits: impl Fn(&Path) -> io::Result<()>) -> Option<PathBuf> {
         let mut tried = Vec::new();
         for dir in candidates {
             let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());

@@ -119,8 +119,13 @@ impl Store {
         let opened = open_usable(path, &trouble);
         let loaded = opened.as_ref().and_then(|db| load(db, era).ok()).unwrap_or_default();
         let (jobs, inbox) = mpsc::channel();
-        let keeper =
-            Keeper { db: opened, era: era.to_string(), batch: Batch::default(), trouble: trouble.clone(), failing: false };
+        let keeper = Keeper {
+            db: opened,
+            era: era.to_string(),
+            batch: Batch::default(),
+            trouble: trouble.clone(),
+            failing: false,
+        };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run(&inbox));
         let thread = thread.inspect_err(|error| say(&trouble, format!("memory is off: no thread ({error})"))).ok();
         Store {
@@ -373,8 +378,7 @@ fn write(db: &mut Connection, batch: &Batch, era: &str) -> rusqlite::Result<()> 
             put.execute(params![event.at.as_microsecond(), event.service, to_json(event)])?;
         }
         if !batch.events.is_empty() {
-            let mut trim =
-                change.prepare_cached("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?1")?;
+            let mut trim = change.prepare_cached("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?1")?;
             trim.execute([EVENTS_MAX as i64])?;
         }
     }
@@ -407,7 +411,8 @@ fn read_events(
 fn load(db: &Connection, era: &str) -> rusqlite::Result<Loaded> {
     let mut loaded = Loaded::default();
     let mut query = db.prepare("SELECT name, json, era FROM memory")?;
-    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))?;
+    let rows = query
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))?;
     for row in rows {
         let (name, json, of) = row?;
         if let (Ok(name), Ok(mut memory)) = (Name::parse(&name), serde_json::from_str::<Memory>(&json)) {
@@ -444,7 +449,10 @@ fn open_usable(path: &Path, trouble: &Arc<Mutex<Option<String>>>) -> Option<Conn
     }
     match move_aside(path) {
         Err(aside) => {
-            say(trouble, format!("running without memory: {}: {error}, and it cannot be moved: {aside}", path.display()));
+            say(
+                trouble,
+                format!("running without memory: {}: {error}, and it cannot be moved: {aside}", path.display()),
+            );
             None
         }
         Ok(kept) => match open_one(path) {

@@ -143,9 +143,9 @@ impl Desk {
     pub fn is_declared(&self, path: &Path) -> bool {
         let of = |file: &str| self.records.get(file).is_some_and(|record| !record.services.is_empty());
         self.users.get(path).is_some_and(|files| {
-            files.iter().any(|file| {
-                self.records.get(file).is_some_and(|record| record.services.iter().any(Service::is_found))
-            })
+            files
+                .iter()
+                .any(|file| self.records.get(file).is_some_and(|record| record.services.iter().any(Service::is_found)))
         }) || self.file_of(path).is_some_and(|file| of(&file))
     }
 
@@ -165,7 +165,8 @@ impl Desk {
     pub fn entries(&mut self) -> std::io::Result<Vec<String>> {
         let (mut first, mut manifests, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
         let mut drop_ins = BTreeSet::new();
-        self.problems.retain(|_, problem| problem.reason != Reason::NameInvalid || self.records.contains_key(&problem.file));
+        self.problems
+            .retain(|_, problem| problem.reason != Reason::NameInvalid || self.records.contains_key(&problem.file));
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
             let os_name = entry.file_name();
@@ -274,16 +275,15 @@ impl Desk {
             Ok(context) => context,
             Err(busy) => return Seen::Busy(busy),
         };
-        match parse::manifest(file, stem, &self.dir, &content, &context) {
+        let (parsed, mentions) = parse::manifest(file, stem, &self.dir, &content, &context);
+        match parsed {
             Err(refusal) => {
-                let mentions = parse::mentions(&[], &content.bytes);
                 let seen = self.refuse(file, Some(content.stamp), refusal, &sha);
                 self.keep(file, |record| (record.trust, record.links, record.mentions) = (trust, links, mentions));
                 self.claims_changed(file);
                 seen
             }
             Ok(parsed) => {
-                let mentions = parse::mentions(&parsed, &content.bytes);
                 let mut services = Vec::new();
                 for Parsed { spec, mut warnings } in parsed {
                     warnings.extend(trust.iter().map(|finding| (Reason::UntrustedFile, finding.message.clone())));
@@ -391,6 +391,10 @@ impl Desk {
         let mut seen = Seen::Done;
         for file in files {
             let Some(record) = self.records.get(&file) else { continue };
+            if self.dir.join(&file) == path {
+                // A script is its own wrapper: the look at the file itself follows.
+                continue;
+            }
             if record.links.iter().any(|link| link == path) {
                 seen = keep_worst(seen, self.look(&file, complete, now));
                 continue;
@@ -423,9 +427,13 @@ impl Desk {
             Ok(Some((bytes, stamp))) => {
                 self.defaults_stamp = Some(stamp);
                 let text = OwnedText { file: file.to_string(), text: bytes };
-                match parse::defaults_fault(&text, &self.dir) {
+                match parse::defaults_fault(&text) {
                     Some(message) => {
-                        self.note_problem(file, Reason::ConfigInvalid, format!("{message}\nthe last good version stays"));
+                        self.note_problem(
+                            file,
+                            Reason::ConfigInvalid,
+                            format!("{message}\nthe last good version stays"),
+                        );
                     }
                     None => {
                         self.problems.remove(file);
@@ -485,7 +493,9 @@ impl Desk {
             Err(Unread::Absent) => return Err(Seen::Absent),
             Err(Unread::Busy) => return Err(Seen::Busy(path)),
             Err(Unread::NotAFile(kind)) => (Reason::NotARegularFile, format!("{file} is {kind}")),
-            Err(Unread::TooLarge(size)) => (Reason::TooLarge, format!("{file} has {size} bytes, at most 65536 are read")),
+            Err(Unread::TooLarge(size)) => {
+                (Reason::TooLarge, format!("{file} has {size} bytes, at most 65536 are read"))
+            }
             Err(Unread::Failed(error)) => (Reason::Unreadable, format!("{file} cannot be read: {error}")),
         };
         self.note_problem(file, reason, format!("{message}; the last good version stays"));
@@ -507,7 +517,8 @@ impl Desk {
             let path = folder.join(&name);
             match disk::read(&path, disk::MANIFEST_MAX, false) {
                 Ok(content) => {
-                    let trusted = self.surroundings.judge(&path, &content.stamp, None).is_none_or(|found| !found.refused);
+                    let trusted =
+                        self.surroundings.judge(&path, &content.stamp, None).is_none_or(|found| !found.refused);
                     if trusted {
                         let file = format!("{stem}.yaml.d/{}", name.to_string_lossy());
                         context.drop_ins.push(OwnedText { file, text: content.bytes });
@@ -803,7 +814,8 @@ impl Record {
         }
         let service = self.services.iter().find(|service| service.spec.name == *name)?;
         let warnings = service.warnings.iter().chain(&service.resolution.warnings).cloned();
-        let problems = warnings.chain(conflicts.iter().map(|problem| (problem.reason, problem.message.clone()))).collect();
+        let problems =
+            warnings.chain(conflicts.iter().map(|problem| (problem.reason, problem.message.clone()))).collect();
         let program = service.resolution.resolved.clone();
         Some((What::Declared { spec: service.spec.clone(), source, program, problems }, false))
     }

@@ -102,12 +102,9 @@ mod tests {
 
     #[test]
     fn a_local_directory_is_compared_every_minute_an_overlay_every_tick_a_remote_one_every_second() {
-        for (kind, healthy, secs) in [
-            (Kind::Local, true, 60),
-            (Kind::Overlay, true, 5),
-            (Kind::Remote, true, 1),
-            (Kind::Local, false, 1),
-        ] {
+        for (kind, healthy, secs) in
+            [(Kind::Local, true, 60), (Kind::Overlay, true, 5), (Kind::Remote, true, 1), (Kind::Local, false, 1)]
+        {
             let mut floor = Floor { kind, healthy, ..Floor::default() };
             floor.compared(Duration::ZERO);
             assert!(!floor.compare_is_due(Duration::from_secs(secs) - Duration::from_millis(1)));

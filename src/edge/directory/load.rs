@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::desk::{Desk, Seen};
-use super::grammar::Diagnostic;
 use super::parse::OwnedText;
 use super::surroundings;
 use crate::controller::{Declaration, Input, Rejection};
 use crate::edge::store::Store;
+use crate::model::manifest::Diagnostic;
 use crate::model::name::Name;
 use crate::model::settings::Settings;
 use crate::model::view::FileProblem;

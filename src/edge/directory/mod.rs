@@ -13,7 +13,6 @@ mod agenda;
 mod desk;
 mod disk;
 mod floor;
-mod grammar;
 mod lease;
 mod load;
 mod names;
@@ -28,9 +27,9 @@ mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 

@@ -71,8 +71,21 @@ mod tests {
     #[test]
     fn the_litter_of_editors_and_package_managers_is_skipped() {
         for name in [
-            ".x.yaml", ".x.yaml.swp", "x.yaml~", "#x.yaml#", "x.yaml.bak", "x.yaml.orig", "x.yaml.tmp", "x.yaml.swp",
-            "x.yaml.rpmnew", "x.yaml.dpkg-old", "x.yaml.dpkg-new", "x.status", "_controller.status", "..data", ".plugd",
+            ".x.yaml",
+            ".x.yaml.swp",
+            "x.yaml~",
+            "#x.yaml#",
+            "x.yaml.bak",
+            "x.yaml.orig",
+            "x.yaml.tmp",
+            "x.yaml.swp",
+            "x.yaml.rpmnew",
+            "x.yaml.dpkg-old",
+            "x.yaml.dpkg-new",
+            "x.status",
+            "_controller.status",
+            "..data",
+            ".plugd",
         ] {
             assert_eq!(candidate(OsStr::new(name)), Candidate::Skipped, "{name}");
         }

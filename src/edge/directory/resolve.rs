@@ -251,8 +251,9 @@ fn bad_interpreter(head: &[u8], shown: &str, path: &Path) -> Option<String> {
     }
     let there = disk::stat(Path::new(program)).is_ok_and(|stamp| stamp.is_file());
     // A relative interpreter is looked for in the service's working directory, which is not ours.
-    (program.starts_with('/') && !there)
-        .then(|| format!("wrapper {shown} wants the interpreter {program}, which does not exist; install it or mend line 1"))
+    (program.starts_with('/') && !there).then(|| {
+        format!("wrapper {shown} wants the interpreter {program}, which does not exist; install it or mend line 1")
+    })
 }
 
 /// The uid of `name[:group]` or of a number.

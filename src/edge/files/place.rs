@@ -76,7 +76,8 @@ impl Place {
             Err(errno) => *errno,
         };
         // A full disk passes and the old file is whole: only what will not pass goes elsewhere.
-        let passes = matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::NOMEM | Errno::NFILE | Errno::MFILE);
+        let passes =
+            matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::NOMEM | Errno::NFILE | Errno::MFILE);
         if passes {
             return Err(Refused { errno, instead: None });
         }
@@ -161,9 +162,7 @@ impl Opened {
         let written = temporary
             .fill(text)
             .map(|()| like.into_iter().for_each(|like| temporary.resemble(like)))
-            .and_then(|()| {
-                rustix::fs::renameat(&self.temporary, &temporary.name, &self.dir, format!("{stem}.status"))
-            });
+            .and_then(|()| rustix::fs::renameat(&self.temporary, &temporary.name, &self.dir, format!("{stem}.status")));
         if written.is_err() {
             temporary.discard(self.temporary.as_fd());
         }

@@ -50,7 +50,8 @@ fn find_for(dir: &Path, run: Option<&Path>, state: Option<&Path>, who: &Who) -> 
     let key = key(dir);
     let said = socket_in(&dir.join("_controller.status"));
     let usual = who.run_candidates(&key).into_iter().chain([who.root.join("run/plugd").join(&key)]);
-    let tried: Vec<PathBuf> = said.into_iter().chain(flagged(run, state)).chain(usual.map(|dir| dir.join(SOCKET))).collect();
+    let tried: Vec<PathBuf> =
+        said.into_iter().chain(flagged(run, state)).chain(usual.map(|dir| dir.join(SOCKET))).collect();
     let mut refused = None;
     for socket in &tried {
         match speak(socket, owner, who) {
