@@ -121,6 +121,11 @@ impl Agenda {
         self.dirty = Some(Settling::again(self.dirty, now, quiet));
     }
 
+    /// Everything is about to be compared.
+    pub fn clean(&mut self) {
+        self.dirty = None;
+    }
+
     pub fn take_dirty(&mut self, now: Duration) -> bool {
         self.dirty.take_if(|dirty| dirty.due <= now).is_some()
     }

@@ -275,16 +275,15 @@ impl Desk {
             Ok(context) => context,
             Err(busy) => return Seen::Busy(busy),
         };
-        match parse::manifest(file, stem, &self.dir, &content, &context) {
+        let (parsed, mentions) = parse::manifest(file, stem, &self.dir, &content, &context);
+        match parsed {
             Err(refusal) => {
-                let mentions = parse::mentions(&[], &content.bytes);
                 let seen = self.refuse(file, Some(content.stamp), refusal, &sha);
                 self.keep(file, |record| (record.trust, record.links, record.mentions) = (trust, links, mentions));
                 self.claims_changed(file);
                 seen
             }
             Ok(parsed) => {
-                let mentions = parse::mentions(&parsed, &content.bytes);
                 let mut services = Vec::new();
                 for Parsed { spec, mut warnings } in parsed {
                     warnings.extend(trust.iter().map(|finding| (Reason::UntrustedFile, finding.message.clone())));
@@ -392,6 +391,10 @@ impl Desk {
         let mut seen = Seen::Done;
         for file in files {
             let Some(record) = self.records.get(&file) else { continue };
+            if self.dir.join(&file) == path {
+                // A script is its own wrapper: the look at the file itself follows.
+                continue;
+            }
             if record.links.iter().any(|link| link == path) {
                 seen = keep_worst(seen, self.look(&file, complete, now));
                 continue;
@@ -424,7 +427,7 @@ impl Desk {
             Ok(Some((bytes, stamp))) => {
                 self.defaults_stamp = Some(stamp);
                 let text = OwnedText { file: file.to_string(), text: bytes };
-                match parse::defaults_fault(&text, &self.dir) {
+                match parse::defaults_fault(&text) {
                     Some(message) => {
                         self.note_problem(
                             file,

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::desk::{Desk, Seen};
-use super::grammar::Diagnostic;
 use super::parse::OwnedText;
 use super::resolve::{Busy, Resolver};
 use super::surroundings;
 use crate::controller::{Declaration, Input, Rejection, Resolved};
 use crate::edge::store::Store;
+use crate::model::manifest::Diagnostic;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::settings::Settings;

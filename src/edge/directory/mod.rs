@@ -13,7 +13,6 @@ mod agenda;
 mod desk;
 mod disk;
 mod floor;
-mod grammar;
 mod lease;
 mod load;
 mod names;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::{self, Content};
-use super::grammar::{self, Diagnostic, Reading, Refused, Text};
+use crate::model::manifest::{self, Diagnostic, Document, Reading, Refused, Severity, Text};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::{Program, Spec};
@@ -61,28 +61,35 @@ impl Refusal {
     }
 }
 
-/// Reads a manifest.
+/// Reads a manifest. Also returns the file names of the scripts that it names, valid or not.
 pub(super) fn manifest(
     file: &str,
     stem: &str,
     dir: &Path,
     content: &Content,
     context: &Context,
-) -> Result<Vec<Parsed>, Refusal> {
+) -> (Result<Vec<Parsed>, Refusal>, BTreeSet<String>) {
     if file.ends_with(".json") && is_mcp_servers(&content.bytes) {
         let message = format!("{file}: `mcpServers` files are not supported yet; write one manifest a server");
-        return Err(Refusal::of_file(Reason::NotYetSupported, message));
+        return (Err(Refusal::of_file(Reason::NotYetSupported, message)), BTreeSet::new());
     }
-    let reading = Reading {
-        main: Text { file, text: &content.bytes },
-        stem,
-        dir,
-        defaults: context.defaults.as_ref().map(OwnedText::borrowed),
-        drop_ins: context.drop_ins.iter().map(OwnedText::borrowed).collect(),
-    };
-    match grammar::read(&reading) {
-        Ok(documents) => Ok(documents.into_iter().map(parsed).collect()),
-        Err(refused) => Err(refusal(file, &content.bytes, context, refused)),
+    let reading = reading(file, stem, dir, &content.bytes, context);
+    let base = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    match manifest::read(&reading) {
+        Ok(documents) => {
+            let parsed: Vec<Parsed> = documents.into_iter().map(parsed).collect();
+            let named = parsed.iter().filter_map(|parsed| match &parsed.spec.process.program {
+                Program::Wrapper(wrapper) => base(&wrapper.path),
+                Program::Command(words) => words.first().and_then(|word| base(Path::new(word))),
+                Program::Script(_) | Program::External(_) => None,
+            });
+            let named = named.collect();
+            (Ok(parsed), named)
+        }
+        Err(refused) => {
+            let named = manifest::wrapper_mentions(&reading).iter().filter_map(|path| base(path)).collect();
+            (Err(refusal(file, &content.bytes, context, refused)), named)
+        }
     }
 }
 
@@ -94,32 +101,30 @@ pub(super) fn script(
     head: &[u8],
     context: &Context,
 ) -> Result<Option<Parsed>, Refusal> {
-    let reading = Reading {
-        main: Text { file, text: head },
-        stem,
-        dir,
-        defaults: context.defaults.as_ref().map(OwnedText::borrowed),
-        drop_ins: context.drop_ins.iter().map(OwnedText::borrowed).collect(),
-    };
-    match grammar::from_script(&reading) {
+    match manifest::from_script(&reading(file, stem, dir, head, context), &dir.join(file)) {
         Ok(document) => Ok(document.map(parsed)),
         Err(refused) => Err(refusal(file, head, context, refused)),
     }
 }
 
-/// Whether `_defaults.yaml` could be used: it is read with the smallest manifest.
-pub(super) fn defaults_fault(defaults: &OwnedText, dir: &Path) -> Option<String> {
-    let reading = Reading {
-        main: Text { file: "(none)", text: b"command: \"true\"\n" },
-        stem: "defaults",
+fn reading<'a>(file: &'a str, stem: &'a str, dir: &'a Path, text: &'a [u8], context: &'a Context) -> Reading<'a> {
+    Reading {
+        main: Text { file, text },
+        stem,
         dir,
-        defaults: Some(defaults.borrowed()),
-        drop_ins: Vec::new(),
-    };
-    grammar::read(&reading).err().map(|refused| lines(&refused.diagnostics))
+        defaults: context.defaults.as_ref().map(OwnedText::borrowed),
+        drop_ins: context.drop_ins.iter().map(OwnedText::borrowed).collect(),
+    }
 }
 
-fn parsed(document: grammar::Document) -> Parsed {
+/// What is wrong with `_defaults.yaml`, if it cannot be used.
+pub(super) fn defaults_fault(defaults: &OwnedText) -> Option<String> {
+    let mut errors = manifest::check_defaults(defaults.borrowed());
+    errors.retain(|diagnostic| diagnostic.severity == Severity::Error);
+    (!errors.is_empty()).then(|| lines(&errors))
+}
+
+fn parsed(document: Document) -> Parsed {
     let warnings = document.warnings.iter().map(|warning| (Reason::ConfigInvalid, warning.one_line())).collect();
     Parsed { spec: Arc::new(document.spec), warnings }
 }
@@ -145,21 +150,6 @@ fn lines(diagnostics: &[Diagnostic]) -> String {
         lines.push(format!("and {} more; `plugd check` shows them", diagnostics.len() - SHOWN));
     }
     lines.join("\n")
-}
-
-/// The file names of scripts that a manifest names, valid or not.
-pub(super) fn mentions(documents: &[Parsed], bytes: &[u8]) -> BTreeSet<String> {
-    let base = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let named = documents.iter().filter_map(|parsed| match &parsed.spec.process.program {
-        Program::Wrapper(wrapper) => base(&wrapper.path),
-        Program::Command(words) => words.first().and_then(|word| base(Path::new(word))),
-        Program::Script(_) | Program::External(_) => None,
-    });
-    if documents.is_empty() {
-        grammar::wrapper_mentions(bytes).iter().filter_map(|text| base(Path::new(text))).collect()
-    } else {
-        named.collect()
-    }
 }
 
 /// Top level `mcpServers` (Claude, Cursor) or `servers` (VS Code).

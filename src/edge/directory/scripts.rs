@@ -8,6 +8,7 @@ use super::desk::{Desk, Seen};
 use super::disk::{self, Stamp, Unread};
 use super::names::{Candidate, candidate};
 use super::parse::{self, Refusal};
+use crate::model::manifest;
 use crate::model::reason::Reason;
 use crate::model::settings::Discovery;
 
@@ -101,7 +102,7 @@ impl Desk {
         let head = &content.bytes[..content.bytes.len().min(HEAD_MAX)];
         let program = head.starts_with(b"#!") || head.starts_with(b"\x7fELF");
         let library = file.contains('/');
-        let wanted = !library || self.discovery() == Discovery::All || has_manifest(head);
+        let wanted = !library || self.discovery() == Discovery::All || manifest::has_block(head);
         if !wanted || !(program || file.ends_with(".sh")) {
             self.scripts.idle.insert(file.to_string(), stamp);
             return self.not_a_service(file);
@@ -179,11 +180,6 @@ impl Desk {
         };
         self.scripts.seen.keys().filter_map(script).collect()
     }
-}
-
-/// Whether the head of a script carries a manifest.
-fn has_manifest(head: &[u8]) -> bool {
-    head.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"# plugd:"))
 }
 
 /// It was there before we looked: nobody is in the middle of a `cp -r`.

@@ -157,6 +157,9 @@ impl Thread {
         match candidate(name) {
             Candidate::Manifest { .. } | Candidate::Script { .. } | Candidate::Defaults | Candidate::Settings => {
                 self.agenda.news(&path, news, self.desk.is_declared(&path), now);
+                if matches!(news, News::Unlinked | News::MovedAway) && disk::lstat(&path).is_err() {
+                    self.desk.missing(&file);
+                }
             }
             Candidate::DropIns { .. } | Candidate::Wrappers | Candidate::Mcp => self.agenda.dirty(now, true),
             // A Kubernetes ConfigMap is swapped by a rename of `..data` alone. What is only written
@@ -240,6 +243,7 @@ impl Thread {
     fn compare(&mut self) -> Result<(), Closed> {
         let now = self.started.elapsed();
         self.floor.compared(now);
+        self.agenda.clean();
         let entries = match self.desk.entries() {
             Ok(entries) => entries,
             Err(error) => return self.lose(&error),
@@ -248,7 +252,8 @@ impl Thread {
         self.floor.emptied = !entries.iter().any(is_manifest);
         let there: BTreeSet<&String> = entries.iter().collect();
         let gone: Vec<String> = self.desk.known_files().into_iter().filter(|file| !there.contains(file)).collect();
-        for file in entries.iter().chain(&gone) {
+        // What is gone first: a file that was renamed hands its name over before the new one asks for it.
+        for file in gone.iter().chain(&entries) {
             let path = self.desk.path_of(file);
             if !self.agenda.is_waiting(&path) {
                 self.look(&Look { path, complete: false })?;
@@ -387,9 +392,14 @@ impl Thread {
             whole.extend(self.desk.folders());
             paths.extend(self.desk.users.keys().cloned());
         }
-        if self.watch.set(whole, paths) {
-            // Something may have changed between the look and the watch.
-            self.agenda.dirty(self.started.elapsed(), true);
+        let now = self.started.elapsed();
+        for path in self.watch.set(whole, paths) {
+            if self.desk.users.contains_key(&path) {
+                self.agenda.later(&path, now);
+            }
+            if self.desk.folders().any(|folder| folder == path) {
+                self.agenda.dirty(now, true);
+            }
         }
     }
 

@@ -80,14 +80,19 @@ impl Watch {
     /// Watches exactly these: all names in `whole`, and `paths` by their directories. A directory
     /// that was replaced behind its path is watched anew.
     ///
-    /// Returns whether a directory is watched that was not before.
-    pub fn set(&mut self, whole: BTreeSet<PathBuf>, paths: BTreeSet<PathBuf>) -> bool {
+    /// Returns the paths that are heard of only from now on: what happened to them between the look
+    /// and the watch was not told.
+    pub fn set(&mut self, whole: BTreeSet<PathBuf>, paths: BTreeSet<PathBuf>) -> Vec<PathBuf> {
         let parents = paths.iter().filter_map(|path| path.parent()).map(Path::to_path_buf);
         let dirs: BTreeSet<PathBuf> = whole.iter().cloned().chain(parents).collect();
         // The filter first: an event that comes in with the new watch must pass.
-        *self.interest.write().unwrap_or_else(PoisonError::into_inner) = Interest { whole, paths };
-        let Some(watcher) = self.watcher.as_mut() else { return false };
-        let mut added = false;
+        let mut added: Vec<PathBuf> = {
+            let mut interest = self.interest.write().unwrap_or_else(PoisonError::into_inner);
+            let new = paths.difference(&interest.paths).chain(whole.difference(&interest.whole)).cloned().collect();
+            *interest = Interest { whole, paths };
+            new
+        };
+        let Some(watcher) = self.watcher.as_mut() else { return Vec::new() };
         self.watched.retain(|dir, identity| {
             let same = disk::stat(dir).is_ok_and(|found| (found.dev, found.ino) == *identity);
             let keep = same && dirs.contains(dir);
@@ -107,7 +112,7 @@ impl Watch {
             }
             match watcher.watch(&dir, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    added = true;
+                    added.push(dir.clone());
                     self.watched.insert(dir, (found.dev, found.ino));
                 }
                 Err(error) if disk::stat(&dir).is_ok() && !self.warned => {
