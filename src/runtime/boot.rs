@@ -333,7 +333,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         requests,
         notices: notices.clone(),
         noticed,
-        signals: Signals { stops: 0, had_terminal: has_terminal() },
+        signals: Signals { stops: 0, last_stop: None, had_terminal: has_terminal() },
         leaving: None,
         executable,
     };

@@ -18,6 +18,9 @@ use crate::model::name::{Instance, LifeId};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, Spec};
 
+/// A stop signal this soon after another is its echo: nobody presses ^C twice in a tenth of a second.
+const ECHO: Duration = Duration::from_millis(100);
+
 /// A life, or a helper, that was executed.
 pub(super) struct Spawned {
     pub id: Id,
@@ -263,6 +266,12 @@ impl Node {
     fn on_signal(&mut self, signal: i32) {
         match signal {
             libc::SIGTERM | libc::SIGINT => {
+                // timeout(1) and some inits signal the process and then its group: one wish.
+                let now = monotonic();
+                if self.signals.last_stop.is_some_and(|last| now.saturating_sub(last) < ECHO) {
+                    return;
+                }
+                self.signals.last_stop = Some(now);
                 self.signals.stops += 1;
                 match self.signals.stops {
                     1 => self.queue.push_back(Input::Shutdown(Shutdown::Ordered)),

@@ -122,6 +122,7 @@ pub(crate) enum Notice {
 #[derive(Debug, Default)]
 struct Signals {
     stops: u32,
+    last_stop: Option<Duration>,
     had_terminal: bool,
 }
 
