@@ -326,7 +326,7 @@ impl Table {
     fn tell(&mut self, token: u64, outbox: &mut Outbox) {
         let Some(pipe) = self.pipes.get_mut(&token) else { return };
         if let Some(loss) = &mut pipe.loss
-            && loss.to_tell(self.kit.now.mono)
+            && loss.has_news(self.kit.now.mono)
         {
             let (bytes, why) = (loss.bytes, loss.why.clone());
             outbox.push_back(PumpEvent::Dropped { life: pipe.life.clone(), bytes, why });
