@@ -29,7 +29,7 @@ use super::tee::Copier;
 pub(super) const WAKE: u64 = 0;
 
 /// A wake-up that moved this much needs no nap: half of a default pipe.
-const ENOUGH: u64 = 32 * 1024;
+pub(super) const ENOUGH: u64 = 32 * 1024;
 /// A nap that let this much come was too long: half of a grown pipe.
 const TOO_MUCH: u64 = 128 * 1024;
 const NAP_MIN: Duration = Duration::from_micros(50);
@@ -51,6 +51,7 @@ pub(super) struct Engine {
     inbox: Receiver<Command>,
     wake: Arc<OwnedFd>,
     nap: Duration,
+    napped: bool,
     swept: Instant,
 }
 
@@ -74,7 +75,16 @@ impl Engine {
             buffer: vec![0; LOOK_MAX],
         };
         let table = Table::new(epoll, settings.dir, kit, counts);
-        Ok(Engine { table, events, outbox: VecDeque::new(), inbox, wake, nap: NAP_START, swept: now.mono })
+        Ok(Engine {
+            table,
+            events,
+            outbox: VecDeque::new(),
+            inbox,
+            wake,
+            nap: NAP_START,
+            napped: false,
+            swept: now.mono,
+        })
     }
 
     pub(super) fn run(mut self) {
@@ -169,16 +179,19 @@ impl Engine {
     }
 
     fn rest(&mut self, moved: u64) {
-        if moved >= TOO_MUCH {
-            self.nap = (self.nap / 2).max(NAP_MIN);
+        // How long the last nap should have been shows in what came during it.
+        if std::mem::take(&mut self.napped) {
+            self.nap = match moved {
+                TOO_MUCH.. => (self.nap / 2).max(NAP_MIN),
+                ENOUGH..TOO_MUCH => self.nap,
+                0..ENOUGH => (self.nap * 2).min(NAP_MAX),
+            };
         }
-        if moved >= ENOUGH {
-            return;
+        if moved < ENOUGH {
+            let mut fds = [PollFd::new(&*self.wake, PollFlags::IN)];
+            let _ = poll(&mut fds, Some(&timespec(self.nap)));
+            self.napped = true;
         }
-        let mut fds = [PollFd::new(&*self.wake, PollFlags::IN)];
-        let _ = poll(&mut fds, Some(&timespec(self.nap)));
-        // Whether it was too long is seen by what the next wake-up moves; until then it may grow.
-        self.nap = (self.nap * 2).min(NAP_MAX);
     }
 }
 

@@ -16,6 +16,7 @@ use super::scratch::LOOK_MAX;
 /// The most that one splice moves: four times what a grown pipe holds, so other pipes get their turn.
 const STEP_MAX: u64 = 1 << 20;
 const LOOK: u64 = LOOK_MAX as u64;
+const OVER_RATE: &str = "logs.rateLimit is exceeded";
 
 /// A file and what is wrong with it.
 #[derive(Debug)]
@@ -61,13 +62,13 @@ pub(super) fn advance(pipe: &mut Pipe, target: Option<&mut Target>, kit: &mut Ki
 fn store(pipe: &mut Pipe, target: &mut Target, kit: &mut Kit) -> Result<Step, Errno> {
     let now = kit.now.mono;
     let tokens = pipe.rate.as_mut().map(|rate| rate.refill(now));
-    let over_rate = match (&pipe.rate, &pipe.loss) {
+    let is_over_rate = match (&pipe.rate, &pipe.loss) {
         (Some(rate), Some(Loss { cause: Cause::Rate, .. })) => !rate.has_recovered(),
         (Some(_), _) => tokens == Some(0),
         (None, _) => false,
     };
-    if over_rate {
-        return drop_some(pipe, kit, Cause::Rate, "logs.rateLimit is exceeded");
+    if is_over_rate {
+        return drop_some(pipe, kit, Cause::Rate, OVER_RATE);
     }
     if let Some(trouble) = &target.trouble
         && now < trouble.next
@@ -86,7 +87,11 @@ fn store(pipe: &mut Pipe, target: &mut Target, kit: &mut Kit) -> Result<Step, Er
     }
     let (length, then_rotate) = end.length(pipe, target, kit)?;
     if length == 0 {
-        return if then_rotate { rotate(pipe, target, kit) } else { Ok(Step::Ended) };
+        return match (then_rotate, pipe.loss.is_some()) {
+            (true, _) => rotate(pipe, target, kit),
+            (false, true) => Ok(Step::Moved(0)),
+            (false, false) => Ok(Step::Ended),
+        };
     }
     let step = move_bytes(pipe, target, kit, length, end.looks)?;
     match then_rotate && target.trouble.is_none() && step == Step::Moved(length) {
@@ -144,14 +149,24 @@ impl Limit {
         // All that fits is there: move up to the last line's end within it.
         match bytes.iter().rposition(|byte| *byte == b'\n').map(|at| at as u64 + 1) {
             Some(end) if self.of_file => Ok((end, true)),
+            // The loss begins behind it, so that the pipe is not held to the rate but emptied.
             Some(end) => {
-                pipe.rate.iter_mut().for_each(Rate::exhaust);
+                over_rate(pipe);
                 Ok((end, false))
             }
-            None if self.of_file && target.file.size() > 0 && target.file.ends_line() => Ok((0, true)),
+            None if !self.of_file => {
+                over_rate(pipe);
+                Ok((0, false))
+            }
+            None if target.file.size() > 0 && target.file.ends_line() => Ok((0, true)),
             None => Ok((seen, false)),
         }
     }
+}
+
+fn over_rate(pipe: &mut Pipe) {
+    pipe.rate.iter_mut().for_each(Rate::exhaust);
+    pipe.loss.get_or_insert_with(|| Loss::new(Cause::Rate, OVER_RATE.into()));
 }
 
 /// Moves exactly `length` bytes where a look has seen them, else at most so many.
@@ -253,6 +268,9 @@ fn recover(pipe: &mut Pipe, target: &mut Target, kit: &mut Kit) -> Result<Step, 
             pipe.loss = Some(loss);
             return Ok(if bytes == 0 { Step::Ended } else { Step::Moved(bytes) });
         }
+    }
+    if loss.bytes == 0 {
+        return Ok(Step::Moved(0));
     }
     target.file.mark(Mark::Dropped(loss.bytes), &mut kit.index);
     target.file.mark(Mark::Time(kit.now.micros), &mut kit.index);

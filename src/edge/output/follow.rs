@@ -46,12 +46,11 @@ impl Follow {
         if let Some(count) = follow.query.tail {
             // Lines before now are many; only the last ones are kept.
             let matches = follow.query.matcher();
-            let mut lines = Vec::new();
-            for tail in &mut follow.tails {
+            let lasts = follow.tails.iter_mut().map(|tail| {
                 let all = std::iter::from_fn(|| tail.chain.next_line().ok().flatten());
-                lines.extend(last(all.filter(|line| matches(line)), count));
-            }
-            lines.sort_by_key(|line| line.time);
+                last(all.filter(|line| matches(line)), count).into()
+            });
+            let mut lines = merge(lasts.collect());
             lines.drain(..lines.len().saturating_sub(count));
             follow.first = lines;
         }
@@ -71,15 +70,32 @@ impl Follow {
             }
         }
         let matches = self.query.matcher();
+        // Each has its share, so that a loud one does not keep the others from being seen.
+        let share = (BATCH / self.tails.len().max(1)).max(1);
+        let mut new = Vec::with_capacity(self.tails.len());
         for tail in &mut self.tails {
-            while lines.len() < BATCH {
+            let mut of_tail = Vec::new();
+            while of_tail.len() < share {
                 let Some(line) = tail.next()? else { break };
-                lines.extend(Some(line).filter(|line| matches(line)));
+                of_tail.extend(Some(line).filter(|line| matches(line)));
             }
+            new.push(of_tail);
         }
-        lines.sort_by_key(|line| line.time);
+        lines.append(&mut merge(new));
         Ok(lines)
     }
+}
+
+/// Several logs as one, by time. Within one log the order is the file's, whatever its times say: an
+/// index is right to the second only, and wall clocks are set back.
+fn merge(logs: Vec<Vec<Line>>) -> Vec<Line> {
+    let latest = |latest: &mut Option<Timestamp>, line: Line| {
+        *latest = (*latest).max(line.time);
+        Some((*latest, line))
+    };
+    let mut lines: Vec<_> = logs.into_iter().flat_map(|log| log.into_iter().scan(None, latest)).collect();
+    lines.sort_by_key(|(time, _)| *time);
+    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 impl Tail {

@@ -88,7 +88,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn append(&mut self, path: &Path, entries: &[Entry]) {
-        if !self.open.as_ref().is_some_and(|(open, _)| open == path) {
+        if self.open.as_ref().is_none_or(|(open, _)| open != path) {
             self.open = create(path, false).map(|file| (path.to_path_buf(), file)).ok();
         }
         let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.encode()).collect();

@@ -74,7 +74,7 @@ impl Loss {
     }
 
     /// Whether there is something new to tell.
-    pub(super) fn to_tell(&mut self, now: Instant) -> bool {
+    pub(super) fn has_news(&mut self, now: Instant) -> bool {
         let due = match self.told {
             None => self.bytes > 0,
             Some((at, bytes)) => self.bytes > bytes && now.duration_since(at) >= TELL_EVERY,
@@ -155,12 +155,12 @@ mod tests {
     fn a_loss_is_told_at_once_and_then_every_ten_seconds_while_it_grows() {
         let start = Instant::now();
         let mut loss = Loss::new(Cause::Disk, "full".into());
-        assert!(!loss.to_tell(start));
+        assert!(!loss.has_news(start));
         loss.add(5, false);
-        assert!(loss.to_tell(start));
+        assert!(loss.has_news(start));
         loss.add(5, false);
-        assert!(!loss.to_tell(start + Duration::from_secs(9)));
-        assert!(loss.to_tell(start + Duration::from_secs(10)));
-        assert!(!loss.to_tell(start + Duration::from_secs(30)));
+        assert!(!loss.has_news(start + Duration::from_secs(9)));
+        assert!(loss.has_news(start + Duration::from_secs(10)));
+        assert!(!loss.has_news(start + Duration::from_secs(30)));
     }
 }

@@ -45,7 +45,8 @@ pub(super) struct Pipe {
     /// The probe's line was seen and not told yet.
     pub matched: bool,
     pub counted: Arc<Counted>,
-    pub grown: bool,
+    /// How often it was made larger.
+    pub grown: usize,
     pub rate: Option<Rate>,
     pub loss: Option<Loss>,
     /// Not asked before this moment, because the disk takes no writes; out of epoll meanwhile.

@@ -144,6 +144,9 @@ impl Query {
     }
 }
 
+/// A place in a log: which file, and the offset in it.
+type At = (usize, u64);
+
 /// Leaves out what the query cannot want, by the indexes and from the end, without reading it all.
 pub(super) fn narrow(files: &mut Vec<Opened>, query: &Query) {
     if query.previous {
@@ -169,12 +172,12 @@ pub(super) fn narrow(files: &mut Vec<Opened>, query: &Query) {
 }
 
 /// Where the life before the present one begins and ends.
-fn previous_life(files: &[Opened]) -> (Option<(usize, u64)>, Option<(usize, u64)>) {
+fn previous_life(files: &[Opened]) -> (Option<At>, Option<At>) {
     let lives = files.iter().enumerate().flat_map(|(at, file)| {
         let lives = file.entries.iter().filter(|entry| matches!(entry.mark, Mark::Life(_)));
         lives.map(move |entry| (at, entry.offset))
     });
-    let lives: Vec<(usize, u64)> = lives.collect();
+    let lives: Vec<At> = lives.collect();
     match lives[..] {
         [] => (None, Some((0, 0))),
         [present] => (None, Some(present)),
@@ -183,7 +186,7 @@ fn previous_life(files: &[Opened]) -> (Option<(usize, u64)>, Option<(usize, u64)
 }
 
 /// Keeps what lies between two places, each a file and an offset.
-fn keep(files: &mut Vec<Opened>, start: Option<(usize, u64)>, end: Option<(usize, u64)>) {
+fn keep(files: &mut Vec<Opened>, start: Option<At>, end: Option<At>) {
     if let Some((file, offset)) = end {
         files.truncate(file + 1);
         files.iter_mut().skip(file).for_each(|file| file.end = Some(offset));
@@ -195,7 +198,7 @@ fn keep(files: &mut Vec<Opened>, start: Option<(usize, u64)>, end: Option<(usize
 }
 
 /// Where the last `count` lines begin, read backwards; none is the beginning.
-fn tail_start(files: &[Opened], count: usize) -> Option<(usize, u64)> {
+fn tail_start(files: &[Opened], count: usize) -> Option<At> {
     const BLOCK: u64 = 64 * 1024;
     let mut block = vec![0; BLOCK as usize];
     let mut wanted = count;

@@ -9,6 +9,7 @@ use std::time::Instant;
 use rustix::event::epoll;
 
 use super::budget;
+use super::engine::ENOUGH;
 use super::file::{Began, LogFile};
 use super::flow::{Step, Target, advance};
 use super::layout::{Place, Side};
@@ -20,16 +21,24 @@ use super::tee::Label;
 use crate::model::name::LifeId;
 use crate::model::spec::Logs;
 
-/// What one pipe may move before the others get their turn.
-const TURN: u64 = 1 << 20;
-/// What an emptying may move: the largest pipe that an unprivileged service can make
-/// (`fs.pipe-max-size`). A grandchild that never stops writing must not hold an exit back.
-const DRAIN: u64 = 1 << 20;
+/// What a turn may move: as much as the largest pipe that an unprivileged service can make holds
+/// (`fs.pipe-max-size`). A grandchild that never stops writing must not hold an exit back, nor a loud
+/// service the others.
+const MOST: u64 = 1 << 20;
 /// Steps of one turn: a file of the least size is rotated after at most a few of them.
 const STEPS_MAX: usize = 4096;
-/// To this a pipe is grown whose service fills it; 64 KiB halves the throughput.
-const PIPE_GROWN: usize = 256 * 1024;
-const PIPE_FULL: u64 = 48 * 1024;
+/// To these a pipe is grown whose service fills it: fewer changes of the running task per byte. The
+/// last is what `fs.pipe-max-size` allows to everybody.
+const PIPE_SIZES: [(u64, usize); 2] = [(48 * 1024, 256 * 1024), (192 * 1024, 1024 * 1024)];
+
+/// How far a turn goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// What is there; a little is left for later.
+    Share,
+    /// Until there is nothing.
+    Empty,
+}
 
 type Outbox = VecDeque<PumpEvent>;
 
@@ -116,7 +125,7 @@ impl Table {
             look: log_line.and_then(|pattern| Look::new(pattern, from)),
             matched: false,
             counted,
-            grown: false,
+            grown: 0,
             rate: logs.rate_limit.map(|limit| Rate::new(limit, self.kit.now.mono)),
             loss: None,
             paused_until: None,
@@ -130,7 +139,7 @@ impl Table {
         arm(&self.epoll, token, &pipe);
         self.pipes.insert(token, pipe);
         self.lives.entry(life.clone()).or_default().push(token);
-        self.turn(token, TURN, outbox);
+        self.turn(token, Turn::Share, outbox);
     }
 
     /// The file of one output; what other pipes still hold for it is moved first.
@@ -184,7 +193,7 @@ impl Table {
 
     pub(super) fn update(&mut self, life: &LifeId, logs: &Logs, outbox: &mut Outbox) {
         for token in self.lives.get(life).cloned().unwrap_or_default() {
-            self.turn(token, DRAIN, outbox);
+            self.turn(token, Turn::Empty, outbox);
             let Some(pipe) = self.pipes.get_mut(&token) else { continue };
             if pipe.logs.rate_limit != logs.rate_limit {
                 pipe.rate = logs.rate_limit.map(|limit| Rate::new(limit, self.kit.now.mono));
@@ -209,7 +218,7 @@ impl Table {
         let tokens = self.lives.get(life).cloned().unwrap_or_default();
         let mut last = Vec::new();
         for token in tokens {
-            self.turn(token, DRAIN, outbox);
+            self.turn(token, Turn::Empty, outbox);
             let Some(pipe) = self.pipes.get(&token) else { continue };
             match pipe.target.and_then(|target| self.targets[target].as_ref()) {
                 Some(target) => last.append(&mut last_of(&target.file)),
@@ -221,7 +230,7 @@ impl Table {
 
     pub(super) fn close(&mut self, life: &LifeId, outbox: &mut Outbox) {
         for token in self.lives.remove(life).unwrap_or_default() {
-            self.turn(token, DRAIN, outbox);
+            self.turn(token, Turn::Empty, outbox);
             self.troubled.remove(&token);
             let Some(pipe) = self.pipes.remove(&token) else { continue };
             if let Some(fd) = &pipe.fd
@@ -259,24 +268,30 @@ impl Table {
         {
             self.drain_older(number, token, outbox);
         }
-        self.turn(token, TURN, outbox)
+        self.turn(token, Turn::Share, outbox)
     }
 
     fn drain_older(&mut self, number: usize, than: u64, outbox: &mut Outbox) {
         let older = self.pipes.range(..than).filter(|(_, pipe)| pipe.target == Some(number) && pipe.fd.is_some());
         let older: Vec<u64> = older.map(|(token, _)| *token).collect();
         for token in older {
-            self.turn(token, DRAIN, outbox);
+            self.turn(token, Turn::Empty, outbox);
         }
     }
 
-    fn turn(&mut self, token: u64, limit: u64, outbox: &mut Outbox) -> u64 {
+    fn turn(&mut self, token: u64, turn: Turn, outbox: &mut Outbox) -> u64 {
         let Some(pipe) = self.pipes.get_mut(&token) else { return 0 };
         let mut target = pipe.target.and_then(|number| self.targets[number].as_mut());
         let mut sum = 0;
         for _ in 0..STEPS_MAX {
             match advance(pipe, target.as_deref_mut(), &mut self.kit) {
-                Step::Moved(bytes) => sum += bytes,
+                Step::Moved(bytes) => {
+                    sum += bytes;
+                    // The pipe was nearly empty: asking again at once would be one call a line.
+                    if turn == Turn::Share && (1..ENOUGH).contains(&bytes) && pipe.loss.is_none() {
+                        break;
+                    }
+                }
                 Step::Recovered => outbox.push_back(PumpEvent::Recovered { life: pipe.life.clone() }),
                 Step::Empty => break,
                 Step::Ended => {
@@ -290,13 +305,16 @@ impl Table {
                     break;
                 }
             }
-            if sum >= limit {
+            if sum >= MOST {
                 break;
             }
         }
-        if sum >= PIPE_FULL && !std::mem::replace(&mut pipe.grown, true) {
+        if let Some((full, size)) = PIPE_SIZES.get(pipe.grown)
+            && sum >= *full
+        {
+            pipe.grown += 1;
             // Refused where `fs.pipe-user-pages-soft` is used up: it is only slower then.
-            let _ = pipe.fd.as_ref().map(|fd| rustix::pipe::fcntl_setpipe_size(fd, PIPE_GROWN));
+            let _ = pipe.fd.as_ref().map(|fd| rustix::pipe::fcntl_setpipe_size(fd, *size));
         }
         match pipe.paused_until.is_some() || pipe.loss.is_some() {
             true => drop(self.troubled.insert(token)),
@@ -309,7 +327,7 @@ impl Table {
     fn tell(&mut self, token: u64, outbox: &mut Outbox) {
         let Some(pipe) = self.pipes.get_mut(&token) else { return };
         if let Some(loss) = &mut pipe.loss
-            && loss.to_tell(self.kit.now.mono)
+            && loss.has_news(self.kit.now.mono)
         {
             let (bytes, why) = (loss.bytes, loss.why.clone());
             outbox.push_back(PumpEvent::Dropped { life: pipe.life.clone(), bytes, why });
@@ -337,7 +355,7 @@ impl Table {
             if pipe.paused_until.take_if(|at| *at <= now).is_some() {
                 arm(&self.epoll, token, pipe);
             }
-            self.turn(token, TURN, outbox);
+            self.turn(token, Turn::Share, outbox);
         }
     }
 

@@ -234,7 +234,7 @@ mod tests {
         let terminal = Style { terminal: true, colour: true, prefix: true };
         assert_eq!(shown(b"hello", pipe), "web   | hello\n");
         assert_eq!(shown(b"{\"a\":1}", pipe), "{\"a\":1}\n");
-        assert!(shown(b"{\"a\":1}", terminal).contains("| "));
+        assert!(shown(b"{\"a\":1}", terminal).contains("web   |"));
         assert_eq!(shown(b"\x1b[2J", Style { prefix: false, ..pipe }), "\\x1b[2J\n");
     }
 }
