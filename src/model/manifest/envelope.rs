@@ -1,28 +1,30 @@
 //! The two forms of a file: flat, or in Kubernetes' envelope. Both become one flat tree per service.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::model::name::Name;
 use crate::model::yaml::{self, Entry, Kind as Node_, Node};
 
 use super::context::Context;
-use super::diagnostic::shown;
+use super::diagnostic::{nearest, shown};
 use super::fields::Object;
 use super::given::Given;
 use super::merge::merge;
-use super::table::{METADATA, SERVICE};
+use super::table::{METADATA, PROGRAMS, SERVICE};
 use super::{Diagnostic, Document, Reading, Refused, Text, assemble, decode, guess};
 
 /// The one version of the schema.
 pub const API_VERSION: &str = "plugd/v1";
 
-pub fn read(reading: &Reading<'_>) -> Result<Vec<Document>, Refused> {
+/// `itself` is the file of a discovered script: it is the program.
+pub fn read(reading: &Reading<'_>, itself: Option<&Path>) -> Result<Vec<Document>, Refused> {
     let mut files = vec![reading.main];
     files.extend(reading.defaults);
     files.extend(&reading.drop_ins);
     let mut ctx = Context::new(files);
     let mut guess = guess::guess(reading);
-    let documents = documents(&mut ctx, reading, &mut guess);
+    let documents = documents(&mut ctx, reading, itself, &mut guess);
     if ctx.failed() {
         return Err(Refused { name: guess.name, required: guess.required, diagnostics: ctx.finish() });
     }
@@ -42,7 +44,12 @@ pub fn check_defaults(defaults: Text<'_>) -> Vec<Diagnostic> {
     ctx.finish()
 }
 
-fn documents(ctx: &mut Context<'_>, reading: &Reading<'_>, guess: &mut guess::Guess) -> Vec<Document> {
+fn documents(
+    ctx: &mut Context<'_>,
+    reading: &Reading<'_>,
+    itself: Option<&Path>,
+    guess: &mut guess::Guess,
+) -> Vec<Document> {
     let mut nodes = match yaml::parse(reading.main.text, 0) {
         Ok(nodes) => nodes,
         Err(fault) => {
@@ -54,6 +61,9 @@ fn documents(ctx: &mut Context<'_>, reading: &Reading<'_>, guess: &mut guess::Gu
     if several {
         // A `---` at the beginning or the end makes no service.
         nodes.retain(|node| node.kind != Node_::Null);
+    }
+    if itself.is_some() && nodes.iter().all(|node| node.kind == Node_::Null) {
+        nodes = vec![Node { place: yaml::Place::default(), kind: Node_::Map(Vec::new()) }];
     }
     if nodes.iter().all(|node| node.kind == Node_::Null) {
         let place = yaml::Place { line: 1, col: 1, ..yaml::Place::default() };
@@ -80,6 +90,10 @@ fn documents(ctx: &mut Context<'_>, reading: &Reading<'_>, guess: &mut guess::Gu
         let Some(flat) = flat(ctx, node) else { continue };
         let under = defaults.clone().map_or(flat.clone(), |defaults| merge(defaults, flat, &SERVICE));
         let whole = drop_ins.iter().cloned().fold(under, |under, over| merge(under, over, &SERVICE));
+        let whole = match itself {
+            None => whole,
+            Some(path) => the_script_itself(ctx, whole, path),
+        };
         let Some(given) = decode::object(ctx, &whole, &SERVICE, "") else { continue };
         guess.required |= given.flag("required").unwrap_or(false);
         let Some(name) = name(ctx, &given, &whole, reading, several) else { continue };
@@ -95,6 +109,32 @@ fn documents(ctx: &mut Context<'_>, reading: &Reading<'_>, guess: &mut guess::Gu
         documents.push(Document { spec, warnings: Vec::new(), origins: origins(ctx, &whole) });
     }
     documents
+}
+
+/// The program is the script that was discovered; its block can only add to that.
+fn the_script_itself(ctx: &mut Context<'_>, whole: Node, path: &Path) -> Node {
+    if let Node_::Map(entries) = &whole.kind {
+        for entry in entries.iter().filter(|entry| PROGRAMS.contains(&entry.key.as_str())) {
+            let options =
+                matches!(&entry.value.kind, Node_::Map(inner) if inner.iter().all(|inner| inner.key != "path"));
+            if !(entry.key == "wrapper" && options) {
+                ctx.error(
+                    &entry.key_place,
+                    format!("`{}` in a script that is itself the program", entry.key),
+                    "remove it",
+                );
+            }
+        }
+    }
+    let entry = |key: &str, kind| Entry {
+        key: key.into(),
+        key_place: whole.place.clone(),
+        value: Node { place: whole.place.clone(), kind },
+    };
+    let path = entry("path", Node_::Scalar { text: path.to_string_lossy().into_owned(), plain: false });
+    let wrapper = entry("wrapper", Node_::Map(vec![path]));
+    let itself = Node { place: whole.place.clone(), kind: Node_::Map(vec![wrapper]) };
+    merge(itself, whole, &SERVICE)
 }
 
 /// `_defaults.yaml` or a drop-in: the same schema, but no name and, where empty, nothing.
@@ -243,11 +283,14 @@ fn metadata(ctx: &mut Context<'_>, node: Node, object: &'static Object) -> Vec<E
             // What a document of Kubernetes carries and nobody writes.
             "namespace" | "uid" | "resourceVersion" | "generation" | "creationTimestamp" | "managedFields" => {}
             key if key.starts_with("x-") => {}
-            key => ctx.error(
-                &entry.key_place,
-                format!("unknown field `{}` in `metadata`", shown(key)),
-                "known here: name, labels, annotations",
-            ),
+            key => {
+                let near = nearest(key, object.fields.iter().map(|field| field.name));
+                let remedy = near.map_or_else(
+                    || "known here: name, labels, annotations".into(),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                ctx.error(&entry.key_place, format!("unknown field `{}` in `metadata`", shown(key)), remedy);
+            }
         }
     }
     known
