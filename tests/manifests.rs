@@ -88,6 +88,11 @@ fn bombs_are_refused_in_no_time() {
         format!("env: {{{}}}", (0..4_900).map(|i| format!("A{i}: x, ")).collect::<String>()),
         laughs,
         wide,
+        "---\napiVersion: plugd/v1\nspec: {command: x}\n".repeat(1_400),
+        (0..100)
+            .map(|i| format!("---\napiVersion: plugd/v1\nmetadata: {{name: s{i}}}\nspec: {{command: x}}\n"))
+            .collect::<String>(),
+        "command: x\nreadinessProbe: {logLine: '(\\pL\\w\\W){9}'}\nstartupProbe: {logLine: '\\w{18}'}\n".into(),
     ] {
         let start = Instant::now();
         let _ = read("bomb.yaml", bomb.as_bytes());

@@ -109,11 +109,11 @@ fn dollar(text: &str, at: usize, word: &mut String) -> Result<usize, NotWords> {
         word.push_str(&rest[..whole]);
         return Ok(whole - 1);
     }
-    if rest.starts_with("$$") {
+    if let Some(after) = rest.strip_prefix("$$") {
         word.push_str("$$");
         // `$$(` escapes: the bracket that follows is text.
-        let bracket = rest[2..].find(')').filter(|_| rest.starts_with("$$("));
-        let literal = bracket.map_or("", |end| &rest[2..2 + end + 1]);
+        let bracket = after.find(')').filter(|_| after.starts_with('('));
+        let literal = bracket.map_or("", |end| &after[..=end]);
         word.push_str(literal);
         return Ok(1 + literal.len());
     }

@@ -275,7 +275,7 @@ pub fn scalar(kind: &Kind, text: &str, plain: bool) -> Result<Data, String> {
             Ok(mask) if mask <= 0o777 && !text.starts_with('+') => Ok(Data::Int(mask.into())),
             Ok(_) | Err(_) => Err("write three octal digits, such as \"027\"".into()),
         },
-        Kind::Regex => match regex::RegexBuilder::new(text).size_limit(1 << 20).nest_limit(50).build() {
+        Kind::Regex => match regex::RegexBuilder::new(text).size_limit(1 << 19).nest_limit(50).build() {
             Ok(_) => Ok(Data::Text(text.into())),
             Err(regex::Error::CompiledTooBig(_)) => Err("this pattern is too large; make it simpler".into()),
             Err(error) => {
