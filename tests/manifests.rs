@@ -88,9 +88,15 @@ fn bombs_are_refused_in_no_time() {
         format!("env: {{{}}}", (0..4_900).map(|i| format!("A{i}: x, ")).collect::<String>()),
         laughs,
         wide,
+        "---\napiVersion: plugd/v1\nspec: {command: x}\n".repeat(1_400),
+        (0..100)
+            .map(|i| format!("---\napiVersion: plugd/v1\nmetadata: {{name: s{i}}}\nspec: {{command: x}}\n"))
+            .collect::<String>(),
+        "command: x\nreadinessProbe: {logLine: '(\\pL\\w\\W){9}'}\nstartupProbe: {logLine: '\\w{18}'}\n".into(),
     ] {
         let start = Instant::now();
         let _ = read("bomb.yaml", bomb.as_bytes());
+        println!("{:>10.1?}  {}", start.elapsed(), &bomb[..bomb.len().min(30)].escape_debug());
         // 50 ms is promised for a release build; a debug build on a loaded machine gets 40 times that.
         assert!(start.elapsed() < Duration::from_secs(2), "{:?} for {}…", start.elapsed(), &bomb[..bomb.len().min(40)]);
     }
@@ -172,4 +178,142 @@ fn golden(file: &Path, told: &str) {
         "{} differs (BLESS=1 writes it anew):\n--- expected\n{expected}\n--- told\n{told}",
         beside.display()
     );
+}
+
+fn one(text: &str) -> manifest::Document {
+    read("web.yaml", text.as_bytes()).unwrap_or_else(|refused| panic!("{}", lines(&refused))).remove(0)
+}
+
+#[test]
+fn the_digest_is_of_the_meaning_and_not_of_the_bytes() {
+    let spellings = [
+        "command: bin/web --port 80\nenv: {A: x, B: y}\nrestart: OnFailure\nminReady: 20s\n",
+        "# reordered, commented, spelt otherwise\nminReadySeconds: 20\nrestart: {policy: onfailure}\nenv:\n  B: 'y'\n  A: \"x\"\ncommand: [bin/web, --port, '80']\nx-note: nothing\n",
+        "apiVersion: plugd/v1\nkind: Service\nspec: {command: [bin/web, --port, 80], env: {A: x, B: y}, restart: ONFAILURE, minReady: 0.333333m, replicas: 1, enabled: true, stop: {gracePeriod: 30s}}\n",
+    ];
+    let digests = spellings.map(|text| (one(text).spec.digest, one(text).spec.process_digest));
+    assert_eq!(digests[0], digests[1]);
+    assert_eq!(digests[0], digests[2]);
+}
+
+#[test]
+fn only_what_a_process_is_made_of_is_in_its_digest() {
+    let base = one("command: bin/web\n").spec;
+    for live in [
+        "labels: {a: b}",
+        "description: x",
+        "required: true",
+        "replicas: 2",
+        "readinessProbe: {exec: x}",
+        "restart: Never",
+        "logs: {maxFiles: 2}",
+        "stop: {gracePeriod: 1s}",
+        "name: other",
+        "watchFiles: [x]",
+    ] {
+        let spec = one(&format!("command: bin/web\n{live}\n")).spec;
+        assert_eq!(spec.process_digest, base.process_digest, "{live}");
+        assert_ne!(spec.digest, base.digest, "{live}");
+    }
+    for restarts in [
+        "args: [x]",
+        "env: {A: b}",
+        "user: web",
+        "port: 80",
+        "workingDir: /x",
+        "inheritEnv: false",
+        "logs: {separate: true}",
+        "stop: {killScope: Tree}",
+        "readinessProbe: notify",
+        "securityContext: {nice: 1}",
+        "envFrom: [x]",
+    ] {
+        let spec = one(&format!("command: bin/web\n{restarts}\n")).spec;
+        assert_ne!(spec.process_digest, base.process_digest, "{restarts}");
+    }
+}
+
+#[test]
+fn defaults_lie_under_a_manifest_and_drop_ins_over_it() {
+    let text = |file, text: &'static str| Text { file, text: text.as_bytes() };
+    let reading = Reading {
+        main: text(
+            "web.yaml",
+            "command: bin/web\nenv: {B: main, C: main}\nrestart: OnFailure\nreadinessProbe: {exec: x}\n",
+        ),
+        stem: "web",
+        dir: Path::new("/s"),
+        defaults: Some(text(
+            "_defaults.yaml",
+            "env: {A: under, B: under}\nrestart: {backoff: {max: 5s}}\nreadinessProbe: {tcpSocket: 80, periodSeconds: 3}\nstop: {gracePeriod: 9s}\n",
+        )),
+        drop_ins: vec![
+            text("web.yaml.d/1.yaml", "env: {C: over}\nscript: exec other\n"),
+            text("web.yaml.d/2.yaml", "stop: {signal: INT}\n"),
+        ],
+    };
+    let document = manifest::read(&reading).unwrap_or_else(|refused| panic!("{}", lines(&refused))).remove(0);
+    insta::assert_snapshot!(manifest::print::effective(&document.spec, &document.origins), @r"
+    apiVersion: plugd/v1
+    kind: Service
+    metadata:
+      name: web
+    spec:
+      script: exec other  # web.yaml.d/1.yaml
+      env:
+        A: under  # _defaults.yaml
+        B: main  # web.yaml
+        C: over  # web.yaml.d/1.yaml
+      readinessProbe:
+        exec:  # web.yaml
+          command:
+          - x
+        period: 3s  # _defaults.yaml
+      restart:
+        policy: OnFailure  # web.yaml
+        backoff:
+          max: 5s  # _defaults.yaml
+      stop:
+        signal: SIGINT  # web.yaml.d/2.yaml
+        gracePeriod: 9s  # _defaults.yaml
+    ");
+}
+
+#[test]
+fn a_mistake_in_the_defaults_is_told_with_their_name() {
+    let defaults = Text { file: "_defaults.yaml", text: b"strop: {gracePeriod: 9s}\nname: all\n" };
+    let main = Text { file: "web.yaml", text: b"command: x\n" };
+    let reading = Reading { main, stem: "web", dir: Path::new("/s"), defaults: Some(defaults), drop_ins: Vec::new() };
+    let refused = manifest::read(&reading).expect_err("a mistake");
+    assert_eq!(
+        lines(&refused),
+        "_defaults.yaml:2:1: a name cannot come from here; write `name` in the manifest itself\n"
+    );
+    assert_eq!(
+        manifest::check_defaults(Text { text: b"strop: 1\n", ..defaults })[0].one_line(),
+        "_defaults.yaml:1:1: unknown field `strop`; did you mean `stop`?"
+    );
+    assert!(manifest::check_defaults(Text { text: b"# nothing yet\n", ..defaults }).is_empty());
+}
+
+#[test]
+fn an_invalid_manifest_still_owns_its_name_and_claims_its_wrapper() {
+    let reading = |text: &'static str| Reading {
+        main: Text { file: "a.yaml", text: text.as_bytes() },
+        stem: "a",
+        dir: Path::new("/s"),
+        defaults: None,
+        drop_ins: Vec::new(),
+    };
+    for text in [
+        "name: db\nwrapper: db.sh\nrequired: true\nprot: 1\n",
+        "name: db\nrequired: true # yes\nwrapper: db.sh\nenv: {A: [\n",
+        "apiVersion: plugd/v1\nmetadata: {name: db}\nspec: {wrapper: {path: db.sh}, required: true, prot: 1}\n",
+    ] {
+        let refused = manifest::read(&reading(text)).expect_err("a mistake");
+        assert_eq!(refused.name.as_ref().map(|name| name.as_str()), Some("db"), "{text}");
+        assert!(refused.required, "{text}");
+        assert_eq!(manifest::wrapper_mentions(&reading(text)), [PathBuf::from("db.sh")], "{text}");
+    }
+    assert_eq!(manifest::names(reading("name: db\n").main).len(), 1);
 }

@@ -27,18 +27,18 @@ fn whole(spec: &Spec) -> Digest {
     spec.restart.success_exit_codes.sort_unstable();
     // A list of what this version cannot do yet, and no part of what the file means.
     spec.not_yet_supported.clear();
-    let mut value = difference(&json(&spec), &json(&assumed)).unwrap_or_default();
+    let mut value = difference(json(&spec), &json(&assumed)).unwrap_or_default();
     if let Some(map) = value.as_object_mut() {
         map.insert("name".into(), json(&spec.name));
     }
-    hash(&value)
+    hash(value)
 }
 
 fn process(process: &Process) -> Digest {
     let mut process = process.clone();
     sort(&mut process);
     let assumed = super::manifest::assumed_process();
-    hash(&difference(&json(&process), &json(&assumed)).unwrap_or_default())
+    hash(difference(json(&process), &json(&assumed)).unwrap_or_default())
 }
 
 fn assumed(name: &Name) -> Spec {
@@ -58,39 +58,28 @@ fn json(value: &impl serde::Serialize) -> Value {
 }
 
 /// What of `value` is not also in `assumed`; objects are compared key by key.
-fn difference(value: &Value, assumed: &Value) -> Option<Value> {
+fn difference(value: Value, assumed: &Value) -> Option<Value> {
     match (value, assumed) {
-        (value, assumed) if value == assumed => None,
+        (value, assumed) if value == *assumed => None,
         (Value::Object(value), Value::Object(assumed)) => {
-            let own = value.iter().filter_map(|(key, inner)| {
-                let rest = difference(inner, assumed.get(key).unwrap_or(&Value::Null))?;
-                Some((key.clone(), rest))
+            let own = value.into_iter().filter_map(|(key, inner)| {
+                let rest = difference(inner, assumed.get(&key).unwrap_or(&Value::Null))?;
+                Some((key, rest))
             });
             Some(Value::Object(own.collect::<Map<_, _>>()))
         }
-        (value, _) => Some(value.clone()),
+        (value, _) => Some(value),
     }
 }
 
-fn hash(value: &Value) -> Digest {
+fn hash(mut value: Value) -> Digest {
+    value.sort_all_objects();
     let mut hasher = Sha256::new();
     hasher.update(VERSION);
-    hasher.update(sorted(value).to_string());
+    hasher.update(value.to_string());
     let mut digest = [0; 16];
     digest.copy_from_slice(&hasher.finalize()[..16]);
     Digest(digest)
-}
-
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
-            entries.sort_by(|a, b| a.0.cmp(&b.0));
-            Value::Object(entries.into_iter().collect())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
-    }
 }
 
 /// Lower-case hex, 32 digits.

@@ -29,7 +29,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         let (Some(millis), Ok(number)) = (millis, number.parse::<f64>()) else {
             return Err("write a duration like 10s, 500ms or 1m30s (units are ms, s, m, h, d)".into());
         };
-        let part = Duration::try_from_secs_f64(number * millis as f64 / 1000.0).unwrap_or(MAX);
+        let part = Duration::try_from_secs_f64(number * millis as f64 / 1000.0).unwrap_or(Duration::MAX);
         sum = sum.saturating_add(part);
         rest = &rest[digits + letters..];
     }

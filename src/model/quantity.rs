@@ -1,13 +1,11 @@
 //! Quantities as Kubernetes writes them: sizes `256Mi`, `10k`; processors `500m`, `1.5`.
 
-/// Suffixes of sizes: binary ones first, because `M` is a prefix of `Mi`.
-const SIZES: [(&str, u64); 10] = [
+/// Suffixes of sizes: binary ones first, so that `10MB` is answered with `10Mi`.
+const SIZES: [(&str, u64); 8] = [
     ("Ki", 1 << 10),
     ("Mi", 1 << 20),
     ("Gi", 1 << 30),
     ("Ti", 1 << 40),
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
     ("k", 1_000),
     ("M", 1_000_000),
     ("G", 1_000_000_000),
@@ -79,7 +77,7 @@ mod tests {
             assert_eq!(bytes(text), Ok(value), "{text}");
             assert_eq!(bytes(&show_bytes(value)), Ok(value));
         }
-        assert_eq!(bytes("10MB"), Err("write 10M".into()));
+        assert_eq!(bytes("10MB"), Err("write 10Mi".into()));
         assert_eq!(bytes("10mi"), Err("write 10Mi".into()));
         for wrong in ["", "Mi", "-1", "1.5", "10 Mi", "99999999999999999999", "1e3Mi"] {
             assert!(bytes(wrong).is_err(), "{wrong}");

@@ -56,7 +56,8 @@ pub fn split(text: &str) -> Result<Vec<String>, NotWords> {
             '$' => at += dollar(text, at, word.get_or_insert_default())?,
             '|' | '&' | ';' | '<' | '>' | '(' | ')' | '`' => {
                 let doubled = ["&&", "||", ">>", "<<", "2>"].into_iter().find(|op| rest.starts_with(op));
-                return Err(shell(at, doubled.unwrap_or(&rest[..1])));
+                let single = if c == '`' { "backtick" } else { &rest[..1] };
+                return Err(shell(at, doubled.unwrap_or(single)));
             }
             '~' if word.is_none() => return Err(NotWords::Home { at }),
             c => {
@@ -80,7 +81,7 @@ fn double_quoted(text: &str, start: usize, word: &mut String) -> Result<usize, N
         match c {
             '"' => return Ok(at - start),
             '$' => at += dollar(text, at, word)? + 1,
-            '`' => return Err(NotWords::Shell { at, what: "`".into() }),
+            '`' => return Err(NotWords::Shell { at, what: "backtick".into() }),
             '\\' => match text[at + 1..].chars().next() {
                 Some(quoted @ ('"' | '\\' | '$' | '`')) => {
                     word.push(quoted);
@@ -108,11 +109,11 @@ fn dollar(text: &str, at: usize, word: &mut String) -> Result<usize, NotWords> {
         word.push_str(&rest[..whole]);
         return Ok(whole - 1);
     }
-    if rest.starts_with("$$") {
+    if let Some(after) = rest.strip_prefix("$$") {
         word.push_str("$$");
         // `$$(` escapes: the bracket that follows is text.
-        let bracket = rest[2..].find(')').filter(|_| rest.starts_with("$$("));
-        let literal = bracket.map_or("", |end| &rest[2..2 + end + 1]);
+        let bracket = after.find(')').filter(|_| after.starts_with('('));
+        let literal = bracket.map_or("", |end| &after[..=end]);
         word.push_str(literal);
         return Ok(1 + literal.len());
     }

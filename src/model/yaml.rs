@@ -361,10 +361,10 @@ fn explain(kind: &ErrorKind, text: &str, place: &Place) -> (String, Option<Strin
             (format!("`{open}` is closed by `{close}`"), "close each bracket with its own kind")
         }
         ErrorKind::ExpectedFlowMappingSeparator => {
-            ("a `,` or a `}` is missing".into(), "separate the entries with commas")
+            ("a `,` or a `}` is missing before this".into(), "separate the entries with commas, and close each `{`")
         }
         ErrorKind::ExpectedFlowSequenceSeparator => {
-            ("a `,` or a `]` is missing".into(), "separate the items with commas")
+            ("a `,` or a `]` is missing before this".into(), "separate the items with commas, and close each `[`")
         }
         ErrorKind::MisplacedFlowCollectionEnd => {
             ("a closing bracket without an opening one".into(), "remove it, or quote the value")
@@ -378,11 +378,22 @@ fn explain(kind: &ErrorKind, text: &str, place: &Place) -> (String, Option<Strin
             let fault = unknown_alias(place.clone(), &name);
             return (fault.message, fault.remedy);
         }
+        ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement
+            if open_bracket(text, place).is_some_and(|(_, at)| at < place.line) =>
+        {
+            let (bracket, at) = open_bracket(text, place).unwrap_or(('[', place.line));
+            (format!("the `{bracket}` of line {at} is still open here"), "close it with the bracket of its kind")
+        }
         ErrorKind::MappingValueNotAllowed | ErrorKind::InvalidColonPlacement => {
             ("a `:` that begins a second value on one line".into(), "put the text in quotes, or begin a new line")
         }
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey if !line.contains(':') => {
             ("a line without a `:`".into(), "write `field: value`, or indent it under the field that it continues")
+        }
+        ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey if touching_colon(line).is_some() => {
+            let spaced = touching_colon(line).unwrap_or_default();
+            let remedy = format!("put a space behind it: `{}`", crate::model::manifest::shown(&spaced));
+            return ("a `:` that touches what follows it".into(), Some(remedy));
         }
         ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => {
             ("a field name must stand on one line and end in `: `".into(), "write `field: value`")
@@ -414,6 +425,33 @@ fn explain(kind: &ErrorKind, text: &str, place: &Place) -> (String, Option<Strin
         other => (format!("this is not YAML: {other}"), "see the line above it, too"),
     };
     (message, Some(remedy.into()))
+}
+
+/// `port:8080`, with the space that it lacks.
+fn touching_colon(line: &str) -> Option<String> {
+    let (key, value) = line.trim().split_once(':')?;
+    let word = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    (word && value.starts_with(|c: char| !c.is_whitespace())).then(|| format!("{key}: {value}"))
+}
+
+/// The innermost bracket that is open at a place, and its line; quotes and comments are skipped.
+fn open_bracket(text: &str, place: &Place) -> Option<(char, usize)> {
+    let (mut open, mut line, mut quote, mut before, mut comment) = (Vec::new(), 1, None, ' ', false);
+    for c in text[..place.bytes.start.min(text.len())].chars() {
+        match (c, quote) {
+            ('\n', _) => (line, comment) = (line + 1, false),
+            _ if comment => {}
+            (c, Some(end)) if c == end => quote = None,
+            (_, Some(_)) => {}
+            ('"' | '\'', None) if !before.is_alphanumeric() => quote = Some(c),
+            ('#', None) if before.is_whitespace() => comment = true,
+            ('[' | '{', None) => open.push((c, line)),
+            (']' | '}', None) => drop(open.pop()),
+            _ => {}
+        }
+        before = c;
+    }
+    open.pop()
 }
 
 #[cfg(test)]

@@ -248,6 +248,9 @@ fn restart(restart: &mut Restart, given: &Given) {
     });
     if let Some(codes) = given.get("successExitCodes") {
         restart.success_exit_codes = codes.items().iter().filter_map(|code| Some(code.as_int()? as i32)).collect();
+        if !restart.success_exit_codes.contains(&0) {
+            restart.success_exit_codes.insert(0, 0);
+        }
     }
 }
 
@@ -283,7 +286,7 @@ fn later(prefix: &str, given: &Given, object: &'static Object, spec: &mut Spec) 
         if field.later {
             // `activation.onDemand` tells more than `activation`.
             match (field.kind.object(), value.entries()) {
-                (Some(_), [(only, _)]) if !matches!(field.name, "mcp" | "schedule") => {
+                (Some(_), [(only, _)]) if matches!(field.name, "activation" | "resources") => {
                     spec.not_yet_supported.push(format!("{path}.{only}"))
                 }
                 _ => spec.not_yet_supported.push(path.clone()),

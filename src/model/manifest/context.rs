@@ -31,6 +31,11 @@ impl<'a> Context<'a> {
         self.error(&fault.place, fault.message, fault.remedy.unwrap_or_default());
     }
 
+    /// Nothing more is kept: looking for remedies is time lost.
+    pub fn is_full(&self) -> bool {
+        self.diagnostics.len() >= DIAGNOSTICS_MAX
+    }
+
     pub fn failed(&self) -> bool {
         self.errors > 0
     }
@@ -56,7 +61,7 @@ impl<'a> Context<'a> {
     }
 
     fn note(&mut self, severity: Severity, place: &Place, message: String, remedy: String) {
-        if self.diagnostics.len() >= DIAGNOSTICS_MAX {
+        if self.is_full() {
             return;
         }
         self.diagnostics.push(Diagnostic {

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::diagnostic::{nearest, shown};
 use super::fields::{Field, Keys, Kind, Object, Short};
 use super::given::{Data, Given};
-use super::table::FOREIGN;
+use super::table::{FOREIGN, FOREIGN_PROBE};
 
 /// Words of neighbouring tools in the place of an enum's.
 const FOREIGN_WORDS: &[(&str, &str)] = &[
@@ -108,7 +108,7 @@ pub fn written_out(node: &Node, object: &Object) -> Option<Node> {
     }
 }
 
-fn value(
+pub fn value(
     ctx: &mut Context<'_>,
     node: &Node,
     kind: &'static Kind,
@@ -275,7 +275,7 @@ pub fn scalar(kind: &Kind, text: &str, plain: bool) -> Result<Data, String> {
             Ok(mask) if mask <= 0o777 && !text.starts_with('+') => Ok(Data::Int(mask.into())),
             Ok(_) | Err(_) => Err("write three octal digits, such as \"027\"".into()),
         },
-        Kind::Regex => match regex::RegexBuilder::new(text).size_limit(1 << 20).nest_limit(50).build() {
+        Kind::Regex => match regex::RegexBuilder::new(text).size_limit(1 << 19).nest_limit(50).build() {
             Ok(_) => Ok(Data::Text(text.into())),
             Err(regex::Error::CompiledTooBig(_)) => Err("this pattern is too large; make it simpler".into()),
             Err(error) => {
@@ -355,6 +355,9 @@ fn is_variable(key: &str) -> bool {
 }
 
 fn unknown(ctx: &mut Context<'_>, entry: &Entry, object: &'static Object, path: &str) {
+    if ctx.is_full() {
+        return ctx.error(&entry.key_place, "", "");
+    }
     let plain: String = entry.key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     let near = nearest(&entry.key, object.fields.iter().map(|field| field.name));
     let near_seconds = || {
@@ -364,11 +367,15 @@ fn unknown(ctx: &mut Context<'_>, entry: &Entry, object: &'static Object, path: 
             .or_else(|| plain.strip_suffix("ms"))?;
         nearest(base, object.fields.iter().filter(|field| matches!(field.kind, Kind::Duration)).map(|field| field.name))
     };
-    let foreign = FOREIGN.iter().find(|(foreign, _)| *foreign == plain).map(|(_, instead)| (*instead).to_owned());
+    let words = if path.ends_with("Probe") { FOREIGN_PROBE } else { FOREIGN };
+    let meant = nearest(&plain, words.iter().map(|(foreign, _)| *foreign))
+        .filter(|foreign| *foreign == plain || near.is_none());
+    let foreign = words.iter().find(|(foreign, _)| meant == Some(*foreign)).map(|(_, instead)| (*instead).to_owned());
+    let foreign = foreign.filter(|_| path.is_empty() || path == "lifecycle" || path.ends_with("Probe"));
     let remedy = if entry.value.kind == Node_::Null && entry.key.contains(':') {
         // `port:8080` is one word to YAML.
         Some(format!("put a space behind the colon: `{}`", shown(&entry.key.replacen(':', ": ", 1))))
-    } else if path.is_empty() && foreign.is_some() && near.is_none_or(|near| !near.eq_ignore_ascii_case(&plain)) {
+    } else if foreign.is_some() && near.is_none_or(|near| !near.eq_ignore_ascii_case(&plain)) {
         foreign
     } else if let Some(near) = near {
         Some(format!("did you mean `{near}`?"))
@@ -424,6 +431,18 @@ fn shape_remedy(node: &Node, kind: &Kind, field: &Field) -> String {
             Some(Node_::Scalar { text, .. }) if text.contains('=') => {
                 let (name, value) = text.split_once('=').unwrap_or((text, ""));
                 format!("write `{}: {{{}: {}}}`", field.name, shown(name), shown(value))
+            }
+            Some(Node_::Map(entries)) => {
+                let text = |key: &str| {
+                    entries.iter().find(|entry| entry.key == key).and_then(|entry| match &entry.value.kind {
+                        Node_::Scalar { text, .. } => Some(shown(text)),
+                        Node_::Null | Node_::List(_) | Node_::Map(_) => None,
+                    })
+                };
+                match (text("name"), text("value")) {
+                    (Some(name), Some(value)) => format!("write `{}: {{{name}: {value}}}`", field.name),
+                    _ => format!("write `{}: {}`", field.name, field.example),
+                }
             }
             Some(_) | None => format!("write `{}: {}`", field.name, field.example),
         },

@@ -1,32 +1,37 @@
 //! The two forms of a file: flat, or in Kubernetes' envelope. Both become one flat tree per service.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::model::name::Name;
 use crate::model::yaml::{self, Entry, Kind as Node_, Node};
 
 use super::context::Context;
-use super::diagnostic::shown;
+use super::diagnostic::{nearest, shown};
 use super::fields::Object;
 use super::given::Given;
 use super::merge::merge;
-use super::table::{METADATA, SERVICE};
+use super::table::{METADATA, PROGRAMS, SERVICE};
 use super::{Diagnostic, Document, Reading, Refused, Text, assemble, decode, guess};
 
 /// The one version of the schema.
 pub const API_VERSION: &str = "plugd/v1";
 
-pub fn read(reading: &Reading<'_>) -> Result<Vec<Document>, Refused> {
+/// Services of one file; each costs about 0.2 ms, and the whole may take 50 ms.
+pub const DOCUMENTS_MAX: usize = 100;
+
+/// `itself` is the file of a discovered script: it is the program.
+pub fn read(reading: &Reading<'_>, itself: Option<&Path>) -> Result<Vec<Document>, Refused> {
     let mut files = vec![reading.main];
     files.extend(reading.defaults);
     files.extend(&reading.drop_ins);
     let mut ctx = Context::new(files);
-    let mut guess = guess::guess(reading);
-    let documents = documents(&mut ctx, reading, &mut guess);
+    let mut required = false;
+    let mut documents = documents(&mut ctx, reading, itself, &mut required);
     if ctx.failed() {
-        return Err(Refused { name: guess.name, required: guess.required, diagnostics: ctx.finish() });
+        let guess = guess::guess(reading);
+        return Err(Refused { name: guess.name, required: required || guess.required, diagnostics: ctx.finish() });
     }
-    let mut documents = documents;
     let warnings = ctx.finish();
     if let Some(first) = documents.first_mut() {
         first.warnings = warnings;
@@ -42,7 +47,12 @@ pub fn check_defaults(defaults: Text<'_>) -> Vec<Diagnostic> {
     ctx.finish()
 }
 
-fn documents(ctx: &mut Context<'_>, reading: &Reading<'_>, guess: &mut guess::Guess) -> Vec<Document> {
+fn documents(
+    ctx: &mut Context<'_>,
+    reading: &Reading<'_>,
+    itself: Option<&Path>,
+    required: &mut bool,
+) -> Vec<Document> {
     let mut nodes = match yaml::parse(reading.main.text, 0) {
         Ok(nodes) => nodes,
         Err(fault) => {
@@ -55,6 +65,9 @@ fn documents(ctx: &mut Context<'_>, reading: &Reading<'_>, guess: &mut guess::Gu
         // A `---` at the beginning or the end makes no service.
         nodes.retain(|node| node.kind != Node_::Null);
     }
+    if itself.is_some() && nodes.iter().all(|node| node.kind == Node_::Null) {
+        nodes = vec![Node { place: yaml::Place::default(), kind: Node_::Map(Vec::new()) }];
+    }
     if nodes.iter().all(|node| node.kind == Node_::Null) {
         let place = yaml::Place { line: 1, col: 1, ..yaml::Place::default() };
         ctx.error(
@@ -65,6 +78,10 @@ fn documents(ctx: &mut Context<'_>, reading: &Reading<'_>, guess: &mut guess::Gu
         return Vec::new();
     }
     let several = nodes.len() > 1;
+    if let Some(over) = nodes.get(DOCUMENTS_MAX) {
+        ctx.error(&over.place, format!("more than {DOCUMENTS_MAX} documents in one file"), "write several files");
+        return Vec::new();
+    }
     let defaults = reading.defaults.and_then(|text| layer(ctx, text, 1));
     let first_drop_in = 1 + usize::from(reading.defaults.is_some());
     let drop_ins: Vec<Node> =
@@ -78,23 +95,53 @@ fn documents(ctx: &mut Context<'_>, reading: &Reading<'_>, guess: &mut guess::Gu
             continue;
         }
         let Some(flat) = flat(ctx, node) else { continue };
-        let under = defaults.clone().map_or(flat.clone(), |defaults| merge(defaults, flat, &SERVICE));
+        let under = match defaults.clone() {
+            Some(defaults) => merge(defaults, flat, &SERVICE),
+            None => flat,
+        };
         let whole = drop_ins.iter().cloned().fold(under, |under, over| merge(under, over, &SERVICE));
+        let whole = match itself {
+            None => whole,
+            Some(path) => the_script_itself(ctx, whole, path),
+        };
         let Some(given) = decode::object(ctx, &whole, &SERVICE, "") else { continue };
-        guess.required |= given.flag("required").unwrap_or(false);
+        *required |= given.flag("required").unwrap_or(false);
         let Some(name) = name(ctx, &given, &whole, reading, several) else { continue };
         if let Some(same) = names.iter().find(|other| other.as_str().eq_ignore_ascii_case(name.as_str())) {
             let message = format!("a second service `{name}` in this file (the first is `{same}`)");
             ctx.error(&assemble::place_of(&given, &["name"]), message, "choose another name");
-        }
-        if guess.name.is_none() || (names.is_empty() && given.get("name").is_some()) {
-            guess.name = Some(name.clone());
         }
         names.push(name.clone());
         let spec = assemble::spec(ctx, &given, name, reading.dir);
         documents.push(Document { spec, warnings: Vec::new(), origins: origins(ctx, &whole) });
     }
     documents
+}
+
+/// The program is the script that was discovered; its block can only add to that.
+fn the_script_itself(ctx: &mut Context<'_>, whole: Node, path: &Path) -> Node {
+    if let Node_::Map(entries) = &whole.kind {
+        for entry in entries.iter().filter(|entry| PROGRAMS.contains(&entry.key.as_str())) {
+            let options =
+                matches!(&entry.value.kind, Node_::Map(inner) if inner.iter().all(|inner| inner.key != "path"));
+            if !(entry.key == "wrapper" && options) {
+                ctx.error(
+                    &entry.key_place,
+                    format!("`{}` in a script that is itself the program", entry.key),
+                    "remove it",
+                );
+            }
+        }
+    }
+    let entry = |key: &str, kind| Entry {
+        key: key.into(),
+        key_place: whole.place.clone(),
+        value: Node { place: whole.place.clone(), kind },
+    };
+    let path = entry("path", Node_::Scalar { text: path.to_string_lossy().into_owned(), plain: false });
+    let wrapper = entry("wrapper", Node_::Map(vec![path]));
+    let itself = Node { place: whole.place.clone(), kind: Node_::Map(vec![wrapper]) };
+    merge(itself, whole, &SERVICE)
 }
 
 /// `_defaults.yaml` or a drop-in: the same schema, but no name and, where empty, nothing.
@@ -243,11 +290,14 @@ fn metadata(ctx: &mut Context<'_>, node: Node, object: &'static Object) -> Vec<E
             // What a document of Kubernetes carries and nobody writes.
             "namespace" | "uid" | "resourceVersion" | "generation" | "creationTimestamp" | "managedFields" => {}
             key if key.starts_with("x-") => {}
-            key => ctx.error(
-                &entry.key_place,
-                format!("unknown field `{}` in `metadata`", shown(key)),
-                "known here: name, labels, annotations",
-            ),
+            key => {
+                let near = nearest(key, object.fields.iter().map(|field| field.name));
+                let remedy = near.map_or_else(
+                    || "known here: name, labels, annotations".into(),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                ctx.error(&entry.key_place, format!("unknown field `{}` in `metadata`", shown(key)), remedy);
+            }
         }
     }
     known

@@ -83,7 +83,7 @@ pub struct Refused {
 
 /// Reads a manifest: one service, or several in the Kubernetes form. All or nothing.
 pub fn read(reading: &Reading<'_>) -> Result<Vec<Document>, Refused> {
-    envelope::read(reading)
+    envelope::read(reading, None)
 }
 
 /// What is wrong with a `_defaults.yaml` by itself.

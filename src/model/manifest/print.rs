@@ -31,7 +31,7 @@ pub fn fields(spec: &Spec) -> Map<String, Value> {
     insert(&mut out, "enabled", !spec.enabled, || json!(false));
     insert(&mut out, "required", spec.required, || json!(true));
     insert(&mut out, "capabilities", !spec.capabilities.is_empty(), || json!(spec.capabilities));
-    process(&mut out, &spec.process);
+    process(&mut out, spec);
     insert(&mut out, "replicas", spec.replicas != 1, || json!(spec.replicas));
     insert(&mut out, "dependsOn", !spec.depends_on.is_empty(), || spec.depends_on.iter().map(dependency).collect());
     for (name, one) in [("startupProbe", spec.startup_probe.as_ref()), ("livenessProbe", spec.liveness_probe.as_ref())]
@@ -118,7 +118,8 @@ fn nest(map: &mut Map<String, Value>, name: &str, inner: Map<String, Value>) {
     }
 }
 
-fn process(out: &mut Map<String, Value>, process: &Process) {
+fn process(out: &mut Map<String, Value>, spec: &Spec) {
+    let process = &spec.process;
     match &process.program {
         Program::Command(words) => drop(out.insert("command".into(), json!(words))),
         Program::Script(text) => drop(out.insert("script".into(), json!(text))),
@@ -173,8 +174,11 @@ fn process(out: &mut Map<String, Value>, process: &Process) {
     insert(&mut security, "umask", process.umask.is_some(), || json!(process.umask.map(|mask| format!("{mask:04o}"))));
     insert(&mut security, "nice", process.nice.is_some(), || json!(process.nice));
     insert(&mut security, "oomScoreAdj", process.oom_score_adj.is_some(), || json!(process.oom_score_adj));
-    // Said in full: its default depends on `mcp`.
-    security.insert("allowPrivilegeEscalation".into(), json!(process.allow_privilege_escalation));
+    // Its default depends on `mcp`.
+    let escalation = process.allow_privilege_escalation;
+    insert(&mut security, "allowPrivilegeEscalation", escalation == spec.later.contains_key("mcp"), || {
+        json!(escalation)
+    });
     nest(out, "securityContext", security);
     match process.ports.as_slice() {
         [] => {}

@@ -152,3 +152,63 @@ fn kind(kind_: &'static Kind) -> Value {
         Kind::Object(inner) => object(inner),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::manifest::context::Context;
+    use crate::model::manifest::{Text, decode, explain, table};
+    use crate::model::yaml::Kind as Node_;
+
+    #[test]
+    fn the_first_page_has_sixteen_fields() {
+        let first = SERVICE.fields.iter().filter(|field| field.page == Page::First);
+        assert_eq!(first.count(), 16);
+        let mut nested = 0;
+        table::walk(&mut |path, field| nested += usize::from(path.contains('.') && field.page == Page::First));
+        assert_eq!(nested, 0);
+        assert_eq!(explain("").expect("the first page").matches("e.g. ").count(), 16);
+    }
+
+    #[test]
+    fn every_field_is_described_and_every_example_is_taken() {
+        let mut seen = 0;
+        table::walk(&mut |path, field| {
+            seen += 1;
+            assert!(
+                !field.text.is_empty() && field.text.ends_with('.') | field.text.ends_with('…'),
+                "{path}: {}",
+                field.text
+            );
+            assert!(!field.default.is_empty() && !field.example.is_empty(), "{path}");
+            let text = format!("{}: {}", field.name, field.example);
+            let mut ctx = Context::new(vec![Text { file: path, text: text.as_bytes() }]);
+            let nodes = yaml::parse(text.as_bytes(), 0).unwrap_or_else(|fault| panic!("{path}: {fault}"));
+            let Node_::Map(entries) = &nodes[0].kind else { panic!("{text} is no mapping") };
+            let given = decode::value(&mut ctx, &entries[0].value, &field.kind, field.name, field, None);
+            assert!(given.is_some() && !ctx.failed(), "{text}: {:?}", ctx.finish());
+            assert!(explain(path).is_some_and(|told| told.contains(field.text)), "{path}");
+        });
+        assert!(seen > 130, "{seen}");
+        assert_eq!(explain("restart.bakoff"), None);
+    }
+
+    #[test]
+    fn every_field_that_the_decoder_takes_is_in_the_schema() {
+        let schema = schema();
+        table::walk(&mut |path, _| {
+            let mut at = &schema["$defs"]["service"];
+            for name in path.split('.') {
+                // Down to the object: through lists, maps and the alternatives of short forms.
+                while at.get("properties").is_none() {
+                    at =
+                        ["items", "additionalProperties"].iter().find_map(|key| at.get(key)).unwrap_or(&at["anyOf"][0]);
+                }
+                at = &at["properties"][name];
+            }
+            assert!(at["description"].is_string() && at["examples"][0] != Value::Null, "{path}: {at}");
+            assert!(at.get("default").is_some() || at.get("x-default").is_some(), "{path}: {at}");
+        });
+        assert_eq!(schema["$defs"]["service"]["properties"]["stop"]["default"]["gracePeriod"], "30s");
+    }
+}

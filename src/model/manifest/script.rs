@@ -3,15 +3,10 @@
 
 use std::path::Path;
 
-use super::{Document, Reading, Refused, Text};
-use crate::model::spec::Program;
-use crate::model::{digest, manifest};
+use super::{Document, Reading, Refused, Text, envelope};
 
 /// Bytes of a script in which its comment block is looked for.
 const HEAD: usize = 16 * 1024;
-
-/// A name for "this program is the file itself", which no manifest writes.
-const ITSELF: &str = "wrapper";
 
 /// Whether a file begins as something that can be executed: `#!` or ELF.
 fn is_program(text: &[u8]) -> bool {
@@ -30,21 +25,9 @@ pub fn from_script(reading: &Reading<'_>, path: &Path) -> Result<Option<Document
         return Ok(None);
     }
     let block = block(reading.main.text);
-    let empty = block.iter().all(u8::is_ascii_whitespace);
-    // Every place in the block is the same place in the script: what is not manifest is blank.
-    let itself =
-        format!("{{\"{ITSELF}\": {{\"path\": {}}}}}", serde_json::Value::String(path.to_string_lossy().into_owned()));
-    let own = Text { file: "(the script itself)", text: itself.as_bytes() };
-    let main =
-        if empty { Text { file: reading.main.file, text: b"{}" } } else { Text { text: &block, ..reading.main } };
-    let drop_ins = reading.drop_ins.iter().copied().chain([own]).collect();
-    let mut documents = manifest::read(&Reading { main, drop_ins, ..reading.clone() })?;
-    let Some(mut document) = documents.pop() else { return Ok(None) };
-    if let Program::Wrapper(wrapper) = &mut document.spec.process.program {
-        wrapper.path = path.to_owned();
-        (document.spec.digest, document.spec.process_digest) = digest::of(&document.spec);
-    }
-    Ok(Some(document))
+    let main = Text { text: &block, ..reading.main };
+    let mut documents = envelope::read(&Reading { main, ..reading.clone() }, Some(path))?;
+    Ok(documents.pop())
 }
 
 /// The text of the head with everything but the manifest blanked out, so that lines and columns
@@ -72,6 +55,7 @@ fn block(script: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::spec::Program;
 
     fn read(script: &[u8]) -> Result<Option<Document>, Refused> {
         let main = Text { file: "db.sh", text: script };
@@ -95,6 +79,15 @@ mod tests {
         assert_eq!(document.spec.process.port, Some(5432));
         assert_eq!(document.spec.stop.grace_period, std::time::Duration::from_secs(5));
         assert!(has_block(script) && !has_block(b"#!/bin/sh\n# nothing\n"));
+    }
+
+    #[test]
+    fn a_block_cannot_name_another_program() {
+        let refused = read(b"#!/bin/sh\n# plugd: command: bin/other\n").expect_err("a mistake");
+        assert_eq!(
+            refused.diagnostics[0].one_line(),
+            "db.sh:2:10: `command` in a script that is itself the program; remove it"
+        );
     }
 
     #[test]

@@ -561,6 +561,7 @@ pub static SETTINGS: Object = Object::of(&[
 
 /// Words of neighbouring tools that people try first, and what they are here. `instead` is a clause.
 pub const FOREIGN: &[(&str, &str)] = &[
+    ("kind", "`kind` belongs to the Kubernetes form: begin with `apiVersion: plugd/v1`, or remove it"),
     ("cmd", "write `command`"),
     ("exec", "write `command`"),
     ("run", "write `command`, or `script` for shell text"),
@@ -575,6 +576,7 @@ pub const FOREIGN: &[(&str, &str)] = &[
     ),
     ("template", "the spec needs no template; write its fields directly"),
     ("spec", "`spec` belongs to the Kubernetes form: begin with `apiVersion: plugd/v1`, or move its fields up"),
+    ("mcpservers", "write one file for each server: `command`, `args` and `mcp: stdio`"),
     ("services", "one file is one service: write its fields directly; `plugd import` reads compose files"),
     ("environment", "write `env: {NAME: value}`"),
     ("environmentfile", "write `envFrom: [{file: …}]`"),
@@ -623,9 +625,30 @@ pub const FOREIGN: &[(&str, &str)] = &[
     ("title", "write `name` or `description`"),
     ("cron", "write `schedule: \"0 3 * * *\"`"),
     ("poststart", "there is no postStart: probes say when a start is complete"),
+    ("prestart", "write `lifecycle: {preStart: {exec: COMMAND}}`"),
+    ("execstartpre", "write `lifecycle: {preStart: {exec: COMMAND}}`"),
     ("volumes", "a process sees the machine's files as they are; remove it"),
     ("type", "remove it; `readinessProbe: {notify: true}` is systemd's Type=notify"),
     ("url", "write `mcp: {url: …}` for a remote MCP server, or `address` for another endpoint"),
+];
+
+/// The same, inside a probe.
+pub const FOREIGN_PROBE: &[(&str, &str)] = &[
+    ("interval", "write `period: 10s`"),
+    ("every", "write `period: 10s`"),
+    ("retries", "write `failureThreshold: 3`"),
+    ("threshold", "write `failureThreshold: 3`"),
+    ("startperiod", "write `initialDelay: 5s`, or a `startupProbe`"),
+    ("delay", "write `initialDelay: 5s`"),
+    ("test", "write `exec: COMMAND`"),
+    ("cmd", "write `exec: COMMAND`"),
+    ("command", "write `exec: COMMAND`"),
+    ("http", "write `httpGet: /path`"),
+    ("url", "write `httpGet: /path`"),
+    ("path", "write `httpGet: /path`"),
+    ("tcp", "write `tcpSocket: 8080`"),
+    ("port", "write `tcpSocket: 8080`"),
+    ("log", "write `logLine: PATTERN`"),
 ];
 
 /// Every field, with its path from the top: `restart.backoff.initial`.
