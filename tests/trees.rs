@@ -113,6 +113,9 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // Also after a failure, and also what hops: nothing of a test may go on.
+        let groups = self.root.iter().map(|root| root.path().join("cgroup.kill"));
+        groups.for_each(|path| drop(std::fs::write(path, "1")));
         for pid in self.marked() {
             let _ = rustix::process::Pid::from_raw(pid)
                 .map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));

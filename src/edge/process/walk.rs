@@ -122,9 +122,11 @@ impl Seen {
                 let wanted = members.iter().filter(|stat| *to == Target::Tree || stat.group == tree.pid);
                 // One that does not die at once (in a system call) is no reason to go round again; a
                 // new one is, also if it is gone already: it may have forked what comes next.
-                let new = wanted.filter(|stat| reached.insert((stat.pid, stat.start_time)));
-                let new = new.map(|stat| send(stat, *signal)).count();
-                if new > 0 && *signal == libc::SIGKILL {
+                let new: Vec<&Stat> = wanted.filter(|stat| reached.insert((stat.pid, stat.start_time))).collect();
+                for stat in &new {
+                    send(stat, *signal);
+                }
+                if !new.is_empty() && *signal == libc::SIGKILL {
                     again.push(request);
                 }
             }
