@@ -48,8 +48,8 @@ pub(super) fn features() -> Vec<Finding> {
 /// Make a cgroup for a moment: nothing else tells.
 pub(super) fn kill_scope() -> Finding {
     let key = format!("doctor-{}", std::process::id());
-    let what_is_missed = "killScope: session; a daemon that leaves its session and clears its environment \
-                          may outlive a stop";
+    let what_is_missed = "killScope: session; a daemon that leaves its session and clears its environment, or \
+                          forks itself anew all the time, may outlive a stop";
     let remedy = "give plugd a writable cgroup v2 (systemd: Delegate=yes; Docker: --cgroupns=private with a \
                   writable /sys/fs/cgroup), or set stop.killScope: Tree for services that daemonize";
     let root = match CgroupRoot::find(&key) {

@@ -80,15 +80,30 @@ pub fn children(pid: i32) -> Vec<i32> {
 
 /// The instance and life that a process's environment names. Only a hint: a program may overwrite
 /// its environment, and anybody may write one.
-pub fn cookie(pid: i32) -> Option<(String, u64)> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cookie {
+    Of(String, u64),
+    Absent,
+    /// Not ours to read, or empty.
+    Unread,
+}
+
+pub fn cookie(pid: i32) -> Cookie {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(format!("/proc/{pid}/environ")).ok()?;
-    file.take(ENVIRON_MAX).read_to_end(&mut bytes).ok()?;
+    let Ok(file) = std::fs::File::open(format!("/proc/{pid}/environ")) else { return Cookie::Unread };
+    match file.take(ENVIRON_MAX).read_to_end(&mut bytes) {
+        Ok(0) | Err(_) => return Cookie::Unread,
+        Ok(_) => {}
+    }
     let value = |name: &[u8]| {
         let entry = bytes.split(|b| *b == 0).find(|entry| entry.starts_with(name))?;
         std::str::from_utf8(&entry[name.len()..]).ok()
     };
-    Some((value(b"PLUGD_INSTANCE=")?.to_string(), value(b"PLUGD_LIFE=")?.parse().ok()?))
+    let life = value(b"PLUGD_LIFE=").and_then(|text| text.parse().ok());
+    match (value(b"PLUGD_INSTANCE="), life) {
+        (Some(instance), Some(life)) => Cookie::Of(instance.to_string(), life),
+        (None, _) | (_, None) => Cookie::Absent,
+    }
 }
 
 /// The uids that a process has: real, effective, saved, of the filesystem.

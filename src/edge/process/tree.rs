@@ -82,7 +82,10 @@ impl Tree {
 
     /// An orphan, known by its cookie alone.
     fn claims(&self, pid: i32) -> bool {
-        stat::cookie(pid).is_some_and(|cookie| self.is_named(&cookie))
+        match stat::cookie(pid) {
+            stat::Cookie::Of(instance, life) => self.is_named(&(instance, life)),
+            stat::Cookie::Absent | stat::Cookie::Unread => false,
+        }
     }
 
     pub(super) fn is_named(&self, cookie: &(String, u64)) -> bool {

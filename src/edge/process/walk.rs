@@ -3,11 +3,12 @@
 //! A process belongs to a life if it is its main process, is in its session or group, descends from
 //! a member, was a member when it was last seen, or is an orphan of ours that carries the life's
 //! cookie. What this misses: a daemon that has left session, parents and environment behind before
-//! anybody looked. `plugd doctor` says so, and a cgroup or `killScope: Tree` mends it.
+//! anybody looked, and one that forks itself anew faster than a round of looking takes. `plugd doctor` says so, and a cgroup or `killScope: Tree` mends it.
 //!
 //! The walk costs some 10 microseconds a process, so it runs in a thread of its own, and requests
 //! that wait meanwhile share the next one.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::sync::mpsc;
@@ -20,10 +21,16 @@ use super::tree::{Tree, hold};
 use crate::controller::{Input, Leftover, Target};
 use crate::model::name::LifeId;
 
-/// A KILL goes round at most this often while new members turn up; each round is one walk.
-const KILL_ROUNDS: usize = 20;
+/// A KILL goes round at most this often while new members turn up; 137 rounds were seen to be
+/// needed for a process that forks itself anew every 0.2 ms.
+const KILL_ROUNDS: usize = 200;
+/// Members of one life that are remembered; after that only those that are there now.
+const MEMBERS_MAX: usize = 16 * 1024;
 /// Leftovers named in one answer; the status names the first few.
 const LEFT_MAX: usize = 64;
+
+/// Processes by pid.
+type Table = HashMap<i32, Stat>;
 
 /// What can be asked of the walker.
 #[derive(Debug)]
@@ -76,11 +83,15 @@ struct Seen {
     /// Members of lives that are being asked about, by pid and start time: once seen, one stays a
     /// member, wherever it moves.
     members: HashMap<LifeId, HashSet<(i32, u64)>>,
+    cookies: Cookies,
 }
+
+/// What environments said, by pid and start time; reading one costs as much as all the rest.
+type Cookies = HashMap<(i32, u64), Option<(String, u64)>>;
 
 impl Seen {
     fn new(keeper: i32) -> Seen {
-        Seen { keeper, members: HashMap::new() }
+        Seen { keeper, members: HashMap::new(), cookies: Cookies::new() }
     }
 
     fn serve(&mut self, batch: Vec<Request>) -> Vec<Input> {
@@ -93,30 +104,42 @@ impl Seen {
                 Request::Forget(life) => drop(self.members.remove(&life)),
             }
         }
+        if self.members.is_empty() {
+            self.cookies = Cookies::new();
+        }
         // Signals first: a survey that was asked for together with a KILL then tells what the KILL left.
+        let mut table = if signals.is_empty() { Table::new() } else { look() };
         let mut reached: HashSet<(i32, u64)> = HashSet::new();
         for _ in 0..KILL_ROUNDS {
             if signals.is_empty() {
                 break;
             }
             let trees: Vec<&Tree> = signals.iter().map(|(tree, ..)| tree).collect();
-            let found = self.walk(&trees);
+            let found = self.members_in(&table, &trees);
             let mut again = Vec::new();
             for (request, members) in signals.into_iter().zip(found) {
                 let (tree, signal, to) = &request;
                 let wanted = members.iter().filter(|stat| *to == Target::Tree || stat.group == tree.pid);
-                let sent: Vec<&Stat> = wanted.filter(|stat| send(stat, *signal)).collect();
-                // One that does not die at once (in a system call) is no reason to walk again; a
-                // new one is, it may be what a fork has put in the place of the last.
-                let new = sent.into_iter().filter(|stat| reached.insert((stat.pid, stat.start_time))).count();
-                if new > 0 && *signal == libc::SIGKILL {
+                // One that does not die at once (in a system call) is no reason to go round again; a
+                // new one is, also if it is gone already: it may have forked what comes next.
+                let new: Vec<&Stat> = wanted.filter(|stat| reached.insert((stat.pid, stat.start_time))).collect();
+                for stat in &new {
+                    send(stat, *signal);
+                }
+                if !new.is_empty() && *signal == libc::SIGKILL {
                     again.push(request);
                 }
             }
             signals = again;
+            look_again(&mut table, self.keeper);
+        }
+        if surveys.is_empty() {
+            return Vec::new();
         }
         let trees: Vec<&Tree> = surveys.iter().collect();
-        let found = self.walk(&trees);
+        let table = look();
+        let found = self.members_in(&table, &trees);
+        self.cookies.retain(|(pid, start), _| table.get(pid).is_some_and(|stat| stat.start_time == *start));
         let told = |(tree, members): (Tree, Vec<Stat>)| {
             let left = members.into_iter().take(LEFT_MAX);
             let left = left.map(|stat| Leftover { pid: stat.pid, command: stat.command }).collect();
@@ -126,13 +149,25 @@ impl Seen {
     }
 
     /// The living members of each tree, in the order asked.
-    fn walk(&mut self, trees: &[&Tree]) -> Vec<Vec<Stat>> {
-        if trees.is_empty() {
-            return Vec::new();
-        }
-        let table: HashMap<i32, Stat> =
-            stat::pids().into_iter().filter_map(|pid| Some((pid, Stat::of(pid)?))).collect();
-        let lineage = lineage(&table, trees, self.keeper, &self.members, stat::cookie);
+    fn members_in(&mut self, table: &Table, trees: &[&Tree]) -> Vec<Vec<Stat>> {
+        let cookies = &mut self.cookies;
+        let cookie = |stat: &Stat| match cookies.get(&(stat.pid, stat.start_time)) {
+            Some(told) => told.clone(),
+            None => match stat::cookie(stat.pid) {
+                // Nothing to be read, as in the middle of an exec: ask again the next time.
+                stat::Cookie::Unread => None,
+                stat::Cookie::Absent => {
+                    cookies.insert((stat.pid, stat.start_time), None);
+                    None
+                }
+                stat::Cookie::Of(instance, life) => {
+                    let told = Some((instance, life));
+                    cookies.insert((stat.pid, stat.start_time), told.clone());
+                    told
+                }
+            },
+        };
+        let lineage = lineage(table, trees, self.keeper, &self.members, cookie);
         let mut found = vec![Vec::new(); trees.len()];
         let mut known = vec![HashSet::new(); trees.len()];
         for (pid, index) in lineage {
@@ -145,19 +180,42 @@ impl Seen {
         for (index, members) in known.into_iter().enumerate() {
             // The main process comes first, it is the one a person knows.
             found[index].sort_by_key(|stat| (stat.pid != trees[index].pid, stat.start_time, stat.pid));
-            self.members.insert(trees[index].life.clone(), members);
+            let known = self.members.entry(trees[index].life.clone()).or_default();
+            if known.len() > MEMBERS_MAX {
+                known.clear();
+            }
+            known.extend(members);
         }
         found
     }
 }
 
+/// Every process there is.
+fn look() -> Table {
+    stat::pids().into_iter().filter_map(|pid| Some((pid, Stat::of(pid)?))).collect()
+}
+
+/// Add what is new since: cheap enough to keep up with a tree that forks as fast as it can. What
+/// tries to get away falls to the keeper, so its children are where to look.
+fn look_again(table: &mut Table, keeper: i32) {
+    let orphans = stat::children(keeper);
+    let mut waiting = if orphans.is_empty() { stat::pids() } else { orphans };
+    while let Some(pid) = waiting.pop() {
+        if let Entry::Vacant(place) = table.entry(pid) {
+            let Some(stat) = Stat::of(pid) else { continue };
+            place.insert(stat);
+            waiting.extend(stat::children(pid));
+        }
+    }
+}
+
 /// Which tree each process belongs to; those of none are left out. Pure, but for reading a cookie.
 fn lineage(
-    table: &HashMap<i32, Stat>,
+    table: &Table,
     trees: &[&Tree],
     keeper: i32,
     members: &HashMap<LifeId, HashSet<(i32, u64)>>,
-    cookie: impl Fn(i32) -> Option<(String, u64)>,
+    mut cookie: impl FnMut(&Stat) -> Option<(String, u64)>,
 ) -> Vec<(i32, usize)> {
     // A main pid that somebody else has now is nobody's session any more.
     let ours = |tree: &Tree| table.get(&tree.pid).is_none_or(|stat| tree.is_main(stat));
@@ -168,12 +226,12 @@ fn lineage(
         .enumerate()
         .flat_map(|(index, tree)| members.get(&tree.life).into_iter().flatten().map(move |one| (*one, index)))
         .collect();
-    let direct = |stat: &Stat| -> Option<usize> {
+    let mut direct = |stat: &Stat| -> Option<usize> {
         let by_number = [stat.pid, stat.session, stat.group].into_iter().find_map(|pid| mains.get(&pid).copied());
         let by_number = by_number.filter(|index| stat.start_time >= trees[*index].start_time);
         by_number.or_else(|| known.get(&(stat.pid, stat.start_time)).copied()).or_else(|| {
             // Only orphans that fell to our keeper are asked for a cookie: anybody can write one.
-            let told = (stat.parent == keeper).then(|| cookie(stat.pid)).flatten()?;
+            let told = (stat.parent == keeper).then(|| cookie(stat)).flatten()?;
             trees.iter().position(|tree| tree.is_named(&told) && stat.start_time >= tree.start_time)
         })
     };
@@ -221,7 +279,7 @@ mod tests {
     }
 
     /// (pid, parent, group, session, start)
-    fn table(rows: &[(i32, i32, i32, i32, u64)]) -> HashMap<i32, Stat> {
+    fn table(rows: &[(i32, i32, i32, i32, u64)]) -> Table {
         let line = |(pid, parent, group, session, start): &(i32, i32, i32, i32, u64)| {
             format!("{pid} (x) S {parent} {group} {session} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start} 1")
         };
@@ -229,7 +287,7 @@ mod tests {
     }
 
     fn found(rows: &[(i32, i32, i32, i32, u64)], trees: &[&Tree], cookies: &[(i32, &str)]) -> Vec<(i32, usize)> {
-        let cookie = |pid| cookies.iter().find(|one| one.0 == pid).map(|one| (one.1.to_string(), 1));
+        let cookie = |stat: &Stat| cookies.iter().find(|one| one.0 == stat.pid).map(|one| (one.1.to_string(), 1));
         let mut found = lineage(&table(rows), trees, 10, &HashMap::new(), cookie);
         found.sort();
         found
