@@ -10,15 +10,13 @@ use super::facts::{notify_key, ready_key};
 use super::live::{Passive, Pending, probe_in};
 use super::{Node, helpers};
 use crate::controller::{Action, Input, ProbeSlot, Target};
-use crate::edge::probe::http::{self, Get};
-use crate::edge::probe::notify::NotifySocket;
-use crate::edge::probe::{LifeContext, Place, Sockets, tcp};
+use crate::edge::probe::{self, notify::NotifySocket};
 use crate::edge::process::prepare::{self, Prepared, Unpreparable};
 use crate::keeper::{Id, Identity, SpawnRequest, Stdin};
 use crate::model::manifest::instance_port;
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
-use crate::model::spec::{Check, Probe, ProbePort, Spec};
+use crate::model::spec::{Check, ProbePort, Spec};
 use crate::model::time::Now;
 
 impl Node {
@@ -204,9 +202,9 @@ impl Node {
             return;
         }
         let (context, sockets) = (live.context.clone(), self.sockets.clone());
-        let (sender, probe) = (self.sender.clone(), probe.clone());
+        let (sender, check) = (self.sender.clone(), probe.clone());
         tokio::task::spawn_local(async move {
-            if let Some(verdict) = check(probe, context, sockets).await {
+            if let Some(verdict) = probe::check(context, sockets, &check).await {
                 let _ = sender.send(Input::Verdict { life, probe: slot, verdict }).await;
             }
         });
@@ -241,29 +239,4 @@ pub(super) fn request(prepared: Prepared, spec: &Spec, id: Id) -> SpawnRequest {
     request.stop_signal = spec.stop.signal;
     request.stop_grace = spec.stop.grace_period;
     request
-}
-
-/// One check of a kind that looks at a port.
-async fn check(probe: Probe, context: Arc<LifeContext>, sockets: Arc<Sockets>) -> Option<crate::controller::Verdict> {
-    let nowhere = || crate::controller::Verdict {
-        passed: false,
-        message: "probe has no port: the service has none".into(),
-        reason: None,
-        took: std::time::Duration::ZERO,
-    };
-    match &probe.check {
-        Check::TcpSocket { host, port } => Some(match Place::of(host.as_deref(), port, &context) {
-            Some(place) => tcp::tcp(context, sockets, place, probe.timeout).await,
-            None => nowhere(),
-        }),
-        Check::HttpGet { host, port, path, headers, https } => Some(match Place::of(host.as_deref(), port, &context) {
-            Some(place) => {
-                let get = Get { place, path: path.clone(), headers: headers.clone(), https: *https };
-                http::http(context, sockets, get, probe.timeout).await
-            }
-            None => nowhere(),
-        }),
-        // Exec goes through the keeper; the others speak by themselves or are not built yet.
-        Check::Exec { .. } | Check::Notify | Check::Fd(_) | Check::LogLine(_) | Check::Later(_) => None,
-    }
 }

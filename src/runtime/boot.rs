@@ -266,7 +266,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
     if let Some(trouble) = store.trouble() {
         tracing::warn!("{trouble}");
     }
-    let tee = settings.tee.then(|| tee(single)).flatten();
+    let tee = settings.tee.then(|| tee(single, task.colour)).flatten();
     let pump = Pump::start(output::Settings { dir: places.logs.clone(), total: settings.logs_total, tee }, pump_sender)
         .map_err(|error| refusal(1, chain(&error)))?;
     let walker = Walker::start(welcome.keeper_pid, sender.clone())
@@ -505,11 +505,10 @@ fn watch(
 }
 
 /// A copy of all output on plugd's own stdout.
-fn tee(single: bool) -> Option<output::Tee> {
+fn tee(single: bool, colour: bool) -> Option<output::Tee> {
     let stdout = std::io::stdout();
     let to = stdout.as_fd().try_clone_to_owned().ok()?;
-    let terminal = rustix::termios::isatty(&to);
-    Some(output::Tee { to, colour: terminal && std::env::var_os("NO_COLOR").is_none(), prefix: !single })
+    Some(output::Tee { to, colour, prefix: !single })
 }
 
 fn has_terminal() -> bool {

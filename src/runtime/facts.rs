@@ -208,10 +208,7 @@ impl Node {
         if ended {
             self.pump.finish(life.clone());
         }
-        // What listens on its ports now is taken for its own: the rule is about strangers that were
-        // there before it, and the controller before this one has judged those.
-        let context = LifeContext::new(Some(tree.clone()), Vec::new())
-            .with_port(instance_port(&spec.process, life.instance.index));
+        let context = LifeContext::adopted(tree.clone()).with_port(instance_port(&spec.process, life.instance.index));
         let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended };
         let notify = self.deposits.remove(notify_key(&life).as_bytes());
         let passive = Passive {
@@ -228,7 +225,7 @@ impl Node {
     pub(super) fn on_scanned(&mut self) {
         let adoptees: Vec<Adoptee> = std::mem::take(&mut self.adoptees).into_values().flatten().collect();
         for adoptee in adoptees {
-            let spec = Arc::new(manifest::bare(&adoptee.life.instance.service));
+            let spec = Arc::new(manifest::assumed(adoptee.life.instance.service.clone()));
             self.adopt(adoptee, spec);
         }
         self.sweep_due = true;

@@ -95,13 +95,3 @@ pub fn check_defaults(defaults: Text<'_>) -> Vec<Diagnostic> {
 pub fn instance_port(process: &super::spec::Process, index: u32) -> Option<u16> {
     process.port?.checked_add(u16::try_from(index).ok()?)
 }
-
-/// A service of which nothing but its name is known: a process was found and its manifest is not
-/// there or cannot be read. All defaults; nothing is ever started from it.
-pub fn bare(name: &Name) -> Spec {
-    let text = br#"{"command": ["true"]}"#;
-    let main = Text { file: "none", text };
-    let reading = Reading { main, stem: name.as_str(), dir: Path::new("/"), defaults: None, drop_ins: Vec::new() };
-    let mut documents = read(&reading).expect("a command and a valid name make a service");
-    documents.pop().expect("one document").spec
-}
