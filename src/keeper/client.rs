@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
 use super::sys;
-use super::wire::{self, INLINE_MAX, Notice, PROTOCOL, Request, flag};
+use super::wire::{self, INLINE_MAX, KEY_MAX, Notice, PROTOCOL, Request, flag};
 pub use super::wire::{Exit, How, Identity, Stage, Welcome};
 use crate::model::name::{Instance, LifeId};
 
@@ -264,7 +264,12 @@ impl Keeper {
         Ok(keeper)
     }
 
+    /// Answered by `Spawned` or `SpawnFailed`. An error means that nothing was asked: the key is too long,
+    /// or there is no memory for a large request.
     pub fn spawn(&mut self, request: SpawnRequest) -> io::Result<()> {
+        if request.id.key.len() > KEY_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a key is at most 128 bytes"));
+        }
         let packet = request.encode();
         if packet.len() <= INLINE_MAX {
             self.post(packet, request.into_fds());

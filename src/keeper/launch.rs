@@ -47,8 +47,10 @@ pub struct Launch<'a> {
     pub no_new_privs: bool,
     /// Where a plain copy writes its fault, else -1.
     pub report: RawFd,
-    /// A plain copy without CLONE_INTO_CGROUP moves itself.
+    /// It goes into its cgroup by a write, not by CLONE_INTO_CGROUP.
     pub moves_itself: bool,
+    /// Written by a child that shares this memory as soon as it runs.
+    pub began: bool,
     /// Written by a child that shares this memory.
     pub fault: Option<Fault>,
     pub start_time: u64,
@@ -126,20 +128,28 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Makes the child. An error is clone's own; a fault of the child is in `launch.fault`, or will come
 /// from the verdict.
+///
+/// A cgroup that was ever emptied by `cgroup.kill` kills a child that is cloned into it before its first
+/// instruction (Linux 6.18: cgroup_post_fork compares the target's kill_seq with that of the parent's
+/// cgroup). Such a child never began, and a second one goes there by itself; so do plain copies, of which
+/// nobody could tell.
 pub fn start(launch: &mut Launch<'_>, stack: &Stack, plain: bool) -> io::Result<Started> {
     if !plain {
         match start_sharing(launch, stack) {
+            Ok(killed) if !launch.began && launch.cgroup.is_some() => {
+                sys::reap(killed.pid, true)?;
+                launch.moves_itself = true;
+                return start_sharing(launch, stack);
+            }
             Err(error) if refused(&error) => {}
             other => return other,
         }
     }
     let (verdict, report) = sys::pipe()?;
     launch.report = report.as_raw_fd();
+    launch.moves_itself = launch.cgroup.is_some();
     let (pid, pidfd) = match start_copying(launch) {
-        Err(error) if refused(&error) => {
-            launch.moves_itself = launch.cgroup.is_some();
-            start_copying_simply(launch)?
-        }
+        Err(error) if refused(&error) => start_copying_simply(launch)?,
         other => other?,
     };
     Ok(Started { pid, pidfd, verdict: Some(verdict) })
@@ -151,11 +161,12 @@ fn refused(error: &io::Error) -> bool {
 }
 
 fn clone_args(launch: &Launch<'_>, pidfd: &mut RawFd) -> CloneArgs {
+    let cgroup = launch.cgroup.filter(|_| !launch.moves_itself);
     CloneArgs {
-        flags: libc::CLONE_PIDFD as u64 | launch.cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
+        flags: libc::CLONE_PIDFD as u64 | cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
         pidfd: ptr::from_mut(pidfd) as u64,
         exit_signal: libc::SIGCHLD as u64,
-        cgroup: launch.cgroup.map_or(0, |cgroup| cgroup.as_raw_fd() as u64),
+        cgroup: cgroup.map_or(0, |cgroup| cgroup.as_raw_fd() as u64),
         ..CloneArgs::default()
     }
 }
@@ -269,6 +280,7 @@ fn copied(launch: &mut Launch<'_>, pid: libc::c_long, pidfd: &RawFd) -> io::Resu
 unsafe extern "C" fn child(launch: *mut libc::c_void) -> ! {
     // SAFETY: the parent passed its Launch and is stopped, or it is a copy.
     let launch = unsafe { &mut *launch.cast::<Launch<'_>>() };
+    launch.began = true;
     // SAFETY: this is the child, with its own stack and descriptors.
     let Err(fault) = unsafe { become_program(launch) };
     launch.fault = Some(fault);

@@ -113,6 +113,7 @@ impl Minder {
             no_new_privs: false,
             report: -1,
             moves_itself: false,
+            began: false,
             fault: None,
             start_time: 0,
         };
@@ -133,7 +134,6 @@ impl Minder {
         let over = self.failures.checked_sub(RESTARTS_AT_ONCE + 1);
         let delay = over.map_or(0, |over| DELAY_MAX.min(DELAY_FIRST << over.min(5)));
         self.process = None;
-        self.socket = None;
         self.last_end = Some(how);
         self.away_since.get_or_insert(now);
         self.restart_at = Some(now + delay);

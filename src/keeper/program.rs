@@ -115,9 +115,10 @@ impl Keeper {
     pub fn run(mut self) -> ! {
         let mut buffer = vec![0; PACKET_MAX];
         let mut ready = Vec::new();
-        self.flush();
         loop {
             self.act_on_time(sys::now());
+            self.flush();
+            self.set_interest();
             let timeout = self.deadline().map(|deadline| {
                 let millis = deadline.saturating_sub(sys::now()).div_ceil(1_000_000);
                 i32::try_from(millis).unwrap_or(i32::MAX)
@@ -158,7 +159,6 @@ impl Keeper {
         }
         if due(self.retry_at) {
             self.retry_at = None;
-            self.flush();
         }
         if due(self.away_limit()) {
             self.begin_farewell("no controller to stop the services", now);
@@ -289,9 +289,9 @@ impl Keeper {
         if let Some(pidfd) = &entry.pidfd {
             self.poll.remove(pidfd.as_fd()); // the controller has a copy, so closing is not enough
         }
+        self.executed(number);
         let owed = self.outbox.contains(&Note::Spawned(number));
         self.table.end(number, exit, owed);
-        self.executed(number);
         match self.table.get(number).and_then(|entry| entry.fault) {
             None => self.tell(Note::Exited(number)),
             Some(fault) => {
@@ -322,7 +322,6 @@ impl Keeper {
             }
         }
         self.strangers_at = Some(now + STRANGERS_EVERY);
-        self.flush();
     }
 
     /// Notes news for the controller; without one there is nobody to tell, and a new one lists.
