@@ -2,6 +2,7 @@
 //!
 //! What must happen is waited for with a deadline; what must not happen is proved by a later event:
 //! a sentinel file is dropped, and nothing else may have been said before its declaration arrives.
+#![expect(clippy::disallowed_methods, reason = "a test of the edge touches the world")]
 
 use std::fs;
 use std::io::Write;
@@ -561,6 +562,30 @@ fn a_wrapper_that_is_missing_is_told_with_the_places_and_found_when_it_appears()
     assert_ne!(content, changed);
     fs::remove_file(world.path("wrappers/files-server.sh")).expect("unlinked");
     assert_eq!(missing(&world.declared()), Reason::WrapperNotFound);
+}
+
+#[test]
+fn a_wrapper_is_found_though_its_directory_is_made_later() {
+    let mut world = World::empty();
+    let place = world.outside("opt/tools/run.sh");
+    world.drop_in("web.yaml", &format!("wrapper: {}\n", place.display()));
+    assert_eq!(missing(&world.declared()), Reason::WrapperNotFound);
+    fs::create_dir_all(place.parent().expect("nested")).expect("made");
+    fs::write(world.outside("made"), "#!/bin/sh\n").expect("written");
+    fs::set_permissions(world.outside("made"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    fs::rename(world.outside("made"), &place).expect("renamed");
+    assert!(matches!(world.declared().program, Resolved::Found { .. }));
+}
+
+#[test]
+fn a_wrappers_folder_that_is_made_later_is_searched() {
+    let mut world = World::empty();
+    world.drop_in("web.yaml", "wrapper: run-web.sh\n");
+    assert_eq!(missing(&world.declared()), Reason::WrapperNotFound);
+    fs::create_dir(world.path("wrappers")).expect("made");
+    world.silent_for(Duration::from_millis(50));
+    world.script("wrappers/run-web.sh", "#!/bin/sh\n");
+    assert!(matches!(world.declared().program, Resolved::Found { .. }));
 }
 
 #[test]

@@ -100,6 +100,8 @@ pub(super) struct Desk {
     held: BTreeSet<String>,
     scanning: bool,
     pub outbox: Vec<Input>,
+    /// Files to be looked at again because of what they are read with.
+    pub again: BTreeSet<String>,
     /// The paths to be watched are no longer the same.
     pub watch_changed: bool,
 }
@@ -135,6 +137,7 @@ impl Desk {
             held: BTreeSet::new(),
             scanning: true,
             outbox: Vec::new(),
+            again: BTreeSet::new(),
             watch_changed: true,
         }
     }
@@ -533,15 +536,12 @@ impl Desk {
         Ok(context)
     }
 
-    /// All files are to be read again: the thread compares all entries after this.
+    /// All files are to be read again, by the thread.
     pub fn read_all_again(&mut self) {
-        for record in self.records.values_mut() {
+        for (file, record) in &mut self.records {
             record.stale = true;
+            self.again.insert(file.clone());
         }
-    }
-
-    pub fn stale(&self) -> Vec<String> {
-        self.records.iter().filter(|(_, record)| record.stale).map(|(file, _)| file.clone()).collect()
     }
 
     pub fn set_settings(&mut self, settings: Settings) {

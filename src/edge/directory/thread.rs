@@ -68,8 +68,9 @@ impl Thread {
             self.follow_links();
             self.deliver()?;
             let now = self.started.elapsed();
-            let next = self.agenda.next().into_iter().chain(self.filling_until).chain([self.floor.next()]).min();
-            let pause = next.unwrap_or(now).saturating_sub(now);
+            // While it is lost only its path is looked at: by events of its parent, and by the tick.
+            let next = self.agenda.next().filter(|_| !self.presence.is_lost());
+            let pause = next.into_iter().fold(self.floor.next(), Duration::min).saturating_sub(now);
             match self.inbox.recv_timeout(pause) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Ok(message) => {
@@ -96,7 +97,7 @@ impl Thread {
             }
             for look in self.agenda.due(now) {
                 self.look(&look)?;
-                self.deliver()?;
+                self.hand_over()?;
             }
             if self.agenda.take_dirty(now) | self.floor.compare_is_due(now) {
                 self.compare()?;
@@ -117,6 +118,7 @@ impl Thread {
             Message::Confirm => self.confirm()?,
             Message::Settings(settings) => {
                 self.desk.set_settings(settings);
+                self.desk.again.clear();
                 self.agenda.dirty(now, true);
             }
             Message::Stop => {}
@@ -152,7 +154,14 @@ impl Thread {
             }
             return Ok(());
         }
-        let Some(file) = self.desk.file_of(&path) else { return Ok(()) };
+        let Some(file) = self.desk.file_of(&path) else {
+            if entry && !self.desk.users.contains_key(&path) {
+                // A directory on the way to something that is depended on.
+                self.desk.watch_changed = true;
+                self.agenda.dirty(now, true);
+            }
+            return Ok(());
+        };
         let name = Path::new(&file).file_name().unwrap_or_default();
         match candidate(name) {
             Candidate::Manifest { .. } | Candidate::Script { .. } | Candidate::Defaults | Candidate::Settings => {
@@ -161,7 +170,10 @@ impl Thread {
                     self.desk.missing(&file);
                 }
             }
-            Candidate::DropIns { .. } | Candidate::Wrappers | Candidate::Mcp => self.agenda.dirty(now, true),
+            Candidate::DropIns { .. } | Candidate::Wrappers | Candidate::Mcp => {
+                self.desk.watch_changed = true;
+                self.agenda.dirty(now, true);
+            }
             // A Kubernetes ConfigMap is swapped by a rename of `..data` alone. What is only written
             // to (a log file in the directory) changes nothing of ours.
             Candidate::Refused { .. } | Candidate::Skipped | Candidate::Other if entry => {
@@ -227,7 +239,7 @@ impl Thread {
             }
         }
         self.first.remove(path);
-        for file in self.desk.stale() {
+        for file in std::mem::take(&mut self.desk.again) {
             self.agenda.later(&self.desk.path_of(&file), now);
         }
         Ok(())
@@ -257,7 +269,7 @@ impl Thread {
             let path = self.desk.path_of(file);
             if !self.agenda.is_waiting(&path) {
                 self.look(&Look { path, complete: false })?;
-                self.deliver()?;
+                self.hand_over()?;
             }
             if self.presence.is_lost() {
                 return Ok(());
@@ -270,6 +282,8 @@ impl Thread {
             }
         }
         self.desk.tidy();
+        // A watch that was lost is taken up again.
+        self.desk.watch_changed = true;
         Ok(())
     }
 
@@ -405,6 +419,10 @@ impl Thread {
 
     fn deliver(&mut self) -> Result<(), Closed> {
         self.desk.tell_problems();
+        self.hand_over()
+    }
+
+    fn hand_over(&mut self) -> Result<(), Closed> {
         for input in std::mem::take(&mut self.desk.outbox) {
             self.send(input)?;
         }

@@ -82,8 +82,20 @@ impl Watch {
     ///
     /// Returns the paths that are heard of only from now on: what happened to them between the look
     /// and the watch was not told.
-    pub fn set(&mut self, whole: BTreeSet<PathBuf>, paths: BTreeSet<PathBuf>) -> Vec<PathBuf> {
-        let parents = paths.iter().filter_map(|path| path.parent()).map(Path::to_path_buf);
+    pub fn set(&mut self, whole: BTreeSet<PathBuf>, mut paths: BTreeSet<PathBuf>) -> Vec<PathBuf> {
+        // Where a directory is missing, the next one above that exists tells when it is made.
+        let mut parents: BTreeSet<PathBuf> =
+            paths.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
+        for missing in parents.clone() {
+            let mut dir = missing.as_path();
+            while disk::stat(dir).is_err()
+                && let Some(above) = dir.parent()
+            {
+                paths.insert(dir.to_path_buf());
+                parents.insert(above.to_path_buf());
+                dir = above;
+            }
+        }
         let dirs: BTreeSet<PathBuf> = whole.iter().cloned().chain(parents).collect();
         // The filter first: an event that comes in with the new watch must pass.
         let mut added: Vec<PathBuf> = {
