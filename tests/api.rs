@@ -287,6 +287,45 @@ async fn logs_are_refused_where_there_are_none_and_asked_with_care() {
 }
 
 #[tokio::test]
+async fn logs_come_as_text_that_is_safe_to_show() {
+    let world = World::new([view("web"), view("silent")]);
+    let logs = world.dir.path().join("logs");
+    std::fs::create_dir(&logs).expect("a folder");
+    std::fs::write(logs.join("web.log"), "one\ntwo\x1b[2J\nthree\n").expect("written");
+    let (status, text) = world.ask("GET", "/v1/services/web/logs", "").await;
+    assert_eq!((status, text), (200, "one\ntwo\\x1b[2J\nthree\n".into()));
+    let (_, text) = world.ask("GET", "/v1/services/web/logs?tail=1", "").await;
+    assert_eq!(text, "three\n");
+    // Nothing was written yet: an empty log is no error.
+    assert_eq!(world.ask("GET", "/v1/services/silent/logs", "").await, (200, "".into()));
+}
+
+#[tokio::test]
+async fn a_long_log_arrives_whole() {
+    let world = World::new([view("web")]);
+    let logs = world.dir.path().join("logs");
+    std::fs::create_dir(&logs).expect("a folder");
+    let lines: String = (0..50_000).map(|i| format!("line {i} of a log that is longer than any buffer\n")).collect();
+    std::fs::write(logs.join("web.log"), &lines).expect("written");
+    let (status, text) = world.ask("GET", "/v1/services/web/logs", "").await;
+    assert_eq!((status, text == lines.as_str()), (200, true));
+}
+
+#[tokio::test]
+async fn a_followed_log_grows_with_the_file() {
+    use std::io::Write;
+    let world = World::new([view("web")]);
+    let logs = world.dir.path().join("logs");
+    std::fs::create_dir(&logs).expect("a folder");
+    let mut file = std::fs::File::create(logs.join("web.log")).expect("a file");
+    file.write_all(b"one\n").expect("written");
+    let mut follow = world.client().await.follow("/v1/services/web/logs?follow=true&tail=10").await.expect("a stream");
+    assert_eq!(follow.next().await.expect("open").as_deref(), Some(&b"one\n"[..]));
+    file.write_all(b"two\n").expect("written");
+    assert_eq!(follow.next().await.expect("open").as_deref(), Some(&b"two\n"[..]));
+}
+
+#[tokio::test]
 async fn a_socket_is_bound_for_its_owner_alone_and_at_any_length_of_path() {
     let dir = tempfile::tempdir().expect("a temp folder");
     let deep = dir.path().join("x".repeat(100)).join("y".repeat(100));

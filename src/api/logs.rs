@@ -25,8 +25,8 @@ use crate::model::view::ServiceView;
 const LOOK: Duration = Duration::from_millis(100);
 /// Lines that are read at one time.
 const BATCH: usize = 1000;
-/// Lines of `tail`; beyond, read the file itself.
-const TAIL_MAX: usize = 1_000_000;
+/// Lines of `tail`, which are gathered in memory; beyond, read the file itself.
+const TAIL_MAX: usize = 100_000;
 const DROPPED: &str = "\nplugd: nothing was read for 10 s; ask again with `since`\n";
 
 #[derive(Debug, Default, Deserialize)]

@@ -6,9 +6,177 @@
 //!
 //! Floor 2. Inputs are news that something may have changed, never orders: doubled, late and
 //! reordered ones must not matter. A second `decide` without a new fact returns an empty plan.
+//!
+//! Read on in `life.rs` (what a life is), `absorb.rs` and `declare.rs` (what facts do to it),
+//! `decide.rs` and `drive.rs` (what follows), `status.rs` (the words for people).
 
+mod absorb;
+mod blob;
+mod checks;
+mod decide;
+mod declare;
+mod drive;
+mod dryrun;
+mod end;
+mod explain;
+mod graph;
 mod input;
+mod life;
+mod node;
 mod plan;
+mod present;
+mod service;
+mod shutdown;
+mod status;
+mod waits;
 
+#[doc(hidden)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use dryrun::{Intent, Outlook};
 pub use input::*;
+pub use node::Report;
 pub use plan::*;
+
+use self::service::{Id, Service, Table};
+use crate::model::name::Name;
+use crate::model::reason::Reason;
+use crate::model::time::Now;
+use crate::model::view::{Event, FileProblem, NodeView, ServiceView};
+use crate::policy::random::Random;
+
+/// Instances of one service at most; a scale beyond it is cut. What one host can sensibly hold.
+pub const INSTANCES_MAX: u32 = 1_000;
+
+/// What the brain is told once.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub cores: u32,
+    pub max_starting: Option<u32>,
+    pub shutdown_timeout: Option<Duration>,
+    /// On by default as PID 1 (5 min).
+    pub exit_on_required: Option<Duration>,
+    /// Root refuses services without `user:`.
+    pub require_user: bool,
+    /// plugd is root and not in a container: `RunsAsRoot` is told once a service.
+    pub warn_root: bool,
+    /// `plugd run FILE` or `-- CMD`: the exit code of the only service is ours.
+    pub single: bool,
+    pub pid1: bool,
+    pub started: Now,
+    pub seed: u64,
+    pub working_dir: PathBuf,
+}
+
+/// The owner of all state.
+#[derive(Debug)]
+pub struct Controller {
+    config: Config,
+    table: Table,
+    dirty: VecDeque<Id>,
+    deadlines: BTreeSet<(Duration, Id)>,
+    /// Services that wait for room in the keeper's queue.
+    queue: VecDeque<Id>,
+    /// Whose turn it is.
+    serving: Option<Id>,
+    /// Spawns asked of the keeper and not answered.
+    asked: u32,
+    starting: u32,
+    /// Services with an instance in back-off.
+    backing_off: BTreeSet<Id>,
+    /// Who waits for which port.
+    ports: BTreeMap<u16, BTreeSet<Id>>,
+    edges_changed: Vec<Id>,
+    /// Became ready after having been in trouble: waits may end.
+    recovered: Vec<Id>,
+    random: Random,
+    events: Vec<Event>,
+    scanned: bool,
+    lost: Option<String>,
+    file_problems: Vec<FileProblem>,
+    node: node::Node,
+    node_touched: bool,
+    ending: Option<shutdown::Ending>,
+}
+
+impl Controller {
+    pub fn new(config: Config) -> Controller {
+        Controller {
+            random: Random::seeded(config.seed),
+            config,
+            table: Table::default(),
+            dirty: VecDeque::new(),
+            deadlines: BTreeSet::new(),
+            queue: VecDeque::new(),
+            serving: None,
+            asked: 0,
+            starting: 0,
+            backing_off: BTreeSet::new(),
+            ports: BTreeMap::new(),
+            edges_changed: Vec::new(),
+            recovered: Vec::new(),
+            events: Vec::new(),
+            scanned: false,
+            lost: None,
+            file_problems: Vec::new(),
+            node: node::Node::default(),
+            node_touched: true,
+            ending: None,
+        }
+    }
+
+    /// When `decide` wants to be called next, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let services = self.deadlines.first().map(|&(at, _)| at);
+        services.into_iter().chain(self.node_deadline()).min()
+    }
+
+    /// What is told of a service, as of the last decision.
+    pub fn view(&self, name: &Name, _now: Now) -> Option<Arc<ServiceView>> {
+        self.table.by_name(name)?.view.clone()
+    }
+
+    /// All services by name, as of the last decision.
+    pub fn views(&self) -> BTreeMap<Name, Arc<ServiceView>> {
+        self.table.iter().filter_map(|service| Some((service.name.clone(), service.view.clone()?))).collect()
+    }
+
+    pub fn node(&self) -> NodeView {
+        self.node_view()
+    }
+
+    /// A service is to be looked at in the next decision.
+    fn mark(&mut self, id: Id) {
+        if let Some(service) = self.table.get_mut(id)
+            && !service.dirty
+        {
+            service.dirty = true;
+            self.dirty.push_back(id);
+        }
+    }
+
+    fn record(&mut self, service: &Service, at: usize, reason: Reason, warning: bool, message: String, now: Now) {
+        self.events.push(Event {
+            at: now.wall,
+            service: Some(service.name.to_string()),
+            instance: Some(format!("{}/{}", service.name, service.instances[at].index)),
+            reason,
+            warning,
+            message,
+        });
+    }
+
+    fn record_of(&mut self, id: Id, reason: Reason, warning: bool, message: String, now: Now) {
+        if let Some(service) = self.table.get(id) {
+            let service = Some(service.name.to_string());
+            self.events.push(Event { at: now.wall, service, instance: None, reason, warning, message });
+        }
+    }
+}

@@ -1,1 +1,14 @@
 //! Pure judges: numbers in, verdict out. Floor 1.
+//!
+//! Each file answers one question that the brain asks: how long to wait (`backoff`), whether to
+//! start again at all (`restart`), what must come first (`depends`), how to bring out a new version
+//! (`update`), when to check and what a check means (`probe`), and when a container should end
+//! (`required`). No clock, no randomness: moments and random bits arrive as arguments.
+
+pub mod backoff;
+pub mod depends;
+pub mod probe;
+pub mod random;
+pub mod required;
+pub mod restart;
+pub mod update;
