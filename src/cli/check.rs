@@ -22,6 +22,8 @@ use crate::model::spec::Digest;
 
 /// The settings of the node, in its directory.
 const SETTINGS: &str = "_plugd.yaml";
+/// What all manifests of a directory have in common.
+const DEFAULTS: &str = "_defaults.yaml";
 /// A manifest is at most 64 KiB; what is larger is refused by its size.
 const MANIFEST_MAX: u64 = 64 * 1024;
 
@@ -138,10 +140,19 @@ fn read_directory(
     let loaded = directory::load(dir, settings, Store::none()).map_err(|error| Fault::path("read", dir, error))?;
     let mut found = Declared { declared: loaded.declarations, problems: loaded.problems, ..Declared::default() };
     for invalid in loaded.invalid {
-        let texts: Vec<Text<'_>> =
-            invalid.sources.iter().map(|source| Text { file: &source.file, text: &source.text }).collect();
         let said = findings.errors.len();
-        findings.diagnostics(&invalid.diagnostics, &texts, &session.look);
+        if let Some((main, rest)) = invalid.sources.split_first() {
+            // Read once more for the excerpts: a directory tells what is wrong, a terminal shows where.
+            let texts: Vec<Text<'_>> =
+                invalid.sources.iter().map(|source| Text { file: &source.file, text: &source.text }).collect();
+            let (defaults, drop_ins): (Vec<_>, Vec<_>) =
+                texts[1..=rest.len()].iter().copied().partition(|text| text.file == DEFAULTS);
+            let reading =
+                Reading { main: texts[0], stem: stem(&main.file), dir, defaults: defaults.first().copied(), drop_ins };
+            if let Err(refused) = manifest::read(&reading) {
+                findings.diagnostics(&refused.diagnostics, &texts, &session.look);
+            }
+        }
         // Refused for another reason than its text: an owner, a size, a variable that is missing.
         if findings.errors.len() == said {
             let message = invalid.rejection.as_ref().map(|one| format!("{}: {}", one.source.file, one.message));
@@ -191,8 +202,7 @@ fn lint(
     let mut text = Vec::new();
     std::fs::File::open(path)?.take(MANIFEST_MAX + 1).read_to_end(&mut text)?;
     let main = Text { file: shown, text: &text };
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let reading = Reading { main, stem, dir, defaults: None, drop_ins: Vec::new() };
+    let reading = Reading { main, stem: stem(shown), dir, defaults: None, drop_ins: Vec::new() };
     match manifest::read(&reading) {
         Ok(documents) => {
             let source = Source { file: shown.into(), sha256: hash(&text) };
@@ -219,8 +229,7 @@ fn lint(
 /// Says no, with excerpts, to a text that is no valid manifest; before it is written anywhere.
 pub fn refuse_invalid(file: &str, text: &[u8], dir: &Path, session: &Session) -> Result<(), Fault> {
     let main = Text { file, text };
-    let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let reading = Reading { main, stem, dir, defaults: None, drop_ins: Vec::new() };
+    let reading = Reading { main, stem: stem(file), dir, defaults: None, drop_ins: Vec::new() };
     match manifest::read(&reading) {
         Ok(_) => Ok(()),
         Err(refused) => {
@@ -229,6 +238,11 @@ pub fn refuse_invalid(file: &str, text: &[u8], dir: &Path, session: &Session) ->
             Err(Fault::Invalid(format!("{file} is invalid and is not put in place\n{}", drawn.trim_end())))
         }
     }
+}
+
+/// The name of a service that writes none.
+fn stem(file: &str) -> &str {
+    Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
 }
 
 /// What the node runs of the declared ones.

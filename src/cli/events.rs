@@ -17,7 +17,7 @@ pub fn events(args: &EventsArgs, session: &Session) -> Result<Code, Fault> {
     let mut happening = node.events()?;
     let mut out = session.out();
     let mut told = None;
-    while let Some(frame) = happening.next()? {
+    while let Some(frame) = happening.frame()? {
         let events = match frame {
             EventsEvent::History(events) => events,
             EventsEvent::Happened(event) => vec![event],

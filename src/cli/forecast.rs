@@ -13,9 +13,10 @@ use crate::controller::{Declaration, Rejection, Resolved};
 use crate::model::manifest::print;
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Program, Spec, Strategy};
+use crate::model::spec::{Program, Spec};
 use crate::model::text::span;
 use crate::model::view::{FileProblem, Snapshot};
+use crate::policy::update;
 
 /// Everything that a directory declares, read once.
 #[derive(Debug, Clone, Default)]
@@ -179,9 +180,9 @@ fn place(plan: &mut Forecast, one: &Declaration, running: &Running, cycles: &BTr
             plan.apply.push(Step { name, why: format!("{} changed", fields.join(", ")) });
         }
         Some(fields) => {
-            plan.restart.push(Step { name, why: format!("{} changed; {}", fields.join(", "), strategy(spec)) });
+            plan.restart.push(Step { name, why: format!("{} changed; {}", fields.join(", "), update::explain(spec)) });
         }
-        None => plan.restart.push(Step { name, why: format!("its manifest changed; {}", strategy(spec)) }),
+        None => plan.restart.push(Step { name, why: format!("its manifest changed; {}", update::explain(spec)) }),
     }
 }
 
@@ -200,17 +201,6 @@ fn changed(old: &Value, new: &Value) -> Vec<String> {
     let (Value::Object(old), Value::Object(new)) = (old, new) else { return Vec::new() };
     let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
-}
-
-/// How a new version is brought out, and why so.
-pub fn strategy(spec: &Spec) -> String {
-    let written = spec.update.as_ref().and_then(|update| update.strategy);
-    match written {
-        Some(Strategy::Recreate) => "Recreate (as written)".into(),
-        Some(Strategy::Rolling) => "Rolling (as written)".into(),
-        None if spec.replicas > 1 => format!("Rolling, one at a time ({} instances)", spec.replicas),
-        None => "Recreate (one instance: it stops, then the new one starts)".into(),
-    }
 }
 
 /// Every service that is part of a cycle, with the whole path.

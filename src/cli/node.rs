@@ -216,7 +216,7 @@ pub struct Happening<'n> {
 
 impl Happening<'_> {
     /// The next frame; none when the controller ended.
-    pub fn next(&mut self) -> Result<Option<EventsEvent>, Fault> {
+    pub fn frame(&mut self) -> Result<Option<EventsEvent>, Fault> {
         self.node.run(self.stream.next())
     }
 }

@@ -9,8 +9,8 @@ use crate::model::text::{age, indicator, since};
 
 /// Between two columns.
 const GAP: &str = "  ";
-/// WHY is never cut to less: half a sentence is of more use than a tidy margin.
-const WHY_MIN: usize = 12;
+/// WHY is never cut to less: a word and the sign that more follows.
+const WHY_MIN: usize = 8;
 
 /// Which columns are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
