@@ -58,7 +58,8 @@ fn what_is_printed_is_read_again_as_the_same_spec() {
         let text = fs::read(&file).expect("a manifest of ours");
         for document in read("a.yaml", &text).unwrap_or_else(|refused| panic!("{}", lines(&refused))) {
             let printed = yaml::to_yaml(&manifest::print::envelope(&document.spec));
-            let again = read("printed.yaml", printed.as_bytes()).unwrap_or_else(|refused| panic!("{printed}\n{}", lines(&refused)));
+            let again = read("printed.yaml", printed.as_bytes())
+                .unwrap_or_else(|refused| panic!("{printed}\n{}", lines(&refused)));
             assert_eq!(again[0].spec, document.spec, "{}", file.display());
         }
     }
@@ -172,7 +173,11 @@ fn golden(file: &Path, told: &str) {
         return;
     }
     let expected = fs::read_to_string(&beside).unwrap_or_default();
-    assert!(expected == told, "{} differs (BLESS=1 writes it anew):\n--- expected\n{expected}\n--- told\n{told}", beside.display());
+    assert!(
+        expected == told,
+        "{} differs (BLESS=1 writes it anew):\n--- expected\n{expected}\n--- told\n{told}",
+        beside.display()
+    );
 }
 
 fn one(text: &str) -> manifest::Document {

@@ -395,7 +395,10 @@ fn a_full_disk_blocks_no_service_drops_and_counts_and_recovers_alone() {
     loop {
         match world.event() {
             PumpEvent::Recovered { .. } => break,
-            PumpEvent::Dropped { .. } | PumpEvent::Drained { .. } | PumpEvent::LogLine { .. } => {}
+            PumpEvent::Dropped { .. }
+            | PumpEvent::Drained { .. }
+            | PumpEvent::LogLine { .. }
+            | PumpEvent::Closed { .. } => {}
         }
     }
     service.write_all(b"after\n").expect("the pipe is held");
