@@ -165,9 +165,9 @@ impl World {
     /// Runs another plugd command against this node.
     pub fn plugd(&self, words: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_plugd"))
-            .args(words)
             .arg("--dir")
             .arg(self.dir())
+            .args(words)
             .env("PLUGD_STATE_DIR", self.state())
             .current_dir(self.root())
             .stdin(Stdio::null())
