@@ -194,8 +194,9 @@ impl World {
     }
 }
 
-impl Drop for World {
-    fn drop(&mut self) {
+impl World {
+    /// Before the keeper leaves, for the controller goes with it.
+    fn end_all(&self) {
         for pid in self.pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
             let _gone_already = kill_process_group(pid, Signal::KILL);
         }
@@ -755,6 +756,7 @@ fn be_controller(scenario: &Scenario, dir: PathBuf) -> ! {
             Ok(Ok(())) => 0,
             Ok(Err(())) | Err(_) => 99,
         };
+        world.end_all();
         world.keeper.leave(code);
         world.keeper.flush().await.expect("sent");
         while !matches!(world.event().await, Event::Closed) {}
