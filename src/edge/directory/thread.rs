@@ -211,6 +211,11 @@ impl Thread {
             Seen::Done => {
                 self.agenda.done(path);
                 self.desk.not_writing(path);
+                if self.floor.emptied && file.as_ref().is_some_and(|file| self.desk.knows(file)) {
+                    // It holds something again: what else is missing is missed as ever.
+                    self.floor.emptied = false;
+                    self.agenda.relent(now, self.floor.absence_grace());
+                }
             }
             Seen::Later(at) => {
                 self.agenda.done(path);
