@@ -191,6 +191,13 @@ impl Agenda {
         }
     }
 
+    /// Doubts no absence for longer than this.
+    pub fn relent(&mut self, now: Duration, grace: Duration) {
+        for wait in self.waits.values_mut() {
+            wait.absent_until = wait.absent_until.map(|until| until.min(now + grace));
+        }
+    }
+
     /// The files that somebody holds open for writing.
     pub fn busy_paths(&self) -> std::collections::BTreeSet<PathBuf> {
         self.waits.iter().filter(|(_, wait)| wait.busy.is_some()).map(|(path, _)| path.clone()).collect()

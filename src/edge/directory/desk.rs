@@ -91,8 +91,8 @@ pub(super) struct Desk {
     pub defaults: Option<OwnedText>,
     defaults_stamp: Option<Stamp>,
     settings_stamp: Option<Stamp>,
-    /// Stems with a `STEM.yaml.d/`.
-    drop_ins: BTreeSet<String>,
+    /// Stems with a `STEM.yaml.d/`, and what was in it.
+    drop_ins: BTreeMap<String, Vec<Stamp>>,
     /// Files that declare, by each path that they depend on.
     pub users: BTreeMap<PathBuf, BTreeSet<String>>,
     pub scripts: super::scripts::Scripts,
@@ -132,7 +132,7 @@ impl Desk {
             defaults: None,
             defaults_stamp: None,
             settings_stamp: None,
-            drop_ins: BTreeSet::new(),
+            drop_ins: BTreeMap::new(),
             users: BTreeMap::new(),
             held: BTreeSet::new(),
             scanning: true,
@@ -167,7 +167,7 @@ impl Desk {
     /// scripts. An error is not an empty directory.
     pub fn entries(&mut self) -> std::io::Result<Vec<String>> {
         let (mut first, mut manifests, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
-        let mut drop_ins = BTreeSet::new();
+        let mut drop_ins = BTreeMap::new();
         self.problems
             .retain(|_, problem| problem.reason != Reason::NameInvalid || self.records.contains_key(&problem.file));
         for entry in std::fs::read_dir(&self.dir)? {
@@ -178,7 +178,7 @@ impl Desk {
                 Candidate::Manifest { .. } => manifests.push(name),
                 Candidate::Script { .. } => scripts.push(name),
                 Candidate::Defaults | Candidate::Settings => first.push(name),
-                Candidate::DropIns { stem } => drop_ins.extend(entry.path().is_dir().then_some(stem)),
+                Candidate::DropIns { stem } => drop_ins.extend(stamps(&entry.path()).map(|stamps| (stem, stamps))),
                 Candidate::Wrappers => {
                     for entry in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {
                         if let Candidate::Script { .. } = candidate(&entry.file_name()) {
@@ -198,14 +198,15 @@ impl Desk {
                 Candidate::Other => {}
             }
         }
-        for stem in self.drop_ins.symmetric_difference(&drop_ins) {
+        let stems: BTreeSet<&String> = self.drop_ins.keys().chain(drop_ins.keys()).collect();
+        for stem in stems.into_iter().filter(|stem| self.drop_ins.get(*stem) != drop_ins.get(*stem)) {
             for ending in ["yaml", "yml", "json"] {
                 if let Some(record) = self.records.get_mut(&format!("{stem}.{ending}")) {
                     record.stale = true;
                 }
             }
         }
-        self.watch_changed |= self.drop_ins != drop_ins;
+        self.watch_changed |= !self.drop_ins.keys().eq(drop_ins.keys());
         self.drop_ins = drop_ins;
         for files in [&mut first, &mut manifests, &mut scripts] {
             files.sort();
@@ -508,7 +509,7 @@ impl Desk {
     /// The drop-ins of a manifest, and the defaults.
     fn context(&self, stem: &str) -> Result<Context, PathBuf> {
         let mut context = Context { defaults: self.defaults.clone(), drop_ins: Vec::new() };
-        if !self.drop_ins.contains(stem) {
+        if !self.drop_ins.contains_key(stem) {
             return Ok(context);
         }
         let folder = self.dir.join(format!("{stem}.yaml.d"));
@@ -562,7 +563,7 @@ impl Desk {
 
     /// The drop-ins of a manifest changed: it is to be read again.
     pub fn drop_in_changed(&mut self, stem: &str) -> Vec<String> {
-        self.drop_ins.insert(stem.to_string());
+        self.drop_ins.entry(stem.to_string()).or_default();
         let mut files = Vec::new();
         for ending in ["yaml", "yml", "json"] {
             let file = format!("{stem}.{ending}");
@@ -619,7 +620,7 @@ impl Desk {
 
     /// The directories of which every name matters.
     pub fn folders(&self) -> impl Iterator<Item = PathBuf> {
-        let drop_ins = self.drop_ins.iter().map(|stem| self.dir.join(format!("{stem}.yaml.d")));
+        let drop_ins = self.drop_ins.keys().map(|stem| self.dir.join(format!("{stem}.yaml.d")));
         [self.dir.clone(), self.dir.join("wrappers")].into_iter().chain(drop_ins)
     }
 
@@ -832,6 +833,14 @@ impl Told {
             }
         }
     }
+}
+
+/// What is in a folder of drop-ins; none if it is no folder.
+fn stamps(folder: &Path) -> Option<Vec<Stamp>> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten().take(DROP_INS_MAX);
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    Some(paths.iter().filter_map(|path| disk::stat(path).ok()).collect())
 }
 
 fn conflict(name: &Name, owner: &str, theirs: &Name, other: &str) -> String {

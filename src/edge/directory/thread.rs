@@ -211,6 +211,11 @@ impl Thread {
             Seen::Done => {
                 self.agenda.done(path);
                 self.desk.not_writing(path);
+                if self.floor.emptied && file.as_ref().is_some_and(|file| self.desk.knows(file)) {
+                    // It holds something again: what else is missing is missed as ever.
+                    self.floor.emptied = false;
+                    self.agenda.relent(now, self.floor.absence_grace());
+                }
             }
             Seen::Later(at) => {
                 self.agenda.done(path);
@@ -394,25 +399,27 @@ impl Thread {
         }
     }
 
-    /// Watches what is depended on now.
+    /// Watches what is depended on now, again until there is nothing new to watch: a directory may
+    /// be made while the one above it is about to be watched.
     fn follow_links(&mut self) {
-        if !std::mem::take(&mut self.desk.watch_changed) {
-            return;
-        }
-        let (mut whole, mut paths) = (BTreeSet::new(), BTreeSet::new());
-        paths.insert(self.desk.dir.clone());
-        paths.extend(disk::hops(&self.desk.dir));
-        if !self.presence.is_lost() {
-            whole.extend(self.desk.folders());
-            paths.extend(self.desk.users.keys().cloned());
-        }
-        let now = self.started.elapsed();
-        for path in self.watch.set(whole, paths) {
-            if self.desk.users.contains_key(&path) {
-                self.agenda.later(&path, now);
+        while std::mem::take(&mut self.desk.watch_changed) {
+            let (mut whole, mut paths) = (BTreeSet::new(), BTreeSet::new());
+            paths.insert(self.desk.dir.clone());
+            paths.extend(disk::hops(&self.desk.dir));
+            if !self.presence.is_lost() {
+                whole.extend(self.desk.folders());
+                paths.extend(self.desk.users.keys().cloned());
             }
-            if self.desk.folders().any(|folder| folder == path) {
+            let new = self.watch.set(whole, paths);
+            self.desk.watch_changed = !new.is_empty();
+            let now = self.started.elapsed();
+            // What happened before the watch was not told.
+            if self.desk.folders().any(|folder| new.contains(&folder)) {
                 self.agenda.dirty(now, true);
+            }
+            let is_new = |path: &Path| new.contains(path) || path.parent().is_some_and(|dir| new.contains(dir));
+            for used in self.desk.users.keys().filter(|used| !new.is_empty() && is_new(used)) {
+                self.agenda.later(used, now);
             }
         }
     }

@@ -82,7 +82,7 @@ impl Watch {
     ///
     /// Returns the paths that are heard of only from now on: what happened to them between the look
     /// and the watch was not told.
-    pub fn set(&mut self, whole: BTreeSet<PathBuf>, mut paths: BTreeSet<PathBuf>) -> Vec<PathBuf> {
+    pub fn set(&mut self, whole: BTreeSet<PathBuf>, mut paths: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
         // Where a directory is missing, the next one above that exists tells when it is made.
         let mut parents: BTreeSet<PathBuf> =
             paths.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
@@ -98,13 +98,13 @@ impl Watch {
         }
         let dirs: BTreeSet<PathBuf> = whole.iter().cloned().chain(parents).collect();
         // The filter first: an event that comes in with the new watch must pass.
-        let mut added: Vec<PathBuf> = {
+        let mut added: BTreeSet<PathBuf> = {
             let mut interest = self.interest.write().unwrap_or_else(PoisonError::into_inner);
             let new = paths.difference(&interest.paths).chain(whole.difference(&interest.whole)).cloned().collect();
             *interest = Interest { whole, paths };
             new
         };
-        let Some(watcher) = self.watcher.as_mut() else { return Vec::new() };
+        let Some(watcher) = self.watcher.as_mut() else { return BTreeSet::new() };
         self.watched.retain(|dir, identity| {
             let same = disk::stat(dir).is_ok_and(|found| (found.dev, found.ino) == *identity);
             let keep = same && dirs.contains(dir);
@@ -124,7 +124,7 @@ impl Watch {
             }
             match watcher.watch(&dir, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    added.push(dir.clone());
+                    added.insert(dir.clone());
                     self.watched.insert(dir, (found.dev, found.ino));
                 }
                 Err(error) if disk::stat(&dir).is_ok() && !self.warned => {
