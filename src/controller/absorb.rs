@@ -181,12 +181,22 @@ impl Controller {
         let instance = service.instance(adopted.life.instance.index);
         // Memory that knows a later life than the keeper was written after this one ended.
         let memory_is_newer = instance.number > adopted.life.life;
+        // The keeper may still hold the ended life before the present one.
         if instance.life.is_occupied() {
-            return;
+            if adopted.life.life < instance.number {
+                instance.spare.extend(adopted.exit.map(|_| adopted.life.life));
+                return;
+            }
+            if adopted.life.life == instance.number {
+                return;
+            }
+            instance.spare.push(instance.number);
+            instance.held = None;
         }
         instance.number = instance.number.max(adopted.life.life);
         instance.restarts = instance.restarts.max(blob.restarts);
-        instance.held = Some(adopted.life.life);
+        let before = instance.held.replace(adopted.life.life).filter(|&life| life != adopted.life.life);
+        instance.spare.extend(before);
         if memory_is_newer {
             // It ended and was dealt with; the next try is due, its ladder as memory has it.
             instance.unasked = true;
@@ -280,7 +290,8 @@ impl Controller {
                     carried: None,
                 }));
                 service.touched = true;
-                service.instances[at].spare = service.instances[at].held.take();
+                let held = service.instances[at].held.take();
+                service.instances[at].spare.extend(held);
                 self.asked -= 1;
                 self.record(service, at, Reason::Spawned, false, format!("{name} runs as pid {pid}"), now);
             }
@@ -344,7 +355,8 @@ impl Controller {
                     carried: None,
                 }));
                 self.asked -= 1;
-                service.instances[at].spare = service.instances[at].held.take();
+                let held = service.instances[at].held.take();
+                service.instances[at].spare.extend(held);
             }
             Life::Stopping(stopping) if stopping.exit.is_none() => {
                 ran_for = now.mono.saturating_sub(stopping.spawned);

@@ -101,22 +101,17 @@ impl Controller {
     fn visit(&mut self, id: Id, now: Now, plan: &mut Plan) {
         let Some(mut service) = self.table.take(id) else { return };
         service.dirty = false;
-        let gate = self.gate(id, &service);
-        if service.gate != gate {
-            service.gate = gate;
+        let mut deadline: Option<Duration>;
+        // An instance that moved may be what the others of its service waited for (a roll).
+        loop {
+            service.moved = false;
+            deadline = self.pass(id, &mut service, now, plan);
+            if !service.moved {
+                break;
+            }
             service.touched = true;
         }
-        self.watch_dependencies(&mut service, now);
-        let wants = self.wants(&mut service, now, plan);
-        let mut deadline: Option<Duration> = None;
         let mut wake = |at: Option<Duration>| deadline = deadline.into_iter().chain(at).min();
-        for (at, want) in wants.into_iter().enumerate() {
-            wake(self.drive(id, &mut service, at, want, now, plan));
-            if let Some(life) = service.instances[at].spare.take() {
-                let instance = service.life_id(at).instance;
-                plan.actions.push(Action::Forget { life: LifeId { instance, life } });
-            }
-        }
         wake(self.trial_deadline(&service));
         self.retire_spare(&mut service, plan);
 
@@ -153,6 +148,27 @@ impl Controller {
         if news {
             self.tell_dependents(&name, ready_news, now);
         }
+    }
+
+    /// Looks once at the gate and at each instance; gives the moment to look again.
+    fn pass(&mut self, id: Id, service: &mut Service, now: Now, plan: &mut Plan) -> Option<Duration> {
+        self.watch_dependencies(service, now);
+        let gate = self.gate(id, service);
+        if service.gate != gate {
+            service.gate = gate;
+            service.touched = true;
+        }
+        let wants = self.wants(service, now, plan);
+        let mut deadline: Option<Duration> = None;
+        for (at, want) in wants.into_iter().enumerate() {
+            let wake = self.drive(id, service, at, want, now, plan);
+            deadline = deadline.into_iter().chain(wake).min();
+            for life in std::mem::take(&mut service.instances[at].spare) {
+                let instance = service.life_id(at).instance;
+                plan.actions.push(Action::Forget { life: LifeId { instance, life } });
+            }
+        }
+        deadline
     }
 
     fn tell_dependents(&mut self, name: &crate::model::name::Name, ready: bool, now: Now) {
@@ -232,6 +248,9 @@ impl Controller {
         if service.stopped {
             return Gate::StoppedByOperator;
         }
+        if let Some(dependency) = &service.bereft {
+            return Gate::DependencyLost(dependency.clone());
+        }
         if let Program::External(address) = &spec.process.program {
             return Gate::External(address.clone());
         }
@@ -284,7 +303,10 @@ impl Controller {
             };
             let lost = seen && !holds && cares;
             let mut pending = false;
-            if lost {
+            if lost && dependency.on_loss == OnLoss::Stop {
+                service.touched = true;
+                service.bereft = Some(dependency.name.to_string());
+            } else if lost {
                 for index in 0..service.instances.len() {
                     pending |= self.dependency_lost(service, index, dependency.name.as_str(), now);
                 }
@@ -297,7 +319,7 @@ impl Controller {
     fn wants(&mut self, service: &mut Service, now: Now, plan: &mut Plan) -> Vec<Want> {
         let general = match &service.gate {
             Gate::Unknown => Want::Hold,
-            Gate::Gone | Gate::Disabled | Gate::StoppedByOperator => Want::Stop,
+            Gate::Gone | Gate::Disabled | Gate::StoppedByOperator | Gate::DependencyLost(_) => Want::Stop,
             Gate::External(_) | Gate::NeedsUser | Gate::Missing | Gate::Waiting(_) | Gate::Cycle | Gate::NeverValid => {
                 Want::Keep
             }
@@ -317,7 +339,9 @@ impl Controller {
             let spare = at >= desired && general != Want::Hold && service.declared.is_some();
             wants.push(if spare && self.ending.is_none() { Want::Stop } else { general });
         }
-        if general == Want::Run || general == Want::Keep {
+        if (general != Want::Run && general != Want::Keep) || self.ending.is_some() || service.made().is_none() {
+            service.trial = None;
+        } else {
             self.give_turns(service, desired, &mut wants, now, plan);
         }
         wants
@@ -416,7 +440,7 @@ impl Controller {
     /// What those who depend on it may know.
     fn standing(&self, service: &Service) -> Standing {
         let desired = service.desired() as usize;
-        let wanted = || service.instances.iter().take(desired.max(1));
+        let wanted = || service.instances.iter().take(desired);
         let completed = |instance: &super::service::Instance| match &instance.life {
             Life::Finished(finished) => finished.outcome == super::life::Outcome::Completed,
             Life::Idle
@@ -439,7 +463,7 @@ impl Controller {
             known: service.declared.is_some() || service.rejected.is_some(),
             started: wanted().any(started),
             ready: wanted().any(|instance| instance.life.is_ready()),
-            completed: !service.instances.is_empty() && wanted().all(completed),
+            completed: wanted().next().is_some() && wanted().all(completed),
             coming: self.is_coming(service),
         }
     }
@@ -480,6 +504,7 @@ impl Controller {
             | Gate::NeverValid
             | Gate::Disabled
             | Gate::StoppedByOperator
+            | Gate::DependencyLost(_)
             | Gate::External(_)
             | Gate::NeedsUser
             | Gate::Missing

@@ -53,7 +53,7 @@ impl Controller {
     ) -> Option<Duration> {
         loop {
             match self.step(id, service, at, want, now, plan) {
-                Step::Again => service.touched = true,
+                Step::Again => service.moved = true,
                 Step::Until(deadline) => return deadline,
             }
         }

@@ -8,7 +8,7 @@ use super::input::ExitHow;
 use super::life::*;
 use super::service::{Gate, Id, Service};
 use crate::model::reason::Reason;
-use crate::model::spec::{OnLoss, RestartPolicy};
+use crate::model::spec::RestartPolicy;
 use crate::model::time::Now;
 use crate::policy::backoff;
 use crate::policy::restart::{self, End, Next};
@@ -60,7 +60,6 @@ impl Controller {
         instance.forked = quick && matches!(stopping.phase, Phase::Lingering { told: true } | Phase::Killing { .. });
 
         if let Cause::DependencyLost(dependency) = &stopping.cause {
-            let stays = spec.depends_on.iter().any(|d| d.name.as_str() == dependency && d.on_loss == OnLoss::Stop);
             self.record(
                 service,
                 at,
@@ -70,11 +69,6 @@ impl Controller {
                 now,
             );
             let instance = &mut service.instances[at];
-            if stays && !fresh && !unwanted {
-                let outcome = Outcome::DependencyLost(dependency.clone());
-                instance.life = Life::Finished(Finished { print: stopping.made.print, outcome });
-                return Again::Again;
-            }
             if fresh || gone || unwanted {
                 return Again::Again;
             }

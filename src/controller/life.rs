@@ -237,8 +237,6 @@ pub(super) struct Finished {
 pub(super) enum Outcome {
     Completed,
     Failed(Reason, String),
-    /// `onLoss: Stop`: stays down until it is started or edited.
-    DependencyLost(String),
 }
 
 impl Life {

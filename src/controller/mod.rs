@@ -152,6 +152,16 @@ impl Controller {
         self.node_view()
     }
 
+    /// Looks at everything in the next decision: the slow rescan that must find nothing to do.
+    pub fn doubt(&mut self) {
+        for id in self.table.ids().collect::<Vec<_>>() {
+            if let Some(service) = self.table.get_mut(id) {
+                service.touched = true;
+            }
+            self.mark(id);
+        }
+    }
+
     /// A service is to be looked at in the next decision.
     fn mark(&mut self, id: Id) {
         if let Some(service) = self.table.get_mut(id)

@@ -22,7 +22,8 @@ use crate::model::view::*;
 impl Controller {
     /// Announces and remembers a service, if there is news.
     pub(super) fn present(&mut self, id: Id, service: &mut Service, now: Now, plan: &mut Plan) {
-        if !service.touched {
+        // What was told before stays until its manifest is read.
+        if !service.touched || service.gate == Gate::Unknown {
             self.recount(service);
             return;
         }
@@ -52,7 +53,6 @@ impl Controller {
         let for_good = |instance: &super::service::Instance| match &instance.life {
             Life::Finished(finished) => match finished.outcome {
                 Outcome::Failed(..) | Outcome::Completed => true,
-                Outcome::DependencyLost(_) => false,
             },
             Life::Idle
             | Life::Preparing(_)
