@@ -90,6 +90,7 @@ impl Controller {
             Input::Surveyed { life, left } => {
                 self.of_life(&life, |_, service, at| match &mut service.instances[at].life {
                     Life::Stopping(stopping) => {
+                        service.touched |= stopping.left.as_ref() != Some(&left);
                         stopping.left = Some(left);
                         stopping.survey.again(now.mono);
                     }
@@ -104,10 +105,11 @@ impl Controller {
             Input::Output { life, lines } => self.output(&life, lines),
             Input::Tried { name, digest, result } => {
                 if let Some(id) = self.table.id(&name) {
-                    if let Some(trial) = self.table.get_mut(id).and_then(|service| service.trial.as_mut())
-                        && trial.key == digest
+                    if let Some(service) = self.table.get_mut(id)
+                        && let Some(trial) = service.trial.as_mut().filter(|trial| trial.key == digest)
                     {
                         trial.result = Some(result);
+                        service.touched = true;
                     }
                     self.mark(id);
                 }
@@ -384,9 +386,9 @@ impl Controller {
         match &mut service.instances[at].life {
             Life::Running(running) => {
                 let Some(spec) = running.made.spec.clone() else { return };
-                let before = running.checks.said.clone();
+                let before = (running.checks.said.clone(), running.checks.failing.is_some());
                 let finding = running.checks.answer(&spec, probe, verdict, running.spawned, now.mono, &mut self.random);
-                service.touched |= running.checks.said != before;
+                service.touched |= running.checks.said != before.0 || running.checks.failing.is_some() != before.1;
                 match finding {
                     Finding::Nothing => {}
                     Finding::GiveUp(why) => running.give_up = Some(why),
@@ -416,6 +418,7 @@ impl Controller {
                     (message.extend_timeout, stopping.phase)
                 {
                     let latest = stopping.began + stopping.made.grace + EXTENSION_MAX;
+                    service.touched = true;
                     stopping.kill_at = stopping.kill_at.max((now.mono.saturating_add(extension)).min(latest));
                 }
             }

@@ -78,6 +78,7 @@ impl Controller {
                 break;
             }
         }
+        plan.actions.extend(self.port_asks.drain(..).map(Action::AwaitPort));
         plan.actions.extend(self.events.drain(..).map(Action::Record));
         plan
     }
@@ -121,7 +122,7 @@ impl Controller {
         }
         self.retally(&mut service);
         wake(self.requirement(&mut service, now));
-        self.present(id, &mut service, now, plan);
+        self.present(&mut service, now, plan);
         let standing = self.standing(&service);
         let news = self.table.standing(id) != standing;
         let ready_news = standing.ready && !self.table.standing(id).ready;
@@ -340,7 +341,7 @@ impl Controller {
             wants.push(if spare && self.ending.is_none() { Want::Stop } else { general });
         }
         if (general != Want::Run && general != Want::Keep) || self.ending.is_some() || service.made().is_none() {
-            service.trial = None;
+            service.touched |= service.trial.take().is_some();
         } else {
             self.give_turns(service, desired, &mut wants, now, plan);
         }

@@ -87,6 +87,13 @@ impl Controller {
                 self.leave_back_off(id, service, at);
                 Step::Again
             }
+            (Life::Finished(finished), Want::Run)
+                if service.made().is_some_and(|made| made.print != finished.print) =>
+            {
+                service.instances[at].life = Life::Idle;
+                service.instances[at].begin_anew();
+                Step::Again
+            }
             (Life::Finished(_), Want::Run | Want::Keep | Want::Replace | Want::Stop) => Step::Until(None),
         }
     }

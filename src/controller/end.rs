@@ -24,6 +24,7 @@ impl Controller {
     pub(super) fn ended(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now) -> Again {
         let name = service.instance_name(at);
         let spec = service.spec().cloned();
+        let current = service.made().map(|made| made.print);
         let gone = service.gate == Gate::Gone || service.gate == Gate::ShuttingDown;
         let instance = &mut service.instances[at];
         let Life::Stopping(stopping) = std::mem::replace(&mut instance.life, Life::Idle) else {
@@ -33,7 +34,9 @@ impl Controller {
         instance.must_restart = false;
         let exit = stopping.exit.expect("an empty tree without an exit is not the end");
         let said = super::explain::ended(&exit, instance.last_exit.as_ref().map(|exit| exit.ran_for));
-        let fresh = std::mem::take(&mut instance.fresh);
+        // The next start is of another version: this end says nothing about it.
+        let outdated = current.is_some_and(|print| print != stopping.made.print);
+        let fresh = std::mem::take(&mut instance.fresh) || outdated;
         let unwanted = want == Want::Stop;
         let spec = match (&stopping.cause, spec) {
             (Cause::Unwanted | Cause::Replaced, _) | (_, None) => None,
@@ -209,6 +212,7 @@ impl Controller {
             print,
         });
         self.note_back_off(id, service);
+        self.await_port(id, service, at);
     }
 
     /// `onLoss`: true if an instance is still on its way and must be looked at again.

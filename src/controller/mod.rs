@@ -93,6 +93,8 @@ pub struct Controller {
     backing_off: BTreeSet<Id>,
     /// Who waits for which port.
     ports: BTreeMap<u16, BTreeSet<Id>>,
+    /// Ports to be told of, in this decision's plan.
+    port_asks: Vec<u16>,
     edges_changed: Vec<Id>,
     /// Became ready after having been in trouble: waits may end.
     recovered: Vec<Id>,
@@ -120,6 +122,7 @@ impl Controller {
             starting: 0,
             backing_off: BTreeSet::new(),
             ports: BTreeMap::new(),
+            port_asks: Vec::new(),
             edges_changed: Vec::new(),
             recovered: Vec::new(),
             events: Vec::new(),

@@ -59,7 +59,7 @@ pub fn plan(world: &mut World, plan: &Plan, spoiled: Option<&Name>) -> Result<()
                 patient(world, life)?;
             }
             Action::Signal { life, signal, to: Target::Group } => {
-                if spoiled == Some(&life.instance.service) {
+                if world.scanned && spoiled == Some(&life.instance.service) {
                     return Err(format!("law 10: a bad edit stops {life}"));
                 }
                 world.laws.tries.remove(&life.instance);
@@ -164,8 +164,10 @@ pub fn told(world: &mut World, view: &ServiceView) -> Result<(), String> {
                 world.laws.completed.insert(name.clone(), file.declaration.spec.process_digest);
             }
         }
-        Status::Stopped => {}
-        _ => drop(world.laws.completed.remove(name)),
+        Status::Starting | Status::Running | Status::Healthy | Status::Unhealthy => {
+            world.laws.completed.remove(name);
+        }
+        _ => {}
     }
     let world = &*world;
     let living = |entry: &crate::world::Entry| entry.main || !entry.told;

@@ -264,6 +264,12 @@ impl World {
             self.controller.doubt();
             let again = self.controller.decide(self.now);
             if !again.actions.is_empty() {
+                for action in &again.actions {
+                    if let Action::Announce(name) = action {
+                        let (was, is) = (self.views.get(name), self.controller.view(name, self.now));
+                        return Err(format!("law 7: it was told\n{was:?}\nand it is\n{is:?}"));
+                    }
+                }
                 return Err(format!("law 5: a second decision was not empty: {:?}", again.actions));
             }
             if let Some(at) = self.controller.next_deadline()
@@ -584,7 +590,6 @@ impl World {
 
     fn declare_all(&mut self) -> Result<(), String> {
         self.settle()?;
-        self.scanned = true;
         for (&service, file) in &self.files.clone() {
             if file.spoiled {
                 self.act(&Act::Spoil(service))?;
@@ -592,6 +597,7 @@ impl World {
                 self.tell(Input::Declared(file.declared()))?;
             }
         }
+        self.scanned = true;
         self.tell(Input::Scanned)
     }
 
