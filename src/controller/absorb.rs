@@ -118,7 +118,7 @@ impl Controller {
                 self.of_life(&life, |_, service, at| match &mut service.instances[at].life {
                     Life::Preparing(preparing) if preparing.hook == hook => preparing.ended = Some(result),
                     Life::Stopping(stopping) if hook == Hook::PreStop => {
-                        if let Phase::PreStop { done } = &mut stopping.phase {
+                        if let Phase::PreStop { asked: true, done } = &mut stopping.phase {
                             *done = true;
                         }
                     }

@@ -304,7 +304,7 @@ impl Controller {
             };
             let lost = seen && !holds && cares;
             let mut pending = false;
-            if lost && dependency.on_loss == OnLoss::Stop {
+            if lost && dependency.on_loss == OnLoss::Stop && service.is_occupied() {
                 service.touched = true;
                 service.bereft = Some(dependency.name.to_string());
             } else if lost {
@@ -329,11 +329,13 @@ impl Controller {
             Gate::Open => Want::Run,
         };
         let desired = service.desired() as usize;
-        if general == Want::Run || general == Want::Keep {
-            if service.instances.len() < desired && service.declared.is_some() && self.ending.is_none() {
-                service.touched = true;
-                service.instance(u32::try_from(desired - 1).unwrap_or(0));
-            }
+        if (general == Want::Run || general == Want::Keep)
+            && service.instances.len() < desired
+            && service.declared.is_some()
+            && self.ending.is_none()
+        {
+            service.touched = true;
+            service.instance(u32::try_from(desired - 1).unwrap_or(0));
         }
         let mut wants: Vec<Want> = Vec::with_capacity(service.instances.len());
         for at in 0..service.instances.len() {

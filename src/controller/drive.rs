@@ -312,15 +312,6 @@ impl Controller {
             return Step::Until(None);
         };
         let stopping = Stopping::of(*running, cause, now.mono);
-        if stopping.phase == (Phase::PreStop { done: false }) && self.grace_now(service) != Some(Duration::ZERO) {
-            plan.actions.push(Action::RunHook {
-                life: life.clone(),
-                hook: Hook::PreStop,
-                spec: stopping.made.spec.clone().expect("a hook stands in a spec"),
-                wrapper: stopping.made.wrapper.clone(),
-                limit: stopping.made.grace,
-            });
-        }
         let asked_for = match &stopping.cause {
             Cause::Unwanted | Cause::Replaced => true,
             Cause::Ended | Cause::CheckFailed(_) | Cause::DependencyLost(_) => false,
@@ -359,7 +350,18 @@ impl Controller {
         let mut deadline = None;
         let mut wake = |at: Option<Duration>| deadline = deadline.into_iter().chain(at).min();
         match &mut stopping.phase {
-            Phase::PreStop { done } => {
+            Phase::PreStop { asked: asked @ false, done: false } if now.mono < kill_at => {
+                *asked = true;
+                plan.actions.push(Action::RunHook {
+                    life,
+                    hook: Hook::PreStop,
+                    spec: stopping.made.spec.clone().expect("a hook stands in a spec"),
+                    wrapper: stopping.made.wrapper.clone(),
+                    limit: kill_at - now.mono,
+                });
+                return Step::Again;
+            }
+            Phase::PreStop { asked: _, done } => {
                 let over = now.mono >= kill_at;
                 if !*done && !over {
                     return Step::Until(Some(kill_at));

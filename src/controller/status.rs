@@ -305,7 +305,7 @@ fn of_stopping(stopping: &Stopping) -> Word {
     };
     let mut word = Word { why: vec![why], ..Word::plain(Status::Stopping) };
     let named = stopping.left.as_ref().is_some_and(|left| !left.is_empty());
-    let hook = stopping.phase == Phase::PreStop { done: false };
+    let hook = stopping.phase == Phase::PreStop { asked: true, done: false };
     if hook {
         word.why.push("its preStop hook runs".into());
     } else if named {

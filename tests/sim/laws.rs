@@ -51,11 +51,13 @@ impl Laws {
 
 /// What a plan may contain.
 pub fn plan(world: &mut World, plan: &Plan, spoiled: Option<&Name>) -> Result<(), String> {
+    let mut news: BTreeSet<&Name> = BTreeSet::new();
     for action in &plan.actions {
         match action {
+            Action::Announce(name) => drop(news.insert(name)),
             Action::Spawn { life, spec, .. } => {
                 one_life(world, life)?;
-                needs_hold(world, life, spec)?;
+                needs_hold(world, life, spec, &news)?;
                 patient(world, life)?;
             }
             Action::Signal { life, signal, to: Target::Group } => {
@@ -86,18 +88,40 @@ fn one_life(world: &World, life: &LifeId) -> Result<(), String> {
 }
 
 /// Law 2, by what was told before or after this decision.
-fn needs_hold(world: &World, life: &LifeId, spec: &plugd::model::spec::Spec) -> Result<(), String> {
+fn needs_hold(
+    world: &World,
+    life: &LifeId,
+    spec: &plugd::model::spec::Spec,
+    news: &BTreeSet<&Name>,
+) -> Result<(), String> {
     for dependency in spec.depends_on.iter().filter(|dependency| !dependency.optional) {
         let after = world.controller.view(&dependency.name, world.now);
         let before = world.views.get(&dependency.name).cloned();
-        let done = world.laws.completed.contains_key(&dependency.name);
+        let lives = world
+            .entries
+            .iter()
+            .any(|(life, entry)| life.instance.service == dependency.name && (entry.main || !entry.told));
+        let done = world.laws.completed.contains_key(&dependency.name)
+            || (dependency.condition == Condition::Started && lives)
+            || is_job(world, &dependency.name);
         let fine =
             done || [before, after].into_iter().flatten().any(|view| holds(dependency.condition, &standing(&view)));
-        if !fine {
-            return Err(format!("law 2: {life} was spawned before {} was there", dependency.name));
+        // What came and went within one decision was there when the spawn was decided.
+        if !fine && !news.contains(&dependency.name) {
+            let view = world.controller.view(&dependency.name, world.now);
+            let view = view.map(|view| format!("{} {:?} {:?}", view.status, view.reason, view.why));
+            return Err(format!("law 2: {life} was spawned before {} was there: {view:?}", dependency.name));
         }
     }
     Ok(())
+}
+
+/// A job that ended may be told `stopped`, and has completed all the same.
+fn is_job(world: &World, name: &Name) -> bool {
+    let index = name.as_str().as_bytes()[1] - b'0';
+    let file = world.files.get(&index);
+    let stopped = world.controller.view(name, world.now).is_some_and(|view| view.status == Status::Stopped);
+    stopped && file.is_some_and(|file| file.declaration.spec.restart.policy != RestartPolicy::Always)
 }
 
 fn standing(view: &ServiceView) -> Standing {
@@ -219,7 +243,6 @@ pub fn converged(world: &World) -> Result<(), String> {
                 let unmet = spec.depends_on.iter().any(|dependency| {
                     let other = world.controller.view(&dependency.name, world.now);
                     !other.is_some_and(|view| holds(dependency.condition, &standing(&view)))
-                        && !world.laws.completed.contains_key(&dependency.name)
                         || dependency.condition == Condition::Completed
                 });
                 if !unmet {

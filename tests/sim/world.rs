@@ -78,11 +78,11 @@ enum Event {
 fn config(seed: u64, started: Now) -> Config {
     Config {
         cores: 2,
-        max_starting: (seed % 7 == 0).then_some(2),
-        shutdown_timeout: (seed % 3 == 0).then_some(Duration::from_secs(8)),
+        max_starting: seed.is_multiple_of(7).then_some(2),
+        shutdown_timeout: seed.is_multiple_of(3).then_some(Duration::from_secs(8)),
         exit_on_required: None,
         require_user: false,
-        warn_root: seed % 2 == 0,
+        warn_root: seed.is_multiple_of(2),
         single: false,
         pid1: false,
         started,
@@ -302,12 +302,12 @@ impl World {
                 }
             }
             Action::Try { name, digest, .. } => {
-                let good = self.calm || self.draw(digest.0[0].into(), digest.0[1].into()) % 4 != 0;
+                let good = self.calm || !self.draw(digest.0[0].into(), digest.0[1].into()).is_multiple_of(4);
                 let result = if good { Ok(()) } else { Err((Reason::ProgramNotFound, "no such program".into())) };
                 self.answer(Input::Tried { name, digest, result });
             }
             Action::RunHook { life, hook, .. } => {
-                let good = self.calm || self.draw(life.life, hook as u64) % 4 != 0;
+                let good = self.calm || !self.draw(life.life, hook as u64).is_multiple_of(4);
                 let result = if good { Ok(()) } else { Err("no".into()) };
                 let delay = Duration::from_millis(self.random.below(3_000));
                 self.later(delay, Event::Tell(Input::HookEnded { life, hook, result }));
@@ -318,7 +318,7 @@ impl World {
                     entry.main && entry.ready_after.is_some_and(|after| now >= entry.spawned + after)
                 });
                 let flaky = !self.calm && self.random.below(20) == 0;
-                let reason = (!passed && self.seed % 5 == 0).then_some(Reason::AddressInUse);
+                let reason = (!passed && self.seed.is_multiple_of(5)).then_some(Reason::AddressInUse);
                 let message = if passed { "tcp passed" } else { "tcp refused" };
                 let verdict =
                     Verdict { passed: passed && !flaky, message: message.into(), reason, took: Duration::ZERO };
@@ -355,8 +355,8 @@ impl World {
         let salt = u64::from(spec.process.digest_salt());
         let index = u64::from(spec.name.as_str().as_bytes()[1] - b'0');
         let draw = self.draw(index << 32 | salt, life.life << 8 | u64::from(life.instance.index));
-        if !self.calm && draw % 11 == 0 {
-            let reason = if draw % 2 == 0 { Reason::ProgramNotFound } else { Reason::ResourceExhausted };
+        if !self.calm && draw.is_multiple_of(11) {
+            let reason = if draw.is_multiple_of(2) { Reason::ProgramNotFound } else { Reason::ResourceExhausted };
             self.answer(Input::SpawnFailed { life, reason, message: "no".into() });
             return Ok(());
         }
@@ -370,8 +370,8 @@ impl World {
             pid,
             spawned,
             main: true,
-            children: if draw / 88 % 4 == 0 { 2 } else { 0 },
-            stubborn: draw / 352 % 5 == 0,
+            children: if (draw / 88).is_multiple_of(4) { 2 } else { 0 },
+            stubborn: (draw / 352).is_multiple_of(5),
             ready_after,
             exit: None,
             ended: spawned,
@@ -510,20 +510,20 @@ impl World {
             _ => {}
         }
         spec.replicas = [1, 1, 1, 2, 3, 0][(draw / 60 % 6) as usize];
-        if draw / 360 % 8 == 0 {
+        if (draw / 360).is_multiple_of(8) {
             spec.restart.policy = RestartPolicy::Never;
         }
-        if draw / 2880 % 8 == 0 {
+        if (draw / 2880).is_multiple_of(8) {
             spec.restart.policy = RestartPolicy::OnFailure;
         }
-        if draw / 23040 % 6 == 0 {
+        if (draw / 23040).is_multiple_of(6) {
             spec.lifecycle.pre_start = Some(vec!["x".into()]);
         }
-        if draw / 138240 % 6 == 0 {
+        if (draw / 138240).is_multiple_of(6) {
             spec.lifecycle.pre_stop = Some(vec!["x".into()]);
         }
-        spec.enabled = draw / 829440 % 12 != 0;
-        spec.required = draw / 9953280 % 3 == 0;
+        spec.enabled = !(draw / 829440).is_multiple_of(12);
+        spec.required = (draw / 9953280).is_multiple_of(3);
         let other = (draw / 29859840 % u64::from(SERVICES)) as u8;
         let tie = draw / 179159040 % 10;
         if tie < 5 && other != service {
