@@ -190,7 +190,8 @@ impl Service {
 
     /// Instances that are wanted while it runs.
     pub fn desired(&self) -> u32 {
-        self.scaled_to.unwrap_or_else(|| self.spec().map_or(1, |spec| spec.replicas))
+        let known = u32::try_from(self.instances.len()).unwrap_or(u32::MAX).max(1);
+        self.scaled_to.unwrap_or_else(|| self.spec().map_or(known, |spec| spec.replicas))
     }
 
     pub fn required(&self) -> bool {

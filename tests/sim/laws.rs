@@ -246,7 +246,15 @@ pub fn converged(world: &World) -> Result<(), String> {
                         || dependency.condition == Condition::Completed
                 });
                 if !unmet {
-                    return Err(format!("law 6: {name} waits for nothing: {:?}", view.why));
+                    let needs: Vec<_> = spec
+                        .depends_on
+                        .iter()
+                        .filter_map(|dependency| world.controller.view(&dependency.name, world.now))
+                        .map(|view| {
+                            format!("{} is {} {:?} {:?}", view.service, view.status, view.reason, view.instances)
+                        })
+                        .collect();
+                    return Err(format!("law 6: {name} waits for nothing: {:?}; {needs:?}", view.why));
                 }
             }
             other => {

@@ -15,7 +15,7 @@ use stimulus::Stimulus;
 use world::World;
 
 /// Seeds of an ordinary run, and what happens to each world.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 5_000;
 const STIMULI: usize = 120;
 /// Broken worlds that are told before the run ends.
 const STORIES: usize = 6;
