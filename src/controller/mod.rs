@@ -11,6 +11,7 @@
 //! `decide.rs` and `drive.rs` (what follows), `status.rs` (the words for people).
 
 mod absorb;
+mod adopt;
 mod blob;
 mod checks;
 mod decide;
@@ -27,7 +28,10 @@ mod plan;
 mod present;
 mod service;
 mod shutdown;
+mod standing;
 mod status;
+mod stop;
+mod turns;
 mod waits;
 
 #[doc(hidden)]

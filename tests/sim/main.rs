@@ -3,6 +3,8 @@
 //! `PLUGD_SEED=7 cargo test --test sim` plays one seed (the line that a failure prints);
 //! `PLUGD_SOAK=10` plays ten times as many.
 
+#![expect(clippy::disallowed_methods, reason = "a test may look at its settings and its watch")]
+
 mod laws;
 mod stimulus;
 mod world;
