@@ -44,10 +44,10 @@ impl Controller {
         };
         let edited = service.instances.iter().any(outdated);
         let ordered = service.instances.iter().any(|instance| instance.must_restart);
+        if !edited {
+            service.touched |= service.trial.take().is_some();
+        }
         if !edited && !ordered {
-            if service.trial.take().is_some() {
-                service.touched = true;
-            }
             return;
         }
         let mut proven = true;
