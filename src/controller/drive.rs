@@ -149,6 +149,7 @@ impl Controller {
             blob: blob.encode(),
         });
         self.asked += 1;
+        service.instances[at].last_try = Some(now.mono);
         service.instances[at].life = Life::Starting(Starting { made, refused: None });
     }
 
