@@ -21,6 +21,8 @@ use crate::policy::update;
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// A try that was not answered for this long is asked again.
 const TRY_LOST: Duration = Duration::from_secs(30);
+/// While an edit is tried the old version is told, at most this long: a status file is true within 200 ms.
+const UNTOLD_MAX: Duration = Duration::from_millis(100);
 
 /// What is wanted of one instance now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +119,7 @@ impl Controller {
                 plan.actions.push(Action::Forget { life: LifeId { instance, life } });
             }
         }
-        wake(self.trial_deadline(&service));
+        wake(self.trial_deadline(&service, now));
         self.retire_spare(&mut service, plan);
 
         if service.gate == Gate::Gone && !service.is_occupied() {
@@ -401,12 +403,19 @@ impl Controller {
         }
     }
 
-    fn trial_deadline(&self, service: &Service) -> Option<Duration> {
+    /// An edit that is being tried: in a moment its old process is stopped, or it is blocked. Told before
+    /// that, the status would give the new generation and the health of the old process.
+    pub(super) fn is_trying(&self, service: &Service, now: Now) -> bool {
+        service.trial.as_ref().is_some_and(|trial| trial.result.is_none() && now.mono < trial.asked_at + UNTOLD_MAX)
+    }
+
+    fn trial_deadline(&self, service: &Service, now: Now) -> Option<Duration> {
         let trial = service.trial.as_ref()?;
         if self.ending.is_some() || service.gate == Gate::Cycle {
             return None;
         }
         match &trial.result {
+            None if self.is_trying(service, now) => Some(trial.asked_at + UNTOLD_MAX),
             None => Some(trial.asked_at + TRY_LOST),
             Some(Ok(())) => None,
             Some(Err(_)) => Some(trial.asked_at + TRY_AGAIN),
