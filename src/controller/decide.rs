@@ -106,7 +106,7 @@ impl Controller {
             service.touched = true;
         }
         let mut wake = |at: Option<Duration>| deadline = deadline.into_iter().chain(at).min();
-        wake(self.trial_deadline(&service));
+        wake(self.trial_deadline(&service, now));
         self.retire_spare(&mut service, plan);
 
         if service.gate == Gate::Gone && !service.is_occupied() {

@@ -23,7 +23,8 @@ impl Controller {
     /// Announces and remembers a service, if there is news.
     pub(super) fn present(&mut self, service: &mut Service, now: Now, plan: &mut Plan) {
         // What was told before stays until its manifest is read.
-        if !service.touched || service.gate == Gate::Unknown {
+        let untold = service.gate == Gate::Unknown || (service.view.is_some() && self.is_trying(service, now));
+        if !service.touched || untold {
             self.recount(service);
             return;
         }
@@ -192,6 +193,8 @@ fn view(service: &Service, word: Word) -> ServiceView {
     let wanted = || service.instances.iter().take(desired as usize);
     let ready = u32::try_from(wanted().filter(|instance| instance.life.is_ready()).count()).unwrap_or(u32::MAX);
     let port = spec.and_then(|spec| spec.process.port);
+    // Of the process that runs, which may be of an older version.
+    let served = service.instances.iter().find_map(|instance| served_port(&instance.life)).unwrap_or(port);
     let running = service.instances.iter().any(|instance| instance.life.pid().is_some());
     let said = service.instances.iter().find_map(|instance| match &instance.life {
         Life::Running(running) => running.checks.said.as_ref().map(|said| said.message.clone()),
@@ -224,7 +227,7 @@ fn view(service: &Service, word: Word) -> ServiceView {
         ready,
         desired,
         restarts: service.restarts,
-        address: port.filter(|_| running).map(|port| format!("127.0.0.1:{port}")),
+        address: served.filter(|_| running).map(|port| format!("127.0.0.1:{port}")),
         check: said,
         retry_at: word.retry_at,
         last_exit: last.map(exit_view),
@@ -258,12 +261,25 @@ fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceVie
     InstanceView {
         name: service.instance_name(at),
         pid: instance.life.pid(),
-        port,
+        port: served_port(&instance.life).unwrap_or(port),
         ready: instance.life.is_ready(),
         restarts: instance.restarts,
         status: word.status,
         reason: word.reason,
         started,
+    }
+}
+
+/// The port that a running process was given, where that is known.
+fn served_port(life: &Life) -> Option<Option<u16>> {
+    match life {
+        Life::Running(running) => running.made.spec.as_ref().map(|spec| spec.process.port),
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Stopping(_)
+        | Life::BackOff(_)
+        | Life::Finished(_) => None,
     }
 }
 
@@ -282,7 +298,11 @@ fn manifest_view(service: &Service) -> ManifestView {
     let (file, sha256) = match (&service.declared, rejected) {
         (Some(declaration), _) => (declaration.source.file.clone(), declaration.source.sha256.clone()),
         (None, Some((rejection, _))) => (rejection.source.file.clone(), String::new()),
-        (None, None) => (String::new(), String::new()),
+        // Its manifest is gone: the last one is told until the service is, too.
+        (None, None) => match &service.view {
+            Some(view) => (view.manifest.file.clone(), view.manifest.sha256.clone()),
+            None => (String::new(), String::new()),
+        },
     };
     let rejected = rejected.map(|(rejection, at)| RejectedView { sha256: rejection.source.sha256.clone(), at: *at });
     ManifestView { file, sha256, generation: service.generation, rejected }

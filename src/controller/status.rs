@@ -244,7 +244,7 @@ pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
             ..Word::plain(Status::Starting)
         },
         Life::Running(running) => of_running(service, running),
-        Life::Stopping(stopping) => of_stopping(stopping),
+        Life::Stopping(stopping) => of_stopping(service, stopping),
         Life::BackOff(wait) => of_wait(service, instance, wait),
         Life::Finished(finished) => match &finished.outcome {
             Outcome::Completed => Word::plain(Status::Completed),
@@ -292,9 +292,23 @@ fn of_running(service: &Service, running: &Running) -> Word {
         .next(format!("{} is ready when its check passes", service.name))
 }
 
-fn of_stopping(stopping: &Stopping) -> Word {
+fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
     let why = match &stopping.cause {
-        Cause::Unwanted => "it is being stopped".to_string(),
+        Cause::Unwanted => match &service.gate {
+            Gate::Gone => "its manifest is gone; it is being stopped".to_string(),
+            Gate::StoppedByOperator => "it is being stopped by `plugd stop`".into(),
+            Gate::Disabled => "its manifest says `enabled: false`; it is being stopped".into(),
+            Gate::ShuttingDown => "plugd is being stopped, and it with it".into(),
+            Gate::DependencyLost(lost) => format!("{lost}, which it needs, was lost; it is being stopped"),
+            Gate::Open
+            | Gate::Unknown
+            | Gate::NeverValid
+            | Gate::External(_)
+            | Gate::NeedsUser
+            | Gate::Missing
+            | Gate::Waiting(_)
+            | Gate::Cycle => "it is being stopped".into(),
+        },
         Cause::Replaced => "the old version is being stopped".into(),
         Cause::Ended => match &stopping.exit {
             Some(exit) => format!("it {}; what it left is being ended", explain::ended(exit, None)),

@@ -18,6 +18,8 @@ use crate::policy::update;
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// A try that was not answered for this long is asked again.
 const TRY_LOST: Duration = Duration::from_secs(30);
+/// While an edit is tried the old version is told, at most this long: a status file is true within 200 ms.
+const UNTOLD_MAX: Duration = Duration::from_millis(100);
 
 impl Controller {
     /// Who of the outdated is replaced now.
@@ -105,12 +107,19 @@ impl Controller {
         }
     }
 
-    pub(super) fn trial_deadline(&self, service: &Service) -> Option<Duration> {
+    /// An edit that is being tried: in a moment its old process is stopped, or it is blocked. Told before
+    /// that, the status would give the new generation and the health of the old process.
+    pub(super) fn is_trying(&self, service: &Service, now: Now) -> bool {
+        service.trial.as_ref().is_some_and(|trial| trial.result.is_none() && now.mono < trial.asked_at + UNTOLD_MAX)
+    }
+
+    pub(super) fn trial_deadline(&self, service: &Service, now: Now) -> Option<Duration> {
         let trial = service.trial.as_ref()?;
         if self.ending.is_some() || service.gate == Gate::Cycle {
             return None;
         }
         match &trial.result {
+            None if self.is_trying(service, now) => Some(trial.asked_at + UNTOLD_MAX),
             None => Some(trial.asked_at + TRY_LOST),
             Some(Ok(())) => None,
             Some(Err(_)) => Some(trial.asked_at + TRY_AGAIN),

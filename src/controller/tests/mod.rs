@@ -323,3 +323,52 @@ fn fifty_services_that_lost_one_database_are_back_within_seconds() {
     }
     assert_eq!(started, 50);
 }
+
+#[test]
+fn an_edit_is_told_when_it_was_tried_so_that_no_new_generation_has_an_old_process() {
+    let mut old = spec("db");
+    old.process.port = Some(5432);
+    let mut world = World::running(old.clone());
+    let mut new = old.clone();
+    new.process.port = Some(55432);
+    new.process.args = vec!["-p".into()];
+
+    let actions = world.declare(new);
+    let key = actions.iter().find_map(|action| match action {
+        Action::Try { digest, .. } => Some(*digest),
+        _ => None,
+    });
+    assert_eq!(world.view("db").manifest.generation, 1);
+    assert_eq!(world.view("db").address.as_deref(), Some("127.0.0.1:5432"));
+
+    let digest = key.expect("the new version is tried first");
+    world.tell(Input::Tried { name: name("db"), digest, result: Ok(()) });
+    let view = world.view("db");
+    assert_eq!((view.manifest.generation, view.status), (2, Status::Stopping));
+}
+
+#[test]
+fn an_edit_that_is_tried_for_long_is_told_with_the_address_of_the_process_that_runs() {
+    let mut old = spec("db");
+    old.process.port = Some(5432);
+    let mut world = World::running(old.clone());
+    let mut new = old.clone();
+    new.process.port = Some(55432);
+    world.declare(new);
+
+    world.sleep(Duration::from_millis(100));
+
+    let view = world.view("db");
+    assert_eq!(view.manifest.generation, 2);
+    assert_eq!(view.address.as_deref(), Some("127.0.0.1:5432"));
+}
+
+#[test]
+fn a_service_whose_manifest_is_gone_says_so_and_names_it_until_it_has_ended() {
+    let mut world = World::running(spec("web"));
+    let file = world.view("web").manifest.file.clone();
+    world.tell(Input::Withdrawn(name("web")));
+    let view = world.view("web");
+    assert_eq!(view.manifest.file, file);
+    assert_eq!(view.why, ["its manifest is gone; it is being stopped"]);
+}

@@ -101,6 +101,7 @@ impl Copier {
     /// No more comes under this label; a line that has no end is shown now.
     pub(super) fn end(&mut self, label: &Arc<Label>) {
         let missed = self.missed.remove(label).unwrap_or(0);
+        self.waiting.fetch_add(weight(0), Ordering::Relaxed);
         let _ = self.queue.send(Piece { label: label.clone(), bytes: Vec::new(), missed, ended: true });
     }
 
@@ -236,5 +237,26 @@ mod tests {
         assert_eq!(shown(b"{\"a\":1}", pipe), "{\"a\":1}\n");
         assert!(shown(b"{\"a\":1}", terminal).contains("web   |"));
         assert_eq!(shown(b"\x1b[2J", Style { prefix: false, ..pipe }), "\\x1b[2J\n");
+    }
+
+    #[test]
+    fn the_output_of_every_life_is_copied() {
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let tee = Tee { to: writer.into(), colour: false, prefix: true };
+        let mut copier = Copier::start(tee).expect("a thread");
+        let label = Arc::new(Label { text: "web".into(), err: false });
+        for _ in 0..3 {
+            assert!(copier.takes(&label, 6));
+            copier.offer(&label, b"hello\n");
+            copier.end(&label);
+            // The room is counted right once everything is written.
+            while copier.waiting.load(Ordering::Relaxed) != 0 {
+                std::thread::yield_now();
+            }
+        }
+        copier.finish();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut text).expect("text");
+        assert_eq!(text, "web | hello\n".repeat(3));
     }
 }
