@@ -101,6 +101,7 @@ impl Copier {
     /// No more comes under this label; a line that has no end is shown now.
     pub(super) fn end(&mut self, label: &Arc<Label>) {
         let missed = self.missed.remove(label).unwrap_or(0);
+        self.waiting.fetch_add(weight(0), Ordering::Relaxed);
         let _ = self.queue.send(Piece { label: label.clone(), bytes: Vec::new(), missed, ended: true });
     }
 
@@ -226,6 +227,22 @@ mod tests {
         let label = Label { text: "web".into(), err: false };
         show(&mut out, &label, &Partial { bytes: line.to_vec(), left_out: 0 }, style, 5);
         String::from_utf8(out).expect("escaped")
+    }
+
+    #[test]
+    fn an_end_leaves_the_room_as_it_was() {
+        let (read, write) = std::io::pipe().expect("a pipe");
+        let tee = Tee { to: write.into(), colour: false, prefix: true };
+        let mut copier = Copier::start(tee).expect("a thread");
+        let gone = Arc::new(Label { text: "gone".into(), err: false });
+        let stays = Arc::new(Label { text: "stays".into(), err: false });
+        let mut lines = std::io::BufReader::new(read).lines();
+        for _ in 0..50 {
+            copier.end(&gone);
+            assert!(copier.takes(&stays, 7), "an end takes no room for good and gives none that it had not");
+            copier.offer(&stays, b"tick 1\n");
+            assert_eq!(lines.next().expect("a line").expect("read"), "stays | tick 1");
+        }
     }
 
     #[test]
