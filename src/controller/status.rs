@@ -28,7 +28,8 @@ impl Word {
     }
 
     fn of(status: Status, reason: Reason, why: impl Into<String>) -> Word {
-        Word { reason: Some(reason), why: vec![why.into()], ..Word::plain(status) }
+        let why = why.into().lines().map(String::from).collect();
+        Word { reason: Some(reason), why, ..Word::plain(status) }
     }
 
     fn next(self, next: impl Into<String>) -> Word {
@@ -65,7 +66,7 @@ pub(super) fn of_service(service: &Service, ending: bool) -> Word {
     }
     if desired == 0 && !occupied {
         return Word::of(Status::Stopped, Reason::StoppedByOperator, "it is scaled to 0")
-            .next(format!("starts with `plugd scale {} 1`", service.name));
+            .next(format!("starts with `plugd scale {}=1`", service.name));
     }
     let wanted = &service.instances[..service.instances.len().min(desired)];
     let ready = wanted.iter().filter(|instance| instance.life.is_ready()).count();

@@ -26,7 +26,7 @@ impl Node {
             }
             Request::Effective { name, reply } => {
                 let result = self.known(&name).and_then(|()| {
-                    self.specs.get(name.as_str()).map(|spec| print::envelope(spec)).ok_or_else(|| {
+                    self.specs.get(name.as_str()).map(|spec| serde_json::Value::Object(print::fields(spec))).ok_or_else(|| {
                         OrderError::Refused(format!("{name} has no valid manifest yet; `plugd status {name}` says why"))
                     })
                 });
