@@ -96,7 +96,15 @@ impl StatusFiles {
         let shared = Arc::new(Shared::default());
         let place = Place::open(dir, fallback);
         shared.lock().place = Some(place.shown());
-        let writer = Writer { shared: shared.clone(), place, on_trouble, files: BTreeMap::new(), failing: BTreeSet::new(), hasher: RandomState::new(), rate: Rate::new() };
+        let writer = Writer {
+            shared: shared.clone(),
+            place,
+            on_trouble,
+            files: BTreeMap::new(),
+            failing: BTreeSet::new(),
+            hasher: RandomState::new(),
+            rate: Rate::new(),
+        };
         let thread = std::thread::Builder::new().name("files".into()).spawn(move || writer.run())?;
         Ok(StatusFiles { shared, thread: Some(thread) })
     }

@@ -105,11 +105,8 @@ mod tests {
 
     #[test]
     fn who_is_told_once() {
-        let said = |service: &str, message: &str| Said {
-            service: service.into(),
-            message: message.into(),
-            ..Said::default()
-        };
+        let said =
+            |service: &str, message: &str| Said { service: service.into(), message: message.into(), ..Said::default() };
         assert_eq!(said("web", "web is ready").text(), "web is ready");
         assert_eq!(said("web", "its manifest is in force").text(), "web: its manifest is in force");
         assert_eq!(said("plugd", "the directory is back").text(), "the directory is back");
