@@ -49,11 +49,17 @@ impl Controller {
                 }
             }
             Input::DirectoryLost(why) => {
+                if self.lost.is_none() {
+                    let message = format!("the directory is lost: {why}; everything is held as it is");
+                    self.record_node(Reason::DirectoryLost, true, message, now);
+                }
                 self.lost = Some(why);
                 self.node_touched = true;
             }
             Input::DirectoryFound => {
-                self.lost = None;
+                if self.lost.take().is_some() {
+                    self.record_node(Reason::Recovered, false, "the directory is there again".into(), now);
+                }
                 self.node_touched = true;
                 self.let_missing_go(now, false);
             }

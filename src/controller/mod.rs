@@ -190,6 +190,10 @@ impl Controller {
         });
     }
 
+    fn record_node(&mut self, reason: Reason, warning: bool, message: String, now: Now) {
+        self.events.push(Event { at: now.wall, service: None, instance: None, reason, warning, message });
+    }
+
     fn record_of(&mut self, id: Id, reason: Reason, warning: bool, message: String, now: Now) {
         if let Some(service) = self.table.get(id) {
             let service = Some(service.name.to_string());

@@ -23,12 +23,12 @@ impl Controller {
     /// Announces and remembers a service, if there is news.
     pub(super) fn present(&mut self, service: &mut Service, now: Now, plan: &mut Plan) {
         // What was told before stays until its manifest is read.
-        let untold = service.gate == Gate::Unknown || (service.view.is_some() && self.is_trying(service, now));
-        if !service.touched || untold {
+        if !service.touched || service.gate == Gate::Unknown {
             self.recount(service);
             return;
         }
-        service.touched = false;
+        // Told in full once the trial is over.
+        service.touched = self.is_trying(service, now);
         self.warn_root(service, now);
         let problems = problems(service);
         keep_times(&mut service.problems, problems, now.wall);
@@ -38,7 +38,11 @@ impl Controller {
             service.since = now.wall;
             service.word = short;
         }
-        let view = view(service, word);
+        let mut view = view(service, word);
+        if let Some(told) = service.view.as_ref().filter(|_| self.is_trying(service, now)) {
+            // The edit is being tried: what runs is of the version before.
+            view.manifest = told.manifest.clone();
+        }
         if service.view.as_deref() != Some(&view) {
             service.view = Some(Arc::new(view));
             plan.actions.push(Action::Announce(service.name.clone()));
