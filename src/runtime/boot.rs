@@ -186,7 +186,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub fn controller(task: Task) -> Result<i32, Refusal> {
     // SIGIO is how the kernel breaks a lease; its default would end us.
     keeper::ignore_sigio();
-    tell_to_stderr();
+    tell_to_stderr(&task.what);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -215,10 +215,15 @@ async fn give_up(link: OwnedFd, refusal: &Refusal) {
     }
 }
 
-fn tell_to_stderr() {
+fn tell_to_stderr(what: &What) {
     use std::io::IsTerminal;
+    let level = match what {
+        What::Directory(_) | What::File(_) => "info",
+        // `plugd run -- CMD` reads like CMD: only what is wrong is said beside it.
+        What::Command(_) => "warn",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_env(TRACING)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     let layer = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // A second controller in one process happens only in tests; the first one's voice is as good.
@@ -299,7 +304,8 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         require_user: settings.require_user,
         single,
         pid1,
-        warn_root: uid == 0 && !directory::in_container(),
+        // One command has no manifest that could name a user.
+        warn_root: uid == 0 && !directory::in_container() && !matches!(task.what, What::Command(_)),
         started: now,
         seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started.as_nanosecond()),
         working_dir: info.working_dir.clone(),
@@ -365,7 +371,10 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         node.on_keeper(KeeperEvent::Signal(signal));
     }
 
-    serve(&node, &places, request_sender, info, shown_places, &dir);
+    // One command or file has a socket only where it is told a place for it.
+    if !single || places.run.is_some() {
+        serve(&node, &places, request_sender, info, shown_places, &dir);
+    }
     match &task.what {
         What::Directory(_) => {
             let directory = watch(task, &dir, settings, store, notices, sender, pid1)
