@@ -2,18 +2,19 @@
 
 use std::io::Write as _;
 
-use super::Session;
 use super::args::{EventsArgs, LogsOutput};
 use super::fault::{Code, Fault};
 use super::look::{Color, Look};
 use super::status::moment;
+use super::{Session, select};
 use crate::api::wire::EventsEvent;
 use crate::model::text::since;
 use crate::model::text::yaml::clean;
-use crate::model::view::Event;
+use crate::model::view::{Event, Snapshot};
 
 pub fn events(args: &EventsArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
+    let snapshot = node.snapshot()?;
     let mut happening = node.events()?;
     let mut out = session.out();
     let mut told = None;
@@ -22,6 +23,9 @@ pub fn events(args: &EventsArgs, session: &Session) -> Result<Code, Fault> {
             EventsEvent::History(events) => events,
             EventsEvent::Happened(event) => vec![event],
         };
+        if told.is_none() {
+            known(args, &snapshot, &events)?;
+        }
         for event in events.iter().filter(|event| is_wanted(event, args, session)) {
             // After a lag the history comes again: what was told is not told twice.
             if told.is_some_and(|last| event.at < last) {
@@ -39,6 +43,19 @@ pub fn events(args: &EventsArgs, session: &Session) -> Result<Code, Fault> {
         }
     }
     Ok(Code::Done)
+}
+
+/// A name that no service has and no event knows is a mistake; of one that is gone there is history.
+fn known(args: &EventsArgs, snapshot: &Snapshot, events: &[Event]) -> Result<(), Fault> {
+    let remembered = |name: &String| events.iter().any(|event| event.service.as_ref() == Some(name));
+    let strange = |name: &&String| name.as_str() != "plugd" && !remembered(name);
+    for name in args.names.iter().filter(strange) {
+        // With -w one may wait for a service that is still to come.
+        if !args.watch {
+            select::find(snapshot, name)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_wanted(event: &Event, args: &EventsArgs, session: &Session) -> bool {

@@ -19,8 +19,19 @@ pub fn explain(args: &ExplainArgs, session: &Session) -> Result<Code, Fault> {
             out.flush()?;
             Ok(Code::Done)
         }
-        None => Err(Fault::no(format!("there is no field {field}"), "`plugd explain` lists the fields")),
+        None => {
+            Err(Fault::no(format!("there is no field {field}{}", nearest(field)), "`plugd explain` lists the fields"))
+        }
     }
+}
+
+/// What was probably meant, among the fields that lie beside it.
+fn nearest(field: &str) -> String {
+    let (parent, last) = field.rsplit_once('.').unwrap_or(("", field));
+    let fields = manifest::field_names(parent);
+    let near = manifest::nearest(last, fields.iter().copied());
+    let whole = |near: &str| if parent.is_empty() { near.to_string() } else { format!("{parent}.{near}") };
+    near.map(|near| format!(" (did you mean {}?)", whole(near))).unwrap_or_default()
 }
 
 pub fn schema(session: &Session) -> Result<Code, Fault> {

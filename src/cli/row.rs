@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use crate::model::manifest;
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
 use crate::model::view::{FileProblem, ServiceView, Snapshot};
@@ -16,7 +17,7 @@ pub struct Row {
     /// Ready and desired instances; none for a file that makes no service.
     pub ready: Option<(u32, u32)>,
     pub restarts: Option<u64>,
-    /// When the status became what it is: the AGE.
+    /// Since when the oldest process runs; where none does, since when the status is what it is.
     pub since: Option<Timestamp>,
     pub why: String,
     pub pids: Vec<i32>,
@@ -33,7 +34,7 @@ impl Row {
             reason: view.reason,
             ready: Some((view.ready, view.desired)),
             restarts: Some(view.restarts),
-            since: Some(view.since),
+            since: Some(began(view)),
             why: why(view),
             pids: view.instances.iter().filter_map(|instance| instance.pid).collect(),
             address: view.address.clone().unwrap_or_default(),
@@ -79,6 +80,11 @@ pub fn all(snapshot: &Snapshot) -> Vec<Row> {
     services.chain(snapshot.node.problems.iter().map(Row::of_file)).collect()
 }
 
+/// The AGE: of the process, as kubectl's; a check that comes and goes makes nothing younger.
+fn began(view: &ServiceView) -> Timestamp {
+    view.instances.iter().filter_map(|instance| instance.started).min().unwrap_or(view.since)
+}
+
 /// The first sentence; of a service that is well, its first problem (a rejected edit, say).
 fn why(view: &ServiceView) -> String {
     let first = view.why.iter().find(|line| !line.is_empty()).cloned();
@@ -114,27 +120,7 @@ pub fn sort_by_trouble(rows: &mut [Row]) {
 
 /// The known name that is nearest to one that is not: `ordrs` → `orders`.
 pub fn nearest<'n>(wanted: &str, known: impl Iterator<Item = &'n Name>) -> Option<String> {
-    known
-        .map(|name| (distance(wanted, name.as_str()), name))
-        .filter(|(distance, _)| *distance <= 1 + wanted.len() / 4)
-        .min()
-        .map(|(_, name)| name.to_string())
-}
-
-/// Levenshtein's distance; names are at most 63 bytes.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[b.len()]
+    manifest::nearest(wanted, known.map(Name::as_str)).map(Into::into)
 }
 
 #[cfg(test)]

@@ -106,10 +106,10 @@ pub fn find_instance<'s>(snapshot: &'s Snapshot, text: &str) -> Result<(&'s Arc<
     let view = find(snapshot, instance.service.as_str())?;
     if instance.index >= 1 && view.instances.iter().all(|known| known.name != text) {
         let names: Vec<&str> = view.instances.iter().map(|known| known.name.as_str()).collect();
-        return Err(Fault::no(
-            format!("{} has no instance {}", view.service, instance.index),
-            format!("it has {}", if names.is_empty() { "none now".into() } else { names.join(", ") }),
-        ));
+        return Err(Fault::Missing {
+            what: format!("{} has no instance {}", view.service, instance.index),
+            next: format!("it has {}", if names.is_empty() { "none now".into() } else { names.join(", ") }),
+        });
     }
     Ok((view, Some(instance.index)))
 }

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 
 use super::args::StatusArgs;
 use super::fault::{Code, Fault};
-use super::look::{Color, Look};
+use super::look::{Color, Look, columns};
 use super::{Session, logs, ready, row, select};
 use crate::model::name::Name;
 use crate::model::text::yaml::clean;
 use crate::model::text::{age, indicator, since, span};
-use crate::model::view::{ServiceView, Snapshot};
+use crate::model::view::{RejectedView, ServiceView, Snapshot};
 
 /// Log lines under a status: what fits beside the rest on one screen.
 const LOG_LINES: usize = 10;
@@ -56,22 +56,22 @@ pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
 pub fn text(view: &ServiceView, snapshot: &Snapshot, look: &Look, now: Timestamp) -> String {
     let mut text = headline(view, look, now);
     for (at, why) in view.why.iter().filter(|line| !line.is_empty()).enumerate() {
-        text.push_str(&label(if at == 0 { "why" } else { "" }, &clean(why)));
+        text.push_str(&label(if at == 0 { "why" } else { "" }, &clean(why), look));
     }
     for (at, link) in chain(view, snapshot).iter().enumerate() {
-        text.push_str(&label(if at == 0 { "cause" } else { "" }, link));
+        text.push_str(&label(if at == 0 { "cause" } else { "" }, link, look));
     }
     if let Some(next) = &view.next {
-        text.push_str(&label("next", &clean(next)));
+        text.push_str(&label("next", &clean(next), look));
     }
     for problem in &view.problems {
-        text.push_str(&label("problem", &format!("{} since {}", problem.reason, moment(problem.since))));
+        text.push_str(&label("problem", &format!("{} since {}", problem.reason, moment(problem.since)), look));
         for line in problem.message.lines() {
-            text.push_str(&label("", &clean(line)));
+            text.push_str(&label("", &clean(line), look));
         }
     }
     text.push('\n');
-    text.push_str(&facts(view, snapshot, now));
+    text.push_str(&facts(view, snapshot, look, now));
     if view.instances.len() > 1 {
         text.push_str(&instances(view, now));
     }
@@ -121,11 +121,11 @@ fn follow(names: &[Name], snapshot: &Snapshot, depth: usize, seen: &mut BTreeSet
     }
 }
 
-fn facts(view: &ServiceView, snapshot: &Snapshot, now: Timestamp) -> String {
+fn facts(view: &ServiceView, snapshot: &Snapshot, look: &Look, now: Timestamp) -> String {
     let mut text = String::new();
     let mut put = |key: &str, value: String| {
         if !value.is_empty() {
-            text.push_str(&label(key, &value));
+            text.push_str(&label(key, &value, look));
         }
     };
     let names = |names: &[Name]| names.iter().map(Name::to_string).collect::<Vec<_>>().join(", ");
@@ -158,18 +158,26 @@ fn facts(view: &ServiceView, snapshot: &Snapshot, now: Timestamp) -> String {
     );
     put("manifest", manifest(view));
     put("log", clean(view.log.as_deref().unwrap_or_default()).into_owned());
-    put("kill scope", clean(view.kill_scope.as_deref().unwrap_or_default()).into_owned());
+    // How far a stop reaches matters where there is something to stop.
+    let kill_scope = view.kill_scope.as_deref().filter(|_| view.process_running);
+    put("kill scope", clean(kill_scope.unwrap_or_default()).into_owned());
     text
 }
 
 fn manifest(view: &ServiceView) -> String {
     let manifest = &view.manifest;
-    let mut text = format!("{}  sha256 {}  generation {}", clean(&manifest.file), manifest.sha256, manifest.generation);
-    if let Some(rejected) = &manifest.rejected {
-        let _ =
-            write!(text, "; {} was refused at {}, the one before is in force", rejected.sha256, moment(rejected.at));
+    let file = clean(&manifest.file);
+    let refused = |rejected: &RejectedView| format!("{} was refused at {}", rejected.sha256, moment(rejected.at));
+    match (&manifest.rejected, manifest.sha256.as_str()) {
+        (Some(rejected), "") => format!("{file}  {}; it never was valid", refused(rejected)),
+        (None, "") => file.into_owned(),
+        (Some(rejected), sha256) => format!(
+            "{file}  sha256 {sha256}  generation {}; {}, the one before is in force",
+            manifest.generation,
+            refused(rejected)
+        ),
+        (None, sha256) => format!("{file}  sha256 {sha256}  generation {}", manifest.generation),
     }
-    text
 }
 
 fn last_exit(view: &ServiceView) -> String {
@@ -196,8 +204,39 @@ fn instances(view: &ServiceView, now: Timestamp) -> String {
     text
 }
 
-fn label(key: &str, value: &str) -> String {
-    format!("  {key:<13}{value}\n")
+/// Columns before a value.
+const MARGIN: usize = 15;
+/// A value is not broken into less than this, however narrow the terminal.
+const VALUE_MIN: usize = 30;
+
+/// `  why          exits with 1`: a value that is too long goes on beneath itself, on a terminal.
+fn label(key: &str, value: &str, look: &Look) -> String {
+    let width = look.width.map_or(usize::MAX, |width| width.saturating_sub(MARGIN).max(VALUE_MIN));
+    let mut text = String::new();
+    for (at, line) in wrap(value, width).iter().enumerate() {
+        let key = if at == 0 { key } else { "" };
+        text.push_str(&format!("  {key:<13}{line}\n"));
+    }
+    text
+}
+
+/// Broken between words; a word that is too long (a path, say) stays whole, so that it can be copied.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let indent = &text[..text.len() - text.trim_start().len()];
+    let mut lines = vec![indent.to_string()];
+    // Single spaces only: what stands in columns (`sha256 …  generation 1`) keeps its gaps.
+    for word in text.trim().split(' ') {
+        let Some(line) = lines.last_mut() else { break };
+        if line.len() == indent.len() {
+            line.push_str(word);
+        } else if columns(line) + 1 + columns(word) <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(format!("{indent}{word}"));
+        }
+    }
+    lines
 }
 
 fn yes(is: bool) -> &'static str {

@@ -1,4 +1,7 @@
 //! The table of `plugd get`: columns as wide as their content, WHY cut to the terminal.
+//!
+//! Where the other columns leave too little of the terminal for a sentence, WHY stands on a line of
+//! its own beneath the row that it is about: eight letters of a cause help nobody.
 
 use jiff::Timestamp;
 
@@ -9,8 +12,10 @@ use crate::model::text::{age, indicator, since};
 
 /// Between two columns.
 const GAP: &str = "  ";
-/// WHY is never cut to less: a word and the sign that more follows.
-const WHY_MIN: usize = 8;
+/// A sentence needs about as much; with less room WHY stands beneath its row.
+const WHY_MIN: usize = 36;
+/// Before a WHY that stands beneath.
+const BENEATH: &str = "  ";
 
 /// Which columns are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +35,14 @@ pub fn table(rows: &[Row], shape: Shape, head: bool, look: &Look, now: Timestamp
         rows.iter().map(|row| Line { cells: cells(row, shape, look, now), color: Some(Color::of(row.status)) }),
     );
     let widths = widths(&lines);
-    lines.iter().map(|line| line.print(&widths, look)).collect()
+    let beneath = is_beneath(&widths, look);
+    lines.iter().map(|line| line.print(&widths, beneath, look)).collect()
 }
 
 /// One line more under a table that was printed before (`get -w`), in its columns as far as it fits.
 pub fn line(row: &Row, shape: Shape, look: &Look, now: Timestamp, widths: &mut Vec<usize>) -> String {
+    // As the table above it did, though a cell may have grown since.
+    let beneath = is_beneath(widths, look);
     let line = Line { cells: cells(row, shape, look, now), color: Some(Color::of(row.status)) };
     for (at, cell) in line.cells.iter().enumerate() {
         match widths.get_mut(at) {
@@ -42,7 +50,14 @@ pub fn line(row: &Row, shape: Shape, look: &Look, now: Timestamp, widths: &mut V
             None => widths.push(columns(cell)),
         }
     }
-    line.print(widths, look)
+    line.print(widths, beneath, look)
+}
+
+/// Whether some WHY does not fit beside its row and would be cut to next to nothing.
+fn is_beneath(widths: &[usize], look: &Look) -> bool {
+    let (Some(width), Some((why, others))) = (look.width, widths.split_last()) else { return false };
+    let room = width.saturating_sub(others.iter().map(|other| other + GAP.len()).sum());
+    room < WHY_MIN && *why > room
 }
 
 /// The widths that [`table`] uses, for [`line`] to go on with.
@@ -62,13 +77,22 @@ struct Line {
 const STATUS: usize = 2;
 
 impl Line {
-    fn print(&self, widths: &[usize], look: &Look) -> String {
+    fn print(&self, widths: &[usize], beneath: bool, look: &Look) -> String {
         let last = self.cells.len() - 1;
         let mut text = String::new();
         let mut used = 0;
         for (at, cell) in self.cells.iter().enumerate() {
+            // The head of a column that is not there would stand over nothing.
+            if at == last && beneath {
+                if self.color.is_some() && !cell.is_empty() {
+                    let room = look.width.unwrap_or(usize::MAX).saturating_sub(BENEATH.len());
+                    text.truncate(text.trim_end().len());
+                    text.push_str(&format!("\n{BENEATH}{}", cut(cell, room, look.ellipsis())));
+                }
+                break;
+            }
             if at == last {
-                let room = look.width.map(|width| width.saturating_sub(used).max(WHY_MIN));
+                let room = look.width.map(|width| width.saturating_sub(used));
                 let cell = room.map_or(cell.as_str().into(), |room| cut(cell, room, look.ellipsis()));
                 text.push_str(&cell);
                 break;

@@ -80,6 +80,9 @@ impl Controller {
                         running.take_up(old.as_deref(), &spec, now);
                     } else if running.made.spec.is_none() {
                         // Adopted and outdated: until it is replaced it is checked as the new one is.
+                        let mut made = (*running.made).clone();
+                        made.spec = Some(spec.clone());
+                        running.made = Arc::new(made);
                         running.take_up(None, &spec, now);
                     }
                 }
@@ -87,7 +90,7 @@ impl Controller {
                     let print = made.as_ref().is_none_or(|made| made.print == finished.print);
                     let again = match &finished.outcome {
                         Outcome::Completed => spec.restart.policy == RestartPolicy::Always,
-                        Outcome::Failed(..) | Outcome::DependencyLost(_) => edited,
+                        Outcome::Failed(..) => edited,
                     };
                     if !print || again {
                         instance.life = Life::Idle;

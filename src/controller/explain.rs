@@ -12,7 +12,7 @@ use crate::policy::depends::Standing;
 /// `0.2 s`, `30 s`, `5 min`.
 pub(super) fn span(span: Duration) -> String {
     let seconds = span.as_secs_f64();
-    if seconds < 0.95 && !span.is_zero() {
+    if seconds < 0.0995 && !span.is_zero() {
         let text = format!("{seconds:.3}");
         let text = text.trim_end_matches('0').trim_end_matches('.');
         if text == "0" { "0.001 s".into() } else { format!("{text} s") }

@@ -12,7 +12,7 @@ use super::input::{ExitMemory, Memory, Resolved};
 use super::life::*;
 use super::node::{Report, Share};
 use super::plan::{Action, Plan};
-use super::service::{Gate, Id, Service};
+use super::service::{Gate, Service};
 use super::status::{self, Word};
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::Program;
@@ -21,8 +21,10 @@ use crate::model::view::*;
 
 impl Controller {
     /// Announces and remembers a service, if there is news.
-    pub(super) fn present(&mut self, id: Id, service: &mut Service, now: Now, plan: &mut Plan) {
-        if !service.touched || (service.view.is_some() && self.is_trying(service, now)) {
+    pub(super) fn present(&mut self, service: &mut Service, now: Now, plan: &mut Plan) {
+        // What was told before stays until its manifest is read.
+        let untold = service.gate == Gate::Unknown || (service.view.is_some() && self.is_trying(service, now));
+        if !service.touched || untold {
             self.recount(service);
             return;
         }
@@ -41,7 +43,6 @@ impl Controller {
             service.view = Some(Arc::new(view));
             plan.actions.push(Action::Announce(service.name.clone()));
         }
-        self.await_port(id, service, plan);
         self.recount(service);
         remember(service, plan);
     }
@@ -52,7 +53,6 @@ impl Controller {
         let for_good = |instance: &super::service::Instance| match &instance.life {
             Life::Finished(finished) => match finished.outcome {
                 Outcome::Failed(..) | Outcome::Completed => true,
-                Outcome::DependencyLost(_) => false,
             },
             Life::Idle
             | Life::Preparing(_)

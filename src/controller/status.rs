@@ -28,7 +28,8 @@ impl Word {
     }
 
     fn of(status: Status, reason: Reason, why: impl Into<String>) -> Word {
-        Word { reason: Some(reason), why: vec![why.into()], ..Word::plain(status) }
+        let why = why.into().lines().map(String::from).collect();
+        Word { reason: Some(reason), why, ..Word::plain(status) }
     }
 
     fn next(self, next: impl Into<String>) -> Word {
@@ -43,29 +44,29 @@ pub(super) fn of_service(service: &Service, ending: bool) -> Word {
     if ending && !occupied {
         return of_gate(service);
     }
-    match &service.gate {
-        Gate::Disabled | Gate::StoppedByOperator | Gate::Gone | Gate::External(_) | Gate::NeedsUser | Gate::Missing
-            if !occupied =>
-        {
-            return of_gate(service);
-        }
-        Gate::NeverValid if !occupied && service.declared.is_none() => return of_gate(service),
+    let wanted = match &service.gate {
         Gate::Disabled
         | Gate::StoppedByOperator
+        | Gate::DependencyLost(_)
         | Gate::Gone
         | Gate::External(_)
-        | Gate::NeedsUser
-        | Gate::Missing
-        | Gate::NeverValid
-        | Gate::Open
-        | Gate::Unknown
-        | Gate::Waiting(_)
-        | Gate::Cycle
-        | Gate::ShuttingDown => {}
+        | Gate::NeedsUser => false,
+        // What ran to its end did so, whatever became of its wrapper.
+        Gate::Missing => service.instances.iter().any(|instance| super::node::is_finished(&instance.life)),
+        Gate::NeverValid => service.declared.is_some(),
+        Gate::Open | Gate::Unknown | Gate::Waiting(_) | Gate::Cycle | Gate::ShuttingDown => true,
+    };
+    if !wanted && !occupied {
+        return of_gate(service);
+    }
+    if let (Gate::Gone, Some(instance)) =
+        (&service.gate, service.instances.iter().find(|instance| instance.life.is_occupied()))
+    {
+        return of_instance(service, instance);
     }
     if desired == 0 && !occupied {
         return Word::of(Status::Stopped, Reason::StoppedByOperator, "it is scaled to 0")
-            .next(format!("starts with `plugd scale {} 1`", service.name));
+            .next(format!("starts with `plugd scale {}=1`", service.name));
     }
     let wanted = &service.instances[..service.instances.len().min(desired)];
     let ready = wanted.iter().filter(|instance| instance.life.is_ready()).count();
@@ -75,7 +76,8 @@ pub(super) fn of_service(service: &Service, ending: bool) -> Word {
             None => of_gate(service),
         };
     }
-    if ready > 0 && ready < desired {
+    let completed = wanted.iter().filter(|instance| super::node::is_completed(&instance.life)).count();
+    if ready > 0 && ready + completed < desired {
         return degraded(service, wanted, ready);
     }
     let worst = wanted.iter().map(|instance| of_instance(service, instance)).min_by_key(|word| urgency(word.status));
@@ -111,6 +113,7 @@ fn degraded(service: &Service, wanted: &[Instance], ready: usize) -> Word {
         next = next.or(word.next);
     }
     let reason = if is_roll_stuck(service) { Reason::RollStuck } else { Reason::InstanceDown };
+    let next = next.or(Some("healthy again when all its instances are ready".into()));
     Word { status: Status::Degraded, reason: Some(reason), why, next, retry_at }
 }
 
@@ -183,6 +186,10 @@ fn of_gate(service: &Service) -> Word {
             }
             word
         }
+        Gate::DependencyLost(dependency) => {
+            Word::of(Status::Stopped, Reason::DependencyLost, format!("{dependency} was not ready any more"))
+                .next(format!("starts after an edit or with `plugd start {name}`"))
+        }
         Gate::External(what) => {
             Word::of(Status::Skipped, Reason::NotYetSupported, format!("nothing to run here: {what}"))
                 .next("needs a version of plugd that balances addresses and serves stdio servers")
@@ -244,10 +251,6 @@ pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
             Outcome::Completed => Word::plain(Status::Completed),
             Outcome::Failed(reason, why) => Word::of(Status::Failed, *reason, why.clone())
                 .next(format!("runs again after an edit or `plugd start {}`", service.name)),
-            Outcome::DependencyLost(dependency) => {
-                Word::of(Status::Stopped, Reason::DependencyLost, format!("{dependency} was not ready any more"))
-                    .next(format!("starts after an edit or with `plugd start {}`", service.name))
-            }
         },
     }
 }
@@ -269,8 +272,13 @@ fn of_running(service: &Service, running: &Running) -> Word {
         return Word::of(Status::Unhealthy, Reason::ProbeFailed, format!("its check fails: {failing}"))
             .next("becomes ready when its check passes again");
     }
+    if running.made.spec.is_none() && service.gate == Gate::NeverValid {
+        // What is on disk is not valid: it goes on, and nothing checks it.
+        return Word::plain(Status::Running);
+    }
     if running.made.spec.is_none() {
-        return Word { why: vec!["its manifest has not been read yet".into()], ..Word::plain(Status::Starting) };
+        return Word { why: vec!["its manifest has not been read yet".into()], ..Word::plain(Status::Starting) }
+            .next("its checks begin when it is read");
     }
     if running.port_late && super::waits::port_of_made(running).is_some() {
         let port = super::waits::port_of_made(running).unwrap_or_default();
@@ -292,6 +300,7 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
             Gate::StoppedByOperator => "it is being stopped by `plugd stop`".into(),
             Gate::Disabled => "its manifest says `enabled: false`; it is being stopped".into(),
             Gate::ShuttingDown => "plugd is being stopped, and it with it".into(),
+            Gate::DependencyLost(lost) => format!("{lost}, which it needs, was lost; it is being stopped"),
             Gate::Open
             | Gate::Unknown
             | Gate::NeverValid
@@ -311,7 +320,7 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
     };
     let mut word = Word { why: vec![why], ..Word::plain(Status::Stopping) };
     let named = stopping.left.as_ref().is_some_and(|left| !left.is_empty());
-    let hook = stopping.phase == Phase::PreStop { done: false };
+    let hook = stopping.phase == Phase::PreStop { asked: true, done: false };
     if hook {
         word.why.push("its preStop hook runs".into());
     } else if named {

@@ -251,6 +251,7 @@ struct Keeper {
 
 impl Keeper {
     fn run(mut self, inbox: &mpsc::Receiver<Job>) {
+        super::stand_back();
         let mut write_at: Option<Instant> = None;
         loop {
             let job = match write_at {

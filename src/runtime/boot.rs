@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::helpers::Helpers;
 use super::publish::Publisher;
 use super::strays::{self, LivesTable};
-use super::{INPUTS_MAX, Node, Notice, Signals, single};
+use super::{INPUTS_MAX, Node, Notice, Signals, single, voice};
 use crate::api;
 use crate::controller::{Config, Controller, Input};
 use crate::edge::directory::{self, Directory};
@@ -74,9 +74,6 @@ const SHUTDOWN_POD: Duration = Duration::from_secs(25);
 const EXIT_ON_REQUIRED: Duration = Duration::from_secs(300);
 /// A controller that answers no ping for this long of the keeper's own time is hung.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-/// `PLUGD_LOG=debug`: what the controller itself says, as tracing's filters are written.
-const TRACING: &str = "PLUGD_LOG";
-
 pub(super) fn refusal(code: u8, message: impl Into<String>) -> Refusal {
     Refusal { code, message: message.into() }
 }
@@ -186,7 +183,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub fn controller(task: Task) -> Result<i32, Refusal> {
     // SIGIO is how the kernel breaks a lease; its default would end us.
     keeper::ignore_sigio();
-    tell_to_stderr(&task.what);
+    voice::begin(match &task.what {
+        What::Directory(_) | What::File(_) => "info",
+        // `plugd run -- CMD` reads like CMD: only what is wrong is said beside it.
+        What::Command(_) => "warn",
+    });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -213,21 +214,6 @@ async fn give_up(link: OwnedFd, refusal: &Refusal) {
         keeper.leave(i32::from(refusal.code));
         let _ = keeper.flush().await;
     }
-}
-
-fn tell_to_stderr(what: &What) {
-    use std::io::IsTerminal;
-    let level = match what {
-        What::Directory(_) | What::File(_) => "info",
-        // `plugd run -- CMD` reads like CMD: only what is wrong is said beside it.
-        What::Command(_) => "warn",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env(TRACING)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    let layer = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    // A second controller in one process happens only in tests; the first one's voice is as good.
-    let _ = layer.with_ansi(colour).try_init();
 }
 
 async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {

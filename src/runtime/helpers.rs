@@ -327,8 +327,11 @@ async fn remove_group(tree: &Tree) {
     }
 }
 
-/// One line for each event, in the words of the event.
+/// One line for each event, in the words of the event; the start-up report is printed by itself.
 pub fn log_event(event: &Event) {
+    if event.reason == crate::model::reason::Reason::StartupReport {
+        return;
+    }
     let service = event.service.as_deref().unwrap_or("plugd");
     let instance = event.instance.as_deref();
     match event.warning {

@@ -49,6 +49,7 @@ mod publish;
 mod requests;
 mod single;
 mod strays;
+mod voice;
 
 use helpers::Helpers;
 use live::{Adoptee, Live, Pending};

@@ -26,9 +26,13 @@ impl Node {
             }
             Request::Effective { name, reply } => {
                 let result = self.known(&name).and_then(|()| {
-                    self.specs.get(name.as_str()).map(|spec| print::envelope(spec)).ok_or_else(|| {
-                        OrderError::Refused(format!("{name} has no valid manifest yet; `plugd status {name}` says why"))
-                    })
+                    self.specs.get(name.as_str()).map(|spec| serde_json::Value::Object(print::fields(spec))).ok_or_else(
+                        || {
+                            OrderError::Refused(format!(
+                                "{name} has no valid manifest yet; `plugd status {name}` says why"
+                            ))
+                        },
+                    )
                 });
                 let _ = reply.send(result);
             }

@@ -42,6 +42,13 @@ pub fn explain(path: &str) -> Option<String> {
     Some(text)
 }
 
+/// The fields inside the field at a path, of the service for an empty one; none where there are none.
+pub fn field_names(path: &str) -> Vec<&'static str> {
+    let inside = |object: &'static Object, name: &str| object.field(name).and_then(|(field, _)| field.kind.object());
+    let object = path.split('.').filter(|name| !name.is_empty()).try_fold(&SERVICE, inside);
+    object.map(|object| object.fields.iter().map(|field| field.name).collect()).unwrap_or_default()
+}
+
 fn first_page() -> String {
     let first = SERVICE.fields.iter().filter(|field| field.page == Page::First);
     let rest: Vec<&str> =

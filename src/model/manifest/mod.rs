@@ -35,7 +35,7 @@ mod table;
 
 pub use assemble::{assumed, assumed_process};
 pub use diagnostic::{Diagnostic, Severity, nearest, render, shown};
-pub use explain::explain;
+pub use explain::{explain, field_names};
 pub use guess::{names, wrapper_mentions};
 pub use schema::schema;
 pub use script::{from_script, has_block};
