@@ -198,7 +198,7 @@ fn view(service: &Service, word: Word) -> ServiceView {
     let ready = u32::try_from(wanted().filter(|instance| instance.life.is_ready()).count()).unwrap_or(u32::MAX);
     let port = spec.and_then(|spec| spec.process.port);
     // Of the process that runs, which may be of an older version.
-    let served = service.instances.iter().find_map(|instance| served_port(&instance.life)).unwrap_or(port);
+    let served = service.instances.iter().filter_map(|instance| served_port(&instance.life)).max().unwrap_or(port);
     let running = service.instances.iter().any(|instance| instance.life.pid().is_some());
     let said = service.instances.iter().find_map(|instance| match &instance.life {
         Life::Running(running) => running.checks.said.as_ref().map(|said| said.message.clone()),
@@ -265,7 +265,8 @@ fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceVie
     InstanceView {
         name: service.instance_name(at),
         pid: instance.life.pid(),
-        port: served_port(&instance.life).unwrap_or(port),
+        // Instance n gets port + n.
+        port: served_port(&instance.life).unwrap_or(port).map(|port| port.saturating_add(instance.index as u16)),
         ready: instance.life.is_ready(),
         restarts: instance.restarts,
         status: word.status,
@@ -274,16 +275,12 @@ fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceVie
     }
 }
 
-/// The port that a running process was given, where that is known.
+/// The port that a running process was given, where that is known; one that stops serves nobody.
 fn served_port(life: &Life) -> Option<Option<u16>> {
     match life {
         Life::Running(running) => running.made.spec.as_ref().map(|spec| spec.process.port),
-        Life::Idle
-        | Life::Preparing(_)
-        | Life::Starting(_)
-        | Life::Stopping(_)
-        | Life::BackOff(_)
-        | Life::Finished(_) => None,
+        Life::Stopping(_) => Some(None),
+        Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::BackOff(_) | Life::Finished(_) => None,
     }
 }
 

@@ -331,10 +331,14 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
     }
     word.next = Some(match stopping.phase {
         Phase::PreStop { .. } | Phase::Signalled | Phase::Lingering { .. } => {
-            format!(
-                "killed {} after it was told to stop",
-                explain::span(stopping.kill_at.saturating_sub(stopping.began))
-            )
+            let then = match &stopping.cause {
+                Cause::Replaced => "the new version starts when it has ended",
+                Cause::Unwanted | Cause::Ended | Cause::CheckFailed(_) | Cause::DependencyLost(_) => {
+                    "done when nothing of it is left"
+                }
+            };
+            let grace = explain::span(stopping.kill_at.saturating_sub(stopping.began));
+            format!("{then}; killed {grace} after it was told to stop")
         }
         Phase::Killing { .. } => "KILL was sent; it waits until nothing is left".into(),
     });

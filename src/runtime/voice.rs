@@ -22,9 +22,9 @@ use crate::model::text::yaml::clean;
 const TRACING: &str = "PLUGD_LOG";
 
 /// From here on events go to stderr. A second controller in one process happens only in tests; the
-/// first one's voice is as good.
-pub fn begin() {
-    let filter = EnvFilter::try_from_env(TRACING).unwrap_or_else(|_| EnvFilter::new("info"));
+/// first one's voice is as good. `level` is how much is said where the environment does not tell.
+pub fn begin(level: &str) {
+    let filter = EnvFilter::try_from_env(TRACING).unwrap_or_else(|_| EnvFilter::new(level));
     let layer = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
     if std::io::stderr().is_terminal() {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

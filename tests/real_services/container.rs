@@ -123,3 +123,15 @@ fn a_docker_stop_is_over_within_8_seconds_even_if_nobody_listens() {
     assert_eq!(status.code(), Some(0), "{}", container.log());
     assert!(container.log().contains("db") && container.log().contains("web"), "{}", container.log());
 }
+
+#[test]
+fn one_command_is_heard_alone() {
+    let output = command(env!("CARGO_BIN_EXE_plugd"))
+        .args(["run", "--", "sh", "-c", "echo out; echo err >&2"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("plugd can be started");
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "out\nerr\n", "both go one way, in their order");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

@@ -345,6 +345,11 @@ fn an_edit_is_told_when_it_was_tried_so_that_no_new_generation_has_an_old_proces
     world.tell(Input::Tried { name: name("db"), digest, result: Ok(()) });
     let view = world.view("db");
     assert_eq!((view.manifest.generation, view.status), (2, Status::Stopping));
+    assert_eq!(view.address, None, "neither the old address nor the new one is served");
+    assert_eq!(
+        view.next.as_deref(),
+        Some("the new version starts when it has ended; killed 30 s after it was told to stop")
+    );
 }
 
 #[test]
@@ -371,4 +376,14 @@ fn a_service_whose_manifest_is_gone_says_so_and_names_it_until_it_has_ended() {
     let view = world.view("web");
     assert_eq!(view.manifest.file, file);
     assert_eq!(view.why, ["its manifest is gone; it is being stopped"]);
+}
+
+#[test]
+fn each_instance_is_told_with_its_own_port() {
+    let mut web = spec("web");
+    web.replicas = 2;
+    web.process.port = Some(8080);
+    let world = World::running(web);
+    let ports: Vec<_> = world.view("web").instances.iter().map(|instance| instance.port).collect();
+    assert_eq!(ports, [Some(8080), Some(8081)]);
 }

@@ -254,25 +254,4 @@ mod tests {
         assert!(shown(b"{\"a\":1}", terminal).contains("web   |"));
         assert_eq!(shown(b"\x1b[2J", Style { prefix: false, ..pipe }), "\\x1b[2J\n");
     }
-
-    #[test]
-    fn the_output_of_every_life_is_copied() {
-        let (mut reader, writer) = std::io::pipe().expect("a pipe");
-        let tee = Tee { to: writer.into(), colour: false, prefix: true };
-        let mut copier = Copier::start(tee).expect("a thread");
-        let label = Arc::new(Label { text: "web".into(), err: false });
-        for _ in 0..3 {
-            assert!(copier.takes(&label, 6));
-            copier.offer(&label, b"hello\n");
-            copier.end(&label);
-            // The room is counted right once everything is written.
-            while copier.waiting.load(Ordering::Relaxed) != 0 {
-                std::thread::yield_now();
-            }
-        }
-        copier.finish();
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut reader, &mut text).expect("text");
-        assert_eq!(text, "web | hello\n".repeat(3));
-    }
 }
