@@ -240,7 +240,9 @@ mod tests {
         snapshot.node.directory_lost = Some("it is gone\nready: true".to_string());
         let text = file(&snapshot);
         assert!(
-            text.starts_with("# plugd  services.d  not ready  1 healthy\n# why:  it is gone\\nready: true\n# next: "),
+            text.starts_with(
+                "# plugd  services.d  not ready  1 healthy\n# why:  DirectoryLost: it is gone\\nready: true\n# next: "
+            ),
             "{text}"
         );
         assert_eq!(read(&text)["ready"], false);
