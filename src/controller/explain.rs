@@ -90,9 +90,9 @@ pub(super) fn waits_for(dependency: &Dependency, standing: &Standing) -> String 
 pub(super) fn culprit(stopping: &Stopping) -> String {
     let left = stopping.left.as_ref().and_then(|left| left.first());
     match (left, stopping.pid) {
-        (Some(left), _) => format!("pid {} ({}) does not end", left.pid, left.command),
-        (None, Some(pid)) if stopping.exit.is_none() => format!("pid {pid} does not end"),
-        (None, Some(_) | None) => "what is left of it does not end".into(),
+        (Some(left), _) => format!("pid {} ({}) has not ended", left.pid, left.command),
+        (None, Some(pid)) if stopping.exit.is_none() => format!("pid {pid} has not ended"),
+        (None, Some(_) | None) => "what is left of it has not ended".into(),
     }
 }
 
