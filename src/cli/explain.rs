@@ -19,10 +19,9 @@ pub fn explain(args: &ExplainArgs, session: &Session) -> Result<Code, Fault> {
             out.flush()?;
             Ok(Code::Done)
         }
-        None => Err(Fault::no(
-            format!("there is no field {field}{}", nearest(field)),
-            "`plugd explain` lists the fields",
-        )),
+        None => {
+            Err(Fault::no(format!("there is no field {field}{}", nearest(field)), "`plugd explain` lists the fields"))
+        }
     }
 }
 

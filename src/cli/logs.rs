@@ -55,10 +55,15 @@ pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
             source.files.read(&query).map_err(|error| Fault::path("read the logs of", source.name.as_str(), error))?;
         streams.push(lines.peekable());
     }
+    let mut quiet = true;
     while let Some(at) = earliest(&mut streams) {
         if let Some(line) = streams[at].next() {
+            quiet = false;
             print.line(&mut out, &sources[at], &line)?;
         }
+    }
+    if quiet && !args.names.is_empty() {
+        super::say(if args.is_narrowed() { "no line matches" } else { "nothing has been written yet" });
     }
     out.flush()?;
     Ok(Code::Done)

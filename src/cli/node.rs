@@ -243,12 +243,24 @@ fn not_found(error: FindError) -> Fault {
     match error {
         FindError::NoneFor { dir, .. } => Fault::Unreachable { node: dir.display().to_string(), detail: String::new() },
         FindError::None => Fault::Unreachable { node: "this machine".into(), detail: String::new() },
-        FindError::Several { sockets } => Fault::Several(sockets.iter().map(|s| s.display().to_string()).collect()),
+        FindError::Several { sockets } => Fault::Several(sockets.iter().map(|socket| watched(socket)).collect()),
         FindError::Stranger { .. } => {
             Fault::no(error.to_string(), "plugd speaks only to root, this user and the directory's owner")
         }
         FindError::Denied { socket } => Fault::Permission { what: "open", path: socket },
     }
+}
+
+/// The directory that the controller behind a socket watches, for that is what `--dir` takes; the
+/// socket where it does not say.
+fn watched(socket: &Path) -> String {
+    let ask = || {
+        let runtime = runtime().ok()?;
+        let client = runtime.block_on(Client::connect(socket)).ok()?;
+        let node: Value = runtime.block_on(client.get("/v1/node")).ok()?;
+        node.get("directory").and_then(Value::as_str).map(ToString::to_string)
+    };
+    ask().unwrap_or_else(|| socket.display().to_string())
 }
 
 /// The client's error as a person is told it.

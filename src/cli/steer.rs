@@ -95,14 +95,30 @@ fn carry_out(
 /// may still be the one from before it.
 pub fn is_done(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
     match order {
-        Order::Stop => now.status == Status::Stopped,
+        Order::Stop => match now.status {
+            Status::Stopped => true,
+            // It cannot run anyway: there is nothing to stop.
+            Status::Failed | Status::Skipped | Status::Completed => !now.process_running,
+            Status::Starting
+            | Status::Running
+            | Status::Healthy
+            | Status::Degraded
+            | Status::Unhealthy
+            | Status::Waiting
+            | Status::Stopping => false,
+        },
         Order::Start => match before.status {
             // It ran to its end once; only a new end counts.
             Status::Completed => ready::is_ready(now) && has_new_life(before, now),
             _ => ready::is_ready(now),
         },
         Order::Restart => ready::is_ready(now) && has_new_life(before, now),
-        Order::Scale(count) => now.desired == count && (count == 0 || (now.ready == count && ready::is_ready(now))),
+        // Those that are too many have ended, too.
+        Order::Scale(count) => {
+            let left = now.instances.len() as u32;
+            let ready = now.ready == count && ready::is_ready(now);
+            now.desired == count && left <= count && (ready || (count == 0 && !now.process_running))
+        }
     }
 }
 

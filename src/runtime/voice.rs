@@ -22,16 +22,29 @@ use crate::model::text::yaml::clean;
 const TRACING: &str = "PLUGD_LOG";
 
 /// From here on events go to stderr. A second controller in one process happens only in tests; the
-/// first one's voice is as good.
-pub fn begin() {
-    let filter = EnvFilter::try_from_env(TRACING).unwrap_or_else(|_| EnvFilter::new("info"));
-    let layer = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
+/// first one's voice is as good. Where plugd stands in for one command (`quiet`), only what went wrong
+/// is said: the output is the command's.
+pub fn begin(quiet: bool) {
+    let usual = if quiet { "warn" } else { "info" };
+    let filter = EnvFilter::try_from_env(TRACING).unwrap_or_else(|_| EnvFilter::new(usual));
+    // A terminal that was closed takes no words: its error is not told, for that would go there too,
+    // and panic.
+    let layer = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .with_target(false)
+        .log_internal_errors(false);
     if std::io::stderr().is_terminal() {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let _ = layer.with_ansi(colour).event_format(Short).try_init();
     } else {
         let _ = layer.with_ansi(false).try_init();
     }
+}
+
+/// A line of plain words; a stderr that nobody reads any more is no reason to fail.
+pub fn say(words: &str) {
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("plugd: {words}\n"));
 }
 
 /// Time, a sign for what needs attention, who, what.
@@ -105,11 +118,8 @@ mod tests {
 
     #[test]
     fn who_is_told_once() {
-        let said = |service: &str, message: &str| Said {
-            service: service.into(),
-            message: message.into(),
-            ..Said::default()
-        };
+        let said =
+            |service: &str, message: &str| Said { service: service.into(), message: message.into(), ..Said::default() };
         assert_eq!(said("web", "web is ready").text(), "web is ready");
         assert_eq!(said("web", "its manifest is in force").text(), "web: its manifest is in force");
         assert_eq!(said("plugd", "the directory is back").text(), "the directory is back");
