@@ -5,8 +5,11 @@
 use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let dir = std::env::args().nth(1).unwrap_or_else(|| "services.d".into());
-    let node = plugd::Plugd::open(&dir)?;
+    run(&std::env::args().nth(1).unwrap_or_else(|| "services.d".into()))
+}
+
+pub fn run(dir: &str) -> Result<(), Box<dyn Error>> {
+    let node = plugd::Plugd::open(dir)?;
     node.register("embedded", "script: |\n  echo hello from an embedded node; exec sleep 3600\n")?;
     for _ in 0..1000 {
         // 404 until the manifest has been read.

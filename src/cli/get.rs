@@ -47,7 +47,10 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
                 row::sort_by_trouble(&mut rows);
             }
             if rows.is_empty() {
-                super::say("no service matches; put a manifest into the directory, or see `plugd add --help`");
+                super::say(match snapshot.services.is_empty() {
+                    true => "there is no service yet; put a manifest into the directory, or see `plugd add --help`",
+                    false => "no service matches; `plugd get` alone lists all",
+                });
             } else {
                 let text = table::table(&rows, shape(args), !args.no_headers, &session.look, session.now());
                 out.write_all(text.as_bytes())?;

@@ -3,11 +3,9 @@
 //! Nothing is decided here. A fact of a life that is not the present one is news from the past and
 //! is dropped; a doubled one finds the state already changed and is dropped too.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Controller;
-use super::blob::{Blob, unhex};
 use super::checks::{Checks, Finding};
 use super::input::*;
 use super::life::*;
@@ -17,7 +15,7 @@ use crate::model::reason::Reason;
 use crate::model::time::Now;
 
 /// After an end that nobody asked for, what is left of the tree has this long at most.
-const LINGER_MAX: Duration = Duration::from_secs(5);
+pub(super) const LINGER_MAX: Duration = Duration::from_secs(5);
 /// `EXTEND_TIMEOUT_USEC` moves the end of a grace by at most this much in all: a service must not
 /// be able to refuse its stop for ever.
 const EXTENSION_MAX: Duration = Duration::from_secs(600);
@@ -31,7 +29,7 @@ impl Controller {
             Input::Remembered(name, memory) => {
                 let id = self.table.enter(&name, now.wall);
                 if let Some(service) = self.table.get_mut(id) {
-                    remember(service, memory);
+                    super::adopt::remember(service, memory);
                 }
                 self.mark(id);
             }
@@ -51,11 +49,17 @@ impl Controller {
                 }
             }
             Input::DirectoryLost(why) => {
+                if self.lost.is_none() {
+                    let message = format!("the directory is lost: {why}; everything is held as it is");
+                    self.record_node(Reason::DirectoryLost, true, message, now);
+                }
                 self.lost = Some(why);
                 self.node_touched = true;
             }
             Input::DirectoryFound => {
-                self.lost = None;
+                if self.lost.take().is_some() {
+                    self.record_node(Reason::Recovered, false, "the directory is there again".into(), now);
+                }
                 self.node_touched = true;
                 self.let_missing_go(now, false);
             }
@@ -90,6 +94,7 @@ impl Controller {
             Input::Surveyed { life, left } => {
                 self.of_life(&life, |_, service, at| match &mut service.instances[at].life {
                     Life::Stopping(stopping) => {
+                        service.touched |= stopping.left.as_ref() != Some(&left);
                         stopping.left = Some(left);
                         stopping.survey.again(now.mono);
                     }
@@ -104,10 +109,11 @@ impl Controller {
             Input::Output { life, lines } => self.output(&life, lines),
             Input::Tried { name, digest, result } => {
                 if let Some(id) = self.table.id(&name) {
-                    if let Some(trial) = self.table.get_mut(id).and_then(|service| service.trial.as_mut())
-                        && trial.key == digest
+                    if let Some(service) = self.table.get_mut(id)
+                        && let Some(trial) = service.trial.as_mut().filter(|trial| trial.key == digest)
                     {
                         trial.result = Some(result);
+                        service.touched = true;
                     }
                     self.mark(id);
                 }
@@ -116,7 +122,7 @@ impl Controller {
                 self.of_life(&life, |_, service, at| match &mut service.instances[at].life {
                     Life::Preparing(preparing) if preparing.hook == hook => preparing.ended = Some(result),
                     Life::Stopping(stopping) if hook == Hook::PreStop => {
-                        if let Phase::PreStop { done } = &mut stopping.phase {
+                        if let Phase::PreStop { asked: true, done } = &mut stopping.phase {
                             *done = true;
                         }
                     }
@@ -171,91 +177,6 @@ impl Controller {
         self.mark(id);
     }
 
-    fn adopt(&mut self, adopted: Adopted, now: Now) {
-        let id = self.table.enter(&adopted.life.instance.service, now.wall);
-        let Some(service) = self.table.get_mut(id) else { return };
-        let blob = Blob::decode(&adopted.blob).unwrap_or_default();
-        service.restarts = service.restarts.max(blob.service_restarts);
-        let spawned = now.mono.saturating_sub(adopted.age);
-        let spawned_wall = jiff::Timestamp::from_microsecond(blob.spawned).unwrap_or(now.wall);
-        let instance = service.instance(adopted.life.instance.index);
-        // Memory that knows a later life than the keeper was written after this one ended.
-        let memory_is_newer = instance.number > adopted.life.life;
-        if instance.life.is_occupied() {
-            return;
-        }
-        instance.number = instance.number.max(adopted.life.life);
-        instance.restarts = instance.restarts.max(blob.restarts);
-        instance.held = Some(adopted.life.life);
-        if memory_is_newer {
-            // It ended and was dealt with; the next try is due, its ladder as memory has it.
-            instance.unasked = true;
-        } else {
-            instance.ladder.step = blob.step;
-            instance.ladder.failed_starts = blob.failed_starts;
-        }
-        let made = Arc::new(Made {
-            print: blob.print(),
-            spec: None,
-            wrapper: None,
-            signal: if blob.signal > 0 { blob.signal } else { TERM },
-            grace: blob.grace(),
-        });
-        let carried = blob.ready_age.map(Duration::from_millis);
-        match adopted.exit {
-            None => {
-                // What runs is the present life, whatever memory says.
-                instance.number = adopted.life.life;
-                instance.held = None;
-                let running = Running {
-                    made,
-                    pid: adopted.pid,
-                    spawned,
-                    spawned_wall,
-                    checks: Checks::default(),
-                    ready_since: None,
-                    was_ready: carried.is_some(),
-                    lasted: false,
-                    steady: false,
-                    port_late: false,
-                    says: None,
-                    give_up: None,
-                    carried,
-                };
-                instance.life = if blob.stopping {
-                    Life::Stopping(Box::new(Stopping::of(running, Cause::Unwanted, now.mono)))
-                } else {
-                    Life::Running(Box::new(running))
-                };
-            }
-            Some(exit) if !memory_is_newer => {
-                let ended = jiff::SignedDuration::try_from(adopted.age).unwrap_or_default();
-                let at = spawned_wall.checked_add(ended).unwrap_or(now.wall);
-                note_exit(instance, exit, at, adopted.age, adopted.life.life);
-                let cause = if blob.stopping { Cause::Unwanted } else { Cause::Ended };
-                instance.life = Life::Stopping(Box::new(Stopping {
-                    kill_at: now.mono + made.grace.min(LINGER_MAX),
-                    made,
-                    pid: Some(adopted.pid),
-                    spawned,
-                    spawned_wall,
-                    cause,
-                    phase: Phase::Lingering { told: false },
-                    began: now.mono,
-                    exit: Some(exit),
-                    left: None,
-                    survey: Survey::at(Some(now.mono)),
-                    lasted: false,
-                    steady: false,
-                    stuck: false,
-                    carried: carried.map(|age| adopted.age.saturating_sub(age)),
-                }));
-            }
-            Some(_) => {}
-        }
-        self.mark(id);
-    }
-
     fn spawned(&mut self, service: &mut Service, at: usize, pid: i32, now: Now) {
         let name = service.instance_name(at);
         let life = &mut service.instances[at].life;
@@ -280,7 +201,8 @@ impl Controller {
                     carried: None,
                 }));
                 service.touched = true;
-                service.instances[at].spare = service.instances[at].held.take();
+                let held = service.instances[at].held.take();
+                service.instances[at].spare.extend(held);
                 self.asked -= 1;
                 self.record(service, at, Reason::Spawned, false, format!("{name} runs as pid {pid}"), now);
             }
@@ -344,7 +266,8 @@ impl Controller {
                     carried: None,
                 }));
                 self.asked -= 1;
-                service.instances[at].spare = service.instances[at].held.take();
+                let held = service.instances[at].held.take();
+                service.instances[at].spare.extend(held);
             }
             Life::Stopping(stopping) if stopping.exit.is_none() => {
                 ran_for = now.mono.saturating_sub(stopping.spawned);
@@ -372,9 +295,9 @@ impl Controller {
         match &mut service.instances[at].life {
             Life::Running(running) => {
                 let Some(spec) = running.made.spec.clone() else { return };
-                let before = running.checks.said.clone();
+                let before = (running.checks.said.clone(), running.checks.failing.is_some());
                 let finding = running.checks.answer(&spec, probe, verdict, running.spawned, now.mono, &mut self.random);
-                service.touched |= running.checks.said != before;
+                service.touched |= running.checks.said != before.0 || running.checks.failing.is_some() != before.1;
                 match finding {
                     Finding::Nothing => {}
                     Finding::GiveUp(why) => running.give_up = Some(why),
@@ -404,6 +327,7 @@ impl Controller {
                     (message.extend_timeout, stopping.phase)
                 {
                     let latest = stopping.began + stopping.made.grace + EXTENSION_MAX;
+                    service.touched = true;
                     stopping.kill_at = stopping.kill_at.max((now.mono.saturating_add(extension)).min(latest));
                 }
             }
@@ -475,26 +399,6 @@ impl Controller {
         self.record_of(id, Reason::Withdrawn, false, "its manifest is gone; it is being stopped".into(), now);
         self.mark(id);
     }
-}
-
-fn remember(service: &mut Service, memory: Memory) {
-    service.generation = memory.generation;
-    service.digest = (memory.digest.len() == 32).then(|| unhex(&memory.digest));
-    service.restarts = service.restarts.max(memory.restarts);
-    service.stopped = memory.stopped_by_operator;
-    service.scaled_to = memory.scaled_to;
-    for (index, &life) in (0..).zip(memory.lives.iter().take(super::INSTANCES_MAX as usize)) {
-        let instance = service.instance(index);
-        instance.number = instance.number.max(life);
-        instance.ladder.step = memory.step;
-        instance.ladder.failed_starts = memory.failed_starts;
-    }
-    if let Some(exit) = &memory.last_exit
-        && let Some(first) = service.instances.first_mut()
-    {
-        first.last_exit = Some(exit.clone());
-    }
-    service.remembered = Some(memory);
 }
 
 pub(super) fn note_exit(

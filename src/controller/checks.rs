@@ -125,7 +125,9 @@ impl Checks {
     }
 
     pub fn is_checked(&self) -> bool {
-        self.readiness.is_some() || self.startup.is_some()
+        // A liveness probe alone makes a service ready at once, and healthy when it has passed.
+        let lives = self.liveness.as_ref().is_some_and(|course| course.passing);
+        self.readiness.is_some() || self.startup.is_some() || lives
     }
 
     fn course(&mut self, slot: ProbeSlot) -> &mut Option<Course> {

@@ -8,19 +8,12 @@ use std::time::Duration;
 
 use super::Controller;
 use super::input::Resolved;
-use super::life::{Life, Phase};
 use super::plan::{Action, Plan};
-use super::service::{Gate, Id, Service, Trial};
+use super::service::{Gate, Id, Service};
 use crate::model::name::LifeId;
 use crate::model::spec::{Condition, OnLoss, Program};
 use crate::model::time::Now;
 use crate::policy::depends::{Standing, allows, holds};
-use crate::policy::update;
-
-/// A refused update is tried again this often: the missing program may have been installed.
-const TRY_AGAIN: Duration = Duration::from_secs(10);
-/// A try that was not answered for this long is asked again.
-const TRY_LOST: Duration = Duration::from_secs(30);
 
 /// What is wanted of one instance now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +71,7 @@ impl Controller {
                 break;
             }
         }
+        plan.actions.extend(self.port_asks.drain(..).map(Action::AwaitPort));
         plan.actions.extend(self.events.drain(..).map(Action::Record));
         plan
     }
@@ -101,23 +95,18 @@ impl Controller {
     fn visit(&mut self, id: Id, now: Now, plan: &mut Plan) {
         let Some(mut service) = self.table.take(id) else { return };
         service.dirty = false;
-        let gate = self.gate(id, &service);
-        if service.gate != gate {
-            service.gate = gate;
+        let mut deadline: Option<Duration>;
+        // An instance that moved may be what the others of its service waited for (a roll).
+        loop {
+            service.moved = false;
+            deadline = self.pass(id, &mut service, now, plan);
+            if !service.moved {
+                break;
+            }
             service.touched = true;
         }
-        self.watch_dependencies(&mut service, now);
-        let wants = self.wants(&mut service, now, plan);
-        let mut deadline: Option<Duration> = None;
         let mut wake = |at: Option<Duration>| deadline = deadline.into_iter().chain(at).min();
-        for (at, want) in wants.into_iter().enumerate() {
-            wake(self.drive(id, &mut service, at, want, now, plan));
-            if let Some(life) = service.instances[at].spare.take() {
-                let instance = service.life_id(at).instance;
-                plan.actions.push(Action::Forget { life: LifeId { instance, life } });
-            }
-        }
-        wake(self.trial_deadline(&service));
+        wake(self.trial_deadline(&service, now));
         self.retire_spare(&mut service, plan);
 
         if service.gate == Gate::Gone && !service.is_occupied() {
@@ -126,7 +115,7 @@ impl Controller {
         }
         self.retally(&mut service);
         wake(self.requirement(&mut service, now));
-        self.present(id, &mut service, now, plan);
+        self.present(&mut service, now, plan);
         let standing = self.standing(&service);
         let news = self.table.standing(id) != standing;
         let ready_news = standing.ready && !self.table.standing(id).ready;
@@ -153,6 +142,27 @@ impl Controller {
         if news {
             self.tell_dependents(&name, ready_news, now);
         }
+    }
+
+    /// Looks once at the gate and at each instance; gives the moment to look again.
+    fn pass(&mut self, id: Id, service: &mut Service, now: Now, plan: &mut Plan) -> Option<Duration> {
+        self.watch_dependencies(service, now);
+        let gate = self.gate(id, service);
+        if service.gate != gate {
+            service.gate = gate;
+            service.touched = true;
+        }
+        let wants = self.wants(service, now, plan);
+        let mut deadline: Option<Duration> = None;
+        for (at, want) in wants.into_iter().enumerate() {
+            let wake = self.drive(id, service, at, want, now, plan);
+            deadline = deadline.into_iter().chain(wake).min();
+            for life in std::mem::take(&mut service.instances[at].spare) {
+                let instance = service.life_id(at).instance;
+                plan.actions.push(Action::Forget { life: LifeId { instance, life } });
+            }
+        }
+        deadline
     }
 
     fn tell_dependents(&mut self, name: &crate::model::name::Name, ready: bool, now: Now) {
@@ -232,6 +242,9 @@ impl Controller {
         if service.stopped {
             return Gate::StoppedByOperator;
         }
+        if let Some(dependency) = &service.bereft {
+            return Gate::DependencyLost(dependency.clone());
+        }
         if let Program::External(address) = &spec.process.program {
             return Gate::External(address.clone());
         }
@@ -284,7 +297,10 @@ impl Controller {
             };
             let lost = seen && !holds && cares;
             let mut pending = false;
-            if lost {
+            if lost && dependency.on_loss == OnLoss::Stop && service.is_occupied() {
+                service.touched = true;
+                service.bereft = Some(dependency.name.to_string());
+            } else if lost {
                 for index in 0..service.instances.len() {
                     pending |= self.dependency_lost(service, index, dependency.name.as_str(), now);
                 }
@@ -297,7 +313,7 @@ impl Controller {
     fn wants(&mut self, service: &mut Service, now: Now, plan: &mut Plan) -> Vec<Want> {
         let general = match &service.gate {
             Gate::Unknown => Want::Hold,
-            Gate::Gone | Gate::Disabled | Gate::StoppedByOperator => Want::Stop,
+            Gate::Gone | Gate::Disabled | Gate::StoppedByOperator | Gate::DependencyLost(_) => Want::Stop,
             Gate::External(_) | Gate::NeedsUser | Gate::Missing | Gate::Waiting(_) | Gate::Cycle | Gate::NeverValid => {
                 Want::Keep
             }
@@ -306,185 +322,24 @@ impl Controller {
             Gate::Open => Want::Run,
         };
         let desired = service.desired() as usize;
-        if general == Want::Run || general == Want::Keep {
-            if service.instances.len() < desired && service.declared.is_some() && self.ending.is_none() {
-                service.touched = true;
-                service.instance(u32::try_from(desired - 1).unwrap_or(0));
-            }
+        if (general == Want::Run || general == Want::Keep)
+            && service.instances.len() < desired
+            && service.declared.is_some()
+            && self.ending.is_none()
+        {
+            service.touched = true;
+            service.instance(u32::try_from(desired - 1).unwrap_or(0));
         }
         let mut wants: Vec<Want> = Vec::with_capacity(service.instances.len());
         for at in 0..service.instances.len() {
             let spare = at >= desired && general != Want::Hold && service.declared.is_some();
             wants.push(if spare && self.ending.is_none() { Want::Stop } else { general });
         }
-        if general == Want::Run || general == Want::Keep {
+        if (general != Want::Run && general != Want::Keep) || self.ending.is_some() || service.made().is_none() {
+            service.touched |= service.trial.take().is_some();
+        } else {
             self.give_turns(service, desired, &mut wants, now, plan);
         }
         wants
-    }
-
-    /// Who of the outdated is replaced now.
-    fn give_turns(&mut self, service: &mut Service, desired: usize, wants: &mut [Want], now: Now, plan: &mut Plan) {
-        let Some(made) = service.made() else { return };
-        if self.ending.is_some() {
-            return;
-        }
-        let outdated = |instance: &super::service::Instance| match &instance.life {
-            Life::Running(running) => running.made.print != made.print,
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_)
-            | Life::Finished(_) => false,
-        };
-        let edited = service.instances.iter().any(outdated);
-        let ordered = service.instances.iter().any(|instance| instance.must_restart);
-        if !edited && !ordered {
-            if service.trial.take().is_some() {
-                service.touched = true;
-            }
-            return;
-        }
-        let mut proven = true;
-        if edited {
-            let key = made.print.mixed();
-            let due = match &service.trial {
-                None => true,
-                Some(trial) if trial.key != key => true,
-                Some(Trial { result: None, asked_at, .. }) => now.mono >= *asked_at + TRY_LOST,
-                Some(Trial { result: Some(Ok(())), .. }) => false,
-                Some(Trial { result: Some(Err(_)), asked_at, .. }) => now.mono >= *asked_at + TRY_AGAIN,
-            };
-            if due && service.gate != Gate::Cycle {
-                let result = match service.trial.take() {
-                    Some(trial) if trial.key == key => trial.result,
-                    Some(_) | None => None,
-                };
-                service.trial = Some(Trial { key, asked_at: now.mono, result });
-                plan.actions.push(Action::Try {
-                    name: service.name.clone(),
-                    spec: made.spec.clone().expect("made from a declaration"),
-                    wrapper: made.wrapper.clone(),
-                    digest: key,
-                });
-            }
-            proven = service.gate != Gate::Cycle
-                && service.trial.as_ref().is_some_and(|trial| trial.key == key && trial.result == Some(Ok(())));
-        }
-        let Some(spec) = service.spec() else { return };
-        let plan = update::plan(spec, service.desired());
-        let down = service.instances.iter().take(desired).filter(|instance| !instance.life.is_ready()).count();
-        let down = u32::try_from(down).unwrap_or(u32::MAX);
-        let mut turns = update::may_stop(plan, down);
-        for (at, instance) in service.instances.iter().enumerate().take(desired) {
-            let old = (proven && outdated(instance)) || (instance.must_restart && !outdated(instance));
-            let running = match &instance.life {
-                Life::Running(_) => true,
-                Life::Idle
-                | Life::Preparing(_)
-                | Life::Starting(_)
-                | Life::Stopping(_)
-                | Life::BackOff(_)
-                | Life::Finished(_) => false,
-            };
-            if !old || !running {
-                continue;
-            }
-            // One that serves nobody costs nothing.
-            if !instance.life.is_ready() {
-                wants[at] = Want::Replace;
-            } else if turns > 0 {
-                turns -= 1;
-                wants[at] = Want::Replace;
-            }
-        }
-    }
-
-    fn trial_deadline(&self, service: &Service) -> Option<Duration> {
-        let trial = service.trial.as_ref()?;
-        if self.ending.is_some() || service.gate == Gate::Cycle {
-            return None;
-        }
-        match &trial.result {
-            None => Some(trial.asked_at + TRY_LOST),
-            Some(Ok(())) => None,
-            Some(Err(_)) => Some(trial.asked_at + TRY_AGAIN),
-        }
-    }
-
-    /// What those who depend on it may know.
-    fn standing(&self, service: &Service) -> Standing {
-        let desired = service.desired() as usize;
-        let wanted = || service.instances.iter().take(desired.max(1));
-        let completed = |instance: &super::service::Instance| match &instance.life {
-            Life::Finished(finished) => finished.outcome == super::life::Outcome::Completed,
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Running(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_) => false,
-        };
-        let started = |instance: &super::service::Instance| match &instance.life {
-            Life::Running(_) => true,
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_)
-            | Life::Finished(_) => false,
-        };
-        Standing {
-            known: service.declared.is_some() || service.rejected.is_some(),
-            started: wanted().any(started),
-            ready: wanted().any(|instance| instance.life.is_ready()),
-            completed: !service.instances.is_empty() && wanted().all(completed),
-            coming: self.is_coming(service),
-        }
-    }
-
-    /// On its way to a first verdict.
-    pub(super) fn is_coming(&self, service: &Service) -> bool {
-        let on_its_way = |instance: &super::service::Instance| match &instance.life {
-            Life::Idle => matches!(service.gate, Gate::Open | Gate::Unknown | Gate::Waiting(_)),
-            Life::Preparing(_) | Life::Starting(_) => true,
-            Life::Running(running) => {
-                !running.was_ready && instance.ladder.failed_starts == 0 && running.checks.failing.is_none()
-            }
-            Life::Stopping(stopping) => match stopping.phase {
-                Phase::Lingering { .. } => instance.ladder.failed_starts == 0,
-                Phase::PreStop { .. } | Phase::Signalled | Phase::Killing { .. } => false,
-            },
-            Life::BackOff(_) | Life::Finished(_) => false,
-        };
-        match &service.gate {
-            Gate::Unknown => true,
-            Gate::Open => {
-                service.instances.iter().any(|i| on_its_way(i) && i.ladder.failed_starts == 0)
-                    && !service.instances.iter().any(|i| i.life.is_ready())
-            }
-            // Waiting for something that has had its verdict is a verdict too.
-            Gate::Waiting(_) => {
-                let fresh = service.instances.iter().all(|i| i.ladder.failed_starts == 0);
-                fresh
-                    && service.spec().is_some_and(|spec| {
-                        spec.depends_on
-                            .iter()
-                            .map(|dependency| (dependency, self.table.standing_of(&dependency.name)))
-                            .filter(|(dependency, standing)| !allows(dependency, standing, self.scanned))
-                            .all(|(_, standing)| if standing.known { standing.coming } else { !self.scanned })
-                    })
-            }
-            Gate::Gone
-            | Gate::NeverValid
-            | Gate::Disabled
-            | Gate::StoppedByOperator
-            | Gate::External(_)
-            | Gate::NeedsUser
-            | Gate::Missing
-            | Gate::Cycle
-            | Gate::ShuttingDown => false,
-        }
     }
 }

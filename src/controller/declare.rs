@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Controller;
-use super::input::{Declaration, Order, Rejection};
+use super::input::{Declaration, Order, Rejection, Resolved};
 use super::life::{Life, Made, Outcome};
 use super::service::Id;
 use crate::model::name::Name;
@@ -26,6 +26,7 @@ impl Controller {
         let before = service.declared.take();
         let known = service.digest;
         let print_before = before.as_ref().map(|old| (old.spec.process_digest, old.program.clone()));
+        let before_found = before.as_ref().is_some_and(|old| matches!(old.program, Resolved::Found { .. }));
         let same_program = print_before.as_ref() == Some(&(spec.process_digest, declaration.program.clone()));
         let moved = known.is_some_and(|digest| digest != spec.digest);
         let edited = moved || (before.is_some() && !same_program);
@@ -79,6 +80,9 @@ impl Controller {
                         running.take_up(old.as_deref(), &spec, now);
                     } else if running.made.spec.is_none() {
                         // Adopted and outdated: until it is replaced it is checked as the new one is.
+                        let mut made = (*running.made).clone();
+                        made.spec = Some(spec.clone());
+                        running.made = Arc::new(made);
                         running.take_up(None, &spec, now);
                     }
                 }
@@ -86,7 +90,7 @@ impl Controller {
                     let print = made.as_ref().is_none_or(|made| made.print == finished.print);
                     let again = match &finished.outcome {
                         Outcome::Completed => spec.restart.policy == RestartPolicy::Always,
-                        Outcome::Failed(..) | Outcome::DependencyLost(_) => edited,
+                        Outcome::Failed(..) => edited,
                     };
                     if !print || again {
                         instance.life = Life::Idle;
@@ -100,7 +104,13 @@ impl Controller {
         let (reason, message) = match (before.is_some(), edited) {
             (false, _) if adopted => (None, ""),
             (false, _) => (Some(Reason::Declared), "its manifest is in force"),
-            (true, true) => (Some(Reason::Updated), "its manifest was edited"),
+            (true, true) if moved => (Some(Reason::Updated), "its manifest was edited"),
+            // Same manifest, another program.
+            (true, true) => match (before_found, &service.declared.as_ref().map(|new| &new.program)) {
+                (_, Some(Resolved::Missing { .. })) => (None, ""),
+                (false, _) => (Some(Reason::Updated), "its wrapper can be run now"),
+                (true, _) => (Some(Reason::Updated), "its wrapper or what else it is made of was edited"),
+            },
             (true, false) => (None, ""),
         };
         self.table.put(id, service);

@@ -21,14 +21,6 @@ use crate::model::time::Now;
 const SELFCHECK_LIMIT: Duration = Duration::from_secs(10);
 /// A preStart hook may migrate a database, but not for ever.
 const PRE_START_LIMIT: Duration = Duration::from_secs(300);
-/// A service is looked at when it has not ended this long after the signal, to name who holds it up.
-const SIGNALLED_LOOK: Duration = Duration::from_secs(1);
-/// After a hook that used up the grace the signal still gets this much.
-const GRACE_AFTER_HOOK: Duration = Duration::from_secs(2);
-/// A tree that KILL has not emptied for this long is told.
-const STUCK_AFTER: Duration = Duration::from_secs(10);
-/// A survey that was not answered for this long is asked again.
-const SURVEY_LOST: Duration = Duration::from_secs(5);
 /// A port that is not open this long after the spawn is told.
 const PORT_LATE: Duration = Duration::from_secs(60);
 
@@ -53,7 +45,7 @@ impl Controller {
     ) -> Option<Duration> {
         loop {
             match self.step(id, service, at, want, now, plan) {
-                Step::Again => service.touched = true,
+                Step::Again => service.moved = true,
                 Step::Until(deadline) => return deadline,
             }
         }
@@ -85,6 +77,13 @@ impl Controller {
                     return Step::Until(Some(until));
                 }
                 self.leave_back_off(id, service, at);
+                Step::Again
+            }
+            (Life::Finished(finished), Want::Run)
+                if service.made().is_some_and(|made| made.print != finished.print) =>
+            {
+                service.instances[at].life = Life::Idle;
+                service.instances[at].begin_anew();
                 Step::Again
             }
             (Life::Finished(_), Want::Run | Want::Keep | Want::Replace | Want::Stop) => Step::Until(None),
@@ -150,6 +149,7 @@ impl Controller {
             blob: blob.encode(),
         });
         self.asked += 1;
+        service.instances[at].last_try = Some(now.mono);
         service.instances[at].life = Life::Starting(Starting { made, refused: None });
     }
 
@@ -297,130 +297,6 @@ impl Controller {
         }
         Step::Until(deadline)
     }
-
-    fn begin_stop(&mut self, service: &mut Service, at: usize, cause: Cause, now: Now, plan: &mut Plan) -> Step {
-        let life = service.life_id(at);
-        let instance = &mut service.instances[at];
-        let Life::Running(running) = std::mem::replace(&mut instance.life, Life::Idle) else {
-            return Step::Until(None);
-        };
-        let stopping = Stopping::of(*running, cause, now.mono);
-        if stopping.phase == (Phase::PreStop { done: false }) && self.grace_now(service) != Some(Duration::ZERO) {
-            plan.actions.push(Action::RunHook {
-                life: life.clone(),
-                hook: Hook::PreStop,
-                spec: stopping.made.spec.clone().expect("a hook stands in a spec"),
-                wrapper: stopping.made.wrapper.clone(),
-                limit: stopping.made.grace,
-            });
-        }
-        let asked_for = match &stopping.cause {
-            Cause::Unwanted | Cause::Replaced => true,
-            Cause::Ended | Cause::CheckFailed(_) | Cause::DependencyLost(_) => false,
-        };
-        if asked_for {
-            let (made, wall, carried) = (stopping.made.clone(), stopping.spawned_wall, stopping.carried);
-            let age = carried.map(|ready| now.mono.saturating_sub(stopping.spawned).saturating_sub(ready));
-            let blob = blob(service, at, &made, wall, age, true);
-            plan.actions.push(Action::SetBlob { life, blob: blob.encode() });
-        }
-        service.troubled = true;
-        service.instances[at].life = Life::Stopping(Box::new(stopping));
-        self.retally(service);
-        Step::Again
-    }
-
-    /// A life that ends: hook, signal, grace, KILL, until nothing is left.
-    fn stop_on(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now, plan: &mut Plan) -> Step {
-        let life = service.life_id(at);
-        let cut = self.grace_now(service);
-        let Life::Stopping(stopping) = &mut service.instances[at].life else { return Step::Until(None) };
-        let mut kill_at = stopping.kill_at;
-        if let Some(latest) = cut {
-            kill_at = kill_at.min(latest);
-        }
-        // An end of its own that nobody wants continued needs no policy.
-        if want == Want::Stop && stopping.cause != Cause::Replaced {
-            stopping.cause = match std::mem::replace(&mut stopping.cause, Cause::Unwanted) {
-                Cause::Unwanted | Cause::Replaced => Cause::Unwanted,
-                kept @ (Cause::Ended | Cause::CheckFailed(_) | Cause::DependencyLost(_)) => kept,
-            };
-        }
-        if stopping.exit.is_some() && stopping.left.as_ref().is_some_and(Vec::is_empty) {
-            return self.ended(id, service, at, want, now);
-        }
-        let mut deadline = None;
-        let mut wake = |at: Option<Duration>| deadline = deadline.into_iter().chain(at).min();
-        match &mut stopping.phase {
-            Phase::PreStop { done } => {
-                let over = now.mono >= kill_at;
-                if !*done && !over {
-                    return Step::Until(Some(kill_at));
-                }
-                if over {
-                    // The hook used up the grace.
-                    stopping.kill_at = now.mono + stopping.made.grace.min(GRACE_AFTER_HOOK);
-                }
-                if over && cut.is_some_and(|latest| latest <= now.mono) {
-                    stopping.phase = Phase::Signalled;
-                    return Step::Again;
-                }
-                plan.actions.push(Action::Signal { life, signal: stopping.made.signal, to: Target::Group });
-                stopping.phase = Phase::Signalled;
-                stopping.survey = Survey { gap: SIGNALLED_LOOK, ..Survey::at(Some(now.mono + SIGNALLED_LOOK)) };
-                return Step::Again;
-            }
-            Phase::Signalled | Phase::Lingering { .. } if now.mono >= kill_at => {
-                plan.actions.push(Action::Signal { life, signal: KILL, to: Target::Tree });
-                stopping.phase = Phase::Killing { since: now.mono };
-                stopping.left = None;
-                stopping.survey = Survey::at(Some(now.mono + SURVEY_GAP));
-                self.killed(service, at, now);
-                return Step::Again;
-            }
-            Phase::Signalled => wake(Some(kill_at)),
-            Phase::Lingering { told } => {
-                if !*told && stopping.left.as_ref().is_some_and(|left| !left.is_empty()) {
-                    *told = true;
-                    let signal = match stopping.cause {
-                        Cause::Ended => TERM,
-                        Cause::Unwanted | Cause::Replaced | Cause::CheckFailed(_) | Cause::DependencyLost(_) => {
-                            stopping.made.signal
-                        }
-                    };
-                    plan.actions.push(Action::Signal { life, signal, to: Target::Tree });
-                    stopping.survey = Survey::at(Some(now.mono + SURVEY_GAP));
-                    return Step::Again;
-                }
-                wake(Some(kill_at));
-            }
-            Phase::Killing { since } => {
-                if !stopping.stuck && now.mono >= *since + STUCK_AFTER {
-                    stopping.stuck = true;
-                    return Step::Again;
-                }
-                if !stopping.stuck {
-                    wake(Some(*since + STUCK_AFTER));
-                }
-            }
-        }
-        match (stopping.survey.asked, stopping.survey.due) {
-            (Some(asked), _) if now.mono < asked + SURVEY_LOST => wake(Some(asked + SURVEY_LOST)),
-            (Some(_), _) => {
-                stopping.survey.asked = Some(now.mono);
-                plan.actions.push(Action::Survey { life });
-                wake(Some(now.mono + SURVEY_LOST));
-            }
-            (None, Some(due)) if due <= now.mono => {
-                stopping.survey.due = None;
-                stopping.survey.asked = Some(now.mono);
-                plan.actions.push(Action::Survey { life });
-                wake(Some(now.mono + SURVEY_LOST));
-            }
-            (None, due) => wake(due),
-        }
-        Step::Until(deadline)
-    }
 }
 
 /// A wrapper that exits with these says that something it needs is missing.
@@ -433,7 +309,7 @@ pub(super) fn says_missing(made: &Made, status: i32) -> bool {
 }
 
 /// What a later controller needs to go on honestly.
-fn blob(
+pub(super) fn blob(
     service: &Service,
     at: usize,
     made: &Made,

@@ -8,7 +8,7 @@ use super::input::ExitHow;
 use super::life::*;
 use super::service::{Gate, Id, Service};
 use crate::model::reason::Reason;
-use crate::model::spec::{OnLoss, RestartPolicy};
+use crate::model::spec::RestartPolicy;
 use crate::model::time::Now;
 use crate::policy::backoff;
 use crate::policy::restart::{self, End, Next};
@@ -24,6 +24,7 @@ impl Controller {
     pub(super) fn ended(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now) -> Again {
         let name = service.instance_name(at);
         let spec = service.spec().cloned();
+        let current = service.made().map(|made| made.print);
         let gone = service.gate == Gate::Gone || service.gate == Gate::ShuttingDown;
         let instance = &mut service.instances[at];
         let Life::Stopping(stopping) = std::mem::replace(&mut instance.life, Life::Idle) else {
@@ -33,7 +34,9 @@ impl Controller {
         instance.must_restart = false;
         let exit = stopping.exit.expect("an empty tree without an exit is not the end");
         let said = super::explain::ended(&exit, instance.last_exit.as_ref().map(|exit| exit.ran_for));
-        let fresh = std::mem::take(&mut instance.fresh);
+        // The next start is of another version: this end says nothing about it.
+        let outdated = current.is_some_and(|print| print != stopping.made.print);
+        let fresh = std::mem::take(&mut instance.fresh) || outdated;
         let unwanted = want == Want::Stop;
         let spec = match (&stopping.cause, spec) {
             (Cause::Unwanted | Cause::Replaced, _) | (_, None) => None,
@@ -60,7 +63,6 @@ impl Controller {
         instance.forked = quick && matches!(stopping.phase, Phase::Lingering { told: true } | Phase::Killing { .. });
 
         if let Cause::DependencyLost(dependency) = &stopping.cause {
-            let stays = spec.depends_on.iter().any(|d| d.name.as_str() == dependency && d.on_loss == OnLoss::Stop);
             self.record(
                 service,
                 at,
@@ -70,11 +72,6 @@ impl Controller {
                 now,
             );
             let instance = &mut service.instances[at];
-            if stays && !fresh && !unwanted {
-                let outcome = Outcome::DependencyLost(dependency.clone());
-                instance.life = Life::Finished(Finished { print: stopping.made.print, outcome });
-                return Again::Again;
-            }
             if fresh || gone || unwanted {
                 return Again::Again;
             }
@@ -215,6 +212,7 @@ impl Controller {
             print,
         });
         self.note_back_off(id, service);
+        self.await_port(id, service, at);
     }
 
     /// `onLoss`: true if an instance is still on its way and must be looked at again.

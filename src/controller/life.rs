@@ -134,7 +134,7 @@ impl Stopping {
             spawned: running.spawned,
             spawned_wall: running.spawned_wall,
             cause,
-            phase: Phase::PreStop { done: !hook },
+            phase: Phase::PreStop { asked: !hook, done: !hook },
             began: now,
             exit: None,
             left: None,
@@ -168,8 +168,8 @@ pub(super) enum Cause {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The preStop hook runs (or has just ended).
-    PreStop { done: bool },
+    /// The preStop hook is to be run, runs, or has just ended.
+    PreStop { asked: bool, done: bool },
     /// The signal was sent to the group; the main process lives.
     Signalled,
     /// The main process is gone; what else lives was (not yet) told to end.
@@ -237,8 +237,6 @@ pub(super) struct Finished {
 pub(super) enum Outcome {
     Completed,
     Failed(Reason, String),
-    /// `onLoss: Stop`: stays down until it is started or edited.
-    DependencyLost(String),
 }
 
 impl Life {

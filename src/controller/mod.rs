@@ -11,6 +11,7 @@
 //! `decide.rs` and `drive.rs` (what follows), `status.rs` (the words for people).
 
 mod absorb;
+mod adopt;
 mod blob;
 mod checks;
 mod decide;
@@ -27,7 +28,10 @@ mod plan;
 mod present;
 mod service;
 mod shutdown;
+mod standing;
 mod status;
+mod stop;
+mod turns;
 mod waits;
 
 #[doc(hidden)]
@@ -93,6 +97,8 @@ pub struct Controller {
     backing_off: BTreeSet<Id>,
     /// Who waits for which port.
     ports: BTreeMap<u16, BTreeSet<Id>>,
+    /// Ports to be told of, in this decision's plan.
+    port_asks: Vec<u16>,
     edges_changed: Vec<Id>,
     /// Became ready after having been in trouble: waits may end.
     recovered: Vec<Id>,
@@ -120,6 +126,7 @@ impl Controller {
             starting: 0,
             backing_off: BTreeSet::new(),
             ports: BTreeMap::new(),
+            port_asks: Vec::new(),
             edges_changed: Vec::new(),
             recovered: Vec::new(),
             events: Vec::new(),
@@ -152,6 +159,16 @@ impl Controller {
         self.node_view()
     }
 
+    /// Looks at everything in the next decision: the slow rescan that must find nothing to do.
+    pub fn doubt(&mut self) {
+        for id in self.table.ids().collect::<Vec<_>>() {
+            if let Some(service) = self.table.get_mut(id) {
+                service.touched = true;
+            }
+            self.mark(id);
+        }
+    }
+
     /// A service is to be looked at in the next decision.
     fn mark(&mut self, id: Id) {
         if let Some(service) = self.table.get_mut(id)
@@ -171,6 +188,10 @@ impl Controller {
             warning,
             message,
         });
+    }
+
+    fn record_node(&mut self, reason: Reason, warning: bool, message: String, now: Now) {
+        self.events.push(Event { at: now.wall, service: None, instance: None, reason, warning, message });
     }
 
     fn record_of(&mut self, id: Id, reason: Reason, warning: bool, message: String, now: Now) {

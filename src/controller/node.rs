@@ -100,7 +100,9 @@ impl Controller {
     pub(super) fn requirement(&mut self, service: &mut Service, now: Now) -> Option<Duration> {
         if service.required() {
             let at_rest = match service.gate {
-                super::service::Gate::Disabled | super::service::Gate::StoppedByOperator => true,
+                super::service::Gate::Disabled
+                | super::service::Gate::StoppedByOperator
+                | super::service::Gate::DependencyLost(_) => true,
                 super::service::Gate::Open
                 | super::service::Gate::Unknown
                 | super::service::Gate::Gone
@@ -278,7 +280,7 @@ fn ends_for_good(service: &Service) -> bool {
     service.instances.iter().any(|instance| match &instance.life {
         Life::Finished(finished) => match &finished.outcome {
             Outcome::Failed(..) => true,
-            Outcome::Completed | Outcome::DependencyLost(_) => false,
+            Outcome::Completed => false,
         },
         Life::Idle
         | Life::Preparing(_)
@@ -297,7 +299,7 @@ fn last_code(service: &Service) -> i32 {
         match &finished.outcome {
             Outcome::Failed(Reason::ProgramNotFound, _) => return 127,
             Outcome::Failed(Reason::PermissionDenied | Reason::ExecFormat | Reason::BadInterpreter, _) => return 126,
-            Outcome::Failed(..) | Outcome::Completed | Outcome::DependencyLost(_) => {}
+            Outcome::Failed(..) | Outcome::Completed => {}
         }
     }
     match instance.last_exit.as_ref().map(|exit| (exit.code, exit.signal)) {

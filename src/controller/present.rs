@@ -12,7 +12,7 @@ use super::input::{ExitMemory, Memory, Resolved};
 use super::life::*;
 use super::node::{Report, Share};
 use super::plan::{Action, Plan};
-use super::service::{Gate, Id, Service};
+use super::service::{Gate, Service};
 use super::status::{self, Word};
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::Program;
@@ -21,12 +21,14 @@ use crate::model::view::*;
 
 impl Controller {
     /// Announces and remembers a service, if there is news.
-    pub(super) fn present(&mut self, id: Id, service: &mut Service, now: Now, plan: &mut Plan) {
-        if !service.touched {
+    pub(super) fn present(&mut self, service: &mut Service, now: Now, plan: &mut Plan) {
+        // What was told before stays until its manifest is read.
+        if !service.touched || service.gate == Gate::Unknown {
             self.recount(service);
             return;
         }
-        service.touched = false;
+        // Told in full once the trial is over.
+        service.touched = self.is_trying(service, now);
         self.warn_root(service, now);
         let problems = problems(service);
         keep_times(&mut service.problems, problems, now.wall);
@@ -36,12 +38,15 @@ impl Controller {
             service.since = now.wall;
             service.word = short;
         }
-        let view = view(service, word);
+        let mut view = view(service, word);
+        if let Some(told) = service.view.as_ref().filter(|_| self.is_trying(service, now)) {
+            // The edit is being tried: what runs is of the version before.
+            view.manifest = told.manifest.clone();
+        }
         if service.view.as_deref() != Some(&view) {
             service.view = Some(Arc::new(view));
             plan.actions.push(Action::Announce(service.name.clone()));
         }
-        self.await_port(id, service, plan);
         self.recount(service);
         remember(service, plan);
     }
@@ -52,7 +57,6 @@ impl Controller {
         let for_good = |instance: &super::service::Instance| match &instance.life {
             Life::Finished(finished) => match finished.outcome {
                 Outcome::Failed(..) | Outcome::Completed => true,
-                Outcome::DependencyLost(_) => false,
             },
             Life::Idle
             | Life::Preparing(_)
@@ -193,6 +197,8 @@ fn view(service: &Service, word: Word) -> ServiceView {
     let wanted = || service.instances.iter().take(desired as usize);
     let ready = u32::try_from(wanted().filter(|instance| instance.life.is_ready()).count()).unwrap_or(u32::MAX);
     let port = spec.and_then(|spec| spec.process.port);
+    // Of the process that runs, which may be of an older version.
+    let served = service.instances.iter().filter_map(|instance| served_port(&instance.life)).max().unwrap_or(port);
     let running = service.instances.iter().any(|instance| instance.life.pid().is_some());
     let said = service.instances.iter().find_map(|instance| match &instance.life {
         Life::Running(running) => running.checks.said.as_ref().map(|said| said.message.clone()),
@@ -225,7 +231,7 @@ fn view(service: &Service, word: Word) -> ServiceView {
         ready,
         desired,
         restarts: service.restarts,
-        address: port.filter(|_| running).map(|port| format!("127.0.0.1:{port}")),
+        address: served.filter(|_| running).map(|port| format!("127.0.0.1:{port}")),
         check: said,
         retry_at: word.retry_at,
         last_exit: last.map(exit_view),
@@ -259,12 +265,22 @@ fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceVie
     InstanceView {
         name: service.instance_name(at),
         pid: instance.life.pid(),
-        port,
+        // Instance n gets port + n.
+        port: served_port(&instance.life).unwrap_or(port).map(|port| port.saturating_add(instance.index as u16)),
         ready: instance.life.is_ready(),
         restarts: instance.restarts,
         status: word.status,
         reason: word.reason,
         started,
+    }
+}
+
+/// The port that a running process was given, where that is known; one that stops serves nobody.
+fn served_port(life: &Life) -> Option<Option<u16>> {
+    match life {
+        Life::Running(running) => running.made.spec.as_ref().map(|spec| spec.process.port),
+        Life::Stopping(_) => Some(None),
+        Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::BackOff(_) | Life::Finished(_) => None,
     }
 }
 
@@ -283,7 +299,11 @@ fn manifest_view(service: &Service) -> ManifestView {
     let (file, sha256) = match (&service.declared, rejected) {
         (Some(declaration), _) => (declaration.source.file.clone(), declaration.source.sha256.clone()),
         (None, Some((rejection, _))) => (rejection.source.file.clone(), String::new()),
-        (None, None) => (String::new(), String::new()),
+        // Its manifest is gone: the last one is told until the service is, too.
+        (None, None) => match &service.view {
+            Some(view) => (view.manifest.file.clone(), view.manifest.sha256.clone()),
+            None => (String::new(), String::new()),
+        },
     };
     let rejected = rejected.map(|(rejection, at)| RejectedView { sha256: rejection.source.sha256.clone(), at: *at });
     ManifestView { file, sha256, generation: service.generation, rejected }

@@ -47,6 +47,8 @@ pub(super) struct Service {
     pub cycle: Option<Cycle>,
     /// Which dependencies held since this service was declared; for `onLoss`.
     pub seen_ready: Vec<bool>,
+    /// `onLoss: Stop` happened: the dependency that went.
+    pub bereft: Option<String>,
     /// It failed, or was down after it had been up: becoming ready is news to others.
     pub troubled: bool,
     pub edge_problems: BTreeMap<Reason, String>,
@@ -68,6 +70,8 @@ pub(super) struct Service {
     /// Something that can be seen may have changed.
     pub touched: bool,
     pub warned_root: bool,
+    /// The present visit changed something.
+    pub moved: bool,
 }
 
 #[derive(Debug)]
@@ -78,8 +82,8 @@ pub(super) struct Instance {
     pub number: u64,
     /// The keeper holds an entry of this ended life, for whoever comes after us.
     pub held: Option<u64>,
-    /// An ended life whose entry is of no use any more.
-    pub spare: Option<u64>,
+    /// Ended lives whose entries are of no use any more.
+    pub spare: Vec<u64>,
     pub ladder: Ladder,
     pub recent: Recent,
     pub last_exit: Option<ExitMemory>,
@@ -114,6 +118,8 @@ pub(super) enum Gate {
     NeverValid,
     Disabled,
     StoppedByOperator,
+    /// `onLoss: Stop`: until it is started or edited.
+    DependencyLost(String),
     External(String),
     /// `--require-user`.
     NeedsUser,
@@ -157,6 +163,7 @@ impl Service {
             gate: Gate::Unknown,
             cycle: None,
             seen_ready: Vec::new(),
+            bereft: None,
             troubled: false,
             edge_problems: BTreeMap::new(),
             problems: Vec::new(),
@@ -173,6 +180,7 @@ impl Service {
             queued: false,
             touched: true,
             warned_root: false,
+            moved: false,
         }
     }
 
@@ -182,7 +190,8 @@ impl Service {
 
     /// Instances that are wanted while it runs.
     pub fn desired(&self) -> u32 {
-        self.scaled_to.unwrap_or_else(|| self.spec().map_or(1, |spec| spec.replicas))
+        let known = u32::try_from(self.instances.len()).unwrap_or(u32::MAX).max(1);
+        self.scaled_to.unwrap_or_else(|| self.spec().map_or(known, |spec| spec.replicas))
     }
 
     pub fn required(&self) -> bool {
@@ -247,6 +256,7 @@ impl Service {
 
     /// It begins anew: edited, or started by hand. Waits end, ladders go back, breakers close.
     pub fn begin_anew(&mut self) {
+        self.bereft = None;
         for instance in &mut self.instances {
             instance.begin_anew();
         }
@@ -260,7 +270,7 @@ impl Instance {
             life: Life::Idle,
             number: 0,
             held: None,
-            spare: None,
+            spare: Vec::new(),
             ladder: Ladder::default(),
             recent: Recent::default(),
             last_exit: None,

@@ -44,25 +44,25 @@ pub(super) fn of_service(service: &Service, ending: bool) -> Word {
     if ending && !occupied {
         return of_gate(service);
     }
-    match &service.gate {
-        Gate::Disabled | Gate::StoppedByOperator | Gate::Gone | Gate::External(_) | Gate::NeedsUser | Gate::Missing
-            if !occupied =>
-        {
-            return of_gate(service);
-        }
-        Gate::NeverValid if !occupied && service.declared.is_none() => return of_gate(service),
+    let wanted = match &service.gate {
         Gate::Disabled
         | Gate::StoppedByOperator
+        | Gate::DependencyLost(_)
         | Gate::Gone
         | Gate::External(_)
-        | Gate::NeedsUser
-        | Gate::Missing
-        | Gate::NeverValid
-        | Gate::Open
-        | Gate::Unknown
-        | Gate::Waiting(_)
-        | Gate::Cycle
-        | Gate::ShuttingDown => {}
+        | Gate::NeedsUser => false,
+        // What ran to its end did so, whatever became of its wrapper.
+        Gate::Missing => service.instances.iter().any(|instance| super::node::is_finished(&instance.life)),
+        Gate::NeverValid => service.declared.is_some(),
+        Gate::Open | Gate::Unknown | Gate::Waiting(_) | Gate::Cycle | Gate::ShuttingDown => true,
+    };
+    if !wanted && !occupied {
+        return of_gate(service);
+    }
+    if let (Gate::Gone, Some(instance)) =
+        (&service.gate, service.instances.iter().find(|instance| instance.life.is_occupied()))
+    {
+        return of_instance(service, instance);
     }
     if desired == 0 && !occupied {
         return Word::of(Status::Stopped, Reason::StoppedByOperator, "it is scaled to 0")
@@ -76,7 +76,8 @@ pub(super) fn of_service(service: &Service, ending: bool) -> Word {
             None => of_gate(service),
         };
     }
-    if ready > 0 && ready < desired {
+    let completed = wanted.iter().filter(|instance| super::node::is_completed(&instance.life)).count();
+    if ready > 0 && ready + completed < desired {
         return degraded(service, wanted, ready);
     }
     let worst = wanted.iter().map(|instance| of_instance(service, instance)).min_by_key(|word| urgency(word.status));
@@ -112,6 +113,7 @@ fn degraded(service: &Service, wanted: &[Instance], ready: usize) -> Word {
         next = next.or(word.next);
     }
     let reason = if is_roll_stuck(service) { Reason::RollStuck } else { Reason::InstanceDown };
+    let next = next.or(Some("healthy again when all its instances are ready".into()));
     Word { status: Status::Degraded, reason: Some(reason), why, next, retry_at }
 }
 
@@ -184,6 +186,10 @@ fn of_gate(service: &Service) -> Word {
             }
             word
         }
+        Gate::DependencyLost(dependency) => {
+            Word::of(Status::Stopped, Reason::DependencyLost, format!("{dependency} was not ready any more"))
+                .next(format!("starts after an edit or with `plugd start {name}`"))
+        }
         Gate::External(what) => {
             Word::of(Status::Skipped, Reason::NotYetSupported, format!("nothing to run here: {what}"))
                 .next("needs a version of plugd that balances addresses and serves stdio servers")
@@ -239,16 +245,12 @@ pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
             ..Word::plain(Status::Starting)
         },
         Life::Running(running) => of_running(service, running),
-        Life::Stopping(stopping) => of_stopping(stopping),
+        Life::Stopping(stopping) => of_stopping(service, stopping),
         Life::BackOff(wait) => of_wait(service, instance, wait),
         Life::Finished(finished) => match &finished.outcome {
             Outcome::Completed => Word::plain(Status::Completed),
             Outcome::Failed(reason, why) => Word::of(Status::Failed, *reason, why.clone())
                 .next(format!("runs again after an edit or `plugd start {}`", service.name)),
-            Outcome::DependencyLost(dependency) => {
-                Word::of(Status::Stopped, Reason::DependencyLost, format!("{dependency} was not ready any more"))
-                    .next(format!("starts after an edit or with `plugd start {}`", service.name))
-            }
         },
     }
 }
@@ -270,8 +272,13 @@ fn of_running(service: &Service, running: &Running) -> Word {
         return Word::of(Status::Unhealthy, Reason::ProbeFailed, format!("its check fails: {failing}"))
             .next("becomes ready when its check passes again");
     }
+    if running.made.spec.is_none() && service.gate == Gate::NeverValid {
+        // What is on disk is not valid: it goes on, and nothing checks it.
+        return Word::plain(Status::Running);
+    }
     if running.made.spec.is_none() {
-        return Word { why: vec!["its manifest has not been read yet".into()], ..Word::plain(Status::Starting) };
+        return Word { why: vec!["its manifest has not been read yet".into()], ..Word::plain(Status::Starting) }
+            .next("its checks begin when it is read");
     }
     if running.port_late && super::waits::port_of_made(running).is_some() {
         let port = super::waits::port_of_made(running).unwrap_or_default();
@@ -286,9 +293,23 @@ fn of_running(service: &Service, running: &Running) -> Word {
         .next(format!("{} is ready when its check passes", service.name))
 }
 
-fn of_stopping(stopping: &Stopping) -> Word {
+fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
     let why = match &stopping.cause {
-        Cause::Unwanted => "it is being stopped".to_string(),
+        Cause::Unwanted => match &service.gate {
+            Gate::Gone => "its manifest is gone; it is being stopped".to_string(),
+            Gate::StoppedByOperator => "it is being stopped by `plugd stop`".into(),
+            Gate::Disabled => "its manifest says `enabled: false`; it is being stopped".into(),
+            Gate::ShuttingDown => "plugd is being stopped, and it with it".into(),
+            Gate::DependencyLost(lost) => format!("{lost}, which it needs, was lost; it is being stopped"),
+            Gate::Open
+            | Gate::Unknown
+            | Gate::NeverValid
+            | Gate::External(_)
+            | Gate::NeedsUser
+            | Gate::Missing
+            | Gate::Waiting(_)
+            | Gate::Cycle => "it is being stopped".into(),
+        },
         Cause::Replaced => "the old version is being stopped".into(),
         Cause::Ended => match &stopping.exit {
             Some(exit) => format!("it {}; what it left is being ended", explain::ended(exit, None)),
@@ -299,7 +320,7 @@ fn of_stopping(stopping: &Stopping) -> Word {
     };
     let mut word = Word { why: vec![why], ..Word::plain(Status::Stopping) };
     let named = stopping.left.as_ref().is_some_and(|left| !left.is_empty());
-    let hook = stopping.phase == Phase::PreStop { done: false };
+    let hook = stopping.phase == Phase::PreStop { asked: true, done: false };
     if hook {
         word.why.push("its preStop hook runs".into());
     } else if named {
@@ -310,10 +331,14 @@ fn of_stopping(stopping: &Stopping) -> Word {
     }
     word.next = Some(match stopping.phase {
         Phase::PreStop { .. } | Phase::Signalled | Phase::Lingering { .. } => {
-            format!(
-                "killed {} after it was told to stop",
-                explain::span(stopping.kill_at.saturating_sub(stopping.began))
-            )
+            let then = match &stopping.cause {
+                Cause::Replaced => "the new version starts when it has ended",
+                Cause::Unwanted | Cause::Ended | Cause::CheckFailed(_) | Cause::DependencyLost(_) => {
+                    "done when nothing of it is left"
+                }
+            };
+            let grace = explain::span(stopping.kill_at.saturating_sub(stopping.began));
+            format!("{then}; killed {grace} after it was told to stop")
         }
         Phase::Killing { .. } => "KILL was sent; it waits until nothing is left".into(),
     });

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::Controller;
 use super::life::Life;
-use super::plan::{Action, Plan};
 use super::service::{Id, Service};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, ProbePort};
@@ -83,16 +82,16 @@ impl Controller {
         }
     }
 
-    /// A wait after `AddressInUse` asks to be told when the port is free.
-    pub(super) fn await_port(&mut self, id: Id, service: &Service, plan: &mut Plan) {
-        let blocked = service.problems.iter().any(|problem| problem.reason == Reason::AddressInUse);
-        if !blocked || !self.backing_off.contains(&id) {
+    /// A wait that begins after `AddressInUse` asks to be told when the port is free.
+    pub(super) fn await_port(&mut self, id: Id, service: &Service, at: usize) {
+        let blamed = service.instances[at].blamed.as_ref().map(|(reason, _)| *reason);
+        if blamed != Some(Reason::AddressInUse) {
             return;
         }
         if let Some(port) = service.spec().and_then(|spec| port_of(spec)) {
             let waiters = self.ports.entry(port).or_default();
             if waiters.is_empty() {
-                plan.actions.push(Action::AwaitPort(port));
+                self.port_asks.push(port);
             }
             waiters.insert(id);
         }

@@ -10,7 +10,8 @@
 
 mod place;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,8 @@ use rustix::io::Errno;
 use crate::model::name::Name;
 use place::{Place, Refused};
 
+/// Starting, running and ready often follow each other at once: the first write waits this long.
+const GATHER: Duration = Duration::from_millis(2);
 /// A file that was written less than this ago waits: ten a second a service.
 const QUIET: Duration = Duration::from_millis(100);
 /// All files together, a second: 5,000 of 13 to 110 µs are at most half a core.
@@ -59,7 +62,9 @@ struct Shared {
 /// What is to be done; bounded by one entry a file.
 #[derive(Debug, Default)]
 struct Queue {
-    wanted: BTreeMap<String, Wish>,
+    wanted: BTreeMap<String, Asked>,
+    /// The thread sleeps, until then if it is some: who asks for something sooner wakes it.
+    asleep: Option<Option<Instant>>,
     /// Remove what belongs to none of these services.
     sweep: Option<Vec<Name>>,
     reopen: bool,
@@ -69,6 +74,13 @@ struct Queue {
     busy: bool,
     stop: bool,
     place: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    wish: Wish,
+    /// When it may be carried out at the earliest.
+    from: Instant,
 }
 
 #[derive(Debug, Clone)]
@@ -84,7 +96,15 @@ impl StatusFiles {
         let shared = Arc::new(Shared::default());
         let place = Place::open(dir, fallback);
         shared.lock().place = Some(place.shown());
-        let writer = Writer { shared: shared.clone(), place, on_trouble, files: BTreeMap::new(), rate: Rate::new() };
+        let writer = Writer {
+            shared: shared.clone(),
+            place,
+            on_trouble,
+            files: BTreeMap::new(),
+            failing: BTreeSet::new(),
+            hasher: RandomState::new(),
+            rate: Rate::new(),
+        };
         let thread = std::thread::Builder::new().name("files".into()).spawn(move || writer.run())?;
         Ok(StatusFiles { shared, thread: Some(thread) })
     }
@@ -137,8 +157,16 @@ impl StatusFiles {
     }
 
     fn wish(&self, stem: &str, wish: Wish) {
-        self.shared.lock().wanted.insert(stem.to_string(), wish);
-        self.shared.more.notify_one();
+        let from = Instant::now() + GATHER;
+        let mut queue = self.shared.lock();
+        match queue.wanted.get_mut(stem) {
+            Some(asked) => asked.wish = wish,
+            None => drop(queue.wanted.insert(stem.to_string(), Asked { wish, from })),
+        }
+        if queue.asleep.is_some_and(|until| until.is_none_or(|until| until > from)) {
+            queue.asleep = None;
+            self.shared.more.notify_one();
+        }
     }
 }
 
@@ -174,8 +202,8 @@ impl Queue {
 #[derive(Debug, Default)]
 struct Known {
     written: Option<Instant>,
-    /// The text without the moment of writing, to know equals by.
-    text: String,
+    /// A hash of the text without the moment of writing, to know equals by.
+    text: u64,
     failed: Option<Failure>,
 }
 
@@ -191,11 +219,15 @@ struct Writer {
     place: Place,
     on_trouble: OnTrouble,
     files: BTreeMap<String, Known>,
+    /// Those whose last write failed.
+    failing: BTreeSet<String>,
+    hasher: RandomState,
     rate: Rate,
 }
 
 impl Writer {
     fn run(mut self) {
+        super::stand_back();
         let shared = self.shared.clone();
         loop {
             let (due, sweep, reopen) = {
@@ -215,6 +247,7 @@ impl Writer {
                     if queue.stop {
                         return;
                     }
+                    queue.asleep = Some(next);
                     queue = match next {
                         None => shared.more.wait(queue).unwrap_or_else(PoisonError::into_inner),
                         Some(at) => {
@@ -222,11 +255,13 @@ impl Writer {
                             shared.more.wait_timeout(queue, pause).unwrap_or_else(PoisonError::into_inner).0
                         }
                     };
+                    queue.asleep = None;
                 }
             };
             if reopen {
                 self.place.reopen();
                 self.files.clear();
+                self.failing.clear();
                 self.shared.lock().place = Some(self.place.shown());
             }
             for (stem, wish) in due {
@@ -244,25 +279,25 @@ impl Writer {
         let mut due = Vec::new();
         let mut next: Option<Instant> = None;
         let mut later = |at: Instant| next = Some(next.map_or(at, |earlier| earlier.min(at)));
-        let stems: Vec<String> = queue.wanted.keys().cloned().collect();
-        for stem in stems {
-            let known = self.files.get(&stem);
-            let quiet_at = known.and_then(|known| known.written).map(|at| at + QUIET);
-            let ready = quiet_at.filter(|at| !queue.flush && *at > now);
-            let ready = ready.or_else(|| if queue.flush { None } else { self.rate.full_until(now) });
-            match ready {
+        let mut ready = Vec::new();
+        for (stem, asked) in &queue.wanted {
+            let quiet_at = self.files.get(stem).and_then(|known| known.written).map(|at| at + QUIET);
+            let at = quiet_at.map_or(asked.from, |quiet| quiet.max(asked.from));
+            let wait = Some(at).filter(|at| *at > now).or_else(|| self.rate.full_until(now));
+            match wait.filter(|_| !queue.flush) {
                 Some(at) => later(at),
                 None => {
                     self.rate.spend(now);
-                    due.extend(queue.wanted.remove(&stem).map(|wish| (stem, wish)));
+                    ready.push(stem.clone());
                 }
             }
         }
-        for (stem, known) in &mut self.files {
-            if queue.wanted.contains_key(stem) || due.iter().any(|(other, _)| other == stem) {
-                continue;
-            }
-            match &known.failed {
+        for stem in ready {
+            due.extend(queue.wanted.remove(&stem).map(|asked| (stem, asked.wish)));
+        }
+        for stem in &self.failing {
+            let failure = self.files.get(stem).and_then(|known| known.failed.as_ref());
+            match failure.filter(|_| !queue.wanted.contains_key(stem)) {
                 Some(failure) if failure.retry_at <= now => due.push((stem.clone(), failure.wish.clone())),
                 Some(failure) => later(failure.retry_at),
                 None => {}
@@ -276,11 +311,12 @@ impl Writer {
             Wish::Remove => {
                 self.place.remove(stem);
                 self.files.remove(stem);
+                self.failing.remove(stem);
             }
             Wish::Write { name, text, like } => {
                 let text = capped(text);
                 let known = self.files.entry(stem.to_string()).or_default();
-                let essence = without_moment(&text);
+                let essence = self.hasher.hash_one(without_moment(&text));
                 if known.failed.is_none() && known.written.is_some() && known.text == essence {
                     return;
                 }
@@ -290,6 +326,7 @@ impl Writer {
                 match result {
                     Ok(()) => {
                         if known.failed.take().is_some() {
+                            self.failing.remove(stem);
                             (self.on_trouble)(name.as_ref(), None);
                         }
                     }
@@ -298,6 +335,7 @@ impl Writer {
                         if known.failed.is_none() {
                             (self.on_trouble)(name.as_ref(), Some(explain(stem, &refused)));
                         }
+                        self.failing.insert(stem.to_string());
                         known.failed = Some(Failure { retry_at: Instant::now() + delay, delay, wish: wish.clone() });
                     }
                 }

@@ -73,6 +73,7 @@ enum Job {
     Claim(String, Option<String>),
     Record(Event),
     Events { since: Option<Timestamp>, service: Option<String>, limit: usize, reply: oneshot::Sender<Vec<Event>> },
+    Settle(oneshot::Sender<()>),
     Close,
 }
 
@@ -204,6 +205,14 @@ impl Store {
         answer
     }
 
+    /// Answers when everything said so far is written (or cannot be): what a person was promised
+    /// must not be lost with the controller. A store without a thread drops the sender at once.
+    pub fn settled(&self) -> oneshot::Receiver<()> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Settle(reply));
+        answer
+    }
+
     /// Writes what waits and ends the thread. Later calls are ignored.
     pub fn close(&self) {
         self.send(Job::Close);
@@ -251,6 +260,7 @@ struct Keeper {
 
 impl Keeper {
     fn run(mut self, inbox: &mpsc::Receiver<Job>) {
+        super::stand_back();
         let mut write_at: Option<Instant> = None;
         loop {
             let job = match write_at {
@@ -266,6 +276,10 @@ impl Keeper {
                     self.write();
                     // Nobody waits for the answer any more: that is theirs to know.
                     reply.send(self.events(since, service.as_deref(), limit)).ok();
+                }
+                Ok(Job::Settle(reply)) => {
+                    self.write();
+                    reply.send(()).ok();
                 }
                 Ok(job) => self.note(job),
                 Err(RecvTimeoutError::Timeout) => {
@@ -302,7 +316,7 @@ impl Keeper {
                 }
                 self.batch.events.push_back(event);
             }
-            Job::Events { .. } | Job::Close => {}
+            Job::Events { .. } | Job::Settle(_) | Job::Close => {}
         }
         if self.db.is_none() {
             self.batch.memories.clear();

@@ -79,9 +79,6 @@ pub fn cycle(from: u32, within: &BTreeSet<u32>, forward: impl Fn(u32) -> Vec<u32
                     at = came_from[&at];
                     path.push(at);
                 }
-                if place == from {
-                    path.pop();
-                }
                 path.reverse();
                 return path;
             }

@@ -184,8 +184,11 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub fn controller(task: Task) -> Result<i32, Refusal> {
     // SIGIO is how the kernel breaks a lease; its default would end us.
     keeper::ignore_sigio();
-    let single = !matches!(task.what, What::Directory(_));
-    voice::begin(single);
+    voice::begin(match &task.what {
+        What::Directory(_) | What::File(_) => "info",
+        // `plugd run -- CMD` reads like CMD: only what is wrong is said beside it.
+        What::Command(_) => "warn",
+    });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -290,7 +293,8 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         require_user: settings.require_user,
         single,
         pid1,
-        warn_root: uid == 0 && !single && !directory::in_container(),
+        // One command has no manifest that could name a user.
+        warn_root: uid == 0 && !directory::in_container() && !matches!(task.what, What::Command(_)),
         started: now,
         seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started.as_nanosecond()),
         working_dir: info.working_dir.clone(),
@@ -356,7 +360,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         node.on_keeper(KeeperEvent::Signal(signal));
     }
 
-    // One command has a run directory only where --state-dir gives it one.
+    // One command or file has a socket only where it is told a place for it.
     if !single || places.run.is_some() {
         serve(&node, &places, request_sender, info, shown_places, &dir);
     }

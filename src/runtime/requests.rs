@@ -9,10 +9,19 @@ use crate::model::name::{LifeId, Name};
 impl Node {
     pub(super) fn on_request(&mut self, request: Request) {
         match request {
-            Request::Order { name, order, reply } => {
-                let result = self.known(&name).map(|()| self.queue.push_back(Input::Order { name, order }));
-                let _ = reply.send(result);
-            }
+            Request::Order { name, order, reply } => match self.known(&name) {
+                Err(error) => drop(reply.send(Err(error))),
+                Ok(()) => {
+                    self.queue.push_back(Input::Order { name, order });
+                    // What the brain wants remembered of it is handed to the store first.
+                    self.turn();
+                    let settled = self.store.settled();
+                    tokio::task::spawn_local(async move {
+                        let _ = settled.await;
+                        let _ = reply.send(Ok(()));
+                    });
+                }
+            },
             Request::Signal { name, instance, signal, reply } => {
                 let result = self.known(&name).and_then(|()| self.signal_service(&name, instance, signal));
                 let _ = reply.send(result);
@@ -26,9 +35,13 @@ impl Node {
             }
             Request::Effective { name, reply } => {
                 let result = self.known(&name).and_then(|()| {
-                    self.specs.get(name.as_str()).map(|spec| serde_json::Value::Object(print::fields(spec))).ok_or_else(|| {
-                        OrderError::Refused(format!("{name} has no valid manifest yet; `plugd status {name}` says why"))
-                    })
+                    self.specs.get(name.as_str()).map(|spec| serde_json::Value::Object(print::fields(spec))).ok_or_else(
+                        || {
+                            OrderError::Refused(format!(
+                                "{name} has no valid manifest yet; `plugd status {name}` says why"
+                            ))
+                        },
+                    )
                 });
                 let _ = reply.send(result);
             }

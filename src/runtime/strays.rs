@@ -3,7 +3,9 @@
 //! `lives` in the run directory (a tmpfs) has one line a process, written by the child itself after
 //! the fork and before exec, so that there is no moment without it:
 //!
-//!     orders/0#3 15 30000 BOOT-ID PID-NAMESPACE PID START-TIME
+//! ```text
+//! orders/0#3 15 30000 BOOT-ID PID-NAMESPACE PID START-TIME
+//! ```
 //!
 //! A keeper that was killed leaves its services; the next run ends them before it starts anything,
 //! because two copies of one instance must never run. Nothing is adopted across a keeper's death.

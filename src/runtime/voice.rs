@@ -22,11 +22,9 @@ use crate::model::text::yaml::clean;
 const TRACING: &str = "PLUGD_LOG";
 
 /// From here on events go to stderr. A second controller in one process happens only in tests; the
-/// first one's voice is as good. Where plugd stands in for one command (`quiet`), only what went wrong
-/// is said: the output is the command's.
-pub fn begin(quiet: bool) {
-    let usual = if quiet { "warn" } else { "info" };
-    let filter = EnvFilter::try_from_env(TRACING).unwrap_or_else(|_| EnvFilter::new(usual));
+/// first one's voice is as good. `level` is how much is said where the environment does not tell.
+pub fn begin(level: &str) {
+    let filter = EnvFilter::try_from_env(TRACING).unwrap_or_else(|_| EnvFilter::new(level));
     // A terminal that was closed takes no words: its error is not told, for that would go there too,
     // and panic.
     let layer = tracing_subscriber::fmt()

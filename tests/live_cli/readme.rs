@@ -43,5 +43,5 @@ fn the_status_file_says_the_same_in_a_line_each() {
     for place in ["web.yaml:1:1: ", "web.yaml:2:7: ", "web.yaml:3:10: "] {
         assert!(why.iter().any(|line| line.contains(place)), "{place} in\n{text}");
     }
-    assert_eq!(ends(&world, 0, &["get", "web", "-o", "jsonpath={.reason}"]).0, "ConfigInvalid\n");
+    ends(&world, 0, &["wait", "web", "--for=jsonpath={.reason}=ConfigInvalid", "--timeout", "10s"]);
 }

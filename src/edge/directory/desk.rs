@@ -257,6 +257,11 @@ impl Desk {
                 return self.refuse(file, None, Refusal::of_service(stem, Reason::Unreadable, message), "");
             }
         };
+        // open(2) shows a file that it creates a moment before it counts its writer.
+        let newborn = content.bytes.is_empty() && !complete && !disk::is_quiet(&content.stamp);
+        if newborn && !self.records.contains_key(file) {
+            return Seen::Busy(path);
+        }
         let sha = parse::sha(&content.bytes);
         let links = disk::hops(&path);
         let trust = self.surroundings.judge(&path, &content.stamp, None);

@@ -188,7 +188,8 @@ fn fstat(file: &OwnedFd) -> Result<Stamp, Unread> {
     rustix::fs::fstat(file).map(|stat| Stamp::of(&stat)).map_err(|errno| Unread::Failed(errno.into()))
 }
 
-fn is_quiet(stamp: &Stamp) -> bool {
+/// Not modified in the last second.
+pub(super) fn is_quiet(stamp: &Stamp) -> bool {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let age = since_epoch.as_nanos() as i128 - stamp.mtime;
     // A time in the future says nothing.

@@ -57,6 +57,13 @@ pub(super) struct Table {
     troubled: BTreeSet<u64>,
 }
 
+/// When the file of a pipe is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    Now,
+    FirstByte,
+}
+
 impl Table {
     pub(super) fn new(epoll: OwnedFd, dir: Option<PathBuf>, kit: Kit, counts: Counts) -> Table {
         Table {
@@ -81,7 +88,9 @@ impl Table {
         self.lives.insert(life.clone(), Vec::new());
         let sides = [Some((Side::Out, fd)), stderr.map(|fd| (Side::Err, fd))];
         for (side, fd) in sides.into_iter().flatten() {
-            let target = self.enter(&life, instances, &logs, side, outbox);
+            // A pattern is looked for in what the file already holds of this life.
+            let when = if log_line.is_some() { Opening::Now } else { Opening::FirstByte };
+            let target = self.enter(&life, instances, &logs, side, when, outbox);
             self.add_pipe(&life, side, fd, target, &logs, instances, log_line.as_ref(), outbox);
         }
     }
@@ -143,7 +152,15 @@ impl Table {
     }
 
     /// The file of one output; what other pipes still hold for it is moved first.
-    fn enter(&mut self, life: &LifeId, instances: u32, logs: &Logs, side: Side, outbox: &mut Outbox) -> Option<usize> {
+    fn enter(
+        &mut self,
+        life: &LifeId,
+        instances: u32,
+        logs: &Logs,
+        side: Side,
+        when: Opening,
+        outbox: &mut Outbox,
+    ) -> Option<usize> {
         let dir = self.dir.as_deref()?;
         let place = Place::of(dir, &life.instance, instances, logs.path.as_deref(), side);
         let number = match self.by_path.get(&place.base) {
@@ -171,8 +188,12 @@ impl Table {
         };
         if let Some(target) = &mut self.targets[number] {
             target.pipes += 1;
-            // An error shows at the first write, which also says what is lost by it.
-            let _ = target.file.ready(&mut self.kit.index, self.kit.now);
+            match when {
+                // An error shows at the first write, which also says what is lost by it.
+                Opening::Now => drop(target.file.ready(&mut self.kit.index, self.kit.now)),
+                // Making a file and its index costs a filesystem more than everything else of a start.
+                Opening::FirstByte => {}
+            }
             target.file.begin_life(life.life, &mut self.kit.index);
         }
         Some(number)
@@ -201,7 +222,7 @@ impl Table {
             let before = std::mem::replace(&mut pipe.logs, logs.clone());
             let (side, instances, target) = (pipe.side, pipe.instances, pipe.target);
             if before.path != logs.path {
-                let entered = self.enter(life, instances, logs, side, outbox);
+                let entered = self.enter(life, instances, logs, side, Opening::FirstByte, outbox);
                 target.into_iter().for_each(|target| self.leave(target));
                 if let Some(pipe) = self.pipes.get_mut(&token) {
                     pipe.target = entered;

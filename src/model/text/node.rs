@@ -63,7 +63,7 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
     let ready = node_ready(file.snapshot);
     let mut lines = Lines(vec![headline(file.dir, &report, ready)]);
     if let Some(lost) = &node.directory_lost {
-        lines.0.push(format!("# why:  {}", clip(lost, TEXT_MAX)));
+        lines.0.push(format!("# why:  DirectoryLost: {}", clip(lost, TEXT_MAX)));
         lines.0.push(
             "# next: everything is held until a manifest appears, or `plugd rm --missing` lets it go".to_string(),
         );

@@ -1,0 +1,134 @@
+//! What was there before us: memory from the disk, lives from the keeper.
+//!
+//! A new controller goes on honestly: restart counts and ladders continue, a process that runs keeps
+//! running, and it is ready again only when a check passes again (or at once where there is none).
+//! The keeper's table is the truth; memory fills in what the keeper did not see.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Controller;
+use super::absorb::{LINGER_MAX, note_exit};
+use super::blob::{Blob, unhex};
+use super::checks::Checks;
+use super::input::{Adopted, Memory};
+use super::life::*;
+use super::service::Service;
+use crate::model::time::Now;
+
+impl Controller {
+    pub(super) fn adopt(&mut self, adopted: Adopted, now: Now) {
+        let id = self.table.enter(&adopted.life.instance.service, now.wall);
+        let Some(service) = self.table.get_mut(id) else { return };
+        let blob = Blob::decode(&adopted.blob).unwrap_or_default();
+        service.restarts = service.restarts.max(blob.service_restarts);
+        let spawned = now.mono.saturating_sub(adopted.age);
+        let spawned_wall = jiff::Timestamp::from_microsecond(blob.spawned).unwrap_or(now.wall);
+        let instance = service.instance(adopted.life.instance.index);
+        // Memory that knows a later life than the keeper was written after this one ended.
+        let memory_is_newer = instance.number > adopted.life.life;
+        // The keeper may still hold the ended life before the present one.
+        if instance.life.is_occupied() {
+            if adopted.life.life < instance.number {
+                instance.spare.extend(adopted.exit.map(|_| adopted.life.life));
+                return;
+            }
+            if adopted.life.life == instance.number {
+                return;
+            }
+            instance.spare.push(instance.number);
+            instance.held = None;
+        }
+        instance.number = instance.number.max(adopted.life.life);
+        instance.restarts = instance.restarts.max(blob.restarts);
+        let before = instance.held.replace(adopted.life.life).filter(|&life| life != adopted.life.life);
+        instance.spare.extend(before);
+        if memory_is_newer {
+            // It ended and was dealt with; the next try is due, its ladder as memory has it.
+            instance.unasked = true;
+        } else {
+            instance.ladder.step = blob.step;
+            instance.ladder.failed_starts = blob.failed_starts;
+        }
+        let made = Arc::new(Made {
+            print: blob.print(),
+            spec: None,
+            wrapper: None,
+            signal: if blob.signal > 0 { blob.signal } else { TERM },
+            grace: blob.grace(),
+        });
+        let carried = blob.ready_age.map(Duration::from_millis);
+        match adopted.exit {
+            None => {
+                // What runs is the present life, whatever memory says.
+                instance.number = adopted.life.life;
+                instance.held = None;
+                let running = Running {
+                    made,
+                    pid: adopted.pid,
+                    spawned,
+                    spawned_wall,
+                    checks: Checks::default(),
+                    ready_since: None,
+                    was_ready: carried.is_some(),
+                    lasted: false,
+                    steady: false,
+                    port_late: false,
+                    says: None,
+                    give_up: None,
+                    carried,
+                };
+                instance.life = if blob.stopping {
+                    Life::Stopping(Box::new(Stopping::of(running, Cause::Unwanted, now.mono)))
+                } else {
+                    Life::Running(Box::new(running))
+                };
+            }
+            Some(exit) if !memory_is_newer => {
+                let ended = jiff::SignedDuration::try_from(adopted.age).unwrap_or_default();
+                let at = spawned_wall.checked_add(ended).unwrap_or(now.wall);
+                note_exit(instance, exit, at, adopted.age, adopted.life.life);
+                let cause = if blob.stopping { Cause::Unwanted } else { Cause::Ended };
+                instance.life = Life::Stopping(Box::new(Stopping {
+                    kill_at: now.mono + made.grace.min(LINGER_MAX),
+                    made,
+                    pid: Some(adopted.pid),
+                    spawned,
+                    spawned_wall,
+                    cause,
+                    phase: Phase::Lingering { told: false },
+                    began: now.mono,
+                    exit: Some(exit),
+                    left: None,
+                    survey: Survey::at(Some(now.mono)),
+                    lasted: false,
+                    steady: false,
+                    stuck: false,
+                    carried: carried.map(|age| adopted.age.saturating_sub(age)),
+                }));
+            }
+            Some(_) => {}
+        }
+        self.mark(id);
+    }
+}
+
+pub(super) fn remember(service: &mut Service, memory: Memory) {
+    service.generation = memory.generation;
+    service.digest = (memory.digest.len() == 32).then(|| unhex(&memory.digest));
+    service.restarts = service.restarts.max(memory.restarts);
+    service.stopped = memory.stopped_by_operator;
+    service.scaled_to = memory.scaled_to;
+    for (index, &life) in (0..).zip(memory.lives.iter().take(super::INSTANCES_MAX as usize)) {
+        let instance = service.instance(index);
+        instance.number = instance.number.max(life);
+        instance.ladder.step = memory.step;
+        instance.ladder.failed_starts = memory.failed_starts;
+    }
+    if let Some(exit) = &memory.last_exit
+        && let Some(first) = service.instances.first_mut()
+    {
+        first.last_exit = Some(exit.clone());
+    }
+    service.remembered = Some(memory);
+}

@@ -1,0 +1,128 @@
+//! A new version is brought out: tried first, then instance by instance (policy/update.rs).
+//!
+//! Nothing is stopped before the new spec has been tried as far as it can be without running it,
+//! and a roll goes on only while enough instances are ready: so it stops by itself at a version that
+//! never gets ready.
+
+use std::time::Duration;
+
+use super::Controller;
+use super::decide::Want;
+use super::life::Life;
+use super::plan::{Action, Plan};
+use super::service::{Gate, Service, Trial};
+use crate::model::time::Now;
+use crate::policy::update;
+
+/// A refused update is tried again this often: the missing program may have been installed.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// A try that was not answered for this long is asked again.
+const TRY_LOST: Duration = Duration::from_secs(30);
+/// While an edit is tried the old version is told, at most this long: a status file is true within 200 ms.
+const UNTOLD_MAX: Duration = Duration::from_millis(100);
+
+impl Controller {
+    /// Who of the outdated is replaced now.
+    pub(super) fn give_turns(
+        &mut self,
+        service: &mut Service,
+        desired: usize,
+        wants: &mut [Want],
+        now: Now,
+        plan: &mut Plan,
+    ) {
+        let Some(made) = service.made() else { return };
+        if self.ending.is_some() {
+            return;
+        }
+        let outdated = |instance: &super::service::Instance| match &instance.life {
+            Life::Running(running) => running.made.print != made.print,
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => false,
+        };
+        let edited = service.instances.iter().any(outdated);
+        let ordered = service.instances.iter().any(|instance| instance.must_restart);
+        if !edited {
+            service.touched |= service.trial.take().is_some();
+        }
+        if !edited && !ordered {
+            return;
+        }
+        let mut proven = true;
+        if edited {
+            let key = made.print.mixed();
+            let due = match &service.trial {
+                None => true,
+                Some(trial) if trial.key != key => true,
+                Some(Trial { result: None, asked_at, .. }) => now.mono >= *asked_at + TRY_LOST,
+                Some(Trial { result: Some(Ok(())), .. }) => false,
+                Some(Trial { result: Some(Err(_)), asked_at, .. }) => now.mono >= *asked_at + TRY_AGAIN,
+            };
+            if due && service.gate != Gate::Cycle {
+                let result = match service.trial.take() {
+                    Some(trial) if trial.key == key => trial.result,
+                    Some(_) | None => None,
+                };
+                service.trial = Some(Trial { key, asked_at: now.mono, result });
+                plan.actions.push(Action::Try {
+                    name: service.name.clone(),
+                    spec: made.spec.clone().expect("made from a declaration"),
+                    wrapper: made.wrapper.clone(),
+                    digest: key,
+                });
+            }
+            proven = service.gate != Gate::Cycle
+                && service.trial.as_ref().is_some_and(|trial| trial.key == key && trial.result == Some(Ok(())));
+        }
+        let Some(spec) = service.spec() else { return };
+        let plan = update::plan(spec, service.desired());
+        let down = service.instances.iter().take(desired).filter(|instance| !instance.life.is_ready()).count();
+        let down = u32::try_from(down).unwrap_or(u32::MAX);
+        let mut turns = update::may_stop(plan, down);
+        for (at, instance) in service.instances.iter().enumerate().take(desired) {
+            let old = (proven && outdated(instance)) || (instance.must_restart && !outdated(instance));
+            let running = match &instance.life {
+                Life::Running(_) => true,
+                Life::Idle
+                | Life::Preparing(_)
+                | Life::Starting(_)
+                | Life::Stopping(_)
+                | Life::BackOff(_)
+                | Life::Finished(_) => false,
+            };
+            if !old || !running {
+                continue;
+            }
+            // One that serves nobody costs nothing.
+            if !instance.life.is_ready() {
+                wants[at] = Want::Replace;
+            } else if turns > 0 {
+                turns -= 1;
+                wants[at] = Want::Replace;
+            }
+        }
+    }
+
+    /// An edit that is being tried: in a moment its old process is stopped, or it is blocked. Told before
+    /// that, the status would give the new generation and the health of the old process.
+    pub(super) fn is_trying(&self, service: &Service, now: Now) -> bool {
+        service.trial.as_ref().is_some_and(|trial| trial.result.is_none() && now.mono < trial.asked_at + UNTOLD_MAX)
+    }
+
+    pub(super) fn trial_deadline(&self, service: &Service, now: Now) -> Option<Duration> {
+        let trial = service.trial.as_ref()?;
+        if self.ending.is_some() || service.gate == Gate::Cycle {
+            return None;
+        }
+        match &trial.result {
+            None if self.is_trying(service, now) => Some(trial.asked_at + UNTOLD_MAX),
+            None => Some(trial.asked_at + TRY_LOST),
+            Some(Ok(())) => None,
+            Some(Err(_)) => Some(trial.asked_at + TRY_AGAIN),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What happens to a world from outside, planned from a seed.
+
+use std::time::Duration;
+
+use plugd::controller::Order;
+use plugd::policy::random::Random;
+
+/// Services of a world.
+pub const SERVICES: u8 = 6;
+
+#[derive(Debug, Clone)]
+pub struct Stimulus {
+    /// After the one before.
+    pub after: Duration,
+    pub act: Act,
+}
+
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// Written, or written anew: another process.
+    Write(u8, u32),
+    /// Edited without a need for a new process.
+    Relabel(u8),
+    Rewrite(u8),
+    Remove(u8),
+    Spoil(u8),
+    WrapperGone(u8),
+    WrapperBack(u8),
+    Order(u8, Order),
+    /// A main process dies from outside.
+    Kill(u8),
+    ControllerDies,
+    DirectoryLost,
+    DirectoryFound,
+    Nothing,
+}
+
+pub fn plan(seed: u64, length: usize) -> Vec<Stimulus> {
+    let mut random = Random::seeded(seed ^ 0x5151);
+    (0..length)
+        .map(|at| {
+            let service = random.below(u64::from(SERVICES)) as u8;
+            let act = match random.below(100) {
+                _ if at < usize::from(SERVICES) => Act::Write(at as u8, 0),
+                0..18 => Act::Write(service, random.below(1000) as u32),
+                18..24 => Act::Relabel(service),
+                24..28 => Act::Rewrite(service),
+                28..38 => Act::Remove(service),
+                38..44 => Act::Spoil(service),
+                44..47 => Act::WrapperGone(service),
+                47..52 => Act::WrapperBack(service),
+                52..56 => Act::Order(service, Order::Stop),
+                56..62 => Act::Order(service, Order::Start),
+                62..66 => Act::Order(service, Order::Restart),
+                66..69 => Act::Order(service, Order::Scale(random.below(4) as u32)),
+                69..80 => Act::Kill(service),
+                80..85 => Act::ControllerDies,
+                85..87 => Act::DirectoryLost,
+                87..90 => Act::DirectoryFound,
+                _ => Act::Nothing,
+            };
+            let after = match random.below(10) {
+                0..3 => Duration::ZERO,
+                3..6 => Duration::from_micros(random.below(5_000)),
+                6..9 => Duration::from_millis(random.below(3_000)),
+                _ => Duration::from_secs(random.below(90)),
+            };
+            Stimulus { after, act }
+        })
+        .collect()
+}
