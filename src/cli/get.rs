@@ -26,7 +26,7 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
     if args.watch {
         return watch(args, &selection, &node, session);
     }
-    let snapshot = match node.snapshot() {
+    let snapshot = match node.snapshot_with(&args.names) {
         Ok(snapshot) => snapshot,
         // It was about to end.
         Err(fault @ Fault::Unreachable { .. }) => return last::get(args, &selection, session, fault),

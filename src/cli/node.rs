@@ -21,6 +21,9 @@ use crate::model::view::Snapshot;
 /// How often a controller that is not there yet is looked for (`plugd run & plugd wait`).
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// What the controller knows is published within this time.
+const PUBLISHED_WITHIN: Duration = Duration::from_millis(100);
+
 /// Without `--dir` this one is meant, if it exists.
 const HERE: &str = "services.d";
 
@@ -75,6 +78,21 @@ impl Node {
 
     pub fn snapshot(&self) -> Result<Snapshot, Fault> {
         self.run(self.client.snapshot())
+    }
+
+    /// As [`Node::snapshot`]; where a name is not in it, once more after a moment: a status file may be
+    /// a little ahead of what the controller publishes, and who has seen it asks by that name.
+    pub fn snapshot_with(&self, names: &[String]) -> Result<Snapshot, Fault> {
+        let snapshot = self.snapshot()?;
+        let known = |name: &String| {
+            let service = name.split_once('/').map_or(name.as_str(), |(service, _)| service);
+            snapshot.services.contains_key(service)
+        };
+        if names.iter().all(known) {
+            return Ok(snapshot);
+        }
+        std::thread::sleep(PUBLISHED_WITHIN);
+        self.snapshot()
     }
 
     pub fn get(&self, path: &str) -> Result<Value, Fault> {

@@ -23,7 +23,7 @@ const CHAIN_MAX: usize = 16;
 
 pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
-    let snapshot = node.snapshot()?;
+    let snapshot = node.snapshot_with(&args.names)?;
     let log_dir = logs::directory(node.get("/v1/node").ok().as_ref(), session).ok();
     let mut out = session.out();
     let mut code = Code::Done;

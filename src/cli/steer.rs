@@ -26,7 +26,8 @@ pub fn restart(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
 
 pub fn scale(args: &ScaleArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
-    let before = node.snapshot()?;
+    let names: Vec<String> = args.scales.iter().map(|(name, _)| name.clone()).collect();
+    let before = node.snapshot_with(&names)?;
     let mut orders = Vec::new();
     for (name, count) in &args.scales {
         orders.push((select::find(&before, name)?.service.clone(), Order::Scale(*count)));
@@ -36,7 +37,7 @@ pub fn scale(args: &ScaleArgs, session: &Session) -> Result<Code, Fault> {
 
 pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
-    let snapshot = node.snapshot()?;
+    let snapshot = node.snapshot_with(&args.names)?;
     for name in &args.names {
         let (view, instance) = select::find_instance(&snapshot, name)?;
         if !view.process_running {
@@ -52,7 +53,7 @@ pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
 
 fn order(args: &OrderArgs, session: &Session, order: Order) -> Result<Code, Fault> {
     let node = session.node()?;
-    let before = node.snapshot()?;
+    let before = node.snapshot_with(&args.names)?;
     let names = select::names(&before, &args.names, args.all)?;
     let orders = names.into_iter().map(|name| (name, order)).collect();
     carry_out(&node, &before, orders, args.wait.then_some(args.timeout))

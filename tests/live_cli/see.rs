@@ -98,6 +98,7 @@ fn every_output_format_of_get_is_what_its_name_says() {
     world.put("db.yaml", STAYS);
     world.wait_status("web", "running");
     world.wait_status("db", "running");
+    ends(&world, 0, &["wait", "web", "db", "--timeout", "10s"]);
     assert_eq!(ends(&world, 0, &["get", "-o", "name"]).0, "db\nweb\n");
     assert_eq!(ends(&world, 0, &["get", "-o", "name", "-l", "tier=front"]).0, "web\n");
     assert_eq!(ends(&world, 0, &["get", "-o", "name", "--capability", "search"]).0, "web\n");
