@@ -54,7 +54,11 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
         None => read_files(&args.files, &mut findings, session)?,
     };
     let running = match &node {
-        Some(node) => running(node, &found)?,
+        Some(node) => match running(node, &found) {
+            // It was about to end.
+            Err(Fault::Unreachable { .. }) => Running::default(),
+            answer => answer?,
+        },
         None => Running::default(),
     };
     let plan = forecast::forecast(&found, &running, dir.is_some(), settings.shutdown_timeout);
@@ -65,14 +69,21 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
         let object = json!({"errors": errors, "warnings": warnings, "plan": &plan, "controller": node.is_some()});
         writeln!(out, "{}", super::json(&object))?;
     } else {
-        out.write_all(findings.text.as_bytes())?;
+        // Of single files that are all wrong there is nothing to plan.
+        let planned = dir.is_some() || !found.declared.is_empty();
+        match planned {
+            true => out.write_all(findings.text.as_bytes())?,
+            false => writeln!(out, "{}", findings.text.trim_end())?,
+        }
         for warning in &plan.warnings {
             writeln!(out, "warning: {}", crate::model::text::yaml::clean(warning))?;
         }
-        if node.is_none() {
-            super::say("no controller answers; this is what a new one would do");
+        if planned {
+            if node.is_none() {
+                super::say("no controller answers; this is what a new one would do");
+            }
+            out.write_all(forecast::text(&plan).as_bytes())?;
         }
-        out.write_all(forecast::text(&plan).as_bytes())?;
     }
     out.flush()?;
     let wrong = !findings.errors.is_empty() || !plan.fail.is_empty();

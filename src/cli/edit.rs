@@ -46,7 +46,7 @@ pub fn edit(args: &EditArgs, session: &Session) -> Result<Code, Fault> {
 fn locate(name: &str, session: &Session) -> Result<(PathBuf, String), Fault> {
     let found = match session.node() {
         Ok(node) => {
-            let snapshot = node.snapshot()?;
+            let snapshot = node.snapshot_with(&[name.to_string()])?;
             Some((node.dir()?, select::find(&snapshot, name)?.manifest.file.clone()))
         }
         Err(Fault::Unreachable { .. }) => {

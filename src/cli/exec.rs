@@ -18,7 +18,7 @@ use super::fault::{Code, Fault};
 use super::{Session, row, select};
 
 pub fn exec(args: &ExecArgs, session: &Session) -> Result<Code, Fault> {
-    let snapshot = session.node()?.snapshot()?;
+    let snapshot = session.node()?.snapshot_with(std::slice::from_ref(&args.name))?;
     let (view, instance) = select::find_instance(&snapshot, &args.name)?;
     let running = view.instances.iter().filter_map(|one| Some((&one.name, one.pid?)));
     let wanted = running.into_iter().find(|(name, _)| match instance {

@@ -26,7 +26,12 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
     if args.watch {
         return watch(args, &selection, &node, session);
     }
-    let snapshot = node.snapshot()?;
+    let snapshot = match node.snapshot_with(&args.names) {
+        Ok(snapshot) => snapshot,
+        // It was about to end.
+        Err(fault @ Fault::Unreachable { .. }) => return last::get(args, &selection, session, fault),
+        Err(fault) => return Err(fault),
+    };
     let selection = selection.without_kind(&snapshot);
     let mut out = session.out();
     if args.summary {
@@ -137,8 +142,9 @@ pub fn summary(snapshot: &Snapshot, output: &GetOutput) -> String {
                 .collect();
             let counts = if counts.is_empty() { "no services".into() } else { counts.join(", ") };
             format!(
-                "{} services: {counts}; {} % healthy\n{}\n",
+                "{} {}: {counts}; {} % healthy\n{}\n",
                 summary.total,
+                if summary.total == 1 { "service" } else { "services" },
                 summary.percentage_healthy,
                 start_report(&report)
             )

@@ -35,7 +35,7 @@ struct Source {
 }
 
 pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
-    let snapshot = session.node().and_then(|node| Ok((node.snapshot()?, node.get("/v1/node").ok()))).ok();
+    let snapshot = session.node().and_then(|node| Ok((node.snapshot_with(&args.names)?, node.get("/v1/node").ok()))).ok();
     let (snapshot, told) =
         (snapshot.as_ref().map(|(snapshot, _)| snapshot), snapshot.as_ref().and_then(|(_, n)| n.as_ref()));
     let dir = directory(told, session)?;
@@ -55,10 +55,15 @@ pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
             source.files.read(&query).map_err(|error| Fault::path("read the logs of", source.name.as_str(), error))?;
         streams.push(lines.peekable());
     }
+    let mut quiet = true;
     while let Some(at) = earliest(&mut streams) {
         if let Some(line) = streams[at].next() {
+            quiet = false;
             print.line(&mut out, &sources[at], &line)?;
         }
+    }
+    if quiet && !args.names.is_empty() {
+        super::say(if args.is_narrowed() { "no line matches" } else { "nothing has been written yet" });
     }
     out.flush()?;
     Ok(Code::Done)

@@ -21,6 +21,9 @@ use crate::model::view::Snapshot;
 /// How often a controller that is not there yet is looked for (`plugd run & plugd wait`).
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// What the controller knows is published within this time.
+const PUBLISHED_WITHIN: Duration = Duration::from_millis(100);
+
 /// Without `--dir` this one is meant, if it exists.
 const HERE: &str = "services.d";
 
@@ -75,6 +78,21 @@ impl Node {
 
     pub fn snapshot(&self) -> Result<Snapshot, Fault> {
         self.run(self.client.snapshot())
+    }
+
+    /// As [`Node::snapshot`]; where a name is not in it, once more after a moment: a status file may be
+    /// a little ahead of what the controller publishes, and who has seen it asks by that name.
+    pub fn snapshot_with(&self, names: &[String]) -> Result<Snapshot, Fault> {
+        let snapshot = self.snapshot()?;
+        let known = |name: &String| {
+            let service = name.split_once('/').map_or(name.as_str(), |(service, _)| service);
+            snapshot.services.contains_key(service)
+        };
+        if names.iter().all(known) {
+            return Ok(snapshot);
+        }
+        std::thread::sleep(PUBLISHED_WITHIN);
+        self.snapshot()
     }
 
     pub fn get(&self, path: &str) -> Result<Value, Fault> {
@@ -243,12 +261,24 @@ fn not_found(error: FindError) -> Fault {
     match error {
         FindError::NoneFor { dir, .. } => Fault::Unreachable { node: dir.display().to_string(), detail: String::new() },
         FindError::None => Fault::Unreachable { node: "this machine".into(), detail: String::new() },
-        FindError::Several { sockets } => Fault::Several(sockets.iter().map(|s| s.display().to_string()).collect()),
+        FindError::Several { sockets } => Fault::Several(sockets.iter().map(|socket| watched(socket)).collect()),
         FindError::Stranger { .. } => {
             Fault::no(error.to_string(), "plugd speaks only to root, this user and the directory's owner")
         }
         FindError::Denied { socket } => Fault::Permission { what: "open", path: socket },
     }
+}
+
+/// The directory that the controller behind a socket watches, for that is what `--dir` takes; the
+/// socket where it does not say.
+fn watched(socket: &Path) -> String {
+    let ask = || {
+        let runtime = runtime().ok()?;
+        let client = runtime.block_on(Client::connect(socket)).ok()?;
+        let node: Value = runtime.block_on(client.get("/v1/node")).ok()?;
+        node.get("directory").and_then(Value::as_str).map(ToString::to_string)
+    };
+    ask().unwrap_or_else(|| socket.display().to_string())
 }
 
 /// The client's error as a person is told it.

@@ -18,7 +18,7 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
         node.confirm_missing()?;
         return Ok(Code::Done);
     }
-    let snapshot = node.snapshot()?;
+    let snapshot = node.snapshot_with(&args.names)?;
     let dir = node.dir()?;
     let names = select::names(&snapshot, &args.names, false)?;
     let mut files = BTreeSet::new();

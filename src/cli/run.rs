@@ -1,13 +1,13 @@
 //! `plugd run`: becomes the keeper, which starts the controller.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
 
-use super::args::{self, ColorChoice, RunArgs, RunWhat};
+use super::args::{self, RunArgs, RunWhat};
+use super::look::Look;
 use crate::edge::places;
 use crate::keeper;
 use crate::runtime::boot::{self, Refusal, Task, What};
@@ -49,16 +49,12 @@ fn task(args: RunArgs) -> Option<Task> {
         RunWhat::Command(command) => What::Command(command),
     };
     let given = args.given;
-    let colour = match args.color {
-        ColorChoice::Always => true,
-        ColorChoice::Never => false,
-        ColorChoice::Auto => std::io::stdout().is_terminal(),
-    };
+    let colour = Look::of_stdout(args.color).color;
     Some(Task { what, name: args.name, layer: Arc::new(move |below| given.clone().over(below)), colour })
 }
 
 fn refused(refusal: Refusal) -> ExitCode {
-    eprintln!("plugd: {refusal}");
+    super::say(&refusal.to_string());
     ExitCode::from(refusal.code)
 }
 

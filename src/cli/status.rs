@@ -11,9 +11,10 @@ use super::fault::{Code, Fault};
 use super::look::{Color, Look, columns};
 use super::{Session, logs, ready, row, select};
 use crate::model::name::Name;
+use crate::model::reason::Status;
 use crate::model::text::yaml::clean;
 use crate::model::text::{age, indicator, since, span};
-use crate::model::view::{RejectedView, ServiceView, Snapshot};
+use crate::model::view::{FileProblem, RejectedView, ServiceView, Snapshot};
 
 /// Log lines under a status: what fits beside the rest on one screen.
 const LOG_LINES: usize = 10;
@@ -22,11 +23,20 @@ const CHAIN_MAX: usize = 16;
 
 pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
-    let snapshot = node.snapshot()?;
+    let snapshot = node.snapshot_with(&args.names)?;
     let log_dir = logs::directory(node.get("/v1/node").ok().as_ref(), session).ok();
     let mut out = session.out();
     let mut code = Code::Done;
     for (at, name) in args.names.iter().enumerate() {
+        // `get` shows a file that makes no service under its own name.
+        if let Some(problem) = snapshot.node.problems.iter().find(|problem| problem.file == *name) {
+            code = Code::NotReady;
+            match args.output.as_str() {
+                "json" => writeln!(out, "{}", super::json(problem))?,
+                _ => write!(out, "{}", text_of_file(problem, &session.look))?,
+            }
+            continue;
+        }
         let (view, instance) = select::find_instance(&snapshot, name)?;
         if !ready::is_well(view) {
             code = Code::NotReady;
@@ -74,6 +84,21 @@ pub fn text(view: &ServiceView, snapshot: &Snapshot, look: &Look, now: Timestamp
     text.push_str(&facts(view, snapshot, look, now));
     if view.instances.len() > 1 {
         text.push_str(&instances(view, now));
+    }
+    text
+}
+
+/// A file that makes no service: that it does not, and why.
+fn text_of_file(problem: &FileProblem, look: &Look) -> String {
+    let status = Status::Failed;
+    let mut text = format!(
+        "{} {}  {}  makes no service\n",
+        look.paint(Color::of(status), indicator(status, look.charset)),
+        look.paint(Color::Bold, &clean(&problem.file)),
+        look.paint(Color::of(status), &row::word(status, Some(problem.reason))),
+    );
+    for (at, line) in problem.message.lines().enumerate() {
+        text.push_str(&label(if at == 0 { "why" } else { "" }, &clean(line), look));
     }
     text
 }

@@ -26,7 +26,8 @@ pub fn restart(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
 
 pub fn scale(args: &ScaleArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
-    let before = node.snapshot()?;
+    let names: Vec<String> = args.scales.iter().map(|(name, _)| name.clone()).collect();
+    let before = node.snapshot_with(&names)?;
     let mut orders = Vec::new();
     for (name, count) in &args.scales {
         orders.push((select::find(&before, name)?.service.clone(), Order::Scale(*count)));
@@ -36,7 +37,7 @@ pub fn scale(args: &ScaleArgs, session: &Session) -> Result<Code, Fault> {
 
 pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
-    let snapshot = node.snapshot()?;
+    let snapshot = node.snapshot_with(&args.names)?;
     for name in &args.names {
         let (view, instance) = select::find_instance(&snapshot, name)?;
         if !view.process_running {
@@ -52,7 +53,7 @@ pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
 
 fn order(args: &OrderArgs, session: &Session, order: Order) -> Result<Code, Fault> {
     let node = session.node()?;
-    let before = node.snapshot()?;
+    let before = node.snapshot_with(&args.names)?;
     let names = select::names(&before, &args.names, args.all)?;
     let orders = names.into_iter().map(|name| (name, order)).collect();
     carry_out(&node, &before, orders, args.wait.then_some(args.timeout))
@@ -95,14 +96,30 @@ fn carry_out(
 /// may still be the one from before it.
 pub fn is_done(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
     match order {
-        Order::Stop => now.status == Status::Stopped,
+        Order::Stop => match now.status {
+            Status::Stopped => true,
+            // It cannot run anyway: there is nothing to stop.
+            Status::Failed | Status::Skipped | Status::Completed => !now.process_running,
+            Status::Starting
+            | Status::Running
+            | Status::Healthy
+            | Status::Degraded
+            | Status::Unhealthy
+            | Status::Waiting
+            | Status::Stopping => false,
+        },
         Order::Start => match before.status {
             // It ran to its end once; only a new end counts.
             Status::Completed => ready::is_ready(now) && has_new_life(before, now),
             _ => ready::is_ready(now),
         },
         Order::Restart => ready::is_ready(now) && has_new_life(before, now),
-        Order::Scale(count) => now.desired == count && (count == 0 || (now.ready == count && ready::is_ready(now))),
+        // Those that are too many have ended, too.
+        Order::Scale(count) => {
+            let left = now.instances.len() as u32;
+            let ready = now.ready == count && ready::is_ready(now);
+            now.desired == count && left <= count && (ready || (count == 0 && !now.process_running))
+        }
     }
 }
 

@@ -156,7 +156,8 @@ impl Controller {
                 service: None,
                 instance: None,
                 reason: Reason::Stopped,
-                warning: code != 0,
+                // The end of the only service is no news beside its own.
+                warning: code != 0 && !self.config.single,
                 message: why,
             });
             self.begin_ending(Shutdown::Ordered, code, now);

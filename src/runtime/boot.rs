@@ -74,6 +74,7 @@ const SHUTDOWN_POD: Duration = Duration::from_secs(25);
 const EXIT_ON_REQUIRED: Duration = Duration::from_secs(300);
 /// A controller that answers no ping for this long of the keeper's own time is hung.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
 pub(super) fn refusal(code: u8, message: impl Into<String>) -> Refusal {
     Refusal { code, message: message.into() }
 }
@@ -113,7 +114,7 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
     match taken {
         Ok(lock) => {
             if let Some(warning) = &lock.warning {
-                eprintln!("plugd: {warning}");
+                voice::say(&warning.to_string());
             }
             Ok(Some(lock))
         }
@@ -146,7 +147,7 @@ fn settings_of(task: &Task, dir: &Path, pid1: bool) -> Settings {
     let path = dir.join("_plugd.yaml");
     let text = std::fs::read(&path).ok();
     layered(task, pid1, text.as_deref()).unwrap_or_else(|why| {
-        eprintln!("plugd: {why}; the defaults are in force");
+        voice::say(&format!("{why}; the defaults are in force"));
         (task.layer)(base(pid1))
     })
 }
@@ -201,8 +202,10 @@ pub fn controller(task: Task) -> Result<i32, Refusal> {
         match build(task, link).await {
             Ok(node) => Ok(node.run().await),
             Err(refusal) => {
+                // Said before the keeper hears of it, for with it we are gone.
+                voice::say(&refusal.to_string());
                 give_up(spare, &refusal).await;
-                Err(refusal)
+                Ok(i32::from(refusal.code))
             }
         }
     })
@@ -432,10 +435,6 @@ fn status_files(dir: &Path, places: &Places, single: bool, sender: mpsc::Sender<
     let files = StatusFiles::start(dir, places.status(), Box::new(trouble))
         .inspect_err(|error| tracing::error!(%error, "status files cannot be written"))
         .ok()?;
-    let place = files.place();
-    if !single && place != dir {
-        tracing::warn!("{} cannot be written: status files are in {}", dir.display(), place.display());
-    }
     Some(files)
 }
 

@@ -271,7 +271,10 @@ impl Node {
                 self.signals.last_stop = Some(now);
                 self.signals.stops += 1;
                 match self.signals.stops {
-                    1 => self.queue.push_back(Input::Shutdown(Shutdown::Ordered)),
+                    1 => {
+                        tracing::info!("stopping everything in order; a second signal stops it without grace");
+                        self.queue.push_back(Input::Shutdown(Shutdown::Ordered));
+                    }
                     2 => self.queue.push_back(Input::Shutdown(Shutdown::Now)),
                     _ => self.leaving = Some(128 + signal),
                 }

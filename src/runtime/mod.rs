@@ -231,6 +231,8 @@ impl Node {
         self.pump.shutdown();
         self.store.close();
         if code != SUCCESSOR {
+            // Before the keeper is gone: whoever asks then finds nobody, not somebody about to go.
+            self.publisher.close_door();
             self.table.clear();
             if let Some(root) = &self.cgroups {
                 root.remove();

@@ -188,7 +188,7 @@ impl Publisher {
         if self.report && self.node.settled {
             self.report = false;
             let report = Report::of(&self.snapshot.load());
-            eprintln!("plugd: {}", start_report(&report));
+            super::voice::say(&start_report(&report));
         }
     }
 
@@ -209,6 +209,13 @@ impl Publisher {
         }
         self.node_stale = false;
         self.node_written = Some(Instant::now());
+    }
+
+    /// Takes the socket away.
+    pub fn close_door(&self) {
+        if let Some(socket) = &self.places.socket {
+            let _ = std::fs::remove_file(socket);
+        }
     }
 
     /// The last state of everything, before the end.

@@ -25,13 +25,24 @@ const TRACING: &str = "PLUGD_LOG";
 /// first one's voice is as good. `level` is how much is said where the environment does not tell.
 pub fn begin(level: &str) {
     let filter = EnvFilter::try_from_env(TRACING).unwrap_or_else(|_| EnvFilter::new(level));
-    let layer = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_target(false);
+    // A terminal that was closed takes no words: its error is not told, for that would go there too,
+    // and panic.
+    let layer = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .with_target(false)
+        .log_internal_errors(false);
     if std::io::stderr().is_terminal() {
         let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let _ = layer.with_ansi(colour).event_format(Short).try_init();
     } else {
         let _ = layer.with_ansi(false).try_init();
     }
+}
+
+/// A line of plain words; a stderr that nobody reads any more is no reason to fail.
+pub fn say(words: &str) {
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("plugd: {words}\n"));
 }
 
 /// Time, a sign for what needs attention, who, what.

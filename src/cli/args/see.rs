@@ -82,6 +82,13 @@ pub struct LogsArgs {
     pub output: LogsOutput,
 }
 
+impl LogsArgs {
+    /// Not all that there is was asked for.
+    pub fn is_narrowed(&self) -> bool {
+        self.since.is_some() || self.previous || self.grep.is_some() || self.tail == Some(0)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogsOutput {
     Text,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::report::{Cause, Report, node_ready};
 use super::service::{Lines, moment};
 use super::yaml::{clip, list, map, quoted, scalar};
-use crate::model::reason::Status;
+use crate::model::reason::{Reason, Status};
 use crate::model::view::Snapshot;
 
 /// Names listed of each kind. A node of 10,000 services must not write megabytes at each change;
@@ -69,7 +69,11 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
         );
     }
     if node.shutting_down {
-        lines.0.push("# next: all services are being stopped, then plugd ends".to_string());
+        let all_stopped = file.snapshot.services.values().all(|view| view.reason == Some(Reason::ControllerStopped));
+        lines.0.push(match all_stopped {
+            true => "# next: the next `plugd run` starts what is declared here".to_string(),
+            false => "# next: all services are being stopped, then plugd ends".to_string(),
+        });
     }
     lines.put("ready", ready);
     lines.put("settled", node.settled);

@@ -1,0 +1,111 @@
+//! add, rm, edit: they only change files, and wait for what comes of it.
+
+use std::process::Command;
+
+use crate::ask::{STAYS, begin, code_of, ends, err, out};
+use crate::world::World;
+
+#[test]
+fn add_puts_a_command_or_a_file_in_place_and_tells_what_came_of_it() {
+    let world = World::running();
+    assert_eq!(ends(&world, 0, &["add", "web", "--wait", "--", "sleep", "1000"]).0, "web  running\n");
+    let (_, told) = ends(&world, 1, &["add", "web", "--", "sleep", "2000"]);
+    assert!(told.contains("is there already") && told.contains("--replace"), "{told}");
+    let before = world.pid("web");
+    ends(&world, 0, &["add", "web", "--replace", "--wait", "--", "sleep", "2000"]);
+    world.wait("the new version", |world| world.pid("web").is_some_and(|pid| Some(pid) != before));
+    let file = world.root().join("db.yaml");
+    std::fs::write(&file, STAYS).expect("written");
+    assert_eq!(ends(&world, 0, &["add", &file.display().to_string(), "--wait"]).0, "db  running\n");
+    ends(&world, 2, &["add", "bad name", "--", "true"]);
+    ends(&world, 1, &["add", "nowhere.yaml"]);
+}
+
+#[test]
+fn add_refuses_a_wrong_manifest_with_a_caret_and_writes_nothing() {
+    let world = World::running();
+    let file = world.root().join("web.yaml");
+    std::fs::write(&file, "comand: sleep 1000\n").expect("written");
+    let (_, told) = ends(&world, 5, &["add", &file.display().to_string()]);
+    assert!(told.contains("1 | comand: sleep 1000\n  | ^^^^^^\n"), "{told}");
+    assert!(told.contains("did you mean `command`?"), "{told}");
+    assert!(!world.path("web.yaml").exists());
+}
+
+#[test]
+fn rm_returns_when_the_service_is_gone() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+    ends(&world, 0, &["rm", "web"]);
+    assert!(!crate::world::lives(pid) && !world.path("web.yaml").exists());
+    ends(&world, 4, &["get", "web"]);
+}
+
+#[test]
+fn rm_missing_lets_go_what_a_lost_directory_held() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+    let away = world.root().join("away");
+    std::fs::rename(world.dir(), &away).expect("moved away");
+    std::fs::create_dir(world.dir()).expect("an empty one in its place");
+    // The directory that the flags name is another now; the state directory tells which node is meant.
+    world.wait("the loss to be known", |world| {
+        out(&world.plugd(&["get", "--summary", "-o", "json"])).contains("\"running\": 1")
+            && world.plugd(&["wait", "--timeout", "0s"]).status.code() != Some(0)
+    });
+    assert!(crate::world::lives(pid), "it is held");
+    ends(&world, 0, &["rm", "--missing"]);
+    world.wait("its end", |_| !crate::world::lives(pid));
+}
+
+#[test]
+fn edit_takes_up_what_is_valid_and_keeps_what_is_not() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let edit = |editor: &str| {
+        Command::new(env!("CARGO_BIN_EXE_plugd"))
+            .arg("--dir")
+            .arg(world.dir())
+            .args(["edit", "web"])
+            .env("PLUGD_STATE_DIR", world.state())
+            .env_remove("VISUAL")
+            .env("EDITOR", editor)
+            .env("TMPDIR", world.root())
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("plugd can be started")
+    };
+    let before = world.pid("web");
+    assert_eq!(edit("sed -i s/1000/2000/").status.code(), Some(0));
+    world.wait("the edit", |world| world.pid("web").is_some_and(|pid| Some(pid) != before));
+    let wrong = edit("sed -i s/command/comand/");
+    assert_eq!(wrong.status.code(), Some(5), "{}", err(&wrong));
+    assert!(err(&wrong).contains("what you wrote is kept in"), "{}", err(&wrong));
+    assert_eq!(edit("false").status.code(), Some(1));
+    assert_eq!(edit("true").status.code(), Some(0));
+    assert_eq!(std::fs::read_to_string(world.path("web.yaml")).expect("there"), "command: sleep 2000\n");
+}
+
+#[test]
+fn add_without_a_controller_says_that_the_file_waits() {
+    let world = World::empty();
+    let (_, told) = ends(&world, 6, &["add", "web", "--", "sleep", "1000"]);
+    assert!(told.contains("is written and waits for a controller"), "{told}");
+    assert!(world.path("web.yaml").exists());
+}
+
+#[test]
+fn a_wait_begun_before_the_manifest_ends_with_it() {
+    let world = World::running();
+    let mut waiting = begin(&world, &["wait", "web", "--timeout", "20s"]);
+    world.put("web.yaml", STAYS);
+    assert_eq!(code_of(&mut waiting.0), Some(0));
+    let mut waiting = begin(&world, &["wait", "web", "--for=deleted", "--timeout", "20s"]);
+    world.remove("web.yaml");
+    assert_eq!(code_of(&mut waiting.0), Some(0));
+}

@@ -1,0 +1,78 @@
+//! logs, with every flag.
+
+use crate::ask::{begin, ends, logs};
+use crate::world::World;
+
+const COUNTS: &str = "command: [sh, -c, 'for i in 1 2 3 4 5; do echo line $i; done; exec sleep 1000']\n";
+
+#[test]
+fn logs_are_narrowed_by_every_flag() {
+    let world = World::running();
+    world.put("web.yaml", COUNTS);
+    world.wait("five lines", |world| logs(world, &["web"]).lines().count() == 5);
+    assert_eq!(ends(&world, 0, &["logs", "web", "--tail", "2"]).0, "line 4\nline 5\n");
+    assert_eq!(ends(&world, 0, &["logs", "web", "--grep", "[13]$"]).0, "line 1\nline 3\n");
+    assert_eq!(ends(&world, 0, &["logs", "web", "--since", "10m"]).0.lines().count(), 5);
+    assert_eq!(ends(&world, 0, &["logs", "web", "--since", "2100-01-01T00:00:00Z"]).0, "");
+    let (timed, _) = ends(&world, 0, &["logs", "web", "-t", "--tail", "1"]);
+    let (time, line) = timed.split_once(' ').expect("a time");
+    assert!(time.parse::<jiff::Timestamp>().is_ok() && line == "line 5\n", "{timed}");
+    let (json, _) = ends(&world, 0, &["logs", "web", "-o", "json", "--tail", "1"]);
+    let object: serde_json::Value = serde_json::from_str(&json).expect("json");
+    assert_eq!((object["service"].as_str(), object["line"].as_str()), (Some("web"), Some("line 5")));
+    let (_, told) = ends(&world, 2, &["logs", "web", "--grep", "("]);
+    assert!(told.contains("unclosed group"), "{told}");
+    ends(&world, 0, &["restart", "web", "--wait"]);
+    world.wait("the second life", |world| logs(world, &["web"]).lines().count() == 10);
+    assert_eq!(ends(&world, 0, &["logs", "web", "--previous"]).0.lines().count(), 5);
+}
+
+#[test]
+fn several_logs_are_told_apart() {
+    let world = World::running();
+    world.put("web.yaml", "command: [sh, -c, 'echo from $PLUGD_INSTANCE; exec sleep 1000']\nreplicas: 2\n");
+    world.put("db.yaml", "command: [sh, -c, 'echo from db; exec sleep 1000']\n");
+    world.wait("all three", |world| logs(world, &[]).lines().count() == 3);
+    let (said, _) = ends(&world, 0, &["logs", "web", "db"]);
+    for line in ["web/0 | from web/0", "web/1 | from web/1", "db    | from db"] {
+        assert!(said.lines().any(|there| there == line), "{line} in\n{said}");
+    }
+    assert_eq!(ends(&world, 0, &["logs", "web/1"]).0, "from web/1\n");
+    ends(&world, 4, &["logs", "web/9"]);
+}
+
+#[test]
+fn follow_shows_what_is_written_from_now_on() {
+    let world = World::running();
+    world.put(
+        "web.yaml",
+        "command: [sh, -c, 'echo first; trap \"echo again\" HUP; echo ready; while :; do sleep 0.02; done']\n",
+    );
+    world.wait("the trap is set", |world| logs(world, &["web"]).contains("ready"));
+    let mut following = begin(&world, &["logs", "-f", "web"]);
+    let mut lines = following.lines();
+    assert_eq!(lines.next().as_deref(), Some("first"));
+    assert_eq!(lines.next().as_deref(), Some("ready"));
+    ends(&world, 0, &["signal", "HUP", "web"]);
+    assert!(lines.any(|line| line == "again"));
+}
+
+#[test]
+fn a_service_that_wrote_nothing_is_not_answered_with_silence() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 1000\n");
+    world.wait_status("web", "running");
+    let (said, told) = ends(&world, 0, &["logs", "web"]);
+    assert_eq!((said.as_str(), told.as_str()), ("", "plugd: nothing has been written yet\n"));
+}
+
+#[test]
+fn logs_are_read_without_a_controller() {
+    let mut world = World::running();
+    world.put("web.yaml", COUNTS);
+    world.wait("five lines", |world| logs(world, &["web"]).lines().count() == 5);
+    world.stop();
+    assert_eq!(ends(&world, 0, &["logs", "web", "--tail", "1"]).0, "line 5\n");
+    let (said, told) = ends(&world, 6, &["get"]);
+    assert!(said.contains("stopped (ControllerStopped)") && told.contains("no controller answers"), "{said}{told}");
+}

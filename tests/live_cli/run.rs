@@ -1,0 +1,175 @@
+//! `plugd run` itself: one command, one file, its refusals, its places.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+
+use crate::ask::{STAYS, ends, err, out};
+use crate::world::World;
+
+fn run(world: &World, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plugd"));
+    command.arg("run").args(words).current_dir(world.root()).stdin(Stdio::null());
+    command.env_remove("PLUGD_DIR").env_remove("PLUGD_STATE_DIR").env_remove("PLUGD_LOG");
+    command.output().expect("plugd can be started")
+}
+
+#[test]
+fn one_command_has_its_output_untouched_and_its_code_is_ours() {
+    let world = World::empty();
+    for (script, code) in [("echo out; exit 7", 7), ("echo out", 0), ("echo out; kill -9 $$", 137)] {
+        let output = run(&world, &["--", "sh", "-c", script]);
+        assert_eq!(output.status.code(), Some(code), "{script}: {}", err(&output));
+        assert_eq!(out(&output), "out\n", "{script}");
+    }
+    let output = run(&world, &["--", "true"]);
+    assert_eq!((out(&output).as_str(), err(&output).as_str()), ("", ""), "plugd stands in for it and says nothing");
+    let output = run(&world, &["--", "no-such-program"]);
+    assert_eq!(output.status.code(), Some(127));
+    assert!(err(&output).contains("no program \"no-such-program\""), "{}", err(&output));
+}
+
+#[test]
+fn one_file_runs_and_its_mistakes_are_drawn() {
+    let world = World::empty();
+    std::fs::write(world.root().join("job.yaml"), "command: [sh, -c, 'echo $PLUGD_SERVICE; exit 4']\n")
+        .expect("written");
+    let output = run(&world, &["job.yaml"]);
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(4), "job\n"));
+    std::fs::write(world.root().join("wrong.yaml"), "comand: true\n").expect("written");
+    let output = run(&world, &["wrong.yaml"]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(err(&output).contains("1 | comand: true\n  | ^^^^^^\n"), "{}", err(&output));
+    let output = run(&world, &["nowhere.yaml"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(err(&output).contains("nowhere.yaml cannot be read: No such file"), "{}", err(&output));
+}
+
+#[test]
+fn what_cannot_run_says_why_and_how_to_begin() {
+    let world = World::empty();
+    let output = run(&world, &["no-such-directory"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(err(&output).contains("mkdir -p no-such-directory"), "{}", err(&output));
+    assert_eq!(run(&world, &["--splendid"]).status.code(), Some(2));
+    let empty = world.root().join("empty");
+    std::fs::create_dir(&empty).expect("made");
+    if !std::path::Path::new("/etc/plugd/services.d").exists() {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_plugd")).arg("run").current_dir(&empty).output().expect("started");
+        assert_eq!(output.status.code(), Some(78));
+        assert_eq!(err(&output).lines().count(), 3, "{}", err(&output));
+    }
+}
+
+#[test]
+fn a_directory_has_one_owner_and_two_directories_have_two() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    let other = World::running();
+    other.put("db.yaml", STAYS);
+    world.wait_status("web", "running");
+    other.wait_status("db", "running");
+    ends(&world, 0, &["get", "web"]);
+    ends(&other, 0, &["get", "db"]);
+    assert_eq!(ends(&world, 0, &["get", "-o", "name"]).0, "web\n");
+    assert_eq!(ends(&other, 0, &["get", "-o", "name"]).0, "db\n");
+    let output = run(&world, &["services.d"]);
+    assert_eq!(output.status.code(), Some(73));
+    assert!(err(&output).contains("belongs to another plugd"), "{}", err(&output));
+}
+
+#[test]
+fn an_ordinary_user_has_everything_below_its_own_places() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let world = World::empty();
+    world.put("web.yaml", STAYS);
+    let program = world.root().join("plugd");
+    std::fs::copy(env!("CARGO_BIN_EXE_plugd"), &program).expect("copied");
+    for name in ["run", "state"] {
+        std::fs::create_dir(world.root().join(name)).expect("made");
+    }
+    let uid = 54_322;
+    for path in
+        [world.root().to_path_buf(), world.dir(), world.path("web.yaml"), world.root().join("run"), world.state()]
+    {
+        std::os::unix::fs::chown(&path, Some(uid), Some(uid)).expect("chown");
+    }
+    std::fs::set_permissions(world.root().join("run"), PermissionsExt::from_mode(0o700)).expect("chmod");
+    let command = |words: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(words).uid(uid).gid(uid).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", world.root());
+        command.env("XDG_RUNTIME_DIR", world.root().join("run")).env("XDG_STATE_HOME", world.state());
+        command.current_dir(world.root()).stdin(Stdio::null());
+        command
+    };
+    let mut node = command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+    world.wait_status("web", "running");
+    let output = command(&["get", "web", "-o", "name"]).output().expect("started");
+    assert_eq!(out(&output), "web\n", "{}", err(&output));
+    let text = world.node_status().expect("there");
+    for place in ["state/plugd/services.d-", "run/plugd/services.d-"] {
+        assert!(text.contains(&world.root().join(place).display().to_string()), "{place} in\n{text}");
+    }
+    // A second node of the same user: without a name both are listed, by what --dir takes.
+    let second = world.root().join("second");
+    std::fs::create_dir(&second).expect("made");
+    std::os::unix::fs::chown(&second, Some(uid), Some(uid)).expect("chown");
+    let mut other = command(&["run", "second"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+    world.wait("the second node", |_| second.join("_controller.status").exists());
+    let output = command(&["get"]).current_dir("/").output().expect("started");
+    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+    for dir in [world.dir(), second] {
+        assert!(err(&output).contains(&dir.display().to_string()), "{}", err(&output));
+    }
+    for node in [&mut node, &mut other] {
+        crate::world::kill(node.id() as i32, 15);
+        assert!(node.wait().expect("waitable").success());
+    }
+}
+
+#[test]
+fn a_path_of_two_hundred_characters_and_a_narrow_umask_are_no_hindrance() {
+    let world = World::empty();
+    let dir = world.root().join("d".repeat(200)).join("services.d");
+    std::fs::create_dir_all(&dir).expect("made");
+    std::fs::write(dir.join("web.yaml"), STAYS).expect("written");
+    let state = world.root().join("s".repeat(150));
+    let script = "umask 077; exec \"$0\" run --no-tee --state-dir \"$1\" \"$2\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_plugd")]).arg(&state).arg(&dir);
+    let mut node = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+    world.wait("its status", |_| {
+        std::fs::read_to_string(dir.join("web.status")).is_ok_and(|text| text.contains("status: running"))
+    });
+    let output = Command::new(env!("CARGO_BIN_EXE_plugd")).arg("--dir").arg(&dir).args(["get", "web", "-o", "name"]).output();
+    let output = output.expect("started");
+    assert_eq!(out(&output), "web\n", "{}", err(&output));
+    crate::world::kill(node.id() as i32, 15);
+    assert!(node.wait().expect("waitable").success());
+}
+
+#[test]
+fn a_read_only_directory_has_its_status_files_elsewhere() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let world = World::empty();
+    world.put("web.yaml", STAYS);
+    // In a mount namespace of its own, so that nothing of it stays.
+    let script = "mount --make-rprivate / && mount --bind \"$2\" \"$2\" && mount -o remount,ro,bind \"$2\" && \
+                  exec \"$0\" run --no-tee --state-dir \"$1\" \"$2\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_plugd")]).arg(world.state()).arg(world.dir());
+    let mut node = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+    let elsewhere = world.state().join("status/web.status");
+    world.wait("its status elsewhere", |_| {
+        std::fs::read_to_string(&elsewhere).is_ok_and(|text| text.contains("status: running"))
+    });
+    ends(&world, 0, &["get", "web"]);
+    assert!(world.status_file("web").is_none());
+    crate::world::kill(node.id() as i32, 15);
+    assert!(node.wait().expect("waitable").success());
+}

@@ -1,0 +1,176 @@
+//! get, status, events: each state as a person meets it.
+
+use std::time::Duration;
+
+use crate::ask::{CRASHES, STAYS, begin, ends, out};
+use crate::world::{World, free_port};
+
+#[test]
+fn get_shows_every_state_with_its_reason() {
+    let world = World::running();
+    let port = free_port();
+    world.put("web.yaml", &format!("command: python3 -m http.server $(PORT) --bind 127.0.0.1\nport: {port}\n"));
+    world.put("mailer.yaml", CRASHES);
+    world.put("broken.yaml", "comand: sleep 100\nport: eighty\n");
+    world.put("files.yaml", "wrapper: files.sh\n");
+    world.put("migrate.yaml", "command: echo migrated\nrestart: Never\n");
+    world.put("off.yaml", "command: sleep 1000\nenabled: false\n");
+    world.put("waits.yaml", "command: sleep 1000\ndependsOn: [mailer, nobody]\n");
+    world.put(
+        "three.yaml",
+        "command: [sh, -c, '[ $PLUGD_INSTANCE != three/1 ] || exit 3; exec sleep 1000']\nreplicas: 3\n",
+    );
+    for (name, status) in [
+        ("web", "healthy"),
+        ("mailer", "unhealthy (CrashLoopBackOff)"),
+        ("broken", "failed (ConfigInvalid)"),
+        ("files", "skipped (WrapperNotFound)"),
+        ("migrate", "completed"),
+        ("off", "stopped (Disabled)"),
+        ("waits", "waiting (DependencyNotReady)"),
+        ("three", "degraded (InstanceDown)"),
+    ] {
+        world.wait_status(name, status.split(" (CrashLoop").next().expect("a word"));
+    }
+    let (table, _) = ends(&world, 0, &["get"]);
+    for (name, ready, status) in [
+        ("broken", "0/1", "failed (ConfigInvalid)"),
+        ("files", "0/1", "skipped (WrapperNotFound)"),
+        ("migrate", "0/1", "completed"),
+        ("off", "0/1", "stopped (Disabled)"),
+        ("three", "2/3", "degraded (InstanceDown)"),
+        ("waits", "0/1", "waiting (DependencyNotReady)"),
+        ("web", "1/1", "healthy"),
+    ] {
+        let line = table.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} in\n{table}"));
+        assert!(line.contains(ready) && line.contains(status), "{line}");
+    }
+    assert!(!table.contains("\\n"), "one sentence of several is shown, not their escaped sum:\n{table}");
+
+    let codes = [("web", 0), ("migrate", 0), ("three", 0), ("broken", 3), ("files", 3), ("off", 3), ("waits", 3)];
+    for (name, code) in codes {
+        ends(&world, code, &["status", name]);
+    }
+    let (said, _) = ends(&world, 3, &["status", "waits"]);
+    assert!(said.contains("nobody: no manifest declares it"), "{said}");
+    assert!(said.contains("  cause        mailer is "), "the chain of causes: {said}");
+    let (said, _) = ends(&world, 3, &["status", "broken"]);
+    assert!(said.contains("did you mean `command`?\n"), "{said}");
+    assert!(said.contains("it never was valid"), "{said}");
+    assert!(!said.contains("is in force"), "{said}");
+}
+
+#[test]
+fn a_crash_loop_is_told_cause_first() {
+    let world = World::running();
+    world.put("mailer.yaml", CRASHES);
+    world.wait("five ends", |world| {
+        world.field("mailer", "restarts").and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n >= 5)
+    });
+    let said = std::cell::RefCell::new(String::new());
+    world.wait("a look between two lives", |world| {
+        let output = world.plugd(&["status", "mailer"]);
+        said.replace(out(&output));
+        output.status.code() == Some(3) && said.borrow().contains("times running: \"bind")
+    });
+    let said = said.into_inner();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].contains("mailer  unhealthy (CrashLoopBackOff)  0/1 ready"), "{said}");
+    assert!(lines[1].starts_with("  why") && lines[1].contains("exits with 3"), "{said}");
+    assert!(lines[1].contains("bind: address already in use"), "{said}");
+    assert!(lines[2].starts_with("  next") && lines[2].contains("`plugd start mailer`"), "{said}");
+    assert!(said.contains("\nlast output\n  connecting\n"), "{said}");
+}
+
+#[test]
+fn a_file_that_makes_no_service_has_a_row_and_a_status() {
+    let world = World::running();
+    world.put("a file.yaml", "command: sleep 1\n");
+    world.wait("the problem", |world| ends(world, 0, &["get"]).0.contains("a file.yaml"));
+    let (said, _) = ends(&world, 3, &["status", "a file.yaml"]);
+    assert!(said.contains("makes no service") && said.contains("why"), "{said}");
+}
+
+#[test]
+fn every_output_format_of_get_is_what_its_name_says() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 1000\nlabels: {tier: front}\ncapabilities: [search]\n");
+    world.put("db.yaml", STAYS);
+    world.wait_status("web", "running");
+    world.wait_status("db", "running");
+    ends(&world, 0, &["wait", "web", "db", "--timeout", "10s"]);
+    assert_eq!(ends(&world, 0, &["get", "-o", "name"]).0, "db\nweb\n");
+    assert_eq!(ends(&world, 0, &["get", "-o", "name", "-l", "tier=front"]).0, "web\n");
+    assert_eq!(ends(&world, 0, &["get", "-o", "name", "--capability", "search"]).0, "web\n");
+    assert_eq!(ends(&world, 0, &["get", "pods", "-o", "jsonpath={.items[*].name}"]).0, "db web\n");
+    assert_eq!(ends(&world, 0, &["get", "web", "-o", "jsonpath={.status.phase}"]).0, "Running\n");
+    let list: serde_json::Value = serde_json::from_str(&ends(&world, 0, &["get", "-o", "json"]).0).expect("json");
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(2));
+    let object: serde_yaml::Value =
+        serde_yaml::from_str(&ends(&world, 0, &["get", "web", "-o", "yaml"]).0).expect("yaml");
+    assert_eq!(object["kind"], "Service");
+    assert_eq!(object["spec"]["command"][0], "sleep", "the spec itself, not an envelope in an envelope");
+    let (effective, _) = ends(&world, 0, &["get", "web", "-o", "yaml", "--effective"]);
+    assert!(effective.contains("# web.yaml"), "{effective}");
+    let (wide, _) = ends(&world, 0, &["get", "-o", "wide"]);
+    assert!(wide.contains(&world.pid("web").expect("a pid").to_string()) && wide.contains("web.yaml"), "{wide}");
+    let (summary, _) = ends(&world, 0, &["get", "--summary"]);
+    assert!(summary.starts_with("2 services: 2 running; 100 % healthy\nstarted: db, web\n"), "{summary}");
+    ends(&world, 2, &["get", "-o", "splendid"]);
+    ends(&world, 1, &["get", "web", "-o", "jsonpath={.nothing}"]);
+}
+
+#[test]
+fn get_watch_prints_a_line_for_each_change() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let mut watching = begin(&world, &["get", "-w", "--no-headers"]);
+    let mut lines = watching.lines();
+    let first = lines.next().expect("a line");
+    assert!(first.starts_with("web") && first.contains("running"), "{first}");
+    ends(&world, 0, &["stop", "web"]);
+    let stopped = lines.find(|line| line.contains("stopped (StoppedByOperator)"));
+    assert!(stopped.is_some());
+}
+
+#[test]
+fn the_age_is_that_of_the_process() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    world.put("gate", "");
+    world.put(
+        "late.yaml",
+        &format!(
+            "command: sleep 1000\nreadinessProbe: {{exec: {{command: [test, '!', -e, {}]}}, period: 100ms}}\n",
+            world.path("gate").display()
+        ),
+    );
+    world.wait_status("late", "starting");
+    std::thread::sleep(Duration::from_millis(1100));
+    world.remove("gate");
+    world.wait_status("late", "healthy");
+    let (table, _) = ends(&world, 0, &["get", "late", "--no-headers"]);
+    let age = table.split_whitespace().nth(4).expect("an age");
+    assert_ne!(age, "0s", "it got ready just now and is a second old: {table}");
+}
+
+#[test]
+fn events_tell_what_happened_and_go_on_with_w() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let (said, _) = ends(&world, 0, &["events", "web"]);
+    assert!(said.contains("Declared") && said.contains("web runs as pid"), "{said}");
+    let mut watching = begin(&world, &["events", "-w", "-o", "json", "db"]);
+    let mut lines = watching.lines();
+    world.put("db.yaml", STAYS);
+    let spawned = lines.find(|line| line.contains("\"Spawned\"")).expect("it is told");
+    let event: serde_json::Value = serde_json::from_str(&spawned).expect("json");
+    assert_eq!(event["service"], "db");
+    // Of one that is gone there is history.
+    ends(&world, 0, &["rm", "web"]);
+    assert!(ends(&world, 0, &["events", "web"]).0.contains("Withdrawn"));
+    ends(&world, 4, &["events", "never-was"]);
+}

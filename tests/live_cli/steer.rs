@@ -1,0 +1,99 @@
+//! start, stop, restart, scale, signal, exec.
+
+use crate::ask::{STAYS, ends, logs};
+use crate::world::World;
+
+#[test]
+fn stop_stays_stopped_and_start_undoes_it() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    ends(&world, 0, &["stop", "web", "--wait"]);
+    world.wait_status("web", "stopped (StoppedByOperator)");
+    let (_, told) = ends(&world, 3, &["exec", "web", "--", "true"]);
+    assert!(told.contains("web is stopped (StoppedByOperator)"), "{told}");
+    ends(&world, 0, &["start", "web", "--wait"]);
+    world.wait_status("web", "running");
+}
+
+#[test]
+fn stop_all_waits_for_no_service_that_cannot_run() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.put("broken.yaml", "comand: true\n");
+    world.put("missing.yaml", "wrapper: nowhere.sh\n");
+    world.wait_status("web", "running");
+    world.wait_status("broken", "failed");
+    world.wait_status("missing", "skipped");
+    ends(&world, 0, &["stop", "--all", "--wait", "--timeout", "10s"]);
+}
+
+#[test]
+fn restart_makes_a_new_process_and_counts_no_restart() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let before = world.pid("web");
+    ends(&world, 0, &["restart", "web", "--wait"]);
+    world.wait("a new pid", |world| world.pid("web").is_some_and(|pid| Some(pid) != before));
+    assert_eq!(world.field("web", "restarts").as_deref(), Some("0"));
+}
+
+#[test]
+fn scale_makes_instances_and_takes_them_away() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    ends(&world, 0, &["scale", "web=3", "--wait"]);
+    assert_eq!(ends(&world, 0, &["get", "web", "-o", "jsonpath={.instances[*].name}"]).0, "web/0 web/1 web/2\n");
+    let (_, told) = ends(&world, 4, &["status", "web/7"]);
+    assert!(told.contains("web has no instance 7; it has web/0, web/1, web/2"), "{told}");
+    ends(&world, 0, &["scale", "web=0", "--wait"]);
+    let (said, _) = ends(&world, 3, &["status", "web"]);
+    assert!(said.contains("`plugd scale web=1`"), "{said}");
+    let (_, told) = ends(&world, 2, &["scale", "web", "3"]);
+    assert!(told.contains("orders=3"), "the form is told: {told}");
+}
+
+#[test]
+fn a_signal_reaches_the_instance_that_is_named() {
+    let world = World::running();
+    world.put(
+        "web.yaml",
+        "command: [sh, -c, 'trap \"echo hangup of $PLUGD_INSTANCE\" HUP; echo up; while :; do sleep 0.02; done']\nreplicas: 2\n",
+    );
+    world.wait("both to be up", |world| logs(world, &["web"]).matches("up").count() == 2);
+    ends(&world, 0, &["signal", "HUP", "web/1"]);
+    world.wait("the trap", |world| logs(world, &["web"]).contains("hangup of web/1"));
+    assert!(!ends(&world, 0, &["logs", "web"]).0.contains("hangup of web/0"));
+}
+
+#[test]
+fn exec_has_the_environment_of_the_service_and_hands_the_code_on() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 1000\nenv: {COLOUR: green}\nworkingDir: /\n");
+    world.wait_status("web", "running");
+    let (said, _) = ends(&world, 9, &["exec", "web", "--", "sh", "-c", "echo $COLOUR $PLUGD_SERVICE $PWD; exit 9"]);
+    assert_eq!(said, "green web /\n");
+    ends(&world, 127, &["exec", "web", "--", "no-such-program"]);
+}
+
+#[test]
+fn a_name_with_a_slip_is_answered_with_the_nearest_one() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.put("orders.yaml", STAYS);
+    world.wait_status("orders", "running");
+    world.wait_status("web", "running");
+    for (typed, meant) in [("wbe", "web"), ("order", "orders"), ("Orders", "orders")] {
+        for verb in ["get", "status", "start", "stop", "restart", "logs", "rm", "events", "edit"] {
+            let (_, told) = ends(&world, 4, &[verb, typed]);
+            assert!(told.contains(&format!("did you mean {meant}?")), "{verb} {typed}: {told}");
+        }
+    }
+    let (_, told) = ends(&world, 4, &["stop", "something-else"]);
+    assert!(!told.contains("did you mean"), "{told}");
+    // One wrong name among several: nothing is ordered.
+    ends(&world, 4, &["stop", "web", "ordres"]);
+    assert_eq!(world.status("web"), "running");
+}

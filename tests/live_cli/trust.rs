@@ -1,0 +1,141 @@
+//! check, diff, wait, explain, schema, init, doctor, completion, man, version, help: and who may ask.
+
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::ask::{CRASHES, STAYS, begin, code_of, ends, err};
+use crate::world::World;
+
+#[test]
+fn check_tells_errors_first_then_the_plan_and_changes_nothing() {
+    let mut world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    world.stop();
+    world.put("db.yaml", STAYS);
+    world.put("off.yaml", "command: true\nenabled: false\n");
+    world.put("files.yaml", "wrapper: files.sh\n");
+    let (said, _) = ends(&world, 0, &["check"]);
+    assert!(said.contains("would start 2"), "{said}");
+    world.run(&[]);
+    world.wait_status("web", "running");
+    world.put("broken.yaml", "comand: true\n");
+    let (said, _) = ends(&world, 5, &["check"]);
+    assert!(said.starts_with("error: broken.yaml:1:1: unknown field `comand`\n"), "{said}");
+    assert!(said.contains("skip     files  WrapperNotFound"), "{said}");
+    assert!(said.contains("skip     off  enabled: false"), "{said}");
+}
+
+#[test]
+fn diff_tells_with_its_code_whether_anything_would_change() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    ends(&world, 0, &["diff"]);
+    let file = world.root().join("web.yaml");
+    std::fs::write(&file, "command: sleep 2000\n").expect("written");
+    let (said, _) = ends(&world, 1, &["diff", &file.display().to_string()]);
+    assert!(said.contains("restart 1") && said.contains("command changed"), "what changed, by its field: {said}");
+    assert!(!said.contains("apiVersion"), "{said}");
+}
+
+#[test]
+fn wait_knows_ready_deleted_paths_and_the_time() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.put("mailer.yaml", CRASHES);
+    world.wait_status("web", "running");
+    ends(&world, 0, &["wait", "web"]);
+    ends(&world, 0, &["wait", "web", "--for=jsonpath={.status}=running"]);
+    ends(&world, 0, &["wait", "never-was", "--for=deleted"]);
+    let (_, told) = ends(&world, 124, &["wait", "--timeout", "200ms", "--for=jsonpath={.restarts}=77", "web"]);
+    assert!(told.contains("after 200ms"), "{told}");
+    ends(&world, 4, &["wait", "never-was", "--timeout", "50ms"]);
+    ends(&world, 2, &["wait", "--for=deleted"]);
+    ends(&world, 2, &["wait", "web", "--for=splendid"]);
+    world.remove("mailer.yaml");
+    ends(&world, 0, &["wait"]);
+    world.put("db.yaml", "command: sleep 1000\nrequired: true\nreadinessProbe: {exec: {command: ['false']}}\n");
+    world.wait_status("db", "starting");
+    let (_, told) = ends(&world, 124, &["wait", "--timeout", "100ms"]);
+    assert!(told.contains("db is starting") && told.contains("`plugd status db` tells why"), "{told}");
+    ends(&world, 3, &["wait", "db", "--timeout", "0s"]);
+}
+
+#[test]
+fn wait_returns_with_the_fact() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    // The middle of several, for a machine may be busy once; the bar is a person's patience.
+    let mut took: Vec<Duration> = (0..5)
+        .map(|_| {
+            ends(&world, 0, &["stop", "web", "--wait"]);
+            let mut waiting = begin(&world, &["wait", "web", "--timeout", "20s"]);
+            ends(&world, 0, &["start", "web", "--wait"]);
+            let fact = Instant::now();
+            assert_eq!(code_of(&mut waiting.0), Some(0));
+            fact.elapsed()
+        })
+        .collect();
+    took.sort();
+    assert!(took[2] < Duration::from_millis(250), "{took:?}");
+}
+
+#[test]
+fn another_user_is_told_that_it_may_not() {
+    let world = World::running();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    // The directory may be seen by all, the program too; the socket may not.
+    let program = world.root().join("plugd");
+    std::fs::copy(env!("CARGO_BIN_EXE_plugd"), &program).expect("copied");
+    std::fs::set_permissions(world.root(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    let mut command = Command::new(&program);
+    command.arg("--dir").arg(world.dir()).arg("get").env("PLUGD_STATE_DIR", world.state());
+    let output = command.uid(54_321).gid(54_321).output().expect("plugd can be started");
+    assert_eq!(output.status.code(), Some(7), "{}", err(&output));
+    assert!(err(&output).contains("permission denied; run it as the owner"), "{}", err(&output));
+}
+
+#[test]
+fn what_needs_no_node_works_without_one() {
+    let world = World::empty();
+    assert!(ends(&world, 0, &["explain", "port"]).0.starts_with("port\n"));
+    let (_, told) = ends(&world, 1, &["explain", "prot"]);
+    assert!(told.contains("did you mean port?"), "{told}");
+    let (_, told) = ends(&world, 1, &["explain", "readinessProbe.htpGet"]);
+    assert!(told.contains("did you mean readinessProbe.httpGet?"), "{told}");
+    let schema: serde_json::Value = serde_json::from_str(&ends(&world, 0, &["schema"]).0).expect("json");
+    assert!(schema["properties"]["command"].is_object() || schema["$defs"].is_object());
+    let there = world.root().join("fresh");
+    let (said, _) = ends(&world, 0, &["init", &there.display().to_string()]);
+    assert!(said.contains("hello.yaml") && there.join("hello.yaml").exists(), "{said}");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(ends(&world, 0, &["completion", shell]).0.contains("plugd"));
+    }
+    ends(&world, 2, &["completion", "abacus"]);
+    assert!(ends(&world, 0, &["man"]).0.contains(".TH plugd 1"));
+    assert!(ends(&world, 0, &["version"]).0.starts_with("plugd "));
+    assert!(ends(&world, 0, &["doctor"]).0.contains("Linux"));
+    for words in [&["get"][..], &["status", "web"], &["stop", "web"], &["wait", "--timeout", "50ms"]] {
+        ends(&world, 6, words);
+    }
+    ends(&world, 2, &["splendid"]);
+    ends(&world, 2, &["get", "--splendid"]);
+    ends(&world, 2, &["stop"]);
+}
+
+#[test]
+fn help_fits_eighty_columns() {
+    let world = World::empty();
+    for words in [&["--help"][..], &["help", "--all"]] {
+        let (said, _) = ends(&world, 0, words);
+        assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
+    }
+    assert!(ends(&world, 0, &["--help"]).0.lines().count() <= 24, "one screen");
+}
