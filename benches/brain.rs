@@ -34,7 +34,8 @@ fn controller() -> Controller {
         pid1: false,
         started: now(0),
         seed: 1,
-        working_dir: "/".into(),
+        log_dir: None,
+        kill_scope: None,
     })
 }
 

@@ -171,7 +171,7 @@ fn a_status_is_written_beside_its_manifest_with_the_manifests_mode() {
     std::fs::set_permissions(&manifest, std::fs::Permissions::from_mode(0o640)).expect("chmod");
     std::fs::write(dir.path().join("left.status"), "old").expect("written");
     let (files, _) = status_files(dir.path(), None);
-    files.announce(&name("web"), "status: healthy\n".into(), Some(manifest));
+    files.announce(&name("web"), "status: healthy\n".to_string(), Some(manifest));
     files.node("node: x\n".into());
     files.keep_only(vec![name("web")]);
     files.flush();
@@ -209,7 +209,7 @@ fn a_status_that_is_a_link_is_replaced_and_its_target_untouched() {
     std::fs::write(dir.path().join("target"), "precious").expect("written");
     std::os::unix::fs::symlink("target", dir.path().join("web.status")).expect("linked");
     let (files, _) = status_files(dir.path(), None);
-    files.announce(&name("web"), "status: healthy\n".into(), None);
+    files.announce(&name("web"), "status: healthy\n".to_string(), None);
     files.flush();
     assert_eq!(read(dir.path().join("target")), "precious");
     assert!(!dir.path().join("web.status").is_symlink());
@@ -222,7 +222,7 @@ fn where_a_directory_is_in_the_way_the_status_goes_elsewhere_and_that_is_said() 
     std::fs::create_dir_all(watched.join("web.status/full")).expect("made");
     let fallback = dir.path().join("state/status");
     let (files, troubles) = status_files(&watched, Some(fallback.clone()));
-    files.announce(&name("web"), "status: healthy\n".into(), None);
+    files.announce(&name("web"), "status: healthy\n".to_string(), None);
     files.flush();
     assert_eq!(read(fallback.join("web.status")), "status: healthy\n");
     let (who, what) = troubles.recv().expect("said");
@@ -241,7 +241,7 @@ fn a_directory_that_cannot_be_written_sends_all_statuses_to_the_state_directory(
     // Nothing can be made in /proc: what a read-only mount is for root.
     let (files, troubles) = status_files(Path::new("/proc/self"), Some(fallback.clone()));
     assert_eq!(files.place(), fallback);
-    files.announce(&name("web"), "status: healthy\n".into(), None);
+    files.announce(&name("web"), "status: healthy\n".to_string(), None);
     files.flush();
     assert_eq!(read(fallback.join("web.status")), "status: healthy\n");
     assert!(troubles.try_recv().is_err(), "that was said once, at the start");
@@ -255,11 +255,11 @@ fn while_the_path_is_lost_statuses_go_on_in_the_old_directory() {
     let (files, _) = status_files(&watched, None);
     std::fs::rename(&watched, dir.path().join("moved")).expect("moved");
     std::fs::create_dir(&watched).expect("made");
-    files.announce(&name("web"), "status: healthy\n".into(), None);
+    files.announce(&name("web"), "status: healthy\n".to_string(), None);
     files.flush();
     assert!(dir.path().join("moved/web.status").exists() && !watched.join("web.status").exists());
     files.reopen();
-    files.announce(&name("web"), "status: healthy\n".into(), None);
+    files.announce(&name("web"), "status: healthy\n".to_string(), None);
     files.flush();
     assert!(watched.join("web.status").exists());
 }

@@ -76,7 +76,10 @@ pub struct Config {
     pub pid1: bool,
     pub started: Now,
     pub seed: u64,
-    pub working_dir: PathBuf,
+    /// Told in each status: where logs lie, none where none are kept.
+    pub log_dir: Option<PathBuf>,
+    /// Told in each status: `cgroup` or `session`, how far a stop reaches.
+    pub kill_scope: Option<&'static str>,
 }
 
 /// The owner of all state.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Controller;
 use super::blob::hex;
 use super::explain;
 use super::input::{ExitMemory, Memory, Resolved};
@@ -14,6 +13,7 @@ use super::node::{Report, Share};
 use super::plan::{Action, Plan};
 use super::service::{Gate, Service};
 use super::status::{self, Word};
+use super::{Config, Controller};
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::Program;
 use crate::model::time::Now;
@@ -38,7 +38,7 @@ impl Controller {
             service.since = now.wall;
             service.word = short;
         }
-        let mut view = view(service, word);
+        let mut view = view(service, word, &self.config);
         if let Some(told) = service.view.as_ref().filter(|_| self.is_trying(service, now)) {
             // The edit is being tried: what runs is of the version before.
             view.manifest = told.manifest.clone();
@@ -191,7 +191,7 @@ fn keep_times(kept: &mut Vec<Problem>, found: Vec<(Reason, String)>, now: Timest
         .collect();
 }
 
-fn view(service: &Service, word: Word) -> ServiceView {
+fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
     let spec = service.spec();
     let desired = service.desired();
     let wanted = || service.instances.iter().take(desired as usize);
@@ -240,13 +240,25 @@ fn view(service: &Service, word: Word) -> ServiceView {
         since: service.since,
         instances,
         manifest: manifest_view(service),
-        kill_scope: None,
-        log: None,
+        kill_scope: config.kill_scope.map(str::to_string),
+        log: log(service, config),
         labels: spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
         depends_on: spec.map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
         settled: matches!(word.status, Status::Completed | Status::Stopped),
     }
+}
+
+/// The log that a person would look at: the file of one instance, the folder of several.
+fn log(service: &Service, config: &Config) -> Option<String> {
+    let own = service.spec().and_then(|spec| spec.logs.path.as_ref());
+    let path = match (own, &config.log_dir) {
+        (Some(path), Some(_)) => path.clone(),
+        (None, Some(dir)) if service.instances.len() > 1 => dir.join(service.name.as_str()),
+        (None, Some(dir)) => dir.join(format!("{}.log", service.name)),
+        (_, None) => return None,
+    };
+    Some(path.display().to_string())
 }
 
 fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceView {

@@ -10,10 +10,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, params};
@@ -51,6 +51,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Shared {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    urgent: Arc<Urgent>,
     thread: Mutex<Option<JoinHandle<()>>>,
     trouble: Arc<Mutex<Option<String>>>,
     loaded: Mutex<Loaded>,
@@ -127,11 +128,14 @@ impl Store {
             trouble: trouble.clone(),
             failing: false,
         };
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run(&inbox));
+        let urgent = Arc::new(Urgent::default());
+        let hurry = urgent.clone();
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run(&inbox, &hurry));
         let thread = thread.inspect_err(|error| say(&trouble, format!("memory is off: no thread ({error})"))).ok();
         Store {
             shared: Arc::new(Shared {
                 jobs: Mutex::new(Some(jobs)),
+                urgent,
                 thread: Mutex::new(thread),
                 trouble,
                 loaded: Mutex::new(loaded),
@@ -143,6 +147,7 @@ impl Store {
     pub fn none() -> Store {
         let shared = Shared {
             jobs: Mutex::new(None),
+            urgent: Arc::default(),
             thread: Mutex::new(None),
             trouble: Arc::default(),
             loaded: Mutex::default(),
@@ -228,9 +233,33 @@ impl Store {
     fn send(&self, job: Job) {
         let jobs = self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(jobs) = jobs.as_ref() {
+            let urgent = matches!(job, Job::Events { .. } | Job::Settle(_) | Job::Close);
             // A closed channel means a closed store: there is nobody left to tell.
             jobs.send(job).ok();
+            if urgent {
+                self.shared.urgent.call();
+            }
         }
+    }
+}
+
+/// Somebody waits for an answer: the pause in which a batch gathers is over.
+#[derive(Debug, Default)]
+struct Urgent {
+    called: Mutex<bool>,
+    bell: Condvar,
+}
+
+impl Urgent {
+    fn call(&self) {
+        *self.called.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.bell.notify_one();
+    }
+
+    fn wait(&self, limit: Duration) {
+        let called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.bell.wait_timeout_while(called, limit, |called| !*called);
+        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
     }
 }
 
@@ -259,40 +288,44 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(mut self, inbox: &mpsc::Receiver<Job>) {
+    fn run(mut self, inbox: &mpsc::Receiver<Job>, urgent: &Urgent) {
         super::stand_back();
-        let mut write_at: Option<Instant> = None;
         loop {
-            let job = match write_at {
-                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
-            };
-            match job {
-                Ok(Job::Close) | Err(RecvTimeoutError::Disconnected) => {
-                    self.write();
-                    return;
-                }
-                Ok(Job::Events { since, service, limit, reply }) => {
-                    self.write();
-                    // Nobody waits for the answer any more: that is theirs to know.
-                    reply.send(self.events(since, service.as_deref(), limit)).ok();
-                }
-                Ok(Job::Settle(reply)) => {
-                    self.write();
-                    reply.send(()).ok();
-                }
-                Ok(job) => self.note(job),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.write();
-                    write_at = None;
-                }
-            }
             if self.batch.is_empty() {
-                write_at = None;
-            } else if write_at.is_none() {
-                write_at = Some(Instant::now() + if self.failing { RETRY_DELAY } else { BATCH_DELAY });
+                let goes_on = inbox.recv().is_ok_and(|job| self.take(job));
+                if !goes_on {
+                    return self.write();
+                }
             }
+            if !self.batch.is_empty() {
+                // What comes meanwhile waits in the channel and wakes nobody.
+                urgent.wait(if self.failing { RETRY_DELAY } else { BATCH_DELAY });
+            }
+            while let Ok(job) = inbox.try_recv() {
+                if !self.take(job) {
+                    return self.write();
+                }
+            }
+            self.write();
         }
+    }
+
+    /// False at the end.
+    fn take(&mut self, job: Job) -> bool {
+        match job {
+            Job::Close => return false,
+            Job::Events { since, service, limit, reply } => {
+                self.write();
+                // Nobody waits for the answer any more: that is theirs to know.
+                reply.send(self.events(since, service.as_deref(), limit)).ok();
+            }
+            Job::Settle(reply) => {
+                self.write();
+                reply.send(()).ok();
+            }
+            job => self.note(job),
+        }
+        true
     }
 
     fn note(&mut self, job: Job) {

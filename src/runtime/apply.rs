@@ -42,19 +42,19 @@ impl Node {
             Action::AwaitPort(port) => self.await_port(port),
             Action::Announce(name) => {
                 if let Some(view) = self.controller.view(&name, now) {
-                    let mut view = Arc::unwrap_or_clone(view);
-                    view.kill_scope = Some(if self.cgroups.is_some() { "cgroup" } else { "session" }.to_string());
                     self.publisher.announce(view, now);
                 }
             }
             Action::Retire(name) => {
                 self.publisher.retire(&name);
                 self.specs.remove(name.as_str());
+                self.chatter.forget(name.as_str());
                 self.store.forget(name);
             }
             Action::AnnounceNode => self.publisher.node(self.controller.node()),
             Action::Remember(name, memory) => self.store.remember(name, memory),
             Action::Record(event) => {
+                let Some(event) = self.chatter.admit(event, now.mono) else { return };
                 helpers::log_event(&event);
                 self.publisher.record(&event);
                 self.store.record(event);

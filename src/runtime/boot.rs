@@ -297,7 +297,8 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         warn_root: uid == 0 && !directory::in_container() && !matches!(task.what, What::Command(_)),
         started: now,
         seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started.as_nanosecond()),
-        working_dir: info.working_dir.clone(),
+        log_dir: places.logs.clone(),
+        kill_scope: Some(if cgroups.is_some() { "cgroup" } else { "session" }),
     });
 
     let mut node = Node {
@@ -313,6 +314,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         store: store.clone(),
         publisher,
         helpers: Helpers::default(),
+        chatter: Default::default(),
         lives: Default::default(),
         pending: Default::default(),
         specs: Default::default(),

@@ -6,6 +6,7 @@
 //! the logs, the walks over /proc.
 //!
 //! - `apply`    an action, handed to its edge
+//! - `chatter`  how much one service may say
 //! - `facts`    what the keeper and the pump say, as inputs
 //! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
 //! - `helpers`  exec probes and hooks: short processes beside a life
@@ -42,6 +43,7 @@ use crate::model::time::Now;
 
 mod apply;
 pub mod boot;
+mod chatter;
 mod facts;
 mod helpers;
 mod live;
@@ -51,6 +53,7 @@ mod single;
 mod strays;
 mod voice;
 
+use chatter::Chatter;
 use helpers::Helpers;
 use live::{Adoptee, Live, Pending};
 use publish::Publisher;
@@ -78,6 +81,7 @@ pub struct Node {
     store: Store,
     publisher: Publisher,
     helpers: Helpers,
+    chatter: Chatter,
 
     lives: HashMap<LifeId, Live>,
     pending: HashMap<LifeId, Pending>,

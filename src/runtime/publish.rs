@@ -9,11 +9,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
-use crate::edge::files::StatusFiles;
+use crate::edge::files::{StatusFiles, Text};
 use crate::model::name::Name;
-use crate::model::text::{
-    ControllerInfo, ControllerLine, NodeFile, Places, Report, node_file, start_report, status_file,
-};
+use crate::model::text::{ControllerInfo, ControllerLine, NodeFile, Places, Report, node_file, start_report};
 use crate::model::time::Now;
 use crate::model::view::{Event, NodeView, ServiceView, Snapshot};
 
@@ -80,10 +78,9 @@ impl Publisher {
     }
 
     /// A service's view changed.
-    pub fn announce(&mut self, mut view: ServiceView, now: Now) {
-        view.log = self.places.logs.as_ref().map(|logs| shown_log(logs, &view));
+    pub fn announce(&mut self, view: Arc<ServiceView>, now: Now) {
         self.write(&view, now);
-        self.services.insert(view.service.clone(), Arc::new(view));
+        self.services.insert(view.service.clone(), view);
         self.mark();
     }
 
@@ -121,10 +118,11 @@ impl Publisher {
         self.node_stale = true;
     }
 
-    fn write(&self, view: &ServiceView, now: Now) {
+    fn write(&self, view: &Arc<ServiceView>, now: Now) {
         if let Some(files) = &self.files {
             let line = ControllerLine { pid: self.info.pid, version: self.info.version.clone(), written: now.wall };
-            files.announce(&view.service, status_file(view, &line), Some(self.dir.join(&view.manifest.file)));
+            let like = self.dir.join(&view.manifest.file);
+            files.announce(&view.service, Text::View(view.clone(), line), Some(like));
         }
     }
 
@@ -226,13 +224,4 @@ impl Publisher {
             files.flush();
         }
     }
-}
-
-/// The log file that a person would look at: of one instance, or the folder of several.
-fn shown_log(logs: &std::path::Path, view: &ServiceView) -> String {
-    let path = match view.desired.max(view.instances.len() as u32) {
-        0 | 1 => logs.join(format!("{}.log", view.service)),
-        _ => logs.join(view.service.as_str()),
-    };
-    path.display().to_string()
 }

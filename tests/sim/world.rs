@@ -87,7 +87,8 @@ fn config(seed: u64, started: Now) -> Config {
         pid1: false,
         started,
         seed,
-        working_dir: "/".into(),
+        log_dir: None,
+        kill_scope: None,
     }
 }
 

@@ -29,7 +29,8 @@ pub fn config() -> Config {
         pid1: false,
         started: start(),
         seed: 1,
-        working_dir: "/".into(),
+        log_dir: None,
+        kill_scope: None,
     }
 }
 

@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -20,7 +19,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::budget::Budget;
 use super::index;
 use super::pipe::{Kit, Moment};
-use super::pump::{Command, Counts, PumpEvent, Settings};
+use super::pump::{Bell, Command, Counts, PumpEvent, Settings};
 use super::scratch::{LOOK_MAX, Scratch};
 use super::table::Table;
 use super::tee::Copier;
@@ -49,7 +48,7 @@ pub(super) struct Engine {
     events: Sender<PumpEvent>,
     outbox: VecDeque<PumpEvent>,
     inbox: Receiver<Command>,
-    wake: Arc<OwnedFd>,
+    wake: Arc<Bell>,
     nap: Duration,
     napped: bool,
     swept: Instant,
@@ -60,11 +59,11 @@ impl Engine {
         settings: Settings,
         events: Sender<PumpEvent>,
         inbox: Receiver<Command>,
-        wake: Arc<OwnedFd>,
+        wake: Arc<Bell>,
         counts: Counts,
     ) -> std::io::Result<Engine> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &*wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        epoll::add(&epoll, &wake.fd, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         let now = Moment::now();
         let kit = Kit {
             scratch: Scratch::new()?,
@@ -101,7 +100,7 @@ impl Engine {
                 self.nap = NAP_START;
             }
             if tokens.contains(&WAKE) {
-                let _ = rustix::io::read(&*self.wake, &mut [0_u8; 8]);
+                self.wake.answer();
             }
             let goes_on = self.obey();
             let mut moved = 0;
@@ -188,7 +187,7 @@ impl Engine {
             };
         }
         if moved < ENOUGH {
-            let mut fds = [PollFd::new(&*self.wake, PollFlags::IN)];
+            let mut fds = [PollFd::new(&self.wake.fd, PollFlags::IN)];
             let _ = poll(&mut fds, Some(&timespec(self.nap)));
             self.napped = true;
         }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -94,11 +94,38 @@ pub(super) enum Command {
     Shutdown,
 }
 
+/// Tells the thread that commands wait; a burst of them rings once.
+#[derive(Debug)]
+pub(super) struct Bell {
+    pub fd: OwnedFd,
+    rung: AtomicBool,
+}
+
+impl Bell {
+    fn new() -> std::io::Result<Bell> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Bell { fd, rung: AtomicBool::new(false) })
+    }
+
+    /// After the command was sent.
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            let _ = rustix::io::write(&self.fd, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Before the commands are looked at: one that comes later rings again.
+    pub(super) fn answer(&self) {
+        let _ = rustix::io::read(&self.fd, &mut [0_u8; 8]);
+        self.rung.store(false, Ordering::Release);
+    }
+}
+
 /// The handle; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Pump {
     commands: mpsc::Sender<Command>,
-    wake: Arc<OwnedFd>,
+    wake: Arc<Bell>,
     counts: Counts,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -107,7 +134,7 @@ impl Pump {
     /// Starts the thread. Events that do not fit into the channel wait in the pump: it never blocks
     /// on the receiver, because services would then block on their pipes.
     pub fn start(settings: Settings, events: tokio::sync::mpsc::Sender<PumpEvent>) -> Result<Pump, PumpError> {
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(std::io::Error::from)?);
+        let wake = Arc::new(Bell::new()?);
         let (commands, inbox) = mpsc::channel();
         let counts = Counts::default();
         let engine = Engine::new(settings, events, inbox, wake.clone(), counts.clone())?;
@@ -166,7 +193,7 @@ impl Pump {
     fn send(&self, command: Command) {
         // Both fail only when the thread is gone, after `shutdown`: there is nothing left to do then.
         if self.commands.send(command).is_ok() {
-            let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+            self.wake.ring();
         }
     }
 }
