@@ -35,7 +35,8 @@ struct Source {
 }
 
 pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
-    let snapshot = session.node().and_then(|node| Ok((node.snapshot_with(&args.names)?, node.get("/v1/node").ok()))).ok();
+    let snapshot =
+        session.node().and_then(|node| Ok((node.snapshot_with(&args.names)?, node.get("/v1/node").ok()))).ok();
     let (snapshot, told) =
         (snapshot.as_ref().map(|(snapshot, _)| snapshot), snapshot.as_ref().and_then(|(_, n)| n.as_ref()));
     let dir = directory(told, session)?;

@@ -144,7 +144,8 @@ fn a_path_of_two_hundred_characters_and_a_narrow_umask_are_no_hindrance() {
     world.wait("its status", |_| {
         std::fs::read_to_string(dir.join("web.status")).is_ok_and(|text| text.contains("status: running"))
     });
-    let output = Command::new(env!("CARGO_BIN_EXE_plugd")).arg("--dir").arg(&dir).args(["get", "web", "-o", "name"]).output();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_plugd")).arg("--dir").arg(&dir).args(["get", "web", "-o", "name"]).output();
     let output = output.expect("started");
     assert_eq!(out(&output), "web\n", "{}", err(&output));
     crate::world::kill(node.id() as i32, 15);
