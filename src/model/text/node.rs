@@ -9,7 +9,7 @@ use super::report::{Cause, Report, node_ready};
 use super::service::{Lines, moment};
 use super::yaml::{clip, list, map, quoted, scalar};
 use crate::model::reason::{Reason, Status};
-use crate::model::view::Snapshot;
+use crate::model::view::{ServiceView, Snapshot};
 
 /// Names listed of each kind. A node of 10,000 services must not write megabytes at each change;
 /// `/v1/health` has them all.
@@ -69,7 +69,9 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
         );
     }
     if node.shutting_down {
-        let all_stopped = file.snapshot.services.values().all(|view| view.reason == Some(Reason::ControllerStopped));
+        let services = &file.snapshot.services;
+        let is_over = |view: &ServiceView| view.reason == Some(Reason::ControllerStopped);
+        let all_stopped = !services.is_empty() && services.values().all(|view| is_over(view));
         lines.0.push(match all_stopped {
             true => "# next: the next `plugd run` starts what is declared here".to_string(),
             false => "# next: all services are being stopped, then plugd ends".to_string(),
