@@ -16,6 +16,7 @@ mod client;
 mod farewell;
 mod inherit;
 mod launch;
+pub mod memory;
 mod minder;
 mod program;
 mod reexec;

@@ -83,13 +83,16 @@ pub(super) fn refusal(code: u8, message: impl Into<String>) -> Refusal {
 pub fn become_keeper(task: &Task, args: Vec<OsString>) -> Refusal {
     match lock(task) {
         Err(refusal) => refusal,
-        Ok(lock) => keeper::run(Start {
-            controller: PathBuf::from("/proc/self/exe"),
-            args,
-            lock: lock.map(Lock::into_fd),
-            shutdown_grace: SHUTDOWN_PID1,
-            answer_limit: ANSWER_LIMIT,
-        }),
+        Ok(lock) => {
+            keeper::memory::trim();
+            keeper::run(Start {
+                controller: PathBuf::from("/proc/self/exe"),
+                args,
+                lock: lock.map(Lock::into_fd),
+                shutdown_grace: SHUTDOWN_PID1,
+                answer_limit: ANSWER_LIMIT,
+            })
+        }
     }
 }
 
@@ -184,6 +187,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub fn controller(task: Task) -> Result<i32, Refusal> {
     // SIGIO is how the kernel breaks a lease; its default would end us.
     keeper::ignore_sigio();
+    keeper::memory::share_one_arena();
     voice::begin(match &task.what {
         What::Directory(_) | What::File(_) => "info",
         // `plugd run -- CMD` reads like CMD: only what is wrong is said beside it.

@@ -220,6 +220,8 @@ impl Node {
     fn publish_what_is_due(&mut self) {
         if std::mem::take(&mut self.sweep_due) {
             self.publisher.sweep();
+            // The first scan's texts and trees are behind us.
+            crate::keeper::memory::trim();
         }
         let now = self.now();
         self.publisher.serve(now);

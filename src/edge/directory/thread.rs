@@ -333,7 +333,7 @@ impl Thread {
             Verdict::Lost(why) => {
                 self.agenda = Agenda::default();
                 self.deliver()?;
-                // The parent stays watched: it tells when the directory is back.
+                // The one above is watched from now on: it tells when the directory is back.
                 self.desk.watch_changed = true;
                 self.send(Input::DirectoryLost(why))
             }
@@ -405,12 +405,15 @@ impl Thread {
         while std::mem::take(&mut self.desk.watch_changed) {
             let (mut whole, mut paths) = (BTreeSet::new(), BTreeSet::new());
             paths.insert(self.desk.dir.clone());
-            paths.extend(disk::hops(&self.desk.dir));
+            let hops = disk::hops(&self.desk.dir);
+            // A link is swapped by whoever writes beside it.
+            let heard = Some(self.desk.dir.clone()).filter(|_| hops.is_empty() && !self.presence.is_lost());
+            paths.extend(hops);
             if !self.presence.is_lost() {
                 whole.extend(self.desk.folders());
                 paths.extend(self.desk.users.keys().cloned());
             }
-            let new = self.watch.set(whole, paths);
+            let new = self.watch.set(whole, paths, heard.as_deref());
             self.desk.watch_changed = !new.is_empty();
             let now = self.started.elapsed();
             // What happened before the watch was not told.

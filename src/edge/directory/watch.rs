@@ -80,12 +80,20 @@ impl Watch {
     /// Watches exactly these: all names in `whole`, and `paths` by their directories. A directory
     /// that was replaced behind its path is watched anew.
     ///
+    /// `heard` tells of itself while it is there (moved, deleted): the directory above it, which may
+    /// be a busy one, is not watched for its sake.
+    ///
     /// Returns the paths that are heard of only from now on: what happened to them between the look
     /// and the watch was not told.
-    pub fn set(&mut self, whole: BTreeSet<PathBuf>, mut paths: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    pub fn set(
+        &mut self,
+        whole: BTreeSet<PathBuf>,
+        mut paths: BTreeSet<PathBuf>,
+        heard: Option<&Path>,
+    ) -> BTreeSet<PathBuf> {
         // Where a directory is missing, the next one above that exists tells when it is made.
-        let mut parents: BTreeSet<PathBuf> =
-            paths.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
+        let silent = paths.iter().filter(|path| heard != Some(path.as_path()));
+        let mut parents: BTreeSet<PathBuf> = silent.filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
         for missing in parents.clone() {
             let mut dir = missing.as_path();
             while disk::stat(dir).is_err()
