@@ -4,7 +4,7 @@
 //! the fork and before exec, so that there is no moment without it:
 //!
 //! ```text
-//! orders/0#3 15 30000 BOOT-ID PID-NAMESPACE PID START-TIME
+//! orders/0#3 15 30000 BOOT-ID PID-NAMESPACE KEEPER PID START-TIME
 //! ```
 //!
 //! A keeper that was killed leaves its services; the next run ends them before it starts anything,
@@ -39,8 +39,8 @@ pub struct LivesTable {
 }
 
 impl LivesTable {
-    pub fn open(run: Option<&Path>) -> LivesTable {
-        let place = place();
+    pub fn open(run: Option<&Path>, keeper: String) -> LivesTable {
+        let place = format!("{} {keeper}", place());
         let open = |run: &Path| {
             let path = run.join("lives");
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
@@ -107,15 +107,28 @@ struct Stray {
     name: String,
     signal: i32,
     grace: Duration,
+    /// Of which keeper, as [`identity`] names it.
+    keeper: String,
     pid: i32,
     start: u64,
     line: String,
 }
 
+/// How a keeper is named in the table: pid and start time.
+pub fn identity(pid: i32) -> String {
+    format!("{pid}.{}", start_time(pid).unwrap_or_default())
+}
+
+/// Whether processes of another keeper of this directory are still there.
+pub fn left_by_another(run: Option<&Path>, own: &str) -> bool {
+    run.is_some_and(|run| strays(&run.join("lives")).iter().any(|stray| stray.keeper != own))
+}
+
 /// Ends whatever an earlier keeper of this directory left, and says what it was.
-pub fn empty(run: Option<&Path>, cgroups: Option<&CgroupRoot>) -> Vec<String> {
+pub fn empty(run: Option<&Path>, cgroups: Option<&CgroupRoot>, own: &str) -> Vec<String> {
     let table = run.map(|run| run.join("lives"));
     let mut found = table.as_deref().map(strays).unwrap_or_default();
+    found.retain(|stray| stray.keeper != own);
     // The old controller first: nothing may start a service while the old ones are being ended.
     found.sort_by_key(|stray| stray.name != "controller");
     let mut named: Vec<String> = Vec::new();
@@ -211,9 +224,10 @@ fn parse(line: &str, place: &str) -> Option<Stray> {
     if format!("{} {}", words.next()?, words.next()?) != place {
         return None;
     }
+    let keeper = words.next()?.to_string();
     let pid = words.next()?.parse().ok()?;
     let start = words.next()?.parse().ok()?;
-    Some(Stray { name, signal, grace, pid, start, line: line.to_string() })
+    Some(Stray { name, signal, grace, keeper, pid, start, line: line.to_string() })
 }
 
 /// Boot id and pid namespace: what a pid is relative to.
@@ -230,9 +244,10 @@ mod tests {
     #[test]
     fn a_line_of_another_boot_or_namespace_or_a_torn_one_names_nobody() {
         let here = "boot-a pid:[1]";
-        let whole = "orders/0#3 15 30000 boot-a pid:[1] 412 9917";
+        let whole = "orders/0#3 15 30000 boot-a pid:[1] 7.55 412 9917";
         let stray = parse(whole, here).expect("a whole line");
-        assert_eq!((stray.name.as_str(), stray.pid, stray.start), ("orders/0#3", 412, 9917));
+        assert_eq!((stray.name.as_str(), stray.keeper.as_str()), ("orders/0#3", "7.55"));
+        assert_eq!((stray.pid, stray.start), (412, 9917));
         assert_eq!(parse(whole, "boot-b pid:[1]"), None);
         assert_eq!(parse(whole, "boot-a pid:[2]"), None);
         for cut in 0..whole.len() - 5 {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Access, access, statfs};
 
-use super::environment::{Environment, read_env_file};
+use super::environment::{Environment, read_env_file, read_small};
 use super::identity::Identity;
 use crate::keeper::Stage;
 use crate::model::expand::expand;
@@ -249,13 +249,7 @@ fn inherits(process: &Process, name: &OsString, user_differs: bool) -> bool {
 const SECRET_MAX: u64 = 64 * 1024;
 
 fn read_secret(path: &Path) -> std::io::Result<OsString> {
-    use std::io::Read;
-    let file = std::fs::File::open(path)?;
-    let mut bytes = Vec::new();
-    file.take(SECRET_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > SECRET_MAX {
-        return Err(std::io::Error::other("it is larger than 64 KiB"));
-    }
+    let mut bytes = read_small(path, SECRET_MAX)?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
     }
