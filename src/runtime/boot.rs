@@ -116,6 +116,9 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
             Lock::take(&run, Some(&run))
         }
     };
+    if let (Some(dir), Ok(_)) = (&dir, &taken) {
+        own_run(&Places::choose(dir, &settings, &Who::now()))?;
+    }
     match taken {
         Ok(lock) => {
             if let Some(warning) = &lock.warning {
@@ -127,6 +130,30 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
             Err(refusal(OWNED, format!("{error}; `plugd get` talks to it, `plugd run` needs a directory of its own")))
         }
         Err(error @ LockError::Io { .. }) => Err(refusal(UNUSABLE, chain(&error))),
+    }
+}
+
+/// Socket, table of lives, memory and logs belong to one node: two directories must not share them.
+fn own_run(places: &Places) -> Result<(), Refusal> {
+    let Some(run) = &places.run else { return Ok(()) };
+    match Lock::take(run, None) {
+        // Held until this process, which becomes the keeper, ends.
+        Ok(lock) => {
+            std::mem::forget(lock);
+            Ok(())
+        }
+        Err(LockError::Held { pid, .. }) => {
+            let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            Err(refusal(
+                OWNED,
+                format!(
+                    "{} is the run directory of another plugd{who}; give this one a --state-dir of its own",
+                    run.display()
+                ),
+            ))
+        }
+        // Where it cannot be locked, the lock of the directory has to do.
+        Err(LockError::Io { .. }) => Ok(()),
     }
 }
 
@@ -263,7 +290,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
     let keeper_name = strays::identity(welcome.keeper_pid);
     // Also by a later controller: the first may have died before it was through.
     let strays = match first || strays::left_by_another(places.run.as_deref(), &keeper_name) {
-        true => strays::empty(places.run.as_deref(), cgroups.as_ref(), &keeper_name),
+        true => strays::empty(places.run.as_deref(), cgroups.as_ref(), &keeper_name, &places.key),
         false => Vec::new(),
     };
     let table = LivesTable::open(places.run.as_deref(), keeper_name);
@@ -327,7 +354,12 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         sockets: Arc::new(Sockets::new()),
         cgroups,
         table,
-        ground: Ground { inherited: Arc::new(inheritable()), working_dir: info.working_dir.clone(), uid },
+        ground: Ground {
+            inherited: Arc::new(inheritable()),
+            working_dir: info.working_dir.clone(),
+            uid,
+            node: places.key.clone(),
+        },
         directory: None,
         store: store.clone(),
         publisher,
@@ -522,7 +554,7 @@ fn watch(
 fn tee(single: bool, colour: bool) -> Option<output::Tee> {
     let stdout = std::io::stdout();
     let to = stdout.as_fd().try_clone_to_owned().ok()?;
-    Some(output::Tee { to, colour, prefix: !single })
+    Some(output::Tee { to, colour, prefix: !single, whole: single })
 }
 
 fn has_terminal() -> bool {

@@ -27,6 +27,8 @@ pub struct Ground {
     /// The directory that plugd was started in.
     pub working_dir: PathBuf,
     pub uid: u32,
+    /// Which node a process belongs to: `PLUGD_NODE`, by which strays of a killed keeper are found.
+    pub node: String,
 }
 
 /// A process that can be spawned.
@@ -181,6 +183,7 @@ fn environment(
     environment.set("PLUGD_SERVICE".into(), spec.name.as_str().into());
     // With the life, the cookie by which a stray is recognised: always in the long form.
     environment.set("PLUGD_INSTANCE".into(), life.instance.to_string().into());
+    environment.set("PLUGD_NODE".into(), ground.node.clone().into());
     environment.set("PLUGD_LIFE".into(), life.life.to_string().into());
     environment.set("MCP_SERVICE_NAME".into(), spec.name.as_str().into());
     if let Some(port) = instance_port(process, life.instance.index) {
