@@ -27,6 +27,20 @@ const PUBLISHED_WITHIN: Duration = Duration::from_millis(100);
 /// Without `--dir` this one is meant, if it exists.
 const HERE: &str = "services.d";
 
+/// A keeper starts a new controller at once, or after a second where several have died.
+const REPLACED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Whether the keeper that the node's status names is there.
+fn keeper_lives(global: &Global) -> bool {
+    let dir = global.dir.clone().unwrap_or_else(|| PathBuf::from(HERE));
+    let text = std::fs::read_to_string(dir.join("_controller.status")).unwrap_or_default();
+    let Some((_, rest)) = text.split_once("keeperPid: ") else { return false };
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let Ok(pid) = digits.parse() else { return false };
+    let command = crate::edge::process::stat::command(pid);
+    command.is_some_and(|command| command.starts_with("plugd"))
+}
+
 /// A controller that answered.
 #[derive(Debug)]
 pub struct Node {
@@ -37,8 +51,21 @@ pub struct Node {
 }
 
 impl Node {
-    /// The node that the flags, the environment or the place name.
+    /// The node that the flags, the environment or the place name. Where its keeper lives a controller
+    /// that does not answer is one that is being replaced: it is waited for.
     pub fn open(global: &Global) -> Result<Node, Fault> {
+        let until = Instant::now() + REPLACED_WITHIN;
+        loop {
+            match Node::open_now(global) {
+                Err(Fault::Unreachable { .. }) if keeper_lives(global) && Instant::now() < until => {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn open_now(global: &Global) -> Result<Node, Fault> {
         let dir = global.dir.clone().or_else(|| Some(PathBuf::from(HERE)).filter(|here| here.is_dir()));
         let found = places::find(dir.as_deref(), global.run_dir.as_deref(), global.state_dir.as_deref(), &Who::now())
             .map_err(not_found)?;
