@@ -151,6 +151,10 @@ impl Node {
     }
 
     fn signal(&mut self, life: &LifeId, signal: i32, to: Target) {
+        if (signal, to) == (libc::SIGKILL, Target::Tree) {
+            // A life that is still being prepared is nothing but its hooks.
+            self.end_helpers_of(life);
+        }
         let Some(tree) = self.tree_of(life) else { return };
         if let Err(error) = self.trees.signal(&tree, signal, to) {
             tracing::warn!(%life, signal, %error, "the signal could not be sent");
@@ -178,6 +182,7 @@ impl Node {
 
     /// The life is over: its output is emptied once more, then the keeper may drop it.
     fn forget(&mut self, life: LifeId) {
+        self.end_helpers_of(&life);
         for key in [notify_key(&life), ready_key(&life)] {
             self.keeper.withdraw(key.as_bytes());
         }

@@ -136,7 +136,10 @@ impl Node {
 
     fn on_exited(&mut self, id: &Id, how: How) {
         if helpers::is_helper(id) {
-            self.helpers.ended(id, exit(how));
+            if !self.helpers.ended(id, exit(how)) {
+                // Of an earlier controller: nobody else would have it forgotten.
+                self.keeper.forget(id);
+            }
             return;
         }
         let Some(life) = id.life_id() else { return };

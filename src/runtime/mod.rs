@@ -6,6 +6,7 @@
 //! the logs, the walks over /proc.
 //!
 //! - `apply`    an action, handed to its edge
+//! - `attend`   the wait for one helper
 //! - `chatter`  how much one service may say
 //! - `facts`    what the keeper and the pump say, as inputs
 //! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
@@ -42,6 +43,7 @@ use crate::model::spec::Spec;
 use crate::model::time::Now;
 
 mod apply;
+mod attend;
 pub mod boot;
 mod chatter;
 mod facts;
@@ -240,6 +242,7 @@ impl Node {
             // Before the keeper is gone: whoever asks then finds nobody, not somebody about to go.
             self.publisher.close_door();
             self.table.clear();
+            self.end_all_helpers().await;
             if let Some(root) = &self.cgroups {
                 root.remove();
             }

@@ -1,0 +1,109 @@
+//! The wait for one helper: its output, its end or its limit, and what it leaves behind.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::net::unix::pipe::Receiver;
+use tokio::sync::oneshot;
+
+use crate::controller::{Exit, Target};
+use crate::edge::probe::exec::{Ended, Tail};
+use crate::edge::process::tree::{Scope, Tree, Trees};
+
+/// A killed group is empty within a millisecond; one that is not, after this, is left where it is.
+const GROUP_MAX: Duration = Duration::from_secs(5);
+
+/// Waits for the end of a helper, or for its limit, and keeps the end of its output.
+pub(super) async fn attend(
+    log: OwnedFd,
+    output: &mut Tail,
+    exit: &mut oneshot::Receiver<Exit>,
+    limit: Duration,
+) -> Ended {
+    let pipe = Receiver::from_owned_fd(log).ok();
+    let limit_over = tokio::time::sleep(limit);
+    tokio::pin!(limit_over);
+    let mut open = pipe.is_some();
+    let ended = loop {
+        tokio::select! {
+            biased;
+            exit = &mut *exit => match exit {
+                Ok(exit) => break Ended::Exited(exit),
+                Err(_) => break Ended::NotStarted("the controller is leaving".into()),
+            },
+            () = &mut limit_over => break Ended::TimedOut(limit),
+            () = readable(pipe.as_ref()), if open => open = read_some(pipe.as_ref(), output),
+        }
+    };
+    while open && read_some(pipe.as_ref(), output) {
+        if !more(pipe.as_ref()) {
+            break;
+        }
+    }
+    ended
+}
+
+async fn readable(pipe: Option<&Receiver>) {
+    match pipe {
+        // An error shows at the next read.
+        Some(pipe) => drop(pipe.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether more may come.
+fn read_some(pipe: Option<&Receiver>, output: &mut Tail) -> bool {
+    let Some(pipe) = pipe else { return false };
+    let mut bytes = [0; 4096];
+    match pipe.try_read(&mut bytes) {
+        Ok(0) => false,
+        Ok(length) => {
+            output.push(&bytes[..length]);
+            true
+        }
+        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+    }
+}
+
+/// Whether something is in the pipe now.
+fn more(pipe: Option<&Receiver>) -> bool {
+    use std::os::fd::AsFd;
+    pipe.is_some_and(|pipe| rustix::io::ioctl_fionread(pipe.as_fd()).is_ok_and(|bytes| bytes > 0))
+}
+
+/// Ends what the helper left running, and the helper itself where its time is over.
+pub(super) async fn end_tree(trees: &Rc<Trees>, tree: &Tree, timed_out: bool) {
+    match &tree.scope {
+        Scope::Cgroup(group) => {
+            if group.populated() {
+                let _ = trees.signal(tree, libc::SIGKILL, Target::Tree);
+            }
+        }
+        Scope::Session if timed_out => {
+            let _ = trees.signal(tree, libc::SIGKILL, Target::Tree);
+        }
+        // Its group is all that can be found cheaply of one that has ended, and mostly nobody is left
+        // in it: a walk over /proc for each probe of each service would be most of what plugd does.
+        Scope::Session => {
+            if group_is_there(tree.pid) {
+                let _ = trees.signal(tree, libc::SIGKILL, Target::Group);
+            }
+        }
+    }
+}
+
+/// EPERM means somebody as well; that it may be a stranger's by now is the walker's to find out.
+fn group_is_there(pid: i32) -> bool {
+    rustix::process::Pid::from_raw(pid)
+        .is_some_and(|pid| rustix::process::test_kill_process_group(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+/// Once it is empty.
+pub(super) async fn remove_group(scope: &Scope) {
+    let Scope::Cgroup(group) = scope else { return };
+    let until = Instant::now() + GROUP_MAX;
+    while group.remove().is_err() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
