@@ -51,6 +51,7 @@ impl Node {
                 }
                 let Some(life) = id.life_id() else { return };
                 if let Some(pending) = self.pending.remove(&life) {
+                    self.withdraw(&life);
                     let fault = explain_failure(&pending.program, stage, errno);
                     self.queue.push_back(Input::SpawnFailed { life, reason: fault.reason, message: fault.message });
                 }
@@ -230,6 +231,10 @@ impl Node {
         for adoptee in adoptees {
             let spec = Arc::new(manifest::assumed(adoptee.life.instance.service.clone()));
             self.adopt(adoptee, spec);
+        }
+        // All lives are taken up: what is left was deposited for one that never began.
+        for (key, _) in std::mem::take(&mut self.deposits) {
+            self.keeper.withdraw(&key);
         }
         self.sweep_due = true;
     }
