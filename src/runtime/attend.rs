@@ -1,6 +1,6 @@
 //! The wait for one helper: its output, its end or its limit, and what it leaves behind.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use crate::edge::process::tree::{Scope, Tree, Trees};
 
 /// A killed group is empty within a millisecond; one that is not, after this, is left where it is.
 const GROUP_MAX: Duration = Duration::from_secs(5);
+/// After the end so many reads of 4 KiB: a full pipe of 64 KiB four times over.
+const DRAIN_MAX: usize = 64;
 
 /// Waits for the end of a helper, or for its limit, and keeps the end of its output.
 pub(super) async fn attend(
@@ -36,10 +38,8 @@ pub(super) async fn attend(
             () = readable(pipe.as_ref()), if open => open = read_some(pipe.as_ref(), output),
         }
     };
-    while open && read_some(pipe.as_ref(), output) {
-        if !more(pipe.as_ref()) {
-            break;
-        }
+    if open {
+        drain(pipe.as_ref(), output);
     }
     ended
 }
@@ -66,10 +66,18 @@ fn read_some(pipe: Option<&Receiver>, output: &mut Tail) -> bool {
     }
 }
 
-/// Whether something is in the pipe now.
-fn more(pipe: Option<&Receiver>) -> bool {
-    use std::os::fd::AsFd;
-    pipe.is_some_and(|pipe| rustix::io::ioctl_fionread(pipe.as_fd()).is_ok_and(|bytes| bytes > 0))
+/// What is in the pipe now, read past tokio: what was written in this moment it has not heard of yet,
+/// and would call the pipe empty for as long as the loop does not come round.
+fn drain(pipe: Option<&Receiver>, output: &mut Tail) {
+    let Some(pipe) = pipe else { return };
+    let mut bytes = [0; 4096];
+    for _ in 0..DRAIN_MAX {
+        match rustix::io::read(pipe.as_fd(), &mut bytes) {
+            Ok(length) if length > 0 => output.push(&bytes[..length]),
+            // The end, or nothing more for now: a child that it left behind may write for ever.
+            Ok(_) | Err(_) => return,
+        }
+    }
 }
 
 /// Ends what the helper left running, and the helper itself where its time is over.
