@@ -1,7 +1,6 @@
 //! The wait for one helper: its output, its end or its limit, and what it leaves behind.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::net::unix::pipe::Receiver;
@@ -80,24 +79,27 @@ fn drain(pipe: Option<&Receiver>, output: &mut Tail) {
     }
 }
 
-/// Ends what the helper left running, and the helper itself where its time is over.
-pub(super) async fn end_tree(trees: &Rc<Trees>, tree: &Tree, timed_out: bool) {
+/// Ends what the helper left running, and the helper itself where its time is over. Whether the
+/// walker was asked for it.
+pub(super) fn end_tree(trees: &Trees, tree: &Tree, timed_out: bool) -> bool {
     match &tree.scope {
         Scope::Cgroup(group) => {
             if group.populated() {
                 let _ = trees.signal(tree, libc::SIGKILL, Target::Tree);
             }
+            false
         }
         Scope::Session if timed_out => {
             let _ = trees.signal(tree, libc::SIGKILL, Target::Tree);
+            true
         }
         // Its group is all that can be found cheaply of one that has ended, and mostly nobody is left
         // in it: a walk over /proc for each probe of each service would be most of what plugd does.
-        Scope::Session => {
-            if group_is_there(tree.pid) {
-                let _ = trees.signal(tree, libc::SIGKILL, Target::Group);
-            }
+        Scope::Session if group_is_there(tree.pid) => {
+            let _ = trees.signal(tree, libc::SIGKILL, Target::Group);
+            true
         }
+        Scope::Session => false,
     }
 }
 

@@ -252,13 +252,16 @@ impl Node {
             let ended = attend(log, &mut output, &mut exit, limit).await;
             let timed_out = matches!(ended, Ended::TimedOut(_));
             let _ = sender.send(purpose.input(&command, &ended, &output, asked.elapsed())).await;
-            end_tree(&trees, &tree, timed_out).await;
+            let killed = matches!(&ended, Ended::Exited(Exit { how: ExitHow::Signal(libc::SIGKILL), .. }));
+            let walked = end_tree(&trees, &tree, timed_out);
             if timed_out {
                 // However long a killed process takes, its entry is dropped after it, never before.
                 let _ = exit.await;
             }
             remove_group(&tree.scope).await;
-            trees.forget(&tree);
+            if walked || killed {
+                trees.forget(&tree);
+            }
             let _ = done.send(Notice::HelperDone(id));
         });
     }

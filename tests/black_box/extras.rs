@@ -36,6 +36,11 @@ fn put_hanging(world: &World, name: &str, said: &str) -> String {
     at(world, name)
 }
 
+/// How many the keeper has open.
+fn descriptors(world: &World) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", world.node_pid())).map_or(0, Iterator::count)
+}
+
 /// Groups of helpers of a service, of whichever node: the names of services here are used once.
 fn helper_groups(service: &str) -> Vec<PathBuf> {
     let Ok(own) = own_group() else { return Vec::new() };
@@ -157,15 +162,31 @@ fn a_hook_ends_with_the_node_and_with_the_controller_that_asked_for_it() {
         &format!("command: sleep 3600\nlifecycle: {{preStart: {{exec: {{command: [{hook}]}}}}}}\n"),
     );
     world.wait("the hook", |world| pids(world, "hooks").len() == 2);
+    let held = descriptors(&world);
 
     kill(world.controller_pid().expect("a controller"), 9);
     world.wait("the hook of the next controller", |world| pids(world, "hooks").len() == 4);
     world.wait("the first to go", |world| pids(world, "hooks")[..2].iter().all(|pid| !lives(*pid)));
     world.wait("its group to go", |_| helper_groups("heating").len() <= 1);
+    world.wait("the keeper to forget it", |world| descriptors(world) <= held);
 
     assert_eq!(world.stop().code(), Some(0));
     assert!(pids(&world, "hooks").iter().all(|pid| !lives(*pid)), "{}", text(&world, "hooks"));
     assert_eq!(helper_groups("heating"), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_never_began_leaves_nothing_with_the_keeper() {
+    let world = World::running();
+    world.put_script("../noise", "neither a program nor a script\n");
+    let command = format!("command: [{}]\n", at(&world, "noise"));
+    world.put("web.yaml", &format!("{command}readinessProbe: {{notify: true}}\nstartupProbe: {{fd: 3}}\n{QUICK}"));
+    let tries = |world: &World| world.field("web", "restarts").and_then(|text| text.parse().ok()).unwrap_or(0);
+    world.wait("the first tries", |world| tries(world) >= 2);
+    assert!(world.status_file("web").is_some_and(|status| status.contains("ExecFormat")), "{}", world.status("web"));
+    let held = descriptors(&world);
+    world.wait("more of them", |world| tries(world) >= 22);
+    assert!(descriptors(&world) <= held + 4, "{held} became {}", descriptors(&world));
 }
 
 #[test]
