@@ -289,6 +289,11 @@ fn of_running(service: &Service, running: &Running) -> Word {
         )
         .next("if it serves no port, write `readinessProbe: none`; if it speaks MCP on stdin, `mcp: stdio`");
     }
+    // Its own word, by `STATUS=`.
+    let message = match &running.says {
+        Some(says) if !says.is_empty() => format!("{message}; it says: {says}"),
+        Some(_) | None => message,
+    };
     Word::of(Status::Starting, Reason::ProbeNotPassed, message)
         .next(format!("{} is ready when its check passes", service.name))
 }

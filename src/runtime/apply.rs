@@ -65,6 +65,7 @@ impl Node {
 
     fn spawn(&mut self, life: LifeId, spec: Arc<Spec>, wrapper: Option<&Path>, blob: Vec<u8>) {
         if let Err(fault) = self.request_spawn(&life, &spec, wrapper, blob) {
+            self.withdraw(&life);
             self.queue.push_back(Input::SpawnFailed { life, reason: fault.reason, message: fault.message });
         }
     }
@@ -151,6 +152,10 @@ impl Node {
     }
 
     fn signal(&mut self, life: &LifeId, signal: i32, to: Target) {
+        if (signal, to) == (libc::SIGKILL, Target::Tree) {
+            // A life that is still being prepared is nothing but its hooks.
+            self.end_helpers_of(life);
+        }
         let Some(tree) = self.tree_of(life) else { return };
         if let Err(error) = self.trees.signal(&tree, signal, to) {
             tracing::warn!(%life, signal, %error, "the signal could not be sent");
@@ -176,11 +181,17 @@ impl Node {
         }
     }
 
-    /// The life is over: its output is emptied once more, then the keeper may drop it.
-    fn forget(&mut self, life: LifeId) {
-        for key in [notify_key(&life), ready_key(&life)] {
+    /// What the keeper holds for a later controller is of no use without the life.
+    pub(super) fn withdraw(&mut self, life: &LifeId) {
+        for key in [notify_key(life), ready_key(life)] {
             self.keeper.withdraw(key.as_bytes());
         }
+    }
+
+    /// The life is over: its output is emptied once more, then the keeper may drop it.
+    fn forget(&mut self, life: LifeId) {
+        self.end_helpers_of(&life);
+        self.withdraw(&life);
         let Some(live) = self.lives.remove(&life) else {
             self.keeper.forget(&Id::from(&life));
             return;

@@ -363,7 +363,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         directory: None,
         store: store.clone(),
         publisher,
-        helpers: Helpers::default(),
+        helpers: Helpers::new(welcome.controllers_started),
         chatter: Default::default(),
         lives: Default::default(),
         pending: Default::default(),

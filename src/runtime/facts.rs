@@ -51,6 +51,7 @@ impl Node {
                 }
                 let Some(life) = id.life_id() else { return };
                 if let Some(pending) = self.pending.remove(&life) {
+                    self.withdraw(&life);
                     let fault = explain_failure(&pending.program, stage, errno);
                     self.queue.push_back(Input::SpawnFailed { life, reason: fault.reason, message: fault.message });
                 }
@@ -136,7 +137,10 @@ impl Node {
 
     fn on_exited(&mut self, id: &Id, how: How) {
         if helpers::is_helper(id) {
-            self.helpers.ended(id, exit(how));
+            if !self.helpers.ended(id, exit(how)) {
+                // Of an earlier controller: nobody else would have it forgotten.
+                self.keeper.forget(id);
+            }
             return;
         }
         let Some(life) = id.life_id() else { return };
@@ -227,6 +231,10 @@ impl Node {
         for adoptee in adoptees {
             let spec = Arc::new(manifest::assumed(adoptee.life.instance.service.clone()));
             self.adopt(adoptee, spec);
+        }
+        // All lives are taken up: what is left was deposited for one that never began.
+        for (key, _) in std::mem::take(&mut self.deposits) {
+            self.keeper.withdraw(&key);
         }
         self.sweep_due = true;
     }

@@ -2,45 +2,50 @@
 //!
 //! They are spawned by the keeper like everything else, each in its own session (and its own cgroup
 //! where one can be made), and ended as a tree: at their time limit, and when their first process
-//! has ended. A task waits for one helper and ends with one fact.
+//! has ended or nobody waits for them any more. A task (`attend`) waits for one helper and ends with
+//! one fact.
+//!
+//! A helper has an identity of its own, not that of the life it runs beside: what a stop looks for
+//! without a cgroup are the processes that carry the life's name, and a hook is none of them.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::rc::Rc;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 
 use super::apply::request;
+use super::attend::{attend, end_tree, remove_group};
 use super::facts::Spawned;
 use super::{Node, Notice};
 use crate::controller::{Exit, ExitHow, Hook, Input, ProbeSlot, Target};
 use crate::edge::probe::exec::{Ended, Tail, judge};
 use crate::edge::process::cgroup::Group;
 use crate::edge::process::prepare::{self, Unpreparable};
-use crate::edge::process::tree::{Scope, Tree, Trees};
+use crate::edge::process::stat::Stat;
+use crate::edge::process::tree::{Scope, Tree};
 use crate::keeper::{Entry, Id};
-use crate::model::name::{Instance, LifeId, Name};
+use crate::model::name::{Instance, LifeId};
+use crate::model::reason::Reason;
 use crate::model::spec::{Program, Spec};
 use crate::model::view::Event;
 
 /// No instance's key begins so: names begin with a letter or a digit.
 const PREFIX: &[u8] = b"!";
-/// A killed group is empty within a millisecond; one that is not, after this, is left where it is.
-const GROUP_MAX: Duration = Duration::from_secs(5);
+/// When the node leaves, killed helpers have this long to be gone, so that their groups can be removed.
+const LEAVE_MAX: Duration = Duration::from_millis(500);
 
 pub fn is_helper(id: &Id) -> bool {
     id.key.starts_with(PREFIX)
 }
 
 /// Helpers that the keeper was asked for and that have not ended.
-#[derive(Default)]
 pub struct Helpers {
     running: HashMap<Id, Helper>,
-    count: u64,
+    /// The last number given: the controller's in the upper half, so that none is given twice.
+    number: u64,
 }
 
 struct Helper {
@@ -48,6 +53,10 @@ struct Helper {
     command: Vec<String>,
     limit: Duration,
     scope: Scope,
+    /// Once it was executed.
+    tree: Option<Tree>,
+    /// Nobody waits for it any more.
+    cancelled: bool,
     asked: Instant,
     /// Taken by the task at the spawn, given the end at the exit.
     ended: Option<oneshot::Sender<Exit>>,
@@ -93,14 +102,41 @@ impl Purpose {
 }
 
 impl Helpers {
-    pub(super) fn ended(&mut self, id: &Id, exit: Exit) {
-        if let Some(helper) = self.running.get_mut(id)
-            && let Some(ended) = helper.ended.take()
-        {
+    /// `generation`: how many controllers this keeper has started.
+    pub(super) fn new(generation: u32) -> Helpers {
+        Helpers { running: HashMap::new(), number: u64::from(generation) << 32 }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    /// Whether the helper was known.
+    pub(super) fn ended(&mut self, id: &Id, exit: Exit) -> bool {
+        let Some(helper) = self.running.get_mut(id) else { return false };
+        if let Some(ended) = helper.ended.take() {
             // A task that has timed out no longer listens.
             let _ = ended.send(exit);
         }
+        true
     }
+}
+
+/// The identity of a helper's tree: lives of services count up from 1 and never come this far.
+fn identity(instance: &Instance, number: u64) -> LifeId {
+    LifeId { instance: instance.clone(), life: u64::MAX - number }
+}
+
+/// `!orders/0:4294967297`. A key of its own each time: the keeper refuses two lives of one key at once.
+fn id_of(instance: &Instance, number: u64) -> Id {
+    Id::new([PREFIX, format!("{instance}:{number}").as_bytes()].concat(), number)
+}
+
+/// The instance that a helper of an earlier controller ran beside.
+fn instance_of(id: &Id) -> Option<Instance> {
+    let text = std::str::from_utf8(id.key.strip_prefix(PREFIX)?).ok()?;
+    Instance::parse(text.rsplit_once(':')?.0)
 }
 
 impl Node {
@@ -112,8 +148,7 @@ impl Node {
         command: &[String],
         limit: Duration,
     ) {
-        let prepared = prepare::helper(&self.ground, spec, &life, command);
-        self.start(Purpose::Probe(life, slot), command.to_vec(), spec, prepared, limit);
+        self.start(Purpose::Probe(life, slot), command.to_vec(), spec, limit);
     }
 
     pub(super) fn run_hook(&mut self, life: LifeId, hook: Hook, spec: &Spec, wrapper: Option<&Path>, limit: Duration) {
@@ -131,59 +166,57 @@ impl Node {
         match command {
             // Nothing to run is nothing that can fail.
             None => self.queue.push_back(Input::HookEnded { life, hook, result: Ok(()) }),
-            Some(command) => {
-                let prepared = prepare::helper(&self.ground, spec, &life, &command);
-                self.start(Purpose::Hook(life, hook), command, spec, prepared, limit);
-            }
+            Some(command) => self.start(Purpose::Hook(life, hook), command, spec, limit),
         }
     }
 
-    fn start(
-        &mut self,
-        purpose: Purpose,
-        command: Vec<String>,
-        spec: &Spec,
-        prepared: Result<prepare::Prepared, Unpreparable>,
-        limit: Duration,
-    ) {
-        self.helpers.count += 1;
-        let number = self.helpers.count;
-        let life = purpose.life().clone();
-        let result = prepared.and_then(|prepared| {
-            // A key of its own each time: the keeper refuses two lives of one key at once.
-            let id = Id::new([PREFIX, format!("{}:{number}", life.instance.service).as_bytes()].concat(), number);
-            let group = self.helper_group(&life.instance, number);
-            let mut request = request(prepared, spec, id.clone());
-            let scope = match group {
-                Some((fd, group)) => {
-                    request.cgroup = Some(Arc::new(fd));
-                    Scope::Cgroup(group)
-                }
-                None => Scope::Session,
-            };
-            self.keeper
-                .spawn(request)
-                .map_err(|error| prepare::fault(crate::model::reason::Reason::ResourceExhausted, error.to_string()))?;
-            let helper = Helper {
-                purpose: purpose.clone(),
-                command: command.clone(),
-                limit,
-                scope,
-                asked: Instant::now(),
-                ended: None,
-            };
-            self.helpers.running.insert(id, helper);
-            Ok(())
-        });
-        if let Err(fault) = result {
+    fn start(&mut self, purpose: Purpose, command: Vec<String>, spec: &Spec, limit: Duration) {
+        if let Err(fault) = self.ask_for(&purpose, &command, spec, limit) {
             let ended = Ended::NotStarted(fault.message);
             self.queue.push_back(purpose.input(&command, &ended, &Tail::default(), Duration::ZERO));
         }
     }
 
+    fn ask_for(
+        &mut self,
+        purpose: &Purpose,
+        command: &[String],
+        spec: &Spec,
+        limit: Duration,
+    ) -> Result<(), Unpreparable> {
+        let number = self.helpers.next();
+        let instance = &purpose.life().instance;
+        let prepared = prepare::helper(&self.ground, spec, &identity(instance, number), command)?;
+        let id = id_of(instance, number);
+        let mut request = request(prepared, spec, id.clone());
+        let scope = match self.helper_group(instance, number) {
+            Some((fd, group)) => {
+                request.cgroup = Some(Arc::new(fd));
+                Scope::Cgroup(group)
+            }
+            None => Scope::Session,
+        };
+        if let Err(error) = self.keeper.spawn(request) {
+            drop_group(&scope);
+            return Err(prepare::fault(Reason::ResourceExhausted, error.to_string()));
+        }
+        let helper = Helper {
+            purpose: purpose.clone(),
+            command: command.to_vec(),
+            limit,
+            scope,
+            tree: None,
+            cancelled: false,
+            asked: Instant::now(),
+            ended: None,
+        };
+        self.helpers.running.insert(id, helper);
+        Ok(())
+    }
+
     fn helper_group(&self, instance: &Instance, number: u64) -> Option<(OwnedFd, Group)> {
         let root = self.cgroups.as_ref()?;
-        let path = root.path().join(format!("helper-{}.{}-{number}", instance.service, instance.index));
+        let path = group_path(root.path(), instance, number);
         std::fs::create_dir(&path).ok()?;
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
         let fd = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).ok()?;
@@ -192,39 +225,44 @@ impl Node {
 
     pub(super) fn helper_failed(&mut self, id: &Id, why: String) {
         let Some(helper) = self.helpers.running.remove(id) else { return };
-        if let Scope::Cgroup(group) = &helper.scope {
-            let _ = group.remove();
-        }
+        drop_group(&helper.scope);
         let ended = Ended::NotStarted(why);
         self.queue.push_back(helper.purpose.input(&helper.command, &ended, &Tail::default(), helper.asked.elapsed()));
     }
 
     pub(super) fn start_helper(&mut self, spawned: Spawned) {
-        let Some(helper) = self.helpers.running.get_mut(&spawned.id) else { return };
-        let (ended, exit) = oneshot::channel();
-        helper.ended = Some(ended);
-        let tree = Tree {
-            life: helper.purpose.life().clone(),
-            pid: spawned.pid,
-            start_time: spawned.start_time,
-            scope: helper.scope.clone(),
+        let Spawned { id, pid, start_time, log, log_stderr: _ } = spawned;
+        let Some(helper) = self.helpers.running.get_mut(&id) else {
+            self.kill_stray(&id, pid, start_time);
+            return;
         };
+        let (ended, mut exit) = oneshot::channel();
+        let life = identity(&helper.purpose.life().instance, id.life);
+        let tree = Tree { life, pid, start_time, scope: helper.scope.clone() };
+        helper.ended = Some(ended);
+        helper.tree = Some(tree.clone());
+        if helper.cancelled {
+            let _ = self.trees.signal(&tree, libc::SIGKILL, Target::Tree);
+        }
         let purpose = helper.purpose.clone();
         let (command, limit, asked) = (helper.command.clone(), helper.limit, helper.asked);
         let (sender, done, trees) = (self.sender.clone(), self.notices.clone(), self.trees.clone());
         tokio::task::spawn_local(async move {
             let mut output = Tail::default();
-            let mut exit = exit;
-            let ended = attend(spawned.log, &mut output, &mut exit, limit).await;
+            let ended = attend(log, &mut output, &mut exit, limit).await;
             let timed_out = matches!(ended, Ended::TimedOut(_));
             let _ = sender.send(purpose.input(&command, &ended, &output, asked.elapsed())).await;
-            end_tree(&trees, &tree, timed_out).await;
+            let killed = matches!(&ended, Ended::Exited(Exit { how: ExitHow::Signal(libc::SIGKILL), .. }));
+            let walked = end_tree(&trees, &tree, timed_out);
             if timed_out {
                 // However long a killed process takes, its entry is dropped after it, never before.
                 let _ = exit.await;
             }
-            remove_group(&tree).await;
-            let _ = done.send(Notice::HelperDone(spawned.id));
+            remove_group(&tree.scope).await;
+            if walked || killed {
+                trees.forget(&tree);
+            }
+            let _ = done.send(Notice::HelperDone(id));
         });
     }
 
@@ -234,102 +272,83 @@ impl Node {
         self.keeper.forget(id);
     }
 
-    /// A helper of a controller that is gone: nobody waits for it, it is ended.
-    pub(super) fn end_stray_helper(&mut self, entry: Entry) {
-        // `!orders:17`: the service that it was for.
-        let text = String::from_utf8_lossy(&entry.id.key).into_owned();
-        let service = text.trim_start_matches('!').split(':').next().and_then(|name| Name::parse(name).ok());
-        if let (None, Some(service)) = (&entry.exit, service) {
-            let life = LifeId { instance: Instance { service, index: 0 }, life: entry.id.life };
-            let tree = Tree { life, pid: entry.pid, start_time: entry.start_time, scope: Scope::Session };
-            let _ = self.trees.signal(&tree, libc::SIGKILL, Target::Group);
-        }
-        self.keeper.forget(&entry.id);
-    }
-}
-
-/// Waits for the end of a helper, or for its limit, and keeps the end of its output.
-async fn attend(log: OwnedFd, output: &mut Tail, exit: &mut oneshot::Receiver<Exit>, limit: Duration) -> Ended {
-    let pipe = Receiver::from_owned_fd(log).ok();
-    let limit_over = tokio::time::sleep(limit);
-    tokio::pin!(limit_over);
-    let mut open = pipe.is_some();
-    let ended = loop {
-        tokio::select! {
-            biased;
-            exit = &mut *exit => match exit {
-                Ok(exit) => break Ended::Exited(exit),
-                Err(_) => break Ended::NotStarted("the controller is leaving".into()),
-            },
-            () = &mut limit_over => break Ended::TimedOut(limit),
-            () = readable(pipe.as_ref()), if open => open = read_some(pipe.as_ref(), output),
-        }
-    };
-    while open && read_some(pipe.as_ref(), output) {
-        if !more(pipe.as_ref()) {
-            break;
-        }
-    }
-    ended
-}
-
-async fn readable(pipe: Option<&Receiver>) {
-    match pipe {
-        // An error shows at the next read.
-        Some(pipe) => drop(pipe.readable().await),
-        None => std::future::pending().await,
-    }
-}
-
-/// Whether more may come.
-fn read_some(pipe: Option<&Receiver>, output: &mut Tail) -> bool {
-    let Some(pipe) = pipe else { return false };
-    let mut bytes = [0; 4096];
-    match pipe.try_read(&mut bytes) {
-        Ok(0) => false,
-        Ok(length) => {
-            output.push(&bytes[..length]);
-            true
-        }
-        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
-    }
-}
-
-/// Whether something is in the pipe now.
-fn more(pipe: Option<&Receiver>) -> bool {
-    use std::os::fd::AsFd;
-    pipe.is_some_and(|pipe| rustix::io::ioctl_fionread(pipe.as_fd()).is_ok_and(|bytes| bytes > 0))
-}
-
-/// Ends what the helper left running, and the helper itself where its time is over.
-async fn end_tree(trees: &Rc<Trees>, tree: &Tree, timed_out: bool) {
-    match &tree.scope {
-        Scope::Cgroup(group) => {
-            if group.populated() {
-                let _ = trees.signal(tree, libc::SIGKILL, Target::Tree);
+    /// Whatever still runs beside the life is killed; its answers are of no life that anybody knows.
+    pub(super) fn end_helpers_of(&mut self, life: &LifeId) {
+        for helper in self.helpers.running.values_mut().filter(|helper| helper.purpose.life() == life) {
+            helper.cancelled = true;
+            if let Some(tree) = &helper.tree {
+                let _ = self.trees.signal(tree, libc::SIGKILL, Target::Tree);
             }
         }
-        Scope::Session if timed_out => {
-            let _ = trees.signal(tree, libc::SIGKILL, Target::Tree);
+    }
+
+    /// The node leaves: nothing that ran beside a service stays behind.
+    pub(super) async fn end_all_helpers(&mut self) {
+        let running = std::mem::take(&mut self.helpers.running);
+        for tree in running.values().filter_map(|helper| helper.tree.as_ref()) {
+            let _ = self.trees.signal(tree, libc::SIGKILL, Target::Tree);
         }
-        // Its group is all that can be found cheaply of one that has ended.
-        Scope::Session => {
-            let _ = trees.signal(tree, libc::SIGKILL, Target::Group);
+        let until = Instant::now() + LEAVE_MAX;
+        while running.values().any(Helper::is_there) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        running.values().for_each(|helper| drop_group(&helper.scope));
+    }
+
+    /// A helper of a controller that is gone: nobody waits for it, it is ended.
+    pub(super) fn end_stray_helper(&mut self, entry: Entry) {
+        match entry.exit {
+            // What it left behind goes as well.
+            Some(_) => {
+                self.kill_stray(&entry.id, entry.pid, entry.start_time);
+                self.keeper.forget(&entry.id);
+            }
+            // Its entry is dropped when it has ended.
+            None => self.kill_stray(&entry.id, entry.pid, entry.start_time),
+        }
+    }
+
+    fn kill_stray(&mut self, id: &Id, pid: i32, start_time: u64) {
+        let Some(instance) = instance_of(id) else { return };
+        let group = self.cgroups.as_ref().map(|root| group_path(root.path(), &instance, id.life));
+        let scope = match group.filter(|path| path.exists()) {
+            Some(path) => Scope::Cgroup(Group::at(path)),
+            None => Scope::Session,
+        };
+        let tree = Tree { life: identity(&instance, id.life), pid, start_time, scope };
+        let _ = self.trees.signal(&tree, libc::SIGKILL, Target::Tree);
+        self.trees.forget(&tree);
+        tokio::task::spawn_local(async move { remove_group(&tree.scope).await });
+    }
+}
+
+impl Helper {
+    /// Its first process, or where a cgroup tells it anybody of it, still runs.
+    fn is_there(&self) -> bool {
+        match (&self.scope, &self.tree) {
+            (Scope::Cgroup(group), _) => group.populated(),
+            (Scope::Session, Some(tree)) => {
+                Stat::of(tree.pid).is_some_and(|stat| stat.start_time == tree.start_time && stat.lives())
+            }
+            (Scope::Session, None) => false,
         }
     }
 }
 
-async fn remove_group(tree: &Tree) {
-    let Scope::Cgroup(group) = &tree.scope else { return };
-    let until = Instant::now() + GROUP_MAX;
-    while group.remove().is_err() && Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+fn group_path(root: &Path, instance: &Instance, number: u64) -> PathBuf {
+    root.join(format!("helper-{}.{}-{number}", instance.service, instance.index))
+}
+
+/// Of one in which nobody is.
+fn drop_group(scope: &Scope) {
+    if let Scope::Cgroup(group) = scope {
+        let _ = group.remove();
     }
 }
 
 /// One line for each event, in the words of the event; the start-up report is printed by itself.
 pub fn log_event(event: &Event) {
-    if event.reason == crate::model::reason::Reason::StartupReport {
+    if event.reason == Reason::StartupReport {
         return;
     }
     let service = event.service.as_deref().unwrap_or("plugd");

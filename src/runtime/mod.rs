@@ -6,6 +6,7 @@
 //! the logs, the walks over /proc.
 //!
 //! - `apply`    an action, handed to its edge
+//! - `attend`   the wait for one helper
 //! - `chatter`  how much one service may say
 //! - `facts`    what the keeper and the pump say, as inputs
 //! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
@@ -42,6 +43,7 @@ use crate::model::spec::Spec;
 use crate::model::time::Now;
 
 mod apply;
+mod attend;
 pub mod boot;
 mod chatter;
 mod facts;
@@ -257,6 +259,7 @@ impl Node {
         };
         self.close_files().await;
         if let Leave::Node(_) = leave {
+            self.end_all_helpers().await;
             // A third signal leaves services behind: the next run finds them in the table.
             if self.lives.values().all(|live| live.ended) {
                 self.table.clear();

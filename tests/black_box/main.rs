@@ -4,6 +4,7 @@
 mod world;
 
 mod directory;
+mod extras;
 mod older_mesh;
 mod restart;
 mod stop;

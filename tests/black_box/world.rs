@@ -16,6 +16,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct World {
     temp: tempfile::TempDir,
     node: Option<Child>,
+    /// What the node's own environment has besides.
+    pub env: Vec<(&'static str, String)>,
 }
 
 impl World {
@@ -23,7 +25,7 @@ impl World {
     pub fn empty() -> World {
         let temp = tempfile::Builder::new().prefix("plugd-test-").tempdir().expect("a temp folder");
         fs::create_dir(temp.path().join("services.d")).expect("services.d");
-        World { temp, node: None }
+        World { temp, node: None, env: Vec::new() }
     }
 
     /// An empty directory and a node that watches it.
@@ -62,7 +64,7 @@ impl World {
         let log = fs::File::create(self.root().join("plugd.log")).expect("a log file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_plugd"));
         command.arg("run").args(flags).arg("--no-tee").arg("--state-dir").arg(self.state()).arg(self.dir());
-        command.current_dir(self.root()).stdin(Stdio::null());
+        command.current_dir(self.root()).stdin(Stdio::null()).envs(self.env.iter().cloned());
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
         self.node = Some(command.spawn().expect("plugd can be started"));
     }

@@ -96,7 +96,8 @@ pub fn main_process(
     base.finish(argv)
 }
 
-/// A command that runs beside a life, in the same surroundings: an exec probe or a hook.
+/// A command that runs beside a life, in the same surroundings: an exec probe or a hook. `life` is
+/// its own: with the number of the life that it runs beside it would be taken for a part of that.
 pub fn helper(ground: &Ground, spec: &Spec, life: &LifeId, command: &[String]) -> Result<Prepared, Unpreparable> {
     let base = Base::of(ground, spec, life)?;
     let argv = command.iter().map(|word| base.environment.expand(word)).collect();

@@ -1,0 +1,413 @@
+//! What a life has besides its process: hooks, checks that it answers itself, its surroundings.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use plugd::edge::process::cgroup::own_group;
+
+use crate::world::{World, kill, lives};
+
+const QUICK: &str = "restart: {backoff: {initial: 20ms, max: 50ms}}\n";
+
+fn at(world: &World, file: &str) -> String {
+    world.root().join(file).display().to_string()
+}
+
+fn text(world: &World, file: &str) -> String {
+    std::fs::read_to_string(world.root().join(file)).unwrap_or_default()
+}
+
+fn touch(world: &World, file: &str) {
+    std::fs::write(world.root().join(file), "").expect("written");
+}
+
+fn pids(world: &World, file: &str) -> Vec<i32> {
+    text(world, file).split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+/// A script outside of the directory that says its pid, and that of a child in a session of its own,
+/// and never ends. Names are those of files in the world's root.
+fn put_hanging(world: &World, name: &str, said: &str) -> String {
+    let said = at(world, said);
+    let child = format!("setsid sh -c 'echo $$ >> {said}; exec sleep 3600' &");
+    world.put_script(&format!("../{name}"), &format!("#!/bin/sh\n{child}\necho $$ >> {said}\nsleep 3600\n"));
+    at(world, name)
+}
+
+/// How many the keeper has open.
+fn descriptors(world: &World) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", world.node_pid())).map_or(0, Iterator::count)
+}
+
+/// Groups of helpers of a service, of whichever node: the names of services here are used once.
+fn helper_groups(service: &str) -> Vec<PathBuf> {
+    let Ok(own) = own_group() else { return Vec::new() };
+    let below = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named =
+        |path: &PathBuf, start: &str| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start));
+    let nodes = below(own).filter(|path| named(path, "plugd-"));
+    nodes.flat_map(below).filter(|path| named(path, &format!("helper-{service}.0-"))).collect()
+}
+
+#[test]
+fn pre_start_runs_before_and_its_failure_holds_up_the_start_and_is_told() {
+    let world = World::running();
+    let (order, flag) = (at(&world, "order"), at(&world, "flag"));
+    world.put(
+        "web.yaml",
+        &format!(
+            concat!(
+                "script: |\n  echo main >> {0}\n  exec sleep 3600\n{2}",
+                "lifecycle: {{preStart: {{exec: {{command: [sh, -c, ",
+                "'echo hook >> {0}; test -e {1} && exit 0; echo no flag yet; exit 3']}}}}}}\n"
+            ),
+            order, flag, QUICK
+        ),
+    );
+    world.wait("the failure to be told", |world| {
+        let status = world.status_file("web").unwrap_or_default();
+        status.contains("its preStart hook failed: exited with 3: no flag yet")
+    });
+    assert!(!text(&world, "order").contains("main"), "nothing starts before its hook has ended well");
+
+    touch(&world, "flag");
+    world.wait_status("web", "running");
+    world.wait("its first word", |world| text(world, "order").ends_with("hook\nmain\n"));
+}
+
+#[test]
+fn pre_stop_runs_before_the_signal() {
+    let world = World::running();
+    let order = at(&world, "order");
+    world.put(
+        "web.yaml",
+        &format!(
+            concat!(
+                "script: |\n  trap 'echo term >> {0}; exit 0' TERM; echo up; while :; do sleep 0.02; done\n",
+                "readinessProbe: {{logLine: up}}\n",
+                "lifecycle: {{preStop: {{exec: {{command: [sh, -c, 'sleep 0.2; echo hook >> {0}']}}}}}}\n"
+            ),
+            order
+        ),
+    );
+    world.wait_status("web", "healthy");
+    world.remove("web.yaml");
+    world.wait("the service to go", |world| world.status_file("web").is_none());
+    assert_eq!(text(&world, "order"), "hook\nterm\n");
+}
+
+#[test]
+fn a_pre_stop_hook_ends_with_the_life_that_it_was_for() {
+    let world = World::running();
+    let hook = put_hanging(&world, "drain", "hooks");
+    world.put(
+        "draining.yaml",
+        &format!("command: sleep 3600\nlifecycle: {{preStop: {{exec: {{command: [{hook}]}}}}}}\n"),
+    );
+    world.wait_status("draining", "running");
+    let pid = world.pid("draining").expect("a pid");
+    world.remove("draining.yaml");
+    world.wait("the hook", |world| pids(world, "hooks").len() == 2);
+
+    kill(pid, 9);
+
+    world.wait("the service to go", |world| world.status_file("draining").is_none());
+    world.wait("the hook to go", |world| pids(world, "hooks").iter().all(|pid| !lives(*pid)));
+    world.wait("its group to go", |_| helper_groups("draining").is_empty());
+}
+
+#[test]
+fn a_wrapper_whose_selfcheck_fails_is_skipped_with_its_last_line() {
+    let world = World::running();
+    let flag = at(&world, "flag");
+    world.put_script(
+        "wrappers/shop.sh",
+        &format!(
+            "#!/bin/sh\nif [ \"$1\" = --selfcheck ]; then test -e {flag} && exit 0; echo looking; echo no flag here; exit 1; fi\nexec sleep 3600\n"
+        ),
+    );
+    world.put("shop.yaml", "wrapper: {path: shop.sh, selfcheck: true}\n");
+    world.wait_status("shop", "skipped (SelfcheckFailed)");
+    let status = world.status_file("shop").expect("a status");
+    assert!(status.contains("no flag here") && !status.contains("looking"), "{status}");
+
+    touch(&world, "flag");
+    world.ask(&["start", "shop"]);
+    world.wait_status("shop", "running");
+}
+
+#[test]
+fn a_pre_start_hook_is_killed_with_all_its_processes_when_the_manifest_goes() {
+    let world = World::running();
+    let hook = put_hanging(&world, "warm", "hooks");
+    world.put(
+        "warming.yaml",
+        &format!("command: sleep 3600\nlifecycle: {{preStart: {{exec: {{command: [{hook}]}}}}}}\n"),
+    );
+    world.wait("the hook", |world| pids(world, "hooks").len() == 2);
+    world.remove("warming.yaml");
+    world.wait("the service to go", |world| world.status_file("warming").is_none());
+    world.wait("the hook to go", |world| pids(world, "hooks").iter().all(|pid| !lives(*pid)));
+    world.wait("its group to go", |_| helper_groups("warming").is_empty());
+}
+
+#[test]
+fn a_hook_ends_with_the_node_and_with_the_controller_that_asked_for_it() {
+    let mut world = World::running();
+    let hook = put_hanging(&world, "warm", "hooks");
+    world.put(
+        "heating.yaml",
+        &format!("command: sleep 3600\nlifecycle: {{preStart: {{exec: {{command: [{hook}]}}}}}}\n"),
+    );
+    world.wait("the hook", |world| pids(world, "hooks").len() == 2);
+    let held = descriptors(&world);
+
+    kill(world.controller_pid().expect("a controller"), 9);
+    world.wait("the hook of the next controller", |world| pids(world, "hooks").len() == 4);
+    world.wait("the first to go", |world| pids(world, "hooks")[..2].iter().all(|pid| !lives(*pid)));
+    world.wait("its group to go", |_| helper_groups("heating").len() <= 1);
+    world.wait("the keeper to forget it", |world| descriptors(world) <= held);
+
+    assert_eq!(world.stop().code(), Some(0));
+    assert!(pids(&world, "hooks").iter().all(|pid| !lives(*pid)), "{}", text(&world, "hooks"));
+    assert_eq!(helper_groups("heating"), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_never_began_leaves_nothing_with_the_keeper() {
+    let world = World::running();
+    world.put_script("../noise", "neither a program nor a script\n");
+    let command = format!("command: [{}]\n", at(&world, "noise"));
+    world.put("web.yaml", &format!("{command}readinessProbe: {{notify: true}}\nstartupProbe: {{fd: 3}}\n{QUICK}"));
+    let tries = |world: &World| world.field("web", "restarts").and_then(|text| text.parse().ok()).unwrap_or(0);
+    world.wait("the first tries", |world| tries(world) >= 2);
+    assert!(world.status_file("web").is_some_and(|status| status.contains("ExecFormat")), "{}", world.status("web"));
+    let held = descriptors(&world);
+    world.wait("more of them", |world| tries(world) >= 22);
+    assert!(descriptors(&world) <= held + 4, "{held} became {}", descriptors(&world));
+}
+
+#[test]
+fn a_probe_that_hangs_and_forks_is_killed_as_a_tree_at_its_limit() {
+    let world = World::running();
+    let probe = put_hanging(&world, "probe", "probes");
+    world.put(
+        "probed.yaml",
+        &format!(
+            "command: sleep 3600\nreadinessProbe: {{exec: {{command: [{probe}]}}, timeout: 200ms, period: 300ms}}\n"
+        ),
+    );
+    world.wait_status("probed", "starting");
+    let pid = world.pid("probed").expect("a pid");
+    world.wait("a second probe", |world| pids(world, "probes").len() >= 3);
+    world.wait("the first to be gone", |world| pids(world, "probes")[..2].iter().all(|pid| !lives(*pid)));
+    world.wait("the limit to be told", |world| {
+        world.status_file("probed").is_some_and(|status| status.contains("200ms"))
+    });
+    assert_eq!(world.pid("probed"), Some(pid), "the service itself is left alone");
+
+    world.remove("probed.yaml");
+    world.wait("the service to go", |world| world.status_file("probed").is_none());
+    world.wait("all probes to go", |world| pids(world, "probes").iter().all(|pid| !lives(*pid)));
+    world.wait("their groups to go", |_| helper_groups("probed").is_empty());
+}
+
+/// Speaks sd_notify: `say` sends, `there` looks for a file in the world's root.
+fn notifier(world: &World, program: &str) -> String {
+    let text = format!(
+        concat!(
+            "import os, socket, time\n",
+            "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n",
+            "a = os.environ['NOTIFY_SOCKET']\n",
+            "def say(text): s.sendto(text.encode(), '\\0' + a[1:])\n",
+            "def there(name): return os.path.exists('{0}/' + name)\n",
+            "def wait(name):\n    while not there(name): time.sleep(0.01)\n",
+            "def note(name, text):\n    open('{0}/stage-' + name, 'w').write(text); os.rename('{0}/stage-' + name, '{0}/' + name)\n",
+            "{1}"
+        ),
+        world.root().display(),
+        program
+    );
+    std::fs::write(world.root().join("notifier.py"), text).expect("written");
+    format!("command: [python3, {}]\n", at(world, "notifier.py"))
+}
+
+#[test]
+fn ready_counts_from_its_own_tree_and_not_from_outside() {
+    let world = World::running();
+    let program =
+        "note('address', a)\nwait('warm')\nsay('STATUS=still warming')\nwait('go')\nsay('READY=1')\nwait('never')\n";
+    let command = notifier(&world, program);
+    world.put("web.yaml", &format!("{command}readinessProbe: {{notify: true}}\n"));
+    world.wait("its socket's name", |world| !text(world, "address").is_empty());
+
+    let address = text(&world, "address");
+    let address = SocketAddr::from_abstract_name(address.trim_start_matches('@')).expect("a name");
+    let stranger = UnixDatagram::unbound().expect("a socket");
+    stranger.send_to_addr(b"READY=1", &address).expect("sent");
+    touch(&world, "warm");
+    // Datagrams are read in order: with this one the stranger's has been read.
+    world.wait("what it says itself", |world| {
+        world.status_file("web").is_some_and(|status| status.contains("still warming"))
+    });
+    assert_eq!(world.status("web").split(' ').next(), Some("starting"));
+
+    touch(&world, "go");
+    world.wait_status("web", "healthy");
+}
+
+#[test]
+fn a_watchdog_that_falls_silent_is_a_restart() {
+    let world = World::running();
+    let program = concat!(
+        "say('READY=1')\nbeats = 0\n",
+        "while True:\n",
+        "    if not there('silent'): say('WATCHDOG=1'); beats += 1; note('beats', os.environ['WATCHDOG_USEC'] + ' ' + str(beats))\n",
+        "    time.sleep(0.05)\n"
+    );
+    let command = notifier(&world, program);
+    let probes = "readinessProbe: {notify: true}\nlivenessProbe: {notify: true, period: 400ms, failureThreshold: 3}\n";
+    world.put("dog.yaml", &format!("{command}{probes}{QUICK}"));
+    world.wait_status("dog", "healthy");
+    let pid = world.pid("dog").expect("a pid");
+    let beats = |world: &World| text(world, "beats").split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+    world.wait("beats for longer than the limit", |world| beats(world) >= 40);
+    assert!(text(&world, "beats").starts_with("1200000 "), "{}", text(&world, "beats"));
+    assert_eq!((world.pid("dog"), world.field("dog", "restarts").as_deref()), (Some(pid), Some("0")));
+
+    touch(&world, "silent");
+    world.wait("another process", |world| world.pid("dog").is_some_and(|new| new != pid));
+    assert!(!lives(pid));
+    assert!(world.ask(&["events", "dog"]).contains("watchdog"), "{}", world.ask(&["events", "dog"]));
+}
+
+#[test]
+fn a_newline_on_its_descriptor_makes_it_ready() {
+    let world = World::running();
+    let go = at(&world, "go");
+    world.put(
+        "web.yaml",
+        &format!(
+            "script: |\n  while ! test -e {go}; do sleep 0.02; done; echo >&3; exec sleep 3600\nreadinessProbe: {{fd: 3}}\n"
+        ),
+    );
+    world.wait_status("web", "starting");
+    touch(&world, "go");
+    world.wait_status("web", "healthy");
+}
+
+#[test]
+fn logs_are_edited_and_moved_under_a_running_process() {
+    let world = World::running();
+    let manifest = |file: &str| {
+        let path = at(&world, file);
+        format!("script: |\n  while :; do echo line; sleep 0.02; done\nlogs: {{path: {path}}}\n")
+    };
+    world.put("web.yaml", &manifest("a.log"));
+    world.wait("output", |world| text(world, "a.log").contains("line"));
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+
+    world.put("web.yaml", &manifest("b.log"));
+    world.wait("output at its new place", |world| text(world, "b.log").contains("line"));
+
+    std::fs::rename(world.root().join("b.log"), world.root().join("b.old")).expect("moved");
+    let length = text(&world, "b.old").len();
+    world.wait("output that follows the file", |world| text(world, "b.old").len() > length);
+    world.signal_node(10);
+    world.wait("a new file", |world| text(world, "b.log").contains("line"));
+    assert_eq!((world.pid("web"), world.field("web", "restarts").as_deref()), (Some(pid), Some("0")));
+}
+
+#[test]
+fn quit_stops_at_once() {
+    let mut world = World::running();
+    world.put(
+        "deaf.yaml",
+        "script: |\n  trap '' TERM QUIT; echo up; while :; do sleep 1; done\nreadinessProbe: {logLine: up}\n",
+    );
+    world.wait_status("deaf", "healthy");
+    let pid = world.pid("deaf").expect("a pid");
+    let asked = Instant::now();
+    world.signal_node(3);
+    world.wait_end();
+    assert!(asked.elapsed() < Duration::from_secs(8), "its grace of 30 s is not waited for: {:?}", asked.elapsed());
+    assert!(!lives(pid));
+}
+
+fn of_process(pid: i32, file: &str) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/{file}")).expect("a process");
+    String::from_utf8_lossy(&bytes).replace('\0', "\n")
+}
+
+fn line_of(text: &str, key: &str) -> Vec<String> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+    line.split_whitespace().map(str::to_string).collect()
+}
+
+#[test]
+fn umask_nice_and_oom_score_reach_the_process() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\nsecurityContext: {umask: \"0027\", nice: 5, oomScoreAdj: 200}\n");
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+    assert_eq!(line_of(&of_process(pid, "status"), "Umask:"), ["0027"]);
+    assert_eq!(of_process(pid, "oom_score_adj").trim(), "200");
+    let stat = of_process(pid, "stat");
+    let (_, numbers) = stat.rsplit_once(')').expect("a line of stat");
+    // Field 19; the first after the name is the third.
+    assert_eq!(numbers.split_whitespace().nth(16), Some("5"), "{stat}");
+}
+
+#[test]
+fn a_service_of_nobody_s_runs_as_nobody() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\nuser: nobody\nworkingDir: /\n");
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+    let status = of_process(pid, "status");
+    assert_eq!(line_of(&status, "Uid:"), ["65534"; 4]);
+    assert!(line_of(&status, "Gid:").iter().all(|gid| gid != "0"), "{status}");
+    assert!(!line_of(&status, "Groups:").contains(&"0".to_string()), "{status}");
+    assert!(of_process(pid, "environ").lines().any(|line| line == "USER=nobody"));
+}
+
+#[test]
+fn values_from_files_and_from_plugd_s_environment_reach_the_process_and_are_never_told() {
+    let mut world = World::empty();
+    world.env.push(("SHOP_TOKEN", "told-by-environment".into()));
+    std::fs::write(world.root().join("shop.env"), "# for the shop\nLEVEL=told-by-file\n").expect("written");
+    std::fs::write(world.root().join("secret"), "told-by-secret\n").expect("written");
+    world.run(&[]);
+    world.put(
+        "shop.yaml",
+        &format!(
+            "command: sleep 3600\nenvFrom: [{{file: {}}}]\nenv: {{PASSWORD: {{file: {}}}, TOKEN: {{fromEnv: SHOP_TOKEN}}}}\n",
+            at(&world, "shop.env"),
+            at(&world, "secret")
+        ),
+    );
+    world.wait_status("shop", "running");
+    let environment = of_process(world.pid("shop").expect("a pid"), "environ");
+    for line in ["LEVEL=told-by-file", "PASSWORD=told-by-secret", "TOKEN=told-by-environment"] {
+        assert!(environment.lines().any(|there| there == line), "{line} is missing");
+    }
+
+    let mut told = world.status_file("shop").expect("a status") + &world.log();
+    for words in [
+        &["status", "shop"][..],
+        &["get", "shop"],
+        &["get", "shop", "-o", "yaml"],
+        &["get", "shop", "-o", "json"],
+        &["get", "shop", "-o", "yaml", "--effective"],
+        &["events", "shop"],
+    ] {
+        told += &world.ask(words);
+    }
+    assert!(!told.contains("told-by-"), "{told}");
+}
