@@ -251,7 +251,10 @@ impl Controller {
                 let name = service.instance_name(at);
                 let recovered = service.troubled && super::decide::is_checked(&spec);
                 let reason = if recovered { Reason::Recovered } else { Reason::Ready };
-                self.record(service, at, reason, false, format!("{name} is ready"), now);
+                // Where nothing checks it, that it runs has been said.
+                if super::decide::is_checked(&spec) {
+                    self.record(service, at, reason, false, format!("{name} is ready"), now);
+                }
                 self.retally(service);
                 return Step::Again;
             }

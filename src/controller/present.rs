@@ -142,7 +142,7 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
         }
         if instance.quick_zeroes >= 2 {
             let hint = "it ends with 0 at once: if it is a job, write `restart: Never`; if it is a daemon that forks, \
-                        keep it in the foreground; if it speaks MCP on stdin, move it to services.d/mcp/";
+                        keep it in the foreground; an MCP server on stdin cannot be run by this version yet";
             add(Reason::EndsAtOnce, hint.into());
         }
         if instance.forked {

@@ -17,6 +17,9 @@ use crate::model::settings::Settings;
 use crate::model::spec::Spec;
 use crate::model::view::FileProblem;
 
+/// When no script waits for a claim any more; added to, so not the largest there is.
+const LONG_AFTER: Duration = Duration::from_secs(1 << 32);
+
 /// Everything that a directory declares now.
 #[derive(Debug, Default)]
 pub struct Loaded {
@@ -46,7 +49,7 @@ pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded>
     let mut desk = Desk::new(dir.clone(), settings.clone(), surroundings(&dir, settings), store, None);
     for file in desk.entries()? {
         // Far in the future no script waits for a claim any more.
-        match desk.look(&file, true, Duration::MAX) {
+        match desk.look(&file, true, LONG_AFTER) {
             Seen::Done | Seen::Absent | Seen::Later(_) => {}
             Seen::Busy(path) => desk.still_writing(&path),
         }

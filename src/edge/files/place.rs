@@ -132,8 +132,12 @@ fn private(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let temporary = rustix::fs::openat(dir, TEMPORARY, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&temporary)?;
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(Errno::ACCESS);
+    let own = rustix::process::geteuid();
+    match stat.st_uid == own.as_raw() {
+        true => {}
+        // Left by an ordinary user's run: root takes it over, what lies in it goes.
+        false if own.is_root() => rustix::fs::fchown(&temporary, Some(own), None)?,
+        false => return Err(Errno::ACCESS),
     }
     if stat.st_mode & 0o777 != 0o700 {
         rustix::fs::fchmod(&temporary, Mode::RWXU)?;

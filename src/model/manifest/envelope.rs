@@ -259,7 +259,11 @@ fn version(ctx: &mut Context<'_>, entry: &Entry, expected: &str) -> Option<()> {
         Node_::Scalar { text, .. } => {
             let foreign = !text.starts_with("plugd") && expected == API_VERSION
                 || matches!(text.as_str(), "Deployment" | "Pod" | "StatefulSet" | "Job" | "DaemonSet" | "CronJob");
-            let import = if foreign { "; `plugd import` reads documents of Kubernetes" } else { "" };
+            let import = if foreign {
+                "; of a Kubernetes document take the container's command, env and probes: `plugd explain` lists the fields"
+            } else {
+                ""
+            };
             ctx.error(
                 &entry.value.place,
                 format!("`{}` cannot be `{}`", entry.key, shown(text)),
