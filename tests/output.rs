@@ -635,7 +635,7 @@ fn separate_stderr_and_a_path_of_ones_own_are_honoured() {
 fn the_copy_on_stdout_is_prefixed_escaped_and_never_holds_a_service_up() {
     let (reader, stdout) = pipe();
     let flags = rustix::fs::fcntl_getfl(&stdout).expect("flags");
-    let tee = Tee { to: stdout.try_clone().expect("a descriptor").into(), colour: false, prefix: true };
+    let tee = Tee { to: stdout.try_clone().expect("a descriptor").into(), colour: false, prefix: true, whole: false };
     let mut world = World::with(tempfile::tempdir().expect("a folder"), Some(tee));
     let mut service = world.attach(1, Logs { tee: true, ..logs(100 * MIB, 5) });
     service.write_all(b"hello\n{\"json\": true}\n\x1b[2Jhostile\n").expect("room");

@@ -120,7 +120,8 @@ impl Controller {
         let news = self.table.standing(id) != standing;
         let ready_news = standing.ready && !self.table.standing(id).ready;
         self.table.set_standing(id, standing);
-        if ready_news && service.troubled {
+        // That a process was executed again is no recovery where nothing checks it.
+        if ready_news && service.troubled && service.spec().is_some_and(|spec| is_checked(spec)) {
             self.recovered.push(id);
         }
         if ready_news {
@@ -342,4 +343,9 @@ impl Controller {
         }
         wants
     }
+}
+
+/// Whether `ready` is more than `executed`.
+pub(super) fn is_checked(spec: &crate::model::spec::Spec) -> bool {
+    spec.readiness.probe().is_some() || spec.startup_probe.is_some()
 }

@@ -249,7 +249,8 @@ impl Controller {
                 let blob = blob(service, at, &made, wall, Some(age), false);
                 plan.actions.push(Action::SetBlob { life: life_id, blob: blob.encode() });
                 let name = service.instance_name(at);
-                let reason = if service.troubled { Reason::Recovered } else { Reason::Ready };
+                let recovered = service.troubled && super::decide::is_checked(&spec);
+                let reason = if recovered { Reason::Recovered } else { Reason::Ready };
                 self.record(service, at, reason, false, format!("{name} is ready"), now);
                 self.retally(service);
                 return Step::Again;

@@ -167,7 +167,11 @@ impl Controller {
         let instance = &mut service.instances[at];
         instance.unasked = true;
         let (reason, step, last) = match kind {
-            Setback::Missing(reason) => (reason, instance.ladder.climb(), false),
+            // The only service of a container is what was asked for: nobody will bring it later.
+            Setback::Missing(reason) => {
+                let once = self.config.single && spec.restart.policy == RestartPolicy::Never;
+                (reason, instance.ladder.climb(), once)
+            }
             Setback::NotSpawned(reason) => {
                 let step = instance.ladder.ended(false, false, spec.restart.crash_loop_after);
                 let job = spec.restart.policy == RestartPolicy::Never && reason != Reason::ResourceExhausted;

@@ -114,8 +114,13 @@ impl Controller {
                 | super::service::Gate::Cycle
                 | super::service::Gate::ShuttingDown => false,
             };
-            let fine =
-                service.instances.iter().any(|instance| instance.life.is_ready() || is_completed(&instance.life));
+            // Executed is all that `ready` means where nothing checks it: in a crash loop that counts for
+            // nothing until the start has lasted.
+            let checked = service.spec().is_some_and(|spec| super::decide::is_checked(spec));
+            let fine = service.instances.iter().any(|instance| {
+                let steady = checked || instance.ladder.failed_starts == 0;
+                (instance.life.is_ready() && steady) || is_completed(&instance.life)
+            });
             if ends_for_good(service) && self.node.fatal.is_none() {
                 self.node.fatal = Some(service.name.clone());
             } else if !ends_for_good(service) && self.node.fatal.as_ref() == Some(&service.name) {
@@ -298,7 +303,10 @@ fn last_code(service: &Service) -> i32 {
     if let Life::Finished(finished) = &instance.life {
         match &finished.outcome {
             Outcome::Failed(Reason::ProgramNotFound, _) => return 127,
-            Outcome::Failed(Reason::PermissionDenied | Reason::ExecFormat | Reason::BadInterpreter, _) => return 126,
+            Outcome::Failed(
+                Reason::PermissionDenied | Reason::NotExecutable | Reason::ExecFormat | Reason::BadInterpreter,
+                _,
+            ) => return 126,
             Outcome::Failed(..) | Outcome::Completed => {}
         }
     }

@@ -133,7 +133,12 @@ impl Controller {
         if empty || late || ending.leave {
             ending.done = true;
             let code = ending.code;
-            let code = self.single_code().filter(|_| code == 0).unwrap_or(code);
+            let code = match self.single_code() {
+                Some(last) if code == 0 => last,
+                // Asked to stop before it ever ran: as a shell tells a command that TERM ended.
+                None if code == 0 && self.config.single => 128 + 15,
+                Some(_) | None => code,
+            };
             plan.actions.push(Action::AnnounceNode);
             plan.actions.push(Action::Exit(code));
             return false;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::facts::{notify_key, ready_key};
 use super::live::{Passive, Pending, probe_in};
-use super::{Node, helpers};
+use super::{Leave, Node, helpers};
 use crate::controller::{Action, Input, ProbeSlot, Target};
 use crate::edge::probe::{self, notify::NotifySocket};
 use crate::edge::process::prepare::{self, Prepared, Unpreparable};
@@ -59,7 +59,7 @@ impl Node {
                 self.publisher.record(&event);
                 self.store.record(event);
             }
-            Action::Exit(code) => self.leaving = Some(code),
+            Action::Exit(code) => self.leaving = Some(Leave::Node(code)),
         }
     }
 

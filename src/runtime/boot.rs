@@ -22,7 +22,7 @@ use crate::edge::output::{self, Pump};
 use crate::edge::places::{self, Lock, LockError, Places, Who};
 use crate::edge::probe::Sockets;
 use crate::edge::process::cgroup::CgroupRoot;
-use crate::edge::process::environment::inheritable;
+use crate::edge::process::environment::{inheritable, read_small};
 use crate::edge::process::prepare::Ground;
 use crate::edge::process::tree::Trees;
 use crate::edge::process::walk::Walker;
@@ -71,6 +71,8 @@ const UNUSABLE: u8 = 78;
 const SHUTDOWN_PID1: Duration = Duration::from_secs(8);
 /// A pod has 30 s.
 const SHUTDOWN_POD: Duration = Duration::from_secs(25);
+/// As every manifest.
+const SETTINGS_MAX: u64 = 64 * 1024;
 const EXIT_ON_REQUIRED: Duration = Duration::from_secs(300);
 /// A controller that answers no ping for this long of the keeper's own time is hung.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
@@ -114,6 +116,9 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
             Lock::take(&run, Some(&run))
         }
     };
+    if let (Some(dir), Ok(_)) = (&dir, &taken) {
+        own_run(&Places::choose(dir, &settings, &Who::now()))?;
+    }
     match taken {
         Ok(lock) => {
             if let Some(warning) = &lock.warning {
@@ -125,6 +130,30 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
             Err(refusal(OWNED, format!("{error}; `plugd get` talks to it, `plugd run` needs a directory of its own")))
         }
         Err(error @ LockError::Io { .. }) => Err(refusal(UNUSABLE, chain(&error))),
+    }
+}
+
+/// Socket, table of lives, memory and logs belong to one node: two directories must not share them.
+fn own_run(places: &Places) -> Result<(), Refusal> {
+    let Some(run) = &places.run else { return Ok(()) };
+    match Lock::take(run, None) {
+        // Held until this process, which becomes the keeper, ends.
+        Ok(lock) => {
+            std::mem::forget(lock);
+            Ok(())
+        }
+        Err(LockError::Held { pid, .. }) => {
+            let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            Err(refusal(
+                OWNED,
+                format!(
+                    "{} is the run directory of another plugd{who}; give this one a --state-dir of its own",
+                    run.display()
+                ),
+            ))
+        }
+        // Where it cannot be locked, the lock of the directory has to do.
+        Err(LockError::Io { .. }) => Ok(()),
     }
 }
 
@@ -148,7 +177,14 @@ fn usable(dir: &Path) -> Result<(), Refusal> {
 /// The settings in force: flags over environment over `_plugd.yaml` over what fits the place.
 fn settings_of(task: &Task, dir: &Path, pid1: bool) -> Settings {
     let path = dir.join("_plugd.yaml");
-    let text = std::fs::read(&path).ok();
+    let text = match read_small(&path, SETTINGS_MAX) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            eprintln!("plugd: {} is left out: {error}", path.display());
+            None
+        }
+    };
     layered(task, pid1, text.as_deref()).unwrap_or_else(|why| {
         voice::say(&format!("{why}; the defaults are in force"));
         (task.layer)(base(pid1))
@@ -251,8 +287,13 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         .inspect_err(|error| tracing::debug!(%error, "no cgroups: a stop reaches session and group"))
         .ok();
     let first = welcome.controllers_started <= 1;
-    let strays = if first { strays::empty(places.run.as_deref(), cgroups.as_ref()) } else { Vec::new() };
-    let table = LivesTable::open(places.run.as_deref());
+    let keeper_name = strays::identity(welcome.keeper_pid);
+    // Also by a later controller: the first may have died before it was through.
+    let strays = match first || strays::left_by_another(places.run.as_deref(), &keeper_name) {
+        true => strays::empty(places.run.as_deref(), cgroups.as_ref(), &keeper_name, &places.key),
+        false => Vec::new(),
+    };
+    let table = LivesTable::open(places.run.as_deref(), keeper_name);
     table.note("controller", std::process::id() as i32);
 
     let (sender, inputs) = mpsc::channel(INPUTS_MAX);
@@ -313,7 +354,12 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         sockets: Arc::new(Sockets::new()),
         cgroups,
         table,
-        ground: Ground { inherited: Arc::new(inheritable()), working_dir: info.working_dir.clone(), uid },
+        ground: Ground {
+            inherited: Arc::new(inheritable()),
+            working_dir: info.working_dir.clone(),
+            uid,
+            node: places.key.clone(),
+        },
         directory: None,
         store: store.clone(),
         publisher,
@@ -508,7 +554,7 @@ fn watch(
 fn tee(single: bool, colour: bool) -> Option<output::Tee> {
     let stdout = std::io::stdout();
     let to = stdout.as_fd().try_clone_to_owned().ok()?;
-    Some(output::Tee { to, colour, prefix: !single })
+    Some(output::Tee { to, colour, prefix: !single, whole: single })
 }
 
 fn has_terminal() -> bool {

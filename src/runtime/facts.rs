@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::live::{Adoptee, Live, Passive, Pending, slots};
-use super::{Node, helpers, monotonic};
+use super::{Leave, Node, helpers, monotonic};
 use crate::controller::{Adopted, Declaration, Exit, Input, Shutdown, Verdict};
 use crate::edge::output::{PumpEvent, Stream};
 use crate::edge::probe::notify::NotifySocket;
@@ -67,7 +67,7 @@ impl Node {
             },
             Event::Closed => {
                 tracing::error!("the keeper is gone; leaving");
-                self.leaving = Some(1);
+                self.leaving = Some(Leave::Lost);
             }
         }
     }
@@ -284,7 +284,7 @@ impl Node {
                         self.queue.push_back(Input::Shutdown(Shutdown::Ordered));
                     }
                     2 => self.queue.push_back(Input::Shutdown(Shutdown::Now)),
-                    _ => self.leaving = Some(128 + signal),
+                    _ => self.leaving = Some(Leave::Node(128 + signal)),
                 }
             }
             libc::SIGQUIT => self.queue.push_back(Input::Shutdown(Shutdown::Now)),
@@ -306,7 +306,7 @@ impl Node {
                 if let Some(path) = super::boot::c_path(&self.executable) {
                     self.keeper.upgrade(&path);
                 }
-                self.leaving = Some(super::SUCCESSOR);
+                self.leaving = Some(Leave::Successor);
             }
             other => tracing::debug!(signal = other, "signal ignored"),
         }

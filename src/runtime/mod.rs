@@ -64,8 +64,8 @@ use strays::LivesTable;
 /// Facts that may wait for the loop: a burst of 1,000 manifests and as many exits. What does not
 /// fit waits with its sender.
 const INPUTS_MAX: usize = 4096;
-/// `leaving` with this makes room for a new controller: the keeper starts it, no service notices.
-const SUCCESSOR: i32 = -1;
+/// How long the log files and the database may take at the end; a disk that hangs is left behind.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// Turns that one wake-up may take before the edges are looked at again.
 const TURNS_MAX: usize = 64;
 
@@ -87,7 +87,7 @@ pub struct Node {
 
     lives: HashMap<LifeId, Live>,
     pending: HashMap<LifeId, Pending>,
-    /// The spec in force of each service.
+    /// What each service's manifest declares.
     specs: HashMap<Name, Arc<Spec>>,
     /// Lives of the keeper's list whose spec is not known yet.
     adoptees: HashMap<Name, Vec<Adoptee>>,
@@ -111,8 +111,19 @@ pub struct Node {
 
     signals: Signals,
     /// Set once the node has decided to leave.
-    leaving: Option<i32>,
+    leaving: Option<Leave>,
     executable: PathBuf,
+}
+
+/// Why the loop ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    /// The node is over; the keeper ends with this code.
+    Node(i32),
+    /// Makes room for a new controller: the keeper starts it, no service notices.
+    Successor,
+    /// This controller cannot go on (the keeper is gone, or a descriptor was lost on the way).
+    Lost,
 }
 
 /// News for the loop itself, not for the brain.
@@ -149,8 +160,8 @@ impl Node {
             }
             self.drain();
             self.turn();
-            if let Some(code) = self.leaving {
-                return self.last_words(code).await;
+            if let Some(leave) = self.leaving {
+                return self.last_words(leave).await;
             }
         }
     }
@@ -232,25 +243,47 @@ impl Node {
         }
     }
 
-    /// Everything is said and written; the code is the node's, or makes room for a successor.
-    async fn last_words(&mut self, code: i32) -> i32 {
-        let now = self.now();
-        self.publisher.last(now);
-        self.pump.shutdown();
-        self.store.close();
-        if code != SUCCESSOR {
-            // Before the keeper is gone: whoever asks then finds nobody, not somebody about to go.
-            self.publisher.close_door();
-            self.table.clear();
+    /// Everything is said and written.
+    async fn last_words(&mut self, leave: Leave) -> i32 {
+        let code = match leave {
+            Leave::Node(code) => {
+                let now = self.now();
+                self.publisher.last(now);
+                // Before the keeper is gone: whoever asks then finds nobody, not somebody about to go.
+                self.publisher.close_door();
+                code
+            }
+            Leave::Successor => 0,
+            // The keeper starts another, which lists what there is.
+            Leave::Lost => 1,
+        };
+        self.close_files().await;
+        if let Leave::Node(_) = leave {
             self.end_all_helpers().await;
-            if let Some(root) = &self.cgroups {
-                root.remove();
+            // A third signal leaves services behind: the next run finds them in the table.
+            if self.lives.values().all(|live| live.ended) {
+                self.table.clear();
+                self.cgroups.iter().for_each(CgroupRoot::remove);
             }
             self.keeper.leave(code);
         }
         // A keeper that cannot be written to any more is one that nothing need be told.
-        let _ = self.keeper.flush().await;
+        let _ = tokio::time::timeout(CLOSE_MAX, self.keeper.flush()).await;
         code
+    }
+
+    async fn close_files(&self) {
+        let (pump, store) = (self.pump.clone(), self.store.clone());
+        let (done, closed) = tokio::sync::oneshot::channel();
+        let closing = std::thread::Builder::new().name("closing".into()).spawn(move || {
+            pump.shutdown();
+            store.close();
+            // Nobody waits any more: then it took too long.
+            done.send(()).ok();
+        });
+        if closing.is_ok() && tokio::time::timeout(CLOSE_MAX, closed).await.is_err() {
+            tracing::warn!("the log files or the database do not close; leaving without them");
+        }
     }
 
     fn next_wake(&self) -> Option<Instant> {
@@ -273,7 +306,7 @@ impl Node {
             Err(error) => {
                 // Without its keeper a controller is nobody: PDEATHSIG is on its way.
                 tracing::error!(%error, "the keeper cannot be heard any more; leaving");
-                self.leaving = Some(1);
+                self.leaving = Some(Leave::Lost);
             }
         }
     }

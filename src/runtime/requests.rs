@@ -6,6 +6,9 @@ use crate::controller::{Input, Target};
 use crate::model::manifest::print;
 use crate::model::name::{LifeId, Name};
 
+/// How long an answer waits for the disk.
+const SETTLE_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+
 impl Node {
     pub(super) fn on_request(&mut self, request: Request) {
         match request {
@@ -17,7 +20,8 @@ impl Node {
                     self.turn();
                     let settled = self.store.settled();
                     tokio::task::spawn_local(async move {
-                        let _ = settled.await;
+                        // A disk that hangs must not hang the person too.
+                        let _ = tokio::time::timeout(SETTLE_MAX, settled).await;
                         let _ = reply.send(Ok(()));
                     });
                 }

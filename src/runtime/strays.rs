@@ -4,7 +4,7 @@
 //! the fork and before exec, so that there is no moment without it:
 //!
 //! ```text
-//! orders/0#3 15 30000 BOOT-ID PID-NAMESPACE PID START-TIME
+//! orders/0#3 15 30000 BOOT-ID PID-NAMESPACE KEEPER PID START-TIME
 //! ```
 //!
 //! A keeper that was killed leaves its services; the next run ends them before it starts anything,
@@ -21,12 +21,14 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::edge::process::cgroup::{CgroupRoot, Group};
-use crate::edge::process::stat::Stat;
+use crate::edge::process::stat::{self, Stat};
 use crate::model::name::LifeId;
 use crate::model::spec::Spec;
 
 /// The longest that a stray may take to end by itself.
 const GRACE_MAX: Duration = Duration::from_secs(10);
+/// How long killed processes may take to be gone.
+const KILL_MAX: Duration = Duration::from_secs(5);
 /// A table of more lines than this is written anew: 10,000 lives of 100 bytes are 1 MiB of tmpfs.
 const LINES_MAX: usize = 10_000;
 
@@ -39,8 +41,8 @@ pub struct LivesTable {
 }
 
 impl LivesTable {
-    pub fn open(run: Option<&Path>) -> LivesTable {
-        let place = place();
+    pub fn open(run: Option<&Path>, keeper: String) -> LivesTable {
+        let place = format!("{} {keeper}", place());
         let open = |run: &Path| {
             let path = run.join("lives");
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
@@ -107,15 +109,28 @@ struct Stray {
     name: String,
     signal: i32,
     grace: Duration,
+    /// Of which keeper, as [`identity`] names it.
+    keeper: String,
     pid: i32,
     start: u64,
     line: String,
 }
 
+/// How a keeper is named in the table: pid and start time.
+pub fn identity(pid: i32) -> String {
+    format!("{pid}.{}", start_time(pid).unwrap_or_default())
+}
+
+/// Whether processes of another keeper of this directory are still there.
+pub fn left_by_another(run: Option<&Path>, own: &str) -> bool {
+    run.is_some_and(|run| strays(&run.join("lives")).iter().any(|stray| stray.keeper != own))
+}
+
 /// Ends whatever an earlier keeper of this directory left, and says what it was.
-pub fn empty(run: Option<&Path>, cgroups: Option<&CgroupRoot>) -> Vec<String> {
+pub fn empty(run: Option<&Path>, cgroups: Option<&CgroupRoot>, own: &str, node: &str) -> Vec<String> {
     let table = run.map(|run| run.join("lives"));
     let mut found = table.as_deref().map(strays).unwrap_or_default();
+    found.retain(|stray| stray.keeper != own);
     // The old controller first: nothing may start a service while the old ones are being ended.
     found.sort_by_key(|stray| stray.name != "controller");
     let mut named: Vec<String> = Vec::new();
@@ -127,6 +142,19 @@ pub fn empty(run: Option<&Path>, cgroups: Option<&CgroupRoot>) -> Vec<String> {
     for stray in &found {
         named.push(format!("{} (pid {})", stray.name, stray.pid));
         signal(stray.pid, stray.start, stray.signal);
+    }
+    // With a cgroup for each instance nobody escapes; without, what a life has forked is sought by
+    // its session and by the node that its environment names.
+    let sessions: Vec<i32> = found.iter().map(|stray| stray.pid).collect();
+    let family = || match cgroups {
+        Some(_) => Vec::new(),
+        None => relatives(&sessions, node),
+    };
+    for (pid, start, name) in family() {
+        if !found.iter().any(|stray| stray.pid == pid) {
+            named.push(format!("{name} (pid {pid})"));
+            signal(pid, start, libc::SIGTERM);
+        }
     }
     let groups = cgroups.map(populated).unwrap_or_default();
     for group in &groups {
@@ -141,8 +169,11 @@ pub fn empty(run: Option<&Path>, cgroups: Option<&CgroupRoot>) -> Vec<String> {
     }
     let grace = found.iter().map(|stray| stray.grace).max().unwrap_or(Duration::from_secs(1)).min(GRACE_MAX);
     let until = Instant::now() + grace;
-    while Instant::now() < until && (found.iter().any(Stray::lives) || groups.iter().any(|group| group.populated())) {
-        std::thread::sleep(Duration::from_millis(2));
+    let pause = Duration::from_millis(if cgroups.is_some() { 2 } else { 20 });
+    while Instant::now() < until
+        && (found.iter().any(Stray::lives) || groups.iter().any(|group| group.populated()) || !family().is_empty())
+    {
+        std::thread::sleep(pause);
     }
     for stray in &found {
         signal(stray.pid, stray.start, libc::SIGKILL);
@@ -150,11 +181,32 @@ pub fn empty(run: Option<&Path>, cgroups: Option<&CgroupRoot>) -> Vec<String> {
     for group in &groups {
         let _ = group.kill();
     }
-    wait_gone(&found, Duration::from_secs(5));
+    let until = Instant::now() + KILL_MAX;
+    loop {
+        let left = family();
+        if left.is_empty() || Instant::now() > until {
+            break;
+        }
+        left.iter().for_each(|(pid, start, _)| signal(*pid, *start, libc::SIGKILL));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    wait_gone(&found, KILL_MAX);
     if let Some(table) = table {
         let _ = std::fs::remove_file(table);
     }
     named
+}
+
+/// Processes of the sessions, or whose environment names the node: pid, start time, command. One walk
+/// over /proc, some 20 µs a process, and only where there are no cgroups.
+fn relatives(sessions: &[i32], node: &str) -> Vec<(i32, u64, String)> {
+    let own = std::process::id() as i32;
+    let of = |pid: i32| {
+        let stat = Stat::of(pid).filter(Stat::lives)?;
+        let kin = sessions.contains(&stat.session) || stat::names_node(pid, node);
+        (pid != own && kin).then_some((pid, stat.start_time, stat.command))
+    };
+    stat::pids().into_iter().filter_map(of).collect()
 }
 
 /// Every group of this directory's in which somebody lives.
@@ -211,9 +263,10 @@ fn parse(line: &str, place: &str) -> Option<Stray> {
     if format!("{} {}", words.next()?, words.next()?) != place {
         return None;
     }
+    let keeper = words.next()?.to_string();
     let pid = words.next()?.parse().ok()?;
     let start = words.next()?.parse().ok()?;
-    Some(Stray { name, signal, grace, pid, start, line: line.to_string() })
+    Some(Stray { name, signal, grace, keeper, pid, start, line: line.to_string() })
 }
 
 /// Boot id and pid namespace: what a pid is relative to.
@@ -230,9 +283,10 @@ mod tests {
     #[test]
     fn a_line_of_another_boot_or_namespace_or_a_torn_one_names_nobody() {
         let here = "boot-a pid:[1]";
-        let whole = "orders/0#3 15 30000 boot-a pid:[1] 412 9917";
+        let whole = "orders/0#3 15 30000 boot-a pid:[1] 7.55 412 9917";
         let stray = parse(whole, here).expect("a whole line");
-        assert_eq!((stray.name.as_str(), stray.pid, stray.start), ("orders/0#3", 412, 9917));
+        assert_eq!((stray.name.as_str(), stray.keeper.as_str()), ("orders/0#3", "7.55"));
+        assert_eq!((stray.pid, stray.start), (412, 9917));
         assert_eq!(parse(whole, "boot-b pid:[1]"), None);
         assert_eq!(parse(whole, "boot-a pid:[2]"), None);
         for cut in 0..whole.len() - 5 {

@@ -311,3 +311,33 @@ fn an_edited_wrapper_restarts_its_service() {
     world.wait("the problem", |world| world.status_file("svc").is_some_and(|s| s.contains("WrapperNotFound")));
     assert!(lives(pid), "a wrapper that is gone changes nothing for what runs");
 }
+
+#[test]
+fn a_fifo_as_env_file_or_secret_holds_up_nobody() {
+    let world = World::running();
+    let made = std::process::Command::new("mkfifo").arg(world.path("ff")).status().expect("mkfifo");
+    assert!(made.success());
+    world.put("env.yaml", "command: sleep 3600\nenvFrom: [{file: ff}]\n");
+    world.put("secret.yaml", "command: sleep 3600\nenv: {X: {file: ff}}\n");
+    world.put("fine.yaml", "command: sleep 3600\n");
+
+    world.wait_status("fine", "running");
+    for name in ["env", "secret"] {
+        world.wait(&format!("{name} to be told"), |world| {
+            world.status_file(name).is_some_and(|text| text.contains("not a regular file"))
+        });
+    }
+}
+
+#[test]
+fn a_cleaned_folder_for_temporary_files_is_made_again() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+
+    fs::remove_dir_all(world.path(".plugd")).expect("removed");
+    crate::world::kill(pid, 9);
+
+    world.wait("the new process to be told", |world| world.pid("web").is_some_and(|new| new != pid));
+}

@@ -226,3 +226,114 @@ fn child_of(parent: u32) -> Option<i32> {
 fn zombies_below(parent: i32) -> usize {
     children().into_iter().filter(|(_, above, state)| *above == parent && state == "Z").count()
 }
+
+#[test]
+fn two_directories_cannot_share_one_state_directory() {
+    let world = World::running();
+    let other = world.root().join("other.d");
+    std::fs::create_dir(&other).expect("made");
+
+    let second = command(env!("CARGO_BIN_EXE_plugd"))
+        .arg("run")
+        .arg("--state-dir")
+        .arg(world.state())
+        .arg(&other)
+        .stdin(Stdio::null())
+        .output()
+        .expect("started");
+
+    assert_eq!(second.status.code(), Some(73));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("--state-dir of its own"), "{second:?}");
+    assert!(lives(world.controller_pid().expect("the first goes on")));
+}
+
+#[test]
+fn one_command_s_output_reaches_a_reader_whole_and_untouched() {
+    let output = command(env!("CARGO_BIN_EXE_plugd"))
+        .args(["run", "--", "sh", "-c", "seq 1 300000; printf 'a\\033b\\tc'"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("started");
+
+    assert_eq!(output.status.code(), Some(0));
+    let mut want: Vec<u8> = (1..=300_000).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+    want.extend_from_slice(b"a\x1bb\tc");
+    assert!(output.stdout == want, "{} bytes of {}", output.stdout.len(), want.len());
+}
+
+#[test]
+fn one_command_that_cannot_be_executed_ends_as_in_a_shell() {
+    for (program, code) in [("/etc/passwd", 126), ("/tmp", 126), ("no-such-program-anywhere", 127)] {
+        let status = command(env!("CARGO_BIN_EXE_plugd"))
+            .args(["run", "--", program])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .expect("started");
+        assert_eq!(status.code(), Some(code), "{program}");
+    }
+}
+
+#[test]
+fn a_required_crash_loop_without_a_check_ends_the_node_with_its_code() {
+    let mut world = World::empty();
+    world.put("must.yaml", "script: exit 7\nrequired: true\nrestart: {backoff: {initial: 50ms, max: 100ms}}\n");
+    world.spawn(&["--exit-on-required=1s"]);
+    assert_eq!(world.wait_end().code(), Some(7), "{}", world.log());
+}
+
+#[test]
+fn without_cgroups_a_killed_keeper_s_escaped_children_are_ended_by_the_next_run() {
+    let temp = tempfile::tempdir().expect("a temp folder");
+    let dir = temp.path().join("services.d");
+    std::fs::create_dir(&dir).expect("made");
+    let pids = temp.path().join("pids");
+    std::fs::write(
+        dir.join("evil.yaml"),
+        format!(
+            "script: |\n  setsid sh -c 'echo $$ >> {0}; exec sleep 3600' &\n  echo $$ >> {0}; while :; do sleep 1; done\n",
+            pids.display()
+        ),
+    )
+    .expect("written");
+    let run = || {
+        let shell = format!(
+            "mount -t tmpfs none /sys/fs/cgroup && exec {} run --no-tee --state-dir {} {}",
+            env!("CARGO_BIN_EXE_plugd"),
+            temp.path().join("state").display(),
+            dir.display()
+        );
+        command("unshare")
+            .args(["--mount", "sh", "-c", &shell])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("unshare")
+    };
+    let known = || -> Vec<i32> {
+        let text = std::fs::read_to_string(&pids).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    let deadline = std::time::Instant::now() + crate::world::PATIENCE * 2;
+    let wait = |what: &str, holds: &dyn Fn() -> bool| {
+        while !holds() {
+            assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+
+    let mut first = run();
+    wait("the first two", &|| known().len() == 2);
+    let old = known();
+    kill(first.id() as i32, 9);
+    first.wait().expect("waitable");
+    let mut second = run();
+    wait("the second two", &|| known().len() == 4);
+
+    for pid in &old {
+        assert!(!lives(*pid), "{pid} of the killed keeper lives beside its successor");
+    }
+    kill(second.id() as i32, 3);
+    second.wait().expect("waitable");
+}

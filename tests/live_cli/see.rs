@@ -10,7 +10,8 @@ fn get_shows_every_state_with_its_reason() {
     let world = World::running();
     let port = free_port();
     world.put("web.yaml", &format!("command: python3 -m http.server $(PORT) --bind 127.0.0.1\nport: {port}\n"));
-    world.put("mailer.yaml", CRASHES);
+    // Never ready, not even for the moment in which an unchecked process is.
+    world.put("mailer.yaml", &format!("{CRASHES}readinessProbe: {{exec: {{command: ['false']}}}}\n"));
     world.put("broken.yaml", "comand: sleep 100\nport: eighty\n");
     world.put("files.yaml", "wrapper: files.sh\n");
     world.put("migrate.yaml", "command: echo migrated\nrestart: Never\n");

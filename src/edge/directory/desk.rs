@@ -528,9 +528,10 @@ impl Desk {
                 Ok(content) => {
                     let trusted =
                         self.surroundings.judge(&path, &content.stamp, None).is_none_or(|found| !found.refused);
-                    if trusted {
-                        let file = format!("{stem}.yaml.d/{}", name.to_string_lossy());
-                        context.drop_ins.push(OwnedText { file, text: content.bytes });
+                    let file = format!("{stem}.yaml.d/{}", name.to_string_lossy());
+                    match trusted {
+                        true => context.drop_ins.push(OwnedText { file, text: content.bytes }),
+                        false => tracing::warn!("{file} can be written by somebody else: it is left out"),
                     }
                 }
                 Err(Unread::Busy) => return Err(path),

@@ -68,13 +68,17 @@ impl Place {
     }
 
     pub fn write(&mut self, stem: &str, text: &[u8], like: Option<&Path>) -> Result<(), Refused> {
-        let errno = match &self.main {
-            Ok(opened) => match opened.write(stem, text, like) {
-                Ok(()) => return Ok(()),
-                Err(errno) => errno,
-            },
-            Err(errno) => *errno,
+        let mut result = match &self.main {
+            Ok(opened) => opened.write(stem, text, like),
+            Err(errno) => Err(*errno),
         };
+        // `git clean` takes `.plugd/` away: it is made again, in the directory that is held.
+        if let (Err(Errno::NOENT), Ok(opened)) = (&result, &mut self.main)
+            && opened.renew().is_ok()
+        {
+            result = opened.write(stem, text, like);
+        }
+        let Err(errno) = result else { return Ok(()) };
         // A full disk passes and the old file is whole: only what will not pass goes elsewhere.
         let passes =
             matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::NOMEM | Errno::NFILE | Errno::MFILE);
@@ -119,27 +123,39 @@ impl Place {
     }
 }
 
+/// The folder for temporary files: ours, and closed to others.
+fn private(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
+    match rustix::fs::mkdirat(dir, TEMPORARY, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let temporary = rustix::fs::openat(dir, TEMPORARY, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&temporary)?;
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(Errno::ACCESS);
+    }
+    if stat.st_mode & 0o777 != 0o700 {
+        rustix::fs::fchmod(&temporary, Mode::RWXU)?;
+    }
+    Ok(temporary)
+}
+
 impl Opened {
     fn at(path: &Path) -> Result<Opened, Errno> {
         let folder = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(CWD, path, folder | OFlags::RDONLY, Mode::empty())?;
-        match rustix::fs::mkdirat(&dir, TEMPORARY, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-        let temporary = rustix::fs::openat(&dir, TEMPORARY, folder | OFlags::NOFOLLOW, Mode::empty())?;
-        let stat = rustix::fs::fstat(&temporary)?;
-        if stat.st_uid != rustix::process::geteuid().as_raw() {
-            return Err(Errno::ACCESS);
-        }
-        if stat.st_mode & 0o777 != 0o700 {
-            rustix::fs::fchmod(&temporary, Mode::RWXU)?;
-        }
+        let temporary = private(&dir)?;
         let opened = Opened { dir, temporary };
         opened.clear();
         // A read-only mount of a directory that holds `.plugd/` shows itself only at a write.
         opened.create()?.discard(opened.temporary.as_fd());
         Ok(opened)
+    }
+
+    fn renew(&mut self) -> Result<(), Errno> {
+        self.temporary = private(&self.dir)?;
+        Ok(())
     }
 
     /// Removes the temporary files that a killed run left.

@@ -37,6 +37,9 @@ pub struct Tee {
     pub colour: bool,
     /// `name | ` before each line; false for `run FILE` and `run -- CMD`.
     pub prefix: bool,
+    /// All of it, byte for byte where stdout is no terminal, and the service waits for a slow reader:
+    /// what `run -- CMD | reader` needs, as if the shell had run the command.
+    pub whole: bool,
 }
 
 /// The output of one life, as it is handed to the pump.

@@ -15,6 +15,8 @@ use super::pump::Tee;
 
 /// Bytes that may wait for stdout: what a terminal shows in a few seconds.
 const WAITING_MAX: usize = 1 << 20;
+/// How often a pump that waits for a slow reader looks again.
+const ROOM_EVERY: Duration = Duration::from_millis(1);
 /// How long the last output may take at the end.
 const FLUSH_MAX: Duration = Duration::from_millis(500);
 /// Prefixes are padded to the longest name, at most to this.
@@ -46,6 +48,7 @@ pub(super) struct Copier {
     dead: Arc<AtomicBool>,
     done: mpsc::Receiver<()>,
     missed: HashMap<Arc<Label>, u64>,
+    whole: bool,
 }
 
 impl Copier {
@@ -58,7 +61,7 @@ impl Copier {
         let terminal = rustix::termios::isatty(&tee.to);
         let mut printer = Printer {
             to: tee.to.into(),
-            style: Style { terminal, colour: tee.colour, prefix: tee.prefix },
+            style: Style { terminal, colour: tee.colour, prefix: tee.prefix, raw: tee.whole && !terminal },
             width: width.clone(),
             lines: HashMap::new(),
         };
@@ -73,7 +76,7 @@ impl Copier {
             }
             let _ = finished.send(());
         })?;
-        Ok(Copier { queue, waiting, width, dead, done, missed: HashMap::new() })
+        Ok(Copier { queue, waiting, width, dead, done, missed: HashMap::new(), whole: tee.whole })
     }
 
     pub(super) fn meet(&self, label: &Label) {
@@ -85,11 +88,21 @@ impl Copier {
         if self.dead.load(Ordering::Relaxed) {
             return false;
         }
-        let fits = self.waiting.load(Ordering::Relaxed) as u64 + bytes <= WAITING_MAX as u64;
+        while self.whole && self.waiting.load(Ordering::Relaxed) > 0 && !self.has_room(bytes) {
+            if self.dead.load(Ordering::Relaxed) {
+                return false;
+            }
+            std::thread::sleep(ROOM_EVERY);
+        }
+        let fits = self.has_room(bytes) || self.whole;
         if !fits {
             *self.missed.entry(label.clone()).or_default() += bytes;
         }
         fits
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        self.waiting.load(Ordering::Relaxed) as u64 + bytes <= WAITING_MAX as u64
     }
 
     pub(super) fn offer(&mut self, label: &Arc<Label>, bytes: &[u8]) {
@@ -107,9 +120,13 @@ impl Copier {
 
     /// Waits a moment for what is still to be written.
     pub(super) fn finish(self) {
-        let Copier { queue, done, .. } = self;
+        let Copier { queue, done, whole, dead, .. } = self;
         drop(queue);
-        let _ = done.recv_timeout(FLUSH_MAX);
+        while done.recv_timeout(FLUSH_MAX) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if !whole || dead.load(Ordering::Relaxed) {
+                return;
+            }
+        }
     }
 }
 
@@ -123,6 +140,8 @@ struct Style {
     terminal: bool,
     colour: bool,
     prefix: bool,
+    /// Handed on as it came.
+    raw: bool,
 }
 
 /// A line that is not whole yet.
@@ -142,6 +161,9 @@ struct Printer {
 
 impl Printer {
     fn print(&mut self, piece: Piece) -> std::io::Result<()> {
+        if self.style.raw {
+            return self.write(&piece.bytes);
+        }
         let width = self.width.load(Ordering::Relaxed) as usize;
         let mut out = Vec::with_capacity(piece.bytes.len() * 5 / 4 + 64);
         let mut partial = self.lines.remove(&piece.label).unwrap_or_default();
@@ -232,7 +254,7 @@ mod tests {
     #[test]
     fn an_end_leaves_the_room_as_it_was() {
         let (read, write) = std::io::pipe().expect("a pipe");
-        let tee = Tee { to: write.into(), colour: false, prefix: true };
+        let tee = Tee { to: write.into(), colour: false, prefix: true, whole: false };
         let mut copier = Copier::start(tee).expect("a thread");
         let gone = Arc::new(Label { text: "gone".into(), err: false });
         let stays = Arc::new(Label { text: "stays".into(), err: false });
@@ -247,8 +269,8 @@ mod tests {
 
     #[test]
     fn lines_have_a_prefix_but_json_stays_json_in_a_pipe() {
-        let pipe = Style { terminal: false, colour: false, prefix: true };
-        let terminal = Style { terminal: true, colour: true, prefix: true };
+        let pipe = Style { terminal: false, colour: false, prefix: true, raw: false };
+        let terminal = Style { terminal: true, colour: true, prefix: true, raw: false };
         assert_eq!(shown(b"hello", pipe), "web   | hello\n");
         assert_eq!(shown(b"{\"a\":1}", pipe), "{\"a\":1}\n");
         assert!(shown(b"{\"a\":1}", terminal).contains("web   |"));

@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::model::expand::expand;
 
 /// Variables by name, and the words that only `$(…)` knows (`instance.port`).
@@ -91,13 +93,24 @@ const ENV_FILE_MAX: u64 = 128 * 1024;
 
 /// `NAME=value` lines; `#` begins a comment line, `export ` is allowed, one pair of quotes is taken off.
 pub fn read_env_file(path: &Path) -> io::Result<Vec<(OsString, OsString)>> {
+    parse_env_file(&read_small(path, ENV_FILE_MAX)?)
+}
+
+/// A regular file of at most `max` bytes. Never waits: a FIFO or a terminal is refused by what it
+/// is, not found out by reading it.
+pub fn read_small(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     use std::io::Read;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(ENV_FILE_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > ENV_FILE_MAX {
-        return Err(io::Error::other("it is larger than 128 KiB"));
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
     }
-    parse_env_file(&bytes)
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(io::Error::other(format!("it is larger than {} KiB", max / 1024)));
+    }
+    Ok(bytes)
 }
 
 fn parse_env_file(bytes: &[u8]) -> io::Result<Vec<(OsString, OsString)>> {
@@ -144,6 +157,16 @@ mod tests {
     fn an_env_file_line_without_a_value_is_refused_with_its_number() {
         let error = parse_env_file(b"A=1\nnonsense\n").expect_err("refused");
         assert_eq!(error.to_string(), "line 2 is not NAME=value");
+    }
+
+    #[test]
+    fn a_fifo_is_refused_at_once() {
+        let temp = tempfile::tempdir().expect("a temp folder");
+        let fifo = temp.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
+            .expect("made");
+        let error = read_small(&fifo, 10).expect_err("refused");
+        assert_eq!(error.to_string(), "it is not a regular file");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Access, access, statfs};
 
-use super::environment::{Environment, read_env_file};
+use super::environment::{Environment, read_env_file, read_small};
 use super::identity::Identity;
 use crate::keeper::Stage;
 use crate::model::expand::expand;
@@ -27,6 +27,8 @@ pub struct Ground {
     /// The directory that plugd was started in.
     pub working_dir: PathBuf,
     pub uid: u32,
+    /// Which node a process belongs to: `PLUGD_NODE`, by which strays of a killed keeper are found.
+    pub node: String,
 }
 
 /// A process that can be spawned.
@@ -182,6 +184,7 @@ fn environment(
     environment.set("PLUGD_SERVICE".into(), spec.name.as_str().into());
     // With the life, the cookie by which a stray is recognised: always in the long form.
     environment.set("PLUGD_INSTANCE".into(), life.instance.to_string().into());
+    environment.set("PLUGD_NODE".into(), ground.node.clone().into());
     environment.set("PLUGD_LIFE".into(), life.life.to_string().into());
     environment.set("MCP_SERVICE_NAME".into(), spec.name.as_str().into());
     if let Some(port) = instance_port(process, life.instance.index) {
@@ -250,13 +253,7 @@ fn inherits(process: &Process, name: &OsString, user_differs: bool) -> bool {
 const SECRET_MAX: u64 = 64 * 1024;
 
 fn read_secret(path: &Path) -> std::io::Result<OsString> {
-    use std::io::Read;
-    let file = std::fs::File::open(path)?;
-    let mut bytes = Vec::new();
-    file.take(SECRET_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > SECRET_MAX {
-        return Err(std::io::Error::other("it is larger than 64 KiB"));
-    }
+    let mut bytes = read_small(path, SECRET_MAX)?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
     }

@@ -106,6 +106,15 @@ pub fn cookie(pid: i32) -> Cookie {
     }
 }
 
+/// Whether a process's environment says that it belongs to this node.
+pub fn names_node(pid: i32, node: &str) -> bool {
+    let mut bytes = Vec::new();
+    let Ok(file) = std::fs::File::open(format!("/proc/{pid}/environ")) else { return false };
+    let wanted = format!("PLUGD_NODE={node}");
+    file.take(ENVIRON_MAX).read_to_end(&mut bytes).is_ok()
+        && bytes.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+}
+
 /// The uids that a process has: real, effective, saved, of the filesystem.
 pub fn uids(pid: i32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
