@@ -1,5 +1,6 @@
 //! The command line as a person meets it: help, tables and texts made of hand-made snapshots, and
 //! the built binary where no controller runs.
+#![expect(clippy::disallowed_methods, reason = "the built program is started, and files are made for it")]
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -129,7 +129,8 @@ fn every_editor_s_way_to_save_is_one_update() {
     let path = world.path("web.yaml");
     world.put("web.yaml", &sleeper("v0"));
     world.wait_status("web", "running");
-    let ways: [(&str, &dyn Fn(&str)); 5] = [
+    type Way<'a> = (&'a str, &'a dyn Fn(&str));
+    let ways: [Way<'_>; 5] = [
         ("cat >", &|text| fs::write(&path, text).expect("written")),
         ("sed -i", &|text| {
             let stage = world.path("sedAbC123");

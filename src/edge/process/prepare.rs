@@ -310,7 +310,7 @@ fn can_hang(path: &Path) -> bool {
     const FUSE: i64 = 0x6573_5546;
     const NINE_P: i64 = 0x0102_1997;
     const CEPH: i64 = 0x00c3_6400;
-    statfs(path).is_ok_and(|fs| [NFS, SMB, SMB2, CIFS, FUSE, NINE_P, CEPH].contains(&(fs.f_type as i64)))
+    statfs(path).is_ok_and(|fs| [NFS, SMB, SMB2, CIFS, FUSE, NINE_P, CEPH].contains(&fs.f_type))
 }
 
 /// What the errno of a spawn means, in words.
