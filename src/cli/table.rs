@@ -60,7 +60,7 @@ fn is_beneath(widths: &[usize], look: &Look) -> bool {
     room < WHY_MIN && *why > room
 }
 
-/// The widths that [`table`] uses, for [`line`] to go on with.
+/// The widths that [`table`] uses, for [`line()`] to go on with.
 pub fn widths_of(rows: &[Row], shape: Shape, look: &Look, now: Timestamp) -> Vec<usize> {
     let mut lines = vec![Line { cells: titles(shape), color: None }];
     lines.extend(rows.iter().map(|row| Line { cells: cells(row, shape, look, now), color: None }));

@@ -5,7 +5,7 @@
 //! files hold exactly what the service wrote; when it was written, where a life began and what had
 //! to be dropped stands in a small index beside them. Reading back needs no controller.
 //!
-//! In reading order: [`layout`] names the files, [`pump`] is what the runtime talks to, `engine`
+//! In reading order: [`layout`] names the files, `pump` is what the runtime talks to, `engine`
 //! is the thread, `flow` moves the bytes of one pipe, `file` and `rotate` keep one file, `budget`
 //! keeps all of them together within a limit, `index` remembers times, `look` reads along for the
 //! `logLine` probe, `tee` copies to plugd's own stdout, `escape` makes bytes safe to show,

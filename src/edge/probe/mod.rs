@@ -1,6 +1,6 @@
 //! One check each: exec, httpGet, tcpSocket, and the passive kinds.
 //!
-//! A check is a future that ends with one [`Verdict`](crate::controller::Verdict), within its
+//! A check is a future that ends with one [`Verdict`], within its
 //! timeout whatever the other side does. When to check, and what a verdict means, is the brain's
 //! to decide. Exec checks are run by the keeper; only their judgement is here. Log lines are seen
 //! by the pump.
