@@ -13,11 +13,11 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
-use sha2::{Digest as _, Sha256};
 
 use super::refusal::{Json, Refusal};
 use super::routes::{App, Named};
 use super::wire::{Register, Registered, Removed};
+use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::view::{ServiceView, Snapshot};
 
@@ -43,7 +43,7 @@ pub(super) async fn register(State(app): State<App>, Json(body): Json<Register>)
         }
         _ => format!("{name}.yaml"),
     };
-    let sha256 = fingerprint(body.manifest.as_bytes());
+    let sha256 = digest::short(body.manifest.as_bytes());
     let (dir, target, replace) = (app.ctx.dir.clone(), file.clone(), body.replace);
     on_disk(&app, move || write(&dir, &target, body.manifest.as_bytes(), replace)).await.map_err(|error| {
         if error.kind() == io::ErrorKind::AlreadyExists { exists(&name, &file) } else { disk(&app, &error) }
@@ -123,11 +123,6 @@ fn disk(app: &App, error: &io::Error) -> Refusal {
         _ => "remedy that and ask again",
     };
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "DirectoryNotWritable", message, next)
-}
-
-/// First 16 hex digits of the sha256, as the status tells it.
-fn fingerprint(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// On a thread of its own: a disk may hang, the loop may not.

@@ -13,8 +13,9 @@ use super::args::AddArgs;
 use super::check::refuse_invalid;
 use super::fault::{Code, Fault};
 use super::node::Node;
-use super::put::{hash, put};
+use super::put::put;
 use super::{Session, node, ready, row};
+use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::text::yaml::quoted;
 use crate::model::view::{ServiceView, Snapshot};
@@ -38,13 +39,16 @@ pub fn add(args: &AddArgs, session: &Session) -> Result<Code, Fault> {
     if !args.command.is_empty() && !args.replace && dir.join(&file).exists() {
         return Err(Fault::no(
             format!("{} is there already", dir.join(&file).display()),
-            format!("change it with `plugd edit`, or put this in its place with --replace (hash {})", hash(&text)),
+            format!(
+                "change it with `plugd edit`, or put this in its place with --replace (hash {})",
+                digest::short(&text)
+            ),
         ));
     }
     put(&dir, &file, &text)?;
     let node = node
         .inspect_err(|_| super::say(&format!("{} is written and waits for a controller", dir.join(&file).display())))?;
-    accepted(&node, &file, &hash(&text), args, session)
+    accepted(&node, &file, &digest::short(&text), args, session)
 }
 
 /// The file of that name and what it holds.

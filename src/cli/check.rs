@@ -11,11 +11,11 @@ use super::fault::{Code, Fault};
 use super::forecast::{self, Declared, Forecast, Running};
 use super::look::Look;
 use super::node::Node;
-use super::put::hash;
 use super::{Session, node};
 use crate::controller::{Declaration, Resolved, Source};
 use crate::edge::directory;
 use crate::edge::store::Store;
+use crate::model::digest;
 use crate::model::manifest::{self, Reading, Severity, Text};
 use crate::model::settings::{self, Settings};
 use crate::model::spec::Digest;
@@ -216,7 +216,7 @@ fn lint(
     let reading = Reading { main, stem: stem(shown), dir, defaults: None, drop_ins: Vec::new() };
     match manifest::read(&reading) {
         Ok(documents) => {
-            let source = Source { file: shown.into(), sha256: hash(&text) };
+            let source = Source { file: shown.into(), sha256: digest::short(&text) };
             let mut declared = Vec::new();
             for document in documents {
                 findings.diagnostics(&document.warnings, &[main], look);

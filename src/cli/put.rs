@@ -5,8 +5,6 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::fault::Fault;
 
 /// Writes `text` to `DIR/FILE` by a temporary file beside it, whose name begins with a dot and so is
@@ -28,11 +26,6 @@ pub fn put(dir: &Path, file: &str, text: &[u8]) -> Result<(), Fault> {
     })
 }
 
-/// The hash by which a status names the bytes of a manifest: the first 16 hex digits of the sha256.
-pub fn hash(text: &[u8]) -> String {
-    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +38,6 @@ mod tests {
         let names: Vec<_> = std::fs::read_dir(dir.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
         assert_eq!(names, ["web.yaml"]);
         assert_eq!(std::fs::read(dir.path().join("web.yaml")).expect("read"), b"command: false\n");
-        assert_eq!(hash(b"test"), "9f86d081884c7d65");
+        assert_eq!(crate::model::digest::short(b"test"), "9f86d081884c7d65");
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::life::{Made, Print};
+use crate::model::digest::hex;
 use crate::model::spec::Digest;
 
 const VERSION: u8 = 1;
@@ -55,8 +56,8 @@ pub(super) struct Blob {
 impl Blob {
     pub fn of(made: &Made) -> Blob {
         Blob {
-            process: hex(&made.print.process),
-            content: hex(&made.print.content),
+            process: hex(made.print.process),
+            content: hex(made.print.content),
             signal: made.signal,
             grace: u64::try_from(made.grace.as_millis()).unwrap_or(u64::MAX),
             ..Blob::default()
@@ -86,16 +87,6 @@ impl Blob {
     }
 }
 
-pub(super) fn hex(digest: &Digest) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    digest
-        .0
-        .iter()
-        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
-        .map(char::from)
-        .collect()
-}
-
 pub(super) fn unhex(text: &str) -> Digest {
     let mut digest = Digest::default();
     if text.len() == 32 && text.is_ascii() {
@@ -114,8 +105,8 @@ mod tests {
     fn a_blob_is_read_back_and_stays_below_the_limit_whatever_it_holds() {
         let digest = Digest([0xab; 16]);
         let blob = Blob {
-            process: hex(&digest),
-            content: hex(&digest),
+            process: hex(digest),
+            content: hex(digest),
             generation: u64::MAX,
             restarts: u64::MAX,
             service_restarts: u64::MAX,
@@ -131,7 +122,7 @@ mod tests {
         let bytes = blob.encode();
         assert!(bytes.len() <= BLOB_MAX, "{}", bytes.len());
         assert_eq!(Blob::decode(&bytes), Some(blob));
-        assert_eq!(unhex(&hex(&digest)), digest);
+        assert_eq!(unhex(&hex(digest)), digest);
     }
 
     #[test]

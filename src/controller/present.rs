@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::blob::hex;
 use super::explain;
 use super::input::{ExitMemory, Memory, Resolved};
 use super::life::*;
@@ -14,6 +13,7 @@ use super::plan::{Action, Plan};
 use super::service::{Gate, Service};
 use super::status::{self, Word};
 use super::{Config, Controller};
+use crate::model::digest::hex;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::Program;
 use crate::model::time::Now;
@@ -339,7 +339,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     }
     let memory = Memory {
         generation: service.generation,
-        digest: service.digest.as_ref().map(hex).unwrap_or_default(),
+        digest: service.digest.map(hex).unwrap_or_default(),
         restarts: service.restarts,
         step,
         failed_starts,

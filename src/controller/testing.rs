@@ -128,7 +128,10 @@ pub fn declare(mut spec: Spec) -> Declaration {
     spec.process_digest = Digest::default();
     stamp(&mut spec);
     Declaration {
-        source: Source { file: format!("{}.yaml", spec.name), sha256: super::blob::hex(&spec.digest)[..16].into() },
+        source: Source {
+            file: format!("{}.yaml", spec.name),
+            sha256: crate::model::digest::hex(spec.digest)[..16].into(),
+        },
         spec: Arc::new(spec),
         program: Resolved::Found { wrapper: None, content: Digest::default() },
         problems: Vec::new(),

@@ -82,7 +82,15 @@ fn hash(mut value: Value) -> Digest {
     Digest(digest)
 }
 
+/// How the bytes of a manifest are named wherever they are told (`manifest.sha256`): the first 16 hex
+/// digits of their sha256.
+pub fn short(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Lower-case hex, 32 digits.
 pub fn hex(digest: Digest) -> String {
-    digest.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let nibbles = digest.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    nibbles.map(|nibble| char::from(DIGITS[usize::from(nibble)])).collect()
 }

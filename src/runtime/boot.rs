@@ -109,16 +109,17 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
     let taken = match &dir {
         Some(dir) => {
             let places = Places::choose(dir, &settings, &Who::now());
-            Lock::take(dir, places.run.as_deref())
+            let taken = Lock::take(dir, places.run.as_deref());
+            if taken.is_ok() {
+                own_run(&places)?;
+            }
+            taken
         }
         None => {
             let Some(run) = single::places(&settings).run else { return Ok(None) };
             Lock::take(&run, Some(&run))
         }
     };
-    if let (Some(dir), Ok(_)) = (&dir, &taken) {
-        own_run(&Places::choose(dir, &settings, &Who::now()))?;
-    }
     match taken {
         Ok(lock) => {
             if let Some(warning) = &lock.warning {

@@ -8,6 +8,7 @@ use super::boot::{Refusal, refusal};
 use crate::controller::{Declaration, Source};
 use crate::edge::directory;
 use crate::edge::places::Places;
+use crate::model::digest;
 use crate::model::manifest::{self, Reading, Text};
 use crate::model::name::Name;
 use crate::model::settings::Settings;
@@ -41,7 +42,7 @@ pub fn of_file(file: &Path, name: Option<Name>, settings: &Settings) -> Result<D
     let program = directory::resolve_one(&spec, &dir, settings);
     Ok(Declaration {
         spec,
-        source: Source { file: shown, sha256: directory::sha256_short(&bytes) },
+        source: Source { file: shown, sha256: digest::short(&bytes) },
         program,
         problems: Vec::new(),
     })
@@ -59,7 +60,7 @@ pub fn of_command(command: &[OsString], name: Option<Name>) -> Result<Declaratio
     let name = name.unwrap_or_else(|| Name::parse("main").expect("a valid name"));
     let text = serde_json::json!({ "command": words }).to_string();
     let spec = read("command line", text.as_bytes(), name.as_str(), Path::new("/"))?;
-    let source = Source { file: "command line".into(), sha256: directory::sha256_short(text.as_bytes()) };
+    let source = Source { file: "command line".into(), sha256: digest::short(text.as_bytes()) };
     let program = crate::controller::Resolved::Found { wrapper: None, content: Default::default() };
     Ok(Declaration { spec, source, program, problems: Vec::new() })
 }

@@ -161,11 +161,6 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// How a text is named in `manifest.sha256`.
-pub fn sha256_short(bytes: &[u8]) -> String {
-    short_hex(&sha256(bytes))
-}
-
 /// The first 16 hex digits: how a manifest's content is named.
 pub(super) fn short_hex(hash: &[u8; 32]) -> String {
     hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()

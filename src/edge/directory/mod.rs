@@ -43,7 +43,6 @@ use crate::controller::Input;
 use crate::edge::store::Store;
 use crate::model::settings::Settings;
 
-pub use disk::sha256_short;
 pub use load::{Invalid, Loaded, load, resolve_one};
 pub use parse::OwnedText;
 pub use trust::in_container;

@@ -85,11 +85,6 @@ impl Identity {
             ("USER".into(), name),
         ]
     }
-
-    /// Whether it is the user that this process runs as already.
-    pub fn is_own(&self) -> bool {
-        self.uid == rustix::process::geteuid().as_raw()
-    }
 }
 
 fn gid_of(group: &str) -> Result<u32, IdentityError> {
