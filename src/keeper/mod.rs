@@ -54,7 +54,10 @@ pub struct Start {
 pub fn run(start: Start) -> ! {
     sys::settle_descriptors();
     match begin(start) {
-        Ok(keeper) => keeper.run(),
+        Ok(keeper) => {
+            memory::release_code();
+            keeper.run()
+        }
         Err(error) => give_up(&format!("cannot begin: {error}")),
     }
 }

@@ -374,6 +374,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         closing: Default::default(),
         awaited_ports: Default::default(),
         sweep_due: false,
+        rested: false,
         queue: Default::default(),
         inputs,
         sender: sender.clone(),
