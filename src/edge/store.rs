@@ -8,7 +8,9 @@
 //! Not here: what is worth remembering (the brain decides) and what is shown of it (`view`).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::{OpenOptions, Permissions};
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -39,6 +41,7 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS memory (name TEXT PRIMARY KEY, json TEXT NOT NULL, era TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS owner (name TEXT PRIMARY KEY, file TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS claim (script TEXT PRIMARY KEY, stamp TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS accepted (file TEXT PRIMARY KEY, text TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, service TEXT, json TEXT NOT NULL);
 ";
 
@@ -55,6 +58,8 @@ struct Shared {
     thread: Mutex<Option<JoinHandle<()>>>,
     trouble: Arc<Mutex<Option<String>>>,
     loaded: Mutex<Loaded>,
+    /// The accepted text of each file; given away once.
+    accepted: Mutex<BTreeMap<String, String>>,
 }
 
 /// What the last run left.
@@ -72,6 +77,7 @@ enum Job {
     Forget(Name),
     Owner(Name, Option<String>),
     Claim(String, Option<String>),
+    Accept(String, Option<String>),
     Record(Event),
     Events { since: Option<Timestamp>, service: Option<String>, limit: usize, reply: oneshot::Sender<Vec<Event>> },
     Settle(oneshot::Sender<()>),
@@ -120,6 +126,7 @@ impl Store {
         let trouble = Arc::new(Mutex::new(None));
         let opened = open_usable(path, &trouble);
         let loaded = opened.as_ref().and_then(|db| load(db, era).ok()).unwrap_or_default();
+        let accepted = opened.as_ref().and_then(|db| load_accepted(db).ok()).unwrap_or_default();
         let (jobs, inbox) = mpsc::channel();
         let keeper = Keeper {
             db: opened,
@@ -139,6 +146,7 @@ impl Store {
                 thread: Mutex::new(thread),
                 trouble,
                 loaded: Mutex::new(loaded),
+                accepted: Mutex::new(accepted),
             }),
         }
     }
@@ -151,6 +159,7 @@ impl Store {
             thread: Mutex::new(None),
             trouble: Arc::default(),
             loaded: Mutex::default(),
+            accepted: Mutex::default(),
         };
         Store { shared: Arc::new(shared) }
     }
@@ -158,6 +167,12 @@ impl Store {
     /// What the last run left, as it was when the store was opened.
     pub fn load(&self) -> Loaded {
         self.shared.loaded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The text of each file that the last run accepted. The texts are given away: there may be many,
+    /// and only the first scan asks.
+    pub fn take_accepted(&self) -> BTreeMap<String, String> {
+        std::mem::take(&mut *self.shared.accepted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is wrong with the memory now, as a sentence for people.
@@ -195,6 +210,15 @@ impl Store {
 
     pub fn unclaim(&self, script: String) {
         self.send(Job::Claim(script, None));
+    }
+
+    /// `text` is what was accepted of `file`: its last good version.
+    pub fn accept(&self, file: String, text: String) {
+        self.send(Job::Accept(file, Some(text)));
+    }
+
+    pub fn unaccept(&self, file: String) {
+        self.send(Job::Accept(file, None));
     }
 
     /// The newest `limit` events since `since`, of one service or all, oldest first. The answer
@@ -269,12 +293,14 @@ struct Batch {
     memories: BTreeMap<Name, Option<Memory>>,
     owners: BTreeMap<Name, Option<String>>,
     claims: BTreeMap<String, Option<String>>,
+    accepted: BTreeMap<String, Option<String>>,
     events: VecDeque<Event>,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.memories.is_empty() && self.owners.is_empty() && self.claims.is_empty() && self.events.is_empty()
+        let Batch { memories, owners, claims, accepted, events } = self;
+        memories.is_empty() && owners.is_empty() && claims.is_empty() && accepted.is_empty() && events.is_empty()
     }
 }
 
@@ -343,6 +369,9 @@ impl Keeper {
             Job::Claim(script, stamp) => {
                 self.batch.claims.insert(script, stamp);
             }
+            Job::Accept(file, text) => {
+                self.batch.accepted.insert(file, text);
+            }
             Job::Record(event) => {
                 if self.batch.events.len() == WAITING_MAX {
                     self.batch.events.pop_front();
@@ -355,6 +384,7 @@ impl Keeper {
             self.batch.memories.clear();
             self.batch.owners.clear();
             self.batch.claims.clear();
+            self.batch.accepted.clear();
         }
     }
 
@@ -418,6 +448,14 @@ fn write(db: &mut Connection, batch: &Batch, era: &str) -> rusqlite::Result<()> 
             match stamp {
                 Some(stamp) => put.execute(params![script, stamp])?,
                 None => cut.execute([script])?,
+            };
+        }
+        let mut put = change.prepare_cached("INSERT OR REPLACE INTO accepted VALUES (?1, ?2)")?;
+        let mut cut = change.prepare_cached("DELETE FROM accepted WHERE file = ?1")?;
+        for (file, text) in &batch.accepted {
+            match text {
+                Some(text) => put.execute(params![file, text])?,
+                None => cut.execute([file])?,
             };
         }
         let mut put = change.prepare_cached("INSERT INTO event (at, service, json) VALUES (?1, ?2, ?3)")?;
@@ -485,6 +523,12 @@ fn load(db: &Connection, era: &str) -> rusqlite::Result<Loaded> {
     Ok(loaded)
 }
 
+fn load_accepted(db: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
+    let mut query = db.prepare("SELECT file, text FROM accepted")?;
+    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    rows.collect()
+}
+
 fn open_usable(path: &Path, trouble: &Arc<Mutex<Option<String>>>) -> Option<Connection> {
     let error = match open_one(path) {
         Ok(db) => return Some(db),
@@ -525,6 +569,9 @@ fn open_one(path: &Path) -> Result<Connection, Unusable> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }
+    // Manifests hold values that are nobody else's business; the journals take the mode of the file.
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(Duration::from_secs(2))?;

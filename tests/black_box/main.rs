@@ -5,6 +5,7 @@ mod world;
 
 mod directory;
 mod extras;
+mod last_good;
 mod older_mesh;
 mod restart;
 mod stop;

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::OnSettings;
+use super::accepted::{Accepted, LastGood};
 use super::disk::{self, Stamp, Unread};
 use super::lease;
 use super::names::{Candidate, candidate};
 use super::parse::{self, Context, OwnedText, Parsed, Refusal};
 use super::register::{self, Kind, Register};
-use super::resolve::{Resolution, Resolver};
+use super::resolve::{Busy, Resolution, Resolver};
 use super::trust::{Finding, Surroundings};
 use crate::controller::{Declaration, Input, Rejection, Resolved, Source};
 use crate::edge::store::Store;
@@ -46,6 +47,8 @@ pub(super) struct Record {
     kind: Kind,
     stamp: Option<Stamp>,
     sha: String,
+    /// Of what is in force, where the file was refused since.
+    good_sha: Option<String>,
     trust: Option<Finding>,
     services: Vec<Service>,
     pub refused: Option<Refusal>,
@@ -63,16 +66,28 @@ struct Service {
     resolution: Resolution,
 }
 
+/// What the brain knows of a name: the version in force, and that what is in the file now is refused.
 #[derive(Debug, Clone, PartialEq)]
 struct Told {
     name: Name,
-    what: What,
+    good: Option<Good>,
+    refused: Option<Bad>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum What {
-    Declared { spec: Arc<Spec>, source: Source, program: Resolved, problems: Vec<(Reason, String)> },
-    Rejected { source: Source, reason: Reason, message: String },
+struct Good {
+    spec: Arc<Spec>,
+    source: Source,
+    program: Resolved,
+    problems: Vec<(Reason, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Bad {
+    source: Source,
+    reason: Reason,
+    message: String,
+    required: bool,
 }
 
 pub(super) struct Desk {
@@ -91,6 +106,7 @@ pub(super) struct Desk {
     pub defaults: Option<OwnedText>,
     defaults_stamp: Option<Stamp>,
     settings_stamp: Option<Stamp>,
+    last_good: LastGood,
     /// Stems with a `STEM.yaml.d/`, and what was in it.
     drop_ins: BTreeMap<String, Vec<Stamp>>,
     /// Files that declare, by each path that they depend on.
@@ -122,6 +138,7 @@ impl Desk {
             dir,
             settings,
             surroundings,
+            last_good: LastGood::new(store.clone()),
             store,
             on_settings,
             records: BTreeMap::new(),
@@ -284,7 +301,7 @@ impl Desk {
             Ok(context) => context,
             Err(busy) => return Seen::Busy(busy),
         };
-        let (parsed, mentions) = parse::manifest(file, stem, &self.dir, &content, &context);
+        let (parsed, mentions) = parse::manifest(file, stem, &self.dir, &content.bytes, &context);
         match parsed {
             Err(refusal) => {
                 let seen = self.refuse(file, Some(content.stamp), refusal, &sha);
@@ -296,14 +313,16 @@ impl Desk {
                 let mut services = Vec::new();
                 for Parsed { spec, mut warnings } in parsed {
                     warnings.extend(trust.iter().map(|finding| (Reason::UntrustedFile, finding.message.clone())));
+                    warnings.extend(context.left_out.iter().cloned());
                     match self.resolver.resolve(&spec, complete) {
                         Ok(resolution) => services.push(Service { spec, warnings, resolution }),
                         Err(busy) => return Seen::Busy(busy.0),
                     }
                 }
-                let kind = Kind::Manifest;
-                let stamp = Some(content.stamp);
-                let record = Record { kind, stamp, sha, trust, services, refused: None, mentions, stale: false, links };
+                let accepted = Accepted::of_manifest(&sha, &content, &context);
+                self.last_good.keep(file, accepted);
+                let mut record = Record::new(Kind::Manifest, Some(content.stamp), sha);
+                (record.trust, record.services, record.mentions, record.links) = (trust, services, mentions, links);
                 self.accept(file, record);
                 self.claims_changed(file);
                 Seen::Done
@@ -327,18 +346,17 @@ impl Desk {
     pub(super) fn refuse(&mut self, file: &str, stamp: Option<Stamp>, refusal: Refusal, sha: &str) -> Seen {
         let mut touched = self.register.miss(file, false);
         let stamp = stamp.or_else(|| disk::stat(&self.path_of(file)).ok());
-        let record = self.records.entry(file.to_string()).or_insert_with(|| Record {
-            kind: Kind::Manifest,
-            stamp,
-            sha: String::new(),
-            trust: None,
-            services: Vec::new(),
-            refused: None,
-            mentions: BTreeSet::new(),
-            stale: false,
-            links: Vec::new(),
-        });
-        (record.stamp, record.sha, record.stale) = (stamp, sha.to_string(), false);
+        if !self.records.contains_key(file) {
+            let record = self.restored(file).unwrap_or_else(|| Record::new(Kind::Manifest, stamp, String::new()));
+            self.records.insert(file.to_string(), record);
+            self.link(file);
+        }
+        let Some(record) = self.records.get_mut(file) else { return Seen::Done };
+        let before = std::mem::replace(&mut record.sha, sha.to_string());
+        if record.refused.is_none() && !record.services.is_empty() {
+            record.good_sha = Some(before);
+        }
+        (record.stamp, record.stale) = (stamp, false);
         let in_force = record.services.iter().map(|service| service.spec.name.clone());
         let names: Vec<Name> =
             if record.services.is_empty() { refusal.name.iter().cloned().collect() } else { in_force.collect() };
@@ -353,6 +371,38 @@ impl Desk {
         touched.extend(self.register.declare(file, kind, names));
         self.settle_all(touched);
         Seen::Done
+    }
+
+    /// The version of the file that was in force when the last controller ended, if the file is one
+    /// that the first scan finds and refuses: it goes on, as it would have there.
+    fn restored(&mut self, file: &str) -> Option<Record> {
+        let accepted = self.last_good.take(file)?;
+        let context = accepted.context();
+        let name = Path::new(file).file_name().unwrap_or_default();
+        let (kind, parsed) = match candidate(name) {
+            Candidate::Manifest { stem } => {
+                let (parsed, _) = parse::manifest(file, &stem, &self.dir, accepted.main.as_bytes(), &context);
+                (Kind::Manifest, parsed.ok()?)
+            }
+            Candidate::Script { stem } => {
+                let parsed = parse::script(file, &stem, &self.dir, accepted.main.as_bytes(), &context);
+                (Kind::Script, vec![parsed.ok()??])
+            }
+            Candidate::Defaults
+            | Candidate::Settings
+            | Candidate::DropIns { .. }
+            | Candidate::Wrappers
+            | Candidate::Mcp
+            | Candidate::Refused { .. }
+            | Candidate::Skipped
+            | Candidate::Other => return None,
+        };
+        let mut record = Record::new(kind, None, accepted.sha);
+        for Parsed { spec, warnings } in parsed {
+            let resolution = self.resolver.resolve(&spec, true).unwrap_or_else(|Busy(path)| Resolution::busy(path));
+            record.services.push(Service { spec, warnings, resolution });
+        }
+        Some(record)
     }
 
     /// The file was away for a moment and is back.
@@ -383,6 +433,7 @@ impl Desk {
             _ => {}
         }
         self.problems.remove(file);
+        self.last_good.drop(file);
         self.unlink(file);
         let mentions = self.records.remove(file).map(|record| record.mentions);
         let mut touched = self.register.miss(file, false);
@@ -513,7 +564,7 @@ impl Desk {
 
     /// The drop-ins of a manifest, and the defaults.
     fn context(&self, stem: &str) -> Result<Context, PathBuf> {
-        let mut context = Context { defaults: self.defaults.clone(), drop_ins: Vec::new() };
+        let mut context = Context { defaults: self.defaults.clone(), ..Context::default() };
         if !self.drop_ins.contains_key(stem) {
             return Ok(context);
         }
@@ -524,21 +575,24 @@ impl Desk {
         names.sort();
         for name in names.into_iter().take(DROP_INS_MAX) {
             let path = folder.join(&name);
-            match disk::read(&path, disk::MANIFEST_MAX, false) {
-                Ok(content) => {
-                    let trusted =
-                        self.surroundings.judge(&path, &content.stamp, None).is_none_or(|found| !found.refused);
-                    let file = format!("{stem}.yaml.d/{}", name.to_string_lossy());
-                    match trusted {
-                        true => context.drop_ins.push(OwnedText { file, text: content.bytes }),
-                        false => tracing::warn!("{file} can be written by somebody else: it is left out"),
+            let file = format!("{stem}.yaml.d/{}", name.to_string_lossy());
+            let (reason, why) = match disk::read(&path, disk::MANIFEST_MAX, false) {
+                Ok(content) => match self.surroundings.judge(&path, &content.stamp, None) {
+                    Some(finding) if finding.refused => (Reason::UntrustedFile, finding.message),
+                    Some(_) | None => {
+                        context.drop_ins.push(OwnedText { file, text: content.bytes });
+                        continue;
                     }
-                }
+                },
                 Err(Unread::Busy) => return Err(path),
-                Err(Unread::Absent | Unread::NotAFile(_) | Unread::TooLarge(_) | Unread::Failed(_)) => {
-                    tracing::warn!("{} cannot be read: it is left out", path.display());
+                Err(Unread::Absent) => continue,
+                Err(Unread::NotAFile(kind)) => (Reason::NotARegularFile, format!("it is {kind}, not a regular file")),
+                Err(Unread::TooLarge(size)) => {
+                    (Reason::TooLarge, format!("it has {size} bytes, and at most 65536 are read"))
                 }
-            }
+                Err(Unread::Failed(error)) => (Reason::Unreadable, format!("it cannot be read: {error}")),
+            };
+            context.left_out.push((reason, format!("the drop-in {file} takes no part: {why}")));
         }
         Ok(context)
     }
@@ -635,10 +689,17 @@ impl Desk {
         self.scanning = false;
         let held = std::mem::take(&mut self.held);
         self.settle_all(held);
+        let records = &self.records;
+        self.last_good.scanned(|file| records.contains_key(file));
     }
 
     pub fn is_scanning(&self) -> bool {
         self.scanning
+    }
+
+    /// The first scan finds a file that was a service in the last run.
+    pub(super) fn was_service(&self, file: &str) -> bool {
+        self.scanning && !self.register.recorded_of(file).is_empty()
     }
 
     pub(super) fn settle_all(&mut self, keys: BTreeSet<String>) {
@@ -673,27 +734,22 @@ impl Desk {
             })
             .collect();
         let Some(record) = self.records.get(&file) else { return };
-        let what = record.what(&file, &name, &conflicts);
+        let told = Told { good: record.good(&file, &name, &conflicts), refused: record.bad(&file), name };
         if conflicts.is_empty() {
             self.conflicts.remove(key);
         } else {
             self.conflicts.insert(key.to_string(), conflicts);
         }
-        let Some((what, required)) = what else { return };
-        let told = Told { name, what };
-        if before == Some(&told) {
+        if (told.good.is_none() && told.refused.is_none()) || before == Some(&told) {
             return;
         }
-        let source = |told: &Told| match &told.what {
-            What::Declared { source, .. } | What::Rejected { source, .. } => source.file.clone(),
-        };
-        if before.is_none_or(|before| source(before) != source(&told)) {
+        if before.is_none_or(|before| before.file() != told.file()) {
             self.store.owner(told.name.clone(), file);
         }
         if let Some(before) = before.filter(|before| before.name != told.name) {
             self.outbox.push(Input::Withdrawn(before.name.clone()));
         }
-        self.outbox.push(told.input(required));
+        self.outbox.extend(told.inputs(before.filter(|before| before.name == told.name)));
         self.told.insert(key.to_string(), told);
     }
 
@@ -758,23 +814,18 @@ impl Desk {
         self.resolver.retain(|path| self.users.contains_key(path));
     }
 
-    pub(super) fn discovered(&mut self, file: &str, parsed: Parsed, stamp: Stamp, complete: bool) -> Seen {
+    pub(super) fn discovered(&mut self, file: &str, head: &[u8], parsed: Parsed, stamp: Stamp, complete: bool) -> Seen {
         let Parsed { spec, warnings } = parsed;
         let resolution = match self.resolver.resolve(&spec, complete) {
             Ok(resolution) => resolution,
             Err(busy) => return Seen::Busy(busy.0),
         };
-        let record = Record {
-            kind: Kind::Script,
-            stamp: Some(stamp),
-            sha: self.resolver.sha_of(&self.dir.join(file)),
-            trust: None,
-            services: vec![Service { spec, warnings, resolution }],
-            refused: None,
-            mentions: BTreeSet::new(),
-            stale: false,
-            links: disk::hops(&self.dir.join(file)),
-        };
+        let path = self.dir.join(file);
+        let mut record = Record::new(Kind::Script, Some(stamp), self.resolver.sha_of(&path));
+        record.services.push(Service { spec, warnings, resolution });
+        record.links = disk::hops(&path);
+        let accepted = Accepted::of_script(&record.sha, head, &self.script_context());
+        self.last_good.keep(file, accepted);
         self.accept(file, record);
         Seen::Done
     }
@@ -788,7 +839,7 @@ impl Desk {
     }
 
     pub(super) fn script_context(&self) -> Context {
-        Context { defaults: self.defaults.clone(), drop_ins: Vec::new() }
+        Context { defaults: self.defaults.clone(), ..Context::default() }
     }
 }
 
@@ -799,6 +850,21 @@ impl Service {
 }
 
 impl Record {
+    fn new(kind: Kind, stamp: Option<Stamp>, sha: String) -> Record {
+        Record {
+            kind,
+            stamp,
+            sha,
+            good_sha: None,
+            trust: None,
+            services: Vec::new(),
+            refused: None,
+            mentions: BTreeSet::new(),
+            stale: false,
+            links: Vec::new(),
+        }
+    }
+
     fn dependencies(&self) -> impl Iterator<Item = &PathBuf> {
         self.links.iter().chain(self.services.iter().flat_map(|service| &service.resolution.watched))
     }
@@ -812,32 +878,51 @@ impl Record {
         !self.stale && self.stamp.as_ref() == Some(stamp)
     }
 
-    /// What is to be told of this name, and whether a rejected one is required.
-    fn what(&self, file: &str, name: &Name, conflicts: &[FileProblem]) -> Option<(What, bool)> {
-        let source = Source { file: file.to_string(), sha256: self.sha.clone() };
-        if let Some(refusal) = &self.refused {
-            let Refusal { reason, message, .. } = refusal;
-            return Some((What::Rejected { source, reason: *reason, message: message.clone() }, refusal.required));
-        }
+    /// The version in force of this name.
+    fn good(&self, file: &str, name: &Name, conflicts: &[FileProblem]) -> Option<Good> {
         let service = self.services.iter().find(|service| service.spec.name == *name)?;
+        let sha256 = self.good_sha.as_ref().filter(|_| self.refused.is_some()).unwrap_or(&self.sha).clone();
         let warnings = service.warnings.iter().chain(&service.resolution.warnings).cloned();
-        let problems =
-            warnings.chain(conflicts.iter().map(|problem| (problem.reason, problem.message.clone()))).collect();
-        let program = service.resolution.resolved.clone();
-        Some((What::Declared { spec: service.spec.clone(), source, program, problems }, false))
+        let problems = warnings.chain(conflicts.iter().map(|problem| (problem.reason, problem.message.clone())));
+        Some(Good {
+            spec: service.spec.clone(),
+            source: Source { file: file.to_string(), sha256 },
+            program: service.resolution.resolved.clone(),
+            problems: problems.collect(),
+        })
+    }
+
+    /// Why what is in the file now is not in force.
+    fn bad(&self, file: &str) -> Option<Bad> {
+        let Refusal { reason, message, required, .. } = self.refused.as_ref()?;
+        let source = Source { file: file.to_string(), sha256: self.sha.clone() };
+        Some(Bad { source, reason: *reason, message: message.clone(), required: *required })
     }
 }
 
 impl Told {
-    fn input(&self, required: bool) -> Input {
-        match self.what.clone() {
-            What::Declared { spec, source, program, problems } => {
-                Input::Declared(Declaration { spec, source, program, problems })
-            }
-            What::Rejected { source, reason, message } => {
-                Input::Rejected(Rejection { name: self.name.clone(), source, reason, message, required })
-            }
+    /// What the brain is to be told, which knows `before` of this name. The refusal comes after what
+    /// stays in force: a declaration takes an earlier refusal back.
+    fn inputs(&self, before: Option<&Told>) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        let taken_back = self.refused.is_none() && before.is_some_and(|before| before.refused.is_some());
+        let good = self
+            .good
+            .as_ref()
+            .filter(|good| taken_back || before.and_then(|before| before.good.as_ref()) != Some(*good));
+        if let Some(Good { spec, source, program, problems }) = good.cloned() {
+            inputs.push(Input::Declared(Declaration { spec, source, program, problems }));
         }
+        let known = inputs.is_empty() && before.is_some_and(|before| before.refused == self.refused);
+        if let Some(Bad { source, reason, message, required }) = self.refused.clone().filter(|_| !known) {
+            inputs.push(Input::Rejected(Rejection { name: self.name.clone(), source, reason, message, required }));
+        }
+        inputs
+    }
+
+    fn file(&self) -> Option<&str> {
+        let source = self.good.as_ref().map(|good| &good.source).or(self.refused.as_ref().map(|bad| &bad.source));
+        source.map(|source| source.file.as_str())
     }
 }
 

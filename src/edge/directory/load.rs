@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use super::desk::{Desk, Seen};
 use super::parse::OwnedText;
-use super::resolve::{Busy, Resolver};
+use super::resolve::{Busy, Resolution, Resolver};
 use super::surroundings;
 use crate::controller::{Declaration, Input, Rejection, Resolved};
 use crate::edge::store::Store;
 use crate::model::manifest::Diagnostic;
 use crate::model::name::Name;
-use crate::model::reason::Reason;
 use crate::model::settings::Settings;
 use crate::model::spec::Spec;
 use crate::model::view::FileProblem;
@@ -95,10 +94,6 @@ pub fn resolve_one(spec: &Spec, dir: &Path, settings: &Settings) -> Resolved {
     let mut resolver = Resolver::new(dir.to_path_buf(), settings.wrappers.clone(), surroundings(dir, settings));
     match resolver.resolve(spec, true) {
         Ok(resolution) => resolution.resolved,
-        Err(Busy(path)) => Resolved::Missing {
-            reason: Reason::StillWriting,
-            message: format!("{} is being written", path.display()),
-            tried: Vec::new(),
-        },
+        Err(Busy(path)) => Resolution::busy(path).resolved,
     }
 }

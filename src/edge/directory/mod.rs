@@ -9,6 +9,7 @@
 //!
 //! Not here: what a manifest means (`model::manifest`) and what is done about it (the brain).
 
+mod accepted;
 mod agenda;
 mod desk;
 mod disk;

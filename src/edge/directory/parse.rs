@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::disk::{self, Content};
+use super::disk;
 use crate::model::manifest::{self, Diagnostic, Document, Reading, Refused, Severity, Text};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
@@ -15,6 +15,8 @@ use crate::model::spec::{Program, Spec};
 pub(super) struct Context {
     pub defaults: Option<OwnedText>,
     pub drop_ins: Vec<OwnedText>,
+    /// Drop-ins that take no part, and why.
+    pub left_out: Vec<(Reason, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,14 +68,14 @@ pub(super) fn manifest(
     file: &str,
     stem: &str,
     dir: &Path,
-    content: &Content,
+    bytes: &[u8],
     context: &Context,
 ) -> (Result<Vec<Parsed>, Refusal>, BTreeSet<String>) {
-    if file.ends_with(".json") && is_mcp_servers(&content.bytes) {
+    if file.ends_with(".json") && is_mcp_servers(bytes) {
         let message = format!("{file}: `mcpServers` files are not supported yet; write one manifest a server");
         return (Err(Refusal::of_file(Reason::NotYetSupported, message)), BTreeSet::new());
     }
-    let reading = reading(file, stem, dir, &content.bytes, context);
+    let reading = reading(file, stem, dir, bytes, context);
     let base = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     match manifest::read(&reading) {
         Ok(documents) => {
@@ -88,7 +90,7 @@ pub(super) fn manifest(
         }
         Err(refused) => {
             let named = manifest::wrapper_mentions(&reading).iter().filter_map(|path| base(path)).collect();
-            (Err(refusal(file, &content.bytes, context, refused)), named)
+            (Err(refusal(file, bytes, context, refused)), named)
         }
     }
 }

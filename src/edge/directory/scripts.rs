@@ -82,7 +82,7 @@ impl Desk {
             return Seen::Done;
         }
         let at = first_seen + CLAIM_WAIT;
-        if now < at && !is_old(&stamp) && !self.records.contains_key(file) {
+        if now < at && !is_old(&stamp) && !self.records.contains_key(file) && !self.was_service(file) {
             return Seen::Later(at);
         }
         if self.scripts.claims.remove(file).is_some() {
@@ -112,7 +112,7 @@ impl Desk {
             return self.refuse(file, Some(stamp), refusal, &parse::sha(&content.bytes));
         }
         match parse::script(file, stem, &self.dir, head, &self.script_context()) {
-            Ok(Some(parsed)) => self.discovered(file, parsed, content.stamp, complete),
+            Ok(Some(parsed)) => self.discovered(file, head, parsed, content.stamp, complete),
             Ok(None) => self.not_a_service(file),
             Err(refusal) => self.refuse(file, Some(stamp), refusal, &parse::sha(&content.bytes)),
         }
