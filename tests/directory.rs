@@ -51,6 +51,8 @@ impl World {
             store,
             on_settings: None,
             on_accepted: None,
+            on_status: None,
+            on_tick: None,
         };
         let directory = Directory::start(config, to).expect("started");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
@@ -823,6 +825,8 @@ fn the_settings_file_is_told_at_the_start_and_at_each_change() {
         store: Store::none(),
         on_settings: Some(on_settings),
         on_accepted: None,
+        on_status: None,
+        on_tick: None,
     };
     let _directory = Directory::start(config, to).expect("started");
     assert_eq!(heard.recv_timeout(DEADLINE).expect("told").as_deref(), Some("one"));

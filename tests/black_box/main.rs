@@ -10,3 +10,4 @@ mod older_mesh;
 mod restart;
 mod stop;
 mod supervisor;
+mod tampering;

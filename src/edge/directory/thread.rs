@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::OnAccepted;
 use super::agenda::{Absence, Agenda, Look, News};
 use super::desk::{Desk, Seen};
 use super::disk;
@@ -16,6 +15,7 @@ use super::floor::Floor;
 use super::names::{Candidate, candidate};
 use super::presence::{EMPTIED_HOLD, Identity, Presence, REPLACED_QUIET, Sight, Verdict};
 use super::watch::{Event, Watch};
+use super::{OnAccepted, OnStatus, OnTick};
 use crate::controller::Input;
 use crate::edge::places::{Lock, LockError};
 use crate::model::settings::Settings;
@@ -40,6 +40,8 @@ pub(super) struct Thread {
     pub inbox: Receiver<Message>,
     pub out: mpsc::Sender<Input>,
     pub on_accepted: Option<OnAccepted>,
+    pub on_status: Option<OnStatus>,
+    pub on_tick: Option<OnTick>,
     pub agenda: Agenda,
     pub presence: Presence,
     pub floor: Floor,
@@ -90,6 +92,9 @@ impl Thread {
                 self.agenda.dirty(now, true);
             }
             if self.floor.tick_is_due(now) {
+                if let Some(tell) = self.on_tick.as_mut() {
+                    tell();
+                }
                 self.look_at_directory()?;
             }
             if self.presence.is_lost() {
@@ -261,6 +266,9 @@ impl Thread {
         let now = self.started.elapsed();
         self.floor.compared(now);
         self.agenda.clean();
+        if let Some(tell) = &self.on_status {
+            tell.tell(None);
+        }
         let entries = match self.desk.entries() {
             Ok(entries) => entries,
             Err(error) => return self.lose(&error),
