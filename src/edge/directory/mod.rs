@@ -77,7 +77,9 @@ pub type OnTick = Box<dyn FnMut() + Send>;
 
 /// Told the stem of a `STEM.status`, or that any of them may have changed.
 #[derive(Clone)]
-pub struct OnStatus(Arc<dyn Fn(Option<&str>) + Send + Sync>);
+pub struct OnStatus(Arc<TellStatus>);
+
+type TellStatus = dyn Fn(Option<&str>) + Send + Sync;
 
 impl OnStatus {
     pub fn new(tell: impl Fn(Option<&str>) + Send + Sync + 'static) -> OnStatus {
