@@ -53,7 +53,7 @@ pub(super) struct Record {
     services: Vec<Service>,
     pub refused: Option<Refusal>,
     /// Scripts that it names.
-    mentions: BTreeSet<String>,
+    mentions: Box<[String]>,
     /// Read it again though it has not changed: something that it is read with has.
     stale: bool,
     links: Vec<PathBuf>,
@@ -71,7 +71,7 @@ struct Service {
 struct Told {
     name: Name,
     good: Option<Good>,
-    refused: Option<Bad>,
+    refused: Option<Box<Bad>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -98,8 +98,8 @@ pub(super) struct Desk {
     on_settings: Option<OnSettings>,
     resolver: Resolver,
     register: Register,
-    pub records: BTreeMap<String, Record>,
-    told: BTreeMap<String, Told>,
+    pub records: BTreeMap<String, Box<Record>>,
+    told: BTreeMap<String, Box<Told>>,
     conflicts: BTreeMap<String, Vec<FileProblem>>,
     problems: BTreeMap<String, FileProblem>,
     problems_told: Vec<FileProblem>,
@@ -310,7 +310,7 @@ impl Desk {
                 seen
             }
             Ok(parsed) => {
-                let mut services = Vec::new();
+                let mut services = Vec::with_capacity(parsed.len());
                 for Parsed { spec, mut warnings } in parsed {
                     warnings.extend(trust.iter().map(|finding| (Reason::UntrustedFile, finding.message.clone())));
                     warnings.extend(context.left_out.iter().cloned());
@@ -337,7 +337,7 @@ impl Desk {
         let mut touched = self.register.miss(file, false);
         touched.extend(self.register.declare(file, record.kind, names));
         self.unlink(file);
-        self.records.insert(file.to_string(), record);
+        self.records.insert(file.to_string(), Box::new(record));
         self.link(file);
         self.settle_all(touched);
     }
@@ -348,7 +348,7 @@ impl Desk {
         let stamp = stamp.or_else(|| disk::stat(&self.path_of(file)).ok());
         if !self.records.contains_key(file) {
             let record = self.restored(file).unwrap_or_else(|| Record::new(Kind::Manifest, stamp, String::new()));
-            self.records.insert(file.to_string(), record);
+            self.records.insert(file.to_string(), Box::new(record));
             self.link(file);
         }
         let Some(record) = self.records.get_mut(file) else { return Seen::Done };
@@ -740,7 +740,7 @@ impl Desk {
         } else {
             self.conflicts.insert(key.to_string(), conflicts);
         }
-        if (told.good.is_none() && told.refused.is_none()) || before == Some(&told) {
+        if (told.good.is_none() && told.refused.is_none()) || before.is_some_and(|before| **before == told) {
             return;
         }
         if before.is_none_or(|before| before.file() != told.file()) {
@@ -749,8 +749,8 @@ impl Desk {
         if let Some(before) = before.filter(|before| before.name != told.name) {
             self.outbox.push(Input::Withdrawn(before.name.clone()));
         }
-        self.outbox.extend(told.inputs(before.filter(|before| before.name == told.name)));
-        self.told.insert(key.to_string(), told);
+        self.outbox.extend(told.inputs(before.filter(|before| before.name == told.name).map(|before| &**before)));
+        self.told.insert(key.to_string(), Box::new(told));
     }
 
     /// Puts the list of file problems into the out tray, if it changed.
@@ -859,7 +859,7 @@ impl Record {
             trust: None,
             services: Vec::new(),
             refused: None,
-            mentions: BTreeSet::new(),
+            mentions: Box::default(),
             stale: false,
             links: Vec::new(),
         }
@@ -869,7 +869,7 @@ impl Record {
         self.links.iter().chain(self.services.iter().flat_map(|service| &service.resolution.watched))
     }
 
-    pub fn mentions(&self) -> &BTreeSet<String> {
+    pub fn mentions(&self) -> &[String] {
         &self.mentions
     }
 
@@ -893,10 +893,10 @@ impl Record {
     }
 
     /// Why what is in the file now is not in force.
-    fn bad(&self, file: &str) -> Option<Bad> {
+    fn bad(&self, file: &str) -> Option<Box<Bad>> {
         let Refusal { reason, message, required, .. } = self.refused.as_ref()?;
         let source = Source { file: file.to_string(), sha256: self.sha.clone() };
-        Some(Bad { source, reason: *reason, message: message.clone(), required: *required })
+        Some(Box::new(Bad { source, reason: *reason, message: message.clone(), required: *required }))
     }
 }
 
@@ -914,7 +914,8 @@ impl Told {
             inputs.push(Input::Declared(Declaration { spec, source, program, problems }));
         }
         let known = inputs.is_empty() && before.is_some_and(|before| before.refused == self.refused);
-        if let Some(Bad { source, reason, message, required }) = self.refused.clone().filter(|_| !known) {
+        if let Some(bad) = self.refused.as_ref().filter(|_| !known) {
+            let Bad { source, reason, message, required } = (**bad).clone();
             inputs.push(Input::Rejected(Rejection { name: self.name.clone(), source, reason, message, required }));
         }
         inputs
