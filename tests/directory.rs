@@ -408,6 +408,45 @@ fn a_wrapper_edited_under_a_refused_manifest_is_told() {
 }
 
 #[test]
+fn a_script_that_stays_down_or_is_none_is_told_and_taken_back() {
+    let mut world = World::empty();
+    world.drop_in("lib.sh", "helper() { :; }\n");
+    let told = world.problems();
+    assert_eq!((told[0].file.as_str(), told[0].reason), ("lib.sh", Reason::ExecFormat));
+    world.script("lib.sh", "#!/bin/sh\nexec sleep 9\n");
+    assert_eq!(world.declared().spec.name.as_str(), "lib");
+    assert!(world.problems().is_empty());
+
+    world.drop_in("lib.yaml", "wrapper: lib.sh\n");
+    assert_eq!(world.declared().source.file, "lib.yaml");
+    fs::remove_file(world.path("lib.yaml")).expect("removed");
+    assert_eq!(world.withdrawn(), "lib");
+    let told = world.problems();
+    assert_eq!((told[0].file.as_str(), told[0].reason), ("lib.sh", Reason::Withdrawn));
+    world.script("lib.sh", "#!/bin/sh\nexec sleep 8\n");
+    assert_eq!(world.declared().spec.name.as_str(), "lib");
+    assert!(world.problems().is_empty());
+}
+
+#[test]
+fn nothing_is_quoted_of_a_file_outside_that_others_may_not_read() {
+    let mut world = World::empty();
+    let secret = world.outside("shadow");
+    fs::write(&secret, "root:$6$hunter2:19000:0:99999:7:::\nnobody: [x\n").expect("written");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).expect("chmod");
+    symlink(&secret, world.path("web.yaml")).expect("linked");
+    let rejection = world.rejected();
+    if !rustix::process::geteuid().is_root() {
+        return; // what is ours may be told to us
+    }
+    assert!(!rejection.message.contains("hunter2") && !rejection.message.contains("root"), "{}", rejection.message);
+    assert!(rejection.message.starts_with("web.yaml:2:"), "{}", rejection.message);
+    assert!(rejection.message.contains(&secret.display().to_string()), "{}", rejection.message);
+    let loaded = load(&world.outside("services.d"), &Settings::default(), Store::none()).expect("loaded");
+    assert!(loaded.invalid[0].sources.is_empty());
+}
+
+#[test]
 fn a_drop_in_that_takes_no_part_is_told_with_the_service() {
     let mut world = World::empty();
     let drop_in = world.path("web.yaml.d/10.yaml");
@@ -783,6 +822,7 @@ fn the_script_of_a_deleted_manifest_stays_down_until_it_is_written_again() {
     assert_eq!(names(&world.until_scanned()), ["postgres"]);
     fs::remove_file(world.path("postgres.yaml")).expect("unlinked");
     assert_eq!(world.withdrawn(), "postgres");
+    assert_eq!(world.problems()[0].reason, Reason::Withdrawn);
     world.directory.rescan();
     world.silent_for(SETTLED);
     world.script("postgres.sh", "#!/bin/sh\n# new\n");

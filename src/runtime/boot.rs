@@ -72,6 +72,8 @@ const UNUSABLE: u8 = 78;
 const SHUTDOWN_PID1: Duration = Duration::from_secs(8);
 /// A pod has 30 s.
 const SHUTDOWN_POD: Duration = Duration::from_secs(25);
+/// How long a process may take to be gone that was killed with its keeper.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 /// As every manifest.
 const SETTINGS_MAX: u64 = 64 * 1024;
 const EXIT_ON_REQUIRED: Duration = Duration::from_secs(300);
@@ -138,7 +140,15 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
 /// Socket, table of lives, memory and logs belong to one node: two directories must not share them.
 fn own_run(places: &Places) -> Result<(), Refusal> {
     let Some(run) = &places.run else { return Ok(()) };
-    match Lock::take(run, None) {
+    let until = std::time::Instant::now() + LAST_BREATH;
+    let mut taken = Lock::take(run, None);
+    // A controller that made the run directory again holds its lock, and outlives a killed keeper by
+    // the moment that the kernel needs to end it. The directory's own lock is ours already.
+    while matches!(taken, Err(LockError::Held { .. })) && std::time::Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+        taken = Lock::take(run, None);
+    }
+    match taken {
         // Held until this process, which becomes the keeper, ends.
         Ok(lock) => {
             std::mem::forget(lock);

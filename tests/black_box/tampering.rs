@@ -91,3 +91,40 @@ fn a_replaced_directory_is_not_left_with_statuses_of_another_time() {
     let left: Vec<_> = fs::read_dir(&aside).expect("readable").flatten().map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".status")), "{left:?}");
 }
+
+#[test]
+fn the_log_of_a_deleted_service_is_shown_and_a_problem_has_lines() {
+    let world = World::running();
+    world.put("web.yaml", "script: |\n  echo here I was\n  exec sleep 3600\n");
+    world.wait_status("web", "running");
+    world.wait("its first line", |world| world.ask(&["logs", "web"]).contains("here I was"));
+    world.put("web.yaml", "comand: one\nreplica: two\n");
+    world.wait("the rejection", |world| world.status_file("web").is_some_and(|text| text.contains("rejected")));
+    let status = world.status_file("web").expect("a status");
+    let value: serde_yaml::Value = serde_yaml::from_str(&status).expect("YAML");
+    let message = value["problems"][0]["message"].as_str().expect("a message");
+    assert!(message.lines().count() >= 2 && !message.contains("\\n"), "{status}");
+
+    world.remove("web.yaml");
+    world.wait("the service to go", |world| world.status_file("web").is_none());
+    assert!(world.ask(&["logs", "web"]).contains("here I was"));
+    assert_eq!(world.plugd(&["logs", "never"]).status.code(), Some(4));
+}
+
+#[test]
+fn what_is_not_taken_is_listed_with_its_reason() {
+    let world = World::running();
+    world.put("lib.sh", "helper() { :; }\n");
+    world.put("_odd.yaml", "command: one\n");
+    world.wait("both to be told", |world| {
+        world.node_status().is_some_and(|text| text.contains("lib.sh") && text.contains("_odd.yaml"))
+    });
+    let table = world.ask(&["get"]);
+    assert!(table.contains("skipped (ExecFormat)") && table.contains("failed (NameInvalid)"), "{table}");
+    let one = world.plugd(&["status", "lib.sh"]);
+    let one = String::from_utf8_lossy(&one.stdout).into_owned();
+    assert!(one.contains("begins neither"), "{one}");
+    let check = world.plugd(&["check"]);
+    let check = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
+    assert!(check.contains("lib.sh begins neither") && check.contains("_odd.yaml"), "{check}");
+}

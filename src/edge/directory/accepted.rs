@@ -7,7 +7,7 @@
 //! Only what the first scan refuses is read from here; nothing waits for the disk, and without a
 //! database there is no last good version, as before the first one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -85,59 +85,67 @@ impl Piece {
     }
 }
 
-/// The accepted texts of all files.
+/// The accepted texts of all files. How many bytes are kept of each stands in its record.
 #[derive(Debug)]
 pub(super) struct LastGood {
     store: Store,
     /// As the last controller left them, until the first scan is over.
     recorded: BTreeMap<String, String>,
-    /// How much is kept of each file.
-    sizes: BTreeMap<String, usize>,
     all: usize,
 }
 
 impl LastGood {
     pub fn new(store: Store) -> LastGood {
         let recorded = store.take_accepted();
-        let sizes: BTreeMap<String, usize> = recorded.iter().map(|(file, text)| (file.clone(), text.len())).collect();
-        let all = sizes.values().sum();
-        LastGood { store, recorded, sizes, all }
+        let all = recorded.values().map(String::len).sum();
+        LastGood { store, recorded, all }
     }
 
-    /// The version that was in force of a file which the first scan refuses.
-    pub fn take(&mut self, file: &str) -> Option<Accepted> {
+    /// The version that was in force of a file which the first scan refuses, and its size as it is kept.
+    pub fn take(&mut self, file: &str) -> Option<(Accepted, usize)> {
         let text = self.recorded.remove(file)?;
         // Of another version of plugd, or broken: then there is none.
-        serde_json::from_str(&text).ok()
+        let accepted = serde_json::from_str(&text).ok();
+        if accepted.is_none() {
+            self.all -= text.len();
+        }
+        accepted.map(|accepted| (accepted, text.len()))
     }
 
-    /// `file` was accepted; `None`: as something that is not kept.
-    pub fn keep(&mut self, file: &str, accepted: Option<Accepted>) {
+    /// `file` was accepted, `None` as something that is not kept; `before` bytes were kept of it.
+    /// Returns how many are kept now.
+    pub fn keep(&mut self, file: &str, before: usize, accepted: Option<Accepted>) -> usize {
+        let recorded = self.recorded.remove(file);
+        self.all -= recorded.as_ref().map_or(before, String::len);
         let text = accepted.and_then(|accepted| serde_json::to_string(&accepted).ok());
-        let others = self.all - self.sizes.get(file).copied().unwrap_or(0);
-        let text = text.filter(|text| text.len() <= ONE_MAX && others + text.len() <= ALL_MAX);
-        let Some(text) = text else { return self.drop(file) };
-        self.all = others + text.len();
-        self.sizes.insert(file.to_string(), text.len());
-        if self.recorded.remove(file).as_ref() != Some(&text) {
-            self.store.accept(file.to_string(), text);
+        match text.filter(|text| text.len() <= ONE_MAX && self.all + text.len() <= ALL_MAX) {
+            Some(text) => {
+                let length = text.len();
+                self.all += length;
+                if recorded.as_ref() != Some(&text) {
+                    self.store.accept(file.to_string(), text);
+                }
+                length
+            }
+            None => {
+                self.store.unaccept(file.to_string());
+                0
+            }
         }
     }
 
-    /// The file is gone.
-    pub fn drop(&mut self, file: &str) {
-        self.recorded.remove(file);
-        if let Some(size) = self.sizes.remove(file) {
-            self.all -= size;
-            self.store.unaccept(file.to_string());
-        }
+    /// The file is gone, of which so much was kept.
+    pub fn drop(&mut self, file: &str, kept: usize) {
+        self.all -= self.recorded.remove(file).map_or(kept, |text| text.len());
+        self.store.unaccept(file.to_string());
     }
 
     /// The first scan is over: what is kept of files that it did not find goes.
-    pub fn scanned(&mut self, there: impl Fn(&str) -> bool) {
-        let gone: BTreeSet<String> = self.sizes.keys().filter(|file| !there(file)).cloned().collect();
-        gone.iter().for_each(|file| self.drop(file));
-        self.recorded = BTreeMap::new();
+    pub fn scanned(&mut self) {
+        for (file, text) in std::mem::take(&mut self.recorded) {
+            self.all -= text.len();
+            self.store.unaccept(file);
+        }
     }
 }
 
@@ -176,9 +184,9 @@ mod tests {
     fn what_is_too_long_is_not_kept_and_ends_what_was_kept_before() {
         let mut kept = LastGood::new(Store::none());
         let of = |length: usize| Accepted::with("abc", "x".repeat(length), &Context::default());
-        kept.keep("web.yaml", of(100));
-        assert!(kept.all > 100 && kept.sizes.contains_key("web.yaml"));
-        kept.keep("web.yaml", of(ONE_MAX));
-        assert!(kept.all == 0 && kept.sizes.is_empty());
+        let length = kept.keep("web.yaml", 0, of(100));
+        assert!(length > 100 && kept.all == length);
+        assert_eq!(kept.keep("web.yaml", length, of(ONE_MAX)), 0);
+        assert_eq!(kept.all, 0);
     }
 }

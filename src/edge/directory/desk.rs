@@ -49,6 +49,8 @@ pub(super) struct Record {
     sha: String,
     /// Of what is in force, where the file was refused since.
     good_sha: Option<String>,
+    /// Bytes of its last good version in `state.db`.
+    kept: usize,
     trust: Option<Finding>,
     services: Vec<Service>,
     pub refused: Option<Refusal>,
@@ -185,8 +187,17 @@ impl Desk {
     pub fn entries(&mut self) -> std::io::Result<Vec<String>> {
         let (mut first, mut manifests, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
         let mut drop_ins = BTreeMap::new();
-        self.problems
-            .retain(|_, problem| problem.reason != Reason::NameInvalid || self.records.contains_key(&problem.file));
+        // What is told of a name alone is told anew below.
+        let looked_at = |file: &str| {
+            let name = Path::new(file).file_name().unwrap_or_default();
+            matches!(
+                candidate(name),
+                Candidate::Manifest { .. } | Candidate::Script { .. } | Candidate::Defaults | Candidate::Settings
+            )
+        };
+        self.problems.retain(|file, problem| {
+            looked_at(file) && (problem.reason != Reason::NameInvalid || self.records.contains_key(file))
+        });
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
             let os_name = entry.file_name();
@@ -195,7 +206,13 @@ impl Desk {
                 Candidate::Manifest { .. } => manifests.push(name),
                 Candidate::Script { .. } => scripts.push(name),
                 Candidate::Defaults | Candidate::Settings => first.push(name),
-                Candidate::DropIns { stem } => drop_ins.extend(stamps(&entry.path()).map(|stamps| (stem, stamps))),
+                Candidate::DropIns { stem } if entry.path().is_dir() => {
+                    drop_ins.insert(stem, stamps(&entry.path()));
+                }
+                Candidate::DropIns { .. } => {
+                    let message = format!("{name} is no directory; drop-ins are files in a directory of that name");
+                    self.note_problem(&name, Reason::NotARegularFile, message);
+                }
                 Candidate::Wrappers => {
                     for entry in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {
                         if let Candidate::Script { .. } = candidate(&entry.file_name()) {
@@ -304,6 +321,12 @@ impl Desk {
         let (parsed, mentions) = parse::manifest(file, stem, &self.dir, &content.bytes, &context);
         match parsed {
             Err(refusal) => {
+                let drop_ins = context.drop_ins.iter().map(|drop_in| self.path_of(&drop_in.file));
+                let closed = [path].into_iter().chain(drop_ins).find_map(|path| self.closed(&path));
+                let refusal = match closed {
+                    Some(target) => refusal.without_quotes(&target),
+                    None => refusal,
+                };
                 let seen = self.refuse(file, Some(content.stamp), refusal, &sha);
                 self.keep(file, |record| (record.trust, record.links, record.mentions) = (trust, links, mentions));
                 self.claims_changed(file);
@@ -320,8 +343,9 @@ impl Desk {
                     }
                 }
                 let accepted = Accepted::of_manifest(&sha, &content, &context);
-                self.last_good.keep(file, accepted);
+                let kept = self.last_good.keep(file, self.kept(file), accepted);
                 let mut record = Record::new(Kind::Manifest, Some(content.stamp), sha);
+                record.kept = kept;
                 (record.trust, record.services, record.mentions, record.links) = (trust, services, mentions, links);
                 self.accept(file, record);
                 self.claims_changed(file);
@@ -376,7 +400,7 @@ impl Desk {
     /// The version of the file that was in force when the last controller ended, if the file is one
     /// that the first scan finds and refuses: it goes on, as it would have there.
     fn restored(&mut self, file: &str) -> Option<Record> {
-        let accepted = self.last_good.take(file)?;
+        let (accepted, kept) = self.last_good.take(file)?;
         let context = accepted.context();
         let name = Path::new(file).file_name().unwrap_or_default();
         let (kind, parsed) = match candidate(name) {
@@ -398,6 +422,7 @@ impl Desk {
             | Candidate::Other => return None,
         };
         let mut record = Record::new(kind, None, accepted.sha);
+        record.kept = kept;
         for Parsed { spec, warnings } in parsed {
             let resolution = self.resolver.resolve(&spec, true).unwrap_or_else(|Busy(path)| Resolution::busy(path));
             record.services.push(Service { spec, warnings, resolution });
@@ -433,7 +458,7 @@ impl Desk {
             _ => {}
         }
         self.problems.remove(file);
-        self.last_good.drop(file);
+        self.last_good.drop(file, self.kept(file));
         self.unlink(file);
         let mentions = self.records.remove(file).map(|record| record.mentions);
         let mut touched = self.register.miss(file, false);
@@ -489,11 +514,9 @@ impl Desk {
                 let text = OwnedText { file: file.to_string(), text: bytes };
                 match parse::defaults_fault(&text) {
                     Some(message) => {
-                        self.note_problem(
-                            file,
-                            Reason::ConfigInvalid,
-                            format!("{message}\nthe last good version stays"),
-                        );
+                        let message = self.without_quotes(&path, message);
+                        let message = format!("{message}\nthe last good version stays");
+                        self.note_problem(file, Reason::ConfigInvalid, message);
                     }
                     None => {
                         self.problems.remove(file);
@@ -534,8 +557,29 @@ impl Desk {
                 self.problems.remove(file);
             }
             Err(message) => {
+                let message = self.without_quotes(&self.path_of(file), message);
                 self.note_problem(file, Reason::ConfigInvalid, format!("{message}\nthe last good version stays"));
             }
+        }
+    }
+
+    /// Where a file leads that those who may ask us may not read: not everybody, and neither the
+    /// ordinary user that we are nor the one that owns the directory.
+    fn closed(&self, path: &Path) -> Option<PathBuf> {
+        let target = disk::closed_target(path, &self.dir)?;
+        let owner = disk::stat(&target).map_or(0, |stamp| stamp.uid);
+        let Surroundings { uid, dir_owner, .. } = self.surroundings;
+        (owner == 0 || (owner != uid && owner != dir_owner)).then_some(target)
+    }
+
+    /// What is wrong in one of our own files, if that may be told to everybody.
+    fn without_quotes(&self, path: &Path, message: String) -> String {
+        match self.closed(path) {
+            Some(target) => format!(
+                "it is not valid, and nothing of it is quoted: it leads to {}, which not everybody may read",
+                target.display()
+            ),
+            None => message,
         }
     }
 
@@ -569,10 +613,21 @@ impl Desk {
             return Ok(context);
         }
         let folder = self.dir.join(format!("{stem}.yaml.d"));
-        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-        let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        let mut names: Vec<_> = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                let why = format!("the drop-ins in {stem}.yaml.d take no part: it cannot be read: {error}");
+                context.left_out.push((Reason::Unreadable, why));
+                Vec::new()
+            }
+        };
         names.retain(|name| matches!(candidate(name), Candidate::Manifest { .. }));
         names.sort();
+        if names.len() > DROP_INS_MAX {
+            let why = format!("{stem}.yaml.d holds {} drop-ins; only the first {DROP_INS_MAX} take part", names.len());
+            context.left_out.push((Reason::TooLarge, why));
+        }
         for name in names.into_iter().take(DROP_INS_MAX) {
             let path = folder.join(&name);
             let file = format!("{stem}.yaml.d/{}", name.to_string_lossy());
@@ -689,8 +744,7 @@ impl Desk {
         self.scanning = false;
         let held = std::mem::take(&mut self.held);
         self.settle_all(held);
-        let records = &self.records;
-        self.last_good.scanned(|file| records.contains_key(file));
+        self.last_good.scanned();
     }
 
     pub fn is_scanning(&self) -> bool {
@@ -700,6 +754,10 @@ impl Desk {
     /// The first scan finds a file that was a service in the last run.
     pub(super) fn was_service(&self, file: &str) -> bool {
         self.scanning && !self.register.recorded_of(file).is_empty()
+    }
+
+    fn kept(&self, file: &str) -> usize {
+        self.records.get(file).map_or(0, |record| record.kept)
     }
 
     pub(super) fn settle_all(&mut self, keys: BTreeSet<String>) {
@@ -768,6 +826,14 @@ impl Desk {
         &self.problems_told
     }
 
+    pub(super) fn problem_of(&self, file: &str) -> Option<&FileProblem> {
+        self.problems.get(file)
+    }
+
+    pub(super) fn drop_problem(&mut self, file: &str) {
+        self.problems.remove(file);
+    }
+
     pub(super) fn note_problem(&mut self, file: &str, reason: Reason, message: String) {
         self.problems.insert(file.to_string(), FileProblem { file: file.to_string(), reason, message });
     }
@@ -825,7 +891,7 @@ impl Desk {
         record.services.push(Service { spec, warnings, resolution });
         record.links = disk::hops(&path);
         let accepted = Accepted::of_script(&record.sha, head, &self.script_context());
-        self.last_good.keep(file, accepted);
+        record.kept = self.last_good.keep(file, self.kept(file), accepted);
         self.accept(file, record);
         Seen::Done
     }
@@ -856,6 +922,7 @@ impl Record {
             stamp,
             sha,
             good_sha: None,
+            kept: 0,
             trust: None,
             services: Vec::new(),
             refused: None,
@@ -927,12 +994,12 @@ impl Told {
     }
 }
 
-/// What is in a folder of drop-ins; none if it is no folder.
-fn stamps(folder: &Path) -> Option<Vec<Stamp>> {
-    let entries = std::fs::read_dir(folder).ok()?.flatten().take(DROP_INS_MAX);
+/// What is in a folder of drop-ins.
+fn stamps(folder: &Path) -> Vec<Stamp> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().take(DROP_INS_MAX);
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort();
-    Some(paths.iter().filter_map(|path| disk::stat(path).ok()).collect())
+    paths.iter().filter_map(|path| disk::stat(path).ok()).collect()
 }
 
 fn conflict(name: &Name, owner: &str, theirs: &Name, other: &str) -> String {

@@ -12,6 +12,7 @@ use crate::controller::{Declaration, Input, Rejection, Resolved};
 use crate::edge::store::Store;
 use crate::model::manifest::Diagnostic;
 use crate::model::name::Name;
+use crate::model::reason::Reason;
 use crate::model::settings::Settings;
 use crate::model::spec::Spec;
 use crate::model::view::FileProblem;
@@ -55,8 +56,10 @@ pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded>
     }
     desk.scanned();
     desk.tell_problems();
-    let mut loaded = Loaded { problems: desk.problems().to_vec(), ..Loaded::default() };
-    loaded.withheld = desk.scripts.withheld().cloned().collect();
+    let (withheld, problems) =
+        desk.problems().iter().cloned().partition::<Vec<_>, _>(|problem| problem.reason == Reason::Withdrawn);
+    let withheld = withheld.into_iter().map(|problem| problem.file).collect();
+    let mut loaded = Loaded { problems, withheld, ..Loaded::default() };
     let mut rejections: Vec<Rejection> = Vec::new();
     for input in std::mem::take(&mut desk.outbox) {
         match input {

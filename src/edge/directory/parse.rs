@@ -62,6 +62,28 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Of a text that not everybody may read only places are told: a link can lead anywhere, and what
+    /// is told of a manifest is told to more people than may read the file.
+    pub fn without_quotes(mut self, target: &Path) -> Refusal {
+        if self.diagnostics.is_empty() {
+            return self;
+        }
+        for diagnostic in &mut self.diagnostics {
+            diagnostic.message = "this is not as a manifest is written".to_string();
+            diagnostic.remedy = None;
+        }
+        self.diagnostics.dedup_by_key(|diagnostic| (diagnostic.line, diagnostic.col));
+        let target = target.display();
+        self.message = format!(
+            "{}\nit leads to {target}, which not everybody may read: nothing of it is quoted",
+            lines(&self.diagnostics)
+        );
+        self.sources = Vec::new();
+        self
+    }
+}
+
 /// Reads a manifest. Also returns the file names of the scripts that it names, valid or not.
 pub(super) fn manifest(
     file: &str,
