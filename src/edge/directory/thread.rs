@@ -216,10 +216,8 @@ impl Thread {
             Seen::Done => {
                 self.agenda.done(path);
                 self.desk.not_writing(path);
-                if self.floor.emptied && file.as_ref().is_some_and(|file| self.desk.knows(file)) {
-                    // It holds something again: what else is missing is missed as ever.
-                    self.floor.emptied = false;
-                    self.agenda.relent(now, self.floor.absence_grace());
+                if file.as_ref().is_some_and(|file| self.desk.knows(file)) {
+                    self.found_manifests(true, now);
                 }
             }
             Seen::Later(at) => {
@@ -255,6 +253,14 @@ impl Thread {
         Ok(())
     }
 
+    /// Whether the directory holds anything now.
+    fn found_manifests(&mut self, any: bool, now: Duration) {
+        if std::mem::replace(&mut self.floor.emptied, !any) && any {
+            // It holds something again: what else is missing is missed as ever.
+            self.agenda.relent(now, self.floor.absence_grace());
+        }
+    }
+
     /// How long an absence is doubted that no event told of.
     fn grace(&self, now: Duration) -> Duration {
         let filling = self.filling_until.map(|until| until.saturating_sub(now));
@@ -274,7 +280,7 @@ impl Thread {
             Err(error) => return self.lose(&error),
         };
         let is_manifest = |file: &String| matches!(candidate(file.as_ref()), Candidate::Manifest { .. });
-        self.floor.emptied = !entries.iter().any(is_manifest);
+        self.found_manifests(entries.iter().any(is_manifest), now);
         let there: BTreeSet<&String> = entries.iter().collect();
         let gone: Vec<String> = self.desk.known_files().into_iter().filter(|file| !there.contains(file)).collect();
         // What is gone first: a file that was renamed hands its name over before the new one asks for it.
