@@ -51,6 +51,8 @@ impl World {
             store,
             on_settings: None,
             on_accepted: None,
+            on_status: None,
+            on_tick: None,
         };
         let directory = Directory::start(config, to).expect("started");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
@@ -307,6 +309,153 @@ fn an_invalid_edit_is_rejected_once_and_mended_by_the_old_bytes() {
     world.silent_for(SETTLED);
     world.write("web.yaml", "command: one\n");
     assert_eq!(world.declared().spec.name.as_str(), "web");
+}
+
+/// A new thread on the same directory and database, and what it says until it has scanned.
+fn restarted(world: World) -> (World, Vec<Input>) {
+    let World { root, directory, .. } = world;
+    drop(directory);
+    let store = Store::open(&root.path().join("state.db"));
+    let mut world = World::on(root, store);
+    let said = world.until_scanned();
+    (world, said)
+}
+
+/// One service `web`, declared and remembered.
+fn remembered_web(text: &str) -> World {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    fs::create_dir(root.path().join("services.d")).expect("made");
+    fs::write(root.path().join("services.d/web.yaml"), text).expect("written");
+    let store = Store::open(&root.path().join("state.db"));
+    let mut world = World::on(root, store.clone());
+    assert_eq!(names(&world.until_scanned()), ["web"]);
+    store.close();
+    world
+}
+
+#[test]
+fn the_last_good_version_is_declared_again_by_the_next_thread_before_the_refusal() {
+    let world = remembered_web("command: one\n");
+    let good = world.path("web.yaml");
+    let sha = load(good.parent().expect("a folder"), &Settings::default(), Store::none()).expect("loaded");
+    let sha = sha.declarations[0].source.sha256.clone();
+    for bad in ["garbage\n", "", "command: one\nprot: 80\n"] {
+        world.write("web.yaml", bad);
+    }
+    let (world, said) = restarted(world);
+    match &said[..] {
+        [Input::Declared(good), Input::Rejected(bad)] => {
+            assert_eq!((program(good).as_str(), &good.source.sha256), ("Command([\"one\"])", &sha));
+            assert_eq!(bad.reason, Reason::ConfigInvalid);
+            assert_ne!(bad.source.sha256, sha);
+        }
+        other => panic!("{other:?}"),
+    }
+    fs::remove_file(world.path("web.yaml")).expect("removed");
+    fs::create_dir(world.path("web.yaml")).expect("made");
+    let (_world, said) = restarted(world);
+    assert_eq!(said.iter().filter(|input| matches!(input, Input::Declared(_))).count(), 1, "{said:?}");
+}
+
+#[test]
+fn a_file_that_went_while_nobody_looked_takes_its_last_good_version_along() {
+    let world = remembered_web("command: one\n");
+    fs::remove_file(world.path("web.yaml")).expect("removed");
+    let (world, said) = restarted(world);
+    assert!(said.is_empty(), "{said:?}");
+    // Its thread has told the database, which writes what it was told when it is closed.
+    let store = Store::open(&world.outside("state.db"));
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while !Store::open(&world.outside("state.db")).take_accepted().is_empty() {
+        assert!(std::time::Instant::now() < deadline, "the text is kept for ever");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    store.close();
+    world.write("web.yaml", "garbage\n");
+    let (_world, said) = restarted(world);
+    assert!(matches!(&said[..], [Input::Rejected(_)]), "{said:?}");
+}
+
+#[test]
+fn the_last_good_version_of_a_script_is_the_head_it_had() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    fs::create_dir(root.path().join("services.d")).expect("made");
+    let store = Store::open(&root.path().join("state.db"));
+    let mut world = World::on(root, store.clone());
+    assert!(world.until_scanned().is_empty());
+    world.script("web.sh", "#!/bin/sh\n# plugd: port: 8080\nexec sleep 9\n");
+    assert_eq!(world.declared().spec.process.port, Some(8080));
+    store.close();
+    world.script("web.sh", "#!/bin/sh\n# plugd: prot: 8080\nexec sleep 9\n");
+    let (_world, said) = restarted(world);
+    match &said[..] {
+        [Input::Declared(good), Input::Rejected(_)] => assert_eq!(good.spec.process.port, Some(8080)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_wrapper_edited_under_a_refused_manifest_is_told() {
+    let mut world = World::empty();
+    world.script("run.sh", "#!/bin/sh\nexec sleep 1\n");
+    world.drop_in("web.yaml", "wrapper: run.sh\n");
+    while world.declared().spec.name.as_str() != "web" {}
+    world.write("web.yaml", "garbage\n");
+    world.rejected();
+    world.script("run.sh", "#!/bin/sh\nexec sleep 2\n");
+    assert_eq!(world.declared().spec.name.as_str(), "web");
+    assert_eq!(world.rejected().name.as_str(), "web");
+}
+
+#[test]
+fn a_script_that_stays_down_or_is_none_is_told_and_taken_back() {
+    let mut world = World::empty();
+    world.drop_in("lib.sh", "helper() { :; }\n");
+    let told = world.problems();
+    assert_eq!((told[0].file.as_str(), told[0].reason), ("lib.sh", Reason::ExecFormat));
+    world.script("lib.sh", "#!/bin/sh\nexec sleep 9\n");
+    assert_eq!(world.declared().spec.name.as_str(), "lib");
+    assert!(world.problems().is_empty());
+
+    world.drop_in("lib.yaml", "wrapper: lib.sh\n");
+    assert_eq!(world.declared().source.file, "lib.yaml");
+    fs::remove_file(world.path("lib.yaml")).expect("removed");
+    assert_eq!(world.withdrawn(), "lib");
+    let told = world.problems();
+    assert_eq!((told[0].file.as_str(), told[0].reason), ("lib.sh", Reason::Withdrawn));
+    world.script("lib.sh", "#!/bin/sh\nexec sleep 8\n");
+    assert_eq!(world.declared().spec.name.as_str(), "lib");
+    assert!(world.problems().is_empty());
+}
+
+#[test]
+fn nothing_is_quoted_of_a_file_outside_that_others_may_not_read() {
+    let mut world = World::empty();
+    let secret = world.outside("shadow");
+    fs::write(&secret, "root:$6$hunter2:19000:0:99999:7:::\nnobody: [x\n").expect("written");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).expect("chmod");
+    symlink(&secret, world.path("web.yaml")).expect("linked");
+    let rejection = world.rejected();
+    if !rustix::process::geteuid().is_root() {
+        return; // what is ours may be told to us
+    }
+    assert!(!rejection.message.contains("hunter2") && !rejection.message.contains("root"), "{}", rejection.message);
+    assert!(rejection.message.starts_with("web.yaml:2:"), "{}", rejection.message);
+    assert!(rejection.message.contains(&secret.display().to_string()), "{}", rejection.message);
+    let loaded = load(&world.outside("services.d"), &Settings::default(), Store::none()).expect("loaded");
+    assert!(loaded.invalid[0].sources.is_empty());
+}
+
+#[test]
+fn a_drop_in_that_takes_no_part_is_told_with_the_service() {
+    let mut world = World::empty();
+    let drop_in = world.path("web.yaml.d/10.yaml");
+    fs::create_dir(drop_in.parent().expect("a folder")).expect("made");
+    fs::create_dir(&drop_in).expect("made");
+    world.drop_in("web.yaml", "command: one\n");
+    let declaration = world.declared();
+    let told = declaration.problems.iter().find(|(reason, _)| *reason == Reason::NotARegularFile);
+    assert!(told.is_some_and(|(_, message)| message.contains("web.yaml.d/10.yaml")), "{:?}", declaration.problems);
 }
 
 #[test]
@@ -673,6 +822,7 @@ fn the_script_of_a_deleted_manifest_stays_down_until_it_is_written_again() {
     assert_eq!(names(&world.until_scanned()), ["postgres"]);
     fs::remove_file(world.path("postgres.yaml")).expect("unlinked");
     assert_eq!(world.withdrawn(), "postgres");
+    assert_eq!(world.problems()[0].reason, Reason::Withdrawn);
     world.directory.rescan();
     world.silent_for(SETTLED);
     world.script("postgres.sh", "#!/bin/sh\n# new\n");
@@ -715,6 +865,8 @@ fn the_settings_file_is_told_at_the_start_and_at_each_change() {
         store: Store::none(),
         on_settings: Some(on_settings),
         on_accepted: None,
+        on_status: None,
+        on_tick: None,
     };
     let _directory = Directory::start(config, to).expect("started");
     assert_eq!(heard.recv_timeout(DEADLINE).expect("told").as_deref(), Some("one"));

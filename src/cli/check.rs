@@ -123,6 +123,11 @@ impl Findings {
         self.errors.push(line);
     }
 
+    fn warning(&mut self, line: String) {
+        self.text.push_str(&format!("warning: {}\n", crate::model::text::yaml::clean(&line)));
+        self.warnings.push(line);
+    }
+
     fn diagnostics(&mut self, diagnostics: &[manifest::Diagnostic], texts: &[Text<'_>], look: &Look) {
         if diagnostics.is_empty() {
             return;
@@ -172,13 +177,17 @@ fn read_directory(
         found.rejected.extend(invalid.rejection);
     }
     for problem in &found.problems {
+        if !problem.is_fault() {
+            findings.warning(problem.message.clone());
+            continue;
+        }
         let told = findings.errors.iter().any(|error| error.starts_with(&format!("{}:", problem.file)));
         if !told {
             findings.error(format!("{}: {}: {}", problem.file, problem.reason, problem.message));
         }
     }
     for script in loaded.withheld {
-        findings.warnings.push(format!("{script} starts again when it is written again: its manifest was deleted"));
+        findings.warning(format!("{script} starts again when it is written again: its manifest was deleted"));
     }
     Ok(found)
 }

@@ -16,7 +16,7 @@ use super::{Session, last, node, select};
 use crate::edge::output::layout::Side;
 use crate::edge::output::{Follow, Line, LogFiles, Query, escape};
 use crate::edge::places::{self, Who};
-use crate::model::name::{Instance, Name};
+use crate::model::name::{Instance, InvalidName, Name};
 use crate::model::view::{ServiceView, Snapshot};
 
 /// Lines of each where several are shown and nothing else narrows it: a few screens.
@@ -112,7 +112,11 @@ fn sources(names: &[String], dir: &Path, snapshot: Option<&Snapshot>, session: &
             };
             all.iter()
                 .map(|text| {
-                    let (view, instance) = select::find_instance(snapshot, text)?;
+                    let (view, instance) = match select::find_instance(snapshot, text) {
+                        Ok(found) => found,
+                        Err(fault @ Fault::NoSuchService { .. }) => return kept(text, dir).ok_or(fault),
+                        Err(fault) => return Err(fault),
+                    };
                     let several = view.desired.max(view.instances.len() as u32) > 1;
                     Ok(Source { name: view.service.clone(), instance, several, files: files_of(dir, view, instance) })
                 })
@@ -128,18 +132,28 @@ fn sources(names: &[String], dir: &Path, snapshot: Option<&Snapshot>, session: &
             };
             all.iter()
                 .map(|text| {
-                    let instance = Instance::parse(text);
-                    let service = instance.as_ref().map_or(text.as_str(), |instance| instance.service.as_str());
-                    let name = Name::parse(service)
-                        .map_err(|error| Fault::usage(error.to_string(), "`plugd get` lists the names"))?;
-                    let index = instance.map(|instance| instance.index);
-                    let several = dir.join(name.as_str()).is_dir();
-                    let files = LogFiles::of(dir, &name, None, index);
-                    Ok(Source { name, instance: index, several, files })
+                    by_name(text, dir).map_err(|error| Fault::usage(error.to_string(), "`plugd get` lists the names"))
                 })
                 .collect()
         }
     }
+}
+
+/// The usual files of that name, whether there is such a service or not.
+fn by_name(text: &str, dir: &Path) -> Result<Source, InvalidName> {
+    let instance = Instance::parse(text);
+    let name = Name::parse(instance.as_ref().map_or(text, |instance| instance.service.as_str()))?;
+    let index = instance.map(|instance| instance.index);
+    let several = dir.join(name.as_str()).is_dir();
+    let files = LogFiles::of(dir, &name, None, index);
+    Ok(Source { name, instance: index, several, files })
+}
+
+/// What is left of a service whose manifest was deleted: its log goes only when room is needed.
+fn kept(text: &str, dir: &Path) -> Option<Source> {
+    let source = by_name(text, dir).ok().filter(|source| !last_lines(&source.files, 1).is_empty())?;
+    super::say(&format!("there is no service {text} any more; this is what is kept of its log"));
+    Some(source)
 }
 
 fn query(args: &LogsArgs, sources: usize, session: &Session) -> Result<Query, Fault> {

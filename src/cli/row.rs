@@ -43,11 +43,11 @@ impl Row {
         }
     }
 
-    /// A file that makes no service stands under its own name, as failed.
+    /// A file that makes no service stands under its own name, as failed or skipped.
     pub fn of_file(problem: &FileProblem) -> Row {
         Row {
             name: problem.file.clone(),
-            status: Status::Failed,
+            status: problem.status(),
             reason: Some(problem.reason),
             ready: None,
             restarts: None,

@@ -11,7 +11,6 @@ use super::fault::{Code, Fault};
 use super::look::{Color, Look, columns};
 use super::{Session, logs, ready, row, select};
 use crate::model::name::Name;
-use crate::model::reason::Status;
 use crate::model::text::yaml::clean;
 use crate::model::text::{age, indicator, since, span};
 use crate::model::view::{FileProblem, RejectedView, ServiceView, Snapshot};
@@ -90,7 +89,7 @@ pub fn text(view: &ServiceView, snapshot: &Snapshot, look: &Look, now: Timestamp
 
 /// A file that makes no service: that it does not, and why.
 fn text_of_file(problem: &FileProblem, look: &Look) -> String {
-    let status = Status::Failed;
+    let status = problem.status();
     let mut text = format!(
         "{} {}  {}  makes no service\n",
         look.paint(Color::of(status), indicator(status, look.charset)),

@@ -8,6 +8,7 @@
 //! Not here: what a status says (`controller`), and when it changed (the runtime asks for a write at
 //! each change).
 
+mod check;
 mod place;
 
 use std::borrow::Cow;
@@ -24,7 +25,9 @@ use rustix::io::Errno;
 use crate::model::name::Name;
 use crate::model::text::{ControllerLine, status_file};
 use crate::model::view::ServiceView;
-use place::{Place, Refused};
+use place::{Mark, Place, Refused};
+
+pub use check::{OnLost, StatusCheck};
 
 /// Starting, running and ready often follow each other at once: the first write waits this long.
 const GATHER: Duration = Duration::from_millis(2);
@@ -64,12 +67,14 @@ struct Shared {
     more: Condvar,
     /// Everything that was asked for has been tried.
     idle: Condvar,
+    lost: check::Ear,
 }
 
 /// What is to be done; bounded by one entry a file.
 #[derive(Debug, Default)]
 struct Queue {
     wanted: BTreeMap<String, Asked>,
+    suspects: check::Suspects,
     /// The thread sleeps, until then if it is some: who asks for something sooner wakes it.
     asleep: Option<Option<Instant>>,
     /// Remove what belongs to none of these services.
@@ -166,6 +171,16 @@ impl StatusFiles {
         self.shared.more.notify_one();
     }
 
+    /// Who hears that a status file is not what was written last, and has it written again.
+    pub fn on_lost(&self, on_lost: OnLost) {
+        self.shared.lost.set(on_lost);
+    }
+
+    /// Who sees changes in the directory tells of them here.
+    pub fn check(&self) -> StatusCheck {
+        StatusCheck { shared: self.shared.clone() }
+    }
+
     /// Where status files are written now: the directory, or the fallback where it is read-only.
     pub fn place(&self) -> PathBuf {
         self.shared.lock().place.clone().unwrap_or_default()
@@ -235,6 +250,10 @@ struct Known {
     written: Option<Instant>,
     /// A hash of the text without the moment of writing, to know equals by.
     text: u64,
+    /// What the file was when it was written.
+    mark: Option<Mark>,
+    /// It is not what was written any more: the same text is written again.
+    lost: bool,
     failed: Option<Failure>,
 }
 
@@ -261,15 +280,17 @@ impl Writer {
         super::stand_back();
         let shared = self.shared.clone();
         loop {
-            let (due, sweep, reopen) = {
+            let (due, sweep, reopen, suspects) = {
                 let mut queue = shared.lock();
                 loop {
                     let now = Instant::now();
                     let (due, next) = self.due(&mut queue, now);
-                    if !due.is_empty() || queue.sweep.is_some() || queue.reopen {
+                    let suspects = queue.suspects.take(now);
+                    if !due.is_empty() || queue.sweep.is_some() || queue.reopen || suspects.is_some() {
                         queue.busy = true;
-                        break (due, queue.sweep.take(), std::mem::take(&mut queue.reopen));
+                        break (due, queue.sweep.take(), std::mem::take(&mut queue.reopen), suspects);
                     }
+                    let next = next.into_iter().chain(queue.suspects.next()).min();
                     queue.busy = false;
                     if queue.wanted.is_empty() {
                         queue.flush = false;
@@ -290,7 +311,7 @@ impl Writer {
                 }
             };
             if reopen {
-                self.place.reopen();
+                self.place.reopen(self.files.keys());
                 self.files.clear();
                 self.failing.clear();
                 self.shared.lock().place = Some(self.place.shown());
@@ -300,7 +321,11 @@ impl Writer {
             }
             if let Some(names) = sweep {
                 let kept: std::collections::BTreeSet<&str> = names.iter().map(Name::as_str).collect();
-                self.place.sweep(|stem| stem == NODE || kept.contains(stem));
+                // Also what was written since the names were given.
+                self.place.sweep(|stem| stem == NODE || kept.contains(stem) || self.files.contains_key(stem));
+            }
+            if let Some(suspects) = suspects {
+                self.look_at(suspects);
             }
         }
     }
@@ -349,14 +374,17 @@ impl Writer {
                 let text = capped(&words);
                 let known = self.files.entry(stem.to_string()).or_default();
                 let essence = self.hasher.hash_one(without_moment(&text));
-                if known.failed.is_none() && known.written.is_some() && known.text == essence {
+                if known.failed.is_none() && known.written.is_some() && known.text == essence && !known.lost {
                     return;
                 }
                 let result = self.place.write(stem, text.as_bytes(), like.as_deref());
                 known.written = Some(Instant::now());
                 known.text = essence;
+                known.lost = false;
+                known.mark = None;
                 match result {
-                    Ok(()) => {
+                    Ok(mark) => {
+                        known.mark = mark;
                         if known.failed.take().is_some() {
                             self.failing.remove(stem);
                             (self.on_trouble)(name.as_ref(), None);

@@ -161,6 +161,12 @@ fn writable(dir: &Path) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(&fd, &name, rustix::fs::AtFlags::empty())?)
 }
 
+/// Makes the run directory again, as it was chosen.
+pub fn renew(run: &Path) -> io::Result<()> {
+    writable(run)?;
+    private(run, rustix::process::geteuid().as_raw())
+}
+
 /// The place of the socket is ours alone: in `/tmp` anybody could have made it before us.
 fn private(dir: &Path, uid: u32) -> io::Result<()> {
     // In shared places the parent (`/tmp/plugd-UID`) could be planted just as well.

@@ -43,6 +43,18 @@ pub struct FileProblem {
     pub message: String,
 }
 
+impl FileProblem {
+    /// Whether somebody has to mend something; else it is only told why the file is no service.
+    pub fn is_fault(&self) -> bool {
+        !matches!(self.reason, Reason::Withdrawn | Reason::ExecFormat)
+    }
+
+    /// The word under which the file is listed.
+    pub fn status(&self) -> Status {
+        if self.is_fault() { Status::Failed } else { Status::Skipped }
+    }
+}
+
 /// One service as it was observed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

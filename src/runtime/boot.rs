@@ -12,12 +12,13 @@ use tokio::sync::mpsc;
 
 use super::helpers::Helpers;
 use super::publish::Publisher;
+use super::rundir::{Door, RunDir};
 use super::strays::{self, LivesTable};
 use super::{INPUTS_MAX, Node, Notice, Signals, single, voice};
 use crate::api;
 use crate::controller::{Config, Controller, Input};
 use crate::edge::directory::{self, Directory};
-use crate::edge::files::StatusFiles;
+use crate::edge::files::{StatusCheck, StatusFiles};
 use crate::edge::output::{self, Pump};
 use crate::edge::places::{self, Lock, LockError, Places, Who};
 use crate::edge::probe::Sockets;
@@ -71,6 +72,8 @@ const UNUSABLE: u8 = 78;
 const SHUTDOWN_PID1: Duration = Duration::from_secs(8);
 /// A pod has 30 s.
 const SHUTDOWN_POD: Duration = Duration::from_secs(25);
+/// How long a process may take to be gone that was killed with its keeper.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 /// As every manifest.
 const SETTINGS_MAX: u64 = 64 * 1024;
 const EXIT_ON_REQUIRED: Duration = Duration::from_secs(300);
@@ -137,7 +140,15 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
 /// Socket, table of lives, memory and logs belong to one node: two directories must not share them.
 fn own_run(places: &Places) -> Result<(), Refusal> {
     let Some(run) = &places.run else { return Ok(()) };
-    match Lock::take(run, None) {
+    let until = std::time::Instant::now() + LAST_BREATH;
+    let mut taken = Lock::take(run, None);
+    // A controller that made the run directory again holds its lock, and outlives a killed keeper by
+    // the moment that the kernel needs to end it. The directory's own lock is ours already.
+    while matches!(taken, Err(LockError::Held { .. })) && std::time::Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+        taken = Lock::take(run, None);
+    }
+    match taken {
         // Held until this process, which becomes the keeper, ends.
         Ok(lock) => {
             std::mem::forget(lock);
@@ -328,6 +339,13 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         socket: places.socket(),
     };
     let files = status_files(&dir, &places, single, sender.clone());
+    if let Some(files) = &files {
+        let notices = notices.clone();
+        files.on_lost(Box::new(move |name| {
+            let _ = notices.send(Notice::StatusLost(name.cloned()));
+        }));
+    }
+    let check = files.as_ref().map(StatusFiles::check);
     let publisher = Publisher::new(info.clone(), shown_places.clone(), dir.clone(), files, first && !single);
     let now = crate::model::time::Now { mono: super::monotonic(), wall: started };
     let uid = rustix::process::geteuid().as_raw();
@@ -364,6 +382,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         directory: None,
         store: store.clone(),
         publisher,
+        run: RunDir::of(places.run.clone()),
         helpers: Helpers::new(welcome.controllers_started),
         chatter: Default::default(),
         lives: Default::default(),
@@ -410,17 +429,21 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         });
     }
     node.remember_and_list().await.map_err(|error| failed("the keeper does not tell what it has", error))?;
+    if !first && node.table.fresh {
+        node.fill_table();
+    }
     if let Some(signal) = welcome.stop_heard {
         node.on_keeper(KeeperEvent::Signal(signal));
     }
 
     // One command or file has a socket only where it is told a place for it.
     if !single || places.run.is_some() {
-        serve(&node, &places, request_sender, info, shown_places, &dir);
+        serve(&mut node, &places, request_sender, info, shown_places, &dir);
     }
     match &task.what {
         What::Directory(_) => {
-            let directory = watch(task, &dir, settings, store, notices, sender, pid1)
+            let world = Watched { settings, store, check, run: places.run.clone() };
+            let directory = watch(task, &dir, world, notices, sender, pid1)
                 .map_err(|error| refusal(UNUSABLE, format!("{} cannot be watched: {error}", dir.display())))?;
             node.directory = Some(directory);
         }
@@ -493,7 +516,7 @@ fn status_files(dir: &Path, places: &Places, single: bool, sender: mpsc::Sender<
 }
 
 fn serve(
-    node: &Node,
+    node: &mut Node,
     places: &Places,
     requests: mpsc::Sender<api::context::Request>,
     info: ControllerInfo,
@@ -504,10 +527,6 @@ fn serve(
         tracing::warn!("no run directory can be written: the command line cannot reach this controller");
         return;
     };
-    let listener = places::bind(&path).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        tokio::net::UnixListener::from_std(listener)
-    });
     let context = api::context::Context {
         snapshot: node.publisher.snapshot.clone(),
         changed: node.publisher.changed.subscribe(),
@@ -518,24 +537,30 @@ fn serve(
         dir: dir.to_path_buf(),
         info,
     };
-    match listener {
-        Ok(listener) => drop(tokio::task::spawn_local(api::server::serve(listener, context))),
-        Err(error) => {
-            tracing::error!(socket = %path.display(), %error, "the command line cannot reach this controller")
-        }
+    let mut door = Door::new(path, context);
+    if let Err(error) = door.open() {
+        tracing::error!(socket = %door.path.display(), %error, "the command line cannot reach this controller");
     }
+    node.run.door = Some(door);
+}
+
+/// What the directory's thread is given beside the directory.
+struct Watched {
+    settings: Settings,
+    store: Store,
+    check: Option<StatusCheck>,
+    run: Option<PathBuf>,
 }
 
 fn watch(
     task: Task,
     dir: &Path,
-    settings: Settings,
-    store: Store,
+    Watched { settings, store, check, run }: Watched,
     notices: mpsc::UnboundedSender<Notice>,
     sender: mpsc::Sender<Input>,
     pid1: bool,
 ) -> std::io::Result<Directory> {
-    let accepted = notices.clone();
+    let (accepted, ticks) = (notices.clone(), notices.clone());
     let config = directory::Config {
         dir: dir.to_path_buf(),
         settings,
@@ -548,6 +573,15 @@ fn watch(
         on_accepted: Some(Box::new(move || {
             let _ = accepted.send(Notice::Accepted);
         })),
+        on_status: check.map(|check| directory::OnStatus::new(move |stem| check.look(stem))),
+        on_tick: run.map(|run| -> directory::OnTick {
+            let files = [run.join(places::SOCKET), run.join("lives")];
+            Box::new(move || {
+                if files.iter().any(|file| file.symlink_metadata().is_err()) {
+                    let _ = ticks.send(Notice::RunLost);
+                }
+            })
+        }),
     };
     Directory::start(config, sender)
 }

@@ -80,6 +80,7 @@ impl Node {
         let Some(life) = spawned.id.life_id() else { return };
         let Some(pending) = self.pending.remove(&life) else { return };
         let Pending { spec, program: _, scope, listened, passive } = pending;
+        self.table.spawned(&life, &spec, spawned.pid);
         let tree = Tree { life: life.clone(), pid: spawned.pid, start_time: spawned.start_time, scope };
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
         let context =

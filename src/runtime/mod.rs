@@ -13,6 +13,7 @@
 //! - `helpers`  exec probes and hooks: short processes beside a life
 //! - `publish`  snapshot, status files, the start-up report
 //! - `requests` what people ask by the socket
+//! - `rundir`   socket and table of lives, made again where someone takes them away
 //! - `single`   `run FILE` and `run -- CMD`
 //! - `strays`   the table of lives, and what a killed keeper left
 #![expect(clippy::disallowed_methods, reason = "the loop stamps the clock, once a turn")]
@@ -51,6 +52,7 @@ mod helpers;
 mod live;
 mod publish;
 mod requests;
+mod rundir;
 mod single;
 mod strays;
 mod voice;
@@ -84,6 +86,7 @@ pub struct Node {
     directory: Option<Directory>,
     store: Store,
     publisher: Publisher,
+    run: rundir::RunDir,
     helpers: Helpers,
     chatter: Chatter,
 
@@ -138,6 +141,10 @@ pub(crate) enum Notice {
     Settings(Box<Settings>),
     /// A directory was accepted at the path: the first, or one that replaced it.
     Accepted,
+    /// A status file is not what was written last: of a service, or the node's own.
+    StatusLost(Option<Name>),
+    /// Socket or table of lives are gone.
+    RunLost,
 }
 
 /// What the signals so far have led to.
@@ -242,6 +249,8 @@ impl Node {
                 }
             }
             Notice::Accepted => self.publisher.reopen(self.now()),
+            Notice::StatusLost(name) => self.publisher.rewrite(name.as_ref(), self.now()),
+            Notice::RunLost => self.renew_run(),
         }
     }
 

@@ -40,6 +40,8 @@ pub struct Publisher {
     services: BTreeMap<Name, Arc<ServiceView>>,
     node: NodeView,
     sequence: u64,
+    /// The first scan is over: every service has been announced.
+    complete: bool,
     unpublished: bool,
     published: Option<Instant>,
     pause: Duration,
@@ -69,6 +71,7 @@ impl Publisher {
             services: BTreeMap::new(),
             node: NodeView::default(),
             sequence: 0,
+            complete: false,
             unpublished: true,
             published: None,
             pause: PUBLISH_MIN,
@@ -102,7 +105,8 @@ impl Publisher {
     }
 
     /// Status files of services that are not there any more, from an earlier run.
-    pub fn sweep(&self) {
+    pub fn sweep(&mut self) {
+        self.complete = true;
         if let Some(files) = &self.files {
             files.keep_only(self.services.keys().cloned().collect());
         }
@@ -116,6 +120,22 @@ impl Publisher {
             self.write(view, now);
         }
         self.node_stale = true;
+        // What lies there of services that are not ours is of another time or place.
+        if self.complete {
+            self.sweep();
+        }
+    }
+
+    /// Somebody removed or overwrote a status file.
+    pub fn rewrite(&mut self, name: Option<&Name>, now: Now) {
+        match name {
+            Some(name) => {
+                if let Some(view) = self.services.get(name.as_str()) {
+                    self.write(view, now);
+                }
+            }
+            None => self.node_stale = true,
+        }
     }
 
     fn write(&self, view: &Arc<ServiceView>, now: Now) {

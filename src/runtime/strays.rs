@@ -10,6 +10,7 @@
 //! A keeper that was killed leaves its services; the next run ends them before it starts anything,
 //! because two copies of one instance must never run. Nothing is adopted across a keeper's death.
 
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -37,21 +38,33 @@ const LINES_MAX: usize = 10_000;
 pub struct LivesTable {
     file: Option<(Arc<OwnedFd>, PathBuf)>,
     place: String,
+    keeper: String,
     lines: usize,
+    /// It was not there.
+    pub fresh: bool,
+    /// Asked for with the table before this one: their lines are not in it.
+    expected: HashSet<LifeId>,
 }
 
 impl LivesTable {
     pub fn open(run: Option<&Path>, keeper: String) -> LivesTable {
         let place = format!("{} {keeper}", place());
-        let open = |run: &Path| {
+        let mut fresh = false;
+        let mut open = |run: &Path| {
             let path = run.join("lives");
+            fresh = path.symlink_metadata().is_err();
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
             io::Result::Ok((Arc::new(OwnedFd::from(file)), path))
         };
         let file = run.and_then(|run| {
             open(run).inspect_err(|error| tracing::warn!(%error, "the table of lives cannot be written")).ok()
         });
-        LivesTable { file, place, lines: 0 }
+        LivesTable { file, place, keeper, lines: 0, fresh, expected: HashSet::new() }
+    }
+
+    /// Of which keeper its lines are.
+    pub fn keeper(&self) -> String {
+        self.keeper.clone()
     }
 
     /// The descriptor and the beginning of the line that the child completes with pid and start time.
@@ -64,10 +77,34 @@ impl LivesTable {
 
     /// Writes a line of a process that is there already: the controller itself.
     pub fn note(&self, what: &str, pid: i32) {
+        // The controller is never ended gently: it dies with its keeper anyway.
+        self.write(&format!("{what} 9 0"), pid);
+    }
+
+    /// The same of a life; one that an earlier controller started may not have its spec yet.
+    pub fn note_life(&mut self, life: &LifeId, spec: Option<&Spec>, pid: i32) {
+        let (signal, grace) =
+            spec.map_or((libc::SIGTERM, GRACE_MAX), |spec| (spec.stop.signal, spec.stop.grace_period));
+        self.write(&format!("{life} {signal} {}", grace.as_millis()), pid);
+        self.lines += 1;
+    }
+
+    /// The lines of these lives go where an older table was.
+    pub fn expect(&mut self, lives: Vec<LifeId>) {
+        self.expected = lives.into_iter().collect();
+    }
+
+    /// A life is there: its line is written if the child itself could not.
+    pub fn spawned(&mut self, life: &LifeId, spec: &Spec, pid: i32) {
+        if self.expected.remove(life) {
+            self.note_life(life, Some(spec), pid);
+        }
+    }
+
+    fn write(&self, head: &str, pid: i32) {
         if let Some((file, _)) = &self.file {
             let start = start_time(pid).unwrap_or_default();
-            // The controller is never ended gently: it dies with its keeper anyway.
-            let line = format!("{what} 9 0 {} {pid} {start}\n", self.place);
+            let line = format!("{head} {} {pid} {start}\n", self.place);
             if let Err(error) = rustix::io::write(file, line.as_bytes()) {
                 tracing::warn!(%error, "the table of lives cannot be written");
             }

@@ -5,7 +5,9 @@ mod world;
 
 mod directory;
 mod extras;
+mod last_good;
 mod older_mesh;
 mod restart;
 mod stop;
 mod supervisor;
+mod tampering;

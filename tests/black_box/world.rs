@@ -204,6 +204,13 @@ impl World {
         kill(self.node_pid(), signal);
     }
 
+    /// The keeper is killed, and with it the controller; the services are left.
+    pub fn kill_keeper(&mut self) {
+        let mut node = self.node.take().expect("a node runs");
+        node.kill().expect("killed");
+        node.wait().expect("waited for");
+    }
+
     /// TERM, and wait for the end.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal_node(15);

@@ -98,6 +98,17 @@ pub(super) fn hops(path: &Path) -> Vec<PathBuf> {
     hops
 }
 
+/// Where a path leads, if that is outside `dir` and not everybody may read it there.
+pub(super) fn closed_target(path: &Path, dir: &Path) -> Option<PathBuf> {
+    let target = path.canonicalize().ok()?;
+    if dir.canonicalize().is_ok_and(|dir| target.starts_with(dir)) {
+        return None;
+    }
+    let may = |path: &Path, bit: u32| stat(path).is_ok_and(|stamp| stamp.mode & bit != 0);
+    let open = may(&target, 0o004) && target.ancestors().skip(1).all(|dir| may(dir, 0o001));
+    (!open).then_some(target)
+}
+
 /// The bytes of a file that nobody writes, and what it was when they were read.
 #[derive(Debug)]
 pub(super) struct Content {

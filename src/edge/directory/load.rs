@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::desk::{Desk, Seen};
 use super::parse::OwnedText;
-use super::resolve::{Busy, Resolver};
+use super::resolve::{Busy, Resolution, Resolver};
 use super::surroundings;
 use crate::controller::{Declaration, Input, Rejection, Resolved};
 use crate::edge::store::Store;
@@ -56,8 +56,10 @@ pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded>
     }
     desk.scanned();
     desk.tell_problems();
-    let mut loaded = Loaded { problems: desk.problems().to_vec(), ..Loaded::default() };
-    loaded.withheld = desk.scripts.withheld().cloned().collect();
+    let (withheld, problems) =
+        desk.problems().iter().cloned().partition::<Vec<_>, _>(|problem| problem.reason == Reason::Withdrawn);
+    let withheld = withheld.into_iter().map(|problem| problem.file).collect();
+    let mut loaded = Loaded { problems, withheld, ..Loaded::default() };
     let mut rejections: Vec<Rejection> = Vec::new();
     for input in std::mem::take(&mut desk.outbox) {
         match input {
@@ -95,10 +97,6 @@ pub fn resolve_one(spec: &Spec, dir: &Path, settings: &Settings) -> Resolved {
     let mut resolver = Resolver::new(dir.to_path_buf(), settings.wrappers.clone(), surroundings(dir, settings));
     match resolver.resolve(spec, true) {
         Ok(resolution) => resolution.resolved,
-        Err(Busy(path)) => Resolved::Missing {
-            reason: Reason::StillWriting,
-            message: format!("{} is being written", path.display()),
-            tried: Vec::new(),
-        },
+        Err(Busy(path)) => Resolution::busy(path).resolved,
     }
 }

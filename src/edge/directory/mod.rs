@@ -9,6 +9,7 @@
 //!
 //! Not here: what a manifest means (`model::manifest`) and what is done about it (the brain).
 
+mod accepted;
 mod agenda;
 mod desk;
 mod disk;
@@ -64,10 +65,31 @@ pub struct Config {
     pub on_settings: Option<OnSettings>,
     /// Told each time that a directory is accepted at the path: the first, and each that replaces it.
     pub on_accepted: Option<OnAccepted>,
+    /// Told that a status file was written, moved or removed, by whomever.
+    pub on_status: Option<OnStatus>,
+    /// Called at each tick: every 5 s, so that others need no clock of their own.
+    pub on_tick: Option<OnTick>,
 }
 
 pub type OnSettings = Box<dyn FnMut(Option<&str>) -> Result<(), String> + Send>;
 pub type OnAccepted = Box<dyn FnMut() + Send>;
+pub type OnTick = Box<dyn FnMut() + Send>;
+
+/// Told the stem of a `STEM.status`, or that any of them may have changed.
+#[derive(Clone)]
+pub struct OnStatus(Arc<TellStatus>);
+
+type TellStatus = dyn Fn(Option<&str>) + Send + Sync;
+
+impl OnStatus {
+    pub fn new(tell: impl Fn(Option<&str>) + Send + Sync + 'static) -> OnStatus {
+        OnStatus(Arc::new(tell))
+    }
+
+    fn tell(&self, stem: Option<&str>) {
+        (self.0)(stem);
+    }
+}
 
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -86,10 +108,10 @@ pub struct Directory {
 impl Directory {
     /// Starts to watch and to read. Sends `Scanned` after the first scan, then changes as they happen.
     pub fn start(config: Config, out: mpsc::Sender<Input>) -> io::Result<Directory> {
-        let Config { dir, settings, store, on_settings, on_accepted } = config;
+        let Config { dir, settings, store, on_settings, on_accepted, on_status, on_tick } = config;
         let dir = std::path::absolute(dir)?;
         let (to, inbox) = sync_channel(MESSAGES_MAX);
-        let watch = Watch::start(to.clone());
+        let watch = Watch::start(to.clone(), on_status.clone().map(|tell| (dir.clone(), tell)));
         let lost_events = watch.lost_events.clone();
         let surroundings = surroundings(&dir, &settings);
         let thread = Thread {
@@ -98,6 +120,8 @@ impl Directory {
             inbox,
             out,
             on_accepted,
+            on_status,
+            on_tick,
             agenda: Default::default(),
             presence: Default::default(),
             floor: Default::default(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::disk::{self, Content};
+use super::disk;
 use crate::model::manifest::{self, Diagnostic, Document, Reading, Refused, Severity, Text};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
@@ -14,6 +14,8 @@ use crate::model::spec::{Program, Spec};
 pub(super) struct Context {
     pub defaults: Option<OwnedText>,
     pub drop_ins: Vec<OwnedText>,
+    /// Drop-ins that take no part, and why.
+    pub left_out: Vec<(Reason, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,19 +62,41 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Of a text that not everybody may read only places are told: a link can lead anywhere, and what
+    /// is told of a manifest is told to more people than may read the file.
+    pub fn without_quotes(mut self, target: &Path) -> Refusal {
+        if self.diagnostics.is_empty() {
+            return self;
+        }
+        for diagnostic in &mut self.diagnostics {
+            diagnostic.message = "this is not as a manifest is written".to_string();
+            diagnostic.remedy = None;
+        }
+        self.diagnostics.dedup_by_key(|diagnostic| (diagnostic.line, diagnostic.col));
+        let target = target.display();
+        self.message = format!(
+            "{}\nit leads to {target}, which not everybody may read: nothing of it is quoted",
+            lines(&self.diagnostics)
+        );
+        self.sources = Vec::new();
+        self
+    }
+}
+
 /// Reads a manifest. Also returns the file names of the scripts that it names, valid or not.
 pub(super) fn manifest(
     file: &str,
     stem: &str,
     dir: &Path,
-    content: &Content,
+    bytes: &[u8],
     context: &Context,
 ) -> (Result<Vec<Parsed>, Refusal>, Box<[String]>) {
-    if file.ends_with(".json") && is_mcp_servers(&content.bytes) {
+    if file.ends_with(".json") && is_mcp_servers(bytes) {
         let message = format!("{file}: `mcpServers` files are not supported yet; write one manifest a server");
         return (Err(Refusal::of_file(Reason::NotYetSupported, message)), Box::default());
     }
-    let reading = reading(file, stem, dir, &content.bytes, context);
+    let reading = reading(file, stem, dir, bytes, context);
     let base = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     match manifest::read(&reading) {
         Ok(documents) => {
@@ -87,7 +111,7 @@ pub(super) fn manifest(
         }
         Err(refused) => {
             let named = manifest::wrapper_mentions(&reading).iter().filter_map(|path| base(path)).collect();
-            (Err(refusal(file, &content.bytes, context, refused)), named)
+            (Err(refusal(file, bytes, context, refused)), named)
         }
     }
 }

@@ -52,6 +52,15 @@ struct Fault {
     message: String,
 }
 
+impl Resolution {
+    /// Somebody writes `path`, which it needs.
+    pub fn busy(path: PathBuf) -> Resolution {
+        let message = format!("{} is being written", path.display());
+        let resolved = Resolved::Missing { reason: Reason::StillWriting, message, tried: Vec::new() };
+        Resolution { resolved, watched: vec![path], warnings: Vec::new() }
+    }
+}
+
 impl Resolver {
     pub fn new(dir: PathBuf, further: Vec<PathBuf>, surroundings: Surroundings) -> Resolver {
         Resolver { dir, further, surroundings, known: BTreeMap::new() }

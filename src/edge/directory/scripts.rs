@@ -44,11 +44,6 @@ impl Scripts {
         self.seen.contains_key(file)
     }
 
-    /// Scripts that do not come back by discovery until they are written again.
-    pub fn withheld(&self) -> impl Iterator<Item = &String> {
-        self.claims.keys().filter(|script| self.seen.contains_key(*script))
-    }
-
     /// All that are there.
     pub fn files(&self) -> Vec<String> {
         self.seen.keys().cloned().collect()
@@ -73,16 +68,19 @@ impl Desk {
         let first_seen = *self.scripts.seen.entry(file.to_string()).or_insert(now);
         if self.is_claimed(file, stem) {
             self.claim(file, &stamp);
+            self.take_back(file);
             return self.not_a_service(file);
         }
         if self.scripts.claims.get(file) == Some(&stamp.written()) {
-            return self.not_a_service(file);
+            let seen = self.not_a_service(file);
+            self.tell_withheld(file);
+            return seen;
         }
         if self.scripts.idle.get(file) == Some(&stamp) && !self.records.contains_key(file) {
             return Seen::Done;
         }
         let at = first_seen + CLAIM_WAIT;
-        if now < at && !is_old(&stamp) && !self.records.contains_key(file) {
+        if now < at && !is_old(&stamp) && !self.records.contains_key(file) && !self.was_service(file) {
             return Seen::Later(at);
         }
         if self.scripts.claims.remove(file).is_some() {
@@ -103,16 +101,24 @@ impl Desk {
         let program = head.starts_with(b"#!") || head.starts_with(b"\x7fELF");
         let library = file.contains('/');
         let wanted = !library || self.discovery() == Discovery::All || manifest::has_block(head);
-        if !wanted || !(program || file.ends_with(".sh")) {
+        if !wanted || !program {
             self.scripts.idle.insert(file.to_string(), stamp);
-            return self.not_a_service(file);
+            let seen = self.not_a_service(file);
+            if file.ends_with(".sh") && !library {
+                let message = format!(
+                    "{file} begins neither with `#!` nor as a program, so it is no service; \
+                     write `#!/bin/sh` in its first line, or move it to wrappers/ where others include it"
+                );
+                self.note_problem(file, Reason::ExecFormat, message);
+            }
+            return seen;
         }
         if let Some(finding) = self.surroundings().judge(&path, &stamp, None).filter(|finding| finding.refused) {
             let refusal = Refusal::of_service(stem, Reason::UntrustedFile, finding.message);
             return self.refuse(file, Some(stamp), refusal, &parse::sha(&content.bytes));
         }
         match parse::script(file, stem, &self.dir, head, &self.script_context()) {
-            Ok(Some(parsed)) => self.discovered(file, parsed, content.stamp, complete),
+            Ok(Some(parsed)) => self.discovered(file, head, parsed, content.stamp, complete),
             Ok(None) => self.not_a_service(file),
             Err(refusal) => self.refuse(file, Some(stamp), refusal, &parse::sha(&content.bytes)),
         }
@@ -153,6 +159,7 @@ impl Desk {
                 && let Ok(stamp) = disk::stat(&self.path_of(&file))
             {
                 self.claim(&file, &stamp);
+                self.take_back(&file);
                 self.not_a_service(&file);
             }
         }
@@ -160,10 +167,34 @@ impl Desk {
 
     /// A manifest is gone: what it claimed stays down until it is written again.
     pub(super) fn claims_dropped(&mut self, manifest: &str, mentions: &[String]) {
-        for (file, _) in self.scripts_of(manifest, mentions) {
+        for (file, stem) in self.scripts_of(manifest, mentions) {
             if let Ok(stamp) = disk::stat(&self.path_of(&file)) {
                 self.claim(&file, &stamp);
+                if !self.is_claimed(&file, &stem) {
+                    self.tell_withheld(&file);
+                }
             }
+        }
+    }
+
+    /// A script that stays down is no fault, but nobody should have to guess why. Of a library that is
+    /// what it is there for.
+    fn tell_withheld(&mut self, file: &str) {
+        if !file.contains('/') {
+            let message = format!(
+                "{file} is no service by itself: its manifest was deleted; it starts when it is written again \
+                 (`touch {file}`) or when a manifest names it"
+            );
+            self.note_problem(file, Reason::Withdrawn, message);
+        }
+    }
+
+    /// What was said of a script that is claimed now.
+    fn take_back(&mut self, file: &str) {
+        if let Some(problem) = self.problem_of(file)
+            && !problem.is_fault()
+        {
+            self.drop_problem(file);
         }
     }
 

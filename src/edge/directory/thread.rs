@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::OnAccepted;
 use super::agenda::{Absence, Agenda, Look, News};
 use super::desk::{Desk, Seen};
 use super::disk;
@@ -16,6 +15,7 @@ use super::floor::Floor;
 use super::names::{Candidate, candidate};
 use super::presence::{EMPTIED_HOLD, Identity, Presence, REPLACED_QUIET, Sight, Verdict};
 use super::watch::{Event, Watch};
+use super::{OnAccepted, OnStatus, OnTick};
 use crate::controller::Input;
 use crate::edge::places::{Lock, LockError};
 use crate::model::settings::Settings;
@@ -40,6 +40,8 @@ pub(super) struct Thread {
     pub inbox: Receiver<Message>,
     pub out: mpsc::Sender<Input>,
     pub on_accepted: Option<OnAccepted>,
+    pub on_status: Option<OnStatus>,
+    pub on_tick: Option<OnTick>,
     pub agenda: Agenda,
     pub presence: Presence,
     pub floor: Floor,
@@ -90,6 +92,9 @@ impl Thread {
                 self.agenda.dirty(now, true);
             }
             if self.floor.tick_is_due(now) {
+                if let Some(tell) = self.on_tick.as_mut() {
+                    tell();
+                }
                 self.look_at_directory()?;
             }
             if self.presence.is_lost() {
@@ -211,10 +216,8 @@ impl Thread {
             Seen::Done => {
                 self.agenda.done(path);
                 self.desk.not_writing(path);
-                if self.floor.emptied && file.as_ref().is_some_and(|file| self.desk.knows(file)) {
-                    // It holds something again: what else is missing is missed as ever.
-                    self.floor.emptied = false;
-                    self.agenda.relent(now, self.floor.absence_grace());
+                if file.as_ref().is_some_and(|file| self.desk.knows(file)) {
+                    self.found_manifests(true, now);
                 }
             }
             Seen::Later(at) => {
@@ -250,6 +253,14 @@ impl Thread {
         Ok(())
     }
 
+    /// Whether the directory holds anything now.
+    fn found_manifests(&mut self, any: bool, now: Duration) {
+        if std::mem::replace(&mut self.floor.emptied, !any) && any {
+            // It holds something again: what else is missing is missed as ever.
+            self.agenda.relent(now, self.floor.absence_grace());
+        }
+    }
+
     /// How long an absence is doubted that no event told of.
     fn grace(&self, now: Duration) -> Duration {
         let filling = self.filling_until.map(|until| until.saturating_sub(now));
@@ -261,12 +272,15 @@ impl Thread {
         let now = self.started.elapsed();
         self.floor.compared(now);
         self.agenda.clean();
+        if let Some(tell) = &self.on_status {
+            tell.tell(None);
+        }
         let entries = match self.desk.entries() {
             Ok(entries) => entries,
             Err(error) => return self.lose(&error),
         };
         let is_manifest = |file: &String| matches!(candidate(file.as_ref()), Candidate::Manifest { .. });
-        self.floor.emptied = !entries.iter().any(is_manifest);
+        self.found_manifests(entries.iter().any(is_manifest), now);
         let there: BTreeSet<&String> = entries.iter().collect();
         let gone: Vec<String> = self.desk.known_files().into_iter().filter(|file| !there.contains(file)).collect();
         // What is gone first: a file that was renamed hands its name over before the new one asks for it.

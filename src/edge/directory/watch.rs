@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use notify::event::{AccessKind, AccessMode, EventKind, MetadataKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
+use super::OnStatus;
 use super::agenda::News;
 use super::disk;
 use super::presence::Identity;
@@ -46,7 +47,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub fn start(to: SyncSender<Message>) -> Watch {
+    /// `status`: who is told of the status files in which directory.
+    pub fn start(to: SyncSender<Message>, status: Option<(PathBuf, OnStatus)>) -> Watch {
         let interest = Arc::new(RwLock::new(Interest::default()));
         let lost_events = Arc::new(AtomicBool::new(false));
         let (filter, lost) = (interest.clone(), lost_events.clone());
@@ -58,6 +60,11 @@ impl Watch {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
             Ok(event) if event.need_rescan() => tell(Message::Rescan),
             Ok(event) => {
+                if let Some((dir, tell)) = &status
+                    && let Some(stem) = status_changed(&event, dir)
+                {
+                    return tell.tell(Some(stem));
+                }
                 if let Some(event) = meaning(event, &filter.read().unwrap_or_else(PoisonError::into_inner)) {
                     tell(Message::Event(event));
                 }
@@ -160,6 +167,18 @@ impl Watch {
     pub fn is_watched(&self, dir: &Path) -> bool {
         self.watched.contains_key(dir)
     }
+}
+
+/// The stem of the status file in `dir` that may no longer be what was written last. Our own renames
+/// look the same: who is told compares.
+fn status_changed<'a>(event: &'a notify::Event, dir: &Path) -> Option<&'a str> {
+    let changed = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Remove(_) => true,
+        EventKind::Modify(ModifyKind::Name(mode)) => mode != RenameMode::Both,
+        EventKind::Access(_) | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => false,
+    };
+    let path = event.paths.first().filter(|path| changed && path.parent() == Some(dir))?;
+    path.file_name()?.to_str()?.strip_suffix(".status")
 }
 
 fn meaning(event: notify::Event, interest: &Interest) -> Option<Event> {

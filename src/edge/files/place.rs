@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 /// The folder that holds nothing but the temporary files of our renames.
@@ -27,6 +27,20 @@ pub(super) struct Place {
     fallback: Option<PathBuf>,
     main: Result<Opened, Errno>,
     second: Option<Opened>,
+}
+
+/// What tells a file of ours from one that somebody else put there or wrote to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    ino: u64,
+    mtime: (i64, u64),
+    size: i64,
+}
+
+impl Mark {
+    fn of(stat: &Stat) -> Mark {
+        Mark { ino: stat.st_ino, mtime: (stat.st_mtime, stat.st_mtime_nsec), size: stat.st_size }
+    }
 }
 
 /// A write that did not reach the place it belongs to.
@@ -50,10 +64,18 @@ impl Place {
         Place { path: path.to_path_buf(), fallback, main, second: None }
     }
 
-    /// Opens the path anew; keeps the old directory where that fails.
-    pub fn reopen(&mut self) {
+    /// Opens the path anew; keeps the old directory where that fails. The files of these stems go from
+    /// a directory that is left: nobody would ever write them again.
+    pub fn reopen<'a>(&mut self, stems: impl Iterator<Item = &'a String>) {
         match Opened::at(&self.path) {
-            Ok(opened) => self.main = Ok(opened),
+            Ok(opened) => {
+                if let Ok(old) = &self.main
+                    && !old.is_same(&opened)
+                {
+                    stems.for_each(|stem| old.remove(stem));
+                }
+                self.main = Ok(opened);
+            }
             Err(errno) if self.main.is_err() => self.main = Err(errno),
             Err(_) => {}
         }
@@ -67,7 +89,8 @@ impl Place {
         }
     }
 
-    pub fn write(&mut self, stem: &str, text: &[u8], like: Option<&Path>) -> Result<(), Refused> {
+    /// Gives what the file is now; none where it is elsewhere.
+    pub fn write(&mut self, stem: &str, text: &[u8], like: Option<&Path>) -> Result<Option<Mark>, Refused> {
         let mut result = match &self.main {
             Ok(opened) => opened.write(stem, text, like),
             Err(errno) => Err(*errno),
@@ -78,7 +101,10 @@ impl Place {
         {
             result = opened.write(stem, text, like);
         }
-        let Err(errno) = result else { return Ok(()) };
+        let errno = match result {
+            Ok(mark) => return Ok(Some(mark)),
+            Err(errno) => errno,
+        };
         // A full disk passes and the old file is whole: only what will not pass goes elsewhere.
         let passes =
             matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::NOMEM | Errno::NFILE | Errno::MFILE);
@@ -88,7 +114,7 @@ impl Place {
         let instead = self.write_second(stem, text).ok();
         match instead {
             // The whole directory is read-only, which was said at the start: this is its place.
-            Some(_) if self.main.is_err() => Ok(()),
+            Some(_) if self.main.is_err() => Ok(None),
             instead => Err(Refused { errno, instead }),
         }
     }
@@ -104,11 +130,14 @@ impl Place {
         Ok(fallback.join(format!("{stem}.status")))
     }
 
+    /// What the file of this stem is now.
+    pub fn mark(&self, stem: &str) -> Option<Mark> {
+        let opened = self.main.as_ref().ok()?;
+        rustix::fs::statat(&opened.dir, format!("{stem}.status"), AtFlags::SYMLINK_NOFOLLOW).ok().map(|s| Mark::of(&s))
+    }
+
     pub fn remove(&self, stem: &str) {
-        for opened in self.main.iter().chain(&self.second) {
-            // A file that is gone, or cannot be removed, is swept at the next start.
-            rustix::fs::unlinkat(&opened.dir, format!("{stem}.status"), AtFlags::empty()).ok();
-        }
+        self.main.iter().chain(&self.second).for_each(|opened| opened.remove(stem));
     }
 
     /// Removes the status files whose stem is not kept.
@@ -116,7 +145,7 @@ impl Place {
         for opened in self.main.iter().chain(&self.second) {
             for stem in opened.stems().unwrap_or_default() {
                 if !kept(&stem) {
-                    rustix::fs::unlinkat(&opened.dir, format!("{stem}.status"), AtFlags::empty()).ok();
+                    opened.remove(&stem);
                 }
             }
         }
@@ -177,12 +206,23 @@ impl Opened {
         Ok(Temporary { name, file })
     }
 
-    fn write(&self, stem: &str, text: &[u8], like: Option<&Path>) -> Result<(), Errno> {
+    fn is_same(&self, other: &Opened) -> bool {
+        let of = |opened: &Opened| rustix::fs::fstat(&opened.dir).map(|stat| (stat.st_dev, stat.st_ino));
+        matches!((of(self), of(other)), (Ok(ours), Ok(theirs)) if ours == theirs)
+    }
+
+    fn remove(&self, stem: &str) {
+        // A file that is gone, or cannot be removed, is swept at the next start.
+        rustix::fs::unlinkat(&self.dir, format!("{stem}.status"), AtFlags::empty()).ok();
+    }
+
+    fn write(&self, stem: &str, text: &[u8], like: Option<&Path>) -> Result<Mark, Errno> {
         let temporary = self.create()?;
         let written = temporary
             .fill(text)
             .map(|()| like.into_iter().for_each(|like| temporary.resemble(like)))
-            .and_then(|()| rustix::fs::renameat(&self.temporary, &temporary.name, &self.dir, format!("{stem}.status")));
+            .and_then(|()| rustix::fs::renameat(&self.temporary, &temporary.name, &self.dir, format!("{stem}.status")))
+            .and_then(|()| rustix::fs::fstat(&temporary.file).map(|stat| Mark::of(&stat)));
         if written.is_err() {
             temporary.discard(self.temporary.as_fd());
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::{Cause, Report, node_ready};
 use super::service::{Lines, moment};
-use super::yaml::{clip, list, map, quoted, scalar};
+use super::yaml::{clip, list, map, paragraph, quoted, scalar};
 use crate::model::reason::{Reason, Status};
 use crate::model::view::{ServiceView, Snapshot};
 
@@ -103,7 +103,7 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
             map([
                 ("file", scalar(&clip(&problem.file, 256))),
                 ("type", problem.reason.to_string()),
-                ("message", quoted(&clip(&problem.message, TEXT_MAX))),
+                ("message", paragraph(&problem.message, TEXT_MAX)),
             ])
         });
         put_block(&mut lines, "problems", each);

@@ -7,7 +7,7 @@
 use jiff::Timestamp;
 
 use super::word::span;
-use super::yaml::{clip, list, map, quoted, scalar};
+use super::yaml::{clip, list, map, paragraph, quoted, scalar};
 use crate::model::reason::Status;
 use crate::model::view::{ExitView, InstanceView, ManifestView, Problem, ServiceView};
 
@@ -209,7 +209,7 @@ fn last_exit(exit: &ExitView, limit: usize) -> String {
 fn problem(problem: &Problem, limit: usize) -> String {
     map([
         ("type", problem.reason.to_string()),
-        ("message", quoted(&clip(&problem.message, limit))),
+        ("message", paragraph(&problem.message, limit)),
         ("since", moment(problem.since)),
     ])
 }

@@ -72,6 +72,24 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
+/// Lines of a message as one double-quoted scalar: a reader gets its line ends back. At most `limit`
+/// bytes, the cut marked.
+pub fn paragraph(text: &str, limit: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut room = limit;
+    for line in text.lines() {
+        let clipped = clip(line, room.max('…'.len_utf8()));
+        let cut = clipped.ends_with('…') && !line.ends_with('…');
+        room = room.saturating_sub(clipped.len() + 1);
+        let quoted = quoted(&clipped);
+        lines.push(quoted[1..quoted.len() - 1].to_string());
+        if cut || room == 0 {
+            break;
+        }
+    }
+    format!("\"{}\"", lines.join("\\n"))
+}
+
 /// `{a: 1, b: "x"}`; the values are scalars, maps or lists already printed.
 pub fn map<'a>(entries: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let entries: Vec<String> = entries.into_iter().map(|(key, value)| format!("{key}: {value}")).collect();
@@ -135,6 +153,18 @@ mod tests {
         assert_eq!(read(&format!("key: {{a: {printed}, b: 1}}\n"))["key"]["a"], want, "{printed}");
         assert_eq!(read(&format!("key: [{printed}, 1]\n"))["key"][0], want, "{printed}");
         assert!(!printed.chars().any(is_hostile), "{printed:?}");
+    }
+
+    #[test]
+    fn a_paragraph_is_read_back_with_its_lines_and_is_cut_where_it_is_too_long() {
+        let text = "web.yaml:2:1: unknown field `replica`; did you mean \"replicas\"?\nand C:\\x\u{1b}[2J";
+        let printed = paragraph(text, 200);
+        assert!(!printed.contains('\n') && !printed.chars().any(is_hostile), "{printed}");
+        let want = "web.yaml:2:1: unknown field `replica`; did you mean \"replicas\"?\nand C:\\x\\x1b[2J";
+        assert_eq!(read(&format!("key: {printed}\n"))["key"], want, "{printed}");
+        let cut = paragraph(&"line\n".repeat(100), 50);
+        assert!(cut.len() <= 100 && read(&format!("key: {cut}\n"))["key"].is_string(), "{cut}");
+        assert_eq!(paragraph("", 9), "\"\"");
     }
 
     #[test]

@@ -1,0 +1,192 @@
+//! What was accepted of each file, kept in `state.db`.
+//!
+//! A bad edit never stops a running service: the last good version stays. In a running controller it
+//! stands in the file's record; here is its text, for the controller that comes after. It is the
+//! text and not the spec, so that a new version of plugd reads it as it reads every manifest.
+//!
+//! Only what the first scan refuses is read from here; nothing waits for the disk, and without a
+//! database there is no last good version, as before the first one.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::Content;
+use super::parse::{Context, OwnedText};
+use crate::edge::store::Store;
+
+/// A manifest with its defaults and drop-ins that is longer is not kept: four full files.
+const ONE_MAX: usize = 256 * 1024;
+/// All of them together: 10,000 services of 6 KiB.
+const ALL_MAX: usize = 64 * 1024 * 1024;
+/// Comment lines of a script in which its manifest may stand.
+const HEAD_MAX: usize = 16 * 1024;
+
+/// All that took part in what a file meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Accepted {
+    /// Of the whole file, as it is told.
+    pub sha: String,
+    pub main: String,
+    defaults: Option<Piece>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    drop_ins: Vec<Piece>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Piece {
+    file: String,
+    text: String,
+}
+
+impl Accepted {
+    /// None where something is no text: such a manifest was not accepted.
+    pub fn of_manifest(sha: &str, content: &Content, context: &Context) -> Option<Accepted> {
+        let main = std::str::from_utf8(&content.bytes).ok()?.to_string();
+        Accepted::with(sha, main, context)
+    }
+
+    /// Of a script only the head is kept: its first lines while they are comments.
+    pub fn of_script(sha: &str, head: &[u8], context: &Context) -> Option<Accepted> {
+        let comment = |line: &&[u8]| line.starts_with(b"#") || line.iter().all(u8::is_ascii_whitespace);
+        let lines = head.split_inclusive(|byte| *byte == b'\n').take_while(comment);
+        let length = lines.map(<[u8]>::len).sum::<usize>().min(HEAD_MAX);
+        // What has no such line is a program: its first bytes say so.
+        let head = if length == 0 { head.get(..4)? } else { &head[..length] };
+        Accepted::with(sha, std::str::from_utf8(head).ok()?.to_string(), context)
+    }
+
+    fn with(sha: &str, main: String, context: &Context) -> Option<Accepted> {
+        let defaults = match &context.defaults {
+            Some(defaults) => Some(Piece::of(defaults)?),
+            None => None,
+        };
+        let drop_ins = context.drop_ins.iter().map(Piece::of).collect::<Option<Vec<_>>>()?;
+        Some(Accepted { sha: sha.to_string(), main, defaults, drop_ins })
+    }
+
+    pub fn context(&self) -> Context {
+        Context {
+            defaults: self.defaults.as_ref().map(Piece::owned),
+            drop_ins: self.drop_ins.iter().map(Piece::owned).collect(),
+            ..Context::default()
+        }
+    }
+}
+
+impl Piece {
+    fn of(text: &OwnedText) -> Option<Piece> {
+        let OwnedText { file, text } = text;
+        Some(Piece { file: file.clone(), text: std::str::from_utf8(text).ok()?.to_string() })
+    }
+
+    fn owned(&self) -> OwnedText {
+        OwnedText { file: self.file.clone(), text: self.text.clone().into_bytes() }
+    }
+}
+
+/// The accepted texts of all files. How many bytes are kept of each stands in its record.
+#[derive(Debug)]
+pub(super) struct LastGood {
+    store: Store,
+    /// As the last controller left them, until the first scan is over.
+    recorded: BTreeMap<String, String>,
+    all: usize,
+}
+
+impl LastGood {
+    pub fn new(store: Store) -> LastGood {
+        let recorded = store.take_accepted();
+        let all = recorded.values().map(String::len).sum();
+        LastGood { store, recorded, all }
+    }
+
+    /// The version that was in force of a file which the first scan refuses, and its size as it is kept.
+    pub fn take(&mut self, file: &str) -> Option<(Accepted, usize)> {
+        let text = self.recorded.remove(file)?;
+        // Of another version of plugd, or broken: then there is none.
+        let accepted = serde_json::from_str(&text).ok();
+        if accepted.is_none() {
+            self.all -= text.len();
+        }
+        accepted.map(|accepted| (accepted, text.len()))
+    }
+
+    /// `file` was accepted, `None` as something that is not kept; `before` bytes were kept of it.
+    /// Returns how many are kept now.
+    pub fn keep(&mut self, file: &str, before: usize, accepted: Option<Accepted>) -> usize {
+        let recorded = self.recorded.remove(file);
+        self.all -= recorded.as_ref().map_or(before, String::len);
+        let text = accepted.and_then(|accepted| serde_json::to_string(&accepted).ok());
+        match text.filter(|text| text.len() <= ONE_MAX && self.all + text.len() <= ALL_MAX) {
+            Some(text) => {
+                let length = text.len();
+                self.all += length;
+                if recorded.as_ref() != Some(&text) {
+                    self.store.accept(file.to_string(), text);
+                }
+                length
+            }
+            None => {
+                self.store.unaccept(file.to_string());
+                0
+            }
+        }
+    }
+
+    /// The file is gone, of which so much was kept.
+    pub fn drop(&mut self, file: &str, kept: usize) {
+        self.all -= self.recorded.remove(file).map_or(kept, |text| text.len());
+        self.store.unaccept(file.to_string());
+    }
+
+    /// The first scan is over: what is kept of files that it did not find goes.
+    pub fn scanned(&mut self) {
+        for (file, text) in std::mem::take(&mut self.recorded) {
+            self.all -= text.len();
+            self.store.unaccept(file);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(file: &str, text: &[u8]) -> OwnedText {
+        OwnedText { file: file.into(), text: text.to_vec() }
+    }
+
+    #[test]
+    fn what_took_part_is_read_back_as_it_was() {
+        let context = Context {
+            defaults: Some(text("_defaults.yaml", b"env: {A: b}\n")),
+            drop_ins: vec![text("web.yaml.d/10.yaml", b"port: 80\n")],
+            ..Context::default()
+        };
+        let accepted = Accepted::with("abc", "command: web\n".into(), &context).expect("text");
+        let json = serde_json::to_string(&accepted).expect("plain");
+        let back: Accepted = serde_json::from_str(&json).expect("read back");
+        assert_eq!(back, accepted);
+        assert_eq!((back.context().defaults, back.context().drop_ins), (context.defaults, context.drop_ins));
+    }
+
+    #[test]
+    fn of_a_script_its_head_is_kept_and_of_a_program_its_first_bytes() {
+        let none = Context::default();
+        let script = Accepted::of_script("abc", b"#!/bin/sh\n# plugd: port: 80\nexec web\n", &none);
+        assert_eq!(script.expect("text").main, "#!/bin/sh\n# plugd: port: 80\n");
+        let program = Accepted::of_script("abc", b"\x7fELF\x02\x01\xff\xff", &none);
+        assert_eq!(program.expect("text").main, "\x7fELF");
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_kept_and_ends_what_was_kept_before() {
+        let mut kept = LastGood::new(Store::none());
+        let of = |length: usize| Accepted::with("abc", "x".repeat(length), &Context::default());
+        let length = kept.keep("web.yaml", 0, of(100));
+        assert!(length > 100 && kept.all == length);
+        assert_eq!(kept.keep("web.yaml", length, of(ONE_MAX)), 0);
+        assert_eq!(kept.all, 0);
+    }
+}

@@ -1,0 +1,83 @@
+//! What declarations depend on beside their own file: wrappers, env files, targets of links.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::super::register;
+use super::record::Service;
+use super::{Desk, Seen};
+
+impl Desk {
+    /// Whether a change of this path touches a service that is declared.
+    pub fn is_declared(&self, path: &Path) -> bool {
+        let of = |file: &str| self.records.get(file).is_some_and(|record| !record.services.is_empty());
+        self.users.get(path).is_some_and(|files| {
+            files
+                .iter()
+                .any(|file| self.records.get(file).is_some_and(|record| record.services.iter().any(Service::is_found)))
+        }) || self.file_of(path).is_some_and(|file| of(&file))
+    }
+
+    /// Something that services depend on changed: a wrapper, an env file, a link's target.
+    pub fn dependency(&mut self, path: &Path, complete: bool, now: Duration) -> Seen {
+        let files: Vec<String> = self.users.get(path).into_iter().flatten().cloned().collect();
+        let mut seen = Seen::Done;
+        for file in files {
+            let Some(record) = self.records.get(&file) else { continue };
+            if self.dir.join(&file) == path {
+                // A script is its own wrapper: the look at the file itself follows.
+                continue;
+            }
+            if record.links.iter().any(|link| link == path) {
+                seen = keep_worst(seen, self.look(&file, complete, now));
+                continue;
+            }
+            let mut services = record.services.clone();
+            for service in &mut services {
+                match self.resolver.resolve(&service.spec, complete) {
+                    Ok(resolution) => service.resolution = resolution,
+                    Err(busy) => return Seen::Busy(busy.0),
+                }
+            }
+            self.unlink(&file);
+            if let Some(record) = self.records.get_mut(&file) {
+                record.services = services;
+            }
+            self.link(&file);
+            let names = self.records.get(&file).into_iter().flat_map(|record| &record.services);
+            let keys = names.map(|service| register::key(&service.spec.name)).collect();
+            self.settle_all(keys);
+        }
+        seen
+    }
+
+    /// Notes on which paths the file depends.
+    pub(super) fn link(&mut self, file: &str) {
+        let Some(record) = self.records.get(file) else { return };
+        for path in record.dependencies() {
+            self.watch_changed |= !self.users.contains_key(path);
+            self.users.entry(path.clone()).or_default().insert(file.to_string());
+        }
+    }
+
+    pub(super) fn unlink(&mut self, file: &str) {
+        let Some(record) = self.records.get(file) else { return };
+        for path in record.dependencies() {
+            if let Some(files) = self.users.get_mut(path) {
+                files.remove(file);
+                if files.is_empty() {
+                    self.users.remove(path);
+                }
+            }
+        }
+    }
+
+    /// Forgets contents of files that nobody names any more.
+    pub fn tidy(&mut self) {
+        self.resolver.retain(|path| self.users.contains_key(path));
+    }
+}
+
+fn keep_worst(a: Seen, b: Seen) -> Seen {
+    if a == Seen::Done { b } else { a }
+}

@@ -1,0 +1,108 @@
+//! The names in the directory: which are candidates, and what is known of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::super::names::{Candidate, candidate};
+use super::Desk;
+use super::drop_ins::stamps;
+use crate::model::reason::Reason;
+
+impl Desk {
+    /// The key of a file in the directory: its name, or `wrappers/NAME`.
+    pub fn file_of(&self, path: &Path) -> Option<String> {
+        let rest = path.strip_prefix(&self.dir).ok()?.to_str()?;
+        let library = rest.strip_prefix("wrappers/").is_some_and(|name| !name.contains('/'));
+        (!rest.is_empty() && (library || !rest.contains('/'))).then(|| rest.to_string())
+    }
+
+    pub fn path_of(&self, file: &str) -> PathBuf {
+        self.dir.join(file)
+    }
+
+    /// Names of all candidates that are there now, in order: settings and defaults, manifests,
+    /// scripts. An error is not an empty directory.
+    pub fn entries(&mut self) -> std::io::Result<Vec<String>> {
+        let (mut first, mut manifests, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut drop_ins = BTreeMap::new();
+        // What is told of a name alone is told anew below.
+        let looked_at = |file: &str| {
+            let name = Path::new(file).file_name().unwrap_or_default();
+            matches!(
+                candidate(name),
+                Candidate::Manifest { .. } | Candidate::Script { .. } | Candidate::Defaults | Candidate::Settings
+            )
+        };
+        self.problems.retain(|file, problem| {
+            looked_at(file) && (problem.reason != Reason::NameInvalid || self.records.contains_key(file))
+        });
+        for entry in std::fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let os_name = entry.file_name();
+            let name = os_name.to_string_lossy().into_owned();
+            match candidate(&os_name) {
+                Candidate::Manifest { .. } => manifests.push(name),
+                Candidate::Script { .. } => scripts.push(name),
+                Candidate::Defaults | Candidate::Settings => first.push(name),
+                Candidate::DropIns { stem } if entry.path().is_dir() => {
+                    drop_ins.insert(stem, stamps(&entry.path()));
+                }
+                Candidate::DropIns { .. } => {
+                    let message = format!("{name} is no directory; drop-ins are files in a directory of that name");
+                    self.note_problem(&name, Reason::NotARegularFile, message);
+                }
+                Candidate::Wrappers => {
+                    for entry in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {
+                        if let Candidate::Script { .. } = candidate(&entry.file_name()) {
+                            scripts.push(format!("wrappers/{}", entry.file_name().to_string_lossy()));
+                        }
+                    }
+                }
+                Candidate::Mcp => {
+                    let message = "mcp/: servers by place are not supported yet; write a manifest with `mcp: stdio`";
+                    self.note_problem("mcp", Reason::NotYetSupported, message.to_string());
+                }
+                Candidate::Refused { why } => {
+                    let shown: String = name.chars().flat_map(char::escape_default).take(255).collect();
+                    self.note_problem(&shown, Reason::NameInvalid, format!("{shown}: {why}"));
+                }
+                Candidate::Skipped => tracing::debug!(name, "not a manifest: skipped"),
+                Candidate::Other => {}
+            }
+        }
+        let stems: BTreeSet<&String> = self.drop_ins.keys().chain(drop_ins.keys()).collect();
+        for stem in stems.into_iter().filter(|stem| self.drop_ins.get(*stem) != drop_ins.get(*stem)) {
+            for ending in ["yaml", "yml", "json"] {
+                if let Some(record) = self.records.get_mut(&format!("{stem}.{ending}")) {
+                    record.stale = true;
+                }
+            }
+        }
+        self.watch_changed |= !self.drop_ins.keys().eq(drop_ins.keys());
+        self.drop_ins = drop_ins;
+        for files in [&mut first, &mut manifests, &mut scripts] {
+            files.sort();
+        }
+        // `_defaults.yaml` sorts before `_plugd.yaml`, and both are read before what they change.
+        Ok(first.into_iter().chain(manifests).chain(scripts).collect())
+    }
+
+    /// Whether anything is known of the file.
+    pub fn knows(&self, file: &str) -> bool {
+        let own = (file == "_defaults.yaml" && self.defaults_stamp.is_some())
+            || (file == "_plugd.yaml" && self.settings_stamp.is_some());
+        own || self.records.contains_key(file) || self.scripts.is_seen(file)
+    }
+
+    pub fn known_files(&self) -> BTreeSet<String> {
+        let own = [("_defaults.yaml", self.defaults_stamp), ("_plugd.yaml", self.settings_stamp)];
+        let own = own.into_iter().filter(|(_, stamp)| stamp.is_some()).map(|(file, _)| file.to_string());
+        self.records.keys().cloned().chain(self.scripts.files()).chain(own).collect()
+    }
+
+    /// The directories of which every name matters.
+    pub fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        let drop_ins = self.drop_ins.keys().map(|stem| self.dir.join(format!("{stem}.yaml.d")));
+        [self.dir.clone(), self.dir.join("wrappers")].into_iter().chain(drop_ins)
+    }
+}

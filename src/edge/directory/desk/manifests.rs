@@ -1,0 +1,207 @@
+//! One manifest: read, accepted or refused. What was in force of a refused one stays.
+
+use std::path::Path;
+
+use super::super::accepted::Accepted;
+use super::super::disk::{self, Stamp, Unread};
+use super::super::names::{Candidate, candidate};
+use super::super::parse::{self, Parsed, Refusal};
+use super::super::register::Kind;
+use super::super::resolve::{Busy, Resolution};
+use super::record::{Record, Service};
+use super::{Desk, Seen};
+use crate::model::name::Name;
+use crate::model::reason::Reason;
+
+impl Desk {
+    pub(super) fn look_at_manifest(&mut self, file: &str, stem: &str, complete: bool) -> Seen {
+        let path = self.path_of(file);
+        let before = self.records.get(file).filter(|record| !record.stale);
+        if before.is_some_and(|record| record.stamp.is_some() && disk::stat(&path).ok() == record.stamp) {
+            self.here_again(file);
+            return Seen::Done;
+        }
+        let content = match disk::read(&path, disk::MANIFEST_MAX, complete) {
+            Ok(content) => content,
+            Err(Unread::Absent) => return Seen::Absent,
+            Err(Unread::Busy) => return Seen::Busy(path),
+            Err(Unread::NotAFile(kind)) => {
+                let message = format!("{file} is {kind}, not a regular file; it is not opened");
+                return self.refuse(file, None, Refusal::of_file(Reason::NotARegularFile, message), "");
+            }
+            Err(Unread::TooLarge(size)) => {
+                let message = format!("{file} has {size} bytes; a manifest has at most 65536");
+                return self.refuse(file, None, Refusal::of_file(Reason::TooLarge, message), "");
+            }
+            Err(Unread::Failed(error)) => {
+                let message = format!("{file} cannot be read: {error}");
+                return self.refuse(file, None, Refusal::of_service(stem, Reason::Unreadable, message), "");
+            }
+        };
+        // open(2) shows a file that it creates a moment before it counts its writer.
+        let newborn = content.bytes.is_empty() && !complete && !disk::is_quiet(&content.stamp);
+        if newborn && !self.records.contains_key(file) {
+            return Seen::Busy(path);
+        }
+        let sha = parse::sha(&content.bytes);
+        let links = disk::hops(&path);
+        let trust = self.surroundings.judge(&path, &content.stamp, None);
+        if let Some(record) = self.records.get_mut(file)
+            && !record.stale
+            && record.stamp.is_some()
+            && (record.sha == sha && record.trust == trust && record.links == links)
+        {
+            record.stamp = Some(content.stamp);
+            self.here_again(file);
+            return Seen::Done;
+        }
+        if let Some(finding) = trust.as_ref().filter(|finding| finding.refused) {
+            let refusal = Refusal::of_service(stem, Reason::UntrustedFile, finding.message.clone());
+            let seen = self.refuse(file, Some(content.stamp), refusal, &sha);
+            self.keep(file, |record| (record.trust, record.links) = (trust, links));
+            return seen;
+        }
+        let context = match self.context(stem) {
+            Ok(context) => context,
+            Err(busy) => return Seen::Busy(busy),
+        };
+        let (parsed, mentions) = parse::manifest(file, stem, &self.dir, &content.bytes, &context);
+        match parsed {
+            Err(refusal) => {
+                let drop_ins = context.drop_ins.iter().map(|drop_in| self.path_of(&drop_in.file));
+                let closed = [path].into_iter().chain(drop_ins).find_map(|path| self.closed(&path));
+                let refusal = match closed {
+                    Some(target) => refusal.without_quotes(&target),
+                    None => refusal,
+                };
+                let seen = self.refuse(file, Some(content.stamp), refusal, &sha);
+                self.keep(file, |record| (record.trust, record.links, record.mentions) = (trust, links, mentions));
+                self.claims_changed(file);
+                seen
+            }
+            Ok(parsed) => {
+                let mut services = Vec::with_capacity(parsed.len());
+                for Parsed { spec, mut warnings } in parsed {
+                    warnings.extend(trust.iter().map(|finding| (Reason::UntrustedFile, finding.message.clone())));
+                    warnings.extend(context.left_out.iter().cloned());
+                    match self.resolver.resolve(&spec, complete) {
+                        Ok(resolution) => services.push(Service { spec, warnings, resolution }),
+                        Err(busy) => return Seen::Busy(busy.0),
+                    }
+                }
+                let accepted = Accepted::of_manifest(&sha, &content, &context);
+                let kept = self.last_good.keep(file, self.kept(file), accepted);
+                let mut record = Record::new(Kind::Manifest, Some(content.stamp), sha);
+                record.kept = kept;
+                (record.trust, record.services, record.mentions, record.links) = (trust, services, mentions, links);
+                self.accept(file, record);
+                self.claims_changed(file);
+                Seen::Done
+            }
+        }
+    }
+
+    /// Puts a valid record in force.
+    pub fn accept(&mut self, file: &str, record: Record) {
+        self.problems.remove(file);
+        let names: Vec<Name> = record.services.iter().map(|service| service.spec.name.clone()).collect();
+        let mut touched = self.register.miss(file, false);
+        touched.extend(self.register.declare(file, record.kind, names));
+        self.unlink(file);
+        self.records.insert(file.to_string(), Box::new(record));
+        self.link(file);
+        self.settle_all(touched);
+    }
+
+    /// Refuses what is in the file now; what was in force of it stays.
+    pub fn refuse(&mut self, file: &str, stamp: Option<Stamp>, refusal: Refusal, sha: &str) -> Seen {
+        let mut touched = self.register.miss(file, false);
+        let stamp = stamp.or_else(|| disk::stat(&self.path_of(file)).ok());
+        if !self.records.contains_key(file) {
+            let record = self.restored(file).unwrap_or_else(|| Record::new(Kind::Manifest, stamp, String::new()));
+            self.records.insert(file.to_string(), Box::new(record));
+            self.link(file);
+        }
+        let Some(record) = self.records.get_mut(file) else { return Seen::Done };
+        let before = std::mem::replace(&mut record.sha, sha.to_string());
+        if record.refused.is_none() && !record.services.is_empty() {
+            record.good_sha = Some(before);
+        }
+        (record.stamp, record.stale) = (stamp, false);
+        let in_force = record.services.iter().map(|service| service.spec.name.clone());
+        let names: Vec<Name> =
+            if record.services.is_empty() { refusal.name.iter().cloned().collect() } else { in_force.collect() };
+        let (kind, of_file) = (record.kind, refusal.name.is_none());
+        let (reason, message) = (refusal.reason, refusal.message.clone());
+        record.refused = Some(refusal);
+        if of_file {
+            self.note_problem(file, reason, message);
+        } else {
+            self.problems.remove(file);
+        }
+        touched.extend(self.register.declare(file, kind, names));
+        self.settle_all(touched);
+        Seen::Done
+    }
+
+    /// The version of the file that was in force when the last controller ended, if the file is one
+    /// that the first scan finds and refuses: it goes on, as it would have there.
+    pub(super) fn restored(&mut self, file: &str) -> Option<Record> {
+        let (accepted, kept) = self.last_good.take(file)?;
+        let context = accepted.context();
+        let name = Path::new(file).file_name().unwrap_or_default();
+        let (kind, parsed) = match candidate(name) {
+            Candidate::Manifest { stem } => {
+                let (parsed, _) = parse::manifest(file, &stem, &self.dir, accepted.main.as_bytes(), &context);
+                (Kind::Manifest, parsed.ok()?)
+            }
+            Candidate::Script { stem } => {
+                let parsed = parse::script(file, &stem, &self.dir, accepted.main.as_bytes(), &context);
+                (Kind::Script, vec![parsed.ok()??])
+            }
+            Candidate::Defaults
+            | Candidate::Settings
+            | Candidate::DropIns { .. }
+            | Candidate::Wrappers
+            | Candidate::Mcp
+            | Candidate::Refused { .. }
+            | Candidate::Skipped
+            | Candidate::Other => return None,
+        };
+        let mut record = Record::new(kind, None, accepted.sha);
+        record.kept = kept;
+        for Parsed { spec, warnings } in parsed {
+            let resolution = self.resolver.resolve(&spec, true).unwrap_or_else(|Busy(path)| Resolution::busy(path));
+            record.services.push(Service { spec, warnings, resolution });
+        }
+        Some(record)
+    }
+
+    pub(super) fn kept(&self, file: &str) -> usize {
+        self.records.get(file).map_or(0, |record| record.kept)
+    }
+
+    pub(super) fn keep(&mut self, file: &str, change: impl FnOnce(&mut Record)) {
+        self.unlink(file);
+        if let Some(record) = self.records.get_mut(file) {
+            change(record);
+        }
+        self.link(file);
+    }
+
+    pub fn discovered(&mut self, file: &str, head: &[u8], parsed: Parsed, stamp: Stamp, complete: bool) -> Seen {
+        let Parsed { spec, warnings } = parsed;
+        let resolution = match self.resolver.resolve(&spec, complete) {
+            Ok(resolution) => resolution,
+            Err(busy) => return Seen::Busy(busy.0),
+        };
+        let path = self.dir.join(file);
+        let mut record = Record::new(Kind::Script, Some(stamp), self.resolver.sha_of(&path));
+        record.services.push(Service { spec, warnings, resolution });
+        record.links = disk::hops(&path);
+        let accepted = Accepted::of_script(&record.sha, head, &self.script_context());
+        record.kept = self.last_good.keep(file, self.kept(file), accepted);
+        self.accept(file, record);
+        Seen::Done
+    }
+}

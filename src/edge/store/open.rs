@@ -1,0 +1,142 @@
+//! Opening the database, and what is done with one that cannot be used.
+
+use std::fs::{OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::rows::SCHEMA;
+
+/// "plug": marks the file as ours.
+const APPLICATION_ID: i32 = 0x706c_7567;
+const SCHEMA_VERSION: i32 = 1;
+/// Pages kept in memory. It is read once, at the start; what is written goes through few pages.
+const CACHE_KIB: u32 = 256;
+
+/// Why a database cannot be used as it stands.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("it belongs to uid {0}")]
+    Foreign(u32),
+    #[error("it was not written by plugd")]
+    NotOurs,
+    #[error("it was written by a newer plugd (schema {0})")]
+    Newer(i32),
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl Unusable {
+    /// Whether a new file in its place would do better.
+    fn is_the_files_fault(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase, TypeMismatch, Unknown};
+        match self {
+            Unusable::Foreign(_) | Unusable::NotOurs | Unusable::Newer(_) => true,
+            Unusable::Sqlite(rusqlite::Error::SqliteFailure(error, _)) => {
+                matches!(error.code, DatabaseCorrupt | NotADatabase | TypeMismatch | Unknown)
+            }
+            Unusable::Sqlite(_) => true,
+            Unusable::Io(_) => false,
+        }
+    }
+}
+
+pub(super) fn open_usable(path: &Path, trouble: &Arc<Mutex<Option<String>>>) -> Option<Connection> {
+    let error = match open_one(path) {
+        Ok(db) => return Some(db),
+        Err(error) => error,
+    };
+    if !error.is_the_files_fault() {
+        say(trouble, format!("running without memory: {} cannot be used: {error}", path.display()));
+        return None;
+    }
+    match move_aside(path) {
+        Err(aside) => {
+            say(
+                trouble,
+                format!("running without memory: {}: {error}, and it cannot be moved: {aside}", path.display()),
+            );
+            None
+        }
+        Ok(kept) => match open_one(path) {
+            Ok(db) => {
+                say(trouble, format!("{}: {error}; kept as {}, a new one is begun", path.display(), kept.display()));
+                Some(db)
+            }
+            Err(error) => {
+                say(trouble, format!("running without memory: {} cannot be used: {error}", path.display()));
+                None
+            }
+        },
+    }
+}
+
+fn open_one(path: &Path) -> Result<Connection, Unusable> {
+    use std::os::unix::fs::MetadataExt;
+    let ours = rustix::process::geteuid().as_raw();
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => return Err(Unusable::NotOurs),
+        Ok(found) if found.uid() != ours && found.uid() != 0 => return Err(Unusable::Foreign(found.uid())),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    // Manifests hold values that are nobody else's business; the journals take the mode of the file.
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(Duration::from_secs(2))?;
+    let number = |pragma: &str| db.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i32>(0));
+    let tables: i32 = db.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    let (id, version) = (number("application_id")?, number("user_version")?);
+    if tables > 0 && id != APPLICATION_ID {
+        return Err(Unusable::NotOurs);
+    }
+    if version > SCHEMA_VERSION {
+        return Err(Unusable::Newer(version));
+    }
+    // WAL may be refused (no shared memory on some network filesystems): the rollback journal does.
+    db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
+    db.execute_batch(&format!(
+        "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};
+         {SCHEMA}"
+    ))?;
+    Ok(db)
+}
+
+/// Renames the database and its journals to the first free `NAME.broken-N`.
+fn move_aside(path: &Path) -> io::Result<PathBuf> {
+    let beside = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
+    // A hundred broken databases tell of something else that is broken: the last is overwritten.
+    let kept = (1..100).map(|n| beside(&format!(".broken-{n}"))).find(|kept| kept.symlink_metadata().is_err());
+    let kept = kept.unwrap_or_else(|| beside(".broken-100"));
+    std::fs::rename(path, &kept)?;
+    for journal in ["-wal", "-shm", "-journal"] {
+        // Most often there is none.
+        std::fs::rename(beside(journal), format!("{}{journal}", kept.display())).ok();
+    }
+    Ok(kept)
+}
+
+pub(super) fn say(trouble: &Arc<Mutex<Option<String>>>, text: String) {
+    tracing::warn!("{text}");
+    *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+}
+
+/// The boot of this machine and, in a container, of the container: boot id, pid namespace and the
+/// start time of its first process (the number of a namespace is used again).
+pub fn era() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let first = std::fs::read_to_string("/proc/1/stat").unwrap_or_default();
+    // Field 22 of stat; the command (field 2) may hold anything, so count from its closing bracket.
+    let start = first.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19)).unwrap_or_default();
+    format!("{} {} {start}", boot.trim(), space.display())
+}

@@ -1,0 +1,126 @@
+//! What is remembered, as rows: written in one transaction, read at the start.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+
+use super::thread::Batch;
+use super::{EVENTS_MAX, Loaded};
+use crate::controller::Memory;
+use crate::model::name::Name;
+use crate::model::view::Event;
+
+pub(super) const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS memory (name TEXT PRIMARY KEY, json TEXT NOT NULL, era TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS owner (name TEXT PRIMARY KEY, file TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS claim (script TEXT PRIMARY KEY, stamp TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS accepted (file TEXT PRIMARY KEY, text TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, service TEXT, json TEXT NOT NULL);
+";
+
+pub(super) fn write(db: &mut Connection, batch: &Batch, era: &str) -> rusqlite::Result<()> {
+    let change = db.transaction()?;
+    {
+        let mut put = change.prepare_cached("INSERT OR REPLACE INTO memory VALUES (?1, ?2, ?3)")?;
+        let mut cut = change.prepare_cached("DELETE FROM memory WHERE name = ?1")?;
+        for (name, memory) in &batch.memories {
+            match memory {
+                Some(memory) => put.execute(params![name.as_str(), to_json(memory), era])?,
+                None => cut.execute([name.as_str()])?,
+            };
+        }
+        let mut put = change.prepare_cached("INSERT OR REPLACE INTO owner VALUES (?1, ?2)")?;
+        let mut cut = change.prepare_cached("DELETE FROM owner WHERE name = ?1")?;
+        for (name, file) in &batch.owners {
+            match file {
+                Some(file) => put.execute(params![name.as_str(), file])?,
+                None => cut.execute([name.as_str()])?,
+            };
+        }
+        let mut put = change.prepare_cached("INSERT OR REPLACE INTO claim VALUES (?1, ?2)")?;
+        let mut cut = change.prepare_cached("DELETE FROM claim WHERE script = ?1")?;
+        for (script, stamp) in &batch.claims {
+            match stamp {
+                Some(stamp) => put.execute(params![script, stamp])?,
+                None => cut.execute([script])?,
+            };
+        }
+        let mut put = change.prepare_cached("INSERT OR REPLACE INTO accepted VALUES (?1, ?2)")?;
+        let mut cut = change.prepare_cached("DELETE FROM accepted WHERE file = ?1")?;
+        for (file, text) in &batch.accepted {
+            match text {
+                Some(text) => put.execute(params![file, text])?,
+                None => cut.execute([file])?,
+            };
+        }
+        let mut put = change.prepare_cached("INSERT INTO event (at, service, json) VALUES (?1, ?2, ?3)")?;
+        for event in &batch.events {
+            put.execute(params![event.at.as_microsecond(), event.service, to_json(event)])?;
+        }
+        if !batch.events.is_empty() {
+            let mut trim = change.prepare_cached("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?1")?;
+            trim.execute([EVENTS_MAX as i64])?;
+        }
+    }
+    change.commit()
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("memories and events are plain values")
+}
+
+pub(super) fn read_events(
+    db: &Connection,
+    since: Option<Timestamp>,
+    service: Option<&str>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Event>> {
+    let mut query = db.prepare_cached(
+        "SELECT json FROM event WHERE at >= ?1 AND (?2 IS NULL OR service = ?2) ORDER BY id DESC LIMIT ?3",
+    )?;
+    let since = since.map_or(i64::MIN, Timestamp::as_microsecond);
+    let rows = query.query_map(params![since, service, limit.min(EVENTS_MAX) as i64], |row| row.get::<_, String>(0))?;
+    let mut events = Vec::new();
+    for json in rows {
+        events.extend(serde_json::from_str::<Event>(&json?).ok());
+    }
+    events.reverse();
+    Ok(events)
+}
+
+pub(super) fn load(db: &Connection, era: &str) -> rusqlite::Result<Loaded> {
+    let mut loaded = Loaded::default();
+    let mut query = db.prepare("SELECT name, json, era FROM memory")?;
+    let rows = query
+        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?)))?;
+    for row in rows {
+        let (name, json, of) = row?;
+        if let (Ok(name), Ok(mut memory)) = (Name::parse(&name), serde_json::from_str::<Memory>(&json)) {
+            // `plugd stop` holds until the host or the container restarts.
+            memory.stopped_by_operator &= of == era;
+            loaded.memories.push((name, memory));
+        }
+    }
+    let mut query = db.prepare("SELECT name, file FROM owner")?;
+    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    for row in rows {
+        let (name, file) = row?;
+        if let Ok(name) = Name::parse(&name) {
+            loaded.owners.insert(name, file);
+        }
+    }
+    let mut query = db.prepare("SELECT script, stamp FROM claim")?;
+    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    for row in rows {
+        let (script, stamp) = row?;
+        loaded.claims.insert(script, stamp);
+    }
+    Ok(loaded)
+}
+
+pub(super) fn load_accepted(db: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
+    let mut query = db.prepare("SELECT file, text FROM accepted")?;
+    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    rows.collect()
+}

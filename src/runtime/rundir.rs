@@ -1,0 +1,117 @@
+//! The run directory while the node runs: socket, table of lives, lock.
+//!
+//! Someone may clean it away (a tmpfiles rule, a hand). The directory's thread sees that at its 5 s
+//! look; here it is made again: the command line must reach the controller, and a table without the
+//! lives that run would let a later run start them a second time.
+
+use std::path::PathBuf;
+
+use tokio::task::AbortHandle;
+
+use super::Node;
+use super::strays::LivesTable;
+use crate::api;
+use crate::edge::places::{self, Lock};
+use crate::model::name::LifeId;
+
+/// The socket, and what is needed to bind it again.
+pub struct Door {
+    pub path: PathBuf,
+    context: api::context::Context,
+    /// Accepts connections, which are tasks of their own.
+    task: Option<AbortHandle>,
+}
+
+/// The run directory, where there is one.
+#[derive(Default)]
+pub struct RunDir {
+    pub door: Option<Door>,
+    path: Option<PathBuf>,
+    /// Of a directory made again; the keeper holds that of the first.
+    lock: Option<Lock>,
+    /// It is gone and could not be made again; said once.
+    lost: bool,
+}
+
+impl RunDir {
+    pub fn of(path: Option<PathBuf>) -> RunDir {
+        let mut run = RunDir { path, ..RunDir::default() };
+        run.hold();
+        run
+    }
+
+    /// Holds the lock where nobody does: a directory that an earlier controller made again.
+    fn hold(&mut self) {
+        // Held by the keeper, or on a filesystem without locks: the lock of the directory has to do.
+        self.lock = self.path.as_ref().and_then(|path| Lock::take(path, None).ok());
+    }
+}
+
+impl Door {
+    pub fn new(path: PathBuf, context: api::context::Context) -> Door {
+        Door { path, context, task: None }
+    }
+
+    /// Binds the socket, in place of what lies there.
+    pub fn open(&mut self) -> std::io::Result<()> {
+        let listener = places::bind(&self.path)?;
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+        let served = tokio::task::spawn_local(api::server::serve(listener, self.context.clone()));
+        self.task = Some(served.abort_handle());
+        Ok(())
+    }
+}
+
+impl Node {
+    /// Something of the run directory is missing.
+    pub(super) fn renew_run(&mut self) {
+        let Some(path) = self.run.path.clone() else { return };
+        if self.leaving.is_some() {
+            return;
+        }
+        let made = places::renew(&path).and_then(|()| {
+            let door = self.run.door.as_mut().filter(|door| door.path.symlink_metadata().is_err());
+            door.map_or(Ok(()), Door::open)
+        });
+        match made {
+            Ok(()) => {
+                self.run.lost = false;
+                // The old one lies in the directory that is gone.
+                self.run.lock = None;
+                self.run.hold();
+                if path.join("lives").symlink_metadata().is_err() {
+                    self.table = LivesTable::open(Some(&path), self.table.keeper());
+                    self.fill_table();
+                }
+                tracing::warn!("{} was taken away; socket and table of lives are there again", path.display());
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.run.lost, true) {
+                    let path = path.display();
+                    tracing::error!(
+                        "{path} was taken away and cannot be made again: {error}; until then the command line cannot \
+                         reach this controller, and a killed keeper may leave strays"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Writes everything that runs into an empty table.
+    pub(super) fn fill_table(&mut self) {
+        self.table.note("controller", std::process::id() as i32);
+        let adopted = self.adoptees.values().flatten().filter(|adoptee| !adoptee.ended);
+        let lives = self.lives.values().filter(|live| !live.ended);
+        for (tree, spec) in
+            adopted.map(|adoptee| (&adoptee.tree, None)).chain(lives.map(|live| (&live.tree, Some(&*live.spec))))
+        {
+            self.table.note_life(&tree.life, spec, tree.pid);
+        }
+        let asked: Vec<LifeId> = self.pending.keys().cloned().collect();
+        self.table.expect(asked);
+    }
+}

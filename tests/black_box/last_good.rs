@@ -1,0 +1,120 @@
+//! The last good version of a manifest outlives the controller, the keeper and a bad file.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::world::{World, kill, lives};
+
+const GOOD: &str = "command: sleep 3600\nreadinessProbe: {exec: {command: ['true']}, period: 1s}\n";
+const BAD: &str = "command: sleep 3600\nreplica: two\n";
+
+fn is_rejected(world: &World) -> bool {
+    world.status_file("web").is_some_and(|text| text.contains("rejected") && text.contains("web.yaml:2:1"))
+}
+
+fn replace_controller(world: &World) {
+    let controller = world.controller_pid().expect("a controller");
+    kill(controller, 9);
+    world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller));
+}
+
+#[test]
+fn a_bad_file_and_a_killed_controller_leave_the_service_checked_and_restarted() {
+    let world = World::running();
+    world.put("web.yaml", GOOD);
+    world.wait_status("web", "healthy");
+    let pid = world.pid("web").expect("a pid");
+    world.put("web.yaml", BAD);
+    world.wait("the rejection", is_rejected);
+
+    replace_controller(&world);
+
+    world.wait("the same process to be healthy under the new controller", |world| {
+        let written = world.field("web", "controller").unwrap_or_default();
+        let ours = world.controller_pid().is_some_and(|pid| written.contains(&pid.to_string()));
+        ours && world.status("web") == "healthy" && is_rejected(world)
+    });
+    assert_eq!(world.pid("web"), Some(pid));
+    assert_eq!(world.field("web", "ready").as_deref(), Some("1/1"));
+    assert!(world.field("web", "manifest").expect("manifest").contains("generation: 1"));
+    kill(pid, 9);
+    world.wait("its restart", |world| world.pid("web").is_some_and(|new| new != pid));
+    world.wait_status("web", "healthy");
+    assert_eq!(world.field("web", "restarts").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_bad_file_and_a_new_run_start_the_last_good_version_until_it_is_mended_or_removed() {
+    let mut world = World::running();
+    world.put("_defaults.yaml", "env: {FROM: defaults}\n");
+    world.put("web.yaml", GOOD);
+    world.put("web.yaml.d/10.yaml", "labels: {tier: front}\n");
+    world.wait_status("web", "healthy");
+    world.put("web.yaml", BAD);
+    world.wait("the rejection", is_rejected);
+    world.stop();
+
+    world.run(&[]);
+
+    world.wait_status("web", "healthy");
+    world.wait("the rejection to be told again", is_rejected);
+    let environment = fs::read(format!("/proc/{}/environ", world.pid("web").expect("a pid"))).expect("readable");
+    assert!(String::from_utf8_lossy(&environment).contains("FROM=defaults"), "the defaults of then");
+    let generation = |world: &World| {
+        let manifest = world.field("web", "manifest").expect("manifest");
+        manifest.lines().find(|line| line.starts_with("generation")).map(str::to_string)
+    };
+    let before = generation(&world);
+    world.put("web.yaml", GOOD);
+    world.wait("the mended file", |world| !is_rejected(world));
+    assert_eq!(generation(&world), before);
+    let pid = world.pid("web").expect("a pid");
+    world.put("web.yaml", BAD);
+    world.wait("the rejection", is_rejected);
+    world.remove("web.yaml");
+    world.wait("the service to go", |world| world.status_file("web").is_none());
+    assert!(!lives(pid));
+    world.put("web.yaml", BAD);
+    world.wait_status("web", "failed (ConfigInvalid)");
+    world.stop();
+    world.run(&[]);
+    world.wait_status("web", "failed (ConfigInvalid)");
+}
+
+#[test]
+fn an_update_that_is_blocked_is_still_told_by_the_next_controller() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.wait_status("web", "running");
+    let pid = world.pid("web");
+    world.put("web.yaml", "command: /nowhere/at/all\n");
+    world.wait("the block", |world| world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked")));
+
+    replace_controller(&world);
+
+    world.wait("the block to be told by the new controller", |world| {
+        let written = world.field("web", "controller").unwrap_or_default();
+        let ours = world.controller_pid().is_some_and(|pid| written.contains(&pid.to_string()));
+        ours && world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked"))
+    });
+    assert_eq!((world.pid("web"), world.status("web").as_str()), (pid, "running"));
+}
+
+#[test]
+fn what_is_kept_of_manifests_is_closed_to_others() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\nenv: {PASSWORD: hunter2}\n");
+    world.wait_status("web", "running");
+    let database = world.state().join("state.db");
+    let has = |suffix: &str| {
+        let bytes = fs::read(format!("{}{suffix}", database.display())).unwrap_or_default();
+        bytes.windows(7).any(|part| part == b"hunter2")
+    };
+    world.wait("the accepted text to be kept", |_| has("") || has("-wal"));
+    let mode = |path: &std::path::Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&world.state()), 0o700);
+    for suffix in ["", "-wal", "-shm"] {
+        let path = std::path::PathBuf::from(format!("{}{suffix}", database.display()));
+        assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
+    }
+}

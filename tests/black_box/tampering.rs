@@ -1,0 +1,130 @@
+//! What others do to the files of plugd: status files, the run directory, the whole directory.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::world::{World, kill, lives};
+
+#[test]
+fn a_status_file_that_is_deleted_or_overwritten_is_written_again() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.wait_status("web", "running");
+    let before = world.status_file("web").expect("a status");
+    let stage = world.root().join("stage");
+    let ways: [(&str, &dyn Fn()); 4] = [
+        ("deleted", &|| fs::remove_file(world.path("web.status")).expect("removed")),
+        ("written to", &|| fs::write(world.path("web.status"), "status: healthy\n").expect("written")),
+        ("replaced", &|| {
+            fs::write(&stage, "status: healthy\n").expect("written");
+            fs::rename(&stage, world.path("web.status")).expect("renamed");
+        }),
+        ("moved away", &|| fs::rename(world.path("web.status"), &stage).expect("renamed")),
+    ];
+    for (way, tamper) in ways {
+        tamper();
+        let asked = Instant::now();
+        world.wait(&format!("the status that was {way}"), |world| {
+            world.status_file("web").is_some_and(|text| text.lines().next() == before.lines().next())
+        });
+        assert!(asked.elapsed() < Duration::from_secs(5), "{way}: {:?}", asked.elapsed());
+    }
+    fs::remove_file(world.path("_controller.status")).expect("removed");
+    world.wait("the node's own status", |world| world.node_status().is_some());
+}
+
+#[test]
+fn a_run_directory_that_is_taken_away_is_made_again() {
+    let mut world = World::running();
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+    let run = world.state().join("run");
+
+    fs::remove_dir_all(&run).expect("removed");
+
+    let asked = Instant::now();
+    let table = |run: &std::path::Path| fs::read_to_string(run.join("lives")).unwrap_or_default();
+    let has = |name: &str, pid: i32| {
+        table(&run).lines().any(|line| line.starts_with(name) && line.contains(&format!(" {pid} ")))
+    };
+    world.wait("the table of lives", |_| has("web", pid));
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(has("controller ", world.controller_pid().expect("a controller")), "{}", table(&run));
+    assert!(world.ask(&["get"]).contains("web"));
+
+    // A second node must still be kept out, and a new controller must be found and know the table.
+    let controller = world.controller_pid().expect("a controller");
+    kill(controller, 9);
+    world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller));
+    world.wait("its answer", |world| world.plugd(&["get"]).status.success());
+    assert!(has("web", pid));
+
+    // The keeper is killed: the next run knows what it left.
+    world.kill_keeper();
+    world.run(&[]);
+    world.wait("another process", |world| world.pid("web").is_some_and(|new| new != pid));
+    assert!(!lives(pid));
+}
+
+#[test]
+fn a_replaced_directory_is_not_left_with_statuses_of_another_time() {
+    let world = World::running();
+    for name in ["kept", "gone"] {
+        world.put(&format!("{name}.yaml"), "command: sleep 3600\n");
+        world.wait_status(name, "running");
+    }
+    let (aside, staged) = (world.root().join("aside"), world.root().join("staged"));
+    fs::create_dir(&staged).expect("made");
+    fs::copy(world.path("kept.yaml"), staged.join("kept.yaml")).expect("copied");
+    for ghost in ["ghost", "gone"] {
+        fs::write(staged.join(format!("{ghost}.status")), "status: healthy\n").expect("written");
+    }
+
+    fs::rename(world.dir(), &aside).expect("moved away");
+    fs::rename(&staged, world.dir()).expect("moved in");
+
+    world.wait("the old statuses to go", |world| {
+        world.status_file("ghost").is_none() && world.status_file("gone").is_none()
+    });
+    world.wait_status("kept", "running");
+    let left: Vec<_> = fs::read_dir(&aside).expect("readable").flatten().map(|entry| entry.file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".status")), "{left:?}");
+}
+
+#[test]
+fn the_log_of_a_deleted_service_is_shown_and_a_problem_has_lines() {
+    let world = World::running();
+    world.put("web.yaml", "script: |\n  echo here I was\n  exec sleep 3600\n");
+    world.wait_status("web", "running");
+    world.wait("its first line", |world| world.ask(&["logs", "web"]).contains("here I was"));
+    world.put("web.yaml", "comand: one\nreplica: two\n");
+    world.wait("the rejection", |world| world.status_file("web").is_some_and(|text| text.contains("rejected")));
+    let status = world.status_file("web").expect("a status");
+    let value: serde_yaml::Value = serde_yaml::from_str(&status).expect("YAML");
+    let message = value["problems"][0]["message"].as_str().expect("a message");
+    assert!(message.lines().count() >= 2 && !message.contains("\\n"), "{status}");
+
+    world.remove("web.yaml");
+    world.wait("the service to go", |world| world.status_file("web").is_none());
+    assert!(world.ask(&["logs", "web"]).contains("here I was"));
+    assert_eq!(world.plugd(&["logs", "never"]).status.code(), Some(4));
+}
+
+#[test]
+fn what_is_not_taken_is_listed_with_its_reason() {
+    let world = World::running();
+    world.put("lib.sh", "helper() { :; }\n");
+    world.put("_odd.yaml", "command: one\n");
+    world.wait("both to be told", |world| {
+        world.node_status().is_some_and(|text| text.contains("lib.sh") && text.contains("_odd.yaml"))
+    });
+    let table = world.ask(&["get"]);
+    assert!(table.contains("skipped (ExecFormat)") && table.contains("failed (NameInvalid)"), "{table}");
+    let one = world.plugd(&["status", "lib.sh"]);
+    let one = String::from_utf8_lossy(&one.stdout).into_owned();
+    assert!(one.contains("begins neither"), "{one}");
+    let check = world.plugd(&["check"]);
+    let check = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
+    assert!(check.contains("lib.sh begins neither") && check.contains("_odd.yaml"), "{check}");
+}
