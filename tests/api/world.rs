@@ -133,7 +133,7 @@ impl World {
     pub async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
         let length = body.len();
         let head =
-            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+            format!("{method} {path} HTTP/1.1\r\nhost: plugd\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
         let answer = self.raw(format!("{head}{body}").as_bytes()).await;
         let (status, body) = split(&answer);
         (status, serde_json::from_str(&body).unwrap_or(serde_json::Value::String(body)))
