@@ -23,6 +23,7 @@ use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::settings::{Discovery, Settings};
 use crate::model::spec::Spec;
+use crate::model::text::clip;
 use crate::model::view::FileProblem;
 
 /// Problems of files that are told; a directory with more has one problem.
@@ -191,7 +192,7 @@ impl Desk {
                     self.note_problem("mcp", Reason::NotYetSupported, message.to_string());
                 }
                 Candidate::Refused { why } => {
-                    let shown: String = name.chars().flat_map(char::escape_default).take(255).collect();
+                    let shown = clip(&name, 255);
                     self.note_problem(&shown, Reason::NameInvalid, format!("{shown}: {why}"));
                 }
                 Candidate::Skipped => tracing::debug!(name, "not a manifest: skipped"),
