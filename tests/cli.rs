@@ -232,11 +232,6 @@ fn status_follows_the_dependencies_to_the_one_with_a_cause_of_its_own() {
 // ── data ──
 
 #[test]
-fn an_item_is_the_view_with_its_name() {
-    insta::assert_snapshot!("item", serde_json::to_string_pretty(&get::item(&view("postgres"))).expect("JSON"));
-}
-
-#[test]
 fn the_summary_counts_and_names() {
     insta::assert_snapshot!("summary", get::summary(&some(), &GetOutput::Table));
     let data: serde_json::Value = serde_json::from_str(&get::summary(&some(), &GetOutput::Json)).expect("JSON");

@@ -50,7 +50,11 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
     let mut findings = Findings::default();
     let settings = settings(args, dir.as_deref(), &mut findings, &session.look);
     let found = match &dir {
-        Some(dir) => read_directory(dir, &settings, &mut findings, session)?,
+        Some(dir) => {
+            let told = node.as_ref().and_then(|node| node.get("/v1/node").ok());
+            let memory = memory(dir, told.as_ref(), args, session);
+            read_directory(dir, &settings, memory, &mut findings, session)?
+        }
         None => read_files(&args.files, &mut findings, session)?,
     };
     let running = match &node {
@@ -76,7 +80,7 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
             false => writeln!(out, "{}", findings.text.trim_end())?,
         }
         for warning in &plan.warnings {
-            writeln!(out, "warning: {}", crate::model::text::yaml::clean(warning))?;
+            writeln!(out, "warning: {}", crate::model::text::clean(warning))?;
         }
         if planned {
             if node.is_none() {
@@ -116,10 +120,7 @@ struct Findings {
 
 impl Findings {
     fn error(&mut self, line: String) {
-        self.text.push_str(&format!(
-            "error: {}\n",
-            crate::model::text::yaml::clean(line.lines().next().unwrap_or_default())
-        ));
+        self.text.push_str(&format!("error: {}\n", crate::model::text::clean(line.lines().next().unwrap_or_default())));
         self.errors.push(line);
     }
 
@@ -141,14 +142,26 @@ impl Findings {
 /// Columns of an excerpt in a pipe.
 const WIDTH: usize = 100;
 
+/// Who owns which name, and which scripts are withheld, is remembered by the node of the directory.
+fn memory(dir: &Path, told: Option<&Value>, args: &CheckArgs, session: &Session) -> Store {
+    // A directory that was named may be another one than the node's.
+    let mut global = session.global.clone();
+    let told = told.filter(|_| args.files.is_empty());
+    if !args.files.is_empty() {
+        global.dir = Some(dir.to_path_buf());
+    }
+    node::memory(told, &global).map_or_else(Store::none, |path| Store::look(&path))
+}
+
 /// The directory as a controller would read it.
 fn read_directory(
     dir: &Path,
     settings: &Settings,
+    memory: Store,
     findings: &mut Findings,
     session: &Session,
 ) -> Result<Declared, Fault> {
-    let loaded = directory::load(dir, settings, Store::none()).map_err(|error| Fault::path("read", dir, error))?;
+    let loaded = directory::load(dir, settings, memory).map_err(|error| Fault::path("read", dir, error))?;
     let mut found = Declared { declared: loaded.declarations, problems: loaded.problems, ..Declared::default() };
     for invalid in loaded.invalid {
         let said = findings.errors.len();
@@ -264,7 +277,7 @@ fn running(node: &Node, found: &Declared) -> Result<Running, Fault> {
         let name = &one.spec.name;
         // Only where the file differs does it matter what changed.
         if snapshot.services.get(name).is_some_and(|view| view.manifest.sha256 != one.source.sha256) {
-            let object = node.get(&format!("/v1/services/{name}?form=object")).ok();
+            let object = node.object(name).ok();
             let spec = object.and_then(|object: Value| object.get("spec").cloned());
             running.specs.extend(spec.map(|spec| (name.clone(), spec)));
         }

@@ -8,8 +8,7 @@ use super::look::{Color, Look};
 use super::status::moment;
 use super::{Session, select};
 use crate::api::wire::EventsEvent;
-use crate::model::text::since;
-use crate::model::text::yaml::clean;
+use crate::model::text::{clean, since};
 use crate::model::view::{Event, Snapshot};
 
 pub fn events(args: &EventsArgs, session: &Session) -> Result<Code, Fault> {

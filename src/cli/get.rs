@@ -61,14 +61,12 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
                 writeln!(out, "{}", view.service)?;
             }
         }
-        GetOutput::Json => writeln!(out, "{}", super::json(&data(args, &views)))?,
+        GetOutput::Json => writeln!(out, "{}", super::json(&data(args, &views, &node)?))?,
         GetOutput::Yaml if args.effective => write!(out, "{}", effective::yaml(&views, &node.dir()?)?)?,
-        GetOutput::Yaml => write!(out, "{}", yaml(&full(args, &views, &node)?))?,
+        GetOutput::Yaml => write!(out, "{}", yaml(&data(args, &views, &node)?))?,
         GetOutput::JsonPath(path) => {
-            let path =
-                JsonPath::parse(path).map_err(|error| Fault::usage(error.to_string(), "see `plugd get --help`"))?;
-            let value = if path.wants_object() { full(args, &views, &node)? } else { data(args, &views) };
-            match path.render(&value) {
+            let value = data(args, &views, &node)?;
+            match parse(path)?.find(&value) {
                 Some(text) => writeln!(out, "{text}")?,
                 None => return Err(Fault::no("the path names nothing", "`plugd get -o json` shows what there is")),
             }
@@ -92,33 +90,32 @@ fn rows(views: &[Arc<ServiceView>], snapshot: &Snapshot, selection: &Selection) 
     rows
 }
 
-/// One name asked for is one object, anything else a list.
-fn data(args: &GetArgs, views: &[Arc<ServiceView>]) -> Value {
+/// The full objects, as the API gives them: one name asked for is one object, anything else a list.
+fn data(args: &GetArgs, views: &[Arc<ServiceView>], node: &Node) -> Result<Value, Fault> {
     match (args.names.as_slice(), views) {
-        ([_], [view]) => item(view),
-        _ => json!({"items": views.iter().map(|view| item(view)).collect::<Vec<_>>()}),
+        ([_], [view]) => node.object(&view.service),
+        // One question for all of them; what was chosen here may be fewer.
+        (_, [_, _, ..]) => {
+            let mut list = node.get("/v1/services?form=object")?;
+            let chosen = |object: &Value| {
+                let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+                views.iter().any(|view| view.service.as_str() == name)
+            };
+            if let Some(items) = list.get_mut("items").and_then(Value::as_array_mut) {
+                items.retain(chosen);
+            }
+            Ok(list)
+        }
+        (_, views) => {
+            let items: Vec<Value> =
+                views.iter().map(|view| node.object(&view.service)).collect::<Result<_, Fault>>()?;
+            Ok(json!({"apiVersion": "plugd/v1", "kind": "List", "items": items}))
+        }
     }
 }
 
-/// A view as data: what the API gives, with `name` first, as every other tool calls it.
-pub fn item(view: &ServiceView) -> Value {
-    let mut object = serde_json::Map::from_iter([("name".to_string(), json!(view.service))]);
-    if let Ok(Value::Object(fields)) = serde_json::to_value(view) {
-        object.extend(fields);
-    }
-    Value::Object(object)
-}
-
-/// The full objects, as the API gives them.
-fn full(args: &GetArgs, views: &[Arc<ServiceView>], node: &Node) -> Result<Value, Fault> {
-    let objects: Vec<Value> = views
-        .iter()
-        .map(|view| node.get(&format!("/v1/services/{}?form=object", view.service)))
-        .collect::<Result<_, _>>()?;
-    Ok(match (args.names.as_slice(), objects.as_slice()) {
-        ([_], [object]) => object.clone(),
-        _ => json!({"apiVersion": "plugd/v1", "kind": "List", "items": objects}),
-    })
+pub fn parse(path: &str) -> Result<JsonPath, Fault> {
+    JsonPath::parse(path).map_err(|error| Fault::usage(error.to_string(), "`plugd get -o json` shows what there is"))
 }
 
 fn yaml(value: &Value) -> String {
@@ -173,7 +170,7 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
                         let text = table::table(&rows, shape(args), !args.no_headers, &session.look, now);
                         out.write_all(text.as_bytes())?;
                     }
-                    output => each(&mut out, output, &views)?,
+                    output => each(&mut out, output, &views, node)?,
                 }
             }
             Step::Changed(name) => {
@@ -184,7 +181,7 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
                         let text = table::line(&row, shape(args), &session.look, session.now(), &mut widths);
                         out.write_all(text.as_bytes())?;
                     }
-                    output => each(&mut out, output, std::slice::from_ref(view))?,
+                    output => each(&mut out, output, std::slice::from_ref(view), node)?,
                 }
             }
             Step::Removed(name) if selection.names.is_empty() || selection.names.iter().any(|n| n == name.as_str()) => {
@@ -196,17 +193,35 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
     }
 }
 
-/// One line each, for programs that read as it comes.
-fn each(out: &mut impl std::io::Write, output: &GetOutput, views: &[Arc<ServiceView>]) -> Result<(), Fault> {
+/// One object each, for programs that read as it comes.
+fn each(
+    out: &mut impl std::io::Write,
+    output: &GetOutput,
+    views: &[Arc<ServiceView>],
+    node: &Node,
+) -> Result<(), Fault> {
     for view in views {
+        let object = || match node.object(&view.service) {
+            // Gone since: that is told by a change of its own.
+            Err(Fault::Missing { .. }) => Ok(None),
+            object => object.map(Some),
+        };
         match output {
             GetOutput::Table | GetOutput::Wide | GetOutput::Name => writeln!(out, "{}", view.service)?,
-            GetOutput::Json => writeln!(out, "{}", item(view))?,
-            GetOutput::Yaml => write!(out, "---\n{}", yaml(&item(view)))?,
+            GetOutput::Json => {
+                if let Some(object) = object()? {
+                    writeln!(out, "{object}")?;
+                }
+            }
+            GetOutput::Yaml => {
+                if let Some(object) = object()? {
+                    write!(out, "---\n{}", yaml(&object))?;
+                }
+            }
             GetOutput::JsonPath(path) => {
-                let path =
-                    JsonPath::parse(path).map_err(|error| Fault::usage(error.to_string(), "see `plugd get --help`"))?;
-                writeln!(out, "{}", path.render(&item(view)).unwrap_or_default())?;
+                if let Some(object) = object()? {
+                    writeln!(out, "{}", parse(path)?.find(&object).unwrap_or_default())?;
+                }
             }
         }
     }

@@ -84,23 +84,15 @@ pub fn files_of(dir: &Path, view: &ServiceView, instance: Option<u32>) -> LogFil
 
 /// The log directory: what the controller says, what it last said, else where the flags put it.
 pub fn directory(told: Option<&Value>, session: &Session) -> Result<PathBuf, Fault> {
-    let logs = |value: &Value| value.pointer("/places/logs").and_then(Value::as_str).map(PathBuf::from);
-    if let Some(dir) = told.and_then(logs) {
-        return Ok(dir);
-    }
-    let watched = node::directory(&session.global).ok();
-    let said = watched.as_ref().and_then(|dir| logs(&last::value(&dir.join("_controller.status"))?));
+    let unknown = || Fault::no("no log directory is known", "name the node with --dir, or its --state-dir");
     let flagged = || session.global.state_dir.as_ref().map(|dir| dir.join("logs"));
     let usual = || {
-        let key = places::key(watched.as_ref()?);
+        let key = places::key(&node::directory(&session.global).ok()?);
         let who = Who::now();
         let beside = who.state_home.map(|home| home.join("plugd").join(&key).join("logs"));
         [Path::new("/var/log/plugd").join(&key)].into_iter().chain(beside).find(|dir| dir.is_dir())
     };
-    said.filter(|dir| dir.is_dir())
-        .or_else(flagged)
-        .or_else(usual)
-        .ok_or_else(|| Fault::no("no log directory is known", "name the node with --dir, or its --state-dir"))
+    node::place("logs", told, &session.global).or_else(flagged).or_else(usual).ok_or_else(unknown)
 }
 
 fn sources(names: &[String], dir: &Path, snapshot: Option<&Snapshot>, session: &Session) -> Result<Vec<Source>, Fault> {

@@ -18,6 +18,7 @@ pub mod args;
 pub mod fault;
 pub mod look;
 pub mod node;
+pub mod progress;
 pub mod ready;
 pub mod row;
 pub mod select;
@@ -41,7 +42,6 @@ pub mod add;
 pub mod edit;
 pub mod effective;
 pub mod init;
-pub mod put;
 pub mod rm;
 
 pub mod check;

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::args::Global;
 use super::fault::Fault;
-use super::left;
+use super::progress::Progress;
+use super::{last, left};
 use crate::api::client::{Client, ClientError, Events, Watch};
 use crate::api::wire::{EventsEvent, WatchEvent};
 use crate::controller::Order;
@@ -126,6 +127,11 @@ impl Node {
         self.run(self.client.get(path))
     }
 
+    /// The full object of a service: what `-o json` and `-o yaml` print.
+    pub fn object(&self, name: &Name) -> Result<Value, Fault> {
+        self.get(&format!("/v1/services/{name}?form=object"))
+    }
+
     pub fn order(&self, name: &Name, order: Order) -> Result<(), Fault> {
         self.run(self.client.order(name, order))
     }
@@ -210,17 +216,33 @@ impl Watching<'_> {
     pub fn until<T>(
         &mut self,
         deadline: Option<Instant>,
-        mut enough: impl FnMut(&Snapshot) -> Result<Option<T>, Fault>,
+        enough: impl FnMut(&Snapshot) -> Result<Option<T>, Fault>,
     ) -> Result<Option<T>, Fault> {
+        self.until_telling(deadline, enough, |_| String::new())
+    }
+
+    /// As [`Watching::until`]; meanwhile people are told what `missing` says is waited for.
+    pub fn until_telling<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut enough: impl FnMut(&Snapshot) -> Result<Option<T>, Fault>,
+        missing: impl Fn(&Snapshot) -> String,
+    ) -> Result<Option<T>, Fault> {
+        let mut progress = Progress::begin();
         loop {
-            if let Some(known) = &self.known
-                && let Some(found) = enough(known)?
-            {
-                return Ok(Some(found));
+            if let Some(known) = &self.known {
+                if let Some(found) = enough(known)? {
+                    return Ok(Some(found));
+                }
+                progress.tell(&missing(known));
             }
             // The first frame is waited for even with no time left: `--timeout 0` looks once.
             let deadline = deadline.filter(|_| self.known.is_some());
-            if self.step(deadline)? == Step::TimeIsUp {
+            let is_over = |now: Instant| deadline.is_some_and(|deadline| now >= deadline);
+            // Where nothing changes, too, there is a word to say after the first moment.
+            let look = progress.next_look().filter(|look| self.known.is_some() && *look > Instant::now());
+            let until = deadline.into_iter().chain(look).min();
+            if self.step(until)? == Step::TimeIsUp && is_over(Instant::now()) {
                 return Ok(None);
             }
         }
@@ -272,6 +294,23 @@ fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
         path: PathBuf::from("the controller"),
         source,
     })
+}
+
+/// One of the node's places, where the controller tells it, or told it last.
+pub fn place(which: &str, told: Option<&Value>, global: &Global) -> Option<PathBuf> {
+    let of = |value: &Value| value.pointer(&format!("/places/{which}")).and_then(Value::as_str).map(PathBuf::from);
+    let said = || of(&last::value(&directory(global).ok()?.join("_controller.status"))?);
+    told.and_then(of).or_else(|| said().filter(|dir| dir.is_dir()))
+}
+
+/// The memory of the node: what its controller says, else where it would be.
+pub fn memory(told: Option<&Value>, global: &Global) -> Option<PathBuf> {
+    let usual = || {
+        let who = Who::now();
+        who.state_candidates(&places::key(&directory(global).ok()?)).into_iter().find(|dir| dir.is_dir())
+    };
+    let dir = place("state", told, global).or_else(|| global.state_dir.clone()).or_else(usual)?;
+    Some(dir.join(places::DATABASE)).filter(|path| path.is_file())
 }
 
 /// Where a directory is needed and no controller tells it: the flag, else the default place.

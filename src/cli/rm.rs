@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::args::RmArgs;
 use super::fault::{Code, Fault};
 use super::{Session, last, node, row, select};
+use crate::model::view::Snapshot;
 
 pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
     let node = match session.node() {
@@ -44,9 +45,16 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
         return Ok(Code::Done);
     }
     let mut watching = node.watch()?;
-    let gone = watching.until(Some(Instant::now() + args.timeout), |known| {
-        Ok(names.iter().all(|name| !known.services.contains_key(name)).then_some(()))
-    })?;
+    let left = |known: &Snapshot| {
+        let left = names.iter().filter_map(|name| known.services.get(name));
+        let words = left.map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason)));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let gone = watching.until_telling(
+        Some(Instant::now() + args.timeout),
+        |known| Ok(names.iter().all(|name| !known.services.contains_key(name)).then_some(())),
+        left,
+    )?;
     if gone.is_some() {
         return Ok(Code::Done);
     }

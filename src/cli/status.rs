@@ -12,8 +12,7 @@ use super::look::{Color, Look, columns};
 use super::{Session, logs, ready, row, select};
 use crate::model::name::Name;
 use crate::model::reason::Status;
-use crate::model::text::yaml::clean;
-use crate::model::text::{age, indicator, since, span};
+use crate::model::text::{age, clean, indicator, since, span};
 use crate::model::view::{FileProblem, RejectedView, ServiceView, Snapshot};
 
 /// Log lines under a status: what fits beside the rest on one screen.
@@ -42,7 +41,7 @@ pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
             code = Code::NotReady;
         }
         if args.output == "json" {
-            writeln!(out, "{}", super::json(view))?;
+            writeln!(out, "{}", super::json(&node.object(&view.service)?))?;
             continue;
         }
         if at > 0 {

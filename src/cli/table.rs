@@ -7,8 +7,7 @@ use jiff::Timestamp;
 
 use super::look::{Color, Look, columns, cut};
 use super::row::Row;
-use crate::model::text::yaml::clean;
-use crate::model::text::{age, indicator, since};
+use crate::model::text::{age, clean, indicator, since};
 
 /// Between two columns.
 const GAP: &str = "  ";
