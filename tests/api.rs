@@ -1,6 +1,10 @@
 //! The local socket from outside: every route, every no, and peers that mean no good.
 #![expect(clippy::disallowed_methods, reason = "tests look at the disk")]
 
+#[expect(dead_code, reason = "each suite uses its part of the samples")]
+#[path = "../src/model/text/samples.rs"]
+mod samples;
+
 #[path = "api/world.rs"]
 mod world;
 

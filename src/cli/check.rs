@@ -11,7 +11,7 @@ use super::fault::{Code, Fault};
 use super::forecast::{self, Declared, Forecast, Running};
 use super::look::Look;
 use super::node::Node;
-use super::{Session, node};
+use super::{Session, fault, node};
 use crate::controller::{Declaration, Resolved, Source};
 use crate::edge::directory;
 use crate::edge::store::Store;
@@ -40,7 +40,15 @@ pub fn diff(args: &CheckArgs, session: &Session) -> Result<Code, Fault> {
 }
 
 fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> {
-    let node = session.node().ok();
+    let node = match session.node() {
+        Ok(node) => Some(node),
+        Err(fault) => {
+            if !fault.is_unreachable() {
+                super::say(&format!("{fault}; what runs is not known"));
+            }
+            None
+        }
+    };
     let dir = match (args.files.as_slice(), &node) {
         ([one], _) if one.is_dir() => Some(one.clone()),
         ([], Some(node)) => Some(node.dir()?),
@@ -55,12 +63,12 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
             let memory = memory(dir, told.as_ref(), args, session);
             read_directory(dir, &settings, memory, &mut findings, session)?
         }
-        None => read_files(&args.files, &mut findings, session)?,
+        None => read_files(&args.files, &mut findings, session),
     };
     let running = match &node {
         Some(node) => match running(node, &found) {
             // It was about to end.
-            Err(Fault::Unreachable { .. }) => Running::default(),
+            Err(fault) if fault.is_unreachable() => Running::default(),
             answer => answer?,
         },
         None => Running::default(),
@@ -85,6 +93,9 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
         if planned {
             if node.is_none() {
                 super::say("no controller answers; this is what a new one would do");
+            }
+            if let (Some(dir), true) = (&dir, found.is_empty() && findings.text.is_empty()) {
+                super::say(&format!("{} holds no manifest; `plugd init` writes an example", dir.display()));
             }
             out.write_all(forecast::text(&plan).as_bytes())?;
         }
@@ -122,6 +133,11 @@ impl Findings {
     fn error(&mut self, line: String) {
         self.text.push_str(&format!("error: {}\n", crate::model::text::clean(line.lines().next().unwrap_or_default())));
         self.errors.push(line);
+    }
+
+    fn warning(&mut self, line: String) {
+        self.text.push_str(&format!("warning: {}\n", crate::model::text::clean(&line)));
+        self.warnings.push(line);
     }
 
     fn diagnostics(&mut self, diagnostics: &[manifest::Diagnostic], texts: &[Text<'_>], look: &Look) {
@@ -191,27 +207,33 @@ fn read_directory(
         }
     }
     for script in loaded.withheld {
-        findings.warnings.push(format!("{script} starts again when it is written again: its manifest was deleted"));
+        findings.warning(format!("{script} starts again when it is written again: its manifest was deleted"));
     }
     Ok(found)
 }
 
 /// Single files: what each declares, as far as text alone tells.
-fn read_files(files: &[PathBuf], findings: &mut Findings, session: &Session) -> Result<Declared, Fault> {
+fn read_files(files: &[PathBuf], findings: &mut Findings, session: &Session) -> Declared {
     let mut found = Declared::default();
     for path in files {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let dir = absolute.parent().unwrap_or(Path::new("/"));
         let shown = path.display().to_string();
-        let declared = lint(path, &shown, dir, findings, &session.look)
-            .map_err(|error| Fault::path("read", path.clone(), error))?;
+        let declared = match lint(path, &shown, dir, findings, &session.look) {
+            Ok(declared) => declared,
+            // The others are looked at all the same.
+            Err(error) => {
+                findings.error(format!("{shown}: {}", fault::plain(&error)));
+                None
+            }
+        };
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         for mut declaration in declared.unwrap_or_default() {
             declaration.source.file.clone_from(&file);
             found.declared.push(declaration);
         }
     }
-    Ok(found)
+    found
 }
 
 /// Reads one manifest and notes what is wrong; none where it is invalid.

@@ -58,7 +58,7 @@ fn locate(name: &str, session: &Session) -> Result<(PathBuf, String), Fault> {
             let snapshot = node.snapshot_with(&[name.to_string()])?;
             Some((node.dir()?, select::find(&snapshot, name)?.manifest.file.clone()))
         }
-        Err(Fault::Unreachable { .. }) => {
+        Err(fault) if fault.is_unreachable() => {
             let dir = node::directory(&session.global)?;
             let said = last::read(&dir).into_iter().find(|row| row.name == name).map(|row| row.file);
             let usual = ["yaml", "yml", "json"].map(|ending| format!("{name}.{ending}"));

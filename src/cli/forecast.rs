@@ -26,6 +26,13 @@ pub struct Declared {
     pub problems: Vec<FileProblem>,
 }
 
+impl Declared {
+    /// No file says anything.
+    pub fn is_empty(&self) -> bool {
+        self.declared.is_empty() && self.rejected.is_empty() && self.problems.is_empty()
+    }
+}
+
 /// What runs now: nothing, where no controller answers.
 #[derive(Debug, Clone, Default)]
 pub struct Running {

@@ -8,19 +8,21 @@ use serde_json::{Value, json};
 use super::args::{GetArgs, GetOutput};
 use super::fault::{Code, Fault};
 use super::jsonpath::JsonPath;
+use super::look::{Look, wrap};
 use super::node::{Node, Step};
 use super::row::{self, Row};
 use super::select::Selection;
 use super::table::{self, Shape};
 use super::{Session, effective, last};
-use crate::model::text::{Report, start_report};
+use crate::model::reason::Status;
+use crate::model::text::{Cause, Report};
 use crate::model::view::{ServiceView, Snapshot};
 
 pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
     let selection = Selection::new(&args.names, &args.selector, args.capability.as_deref());
     let node = match session.node() {
         Ok(node) => node,
-        Err(fault @ Fault::Unreachable { .. }) => return last::get(args, &selection, session, fault),
+        Err(fault) if fault.is_unreachable() => return last::get(args, &selection, session, fault),
         Err(fault) => return Err(fault),
     };
     if args.watch {
@@ -29,13 +31,13 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
     let snapshot = match node.snapshot_with(&args.names) {
         Ok(snapshot) => snapshot,
         // It was about to end.
-        Err(fault @ Fault::Unreachable { .. }) => return last::get(args, &selection, session, fault),
+        Err(fault) if fault.is_unreachable() => return last::get(args, &selection, session, fault),
         Err(fault) => return Err(fault),
     };
     let selection = selection.without_kind(&snapshot);
     let mut out = session.out();
     if args.summary {
-        write!(out, "{}", summary(&snapshot, &args.output))?;
+        write!(out, "{}", summary(&snapshot, &args.output, &session.look))?;
         out.flush()?;
         return Ok(Code::Done);
     }
@@ -123,28 +125,51 @@ fn yaml(value: &Value) -> String {
     serde_yaml::to_string(value).unwrap_or_default()
 }
 
-/// The counts and the triple.
-pub fn summary(snapshot: &Snapshot, output: &GetOutput) -> String {
+/// Columns before the names of a summary: the longest of its three words, a colon and a gap.
+const SUMMARY_MARGIN: usize = 10;
+
+/// Names of a kind that a person is shown; `-o json` has them all.
+const SUMMARY_NAMES: usize = 50;
+
+/// The counts, worst first, and the triple.
+pub fn summary(snapshot: &Snapshot, output: &GetOutput, look: &Look) -> String {
     let report = Report::of(snapshot);
     match output {
         GetOutput::Json => super::json(&report) + "\n",
         GetOutput::Yaml => serde_yaml::to_string(&report).unwrap_or_default(),
         GetOutput::Table | GetOutput::Wide | GetOutput::Name | GetOutput::JsonPath(_) => {
             let summary = &report.summary;
-            let counts: Vec<String> = crate::model::reason::Status::ALL
-                .iter()
-                .map(|status| (summary.count(*status), status))
-                .filter(|(count, _)| *count > 0)
-                .map(|(count, status)| format!("{count} {status}"))
-                .collect();
-            let counts = if counts.is_empty() { "no services".into() } else { counts.join(", ") };
-            format!(
-                "{} {}: {counts}; {} % healthy\n{}\n",
+            let mut counts: Vec<_> = Status::ALL.iter().map(|status| (*status, summary.count(*status))).collect();
+            counts.retain(|(_, count)| *count > 0);
+            counts.sort_by_key(|(status, _)| row::trouble(*status));
+            let counts: Vec<String> = counts.iter().map(|(status, count)| format!("{count} {status}")).collect();
+            let counts = if counts.is_empty() { "none".into() } else { counts.join(", ") };
+            let causes = |causes: &[Cause]| causes.iter().map(|one| format!("{} ({})", one.name, one.reason)).collect();
+            let head = format!(
+                "{} {}: {counts}; {} % healthy",
                 summary.total,
                 if summary.total == 1 { "service" } else { "services" },
                 summary.percentage_healthy,
-                start_report(&report)
-            )
+            );
+            let mut text = wrap(&head, look.width.unwrap_or(usize::MAX)).join("\n") + "\n";
+            let lists: [(&str, Vec<String>); 3] = [
+                ("failed", causes(&report.failed)),
+                ("skipped", causes(&report.skipped)),
+                ("started", report.started.iter().map(ToString::to_string).collect()),
+            ];
+            for (word, names) in lists.iter().filter(|(_, names)| !names.is_empty()) {
+                let width = look.width.map_or(usize::MAX, |width| width.saturating_sub(SUMMARY_MARGIN));
+                let more = names.len().saturating_sub(SUMMARY_NAMES);
+                let mut shown = names[..names.len() - more].join(", ");
+                if more > 0 {
+                    shown.push_str(&format!(" and {more} more"));
+                }
+                for (at, line) in wrap(&shown, width).iter().enumerate() {
+                    let word = if at == 0 { format!("{word}:") } else { String::new() };
+                    text.push_str(&format!("{word:<SUMMARY_MARGIN$}{line}\n"));
+                }
+            }
+            text
         }
     }
 }
@@ -153,7 +178,7 @@ pub fn summary(snapshot: &Snapshot, output: &GetOutput) -> String {
 fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) -> Result<Code, Fault> {
     let mut watching = node.watch()?;
     let mut out = session.out();
-    let mut widths = Vec::new();
+    let mut plan = table::Plan::default();
     let mut selection = selection.clone();
     loop {
         let step = watching.step(None)?;
@@ -166,7 +191,7 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
                     GetOutput::Table | GetOutput::Wide => {
                         let rows = rows(&views, known, &selection);
                         let now = session.now();
-                        widths = table::widths_of(&rows, shape(args), &session.look, now);
+                        plan = table::Plan::of(&rows, shape(args), &session.look, now);
                         let text = table::table(&rows, shape(args), !args.no_headers, &session.look, now);
                         out.write_all(text.as_bytes())?;
                     }
@@ -178,7 +203,7 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
                 match &args.output {
                     GetOutput::Table | GetOutput::Wide => {
                         let row = Row::of(view);
-                        let text = table::line(&row, shape(args), &session.look, session.now(), &mut widths);
+                        let text = table::line(&row, shape(args), &session.look, session.now(), &mut plan);
                         out.write_all(text.as_bytes())?;
                     }
                     output => each(&mut out, output, std::slice::from_ref(view), node)?,

@@ -21,6 +21,8 @@ use crate::model::view::{ServiceView, Snapshot};
 
 /// Lines of each where several are shown and nothing else narrows it: a few screens.
 const TAIL_OF_SEVERAL: usize = 100;
+/// Columns that short names are filled up to.
+const PREFIX_MAX: usize = 24;
 /// Between two looks for new lines: a person sees no difference, and 10 wake-ups a second are cheap.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -84,7 +86,13 @@ pub fn files_of(dir: &Path, view: &ServiceView, instance: Option<u32>) -> LogFil
 
 /// The log directory: what the controller says, what it last said, else where the flags put it.
 pub fn directory(told: Option<&Value>, session: &Session) -> Result<PathBuf, Fault> {
-    let unknown = || Fault::no("no log directory is known", "name the node with --dir, or its --state-dir");
+    let unknown = || match node::directory(&session.global) {
+        Ok(dir) => Fault::no(
+            format!("there are no logs of {}", dir.display()),
+            "they begin with the first `plugd run`; if it had a --state-dir or --log-dir, name it",
+        ),
+        Err(fault) => fault,
+    };
     let flagged = || session.global.state_dir.as_ref().map(|dir| dir.join("logs"));
     let usual = || {
         let key = places::key(&node::directory(&session.global).ok()?);
@@ -202,7 +210,9 @@ struct Print {
 impl Print {
     fn new(args: &LogsArgs, sources: &[Source], look: Look) -> Print {
         let several = sources.len() > 1 || sources.iter().any(|source| source.several && source.instance.is_none());
-        let widest = sources.iter().map(|s| s.name.as_str().len() + if s.several { 2 } else { 0 }).max();
+        let widths = sources.iter().map(|s| s.name.as_str().len() + if s.several { 2 } else { 0 });
+        // One very long name does not push the lines of all others to the right.
+        let widest = widths.max().map(|widest| widest.min(PREFIX_MAX));
         Print {
             json: args.output == LogsOutput::Json,
             times: args.timestamps,

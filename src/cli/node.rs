@@ -58,7 +58,7 @@ impl Node {
         let until = Instant::now() + REPLACED_WITHIN;
         loop {
             match Node::open_now(global) {
-                Err(Fault::Unreachable { .. }) if keeper_lives(global) && Instant::now() < until => {
+                Err(fault) if fault.is_unreachable() && keeper_lives(global) && Instant::now() < until => {
                     std::thread::sleep(LOOK_AGAIN);
                 }
                 answer => return answer,
@@ -77,7 +77,7 @@ impl Node {
         };
         match client {
             Ok(client) => Ok(Node { runtime, client, dir }),
-            Err(error) => Err(told(error, &found.socket.display().to_string())),
+            Err(error) => Err(told(error, &dir.unwrap_or(found.socket).display().to_string())),
         }
     }
 
@@ -85,7 +85,7 @@ impl Node {
     pub fn open_until(global: &Global, deadline: Instant) -> Result<Node, Fault> {
         loop {
             match Node::open(global) {
-                Err(Fault::Unreachable { .. }) if Instant::now() + LOOK_AGAIN < deadline => {
+                Err(fault) if fault.is_unreachable() && Instant::now() + LOOK_AGAIN < deadline => {
                     std::thread::sleep(LOOK_AGAIN);
                 }
                 answer => return answer,
@@ -325,8 +325,9 @@ pub fn directory(global: &Global) -> Result<PathBuf, Fault> {
 
 fn not_found(error: FindError) -> Fault {
     match error {
+        FindError::NoneFor { dir, .. } if !dir.exists() => Fault::NoDirectory(dir.display().to_string()),
         FindError::NoneFor { dir, .. } => Fault::Unreachable { node: dir.display().to_string(), detail: String::new() },
-        FindError::None => Fault::Unreachable { node: "this machine".into(), detail: String::new() },
+        FindError::None => Fault::NoneRuns,
         FindError::Several { sockets } => Fault::Several(sockets.iter().map(|socket| watched(socket)).collect()),
         FindError::Stranger { .. } => {
             Fault::no(error.to_string(), "plugd speaks only to root, this user and the directory's owner")
@@ -350,6 +351,8 @@ fn watched(socket: &Path) -> String {
 /// The client's error as a person is told it.
 fn told(error: ClientError, node: &str) -> Fault {
     match error {
+        // Without a directory there is only the socket's path, which nobody can run.
+        ClientError::NotReachable { .. } if node.ends_with(places::SOCKET) => Fault::NoneRuns,
         ClientError::NotReachable { .. } => Fault::Unreachable { node: node.into(), detail: String::new() },
         ClientError::Forbidden { socket, .. } => Fault::Permission { what: "open", path: socket },
         ClientError::Untrusted { .. } => Fault::no(error.to_string(), "plugd does not speak to it"),

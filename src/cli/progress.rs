@@ -3,10 +3,10 @@
 //! It is told on stderr, so that data stays data, and only after a moment: what is there at once
 //! needs no word.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::look::{columns, cut};
+use super::look::{self, columns, cut};
 
 /// What takes less than this is not worth a line.
 const SILENT: Duration = Duration::from_millis(300);
@@ -22,16 +22,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn begin() -> Progress {
-        let stderr = std::io::stderr();
-        let width = || match rustix::termios::tcgetwinsize(&stderr).map(|size| usize::from(size.ws_col)) {
-            Ok(0) | Err(_) => 80,
-            Ok(width) => width,
-        };
-        Progress {
-            width: stderr.is_terminal().then(width),
-            silent_until: Instant::now() + SILENT,
-            told: String::new(),
-        }
+        Progress { width: look::width_of_stderr(), silent_until: Instant::now() + SILENT, told: String::new() }
     }
 
     /// When to look again although nothing changed: at the end of the silence.

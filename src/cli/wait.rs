@@ -39,12 +39,12 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
             };
             Ok(all.then_some(()))
         },
-        |known| format!("waiting for {}", list(&missing(args, known))),
+        |known| format!("waiting: {}", list(&missing(args, known))),
     )?;
     match (done, watching.known()) {
         (Some(()), _) => Ok(Code::Done),
         (None, Some(known)) => Err(late(args, known)),
-        (None, None) => Err(Fault::Unreachable { node: "this machine".into(), detail: String::new() }),
+        (None, None) => Err(Fault::NoneRuns),
     }
 }
 
@@ -108,19 +108,19 @@ pub fn is_ready(known: &Snapshot, names: &[String], all: bool) -> bool {
 
 /// Those that are not there yet, each with what it is.
 fn missing(args: &WaitArgs, known: &Snapshot) -> Vec<String> {
-    let word = |view: &ServiceView| format!("{} ({})", view.service, row::word(view.status, view.reason));
+    let word = |view: &ServiceView| format!("{} is {}", view.service, row::word(view.status, view.reason));
     if args.names.is_empty() {
         let who = if args.all { Who::All } else { Who::Required };
         let missing = ready::missing(known, who).unwrap_or_default();
         if missing.is_empty() {
-            return vec!["the node".to_string()];
+            return vec!["the node is not ready".to_string()];
         }
         return missing.iter().map(|view| word(view)).collect();
     }
     let of_name = |name: &String| match find(known, name) {
         (Some(view), None) => word(view),
-        (_, Some(Some(one))) => format!("{name} ({})", row::word(one.status, one.reason)),
-        (_, Some(None)) | (None, None) => format!("{name} (not there yet)"),
+        (_, Some(Some(one))) => format!("{name} is {}", row::word(one.status, one.reason)),
+        (_, Some(None)) | (None, None) => format!("{name} is not there yet"),
     };
     let is_open = |name: &&String| match args.what {
         WaitFor::Ready => !is_ready(known, std::slice::from_ref(*name), false),

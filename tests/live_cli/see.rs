@@ -125,7 +125,7 @@ fn every_output_format_of_get_is_what_its_name_says() {
     let (wide, _) = ends(&world, 0, &["get", "-o", "wide"]);
     assert!(wide.contains(&world.pid("web").expect("a pid").to_string()) && wide.contains("web.yaml"), "{wide}");
     let (summary, _) = ends(&world, 0, &["get", "--summary"]);
-    assert!(summary.starts_with("2 services: 2 running; 100 % healthy\nstarted: db, web\n"), "{summary}");
+    assert!(summary.starts_with("2 services: 2 running; 100 % healthy\nstarted:  db, web\n"), "{summary}");
     ends(&world, 2, &["get", "-o", "splendid"]);
     ends(&world, 1, &["get", "web", "-o", "jsonpath={.nothing}"]);
 }

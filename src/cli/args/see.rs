@@ -20,7 +20,7 @@ pub struct GetArgs {
     /// Only services with this capability
     #[arg(long, value_name = "WORD")]
     pub capability: Option<String>,
-    /// The counts and the start-up triple instead of a table
+    /// How many are in which state, and which, worst first
     #[arg(long)]
     pub summary: bool,
     /// table, wide, name, json, yaml, or jsonpath={…} of what json prints
