@@ -219,6 +219,8 @@ impl Service {
     }
 
     pub fn instance(&mut self, index: u32) -> &mut Instance {
+        let missing = (index as usize + 1).saturating_sub(self.instances.len());
+        self.instances.reserve_exact(missing);
         while self.instances.len() <= index as usize {
             let next = u32::try_from(self.instances.len()).unwrap_or(u32::MAX);
             let mut instance = Instance::new(next);

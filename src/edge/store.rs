@@ -34,6 +34,8 @@ const WAITING_MAX: usize = 2_000;
 /// "plug": marks the file as ours.
 const APPLICATION_ID: i32 = 0x706c_7567;
 const SCHEMA_VERSION: i32 = 1;
+/// Pages kept in memory. It is read once, at the start; what is written goes through few pages.
+const CACHE_KIB: u32 = 256;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS memory (name TEXT PRIMARY KEY, json TEXT NOT NULL, era TEXT NOT NULL) WITHOUT ROWID;
@@ -555,7 +557,7 @@ fn open_one(path: &Path) -> Result<Connection, Unusable> {
     // WAL may be refused (no shared memory on some network filesystems): the rollback journal does.
     db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
     db.execute_batch(&format!(
-        "PRAGMA synchronous = NORMAL; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};
+        "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};
          {SCHEMA}"
     ))?;
     Ok(db)

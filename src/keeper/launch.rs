@@ -15,7 +15,7 @@ use std::convert::Infallible;
 use std::ffi::{CStr, c_char};
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use super::sys;
@@ -49,6 +49,8 @@ pub struct Launch<'a> {
     pub report: RawFd,
     /// It goes into its cgroup by a write, not by CLONE_INTO_CGROUP.
     pub moves_itself: bool,
+    /// It begins with the keeper's own table of descriptors and leaves it, see `start_sharing`.
+    pub shares_descriptors: bool,
     /// Written by a child that shares this memory as soon as it runs.
     pub began: bool,
     /// Written by a child that shares this memory.
@@ -81,11 +83,12 @@ pub struct Started {
 /// Signals that the keeper hears and forwards. The controller ignores them when they come by the terminal.
 pub const HEARD: [i32; 6] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
 
-/// The stack of children that share the keeper's memory; one at a time. Their deepest call needs 4 KiB,
-/// unoptimised 16.
+/// What children that share the keeper's memory need of it, one at a time: a stack (their deepest call
+/// needs 4 KiB, unoptimised 16), and the keeper's standard descriptors, to be put back behind each.
 #[derive(Debug)]
 pub struct Stack {
     base: *mut libc::c_void,
+    stdio: [OwnedFd; 3],
 }
 
 impl Stack {
@@ -103,7 +106,8 @@ impl Stack {
             libc::mprotect(base, 4096, libc::PROT_NONE);
             base
         };
-        Ok(Stack { base })
+        let saved = |number| sys::copy_above_stdio(number);
+        Ok(Stack { base, stdio: [saved(0)?, saved(1)?, saved(2)?] })
     }
 }
 
@@ -171,15 +175,29 @@ fn clone_args(launch: &Launch<'_>, pidfd: &mut RawFd) -> CloneArgs {
     }
 }
 
+/// A copy of the keeper's table of descriptors, and closing it again, costs more than the rest of a start
+/// where there are thousands. So a child that takes none but the standard three begins in the keeper's own
+/// table: it sets those three, and leaves with a copy of them alone (`leave_shared_table`). The keeper,
+/// stopped meanwhile, puts its own back.
 fn start_sharing(launch: &mut Launch<'_>, stack: &Stack) -> io::Result<Started> {
     let mut pidfd: RawFd = -1;
     let mut args = clone_args(launch, &mut pidfd);
     args.flags |= (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
+    launch.shares_descriptors = launch.extra.is_empty();
+    if launch.shares_descriptors {
+        args.flags |= libc::CLONE_FILES as u64;
+    }
     args.stack = stack.base as u64;
     args.stack_size = Stack::SIZE as u64;
     // SAFETY: args and launch live until the call returns, which is after the child has executed or ended
     // (CLONE_VFORK), so nothing that it reads is freed or written meanwhile. Its stack is its own.
     let result = unsafe { clone_onto_stack(&mut args, ptr::from_mut(launch).cast()) };
+    if launch.shares_descriptors {
+        launch.shares_descriptors = false;
+        for (saved, number) in stack.stdio.iter().zip(0..) {
+            sys::put_at(saved.as_fd(), number);
+        }
+    }
     match i32::try_from(result) {
         // SAFETY: the kernel wrote a new descriptor for this child.
         Ok(pid) if pid > 0 => Ok(Started { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) }, verdict: None }),
@@ -317,7 +335,9 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
         {
             let procs = libc::openat(cgroup.as_raw_fd(), c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
             check(Stage::Cgroup, procs)?;
-            check(Stage::Cgroup, libc::write(procs, c"0".as_ptr().cast(), 1) as i64)?;
+            let moved = check(Stage::Cgroup, libc::write(procs, c"0".as_ptr().cast(), 1) as i64);
+            libc::close(procs);
+            moved?;
         }
         match launch.role {
             Role::Service => check(Stage::Session, libc::setsid())?,
@@ -334,6 +354,10 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
             }
         };
         tell_life(launch);
+        if launch.shares_descriptors {
+            set_stdio(launch.stdio)?;
+            leave_shared_table()?;
+        }
         if let Some(adjustment) = launch.oom_score_adj {
             let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
             check(Stage::OomScore, file)?;
@@ -375,16 +399,16 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
         if launch.no_new_privs {
             check(Stage::NoNewPrivs, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
         }
-        for (number, fd) in [0, 1, 2].into_iter().zip(launch.stdio) {
-            check(Stage::Descriptors, if fd == number { 0 } else { libc::dup2(fd, number) })?;
+        if !launch.shares_descriptors {
+            set_stdio(launch.stdio)?;
+            let mut free = 3;
+            for (fd, number) in &launch.extra {
+                check(Stage::Descriptors, libc::dup2(*fd, *number))?;
+                close_at_exec(free, number.wrapping_sub(1));
+                free = number.wrapping_add(1);
+            }
+            close_at_exec(free, i32::MAX);
         }
-        let mut free = 3;
-        for (fd, number) in &launch.extra {
-            check(Stage::Descriptors, libc::dup2(*fd, *number))?;
-            close_at_exec(free, number.wrapping_sub(1));
-            free = number.wrapping_add(1);
-        }
-        close_at_exec(free, i32::MAX);
         if let Some(directory) = launch.working_dir {
             check(Stage::WorkingDir, libc::chdir(directory.as_ptr()))?;
         }
@@ -394,6 +418,26 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
         check(Stage::Exec, libc::execve(launch.program.as_ptr(), launch.argv.as_ptr(), launch.env.as_ptr()))?;
         Err(Fault { stage: Stage::Exec, errno: libc::EIO })
     }
+}
+
+unsafe fn set_stdio(stdio: [RawFd; 3]) -> Result<(), Fault> {
+    for (number, fd) in [0, 1, 2].into_iter().zip(stdio) {
+        // SAFETY: plain calls.
+        check(Stage::Descriptors, if fd == number { 0 } else { unsafe { libc::dup2(fd, number) } })?;
+    }
+    Ok(())
+}
+
+/// From here on the child's descriptors are its own, and 0 to 2 are all it has. Where the kernel (5.9) or
+/// a sandbox has no close_range, it copies the whole table, of which the exec leaves the same three.
+unsafe fn leave_shared_table() -> Result<(), Fault> {
+    // SAFETY: plain calls; the keeper's table is not touched by either.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_UNSHARE) != 0 {
+            check(Stage::Descriptors, libc::unshare(libc::CLONE_FILES))?;
+        }
+    }
+    Ok(())
 }
 
 /// All of the keeper's descriptors are CLOEXEC from their birth; this is the second bolt, for kernels

@@ -113,6 +113,7 @@ impl Minder {
             no_new_privs: false,
             report: -1,
             moves_itself: false,
+            shares_descriptors: false,
             began: false,
             fault: None,
             start_time: 0,

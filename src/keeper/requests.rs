@@ -124,6 +124,7 @@ impl Keeper {
             no_new_privs: spawn.has(flag::NO_NEW_PRIVS),
             report: -1,
             moves_itself: false,
+            shares_descriptors: false,
             began: false,
             fault: None,
             start_time: 0,

@@ -409,6 +409,20 @@ pub fn settle_descriptors() {
     }
 }
 
+/// A second descriptor of the same file, out of the way of the standard three.
+pub fn copy_above_stdio(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: a plain call; the result is a new descriptor.
+    owned(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })
+}
+
+/// Makes the number name this file too; what it named before is let go. It survives an exec.
+pub fn put_at(fd: BorrowedFd<'_>, number: RawFd) {
+    // SAFETY: a plain call. It fails only for numbers that are not open or not allowed, and these are.
+    unsafe {
+        libc::dup2(fd.as_raw_fd(), number);
+    }
+}
+
 pub fn keep_over_exec(fd: RawFd, keep: bool) {
     // SAFETY: a plain call; a number that is not open is refused by the kernel.
     unsafe {

@@ -52,7 +52,7 @@ impl Entry {
 /// All entries, by a number that counts spawns; it is also their tag in epoll.
 #[derive(Debug, Default)]
 pub struct Table {
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, Box<Entry>>,
     of_key: BTreeMap<Box<[u8]>, Vec<u64>>,
     of_pid: BTreeMap<i32, u64>,
     last: u64,
@@ -87,15 +87,15 @@ impl Table {
             self.of_pid.insert(entry.pid, number);
         }
         self.of_key.entry(entry.key.clone()).or_default().push(number);
-        self.entries.insert(number, entry);
+        self.entries.insert(number, Box::new(entry));
     }
 
     pub fn get(&self, number: u64) -> Option<&Entry> {
-        self.entries.get(&number)
+        self.entries.get(&number).map(|entry| &**entry)
     }
 
     pub fn get_mut(&mut self, number: u64) -> Option<&mut Entry> {
-        self.entries.get_mut(&number)
+        self.entries.get_mut(&number).map(|entry| &mut **entry)
     }
 
     pub fn number_of(&self, id: Id<'_>) -> Option<u64> {
@@ -134,19 +134,19 @@ impl Table {
                 self.of_key.remove(&entry.key);
             }
         }
-        Some(entry)
+        Some(*entry)
     }
 
     pub fn next_from(&self, number: u64) -> Option<(u64, &Entry)> {
-        self.entries.range(number..).next().map(|(number, entry)| (*number, entry))
+        self.entries.range(number..).next().map(|(number, entry)| (*number, &**entry))
     }
 
     /// In the order of their spawns.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &Entry)> {
-        self.entries.iter().map(|(number, entry)| (*number, entry))
+        self.entries.iter().map(|(number, entry)| (*number, &**entry))
     }
 
     pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
-        self.entries.values_mut()
+        self.entries.values_mut().map(|entry| &mut **entry)
     }
 }

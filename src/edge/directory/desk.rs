@@ -51,7 +51,7 @@ pub(super) struct Record {
     services: Vec<Service>,
     pub refused: Option<Refusal>,
     /// Scripts that it names.
-    mentions: BTreeSet<String>,
+    mentions: Box<[String]>,
     /// Read it again though it has not changed: something that it is read with has.
     stale: bool,
     links: Vec<PathBuf>,
@@ -84,8 +84,8 @@ pub(super) struct Desk {
     on_settings: Option<OnSettings>,
     resolver: Resolver,
     register: Register,
-    pub records: BTreeMap<String, Record>,
-    told: BTreeMap<String, Told>,
+    pub records: BTreeMap<String, Box<Record>>,
+    told: BTreeMap<String, Box<Told>>,
     conflicts: BTreeMap<String, Vec<FileProblem>>,
     problems: BTreeMap<String, FileProblem>,
     problems_told: Vec<FileProblem>,
@@ -294,7 +294,7 @@ impl Desk {
                 seen
             }
             Ok(parsed) => {
-                let mut services = Vec::new();
+                let mut services = Vec::with_capacity(parsed.len());
                 for Parsed { spec, mut warnings } in parsed {
                     warnings.extend(trust.iter().map(|finding| (Reason::UntrustedFile, finding.message.clone())));
                     match self.resolver.resolve(&spec, complete) {
@@ -319,7 +319,7 @@ impl Desk {
         let mut touched = self.register.miss(file, false);
         touched.extend(self.register.declare(file, record.kind, names));
         self.unlink(file);
-        self.records.insert(file.to_string(), record);
+        self.records.insert(file.to_string(), Box::new(record));
         self.link(file);
         self.settle_all(touched);
     }
@@ -328,16 +328,18 @@ impl Desk {
     pub(super) fn refuse(&mut self, file: &str, stamp: Option<Stamp>, refusal: Refusal, sha: &str) -> Seen {
         let mut touched = self.register.miss(file, false);
         let stamp = stamp.or_else(|| disk::stat(&self.path_of(file)).ok());
-        let record = self.records.entry(file.to_string()).or_insert_with(|| Record {
-            kind: Kind::Manifest,
-            stamp,
-            sha: String::new(),
-            trust: None,
-            services: Vec::new(),
-            refused: None,
-            mentions: BTreeSet::new(),
-            stale: false,
-            links: Vec::new(),
+        let record = self.records.entry(file.to_string()).or_insert_with(|| {
+            Box::new(Record {
+                kind: Kind::Manifest,
+                stamp,
+                sha: String::new(),
+                trust: None,
+                services: Vec::new(),
+                refused: None,
+                mentions: Box::default(),
+                stale: false,
+                links: Vec::new(),
+            })
         });
         (record.stamp, record.sha, record.stale) = (stamp, sha.to_string(), false);
         let in_force = record.services.iter().map(|service| service.spec.name.clone());
@@ -682,7 +684,7 @@ impl Desk {
         }
         let Some((what, required)) = what else { return };
         let told = Told { name, what };
-        if before == Some(&told) {
+        if before.is_some_and(|before| **before == told) {
             return;
         }
         let source = |told: &Told| match &told.what {
@@ -695,7 +697,7 @@ impl Desk {
             self.outbox.push(Input::Withdrawn(before.name.clone()));
         }
         self.outbox.push(told.input(required));
-        self.told.insert(key.to_string(), told);
+        self.told.insert(key.to_string(), Box::new(told));
     }
 
     /// Puts the list of file problems into the out tray, if it changed.
@@ -772,7 +774,7 @@ impl Desk {
             trust: None,
             services: vec![Service { spec, warnings, resolution }],
             refused: None,
-            mentions: BTreeSet::new(),
+            mentions: Box::default(),
             stale: false,
             links: disk::hops(&self.dir.join(file)),
         };
@@ -804,7 +806,7 @@ impl Record {
         self.links.iter().chain(self.services.iter().flat_map(|service| &service.resolution.watched))
     }
 
-    pub fn mentions(&self) -> &BTreeSet<String> {
+    pub fn mentions(&self) -> &[String] {
         &self.mentions
     }
 

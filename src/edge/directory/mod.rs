@@ -47,9 +47,9 @@ pub use load::{Invalid, Loaded, load, resolve_one};
 pub use parse::OwnedText;
 pub use trust::in_container;
 
-/// Events that wait for the thread; what comes beyond them is found by a compare. A quarter of the
+/// Events that wait for the thread; what comes beyond them is found by a compare. An eighth of the
 /// kernel's own queue.
-const MESSAGES_MAX: usize = 4096;
+const MESSAGES_MAX: usize = 2048;
 
 /// What the thread is told at its start.
 pub struct Config {
@@ -123,7 +123,7 @@ impl Directory {
 
     /// The settings in force changed.
     pub fn settings(&self, settings: Settings) {
-        self.tell(Message::Settings(settings));
+        self.tell(Message::Settings(Box::new(settings)));
     }
 
     /// Never blocks: a full queue means that everything is about to be compared anyway.

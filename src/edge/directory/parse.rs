@@ -1,6 +1,5 @@
 //! From the bytes of one file to the services it declares, or to why it declares none.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,10 +67,10 @@ pub(super) fn manifest(
     dir: &Path,
     content: &Content,
     context: &Context,
-) -> (Result<Vec<Parsed>, Refusal>, BTreeSet<String>) {
+) -> (Result<Vec<Parsed>, Refusal>, Box<[String]>) {
     if file.ends_with(".json") && is_mcp_servers(&content.bytes) {
         let message = format!("{file}: `mcpServers` files are not supported yet; write one manifest a server");
-        return (Err(Refusal::of_file(Reason::NotYetSupported, message)), BTreeSet::new());
+        return (Err(Refusal::of_file(Reason::NotYetSupported, message)), Box::default());
     }
     let reading = reading(file, stem, dir, &content.bytes, context);
     let base = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());

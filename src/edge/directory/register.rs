@@ -4,7 +4,7 @@
 //! recorded owner, else the first in lexical order. Names that differ only in case are one. A
 //! manifest takes a name over from a discovered script without a conflict.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::model::name::Name;
 
@@ -24,8 +24,8 @@ pub(super) struct Ownership {
 
 #[derive(Debug, Default)]
 pub(super) struct Register {
-    names: BTreeMap<String, Entry>,
-    files: BTreeMap<String, BTreeSet<String>>,
+    names: HashMap<String, Entry>,
+    files: HashMap<String, Box<[String]>>,
     /// Files that are gone for the moment (an editor between rename and create).
     absent: BTreeSet<String>,
     recorded: BTreeMap<String, String>,
@@ -33,7 +33,8 @@ pub(super) struct Register {
 
 #[derive(Debug, Default)]
 struct Entry {
-    declared: BTreeMap<(Kind, String), Name>,
+    /// In their order; nearly always one.
+    declared: Vec<(Kind, String, Name)>,
     owner: Option<String>,
 }
 
@@ -51,49 +52,60 @@ impl Register {
 
     /// The names that `file` declares from now on. Returns the keys whose ownership is to be settled.
     pub fn declare(&mut self, file: &str, kind: Kind, names: impl IntoIterator<Item = Name>) -> BTreeSet<String> {
-        let mut touched = self.files.remove(file).unwrap_or_default();
+        let mut touched = self.keys_of(file);
+        self.files.remove(file);
         for key in &touched {
             if let Some(entry) = self.names.get_mut(key) {
-                entry.declared.retain(|(_, other), _| other != file);
+                entry.declared.retain(|(_, other, _)| other != file);
             }
         }
         let mut declared = BTreeSet::new();
         for name in names {
             let key = key(&name);
-            self.names.entry(key.clone()).or_default().declared.insert((kind, file.to_string()), name);
+            let entry = self.names.entry(key.clone()).or_default();
+            // One file that spells a name in two ways declares it once, as it is spelt last.
+            entry.declared.retain(|(_, other, _)| other != file);
+            let place = entry.declared.partition_point(|(other, by, _)| (*other, by.as_str()) < (kind, file));
+            entry.declared.reserve_exact(1);
+            entry.declared.insert(place, (kind, file.to_string(), name));
             declared.insert(key);
         }
         touched.extend(declared.iter().cloned());
         if !declared.is_empty() {
-            self.files.insert(file.to_string(), declared);
+            self.files.insert(file.to_string(), declared.into_iter().collect());
         }
         touched
+    }
+
+    fn keys_of(&self, file: &str) -> BTreeSet<String> {
+        self.files.get(file).into_iter().flatten().cloned().collect()
     }
 
     /// The file is not there right now: another one of its name takes over at once (a rename that
     /// keeps `name:`), but nothing is withdrawn yet. Returns the keys to be settled.
     pub fn miss(&mut self, file: &str, absent: bool) -> BTreeSet<String> {
         let changed = if absent { self.absent.insert(file.to_string()) } else { self.absent.remove(file) };
-        if changed { self.files.get(file).cloned().unwrap_or_default() } else { BTreeSet::new() }
+        if changed { self.keys_of(file) } else { BTreeSet::new() }
     }
 
     /// Settles who owns the name now, and remembers it.
     pub fn settle(&mut self, key: &str) -> Ownership {
         let Some(entry) = self.names.get_mut(key) else { return Ownership::default() };
         let here = |file: &String| !self.absent.contains(file);
-        let any_here = entry.declared.keys().any(|(_, file)| here(file));
-        let best_kind = entry.declared.keys().filter(|(_, file)| here(file) || !any_here).map(|(kind, _)| *kind).min();
+        let any_here = entry.declared.iter().any(|(_, file, _)| here(file));
+        let best_kind =
+            entry.declared.iter().filter(|(_, file, _)| here(file) || !any_here).map(|(kind, ..)| *kind).min();
         let fits = |file: &String| {
             (here(file) || !any_here)
-                && entry.declared.keys().any(|(kind, other)| other == file && Some(*kind) == best_kind)
+                && entry.declared.iter().any(|(kind, other, _)| other == file && Some(*kind) == best_kind)
         };
         let keeps = entry.owner.take().filter(fits);
         let recorded = || self.recorded.get(key).cloned().filter(fits);
-        let first = || entry.declared.keys().map(|(_, file)| file).find(|file| fits(file)).cloned();
+        let first = || entry.declared.iter().map(|(_, file, _)| file).find(|file| fits(file)).cloned();
         let owner = keeps.or_else(recorded).or_else(first);
         entry.owner.clone_from(&owner);
         let mut ownership = Ownership::default();
-        for ((kind, file), name) in &entry.declared {
+        for (kind, file, name) in &entry.declared {
             if Some(file) == owner.as_ref() {
                 ownership.owner = Some((file.clone(), name.clone()));
             } else if Some(*kind) == best_kind && here(file) {

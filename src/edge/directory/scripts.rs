@@ -1,6 +1,6 @@
 //! Discovery: an executable in the directory is a service by being there, unless a manifest claims it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ impl Desk {
     fn is_claimed(&self, file: &str, stem: &str) -> bool {
         let own = ["yaml", "yml", "json"].iter().any(|ending| self.records.contains_key(&format!("{stem}.{ending}")));
         let base = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
-        own || self.records.values().any(|record| record.mentions().contains(base.as_ref()))
+        own || self.records.values().any(|record| record.mentions().iter().any(|mention| *mention == base))
     }
 
     fn claim(&mut self, file: &str, stamp: &Stamp) {
@@ -147,7 +147,7 @@ impl Desk {
 
     /// A manifest appeared or changed: its scripts may be claimed now.
     pub(super) fn claims_changed(&mut self, manifest: &str) {
-        let mentions = self.records.get(manifest).map(|record| record.mentions().clone()).unwrap_or_default();
+        let mentions = self.records.get(manifest).map(|record| record.mentions().to_vec()).unwrap_or_default();
         for (file, stem) in self.scripts_of(manifest, &mentions) {
             if self.is_claimed(&file, &stem)
                 && let Ok(stamp) = disk::stat(&self.path_of(&file))
@@ -159,7 +159,7 @@ impl Desk {
     }
 
     /// A manifest is gone: what it claimed stays down until it is written again.
-    pub(super) fn claims_dropped(&mut self, manifest: &str, mentions: &BTreeSet<String>) {
+    pub(super) fn claims_dropped(&mut self, manifest: &str, mentions: &[String]) {
         for (file, _) in self.scripts_of(manifest, mentions) {
             if let Ok(stamp) = disk::stat(&self.path_of(&file)) {
                 self.claim(&file, &stamp);
@@ -168,7 +168,7 @@ impl Desk {
     }
 
     /// The known scripts that a manifest of this name and these mentions claims.
-    fn scripts_of(&self, manifest: &str, mentions: &BTreeSet<String>) -> Vec<(String, String)> {
+    fn scripts_of(&self, manifest: &str, mentions: &[String]) -> Vec<(String, String)> {
         let of = match candidate(manifest.as_ref()) {
             Candidate::Manifest { stem } => Some(stem),
             _ => None,

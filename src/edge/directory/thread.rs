@@ -30,7 +30,7 @@ pub(super) enum Message {
     Event(Event),
     Rescan,
     Confirm,
-    Settings(Settings),
+    Settings(Box<Settings>),
     Stop,
 }
 
@@ -117,7 +117,7 @@ impl Thread {
             }
             Message::Confirm => self.confirm()?,
             Message::Settings(settings) => {
-                self.desk.set_settings(settings);
+                self.desk.set_settings(*settings);
                 self.desk.again.clear();
                 self.agenda.dirty(now, true);
             }

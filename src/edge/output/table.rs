@@ -48,7 +48,7 @@ pub(super) struct Table {
     pub kit: Kit,
     dir: Option<PathBuf>,
     counts: Counts,
-    pipes: BTreeMap<u64, Pipe>,
+    pipes: BTreeMap<u64, Box<Pipe>>,
     lives: HashMap<LifeId, Vec<u64>>,
     targets: Vec<Option<Target>>,
     by_path: HashMap<PathBuf, usize>,
@@ -123,7 +123,7 @@ impl Table {
         };
         let counted = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = { counted }.entry(life.instance.clone()).or_default().clone();
-        let mut pipe = Pipe {
+        let mut pipe = Box::new(Pipe {
             life: life.clone(),
             side,
             fd: Some(fd),
@@ -139,7 +139,7 @@ impl Table {
             loss: None,
             paused_until: None,
             last: Vec::new(),
-        };
+        });
         if let (Some(look), Some(target)) = (&mut pipe.look, target)
             && let Some(target) = &self.targets[target]
         {
@@ -371,7 +371,7 @@ impl Table {
             return;
         }
         for token in self.troubled.clone() {
-            let due = |pipe: &&mut Pipe| pipe.paused_until.is_some_and(|at| at <= now) || pipe.loss.is_some();
+            let due = |pipe: &&mut Box<Pipe>| pipe.paused_until.is_some_and(|at| at <= now) || pipe.loss.is_some();
             let Some(pipe) = self.pipes.get_mut(&token).filter(due) else { continue };
             if pipe.paused_until.take_if(|at| *at <= now).is_some() {
                 arm(&self.epoll, token, pipe);
@@ -389,7 +389,7 @@ impl Table {
     }
 
     fn troubled(&self) -> impl Iterator<Item = &Pipe> {
-        self.troubled.iter().filter_map(|token| self.pipes.get(token))
+        self.troubled.iter().filter_map(|token| self.pipes.get(token).map(|pipe| &**pipe))
     }
 
     pub(super) fn enforce(&mut self) {
