@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::client::{Client, ClientError};
 use crate::edge::places;
+use crate::edge::put::{Existing, put};
 use crate::model::name::Name;
 use crate::model::text::Report;
 use crate::model::view::ServiceView;
@@ -89,11 +90,9 @@ impl Plugd {
     /// Writes the manifest `NAME.yaml` into the directory; returns when the file is there.
     pub fn register(&self, name: &str, manifest: &str) -> Result<(), EmbedError> {
         let name = Name::parse(name)?;
-        let path = self.dir.join(format!("{name}.yaml"));
-        // A dot name is no manifest: the rename is what counts.
-        let stage = self.dir.join(format!(".{name}.yaml.{}", std::process::id()));
-        let written = std::fs::write(&stage, manifest).and_then(|()| std::fs::rename(&stage, &path));
-        written.map_err(|source| EmbedError::Write { path, source })
+        let file = format!("{name}.yaml");
+        put(&self.dir, &file, manifest.as_bytes(), Existing::Replace)
+            .map_err(|source| EmbedError::Write { path: self.dir.join(file), source })
     }
 
     /// What is known of a service now.

@@ -29,6 +29,10 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("plugd runs on Linux only (5.4 or later): it is built on pidfds, splice and inotify");
 
+// The samples of tests are one file for this crate and for `tests/`, where it has this name.
+#[cfg(test)]
+extern crate self as plugd;
+
 pub mod api;
 pub mod cli;
 pub mod controller;

@@ -1,6 +1,10 @@
 //! The local socket from outside: every route, every no, and peers that mean no good.
 #![expect(clippy::disallowed_methods, reason = "tests look at the disk")]
 
+#[expect(dead_code, reason = "each suite uses its part of the samples")]
+#[path = "../src/model/text/samples.rs"]
+mod samples;
+
 #[path = "api/world.rs"]
 mod world;
 
@@ -110,6 +114,32 @@ async fn the_full_object_has_the_shapes_of_kubernetes() {
 }
 
 #[tokio::test]
+async fn the_full_object_is_frozen() {
+    let mut world = World::new([view("web"), broken("db")]);
+    world.answer(agree);
+    let client = world.client().await;
+    for name in ["web", "db"] {
+        let object: serde_json::Value = client.get(&format!("/v1/services/{name}?form=object")).await.expect("one");
+        insta::assert_snapshot!(format!("object_{name}"), serde_json::to_string_pretty(&object).expect("JSON"));
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_full_objects_is_a_list_of_the_same_objects() {
+    let mut world = World::new([view("web"), broken("db")]);
+    world.answer(agree);
+    let client = world.client().await;
+    let list: serde_json::Value = client.get("/v1/services?form=object").await.expect("a list");
+    assert_eq!((&list["apiVersion"], &list["kind"]), (&"plugd/v1".into(), &"List".into()));
+    for (at, name) in ["db", "web"].iter().enumerate() {
+        let one: serde_json::Value = client.get(&format!("/v1/services/{name}?form=object")).await.expect("an object");
+        assert_eq!(list["items"][at], one, "{name}");
+    }
+    let (status, _) = world.ask("GET", "/v1/services?form=cube", "").await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
 async fn the_report_counts_and_names_everything() {
     let world = World::new([view("web"), broken("db")]);
     let client = world.client().await;
@@ -213,7 +243,7 @@ async fn a_manifest_is_written_into_the_directory_and_removed_again() {
     assert_eq!((done.file.as_str(), done.sha256.as_str()), ("db.yaml", "fbda1ac8a20e88b1"));
     assert_eq!(std::fs::read_to_string(&file).expect("there"), "command: [db]\n");
     assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o644);
-    assert_eq!(std::fs::read_dir(world.services_d().join(".plugd")).expect("there").count(), 0);
+    assert_eq!(std::fs::read_dir(world.services_d()).expect("there").count(), 1, "nothing is left beside it");
 
     let again = client.register(&register("db", "command: [other]\n", false)).await;
     assert!(

@@ -2,6 +2,10 @@
 //! the built binary where no controller runs.
 #![expect(clippy::disallowed_methods, reason = "the built program is started, and files are made for it")]
 
+#[expect(dead_code, reason = "each suite uses its part of the samples")]
+#[path = "../src/model/text/samples.rs"]
+mod samples;
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -15,13 +19,10 @@ use plugd::controller::Order;
 use plugd::model::name::Name;
 use plugd::model::reason::{Reason, Status};
 use plugd::model::text::Charset;
-use plugd::model::view::{ExitView, FileProblem, InstanceView, ManifestView, NodeView, Problem, ServiceView, Snapshot};
+use plugd::model::view::{ExitView, FileProblem, InstanceView, ServiceView, Snapshot};
+use samples::{at, snapshot};
 
 const TERMINAL: Look = Look { terminal: true, color: false, width: Some(80), charset: Charset::Unicode };
-
-fn at(text: &str) -> Timestamp {
-    text.parse().expect("a time")
-}
 
 fn now() -> Timestamp {
     at("2026-11-23T12:33:02Z")
@@ -30,67 +31,23 @@ fn now() -> Timestamp {
 /// A healthy service with one instance; tests change what they are about.
 fn view(name: &str) -> ServiceView {
     ServiceView {
-        service: Name::parse(name).expect("valid"),
-        status: Status::Healthy,
-        reason: None,
-        why: Vec::new(),
-        next: None,
-        available: true,
-        process_running: true,
-        mesh_registration: false,
-        required: false,
-        ready: 1,
-        desired: 1,
-        restarts: 0,
-        address: Some("127.0.0.1:5432".into()),
-        check: Some("tcp 127.0.0.1:5432 passed".into()),
-        retry_at: None,
-        last_exit: None,
-        problems: Vec::new(),
-        tried: Vec::new(),
         since: at("2026-11-23T11:02:44Z"),
         instances: vec![instance(name, 412)],
-        manifest: ManifestView {
-            file: format!("{name}.yaml"),
-            sha256: "9f86d081884c7d65".into(),
-            generation: 7,
-            rejected: None,
-        },
         kill_scope: Some("session".into()),
-        log: Some(format!("/var/log/plugd/services.d-1f3a9c/{name}.log")),
-        labels: Default::default(),
-        capabilities: Vec::new(),
-        depends_on: Vec::new(),
-        settled: false,
+        ..samples::healthy(name)
     }
 }
 
 fn instance(name: &str, pid: i32) -> InstanceView {
-    InstanceView {
-        name: name.into(),
-        pid: Some(pid),
-        port: None,
-        ready: true,
-        restarts: 0,
-        status: Status::Healthy,
-        reason: None,
-        started: Some(at("2026-11-23T11:02:43Z")),
-    }
+    InstanceView { started: Some(at("2026-11-23T11:02:43Z")), ..samples::instance(name, Some(pid)) }
 }
 
 fn down(name: &str, status: Status, reason: Reason, why: &str) -> ServiceView {
     ServiceView {
-        status,
-        reason: Some(reason),
         why: vec![why.into()],
-        available: false,
-        process_running: false,
-        ready: 0,
-        address: None,
-        check: None,
         since: at("2026-11-23T12:30:02Z"),
-        instances: Vec::new(),
-        ..view(name)
+        kill_scope: Some("session".into()),
+        ..samples::down(name, status, Some(reason))
     }
 }
 
@@ -105,25 +62,13 @@ fn mailer() -> ServiceView {
             ran_for: std::time::Duration::from_millis(200),
             output: vec!["bind: \x1b[31maddress already in use".into()],
         }),
-        problems: vec![Problem {
-            reason: Reason::AddressInUse,
-            message: "port 2525 is held by pid 977 (postfix)".into(),
-            since: at("2026-11-23T12:30:02Z"),
-        }],
+        problems: vec![samples::problem(Reason::AddressInUse, "port 2525 is held by pid 977 (postfix)")],
         ..down(
             "mailer",
             Status::Unhealthy,
             Reason::CrashLoopBackOff,
             "exits with 1 after 0.2 s, 6 times running: \"bind: address already in use\"; port 2525 is held by pid 977",
         )
-    }
-}
-
-fn snapshot(views: Vec<ServiceView>) -> Snapshot {
-    Snapshot {
-        sequence: 1,
-        node: NodeView { settled: true, ..NodeView::default() },
-        services: views.into_iter().map(|view| (view.service.clone(), view.into())).collect(),
     }
 }
 
@@ -215,6 +160,26 @@ fn hostile_text_cannot_reach_the_terminal() {
     assert!(!shown.contains('\u{202e}'));
 }
 
+#[test]
+fn a_long_name_or_a_narrow_terminal_breaks_no_table() {
+    let long = "a".repeat(63);
+    let mut some = some();
+    some.services.insert(Name::parse(&long).expect("valid"), view(&long).into());
+    let mut rows = row::all(&some);
+    row::sort_by_trouble(&mut rows);
+    for width in [80, 40] {
+        let look = Look { width: Some(width), ..TERMINAL };
+        let text = table(&rows, Shape::Normal, true, &look, now());
+        insta::assert_snapshot!(format!("table_{width}_columns"), text);
+        for line in text.lines().filter(|line| !line.contains(&long)) {
+            assert!(columns(line) <= width, "{line}");
+        }
+        for line in status::text(&mailer(), &some, &look, now()).lines() {
+            assert!(columns(line) <= width || !line.trim().contains(' ') || line.contains("log"), "{line}");
+        }
+    }
+}
+
 // ── status ──
 
 #[test]
@@ -232,14 +197,10 @@ fn status_follows_the_dependencies_to_the_one_with_a_cause_of_its_own() {
 // ── data ──
 
 #[test]
-fn an_item_is_the_view_with_its_name() {
-    insta::assert_snapshot!("item", serde_json::to_string_pretty(&get::item(&view("postgres"))).expect("JSON"));
-}
-
-#[test]
 fn the_summary_counts_and_names() {
-    insta::assert_snapshot!("summary", get::summary(&some(), &GetOutput::Table));
-    let data: serde_json::Value = serde_json::from_str(&get::summary(&some(), &GetOutput::Json)).expect("JSON");
+    insta::assert_snapshot!("summary", get::summary(&some(), &GetOutput::Table, &Look::PLAIN));
+    let data: serde_json::Value =
+        serde_json::from_str(&get::summary(&some(), &GetOutput::Json, &Look::PLAIN)).expect("JSON");
     assert_eq!(data["summary"]["total"], 4);
     assert_eq!(data["started"], serde_json::json!(["postgres"]));
     assert_eq!(data["skipped"][0]["reason"], "WrapperNotFound");
@@ -351,7 +312,7 @@ fn without_a_controller_get_tells_what_the_status_files_last_said() {
 fn wrong_usage_is_2_and_says_what_to_write() {
     let world = world();
     for (words, hint) in [
-        (&["frobnicate"][..], "unrecognized subcommand"),
+        (&["frobnicate"][..], "there is no verb frobnicate; `plugd help --all`"),
         (&["wait", "--timeout", "10"], "10s"),
         (&["get", "-o", "xml"], "jsonpath"),
         (&["scale", "web"], "orders=3"),
@@ -369,6 +330,21 @@ fn wrong_usage_is_2_and_says_what_to_write() {
         assert_eq!(output.status.code(), Some(2), "{words:?}: {}", err(&output));
         assert!(err(&output).contains(hint), "{words:?}: {}", err(&output));
     }
+}
+
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    let world = world();
+    for name in ["PLUGD_DIR", "PLUGD_STATE_DIR", "PLUGD_RUN_DIR"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_plugd"))
+            .arg("check")
+            .current_dir(world.path())
+            .env(name, "")
+            .output()
+            .expect("plugd can be started");
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", err(&output));
+    }
+    assert_eq!(plugd(world.path(), &["check", "--dir", ""]).status.code(), Some(2), "what is written counts");
 }
 
 #[test]

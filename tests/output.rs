@@ -218,7 +218,7 @@ fn the_files_hold_exactly_what_was_written_and_only_their_owner_and_group_read_t
     service.write_all(b"one\n\x1b[31m\xff\0two").expect("room");
     let last = world.drained(1);
     assert_eq!(fs::read(world.path()).expect("it is there"), b"one\n\x1b[31m\xff\0two");
-    assert_eq!(last, ["one", "\\x1b[31m\\xff\\x00two"]);
+    assert_eq!(last, ["one", "\u{fffd}two"]);
     assert_eq!(fs::metadata(world.path()).expect("it is there").permissions().mode() & 0o777, 0o640);
 }
 

@@ -38,6 +38,23 @@ fn reopened(path: &Path) -> Loaded {
 }
 
 #[test]
+fn a_look_at_the_memory_of_a_node_that_runs_sees_it_and_changes_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("state.db");
+    assert_eq!(Store::look(&path).load().owners.len(), 0);
+    assert!(!path.exists(), "a look makes nothing");
+    let store = Store::open(&path);
+    store.owner(name("web"), "z.yaml".into());
+    store.settled().blocking_recv().expect("written");
+    let look = Store::look(&path);
+    look.owner(name("web"), "other.yaml".into());
+    assert_eq!(look.load().owners.get("web").map(String::as_str), Some("z.yaml"));
+    store.close();
+    assert_eq!(Store::look(&path).load().owners.get("web").map(String::as_str), Some("z.yaml"), "at rest, too");
+    assert_eq!(reopened(&path).owners.get("web").map(String::as_str), Some("z.yaml"));
+}
+
+#[test]
 fn what_is_remembered_is_there_after_a_restart() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("state.db");

@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod context;
+mod guard;
 mod logs;
 mod node;
 mod object;

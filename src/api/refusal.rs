@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::context::OrderError;
 use super::wire::Problem;
-use crate::model::text::yaml::clip;
+use crate::model::text::clip;
 
 /// The largest body that is read: a manifest has at most 64 KiB, an argv at most a few more.
 pub(super) const BODY_MAX: usize = 1024 * 1024;

@@ -3,28 +3,25 @@
 //! The directory stays the only desired state: nothing is told to the loop, which sees the file as
 //! it sees any other. File names come from the table or from a checked [`Name`], never from a URL.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::refusal::{Json, Refusal};
 use super::routes::{App, Named};
 use super::wire::{Register, Registered, Removed};
+use crate::edge::put::{Existing, put};
 use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::view::{ServiceView, Snapshot};
 
 /// The size cap of the directory's scan: a larger one would only be refused there.
 const MANIFEST_MAX: usize = 64 * 1024;
-/// The folder in the directory that holds nothing but files on their way.
-const TEMP_DIR: &str = ".plugd";
 
 pub(super) async fn register(State(app): State<App>, Json(body): Json<Register>) -> Result<Response, Refusal> {
     let name =
@@ -44,8 +41,9 @@ pub(super) async fn register(State(app): State<App>, Json(body): Json<Register>)
         _ => format!("{name}.yaml"),
     };
     let sha256 = digest::short(body.manifest.as_bytes());
-    let (dir, target, replace) = (app.ctx.dir.clone(), file.clone(), body.replace);
-    on_disk(&app, move || write(&dir, &target, body.manifest.as_bytes(), replace)).await.map_err(|error| {
+    let existing = if body.replace { Existing::Replace } else { Existing::Keep };
+    let (dir, target) = (app.ctx.dir.clone(), file.clone());
+    on_disk(&app, move || put(&dir, &target, body.manifest.as_bytes(), existing)).await.map_err(|error| {
         if error.kind() == io::ErrorKind::AlreadyExists { exists(&name, &file) } else { disk(&app, &error) }
     })?;
     Ok((StatusCode::CREATED, axum::Json(Registered { service: name, file, sha256 })).into_response())
@@ -138,41 +136,4 @@ async fn on_disk(app: &App, work: impl FnOnce() -> io::Result<()> + Send + 'stat
 
 fn open(dir: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-/// Whole or not at all: a temp file beside, then one rename.
-fn write(dir: &Path, file: &str, bytes: &[u8], replace: bool) -> io::Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let dir = open(dir)?;
-    match rustix::fs::mkdirat(&dir, TEMP_DIR, Mode::RWXU) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let temp_dir = rustix::fs::openat(&dir, TEMP_DIR, flags, Mode::empty())?;
-    let temp = format!("register.{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-    let result = rustix::fs::openat(&temp_dir, &temp, flags, mode).map_err(io::Error::from).and_then(|fd| {
-        let mut out = File::from(fd);
-        out.write_all(bytes)?;
-        // What was answered with 201 survives a power cut.
-        out.sync_all()?;
-        let how = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        match rustix::fs::renameat_with(&temp_dir, &temp, &dir, file, how) {
-            // A filesystem without the flag (NFS, some FUSE): a link refuses what exists, too.
-            Err(rustix::io::Errno::INVAL) if !replace => {
-                rustix::fs::linkat(&temp_dir, &temp, &dir, file, AtFlags::empty())?;
-                rustix::fs::unlinkat(&temp_dir, &temp, AtFlags::empty())?;
-            }
-            other => other?,
-        }
-        rustix::fs::fsync(&dir)?;
-        Ok(())
-    });
-    if result.is_err() {
-        // Gone already where the rename was carried out.
-        rustix::fs::unlinkat(&temp_dir, &temp, AtFlags::empty()).ok();
-    }
-    result
 }

@@ -11,7 +11,7 @@ use hyper::http::request::Parts;
 
 use super::context::Context;
 use super::refusal::{Refusal, echo};
-use super::{logs, node, openapi, register, services, stream};
+use super::{guard, logs, node, openapi, register, services, stream};
 use crate::model::view::ServiceView;
 
 /// What a handler gets.
@@ -54,7 +54,7 @@ const fn route(method: &'static str, path: &'static str, role: Role, summary: &'
 
 /// Everything there is.
 pub const ROUTES: &[Route] = &[
-    route("GET", "/v1/services", Role::View, "all services, as {items}"),
+    route("GET", "/v1/services", Role::View, "all services, as {items}; `?form=object` for the full objects"),
     route("POST", "/v1/services", Role::Admin, "write a manifest into the directory"),
     route("GET", "/v1/services/{name}", Role::View, "one service; `?form=object` for the full object"),
     route("DELETE", "/v1/services/{name}", Role::Admin, "remove the manifest of a service"),
@@ -110,6 +110,7 @@ pub(super) fn router(app: App) -> Router {
         .fold(Router::new(), |router, route| router.route(route.path, handler(route)))
         .method_not_allowed_fallback(not_allowed)
         .fallback(not_found)
+        .layer(axum::middleware::from_fn(guard::guard))
         .with_state(app)
 }
 

@@ -31,14 +31,33 @@ pub(super) struct Form {
     form: Option<String>,
 }
 
-pub(super) async fn list(State(app): State<App>) -> Response {
+pub(super) async fn list(
+    State(app): State<App>,
+    query: Result<Query<Form>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let shape = shape(query)?;
     let snapshot = app.ctx.snapshot.load_full();
-    stream_json(move |mut pipe| async move {
-        pipe.write("{\"items\":[").await?;
-        write_views(&mut pipe, &snapshot).await?;
+    Ok(stream_json(move |mut pipe| async move {
+        match shape {
+            Shape::View => {
+                pipe.write("{\"items\":[").await?;
+                write_views(&mut pipe, &snapshot).await?;
+            }
+            Shape::Object => {
+                pipe.write("{\"apiVersion\":\"plugd/v1\",\"kind\":\"List\",\"items\":[").await?;
+                for (index, view) in snapshot.services.values().enumerate() {
+                    if index > 0 {
+                        pipe.write(",").await?;
+                    }
+                    // A loop that does not answer leaves out the specs; what is known is told.
+                    let object = full(&app.ctx, view).await.unwrap_or_else(|_| object::object(view, None));
+                    pipe.write_json(&object).await?;
+                }
+            }
+        }
         pipe.write("]}").await?;
         pipe.flush().await
-    })
+    }))
 }
 
 pub(super) async fn one(
@@ -46,23 +65,37 @@ pub(super) async fn one(
     Named(view): Named,
     query: Result<Query<Form>, QueryRejection>,
 ) -> Result<Response, Refusal> {
+    match shape(query)? {
+        Shape::View => Ok(axum::Json(view).into_response()),
+        Shape::Object => Ok(axum::Json(full(&app.ctx, &view).await?).into_response()),
+    }
+}
+
+/// In which form services are told.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    View,
+    Object,
+}
+
+fn shape(query: Result<Query<Form>, QueryRejection>) -> Result<Shape, Refusal> {
     let Ok(Query(query)) = query else {
         return Err(Refusal::bad_request("the query is not understood", "use `form=view` or `form=object`"));
     };
     match query.form.as_deref() {
-        None | Some("view") => Ok(axum::Json(view).into_response()),
-        Some("object") => {
-            let name = view.service.clone();
-            let spec = ask(&app.ctx, ANSWER_WAIT, |reply| Request::Effective { name, reply }).await;
-            // What was never valid has no spec; its status is told all the same.
-            let spec = match spec {
-                Ok(spec) => Some(spec),
-                Err(Asked::Answered(_)) => None,
-                Err(Asked::Unanswered(refusal)) => return Err(refusal),
-            };
-            Ok(axum::Json(object::object(&view, spec)).into_response())
-        }
+        None | Some("view") => Ok(Shape::View),
+        Some("object") => Ok(Shape::Object),
         Some(other) => Err(Refusal::bad_request(format!("there is no form {}", echo(other)), "use `view` or `object`")),
+    }
+}
+
+/// The full object: what was never valid has no spec; its status is told all the same.
+async fn full(ctx: &Context, view: &ServiceView) -> Result<serde_json::Value, Refusal> {
+    let name = view.service.clone();
+    match ask(ctx, ANSWER_WAIT, |reply| Request::Effective { name, reply }).await {
+        Ok(spec) => Ok(object::object(view, Some(spec))),
+        Err(Asked::Answered(_)) => Ok(object::object(view, None)),
+        Err(Asked::Unanswered(refusal)) => Err(refusal),
     }
 }
 

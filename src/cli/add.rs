@@ -13,8 +13,8 @@ use super::args::AddArgs;
 use super::check::refuse_invalid;
 use super::fault::{Code, Fault};
 use super::node::Node;
-use super::put::put;
 use super::{Session, node, ready, row};
+use crate::edge::put::{Existing, put};
 use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::text::yaml::quoted;
@@ -36,18 +36,17 @@ pub fn add(args: &AddArgs, session: &Session) -> Result<Code, Fault> {
         (Err(_), None) => node::directory(&session.global)?,
     };
     refuse_invalid(&file, &text, &dir, session)?;
-    if !args.command.is_empty() && !args.replace && dir.join(&file).exists() {
-        return Err(Fault::no(
-            format!("{} is there already", dir.join(&file).display()),
-            format!(
-                "change it with `plugd edit`, or put this in its place with --replace (hash {})",
-                digest::short(&text)
-            ),
-        ));
-    }
-    put(&dir, &file, &text)?;
-    let node = node
-        .inspect_err(|_| super::say(&format!("{} is written and waits for a controller", dir.join(&file).display())))?;
+    let existing = if args.command.is_empty() || args.replace { Existing::Replace } else { Existing::Keep };
+    let path = dir.join(&file);
+    put(&dir, &file, &text, existing).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Fault::no(
+            format!("{} is there already", path.display()),
+            "change it with `plugd edit`, or put this in its place with --replace",
+        ),
+        _ => Fault::path("write", &path, error),
+    })?;
+    let node =
+        node.inspect_err(|_| super::say(&format!("{} is written and waits for a controller", path.display())))?;
     accepted(&node, &file, &digest::short(&text), args, session)
 }
 
@@ -133,10 +132,21 @@ fn accepted(node: &Node, file: &str, hash: &str, args: &AddArgs, session: &Sessi
     };
     let views = watching.known().map(of_file).unwrap_or_default();
     if args.wait {
-        let done = watching.until(Some(deadline), |known| {
-            let views = of_file(known);
-            Ok((!views.is_empty() && views.iter().all(|view| ready::is_ready(view))).then_some(()))
-        })?;
+        let words = |known: &Snapshot| {
+            let words = of_file(known).into_iter();
+            words
+                .map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let done = watching.until_telling(
+            Some(deadline),
+            |known| {
+                let views = of_file(known);
+                Ok((!views.is_empty() && views.iter().all(|view| ready::is_ready(view))).then_some(()))
+            },
+            words,
+        )?;
         let late = watching.known().map(of_file).unwrap_or_default().into_iter().find(|view| !ready::is_ready(view));
         if let (None, Some(view)) = (done, late) {
             return Err(Fault::TimedOut {

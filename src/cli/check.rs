@@ -11,7 +11,7 @@ use super::fault::{Code, Fault};
 use super::forecast::{self, Declared, Forecast, Running};
 use super::look::Look;
 use super::node::Node;
-use super::{Session, node};
+use super::{Session, fault, node};
 use crate::controller::{Declaration, Resolved, Source};
 use crate::edge::directory;
 use crate::edge::store::Store;
@@ -40,7 +40,15 @@ pub fn diff(args: &CheckArgs, session: &Session) -> Result<Code, Fault> {
 }
 
 fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> {
-    let node = session.node().ok();
+    let node = match session.node() {
+        Ok(node) => Some(node),
+        Err(fault) => {
+            if !fault.is_unreachable() {
+                super::say(&format!("{fault}; what runs is not known"));
+            }
+            None
+        }
+    };
     let dir = match (args.files.as_slice(), &node) {
         ([one], _) if one.is_dir() => Some(one.clone()),
         ([], Some(node)) => Some(node.dir()?),
@@ -50,13 +58,17 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
     let mut findings = Findings::default();
     let settings = settings(args, dir.as_deref(), &mut findings, &session.look);
     let found = match &dir {
-        Some(dir) => read_directory(dir, &settings, &mut findings, session)?,
-        None => read_files(&args.files, &mut findings, session)?,
+        Some(dir) => {
+            let told = node.as_ref().and_then(|node| node.get("/v1/node").ok());
+            let memory = memory(dir, told.as_ref(), args, session);
+            read_directory(dir, &settings, memory, &mut findings, session)?
+        }
+        None => read_files(&args.files, &mut findings, session),
     };
     let running = match &node {
         Some(node) => match running(node, &found) {
             // It was about to end.
-            Err(Fault::Unreachable { .. }) => Running::default(),
+            Err(fault) if fault.is_unreachable() => Running::default(),
             answer => answer?,
         },
         None => Running::default(),
@@ -76,11 +88,14 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
             false => writeln!(out, "{}", findings.text.trim_end())?,
         }
         for warning in &plan.warnings {
-            writeln!(out, "warning: {}", crate::model::text::yaml::clean(warning))?;
+            writeln!(out, "warning: {}", crate::model::text::clean(warning))?;
         }
         if planned {
             if node.is_none() {
                 super::say("no controller answers; this is what a new one would do");
+            }
+            if let (Some(dir), true) = (&dir, found.is_empty() && findings.text.is_empty()) {
+                super::say(&format!("{} holds no manifest; `plugd init` writes an example", dir.display()));
             }
             out.write_all(forecast::text(&plan).as_bytes())?;
         }
@@ -116,15 +131,12 @@ struct Findings {
 
 impl Findings {
     fn error(&mut self, line: String) {
-        self.text.push_str(&format!(
-            "error: {}\n",
-            crate::model::text::yaml::clean(line.lines().next().unwrap_or_default())
-        ));
+        self.text.push_str(&format!("error: {}\n", crate::model::text::clean(line.lines().next().unwrap_or_default())));
         self.errors.push(line);
     }
 
     fn warning(&mut self, line: String) {
-        self.text.push_str(&format!("warning: {}\n", crate::model::text::yaml::clean(&line)));
+        self.text.push_str(&format!("warning: {}\n", crate::model::text::clean(&line)));
         self.warnings.push(line);
     }
 
@@ -146,14 +158,26 @@ impl Findings {
 /// Columns of an excerpt in a pipe.
 const WIDTH: usize = 100;
 
+/// Who owns which name, and which scripts are withheld, is remembered by the node of the directory.
+fn memory(dir: &Path, told: Option<&Value>, args: &CheckArgs, session: &Session) -> Store {
+    // A directory that was named may be another one than the node's.
+    let mut global = session.global.clone();
+    let told = told.filter(|_| args.files.is_empty());
+    if !args.files.is_empty() {
+        global.dir = Some(dir.to_path_buf());
+    }
+    node::memory(told, &global).map_or_else(Store::none, |path| Store::look(&path))
+}
+
 /// The directory as a controller would read it.
 fn read_directory(
     dir: &Path,
     settings: &Settings,
+    memory: Store,
     findings: &mut Findings,
     session: &Session,
 ) -> Result<Declared, Fault> {
-    let loaded = directory::load(dir, settings, Store::none()).map_err(|error| Fault::path("read", dir, error))?;
+    let loaded = directory::load(dir, settings, memory).map_err(|error| Fault::path("read", dir, error))?;
     let mut found = Declared { declared: loaded.declarations, problems: loaded.problems, ..Declared::default() };
     for invalid in loaded.invalid {
         let said = findings.errors.len();
@@ -193,21 +217,27 @@ fn read_directory(
 }
 
 /// Single files: what each declares, as far as text alone tells.
-fn read_files(files: &[PathBuf], findings: &mut Findings, session: &Session) -> Result<Declared, Fault> {
+fn read_files(files: &[PathBuf], findings: &mut Findings, session: &Session) -> Declared {
     let mut found = Declared::default();
     for path in files {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let dir = absolute.parent().unwrap_or(Path::new("/"));
         let shown = path.display().to_string();
-        let declared = lint(path, &shown, dir, findings, &session.look)
-            .map_err(|error| Fault::path("read", path.clone(), error))?;
+        let declared = match lint(path, &shown, dir, findings, &session.look) {
+            Ok(declared) => declared,
+            // The others are looked at all the same.
+            Err(error) => {
+                findings.error(format!("{shown}: {}", fault::plain(&error)));
+                None
+            }
+        };
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         for mut declaration in declared.unwrap_or_default() {
             declaration.source.file.clone_from(&file);
             found.declared.push(declaration);
         }
     }
-    Ok(found)
+    found
 }
 
 /// Reads one manifest and notes what is wrong; none where it is invalid.
@@ -273,7 +303,7 @@ fn running(node: &Node, found: &Declared) -> Result<Running, Fault> {
         let name = &one.spec.name;
         // Only where the file differs does it matter what changed.
         if snapshot.services.get(name).is_some_and(|view| view.manifest.sha256 != one.source.sha256) {
-            let object = node.get(&format!("/v1/services/{name}?form=object")).ok();
+            let object = node.object(name).ok();
             let spec = object.and_then(|object: Value| object.get("spec").cloned());
             running.specs.extend(spec.map(|spec| (name.clone(), spec)));
         }

@@ -12,6 +12,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::look::{Look, wrap};
+use crate::model::text::Charset;
+
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -65,8 +68,15 @@ pub fn report() -> Vec<Finding> {
     findings
 }
 
+/// Columns before a text.
+const MARGIN: usize = 8;
+/// A text is not broken into less than this, however narrow the terminal.
+const VALUE_MIN: usize = 24;
+
 /// For a person: an indicator, what was found, and below it what it means and what helps.
-pub fn print_table(out: &mut impl Write, findings: &[Finding], utf8: bool) -> io::Result<()> {
+pub fn print_table(out: &mut impl Write, findings: &[Finding], look: &Look) -> io::Result<()> {
+    let utf8 = look.charset == Charset::Unicode;
+    let width = look.width.map_or(usize::MAX, |width| width.saturating_sub(MARGIN).max(VALUE_MIN));
     for finding in findings {
         let mark = match (finding.level, utf8) {
             (Level::Ok, true) => "✔ ok  ",
@@ -76,11 +86,13 @@ pub fn print_table(out: &mut impl Write, findings: &[Finding], utf8: bool) -> io
             (Level::Note, false) => "- note",
             (Level::Warning, false) => "! warn",
         };
-        writeln!(out, "{mark}  {}", finding.what)?;
-        writeln!(out, "        {}", finding.meaning)?;
-        if let Some(remedy) = &finding.remedy {
-            let arrow = if utf8 { "→" } else { "->" };
-            writeln!(out, "        {arrow} {remedy}")?;
+        let remedy = finding.remedy.as_ref().map(|remedy| format!("{} {remedy}", if utf8 { "→" } else { "->" }));
+        let mut head = format!("{mark}  ");
+        for text in [&finding.what, &finding.meaning].into_iter().chain(&remedy) {
+            for line in wrap(text, width) {
+                writeln!(out, "{head:<MARGIN$}{line}")?;
+                head.clear();
+            }
         }
     }
     let warnings = findings.iter().filter(|finding| finding.level == Level::Warning).count();
@@ -125,7 +137,8 @@ mod tests {
             Finding::warning("no cgroup", "a daemon may get away").remedy("delegate one"),
         ];
         let mut table = Vec::new();
-        print_table(&mut table, &findings, false).expect("written");
+        let look = Look { charset: Charset::Ascii, ..Look::PLAIN };
+        print_table(&mut table, &findings, &look).expect("written");
         let expected = "+ ok    pidfd\n        signals reach nobody else\n! warn  no cgroup\n        a daemon may get away\n        -> delegate one\n1 warning\n";
         assert_eq!(String::from_utf8_lossy(&table), expected);
         let mut json = Vec::new();

@@ -8,8 +8,8 @@ use std::process::Command;
 use super::args::EditArgs;
 use super::check::refuse_invalid;
 use super::fault::{Code, Fault};
-use super::put::put;
 use super::{Session, last, node, select};
+use crate::edge::put::{Existing, put};
 
 pub fn edit(args: &EditArgs, session: &Session) -> Result<Code, Fault> {
     let (dir, file) = locate(&args.name, session)?;
@@ -28,7 +28,7 @@ pub fn edit(args: &EditArgs, session: &Session) -> Result<Code, Fault> {
         }
         match refuse_invalid(&file, &after, &dir, session) {
             Ok(()) => {
-                put(&dir, &file, &after)?;
+                put_back(&path, &after)?;
                 return Ok(Code::Done);
             }
             // What was typed is not thrown away: back into the editor, if there is a person.
@@ -42,6 +42,15 @@ pub fn edit(args: &EditArgs, session: &Session) -> Result<Code, Fault> {
     }
 }
 
+/// Where a link leads to, as an editor would, rather than a file in its place.
+fn put_back(path: &Path, text: &[u8]) -> Result<(), Fault> {
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let (Some(dir), Some(file)) = (real.parent(), real.file_name().and_then(|file| file.to_str())) else {
+        return Err(Fault::no(format!("{} names no file", real.display()), "edit it by hand"));
+    };
+    put(dir, file, text, Existing::Replace).map_err(|error| Fault::path("write", &real, error))
+}
+
 /// The directory and the file of a service.
 fn locate(name: &str, session: &Session) -> Result<(PathBuf, String), Fault> {
     let found = match session.node() {
@@ -49,7 +58,7 @@ fn locate(name: &str, session: &Session) -> Result<(PathBuf, String), Fault> {
             let snapshot = node.snapshot_with(&[name.to_string()])?;
             Some((node.dir()?, select::find(&snapshot, name)?.manifest.file.clone()))
         }
-        Err(Fault::Unreachable { .. }) => {
+        Err(fault) if fault.is_unreachable() => {
             let dir = node::directory(&session.global)?;
             let said = last::read(&dir).into_iter().find(|row| row.name == name).map(|row| row.file);
             let usual = ["yaml", "yml", "json"].map(|ending| format!("{name}.{ending}"));

@@ -8,8 +8,7 @@ use super::look::{Color, Look};
 use super::status::moment;
 use super::{Session, select};
 use crate::api::wire::EventsEvent;
-use crate::model::text::since;
-use crate::model::text::yaml::clean;
+use crate::model::text::{clean, since};
 use crate::model::view::{Event, Snapshot};
 
 pub fn events(args: &EventsArgs, session: &Session) -> Result<Code, Fault> {
@@ -33,7 +32,7 @@ pub fn events(args: &EventsArgs, session: &Session) -> Result<Code, Fault> {
             }
             told = Some(event.at);
             match args.output {
-                LogsOutput::Text => write!(out, "{}", line(event, &session.look))?,
+                LogsOutput::Text => write!(out, "{}", line(event, &snapshot, &session.look))?,
                 LogsOutput::Json => writeln!(out, "{}", serde_json::to_string(event).unwrap_or_default())?,
             }
         }
@@ -64,8 +63,12 @@ fn is_wanted(event: &Event, args: &EventsArgs, session: &Session) -> bool {
 }
 
 /// `2026-11-23T12:30:02Z  mailer/0  BackOff  exits with 1; …`
-pub fn line(event: &Event, look: &Look) -> String {
-    let who = event.instance.as_deref().or(event.service.as_deref()).unwrap_or("plugd");
+fn line(event: &Event, snapshot: &Snapshot, look: &Look) -> String {
+    let service = event.service.as_deref();
+    // The only instance of a service has the service's name, as everywhere.
+    let is_only = service.and_then(|name| snapshot.services.get(name)).is_none_or(|view| view.desired <= 1);
+    let instance = event.instance.as_deref().filter(|name| !is_only || !name.ends_with("/0"));
+    let who = instance.or(service).unwrap_or("plugd");
     let color = if event.warning { Color::Yellow } else { Color::Dim };
     let reason = look.paint(color, event.reason.as_str());
     let mark = if event.warning { "! " } else { "" };

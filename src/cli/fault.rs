@@ -48,8 +48,14 @@ pub enum Fault {
     /// stdout was closed by its reader: the end, and nothing to say.
     #[error("nobody reads stdout")]
     Pipe,
-    #[error("no controller answers for {node}{detail}; start one with `plugd run`, or name its directory with --dir")]
+    #[error("no controller answers for {node}{detail}; start one with `plugd run {node}`, or name another with --dir")]
     Unreachable { node: String, detail: String },
+    /// Neither a directory is named nor a controller found.
+    #[error("no plugd runs here that this user may ask; start one with `plugd run`, or name its directory with --dir")]
+    NoneRuns,
+    /// The directory that was named.
+    #[error("there is no directory {0}; no plugd runs for it")]
+    NoDirectory(String),
     #[error("{} controllers run here: {}; name one with --dir", .0.len(), .0.join(", "))]
     Several(Vec<String>),
     #[error("no service is named {name}{}; `plugd get` lists them", .nearest.as_ref().map(|n| format!(" (did you mean {n}?)")).unwrap_or_default())]
@@ -72,9 +78,9 @@ pub enum Fault {
     No { what: String, next: String },
     #[error("{what} {path}: permission denied; run it as the owner of the directory or as root", path = .path.display())]
     Permission { what: &'static str, path: PathBuf },
-    #[error("failed to {what} {path}: {source}", path = .path.display())]
+    #[error("failed to {what} {path}: {}", plain(source), path = .path.display())]
     Path { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("failed to write to stdout: {0}")]
+    #[error("failed to write to stdout: {}", plain(.0))]
     Stdout(io::Error),
 }
 
@@ -82,7 +88,7 @@ impl Fault {
     pub fn code(&self) -> Code {
         match self {
             Fault::Pipe => Code::Done,
-            Fault::Unreachable { .. } => Code::Unreachable,
+            Fault::Unreachable { .. } | Fault::NoneRuns | Fault::NoDirectory(_) => Code::Unreachable,
             Fault::Several(_) | Fault::Usage { .. } => Code::Usage,
             Fault::NoSuchService { .. } | Fault::Missing { .. } => Code::NoSuchService,
             Fault::NotReady { .. } | Fault::Conflict { .. } => Code::NotReady,
@@ -91,6 +97,11 @@ impl Fault {
             Fault::Permission { .. } => Code::Permission,
             Fault::No { .. } | Fault::Path { .. } | Fault::Stdout(_) => Code::No,
         }
+    }
+
+    /// No controller answers, however that is known.
+    pub fn is_unreachable(&self) -> bool {
+        self.code() == Code::Unreachable
     }
 
     /// An error of a path, told apart by kind.
@@ -108,6 +119,15 @@ impl Fault {
 
     pub fn no(what: impl Into<String>, next: impl Into<String>) -> Fault {
         Fault::No { what: what.into(), next: next.into() }
+    }
+}
+
+/// What the system says, without its number.
+pub fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((words, _)) => words.to_string(),
+        None => text,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Program, Spec};
 use crate::model::text::span;
-use crate::model::view::{FileProblem, Snapshot};
+use crate::model::view::{FileProblem, ServiceView, Snapshot};
 use crate::policy::update;
 
 /// Everything that a directory declares, read once.
@@ -24,6 +24,13 @@ pub struct Declared {
     pub declared: Vec<Declaration>,
     pub rejected: Vec<Rejection>,
     pub problems: Vec<FileProblem>,
+}
+
+impl Declared {
+    /// No file says anything.
+    pub fn is_empty(&self) -> bool {
+        self.declared.is_empty() && self.rejected.is_empty() && self.problems.is_empty()
+    }
 }
 
 /// What runs now: nothing, where no controller answers.
@@ -51,6 +58,8 @@ pub struct Forecast {
     pub skip: Vec<Step>,
     pub stop: Vec<Step>,
     pub unchanged: Vec<String>,
+    /// Changed, but the new version cannot start: what runs goes on.
+    pub blocked: Vec<Step>,
     /// Would be failed: a required wrapper that is missing, a cycle.
     pub fail: Vec<Step>,
     pub warnings: Vec<String>,
@@ -58,7 +67,8 @@ pub struct Forecast {
 
 impl Forecast {
     pub fn differs(&self) -> bool {
-        !(self.start.is_empty() && self.restart.is_empty() && self.apply.is_empty() && self.stop.is_empty())
+        let quiet = [&self.start, &self.restart, &self.apply, &self.stop, &self.blocked];
+        quiet.iter().any(|steps| !steps.is_empty())
     }
 }
 
@@ -134,7 +144,7 @@ fn place(plan: &mut Forecast, one: &Declaration, running: &Running, cycles: &BTr
         plan.fail.push(Step { name, why: format!("{}: {path}", Reason::DependencyCycle) });
         return;
     }
-    let view = running.snapshot.as_ref().and_then(|snapshot| snapshot.services.get(&spec.name));
+    let view = running.snapshot.as_ref().and_then(|snapshot| snapshot.services.get(&spec.name)).map(|view| &**view);
     let lives = view.is_some_and(|view| view.process_running);
     match &one.program {
         Resolved::Missing { reason, message, .. } if !lives => {
@@ -144,6 +154,10 @@ fn place(plan: &mut Forecast, one: &Declaration, running: &Running, cycles: &BTr
             } else {
                 plan.skip.push(step)
             }
+            return;
+        }
+        Resolved::Missing { reason, message, .. } if is_changed(one, view) => {
+            plan.blocked.push(Step { name, why: format!("{reason}: {message}") });
             return;
         }
         Resolved::Missing { reason, message, .. } => {
@@ -164,8 +178,12 @@ fn place(plan: &mut Forecast, one: &Declaration, running: &Running, cycles: &BTr
         plan.start.push(Step { name, why: how_many(spec) });
         return;
     };
-    if view.manifest.sha256 == one.source.sha256 && view.manifest.file == one.source.file {
-        plan.unchanged.push(name);
+    if !is_changed(one, Some(view)) {
+        // The controller has the file already and has tried it.
+        match view.problems.iter().find(|problem| problem.reason == Reason::UpdateBlocked) {
+            Some(problem) => plan.blocked.push(Step { name, why: problem.message.clone() }),
+            None => plan.unchanged.push(name),
+        }
         return;
     }
     if view.status == Status::Stopped && view.reason == Some(Reason::StoppedByOperator) {
@@ -184,6 +202,11 @@ fn place(plan: &mut Forecast, one: &Declaration, running: &Running, cycles: &BTr
         }
         None => plan.restart.push(Step { name, why: format!("its manifest changed; {}", update::explain(spec)) }),
     }
+}
+
+/// Whether the file is another than the one that is in force.
+fn is_changed(one: &Declaration, view: Option<&ServiceView>) -> bool {
+    view.is_none_or(|view| view.manifest.sha256 != one.source.sha256 || view.manifest.file != one.source.file)
 }
 
 fn how_many(spec: &Spec) -> String {
@@ -296,8 +319,13 @@ pub fn text(plan: &Forecast) -> String {
         plan.stop.len(),
         plan.unchanged.len()
     );
+    if !plan.blocked.is_empty() {
+        text.truncate(text.trim_end().len());
+        text.push_str(&format!("; blocked {}\n", plan.blocked.len()));
+    }
     for (word, steps) in [
         ("fail", &plan.fail),
+        ("blocked", &plan.blocked),
         ("start", &plan.start),
         ("restart", &plan.restart),
         ("apply", &plan.apply),
@@ -305,7 +333,7 @@ pub fn text(plan: &Forecast) -> String {
         ("stop", &plan.stop),
     ] {
         for step in steps {
-            let why = crate::model::text::yaml::clean(&step.why).into_owned();
+            let why = crate::model::text::clean(&step.why).into_owned();
             text.push_str(&format!("  {word:<8} {}  {why}\n", step.name));
         }
     }

@@ -8,19 +8,21 @@ use serde_json::{Value, json};
 use super::args::{GetArgs, GetOutput};
 use super::fault::{Code, Fault};
 use super::jsonpath::JsonPath;
+use super::look::{Look, wrap};
 use super::node::{Node, Step};
 use super::row::{self, Row};
 use super::select::Selection;
 use super::table::{self, Shape};
 use super::{Session, effective, last};
-use crate::model::text::{Report, start_report};
+use crate::model::reason::Status;
+use crate::model::text::{Cause, Report};
 use crate::model::view::{ServiceView, Snapshot};
 
 pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
     let selection = Selection::new(&args.names, &args.selector, args.capability.as_deref());
     let node = match session.node() {
         Ok(node) => node,
-        Err(fault @ Fault::Unreachable { .. }) => return last::get(args, &selection, session, fault),
+        Err(fault) if fault.is_unreachable() => return last::get(args, &selection, session, fault),
         Err(fault) => return Err(fault),
     };
     if args.watch {
@@ -29,13 +31,13 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
     let snapshot = match node.snapshot_with(&args.names) {
         Ok(snapshot) => snapshot,
         // It was about to end.
-        Err(fault @ Fault::Unreachable { .. }) => return last::get(args, &selection, session, fault),
+        Err(fault) if fault.is_unreachable() => return last::get(args, &selection, session, fault),
         Err(fault) => return Err(fault),
     };
     let selection = selection.without_kind(&snapshot);
     let mut out = session.out();
     if args.summary {
-        write!(out, "{}", summary(&snapshot, &args.output))?;
+        write!(out, "{}", summary(&snapshot, &args.output, &session.look))?;
         out.flush()?;
         return Ok(Code::Done);
     }
@@ -61,14 +63,12 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
                 writeln!(out, "{}", view.service)?;
             }
         }
-        GetOutput::Json => writeln!(out, "{}", super::json(&data(args, &views)))?,
+        GetOutput::Json => writeln!(out, "{}", super::json(&data(args, &views, &node)?))?,
         GetOutput::Yaml if args.effective => write!(out, "{}", effective::yaml(&views, &node.dir()?)?)?,
-        GetOutput::Yaml => write!(out, "{}", yaml(&full(args, &views, &node)?))?,
+        GetOutput::Yaml => write!(out, "{}", yaml(&data(args, &views, &node)?))?,
         GetOutput::JsonPath(path) => {
-            let path =
-                JsonPath::parse(path).map_err(|error| Fault::usage(error.to_string(), "see `plugd get --help`"))?;
-            let value = if path.wants_object() { full(args, &views, &node)? } else { data(args, &views) };
-            match path.render(&value) {
+            let value = data(args, &views, &node)?;
+            match parse(path)?.find(&value) {
                 Some(text) => writeln!(out, "{text}")?,
                 None => return Err(Fault::no("the path names nothing", "`plugd get -o json` shows what there is")),
             }
@@ -92,33 +92,32 @@ fn rows(views: &[Arc<ServiceView>], snapshot: &Snapshot, selection: &Selection) 
     rows
 }
 
-/// One name asked for is one object, anything else a list.
-fn data(args: &GetArgs, views: &[Arc<ServiceView>]) -> Value {
+/// The full objects, as the API gives them: one name asked for is one object, anything else a list.
+fn data(args: &GetArgs, views: &[Arc<ServiceView>], node: &Node) -> Result<Value, Fault> {
     match (args.names.as_slice(), views) {
-        ([_], [view]) => item(view),
-        _ => json!({"items": views.iter().map(|view| item(view)).collect::<Vec<_>>()}),
+        ([_], [view]) => node.object(&view.service),
+        // One question for all of them; what was chosen here may be fewer.
+        (_, [_, _, ..]) => {
+            let mut list = node.get("/v1/services?form=object")?;
+            let chosen = |object: &Value| {
+                let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+                views.iter().any(|view| view.service.as_str() == name)
+            };
+            if let Some(items) = list.get_mut("items").and_then(Value::as_array_mut) {
+                items.retain(chosen);
+            }
+            Ok(list)
+        }
+        (_, views) => {
+            let items: Vec<Value> =
+                views.iter().map(|view| node.object(&view.service)).collect::<Result<_, Fault>>()?;
+            Ok(json!({"apiVersion": "plugd/v1", "kind": "List", "items": items}))
+        }
     }
 }
 
-/// A view as data: what the API gives, with `name` first, as every other tool calls it.
-pub fn item(view: &ServiceView) -> Value {
-    let mut object = serde_json::Map::from_iter([("name".to_string(), json!(view.service))]);
-    if let Ok(Value::Object(fields)) = serde_json::to_value(view) {
-        object.extend(fields);
-    }
-    Value::Object(object)
-}
-
-/// The full objects, as the API gives them.
-fn full(args: &GetArgs, views: &[Arc<ServiceView>], node: &Node) -> Result<Value, Fault> {
-    let objects: Vec<Value> = views
-        .iter()
-        .map(|view| node.get(&format!("/v1/services/{}?form=object", view.service)))
-        .collect::<Result<_, _>>()?;
-    Ok(match (args.names.as_slice(), objects.as_slice()) {
-        ([_], [object]) => object.clone(),
-        _ => json!({"apiVersion": "plugd/v1", "kind": "List", "items": objects}),
-    })
+pub fn parse(path: &str) -> Result<JsonPath, Fault> {
+    JsonPath::parse(path).map_err(|error| Fault::usage(error.to_string(), "`plugd get -o json` shows what there is"))
 }
 
 fn yaml(value: &Value) -> String {
@@ -126,28 +125,51 @@ fn yaml(value: &Value) -> String {
     serde_yaml::to_string(value).unwrap_or_default()
 }
 
-/// The counts and the triple.
-pub fn summary(snapshot: &Snapshot, output: &GetOutput) -> String {
+/// Columns before the names of a summary: the longest of its three words, a colon and a gap.
+const SUMMARY_MARGIN: usize = 10;
+
+/// Names of a kind that a person is shown; `-o json` has them all.
+const SUMMARY_NAMES: usize = 50;
+
+/// The counts, worst first, and the triple.
+pub fn summary(snapshot: &Snapshot, output: &GetOutput, look: &Look) -> String {
     let report = Report::of(snapshot);
     match output {
         GetOutput::Json => super::json(&report) + "\n",
         GetOutput::Yaml => serde_yaml::to_string(&report).unwrap_or_default(),
         GetOutput::Table | GetOutput::Wide | GetOutput::Name | GetOutput::JsonPath(_) => {
             let summary = &report.summary;
-            let counts: Vec<String> = crate::model::reason::Status::ALL
-                .iter()
-                .map(|status| (summary.count(*status), status))
-                .filter(|(count, _)| *count > 0)
-                .map(|(count, status)| format!("{count} {status}"))
-                .collect();
-            let counts = if counts.is_empty() { "no services".into() } else { counts.join(", ") };
-            format!(
-                "{} {}: {counts}; {} % healthy\n{}\n",
+            let mut counts: Vec<_> = Status::ALL.iter().map(|status| (*status, summary.count(*status))).collect();
+            counts.retain(|(_, count)| *count > 0);
+            counts.sort_by_key(|(status, _)| row::trouble(*status));
+            let counts: Vec<String> = counts.iter().map(|(status, count)| format!("{count} {status}")).collect();
+            let counts = if counts.is_empty() { "none".into() } else { counts.join(", ") };
+            let causes = |causes: &[Cause]| causes.iter().map(|one| format!("{} ({})", one.name, one.reason)).collect();
+            let head = format!(
+                "{} {}: {counts}; {} % healthy",
                 summary.total,
                 if summary.total == 1 { "service" } else { "services" },
                 summary.percentage_healthy,
-                start_report(&report)
-            )
+            );
+            let mut text = wrap(&head, look.width.unwrap_or(usize::MAX)).join("\n") + "\n";
+            let lists: [(&str, Vec<String>); 3] = [
+                ("failed", causes(&report.failed)),
+                ("skipped", causes(&report.skipped)),
+                ("started", report.started.iter().map(ToString::to_string).collect()),
+            ];
+            for (word, names) in lists.iter().filter(|(_, names)| !names.is_empty()) {
+                let width = look.width.map_or(usize::MAX, |width| width.saturating_sub(SUMMARY_MARGIN));
+                let more = names.len().saturating_sub(SUMMARY_NAMES);
+                let mut shown = names[..names.len() - more].join(", ");
+                if more > 0 {
+                    shown.push_str(&format!(" and {more} more"));
+                }
+                for (at, line) in wrap(&shown, width).iter().enumerate() {
+                    let word = if at == 0 { format!("{word}:") } else { String::new() };
+                    text.push_str(&format!("{word:<SUMMARY_MARGIN$}{line}\n"));
+                }
+            }
+            text
         }
     }
 }
@@ -156,7 +178,7 @@ pub fn summary(snapshot: &Snapshot, output: &GetOutput) -> String {
 fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) -> Result<Code, Fault> {
     let mut watching = node.watch()?;
     let mut out = session.out();
-    let mut widths = Vec::new();
+    let mut plan = table::Plan::default();
     let mut selection = selection.clone();
     loop {
         let step = watching.step(None)?;
@@ -169,11 +191,11 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
                     GetOutput::Table | GetOutput::Wide => {
                         let rows = rows(&views, known, &selection);
                         let now = session.now();
-                        widths = table::widths_of(&rows, shape(args), &session.look, now);
+                        plan = table::Plan::of(&rows, shape(args), &session.look, now);
                         let text = table::table(&rows, shape(args), !args.no_headers, &session.look, now);
                         out.write_all(text.as_bytes())?;
                     }
-                    output => each(&mut out, output, &views)?,
+                    output => each(&mut out, output, &views, node)?,
                 }
             }
             Step::Changed(name) => {
@@ -181,10 +203,10 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
                 match &args.output {
                     GetOutput::Table | GetOutput::Wide => {
                         let row = Row::of(view);
-                        let text = table::line(&row, shape(args), &session.look, session.now(), &mut widths);
+                        let text = table::line(&row, shape(args), &session.look, session.now(), &mut plan);
                         out.write_all(text.as_bytes())?;
                     }
-                    output => each(&mut out, output, std::slice::from_ref(view))?,
+                    output => each(&mut out, output, std::slice::from_ref(view), node)?,
                 }
             }
             Step::Removed(name) if selection.names.is_empty() || selection.names.iter().any(|n| n == name.as_str()) => {
@@ -196,17 +218,35 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
     }
 }
 
-/// One line each, for programs that read as it comes.
-fn each(out: &mut impl std::io::Write, output: &GetOutput, views: &[Arc<ServiceView>]) -> Result<(), Fault> {
+/// One object each, for programs that read as it comes.
+fn each(
+    out: &mut impl std::io::Write,
+    output: &GetOutput,
+    views: &[Arc<ServiceView>],
+    node: &Node,
+) -> Result<(), Fault> {
     for view in views {
+        let object = || match node.object(&view.service) {
+            // Gone since: that is told by a change of its own.
+            Err(Fault::Missing { .. }) => Ok(None),
+            object => object.map(Some),
+        };
         match output {
             GetOutput::Table | GetOutput::Wide | GetOutput::Name => writeln!(out, "{}", view.service)?,
-            GetOutput::Json => writeln!(out, "{}", item(view))?,
-            GetOutput::Yaml => write!(out, "---\n{}", yaml(&item(view)))?,
+            GetOutput::Json => {
+                if let Some(object) = object()? {
+                    writeln!(out, "{object}")?;
+                }
+            }
+            GetOutput::Yaml => {
+                if let Some(object) = object()? {
+                    write!(out, "---\n{}", yaml(&object))?;
+                }
+            }
             GetOutput::JsonPath(path) => {
-                let path =
-                    JsonPath::parse(path).map_err(|error| Fault::usage(error.to_string(), "see `plugd get --help`"))?;
-                writeln!(out, "{}", path.render(&item(view)).unwrap_or_default())?;
+                if let Some(object) = object()? {
+                    writeln!(out, "{}", parse(path)?.find(&object).unwrap_or_default())?;
+                }
             }
         }
     }

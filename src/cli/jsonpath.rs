@@ -3,7 +3,7 @@
 //! Understood: `.key`, `['key']`, `[0]`, `[-1]`, `[*]`, `.*`, with or without `$` and braces, and
 //! templates such as `{.service}{"\n"}`. Not understood, and said so: filters, slices, `..`, range.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A template: literal text and paths, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,8 +75,18 @@ impl JsonPath {
         Some(text)
     }
 
+    /// The text that the template makes of a full object, or of a list of them. A path that begins with
+    /// none of the object's own keys is one of the status file's: `{.restarts}` is
+    /// `{.status.restarts}`, and `{.status}` alone is the word.
+    pub fn find(&self, object: &Value) -> Option<String> {
+        match self.wants_object() {
+            true => self.render(object),
+            false => self.render(&short(object)).or_else(|| self.render(object)),
+        }
+    }
+
     /// Whether it asks for what only the full object has (`metadata`, `spec`, below `status` …).
-    pub fn wants_object(&self) -> bool {
+    fn wants_object(&self) -> bool {
         self.0.iter().any(|part| match part {
             Part::Text(_) => false,
             Part::Path(steps) => {
@@ -91,6 +101,26 @@ impl JsonPath {
             }
         })
     }
+}
+
+/// What is below `status`, and the name: the words of the status file.
+fn short(object: &Value) -> Value {
+    if let Some(items) = object.get("items").and_then(Value::as_array) {
+        return json!({"items": items.iter().map(short).collect::<Vec<_>>()});
+    }
+    let mut short = object.get("status").cloned().unwrap_or_default();
+    for (key, place) in [
+        ("name", "/metadata/name"),
+        ("service", "/metadata/name"),
+        ("labels", "/metadata/labels"),
+        ("ready", "/status/readyReplicas"),
+        ("desired", "/status/replicas"),
+    ] {
+        if let (Some(short), Some(value)) = (short.as_object_mut(), object.pointer(place)) {
+            short.insert(key.to_string(), value.clone());
+        }
+    }
+    short
 }
 
 fn steps(text: &str) -> Result<Vec<Step>, &'static str> {
@@ -181,8 +211,6 @@ fn plain(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -221,6 +249,33 @@ mod tests {
             let error = JsonPath::parse(path).expect_err(path).to_string();
             assert!(error.contains(why), "{path}: {error}");
         }
+    }
+
+    #[test]
+    fn the_words_of_the_status_file_are_found_in_the_object() {
+        let web = json!({
+            "kind": "Service",
+            "metadata": {"name": "web", "labels": {"tier": "front"}},
+            "spec": {"command": ["sleep"]},
+            "status": {"phase": "Running", "status": "running", "restarts": 3, "readyReplicas": 1, "replicas": 1},
+        });
+        let list = json!({"items": [web]});
+        for (path, found) in [
+            ("{.status}", "running"),
+            ("{.status.phase}", "Running"),
+            ("{.restarts}", "3"),
+            ("{.name} {.service} {.ready}/{.desired}", "web web 1/1"),
+            ("{.metadata.name}", "web"),
+            ("{.spec.command[0]}", "sleep"),
+            ("{.labels.tier}", "front"),
+            ("{.kind}", "Service"),
+        ] {
+            assert_eq!(JsonPath::parse(path).expect(path).find(&web).as_deref(), Some(found), "{path}");
+        }
+        for path in ["{.items[*].name}", "{.items[0].metadata.name}", "{.items[-1].service}"] {
+            assert_eq!(JsonPath::parse(path).expect(path).find(&list).as_deref(), Some("web"), "{path}");
+        }
+        assert_eq!(JsonPath::parse(".nothing").expect("valid").find(&web), None);
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::model::view::{ServiceView, Snapshot};
 
 /// Lines of each where several are shown and nothing else narrows it: a few screens.
 const TAIL_OF_SEVERAL: usize = 100;
+/// Columns that short names are filled up to.
+const PREFIX_MAX: usize = 24;
 /// Between two looks for new lines: a person sees no difference, and 10 wake-ups a second are cheap.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -84,23 +86,21 @@ pub fn files_of(dir: &Path, view: &ServiceView, instance: Option<u32>) -> LogFil
 
 /// The log directory: what the controller says, what it last said, else where the flags put it.
 pub fn directory(told: Option<&Value>, session: &Session) -> Result<PathBuf, Fault> {
-    let logs = |value: &Value| value.pointer("/places/logs").and_then(Value::as_str).map(PathBuf::from);
-    if let Some(dir) = told.and_then(logs) {
-        return Ok(dir);
-    }
-    let watched = node::directory(&session.global).ok();
-    let said = watched.as_ref().and_then(|dir| logs(&last::value(&dir.join("_controller.status"))?));
+    let unknown = || match node::directory(&session.global) {
+        Ok(dir) => Fault::no(
+            format!("there are no logs of {}", dir.display()),
+            "they begin with the first `plugd run`; if it had a --state-dir or --log-dir, name it",
+        ),
+        Err(fault) => fault,
+    };
     let flagged = || session.global.state_dir.as_ref().map(|dir| dir.join("logs"));
     let usual = || {
-        let key = places::key(watched.as_ref()?);
+        let key = places::key(&node::directory(&session.global).ok()?);
         let who = Who::now();
         let beside = who.state_home.map(|home| home.join("plugd").join(&key).join("logs"));
         [Path::new("/var/log/plugd").join(&key)].into_iter().chain(beside).find(|dir| dir.is_dir())
     };
-    said.filter(|dir| dir.is_dir())
-        .or_else(flagged)
-        .or_else(usual)
-        .ok_or_else(|| Fault::no("no log directory is known", "name the node with --dir, or its --state-dir"))
+    node::place("logs", told, &session.global).or_else(flagged).or_else(usual).ok_or_else(unknown)
 }
 
 fn sources(names: &[String], dir: &Path, snapshot: Option<&Snapshot>, session: &Session) -> Result<Vec<Source>, Fault> {
@@ -224,7 +224,9 @@ struct Print {
 impl Print {
     fn new(args: &LogsArgs, sources: &[Source], look: Look) -> Print {
         let several = sources.len() > 1 || sources.iter().any(|source| source.several && source.instance.is_none());
-        let widest = sources.iter().map(|s| s.name.as_str().len() + if s.several { 2 } else { 0 }).max();
+        let widths = sources.iter().map(|s| s.name.as_str().len() + if s.several { 2 } else { 0 });
+        // One very long name does not push the lines of all others to the right.
+        let widest = widths.max().map(|widest| widest.min(PREFIX_MAX));
         Print {
             json: args.output == LogsOutput::Json,
             times: args.timestamps,

@@ -90,6 +90,13 @@ fn width_of(stdout: &std::io::Stdout) -> Option<usize> {
     said.or_else(asked).filter(|width| *width > 0)
 }
 
+/// Columns of the terminal that messages go to; none where it is none.
+pub fn width_of_stderr() -> Option<usize> {
+    let stderr = std::io::stderr();
+    let asked = || rustix::termios::tcgetwinsize(&stderr).ok().map(|size| usize::from(size.ws_col));
+    stderr.is_terminal().then(asked).flatten().filter(|width| *width > 2)
+}
+
 /// The first of the three that is set decides (locale(7)).
 fn charset() -> Charset {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
@@ -133,9 +140,42 @@ pub fn cut<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
     Cow::Owned(format!("{}{ellipsis}", kept.trim_end()))
 }
 
+/// Broken between words, a command in backticks counts as one; a word that is too long (a path, say)
+/// stays whole, so that it can be copied. What a text is indented by holds for all its lines.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let indent = &text[..text.len() - text.trim_start().len()];
+    let mut lines = vec![indent.to_string()];
+    // Single blanks only: what stands in columns (`sha256 …  generation 1`) keeps its gaps.
+    let mut quoted = false;
+    let is_gap = |c: char| {
+        quoted ^= c == '`';
+        c == ' ' && !quoted
+    };
+    for word in text.trim().split(is_gap) {
+        let Some(line) = lines.last_mut() else { break };
+        if line.len() == indent.len() {
+            line.push_str(word);
+        } else if columns(line) + 1 + columns(word) <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(format!("{indent}{word}"));
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_broken_between_words_and_never_within_a_command() {
+        assert_eq!(wrap("write it as `plugd run DIR` now", 20), ["write it as", "`plugd run DIR` now"]);
+        assert_eq!(wrap("  cause is a/very/long/path/of/one", 12), ["  cause is", "  a/very/long/path/of/one"]);
+        assert_eq!(wrap("never `closed at all", 8), ["never", "`closed at all"]);
+        assert_eq!(wrap("", 8), [""]);
+    }
 
     #[test]
     fn text_is_cut_at_columns_and_says_so() {

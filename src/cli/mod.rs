@@ -6,18 +6,21 @@
 //! Floor 8.
 #![expect(clippy::disallowed_methods, reason = "the command line reads the world on a person's behalf")]
 
+use std::ffi::OsString;
 use std::io::{BufWriter, StdoutLock, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use jiff::Timestamp;
 use serde::Serialize;
 
 pub mod args;
 pub mod fault;
 pub mod look;
+pub mod mistake;
 pub mod node;
+pub mod progress;
 pub mod ready;
 pub mod row;
 pub mod select;
@@ -41,7 +44,6 @@ pub mod add;
 pub mod edit;
 pub mod effective;
 pub mod init;
-pub mod put;
 pub mod rm;
 
 pub mod check;
@@ -79,7 +81,7 @@ impl Session {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => return grammar_fault(&error),
     };
@@ -136,7 +138,14 @@ fn tell(fault: &Fault) -> Code {
 
 /// A line on stderr; a stderr that nobody reads is no reason to fail.
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "plugd: {text}");
+    let mut stderr = std::io::stderr().lock();
+    let (first, rest) = text.split_once('\n').map_or((text, None), |(first, rest)| (first, Some(rest)));
+    // Only the sentence: an excerpt beneath it is drawn to its width already.
+    let lines = look::wrap(&format!("plugd: {first}"), look::width_of_stderr().unwrap_or(usize::MAX).saturating_sub(2));
+    let _ = writeln!(stderr, "{}", lines.join("\n  "));
+    if let Some(rest) = rest {
+        let _ = writeln!(stderr, "{rest}");
+    }
 }
 
 /// clap's message in our form; help and version are no faults.
@@ -145,15 +154,32 @@ fn grammar_fault(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(told) = mistake::sentence(error, &words) {
+        say(&told);
+        return ExitCode::from(Code::Usage.number());
+    }
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let _ = write!(std::io::stderr(), "plugd: {text}");
     ExitCode::from(Code::Usage.number())
 }
 
-/// The grammar with our help screens in the place of clap's.
+/// The grammar; a variable of the environment that is empty counts as one that is not set.
 pub fn grammar() -> clap::Command {
-    Cli::command()
+    without_empty_variables(Cli::command())
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if is_empty(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg })
+        .mut_subcommands(without_empty_variables)
+}
+
+/// Reads words as the command line; the first is the program's name.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&grammar().try_get_matches_from(words)?)
 }
 
 fn json(value: &impl Serialize) -> String {

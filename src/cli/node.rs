@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::args::Global;
 use super::fault::Fault;
-use super::left;
+use super::progress::Progress;
+use super::{last, left};
 use crate::api::client::{Client, ClientError, Events, Watch};
 use crate::api::wire::{EventsEvent, WatchEvent};
 use crate::controller::Order;
@@ -57,7 +58,7 @@ impl Node {
         let until = Instant::now() + REPLACED_WITHIN;
         loop {
             match Node::open_now(global) {
-                Err(Fault::Unreachable { .. }) if keeper_lives(global) && Instant::now() < until => {
+                Err(fault) if fault.is_unreachable() && keeper_lives(global) && Instant::now() < until => {
                     std::thread::sleep(LOOK_AGAIN);
                 }
                 answer => return answer,
@@ -76,7 +77,7 @@ impl Node {
         };
         match client {
             Ok(client) => Ok(Node { runtime, client, dir }),
-            Err(error) => Err(told(error, &found.socket.display().to_string())),
+            Err(error) => Err(told(error, &dir.unwrap_or(found.socket).display().to_string())),
         }
     }
 
@@ -84,7 +85,7 @@ impl Node {
     pub fn open_until(global: &Global, deadline: Instant) -> Result<Node, Fault> {
         loop {
             match Node::open(global) {
-                Err(Fault::Unreachable { .. }) if Instant::now() + LOOK_AGAIN < deadline => {
+                Err(fault) if fault.is_unreachable() && Instant::now() + LOOK_AGAIN < deadline => {
                     std::thread::sleep(LOOK_AGAIN);
                 }
                 answer => return answer,
@@ -124,6 +125,11 @@ impl Node {
 
     pub fn get(&self, path: &str) -> Result<Value, Fault> {
         self.run(self.client.get(path))
+    }
+
+    /// The full object of a service: what `-o json` and `-o yaml` print.
+    pub fn object(&self, name: &Name) -> Result<Value, Fault> {
+        self.get(&format!("/v1/services/{name}?form=object"))
     }
 
     pub fn order(&self, name: &Name, order: Order) -> Result<(), Fault> {
@@ -210,17 +216,33 @@ impl Watching<'_> {
     pub fn until<T>(
         &mut self,
         deadline: Option<Instant>,
-        mut enough: impl FnMut(&Snapshot) -> Result<Option<T>, Fault>,
+        enough: impl FnMut(&Snapshot) -> Result<Option<T>, Fault>,
     ) -> Result<Option<T>, Fault> {
+        self.until_telling(deadline, enough, |_| String::new())
+    }
+
+    /// As [`Watching::until`]; meanwhile people are told what `missing` says is waited for.
+    pub fn until_telling<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut enough: impl FnMut(&Snapshot) -> Result<Option<T>, Fault>,
+        missing: impl Fn(&Snapshot) -> String,
+    ) -> Result<Option<T>, Fault> {
+        let mut progress = Progress::begin();
         loop {
-            if let Some(known) = &self.known
-                && let Some(found) = enough(known)?
-            {
-                return Ok(Some(found));
+            if let Some(known) = &self.known {
+                if let Some(found) = enough(known)? {
+                    return Ok(Some(found));
+                }
+                progress.tell(&missing(known));
             }
             // The first frame is waited for even with no time left: `--timeout 0` looks once.
             let deadline = deadline.filter(|_| self.known.is_some());
-            if self.step(deadline)? == Step::TimeIsUp {
+            let is_over = |now: Instant| deadline.is_some_and(|deadline| now >= deadline);
+            // Where nothing changes, too, there is a word to say after the first moment.
+            let look = progress.next_look().filter(|look| self.known.is_some() && *look > Instant::now());
+            let until = deadline.into_iter().chain(look).min();
+            if self.step(until)? == Step::TimeIsUp && is_over(Instant::now()) {
                 return Ok(None);
             }
         }
@@ -274,6 +296,23 @@ fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
     })
 }
 
+/// One of the node's places, where the controller tells it, or told it last.
+pub fn place(which: &str, told: Option<&Value>, global: &Global) -> Option<PathBuf> {
+    let of = |value: &Value| value.pointer(&format!("/places/{which}")).and_then(Value::as_str).map(PathBuf::from);
+    let said = || of(&last::value(&directory(global).ok()?.join("_controller.status"))?);
+    told.and_then(of).or_else(|| said().filter(|dir| dir.is_dir()))
+}
+
+/// The memory of the node: what its controller says, else where it would be.
+pub fn memory(told: Option<&Value>, global: &Global) -> Option<PathBuf> {
+    let usual = || {
+        let who = Who::now();
+        who.state_candidates(&places::key(&directory(global).ok()?)).into_iter().find(|dir| dir.is_dir())
+    };
+    let dir = place("state", told, global).or_else(|| global.state_dir.clone()).or_else(usual)?;
+    Some(dir.join(places::DATABASE)).filter(|path| path.is_file())
+}
+
 /// Where a directory is needed and no controller tells it: the flag, else the default place.
 pub fn directory(global: &Global) -> Result<PathBuf, Fault> {
     global.dir.clone().or_else(places::default_dir).ok_or_else(|| {
@@ -286,8 +325,9 @@ pub fn directory(global: &Global) -> Result<PathBuf, Fault> {
 
 fn not_found(error: FindError) -> Fault {
     match error {
+        FindError::NoneFor { dir, .. } if !dir.exists() => Fault::NoDirectory(dir.display().to_string()),
         FindError::NoneFor { dir, .. } => Fault::Unreachable { node: dir.display().to_string(), detail: String::new() },
-        FindError::None => Fault::Unreachable { node: "this machine".into(), detail: String::new() },
+        FindError::None => Fault::NoneRuns,
         FindError::Several { sockets } => Fault::Several(sockets.iter().map(|socket| watched(socket)).collect()),
         FindError::Stranger { .. } => {
             Fault::no(error.to_string(), "plugd speaks only to root, this user and the directory's owner")
@@ -311,6 +351,8 @@ fn watched(socket: &Path) -> String {
 /// The client's error as a person is told it.
 fn told(error: ClientError, node: &str) -> Fault {
     match error {
+        // Without a directory there is only the socket's path, which nobody can run.
+        ClientError::NotReachable { .. } if node.ends_with(places::SOCKET) => Fault::NoneRuns,
         ClientError::NotReachable { .. } => Fault::Unreachable { node: node.into(), detail: String::new() },
         ClientError::Forbidden { socket, .. } => Fault::Permission { what: "open", path: socket },
         ClientError::Untrusted { .. } => Fault::no(error.to_string(), "plugd does not speak to it"),

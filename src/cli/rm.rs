@@ -7,11 +7,13 @@ use std::time::Instant;
 use super::args::RmArgs;
 use super::fault::{Code, Fault};
 use super::{Session, last, node, row, select};
+use crate::model::manifest;
+use crate::model::view::Snapshot;
 
 pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
     let node = match session.node() {
         Ok(node) => node,
-        Err(fault @ Fault::Unreachable { .. }) if !args.missing => return without_controller(args, session, fault),
+        Err(fault) if fault.is_unreachable() && !args.missing => return without_controller(args, session),
         Err(fault) => return Err(fault),
     };
     if args.missing {
@@ -44,9 +46,16 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
         return Ok(Code::Done);
     }
     let mut watching = node.watch()?;
-    let gone = watching.until(Some(Instant::now() + args.timeout), |known| {
-        Ok(names.iter().all(|name| !known.services.contains_key(name)).then_some(()))
-    })?;
+    let left = |known: &Snapshot| {
+        let left = names.iter().filter_map(|name| known.services.get(name));
+        let words = left.map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason)));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let gone = watching.until_telling(
+        Some(Instant::now() + args.timeout),
+        |known| Ok(names.iter().all(|name| !known.services.contains_key(name)).then_some(())),
+        left,
+    )?;
     if gone.is_some() {
         return Ok(Code::Done);
     }
@@ -63,7 +72,7 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
 
 /// The files are what counts: without a controller they are removed all the same, by what the
 /// status files last said.
-fn without_controller(args: &RmArgs, session: &Session, fault: Fault) -> Result<Code, Fault> {
+fn without_controller(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
     let dir = node::directory(&session.global)?;
     let rows = last::read(&dir);
     for name in &args.names {
@@ -72,11 +81,19 @@ fn without_controller(args: &RmArgs, session: &Session, fault: Fault) -> Result<
         let file = said.into_iter().chain(usual).find(|file| !file.is_empty() && dir.join(file).is_file());
         match file {
             Some(file) => remove(&dir, &file)?,
-            None => return Err(Fault::NoSuchService { name: name.clone(), nearest: None }),
+            None => {
+                let nearest = manifest::nearest(name, rows.iter().map(|row| row.name.as_str())).map(Into::into);
+                return Err(Fault::NoSuchService { name: name.clone(), nearest });
+            }
         }
     }
-    super::say(&format!("the manifests in {} are removed", dir.display()));
-    Err(fault)
+    let manifests = if args.names.len() == 1 { "its manifest is" } else { "the manifests are" };
+    super::say(&format!(
+        "{}: {manifests} removed from {}; no controller answers, so nothing was stopped",
+        args.names.join(", "),
+        dir.display()
+    ));
+    Ok(Code::Unreachable)
 }
 
 /// Only a name in the directory itself: a status that says anything else is not believed.

@@ -4,8 +4,6 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
-
 use super::args::{self, RunArgs, RunWhat};
 use super::look::Look;
 use crate::edge::places;
@@ -24,7 +22,7 @@ pub fn run(args: RunArgs) -> ExitCode {
 /// `plugd controller …`: the keeper's child, with the keeper's socket on descriptor 3.
 pub fn controller() -> ExitCode {
     let words = std::iter::once("plugd".into()).chain(std::env::args_os().skip(2));
-    let cli = match args::Cli::try_parse_from(words) {
+    let cli = match super::parse(words) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };

@@ -7,7 +7,6 @@ use serde_json::json;
 use super::args::{CompletionArgs, HelpArgs, VersionArgs};
 use super::fault::{Code, Fault};
 use super::{Session, doctor, grammar, help};
-use crate::model::text::Charset;
 
 pub fn help(args: &HelpArgs, session: &Session) -> Result<Code, Fault> {
     let text = match (&args.verb, args.all) {
@@ -66,7 +65,7 @@ pub fn doctor(args: &VersionArgs, session: &Session) -> Result<Code, Fault> {
     if args.output == "json" {
         doctor::print_json(&mut out, &findings)?;
     } else {
-        doctor::print_table(&mut out, &findings, session.look.charset == Charset::Unicode)?;
+        doctor::print_table(&mut out, &findings, &session.look)?;
     }
     out.flush()?;
     Ok(Code::Done)

@@ -8,11 +8,10 @@ use jiff::Timestamp;
 
 use super::args::StatusArgs;
 use super::fault::{Code, Fault};
-use super::look::{Color, Look, columns};
+use super::look::{Color, Look, columns, wrap};
 use super::{Session, logs, ready, row, select};
 use crate::model::name::Name;
-use crate::model::text::yaml::clean;
-use crate::model::text::{age, indicator, since, span};
+use crate::model::text::{age, clean, indicator, since, span};
 use crate::model::view::{FileProblem, RejectedView, ServiceView, Snapshot};
 
 /// Log lines under a status: what fits beside the rest on one screen.
@@ -41,7 +40,7 @@ pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
             code = Code::NotReady;
         }
         if args.output == "json" {
-            writeln!(out, "{}", super::json(view))?;
+            writeln!(out, "{}", super::json(&node.object(&view.service)?))?;
             continue;
         }
         if at > 0 {
@@ -105,14 +104,18 @@ fn text_of_file(problem: &FileProblem, look: &Look) -> String {
 /// `✘ mailer  unhealthy (CrashLoopBackOff)  0/1 ready  for 3m`
 fn headline(view: &ServiceView, look: &Look, now: Timestamp) -> String {
     let word = row::word(view.status, view.reason);
+    let sign = indicator(view.status, look.charset);
+    let name = view.service.as_str();
+    let rest = format!("{}/{} ready  for {}", view.ready, view.desired, age(since(view.since, now)));
+    // On a narrow terminal each part has a line of its own.
+    let fits = |parts: &[&str]| look.width.is_none_or(|width| columns(&parts.join("  ")) + 2 <= width);
+    let first = if fits(&[name, &word]) { "  " } else { "\n  " };
+    let second = if fits(&[name, &word, &rest]) { "  " } else { "\n  " };
     format!(
-        "{} {}  {}  {}/{} ready  for {}\n",
-        look.paint(Color::of(view.status), indicator(view.status, look.charset)),
-        look.paint(Color::Bold, view.service.as_str()),
+        "{} {}{first}{}{second}{rest}\n",
+        look.paint(Color::of(view.status), sign),
+        look.paint(Color::Bold, name),
         look.paint(Color::of(view.status), &word),
-        view.ready,
-        view.desired,
-        age(since(view.since, now)),
     )
 }
 
@@ -231,7 +234,7 @@ fn instances(view: &ServiceView, now: Timestamp) -> String {
 /// Columns before a value.
 const MARGIN: usize = 15;
 /// A value is not broken into less than this, however narrow the terminal.
-const VALUE_MIN: usize = 30;
+const VALUE_MIN: usize = 20;
 
 /// `  why          exits with 1`: a value that is too long goes on beneath itself, on a terminal.
 fn label(key: &str, value: &str, look: &Look) -> String {
@@ -242,25 +245,6 @@ fn label(key: &str, value: &str, look: &Look) -> String {
         text.push_str(&format!("  {key:<13}{line}\n"));
     }
     text
-}
-
-/// Broken between words; a word that is too long (a path, say) stays whole, so that it can be copied.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let indent = &text[..text.len() - text.trim_start().len()];
-    let mut lines = vec![indent.to_string()];
-    // Single spaces only: what stands in columns (`sha256 …  generation 1`) keeps its gaps.
-    for word in text.trim().split(' ') {
-        let Some(line) = lines.last_mut() else { break };
-        if line.len() == indent.len() {
-            line.push_str(word);
-        } else if columns(line) + 1 + columns(word) <= width {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(format!("{indent}{word}"));
-        }
-    }
-    lines
 }
 
 fn yes(is: bool) -> &'static str {

@@ -72,24 +72,35 @@ fn carry_out(
     let Some(patience) = patience else { return Ok(Code::Done) };
     let mut open: BTreeMap<&Name, Order> = orders.iter().map(|(name, order)| (name, *order)).collect();
     let mut watching = node.watch()?;
-    let done = watching.until(Some(Instant::now() + patience), |known| {
-        open.retain(|name, order| match (known.services.get(*name), before.services.get(*name)) {
-            (Some(view), Some(before)) => !is_done(*order, before, view),
-            // Gone while we wait: there is nothing left to order.
-            (None, _) | (_, None) => false,
-        });
-        Ok(open.is_empty().then_some(()))
-    })?;
+    let all = |known: &Snapshot| {
+        let names = orders.iter().map(|(name, _)| name);
+        let words = names.filter_map(|name| known.services.get(name)).map(|view| words(view));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let done = watching.until_telling(
+        Some(Instant::now() + patience),
+        |known| {
+            open.retain(|name, order| match (known.services.get(*name), before.services.get(*name)) {
+                (Some(view), Some(before)) => !is_done(*order, before, view),
+                // Gone while we wait: there is nothing left to order.
+                (None, _) | (_, None) => false,
+            });
+            Ok(open.is_empty().then_some(()))
+        },
+        all,
+    )?;
     if done.is_some() {
         return Ok(Code::Done);
     }
-    let late: Vec<String> = open
-        .keys()
-        .filter_map(|name| watching.known()?.services.get(*name))
-        .map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason)))
-        .collect();
+    let late: Vec<String> =
+        open.keys().filter_map(|name| watching.known()?.services.get(*name)).map(|view| words(view)).collect();
     let next = open.keys().next().map(|name| format!("`plugd status {name}` tells why")).unwrap_or_default();
     Err(Fault::TimedOut { what: late.join(", "), after: patience, next })
+}
+
+/// `web is stopping`.
+fn words(view: &ServiceView) -> String {
+    format!("{} is {}", view.service, row::word(view.status, view.reason))
 }
 
 /// Whether a view shows that an order is carried out. The order was taken up before, but the view

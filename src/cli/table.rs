@@ -1,14 +1,16 @@
 //! The table of `plugd get`: columns as wide as their content, WHY cut to the terminal.
 //!
-//! Where the other columns leave too little of the terminal for a sentence, WHY stands on a line of
-//! its own beneath the row that it is about: eight letters of a cause help nobody.
+//! A terminal is rarely as wide as the content. Where the other columns leave too little for a
+//! sentence, WHY stands on a line of its own beneath the row that it is about; a name that is longer
+//! than what the others leave stands on a line of its own above its row; and on a very narrow
+//! terminal RESTARTS, AGE and READY give way, in this order. Nothing of a name or a status is cut:
+//! they are what people copy.
 
 use jiff::Timestamp;
 
 use super::look::{Color, Look, columns, cut};
 use super::row::Row;
-use crate::model::text::yaml::clean;
-use crate::model::text::{age, indicator, since};
+use crate::model::text::{age, clean, indicator, since};
 
 /// Between two columns.
 const GAP: &str = "  ";
@@ -16,6 +18,12 @@ const GAP: &str = "  ";
 const WHY_MIN: usize = 36;
 /// Before a WHY that stands beneath.
 const BENEATH: &str = "  ";
+/// Names get at least as much before another column gives way.
+const NAME_MIN: usize = 8;
+/// The cell that is coloured.
+const STATUS: usize = 2;
+/// RESTARTS, AGE, READY.
+const GIVE_WAY: [usize; 3] = [3, 4, 1];
 
 /// Which columns are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,93 +33,109 @@ pub enum Shape {
     Wide,
 }
 
+/// Where each column stands: made of one table, for it and for the lines that follow it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Columns of each cell but the last.
+    widths: Vec<usize>,
+    hidden: Vec<usize>,
+    /// WHY stands beneath its row.
+    beneath: bool,
+}
+
+impl Plan {
+    pub fn of(rows: &[Row], shape: Shape, look: &Look, now: Timestamp) -> Plan {
+        let mut table = vec![titles(shape)];
+        table.extend(rows.iter().map(|row| cells(row, shape, look, now)));
+        let widest = |at: usize| table.iter().map(|cells| columns(&cells[at])).max().unwrap_or_default();
+        let last = table[0].len() - 1;
+        let mut plan = Plan { widths: (0..last).map(widest).collect(), ..Plan::default() };
+        let Some(width) = look.width else { return plan };
+        if shape == Shape::Normal {
+            for column in GIVE_WAY {
+                if plan.others() + NAME_MIN > width {
+                    plan.hidden.push(column);
+                }
+            }
+        }
+        let room = width.saturating_sub(plan.others());
+        let names = table.iter().map(|cells| columns(&cells[0]));
+        plan.widths[0] = names.filter(|name| *name <= room).max().unwrap_or(NAME_MIN);
+        let room = width.saturating_sub(plan.others() + plan.widths[0] + GAP.len());
+        plan.beneath = room < WHY_MIN && widest(last) > room;
+        plan
+    }
+
+    fn shows(&self, at: usize) -> bool {
+        !self.hidden.contains(&at)
+    }
+
+    /// What the columns beside NAME and WHY take, with the gap after NAME.
+    fn others(&self) -> usize {
+        let shown = (1..self.widths.len()).filter(|at| self.shows(*at));
+        shown.map(|at| self.widths[at] + GAP.len()).sum()
+    }
+}
+
 /// The whole table, with its head where `head` says so.
 pub fn table(rows: &[Row], shape: Shape, head: bool, look: &Look, now: Timestamp) -> String {
-    let mut lines: Vec<Line> = Vec::with_capacity(rows.len() + 1);
-    if head {
-        lines.push(Line { cells: titles(shape), color: None });
-    }
-    lines.extend(
-        rows.iter().map(|row| Line { cells: cells(row, shape, look, now), color: Some(Color::of(row.status)) }),
-    );
-    let widths = widths(&lines);
-    let beneath = is_beneath(&widths, look);
-    lines.iter().map(|line| line.print(&widths, beneath, look)).collect()
+    let plan = Plan::of(rows, shape, look, now);
+    let head = head.then(|| print(&titles(shape), None, &plan, look));
+    let lines = rows.iter().map(|row| print(&cells(row, shape, look, now), Some(row), &plan, look));
+    head.into_iter().chain(lines).collect()
 }
 
 /// One line more under a table that was printed before (`get -w`), in its columns as far as it fits.
-pub fn line(row: &Row, shape: Shape, look: &Look, now: Timestamp, widths: &mut Vec<usize>) -> String {
-    // As the table above it did, though a cell may have grown since.
-    let beneath = is_beneath(widths, look);
-    let line = Line { cells: cells(row, shape, look, now), color: Some(Color::of(row.status)) };
-    for (at, cell) in line.cells.iter().enumerate() {
-        match widths.get_mut(at) {
-            Some(width) => *width = (*width).max(columns(cell)),
-            None => widths.push(columns(cell)),
-        }
+pub fn line(row: &Row, shape: Shape, look: &Look, now: Timestamp, plan: &mut Plan) -> String {
+    let cells = cells(row, shape, look, now);
+    for (width, cell) in plan.widths.iter_mut().zip(&cells).skip(1) {
+        *width = (*width).max(columns(cell));
     }
-    line.print(widths, beneath, look)
-}
-
-/// Whether some WHY does not fit beside its row and would be cut to next to nothing.
-fn is_beneath(widths: &[usize], look: &Look) -> bool {
-    let (Some(width), Some((why, others))) = (look.width, widths.split_last()) else { return false };
-    let room = width.saturating_sub(others.iter().map(|other| other + GAP.len()).sum());
-    room < WHY_MIN && *why > room
-}
-
-/// The widths that [`table`] uses, for [`line()`] to go on with.
-pub fn widths_of(rows: &[Row], shape: Shape, look: &Look, now: Timestamp) -> Vec<usize> {
-    let mut lines = vec![Line { cells: titles(shape), color: None }];
-    lines.extend(rows.iter().map(|row| Line { cells: cells(row, shape, look, now), color: None }));
-    widths(&lines)
-}
-
-struct Line {
-    cells: Vec<String>,
-    /// Of the status cell; the head has none.
-    color: Option<Color>,
-}
-
-/// The cell that is coloured.
-const STATUS: usize = 2;
-
-impl Line {
-    fn print(&self, widths: &[usize], beneath: bool, look: &Look) -> String {
-        let last = self.cells.len() - 1;
-        let mut text = String::new();
-        let mut used = 0;
-        for (at, cell) in self.cells.iter().enumerate() {
-            // The head of a column that is not there would stand over nothing.
-            if at == last && beneath {
-                if self.color.is_some() && !cell.is_empty() {
-                    let room = look.width.unwrap_or(usize::MAX).saturating_sub(BENEATH.len());
-                    text.truncate(text.trim_end().len());
-                    text.push_str(&format!("\n{BENEATH}{}", cut(cell, room, look.ellipsis())));
-                }
-                break;
-            }
-            if at == last {
-                let room = look.width.map(|width| width.saturating_sub(used));
-                let cell = room.map_or(cell.as_str().into(), |room| cut(cell, room, look.ellipsis()));
-                text.push_str(&cell);
-                break;
-            }
-            let pad = widths[at].saturating_sub(columns(cell));
-            match self.color {
-                Some(color) if at == STATUS => text.push_str(&look.paint(color, cell)),
-                Some(_) => text.push_str(cell),
-                None => text.push_str(&look.paint(Color::Bold, cell)),
-            }
-            text.push_str(&" ".repeat(pad));
-            text.push_str(GAP);
-            used += widths[at] + GAP.len();
-        }
-        let end = text.trim_end().len();
-        text.truncate(end);
-        text.push('\n');
-        text
+    // In a pipe nothing is too wide.
+    if look.width.is_none() {
+        plan.widths[0] = plan.widths[0].max(columns(&cells[0]));
     }
+    print(&cells, Some(row), plan, look)
+}
+
+/// One line of cells; the head has no row.
+fn print(cells: &[String], row: Option<&Row>, plan: &Plan, look: &Look) -> String {
+    let last = cells.len() - 1;
+    let mut text = String::new();
+    let mut used = 0;
+    for at in (0..last).filter(|at| plan.shows(*at)) {
+        let cell = &cells[at];
+        text.push_str(&match row {
+            Some(row) if at == STATUS => look.paint(Color::of(row.status), cell),
+            Some(_) => cell.clone(),
+            None => look.paint(Color::Bold, cell),
+        });
+        let mut pad = plan.widths[at].saturating_sub(columns(cell));
+        if at == 0 && columns(cell) > plan.widths[0] {
+            text.push('\n');
+            pad = plan.widths[0];
+        }
+        text.push_str(&" ".repeat(pad));
+        text.push_str(GAP);
+        used += plan.widths[at] + GAP.len();
+    }
+    let why = &cells[last];
+    match (plan.beneath, row) {
+        (false, _) => {
+            let room = look.width.map(|width| width.saturating_sub(used));
+            text.push_str(&room.map_or(why.as_str().into(), |room| cut(why, room, look.ellipsis())));
+        }
+        (true, Some(_)) if !why.is_empty() => {
+            let room = look.width.unwrap_or(usize::MAX).saturating_sub(BENEATH.len());
+            text.truncate(text.trim_end().len());
+            text.push_str(&format!("\n{BENEATH}{}", cut(why, room, look.ellipsis())));
+        }
+        // The head of a column that is not there would stand over nothing.
+        (true, Some(_) | None) => {}
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
 }
 
 fn titles(shape: Shape) -> Vec<String> {
@@ -145,18 +169,4 @@ fn cells(row: &Row, shape: Shape, look: &Look, now: Timestamp) -> Vec<String> {
     }
     cells.push(clean(&row.why).into_owned());
     cells
-}
-
-fn widths(lines: &[Line]) -> Vec<usize> {
-    let mut widths = Vec::new();
-    for line in lines {
-        for (at, cell) in line.cells.iter().enumerate() {
-            let width = columns(cell);
-            match widths.get_mut(at) {
-                Some(widest) => *widest = width.max(*widest),
-                None => widths.push(width),
-            }
-        }
-    }
-    widths
 }

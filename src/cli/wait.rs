@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde_json::Value;
+
 use super::args::{WaitArgs, WaitFor};
 use super::fault::{Code, Fault};
 use super::jsonpath::JsonPath;
@@ -9,53 +11,86 @@ use super::node::Node;
 use super::ready::{self, Who};
 use super::{Session, get, row, select};
 use crate::model::name::Instance;
-use crate::model::view::{ServiceView, Snapshot};
+use crate::model::view::{InstanceView, ServiceView, Snapshot};
 
 /// Services named in a message about who is not ready.
 const NAMED_MAX: usize = 5;
 
 pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
     let deadline = Instant::now() + args.timeout;
-    let node = Node::open_until(&session.global, deadline)?;
     let path = match &args.what {
-        WaitFor::JsonPath(path, _) => {
-            Some(JsonPath::parse(path).map_err(|error| Fault::usage(error.to_string(), "see `plugd wait --help`"))?)
-        }
-        WaitFor::Ready | WaitFor::Deleted => None,
+        WaitFor::JsonPath(path, _) => Some(get::parse(path)?),
+        WaitFor::Ready | WaitFor::Deleted | WaitFor::Status(_) | WaitFor::Condition(..) => None,
     };
     if args.names.is_empty() && args.what != WaitFor::Ready {
-        return Err(Fault::usage("--for=deleted and --for=jsonpath need names", "name the services that are meant"));
+        return Err(Fault::usage(
+            "only --for=ready can be asked of the whole node",
+            "name the services that are meant",
+        ));
     }
+    let node = Node::open_until(&session.global, deadline)?;
     let mut watching = node.watch()?;
-    let done = watching.until(Some(deadline), |known| {
-        let done = match (&args.what, &path) {
-            (WaitFor::Ready, _) => is_ready(known, &args.names, args.all),
-            (WaitFor::Deleted, _) => args.names.iter().all(|name| !known.services.contains_key(name.as_str())),
-            (WaitFor::JsonPath(_, value), Some(path)) => args.names.iter().all(|name| {
-                known.services.get(name.as_str()).is_some_and(|view| {
-                    let found = found(path, view, &node);
-                    match value {
-                        Some(value) => found.as_ref() == Some(value),
-                        None => found.is_some(),
-                    }
-                })
-            }),
-            (WaitFor::JsonPath(..), None) => false,
-        };
-        Ok(done.then_some(()))
-    })?;
+    let done = watching.until_telling(
+        Some(deadline),
+        |known| {
+            let all = match &args.what {
+                WaitFor::Ready => is_ready(known, &args.names, args.all),
+                what => args.names.iter().all(|name| is_so(what, path.as_ref(), known, name, &node)),
+            };
+            Ok(all.then_some(()))
+        },
+        |known| format!("waiting: {}", list(&missing(args, known))),
+    )?;
     match (done, watching.known()) {
         (Some(()), _) => Ok(Code::Done),
         (None, Some(known)) => Err(late(args, known)),
-        (None, None) => Err(Fault::Unreachable { node: "this machine".into(), detail: String::new() }),
+        (None, None) => Err(Fault::NoneRuns),
     }
 }
 
-fn found(path: &JsonPath, view: &ServiceView, node: &Node) -> Option<String> {
-    if path.wants_object() {
-        path.render(&node.get(&format!("/v1/services/{}?form=object", view.service)).ok()?)
-    } else {
-        path.render(&get::item(view))
+/// Whether one name is as it is waited for.
+fn is_so(what: &WaitFor, path: Option<&JsonPath>, known: &Snapshot, name: &str, node: &Node) -> bool {
+    let (view, instance) = find(known, name);
+    let object = || -> Option<Value> { node.object(&view?.service).ok() };
+    match what {
+        WaitFor::Ready => is_ready(known, &[name.to_string()], false),
+        WaitFor::Deleted => match instance {
+            None => view.is_none(),
+            Some(instance) => instance.is_none(),
+        },
+        WaitFor::Status(status) => match instance {
+            None => view.is_some_and(|view| view.status == *status),
+            Some(instance) => instance.is_some_and(|instance| instance.status == *status),
+        },
+        WaitFor::Condition(kind, wanted) => object().is_some_and(|object| {
+            let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+            let one =
+                conditions.into_iter().flatten().find(|one| one.get("type").and_then(Value::as_str) == Some(kind));
+            let wanted = if *wanted { "True" } else { "False" };
+            one.is_some_and(|one| one.get("status").and_then(Value::as_str) == Some(wanted))
+        }),
+        WaitFor::JsonPath(_, value) => {
+            let found = object().and_then(|object| path?.find(&object));
+            match value {
+                Some(value) => found.as_ref() == Some(value),
+                None => found.is_some(),
+            }
+        }
+    }
+}
+
+/// The service of a name, and the instance where the name is one's (there or not).
+fn find<'k>(known: &'k Snapshot, name: &str) -> (Option<&'k ServiceView>, Option<Option<&'k InstanceView>>) {
+    match Instance::parse(name) {
+        None => (known.services.get(name).map(|view| &**view), None),
+        Some(one) => {
+            let view = known.services.get(&one.service).map(|view| &**view);
+            // The one instance of a service has the service's name.
+            let is_it = |instance: &&InstanceView| {
+                instance.name == name || (one.index == 0 && instance.name == one.service.as_str())
+            };
+            (view, Some(view.and_then(|view| view.instances.iter().find(is_it))))
+        }
     }
 }
 
@@ -65,47 +100,63 @@ pub fn is_ready(known: &Snapshot, names: &[String], all: bool) -> bool {
         let who = if all { Who::All } else { Who::Required };
         return ready::missing(known, who).is_some_and(|missing| missing.is_empty());
     }
-    names.iter().all(|name| match Instance::parse(name) {
-        None => known.services.get(name.as_str()).is_some_and(|view| ready::is_ready(view)),
-        Some(one) => known
-            .services
-            .get(&one.service)
-            .is_some_and(|view| view.instances.iter().any(|instance| instance.name == *name && instance.ready)),
+    names.iter().all(|name| match find(known, name) {
+        (view, None) => view.is_some_and(ready::is_ready),
+        (_, Some(instance)) => instance.is_some_and(|instance| instance.ready),
     })
+}
+
+/// Those that are not there yet, each with what it is.
+fn missing(args: &WaitArgs, known: &Snapshot) -> Vec<String> {
+    let word = |view: &ServiceView| format!("{} is {}", view.service, row::word(view.status, view.reason));
+    if args.names.is_empty() {
+        let who = if args.all { Who::All } else { Who::Required };
+        let missing = ready::missing(known, who).unwrap_or_default();
+        if missing.is_empty() {
+            return vec!["the node is not ready".to_string()];
+        }
+        return missing.iter().map(|view| word(view)).collect();
+    }
+    let of_name = |name: &String| match find(known, name) {
+        (Some(view), None) => word(view),
+        (_, Some(Some(one))) => format!("{name} is {}", row::word(one.status, one.reason)),
+        (_, Some(None)) | (None, None) => format!("{name} is not there yet"),
+    };
+    let is_open = |name: &&String| match args.what {
+        WaitFor::Ready => !is_ready(known, std::slice::from_ref(*name), false),
+        WaitFor::Deleted => matches!(find(known, name), (Some(_), None) | (_, Some(Some(_)))),
+        WaitFor::Status(_) | WaitFor::Condition(..) | WaitFor::JsonPath(..) => true,
+    };
+    args.names.iter().filter(is_open).map(of_name).collect()
+}
+
+/// The first few, and how many more.
+fn list(each: &[String]) -> String {
+    match each.len().saturating_sub(NAMED_MAX) {
+        0 => each.join(", "),
+        more => format!("{}, {more} more", each[..NAMED_MAX].join(", ")),
+    }
 }
 
 /// The time is up: who is missing, and why. Asked to look once (`--timeout 0`), that is no timeout.
 fn late(args: &WaitArgs, known: &Snapshot) -> Fault {
     if args.what != WaitFor::Deleted
-        && let Some(fault) = args
-            .names
-            .iter()
-            .filter(|name| Instance::parse(name).is_none())
-            .find_map(|name| select::find(known, name).err())
+        && let Some(fault) = args.names.iter().find_map(|name| select::find_instance(known, name).err())
     {
         return fault;
     }
     let views: Vec<_> = if args.names.is_empty() {
         ready::missing(known, if args.all { Who::All } else { Who::Required }).unwrap_or_default()
     } else {
-        known
-            .services
-            .values()
-            .filter(|view| args.names.iter().any(|name| name == view.service.as_str()))
-            .cloned()
-            .collect()
+        let service = |name: &String| find(known, name).0.map(|view| view.service.clone());
+        let named: Vec<_> = args.names.iter().filter_map(service).collect();
+        known.services.values().filter(|view| named.contains(&view.service)).cloned().collect()
     };
-    let not_yet: Vec<_> = views.iter().filter(|view| args.what != WaitFor::Ready || !ready::is_ready(view)).collect();
-    let mut said: Vec<String> = not_yet
-        .iter()
-        .take(NAMED_MAX)
-        .map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason)))
-        .collect();
-    if not_yet.len() > NAMED_MAX {
-        said.push(format!("{} more", not_yet.len() - NAMED_MAX));
-    }
-    let what = if said.is_empty() { "the node is not ready".to_string() } else { said.join(", ") };
-    match not_yet.first() {
+    let open: Vec<_> = views.iter().filter(|view| args.what != WaitFor::Ready || !ready::is_ready(view)).collect();
+    let said: Vec<String> =
+        open.iter().map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason))).collect();
+    let what = if said.is_empty() { "the node is not ready".to_string() } else { list(&said) };
+    match open.first() {
         Some(view) if args.timeout.is_zero() => {
             Fault::NotReady { service: view.service.to_string(), status: row::word(view.status, view.reason) }
         }

@@ -12,6 +12,7 @@ use super::life::*;
 use super::service::{Gate, Id, Service};
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
+use crate::model::text::harmless::strip;
 use crate::model::time::Now;
 
 /// After an end that nobody asked for, what is left of the tree has this long at most.
@@ -420,12 +421,12 @@ pub(super) fn note_exit(
     instance.last_exit_life = life;
 }
 
-/// The last lines, 2 KiB at most, control characters stripped.
+/// The last lines, 2 KiB at most, colours and control characters stripped.
 fn last_words(lines: Vec<String>) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     let mut room = OUTPUT_MAX;
     for line in lines.into_iter().rev() {
-        let clean: String = line.chars().filter(|c| !c.is_control()).take(room).collect();
+        let clean: String = strip(&line).chars().take(room).collect();
         if clean.len() > room {
             break;
         }

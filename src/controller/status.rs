@@ -211,7 +211,7 @@ fn of_gate(service: &Service) -> Word {
         },
         Gate::Waiting(for_what) => Word {
             why: for_what.clone(),
-            ..Word::of(Status::Waiting, Reason::DependencyNotReady, "").next("starts by itself when it is")
+            ..Word::of(Status::Waiting, Reason::DependencyNotReady, "").next("starts by itself when that has changed")
         },
         Gate::Cycle => {
             let path = service.cycle.as_ref().map(|cycle| cycle.path.iter().map(|n| n.as_str()).collect::<Vec<_>>());

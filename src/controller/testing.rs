@@ -1,10 +1,10 @@
 //! Specs for tests and the simulator: one call makes a service, a few more make it special.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::input::{Declaration, Resolved, Source};
+use crate::model::manifest::assumed;
 use crate::model::name::{Instance, LifeId, Name};
 use crate::model::spec::*;
 
@@ -19,74 +19,8 @@ pub fn life(service: &str, number: u64) -> LifeId {
 
 /// A service that runs `sleep` and is ready at exec.
 pub fn spec(service: &str) -> Spec {
-    let mut spec = Spec {
-        name: name(service),
-        description: None,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        capabilities: Vec::new(),
-        enabled: true,
-        required: false,
-        replicas: 1,
-        process: Process {
-            program: Program::Command(vec!["sleep".into(), "infinity".into()]),
-            args: Vec::new(),
-            working_dir: None,
-            env: Vec::new(),
-            env_from: Vec::new(),
-            inherit_env: InheritEnv::All,
-            user: None,
-            group: None,
-            umask: None,
-            nice: None,
-            oom_score_adj: None,
-            allow_privilege_escalation: true,
-            port: None,
-            ports: Vec::new(),
-            stdio_mcp: false,
-            selfcheck: false,
-            separate_logs: false,
-            kill_scope_tree: false,
-            ready_fd: None,
-            notify: false,
-            watchdog: None,
-        },
-        depends_on: Vec::new(),
-        startup_probe: None,
-        readiness: Readiness::AtExec,
-        liveness_probe: None,
-        min_ready: Duration::from_secs(10),
-        restart: Restart {
-            policy: RestartPolicy::Always,
-            backoff: Backoff {
-                initial: Duration::from_secs(1),
-                factor: 2.0,
-                max: Duration::from_secs(60),
-                jitter: 0.2,
-                reset_after: Duration::from_secs(60),
-            },
-            crash_loop_after: 5,
-            limit: None,
-            success_exit_codes: Vec::new(),
-        },
-        update: None,
-        lifecycle: Lifecycle::default(),
-        stop: Stop { signal: 15, grace_period: Duration::from_secs(30) },
-        logs: Logs {
-            max_size: 10 << 20,
-            max_files: 5,
-            max_age: None,
-            path: None,
-            tee: true,
-            on_stall: OnStall::Discard,
-            rate_limit: None,
-            json: false,
-        },
-        not_yet_supported: Vec::new(),
-        later: serde_json::Map::new(),
-        digest: Digest::default(),
-        process_digest: Digest::default(),
-    };
+    let mut spec = assumed(name(service));
+    spec.process.program = Program::Command(vec!["sleep".into(), "infinity".into()]);
     stamp(&mut spec);
     spec
 }

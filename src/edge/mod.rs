@@ -7,6 +7,7 @@ pub mod output;
 pub mod places;
 pub mod probe;
 pub mod process;
+pub mod put;
 pub mod store;
 
 /// Lets the calling thread stand back behind the loop when processors are scarce: what it does

@@ -22,6 +22,7 @@ pub use lock::{Lock, LockError};
 /// The longest path that fits `sockaddr_un` with its closing zero.
 const SOCKET_PATH_MAX: usize = 107;
 pub const SOCKET: &str = "plugd.sock";
+pub const DATABASE: &str = "state.db";
 
 /// Who asks: what of the process decides about places. Made once, at the start.
 #[derive(Debug, Clone, Default)]
@@ -58,7 +59,8 @@ impl Who {
         }
     }
 
-    fn state_candidates(&self, key: &str) -> Vec<PathBuf> {
+    /// The places of the memory, without that of a flag; also where a client looks.
+    pub fn state_candidates(&self, key: &str) -> Vec<PathBuf> {
         let system = (self.uid == 0).then(|| self.root.join("var/lib/plugd").join(key));
         let user = self.state_home.as_ref().map(|home| home.join("plugd").join(key));
         system.into_iter().chain(user).collect()
@@ -124,7 +126,7 @@ impl Places {
 
     /// `state.db`.
     pub fn database(&self) -> Option<PathBuf> {
-        self.state.as_ref().map(|dir| dir.join("state.db"))
+        self.state.as_ref().map(|dir| dir.join(DATABASE))
     }
 
     pub fn socket(&self) -> Option<PathBuf> {

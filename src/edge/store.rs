@@ -110,12 +110,23 @@ impl Store {
 
     /// A store that remembers nothing beyond this process.
     pub fn none() -> Store {
+        Store::knowing(Loaded::default())
+    }
+
+    /// What another run has left, or writes at this moment; nothing is written to it. Where it cannot
+    /// be read, as [`Store::none`].
+    pub fn look(path: &Path) -> Store {
+        let loaded = open::read_only(path).and_then(|db| rows::load(&db, &era()));
+        Store::knowing(loaded.unwrap_or_default())
+    }
+
+    fn knowing(loaded: Loaded) -> Store {
         let shared = Shared {
             jobs: Mutex::new(None),
             urgent: Arc::default(),
             thread: Mutex::new(None),
             trouble: Arc::default(),
-            loaded: Mutex::default(),
+            loaded: Mutex::new(loaded),
             accepted: Mutex::default(),
         };
         Store { shared: Arc::new(shared) }

@@ -393,7 +393,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         closing: Default::default(),
         awaited_ports: Default::default(),
         sweep_due: false,
-        rested: false,
+        rest_due: false,
         queue: Default::default(),
         inputs,
         sender: sender.clone(),

@@ -104,8 +104,8 @@ pub struct Node {
     awaited_ports: HashSet<u16>,
     /// The first scan is complete: status files of services that are no more may go.
     sweep_due: bool,
-    /// What only a start needs was given back.
-    rested: bool,
+    /// What only a start needs is to be given back at the next quiet moment.
+    rest_due: bool,
 
     /// Facts of this turn that the loop itself made.
     queue: VecDeque<Input>,
@@ -181,8 +181,8 @@ impl Node {
     /// The first time that nothing is to be done for a while, memory that only the start needed goes back.
     fn rest(&mut self, deadline: Option<Instant>) {
         let quiet = deadline.is_none_or(|deadline| deadline > Instant::now() + REST_AFTER);
-        if !self.rested && quiet && self.pending.is_empty() {
-            self.rested = true;
+        if self.rest_due && quiet && self.pending.is_empty() {
+            self.rest_due = false;
             crate::keeper::memory::trim();
             crate::keeper::memory::release_code();
         }
@@ -257,6 +257,7 @@ impl Node {
     fn publish_what_is_due(&mut self) {
         if std::mem::take(&mut self.sweep_due) {
             self.publisher.sweep();
+            self.rest_due = true;
         }
         let now = self.now();
         self.publisher.serve(now);

@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::model::text::yaml::clean;
+use crate::model::text::clean;
 
 /// The environment variable that tells how much is said: `PLUGD_LOG=debug`.
 const TRACING: &str = "PLUGD_LOG";

@@ -42,8 +42,10 @@ async fn names_of_a_url_are_keys_and_nothing_else() {
             let method = if suffix.is_empty() || suffix == "/logs" { "GET" } else { "POST" };
             let answer = world
                 .raw(
-                    format!("{method} /v1/services/{name}{suffix} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-                        .as_bytes(),
+                    format!(
+                        "{method} /v1/services/{name}{suffix} HTTP/1.1\r\nhost: plugd\r\nconnection: close\r\n\r\n"
+                    )
+                    .as_bytes(),
                 )
                 .await;
             let (status, body) = split(&answer);
@@ -102,7 +104,7 @@ async fn a_header_that_trickles_is_cut_off_after_5_s() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_closed_after_5_s_also_after_an_answer() {
     let world = World::new([view("web")]);
-    for first in ["", "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"] {
+    for first in ["", "GET /livez HTTP/1.1\r\nhost: plugd\r\n\r\n"] {
         let start = Instant::now();
         let mut stream = world.connect().await;
         stream.write_all(first.as_bytes()).await.expect("open");
@@ -118,7 +120,7 @@ async fn a_body_is_bounded_in_size_and_in_time() {
     let (status, answer) = world.ask("POST", "/v1/services", &large).await;
     assert_eq!((status, &answer["error"]), (413, &"TooLarge".into()));
 
-    let head = b"POST /v1/services HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 10\r\n\r\n{";
+    let head = b"POST /v1/services HTTP/1.1\r\nhost: plugd\r\nconnection: close\r\ncontent-length: 10\r\n\r\n{";
     let (status, _) = split(&world.raw(head).await);
     assert_eq!(status, 408);
 }
@@ -136,8 +138,8 @@ async fn huge_headers_are_refused() {
 #[tokio::test]
 async fn pipelined_requests_are_answered_one_after_another() {
     let world = World::new([view("web")]);
-    let one = "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
-    let last = "GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let one = "GET /livez HTTP/1.1\r\nhost: plugd\r\n\r\n";
+    let last = "GET /livez HTTP/1.1\r\nhost: plugd\r\nconnection: close\r\n\r\n";
     let answer = world.raw(format!("{}{last}", one.repeat(500)).as_bytes()).await;
     assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 501);
 }
@@ -207,7 +209,7 @@ async fn a_stranger_is_not_answered() {
         as_stranger(move || {
             use std::io::{Read, Write};
             let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("the modes let it in");
-            stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").ok();
+            stream.write_all(b"GET /livez HTTP/1.1\r\nhost: plugd\r\n\r\n").ok();
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).ok();
             answer
@@ -243,4 +245,63 @@ fn as_stranger<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
         work()
     });
     thread.join().expect("no panic")
+}
+
+/// Everything that a page of another site can make a browser send.
+const HOSTILE: &[(&str, &str)] = &[
+    ("a foreign host", "host: evil.example\r\n"),
+    ("a rebound name", "host: 127.0.0.1.nip.io\r\n"),
+    ("two hosts", "host: plugd\r\nhost: plugd\r\n"),
+    ("a foreign origin", "host: localhost:8080\r\norigin: http://evil.example\r\n"),
+    ("another port's origin", "host: localhost:8080\r\norigin: http://localhost:3000\r\n"),
+    ("no origin of its own", "host: plugd\r\norigin: null\r\n"),
+    ("a fetch across sites", "host: plugd\r\nsec-fetch-site: cross-site\r\n"),
+    ("a fetch within a site", "host: plugd\r\nsec-fetch-site: same-site\r\n"),
+    ("a form", "host: plugd\r\ncontent-type: application/x-www-form-urlencoded\r\n"),
+    ("a form with files", "host: plugd\r\ncontent-type: multipart/form-data; boundary=x\r\n"),
+    ("text", "host: plugd\r\ncontent-type: text/plain\r\n"),
+    ("a web socket", "host: plugd\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n"),
+];
+
+#[tokio::test]
+async fn what_another_site_makes_a_browser_send_is_forbidden_on_every_route() {
+    let mut world = World::new([view("web")]);
+    std::fs::write(world.services_d().join("web.yaml"), "command: [sleep]").expect("written");
+    let mut requests = world.requests.take().expect("asked by nobody");
+    let routes = plugd::api::ROUTES.iter().map(|route| (route.method, route.path));
+    for (method, path) in routes.chain([("GET", "/nothing/here"), ("PATCH", "/v1/services")]) {
+        let path = path.replace("{name}", "web");
+        for (what, headers) in HOSTILE {
+            let body = r#"{"name": "x", "manifest": "command: x", "replicas": 1, "signal": "HUP"}"#;
+            let length = body.len();
+            let answer = world
+                .raw(format!("{method} {path} HTTP/1.1\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes())
+                .await;
+            assert_eq!(split(&answer).0, 403, "{what}: {method} {path}: {answer}");
+        }
+        let absolute =
+            format!("{method} http://evil.example{path} HTTP/1.1\r\nhost: plugd\r\nconnection: close\r\n\r\n");
+        assert_eq!(split(&world.raw(absolute.as_bytes()).await).0, 403, "an absolute target: {method} {path}");
+    }
+    assert!(requests.try_recv().is_err(), "nothing reached the loop");
+    assert!(world.services_d().join("web.yaml").exists(), "nothing was removed");
+    assert!(!world.services_d().join("x.yaml").exists(), "nothing was written");
+}
+
+#[tokio::test]
+async fn what_a_program_or_our_own_page_sends_is_let_in() {
+    let world = World::new([view("web")]);
+    for headers in [
+        "host: localhost\r\n",
+        "host: 127.0.0.1:8080\r\n",
+        "host: [::1]:8080\r\n",
+        "host: plugd\r\ncontent-type: application/json; charset=utf-8\r\n",
+        "host: localhost:8080\r\norigin: http://localhost:8080\r\nsec-fetch-site: same-origin\r\n",
+        "host: localhost:8080\r\nsec-fetch-site: none\r\n",
+    ] {
+        let answer = world.raw(format!("GET /livez HTTP/1.1\r\n{headers}connection: close\r\n\r\n").as_bytes()).await;
+        assert_eq!(split(&answer).0, 200, "{headers}: {answer}");
+    }
+    let answer = world.raw(b"GET /livez HTTP/1.0\r\n\r\n").await;
+    assert_eq!(split(&answer).0, 200, "HTTP/1.0 has no host: {answer}");
 }

@@ -35,7 +35,7 @@ async fn a_watch_begins_with_everything_and_goes_on_with_what_changes() {
 async fn frames_carry_the_sequence_number_of_their_snapshot() {
     let world = World::new([view("web")]);
     let mut stream = world.connect().await;
-    stream.write_all(b"GET /v1/watch HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("written");
+    stream.write_all(b"GET /v1/watch HTTP/1.1\r\nhost: plugd\r\n\r\n").await.expect("written");
     let mut watch = world.client().await.watch().await.expect("a stream");
     watch.next().await.expect("a snapshot");
     let sequence = world.publish(|snapshot| drop(snapshot.services.insert(name("db"), view("db").into())));
@@ -73,7 +73,7 @@ fn large(round: usize) -> plugd::model::view::ServiceView {
 async fn a_slow_watcher_is_told_that_it_lagged_and_gets_a_fresh_snapshot() {
     let world = World::new([view("web")]);
     let mut stream = world.connect().await;
-    stream.write_all(b"GET /v1/watch HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("written");
+    stream.write_all(b"GET /v1/watch HTTP/1.1\r\nhost: plugd\r\nconnection: close\r\n\r\n").await.expect("written");
     for round in 0..100 {
         world.publish(|snapshot| drop(snapshot.services.insert(name("web"), large(round).into())));
         // Virtual time: the server gets its turn, nobody waits.
@@ -98,7 +98,7 @@ async fn a_slow_watcher_is_told_that_it_lagged_and_gets_a_fresh_snapshot() {
 async fn a_watcher_that_reads_nothing_is_dropped_with_a_notice() {
     let world = World::new([view("web")]);
     let mut stream = world.connect().await;
-    stream.write_all(b"GET /v1/watch HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("written");
+    stream.write_all(b"GET /v1/watch HTTP/1.1\r\nhost: plugd\r\nconnection: close\r\n\r\n").await.expect("written");
     for round in 0..100 {
         world.publish(|snapshot| drop(snapshot.services.insert(name("web"), large(round).into())));
         tokio::time::sleep(Duration::from_millis(20)).await;

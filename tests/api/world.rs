@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use plugd::api::client::Client;
 use plugd::api::context::{Context, Request};
 use plugd::api::{server, socket};
-use plugd::model::name::Name;
 use plugd::model::reason::{Reason, Status};
 use plugd::model::text::{ControllerInfo, Places};
-use plugd::model::view::{Event, ExitView, InstanceView, ManifestView, NodeView, Problem, ServiceView, Snapshot};
+use plugd::model::view::{Event, ExitView, InstanceView, ServiceView, Snapshot};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
+
+use crate::samples;
+pub use crate::samples::{at, name};
 
 pub struct World {
     pub dir: TempDir,
@@ -133,7 +134,7 @@ impl World {
     pub async fn ask(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
         let length = body.len();
         let head =
-            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+            format!("{method} {path} HTTP/1.1\r\nhost: plugd\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
         let answer = self.raw(format!("{head}{body}").as_bytes()).await;
         let (status, body) = split(&answer);
         (status, serde_json::from_str(&body).unwrap_or(serde_json::Value::String(body)))
@@ -168,62 +169,24 @@ pub fn split(answer: &str) -> (u16, String) {
     (status, String::from_utf8_lossy(&bytes).into_owned())
 }
 
-pub fn at(text: &str) -> Timestamp {
-    text.parse().expect("a moment")
-}
-
-pub fn name(text: &str) -> Name {
-    Name::parse(text).expect("a name")
-}
-
 pub fn snapshot(sequence: u64, services: impl IntoIterator<Item = ServiceView>) -> Snapshot {
-    let services = services.into_iter().map(|view| (view.service.clone(), Arc::new(view))).collect();
-    Snapshot { sequence, node: NodeView { settled: true, ..NodeView::default() }, services }
+    Snapshot { sequence, ..samples::snapshot(services) }
 }
 
 pub fn view(service: &str) -> ServiceView {
+    let instance = InstanceView {
+        port: Some(80),
+        started: Some(at("2026-11-23T11:02:43Z")),
+        ..samples::instance(service, Some(412))
+    };
     ServiceView {
-        service: name(service),
-        status: Status::Healthy,
-        reason: None,
-        why: Vec::new(),
-        next: None,
-        available: true,
-        process_running: true,
-        mesh_registration: false,
-        required: false,
-        ready: 1,
-        desired: 1,
-        restarts: 0,
         address: None,
         check: Some("tcp 127.0.0.1:80 passed".to_string()),
-        retry_at: None,
-        last_exit: None,
-        problems: Vec::new(),
-        tried: Vec::new(),
-        since: at("2026-11-23T11:02:44Z"),
-        instances: vec![InstanceView {
-            name: service.to_string(),
-            pid: Some(412),
-            port: Some(80),
-            ready: true,
-            restarts: 0,
-            status: Status::Healthy,
-            reason: None,
-            started: Some(at("2026-11-23T11:02:43Z")),
-        }],
-        manifest: ManifestView {
-            file: format!("{service}.yaml"),
-            sha256: "9f86d081884c7d65".to_string(),
-            generation: 7,
-            rejected: None,
-        },
-        kill_scope: None,
         log: None,
         labels: BTreeMap::from([("tier".to_string(), "front".to_string())]),
-        capabilities: Vec::new(),
-        depends_on: Vec::new(),
-        settled: false,
+        instances: vec![instance],
+        since: at("2026-11-23T11:02:44Z"),
+        ..samples::healthy(service)
     }
 }
 
@@ -243,11 +206,7 @@ pub fn broken(service: &str) -> ServiceView {
             ran_for: std::time::Duration::from_millis(214),
             output: vec!["bind: address already in use".to_string()],
         }),
-        problems: vec![Problem {
-            reason: Reason::DependencyNotReady,
-            message: "waits for db".to_string(),
-            since: at("2026-11-23T12:30:02Z"),
-        }],
+        problems: vec![samples::problem(Reason::DependencyNotReady, "waits for db")],
         ..view(service)
     }
 }

@@ -110,13 +110,22 @@ fn every_output_format_of_get_is_what_its_name_says() {
     let object: serde_yaml::Value =
         serde_yaml::from_str(&ends(&world, 0, &["get", "web", "-o", "yaml"]).0).expect("yaml");
     assert_eq!(object["kind"], "Service");
+    let json: serde_json::Value =
+        serde_json::from_str(&ends(&world, 0, &["get", "web", "-o", "json"]).0).expect("json");
+    assert_eq!(serde_json::to_value(&object).expect("plain"), json, "one object, printed in two ways");
+    assert_eq!((&list["kind"], &list["items"][1]), (&"List".into(), &json), "and a list is one of the same");
+    let yaml: serde_yaml::Value = serde_yaml::from_str(&ends(&world, 0, &["get", "-o", "yaml"]).0).expect("yaml");
+    assert_eq!(serde_json::to_value(&yaml).expect("plain"), list);
+    let few: serde_json::Value =
+        serde_json::from_str(&ends(&world, 0, &["get", "-l", "tier=back", "-o", "json"]).0).expect("json");
+    assert_eq!(few["items"], serde_json::json!([]));
     assert_eq!(object["spec"]["command"][0], "sleep", "the spec itself, not an envelope in an envelope");
     let (effective, _) = ends(&world, 0, &["get", "web", "-o", "yaml", "--effective"]);
     assert!(effective.contains("# web.yaml"), "{effective}");
     let (wide, _) = ends(&world, 0, &["get", "-o", "wide"]);
     assert!(wide.contains(&world.pid("web").expect("a pid").to_string()) && wide.contains("web.yaml"), "{wide}");
     let (summary, _) = ends(&world, 0, &["get", "--summary"]);
-    assert!(summary.starts_with("2 services: 2 running; 100 % healthy\nstarted: db, web\n"), "{summary}");
+    assert!(summary.starts_with("2 services: 2 running; 100 % healthy\nstarted:  db, web\n"), "{summary}");
     ends(&world, 2, &["get", "-o", "splendid"]);
     ends(&world, 1, &["get", "web", "-o", "jsonpath={.nothing}"]);
 }

@@ -48,6 +48,15 @@ fn wait_knows_ready_deleted_paths_and_the_time() {
     world.wait_status("web", "running");
     ends(&world, 0, &["wait", "web"]);
     ends(&world, 0, &["wait", "web", "--for=jsonpath={.status}=running"]);
+    ends(&world, 0, &["wait", "web", "--for=running"]);
+    ends(&world, 0, &["wait", "web/0", "--for=running"]);
+    ends(&world, 0, &["wait", "web", "--for=condition=Available"]);
+    ends(&world, 0, &["wait", "web", "--for=condition=Registered=false"]);
+    ends(&world, 0, &["wait", "web/0"]);
+    ends(&world, 124, &["wait", "web/0", "--for=deleted", "--timeout", "50ms"]);
+    ends(&world, 0, &["wait", "web/7", "--for=deleted"]);
+    let (_, told) = ends(&world, 4, &["wait", "web/7", "--timeout", "50ms"]);
+    assert!(told.contains("web has no instance 7"), "{told}");
     ends(&world, 0, &["wait", "never-was", "--for=deleted"]);
     let (_, told) = ends(&world, 124, &["wait", "--timeout", "200ms", "--for=jsonpath={.restarts}=77", "web"]);
     assert!(told.contains("after 200ms"), "{told}");
@@ -61,6 +70,57 @@ fn wait_knows_ready_deleted_paths_and_the_time() {
     let (_, told) = ends(&world, 124, &["wait", "--timeout", "100ms"]);
     assert!(told.contains("db is starting") && told.contains("`plugd status db` tells why"), "{told}");
     ends(&world, 3, &["wait", "db", "--timeout", "0s"]);
+}
+
+#[test]
+fn who_waits_for_long_is_told_what_for() {
+    let world = World::running();
+    world.put("db.yaml", "command: sleep 1000\nreadinessProbe: {exec: {command: ['false']}}\n");
+    world.wait_status("db", "starting");
+    let (_, told) = ends(&world, 124, &["wait", "db", "--timeout", "700ms"]);
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(lines[0].starts_with("plugd: waiting: db is starting"), "{told}");
+    assert!(lines.len() == 2 && lines[1].contains("db is starting"), "the same is not told twice: {told}");
+}
+
+#[test]
+fn check_knows_who_owns_a_name_and_what_is_withheld() {
+    let mut world = World::running();
+    world.put("z-first.yaml", "name: web\ncommand: sleep 1000\n");
+    world.put_script("clock", "#!/bin/sh\nexec sleep 1000\n");
+    world.put("tick.yaml", "wrapper: clock\n");
+    world.wait_status("web", "running");
+    world.wait_status("tick", "running");
+    world.remove("tick.yaml");
+    world.wait_status("tick", "absent");
+    // By name it would be the first.
+    world.put("a-second.yaml", "name: web\ncommand: sleep 2000\n");
+    world.wait("the conflict", |world| ends(world, 0, &["get"]).0.contains("a-second.yaml"));
+    // The memory is 200 ms behind the facts.
+    let knows = |world: &World| {
+        let said = ends(world, 5, &["check"]).0;
+        said.contains(
+            "a-second.yaml: NameConflict: a-second.yaml and z-first.yaml both declare web; z-first.yaml keeps it",
+        ) && said.contains("warning: clock starts again when it is written again")
+    };
+    world.wait("check to know it while the node runs", knows);
+    world.stop();
+    assert!(knows(&world), "and of one that is stopped: {}", ends(&world, 5, &["check"]).0);
+}
+
+#[test]
+fn check_says_that_an_update_is_blocked() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    world.put("web.yaml", "command: no-such-program\n");
+    world.wait("the update to be blocked", |world| {
+        world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked"))
+    });
+    let (said, _) = ends(&world, 0, &["check"]);
+    assert!(said.contains("unchanged 0; blocked 1\n"), "{said}");
+    assert!(said.contains("  blocked  web  the new version would not start"), "{said}");
+    ends(&world, 1, &["diff"]);
 }
 
 #[test]

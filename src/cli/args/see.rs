@@ -20,10 +20,10 @@ pub struct GetArgs {
     /// Only services with this capability
     #[arg(long, value_name = "WORD")]
     pub capability: Option<String>,
-    /// The counts and the start-up triple instead of a table
+    /// How many are in which state, and which, worst first
     #[arg(long)]
     pub summary: bool,
-    /// table, wide, name, json, yaml or jsonpath={…}
+    /// table, wide, name, json, yaml, or jsonpath={…} of what json prints
     #[arg(short, long, value_name = "FORMAT", default_value = "table", hide_default_value = true, value_parser = values::get_output)]
     pub output: GetOutput,
     /// With -o yaml: after defaults and drop-ins, with the file of each value
@@ -49,7 +49,7 @@ pub enum GetOutput {
 pub struct StatusArgs {
     #[arg(value_name = "NAME", required = true)]
     pub names: Vec<String>,
-    /// The view as JSON
+    /// text, or json: the same object as `get -o json`
     #[arg(short, long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]
     pub output: String,
 }

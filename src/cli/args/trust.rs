@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::SettingsFlags;
 use super::values;
+use crate::model::reason::Status;
 
 #[derive(Debug, Clone, Args)]
 pub struct CheckArgs {
@@ -28,7 +29,8 @@ pub struct WaitArgs {
     /// Services; without one every required one, else every one that should run
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
-    /// ready, deleted, or jsonpath={.status}=healthy
+    /// ready, deleted, a status word such as completed, condition=Available, or
+    /// jsonpath={.restarts}=0
     #[arg(long = "for", value_name = "WHAT", default_value = "ready", value_parser = values::wait_for)]
     pub what: WaitFor,
     /// Give up after this time, with exit code 124
@@ -43,6 +45,10 @@ pub struct WaitArgs {
 pub enum WaitFor {
     Ready,
     Deleted,
+    /// The status is this word.
+    Status(Status),
+    /// A condition of the full object, by its name, is or is not.
+    Condition(&'static str, bool),
     /// A path, and the text it is to have; none: it is to be there.
     JsonPath(String, Option<String>),
 }

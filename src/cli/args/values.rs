@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::{GetOutput, WaitFor};
 use crate::model::name::Name;
+use crate::model::reason::Status;
 use crate::model::settings::{Discovery, Trust};
 
 /// `--exit-on-required`: a limit, or not at all.
@@ -75,12 +76,36 @@ pub fn get_output(text: &str) -> Result<GetOutput, String> {
     }
 }
 
+/// The conditions of the full object, as `api::object` makes them.
+const CONDITIONS: [&str; 5] = ["Ready", "Available", "Valid", "DependenciesReady", "Registered"];
+
+/// `condition=Available`, `condition=Available=false`.
+fn condition(text: &str) -> Result<WaitFor, String> {
+    let (name, wanted) = text.split_once('=').unwrap_or((text, "true"));
+    let known = CONDITIONS.into_iter().find(|known| known.eq_ignore_ascii_case(name));
+    let known = known.ok_or_else(|| format!("the conditions are {}", CONDITIONS.join(", ")))?;
+    match wanted.to_ascii_lowercase().as_str() {
+        // One word for one thing: skipped and completed ones count as they do for `ready`.
+        "true" if known == "Ready" => Ok(WaitFor::Ready),
+        "true" => Ok(WaitFor::Condition(known, true)),
+        "false" => Ok(WaitFor::Condition(known, false)),
+        _ => Err("a condition is true or false".into()),
+    }
+}
+
 pub fn wait_for(text: &str) -> Result<WaitFor, String> {
-    match text {
-        "ready" | "condition=Ready" | "condition=ready" => Ok(WaitFor::Ready),
-        "deleted" | "delete" => Ok(WaitFor::Deleted),
-        _ => {
-            let rest = text.strip_prefix("jsonpath=").ok_or("choose ready, deleted or jsonpath={…}=TEXT")?;
+    let status = Status::ALL.iter().find(|status| status.as_str() == text);
+    match (text, status) {
+        ("ready", _) => Ok(WaitFor::Ready),
+        ("deleted" | "delete", _) => Ok(WaitFor::Deleted),
+        (_, Some(status)) => Ok(WaitFor::Status(*status)),
+        (_, None) => {
+            if let Some(named) = text.strip_prefix("condition=") {
+                return condition(named);
+            }
+            let rest = text.strip_prefix("jsonpath=").ok_or(
+                "choose ready, deleted, a status word (running, completed …), condition=NAME or jsonpath={…}=TEXT",
+            )?;
             // A filter inside the braces may hold an equals sign; the one that counts is behind them.
             let (path, value) = match rest.rsplit_once('}') {
                 Some((path, tail)) => (format!("{path}}}"), tail.strip_prefix('=')),
@@ -185,5 +210,16 @@ mod tests {
         );
         assert_eq!(wait_for("jsonpath=.pid"), Ok(WaitFor::JsonPath(".pid".into(), None)));
         assert!(wait_for("happy").is_err());
+    }
+
+    #[test]
+    fn what_to_wait_for_may_be_a_status_word_or_a_condition() {
+        assert_eq!(wait_for("completed"), Ok(WaitFor::Status(Status::Completed)));
+        assert_eq!(wait_for("condition=ready"), Ok(WaitFor::Ready));
+        assert_eq!(wait_for("condition=Available"), Ok(WaitFor::Condition("Available", true)));
+        assert_eq!(wait_for("condition=available=False"), Ok(WaitFor::Condition("Available", false)));
+        let told = wait_for("condition=Happy").expect_err("there is none");
+        assert!(told.contains("DependenciesReady"), "{told}");
+        assert!(wait_for("condition=Valid=maybe").is_err());
     }
 }

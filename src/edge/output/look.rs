@@ -5,8 +5,8 @@
 
 use std::io::BufRead;
 
-use super::escape;
 use super::file::{Began, LogFile};
+use crate::model::text::harmless::strip;
 
 /// The last output that is told of an ended life: `lastExit.output` in the status file.
 const LAST_MAX: usize = 2048;
@@ -111,9 +111,13 @@ pub(super) fn last_lines(bytes: &[u8]) -> Vec<String> {
     let mut room = LAST_MAX;
     let mut lines: Vec<String> = Vec::new();
     for line in bytes.split(|byte| *byte == b'\n').rev().filter(|line| !line.trim_ascii().is_empty()) {
-        let mut text = escape::escape(line);
+        // A sentence in a status, not evidence: without colours and cursors. The log has the bytes.
+        let mut text = strip(&String::from_utf8_lossy(line));
+        if text.trim().is_empty() {
+            continue;
+        }
         if text.len() > room {
-            // Escapes are longer than what they stand for. The end of a message says most.
+            // The end of a message says most.
             let from = (text.len() - room..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
             text.drain(..from);
         }
@@ -152,9 +156,10 @@ mod tests {
 
     #[test]
     fn last_lines_are_harmless_and_few() {
-        assert_eq!(last_lines(b"\x1b[31mbad\n\nend\n"), ["\\x1b[31mbad", "end"]);
+        assert_eq!(last_lines(b"\x1b[31mbad\n\nend\n"), ["bad", "end"]);
         let long = last_lines(&[0xff; 5000]);
-        assert_eq!(long.iter().map(String::len).sum::<usize>(), 2048);
+        // Each byte that is no text is one U+FFFD, of three bytes, and none of them is cut.
+        assert_eq!(long.iter().map(String::len).sum::<usize>(), 2046);
         assert_eq!(last_lines(b""), Vec::<String>::new());
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::controller::{Exit, ExitHow, Verdict};
+use crate::model::text::harmless::strip;
 
 /// Of a helper's output this much is kept; the rest is read and dropped.
 pub const OUTPUT_MAX: usize = 4096;
@@ -38,7 +39,7 @@ impl Tail {
     pub fn last_line(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.bytes);
         let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-        Some(line.chars().take(SHOWN_MAX).map(|c| if c.is_control() { '?' } else { c }).collect())
+        Some(strip(line).chars().take(SHOWN_MAX).collect())
     }
 }
 
@@ -80,7 +81,7 @@ mod tests {
         let message = |ended, output| judged(ended, output).message;
         assert_eq!(
             message(Ended::Exited(Exit::code(2)), b"first\nno\x1b response\n\n"),
-            "exec pg_isready exited with 2: no? response"
+            "exec pg_isready exited with 2: no response"
         );
         assert_eq!(message(Ended::Exited(Exit::signal(9)), b""), "exec pg_isready was killed by signal 9");
         assert_eq!(message(Ended::TimedOut(Duration::from_secs(1)), b""), "exec pg_isready did not end within 1s");

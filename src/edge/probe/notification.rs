@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::controller::Notification;
+use crate::model::text::harmless::strip;
 
 /// A status text, in characters; systemd shows about as much.
 const STATUS_MAX: usize = 256;
@@ -34,7 +35,7 @@ pub fn parse(datagram: &[u8]) -> Option<Notification> {
 /// One line for a terminal; an empty one takes the last back.
 fn status(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
-    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(STATUS_MAX).collect()
+    strip(text.trim()).chars().take(STATUS_MAX).collect()
 }
 
 fn micros(value: &[u8]) -> Option<Duration> {
@@ -55,7 +56,7 @@ mod tests {
         let message = parse(b"READY=1\nSTATUS=Serving\x1b[2J 3 \xff clients\nMAINPID=7\nEXTEND_TIMEOUT_USEC=1500000\n");
         let message = message.expect("a message");
         assert!(message.ready && !message.stopping && !message.reloading && !message.watchdog);
-        assert_eq!(message.status.as_deref(), Some("Serving [2J 3 \u{fffd} clients"));
+        assert_eq!(message.status.as_deref(), Some("Serving 3 \u{fffd} clients"));
         assert_eq!(message.extend_timeout, Some(Duration::from_millis(1500)));
         assert!(parse(b"WATCHDOG=1").is_some_and(|message| message.watchdog));
         assert!(parse(b"RELOADING=1\nMONOTONIC_USEC=5").is_some_and(|message| message.reloading));
@@ -90,7 +91,7 @@ mod tests {
             for message in [parse(&bytes), parse(&datagram)].into_iter().flatten() {
                 let status = message.status.unwrap_or_default();
                 prop_assert!(status.chars().count() <= STATUS_MAX);
-                prop_assert!(!status.chars().any(char::is_control));
+                prop_assert!(!status.chars().any(crate::model::text::harmless::is_hostile));
             }
         }
 

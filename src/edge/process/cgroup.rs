@@ -37,7 +37,9 @@ pub struct CgroupRoot {
 impl CgroupRoot {
     /// `key` tells the nodes of one machine apart; letters, digits and `-`.
     pub fn find(key: &str) -> Result<CgroupRoot, CgroupError> {
-        let path = own_group()?.join(format!("plugd-{key}"));
+        let own = own_group()?;
+        sweep(&own);
+        let path = own.join(format!("plugd-{key}"));
         match std::fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(CgroupError::NotWritable { path, source }),
@@ -162,6 +164,22 @@ fn remove_below(path: &Path) {
     let _ = std::fs::remove_dir(path);
 }
 
+/// Before the pid in the name of a group of `plugd run FILE` and `plugd run -- CMD`.
+const SINGLE: &str = "plugd-run-";
+
+/// Removes what runs of one service left that were killed: groups with the number of a pid that is
+/// gone. The kernel keeps those in which a process is, and nothing is ended here.
+fn sweep(parent: &Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(SINGLE)?.parse::<u32>().ok());
+        let Some(pid) = pid else { continue };
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !Path::new("/proc").join(pid.to_string()).exists() {
+            remove_below(&entry.path());
+        }
+    }
+}
+
 /// The folder of the group that this process is in.
 pub fn own_group() -> Result<PathBuf, CgroupError> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -197,6 +215,25 @@ mod tests {
         assert_eq!(mount_of(line), Some(("/".into(), "/sys/fs/cgroup/unified".into())));
         assert_eq!(mount_of(&line.replace("cgroup2 cgroup2", "cgroup cgroup")), None);
         assert_eq!(mount_of("nonsense"), None);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_removed_and_nothing_else() {
+        let parent = tempfile::tempdir().expect("a temp folder");
+        // Above the largest pid there can be: PID_MAX_LIMIT is 4194304.
+        let [gone, busy] = [4_194_305, 4_194_306].map(|pid| format!("plugd-run-{pid}"));
+        let alive = format!("plugd-run-{}", std::process::id());
+        for folder in [&gone, &busy, &alive, "plugd-services.d-1f3a9c", "plugd-run-x", "other"] {
+            std::fs::create_dir_all(parent.path().join(folder).join("web.0")).expect("a folder");
+        }
+        // What holds a process cannot be removed; here a file has the same effect.
+        std::fs::write(parent.path().join(&busy).join("web.0/held"), "").expect("a file");
+        sweep(parent.path());
+        let left = |folder: &str| parent.path().join(folder).exists();
+        assert!(!left(&gone));
+        for folder in [&busy, &alive, "plugd-services.d-1f3a9c", "plugd-run-x", "other"] {
+            assert!(left(folder), "{folder}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use std::io::Read;
 
+use crate::model::text::clip;
+
 /// A command as it is shown, in bytes: the kernel's own limit for a name is 16, and 64 for its own
 /// threads. Arguments are never shown, they may carry secrets.
 pub const COMMAND_MAX: usize = 64;
@@ -122,17 +124,9 @@ pub fn uids(pid: i32) -> Vec<u32> {
     line.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
-/// Text of a stranger, one line, without control characters, cut to [`COMMAND_MAX`].
+/// Text of a stranger, one line that a terminal may show, cut to [`COMMAND_MAX`].
 pub fn printable(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for c in String::from_utf8_lossy(bytes).chars() {
-        let shown = if c.is_control() { '?' } else { c };
-        if text.len() + shown.len_utf8() > COMMAND_MAX {
-            break;
-        }
-        text.push(shown);
-    }
-    text
+    clip(&String::from_utf8_lossy(bytes), COMMAND_MAX)
 }
 
 #[cfg(test)]
@@ -145,7 +139,7 @@ mod tests {
         let stat = Stat::parse(line).expect("a valid line");
         assert_eq!((stat.pid, stat.parent, stat.group, stat.session), (77, 4, 5, 6));
         assert_eq!((stat.threads, stat.start_time), (3, 991));
-        assert_eq!(stat.command, "a) Z 1 (??");
+        assert_eq!(stat.command, "a) Z 1 (\\n\\x1b");
         assert!(stat.lives());
     }
 
@@ -166,7 +160,7 @@ mod tests {
 
     #[test]
     fn names_are_cut_and_made_fit_for_a_terminal() {
-        assert_eq!(printable(b"\x1b[31mred\n"), "?[31mred?");
+        assert_eq!(printable(b"\x1b[31mred\n"), "\\x1b[31mred\\n");
         assert_eq!(printable(&[b'x'; 500]).len(), COMMAND_MAX);
         assert!(printable("ü".repeat(60).as_bytes()).len() <= COMMAND_MAX);
     }

@@ -47,6 +47,17 @@ impl Unusable {
     }
 }
 
+/// How long a reader waits for the writer's batch.
+const READER_WAITS: Duration = Duration::from_millis(200);
+
+/// Somebody else's database, to be looked at.
+pub(super) fn read_only(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(READER_WAITS)?;
+    Ok(db)
+}
+
 pub(super) fn open_usable(path: &Path, trouble: &Arc<Mutex<Option<String>>>) -> Option<Connection> {
     let error = match open_one(path) {
         Ok(db) => return Some(db),

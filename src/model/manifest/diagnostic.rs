@@ -7,6 +7,8 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 
 use super::Text;
+use crate::model::text::clean;
+use crate::model::text::harmless::is_hostile;
 
 /// Diagnostics of one reading that are kept; the rest is counted. Nobody mends more at a time.
 pub const DIAGNOSTICS_MAX: usize = 40;
@@ -91,17 +93,11 @@ fn shown_line(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if hostile(c) { text.extend(std::iter::repeat_n('?', c.len_utf8())) } else { text.push(c) }
+            if is_hostile(c) && c != '\t' { text.extend(std::iter::repeat_n('?', c.len_utf8())) } else { text.push(c) }
         }
         text.extend(chunk.invalid().iter().map(|_| '?'));
     }
     text
-}
-
-/// Control characters, and those that reorder or hide text.
-fn hostile(c: char) -> bool {
-    (c.is_control() && c != '\t')
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 fn boundary(text: &str, at: usize) -> usize {
@@ -111,15 +107,9 @@ fn boundary(text: &str, at: usize) -> usize {
 /// Text of a person inside a message: short, on one line, with nothing that a terminal obeys.
 pub fn shown(text: &str) -> String {
     const MAX: usize = 48;
-    let mut out: String = text
-        .chars()
-        .take(MAX)
-        .flat_map(|c| {
-            let escaped = if hostile(c) || c == '\t' { c.escape_default().to_string() } else { c.to_string() };
-            escaped.chars().collect::<Vec<_>>()
-        })
-        .collect();
-    if text.chars().nth(MAX).is_some() {
+    let head = text.char_indices().nth(MAX).map_or(text, |(end, _)| &text[..end]);
+    let mut out = clean(head).into_owned();
+    if head.len() < text.len() {
         out.push('…');
     }
     out

@@ -1,8 +1,10 @@
 //! What people read: status files, the start-up report, ages and indicators.
 //!
-//! Pure printing. Text from services, files and peers is hostile until it went through `yaml`:
-//! nothing printed here carries a control character or leaves the YAML that holds it.
+//! Pure printing. Text from services, files and peers is hostile until it went through `harmless`
+//! (and `yaml`, where it stands in YAML): nothing printed here carries a control character or leaves
+//! the YAML that holds it.
 
+pub mod harmless;
 mod node;
 mod report;
 #[cfg(test)]
@@ -11,6 +13,7 @@ mod service;
 mod word;
 pub mod yaml;
 
+pub use harmless::{clean, clip};
 pub use node::{ControllerInfo, NodeFile, Places, node_file};
 pub use report::{Cause, Report, Summary, node_ready, start_report};
 pub use service::{ControllerLine, status_file, strip_written};

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::harmless::clip;
 use super::report::{Cause, Report, node_ready};
 use super::service::{Lines, moment};
-use super::yaml::{clip, list, map, paragraph, quoted, scalar};
+use super::yaml::{list, map, paragraph, quoted, scalar};
 use crate::model::reason::{Reason, Status};
 use crate::model::view::{ServiceView, Snapshot};
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::yaml::clean;
+use super::harmless::clean;
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
 use crate::model::view::{ServiceView, Snapshot};

@@ -1,24 +1,25 @@
-//! Views for the tests of this folder.
+//! Views for tests: of this folder, and of `tests/`, which include this file, so that users of the
+//! library never see it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::name::Name;
-use crate::model::reason::{Reason, Status};
-use crate::model::view::{InstanceView, ManifestView, NodeView, Problem, ServiceView, Snapshot};
+use plugd::model::name::Name;
+use plugd::model::reason::{Reason, Status};
+use plugd::model::view::{InstanceView, ManifestView, NodeView, Problem, ServiceView, Snapshot};
 
-pub(super) fn at(text: &str) -> Timestamp {
+pub fn at(text: &str) -> Timestamp {
     text.parse().expect("a moment")
 }
 
-pub(super) fn name(text: &str) -> Name {
+pub fn name(text: &str) -> Name {
     Name::parse(text).expect("a name")
 }
 
 /// One instance that serves.
-pub(super) fn healthy(service: &str) -> ServiceView {
+pub fn healthy(service: &str) -> ServiceView {
     ServiceView {
         service: name(service),
         status: Status::Healthy,
@@ -55,7 +56,7 @@ pub(super) fn healthy(service: &str) -> ServiceView {
     }
 }
 
-pub(super) fn instance(name: &str, pid: Option<i32>) -> InstanceView {
+pub fn instance(name: &str, pid: Option<i32>) -> InstanceView {
     InstanceView {
         name: name.to_string(),
         pid,
@@ -69,7 +70,7 @@ pub(super) fn instance(name: &str, pid: Option<i32>) -> InstanceView {
 }
 
 /// Nothing runs, for this reason.
-pub(super) fn down(service: &str, status: Status, reason: Option<Reason>) -> ServiceView {
+pub fn down(service: &str, status: Status, reason: Option<Reason>) -> ServiceView {
     ServiceView {
         status,
         reason,
@@ -83,17 +84,17 @@ pub(super) fn down(service: &str, status: Status, reason: Option<Reason>) -> Ser
     }
 }
 
-pub(super) fn problem(reason: Reason, message: &str) -> Problem {
+pub fn problem(reason: Reason, message: &str) -> Problem {
     Problem { reason, message: message.to_string(), since: at("2026-11-23T12:30:02Z") }
 }
 
-pub(super) fn snapshot(views: impl IntoIterator<Item = ServiceView>) -> Snapshot {
+pub fn snapshot(views: impl IntoIterator<Item = ServiceView>) -> Snapshot {
     let services = views.into_iter().map(|view| (view.service.clone(), Arc::new(view))).collect();
     Snapshot { sequence: 1, node: NodeView { settled: true, ..NodeView::default() }, services }
 }
 
 /// What both parsers of YAML read, once they agree.
-pub(super) fn read(text: &str) -> serde_json::Value {
+pub fn read(text: &str) -> serde_json::Value {
     let one: serde_json::Value = serde_yaml::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let two: serde_json::Value = serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     assert_eq!(one, two, "{text}");

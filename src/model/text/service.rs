@@ -6,8 +6,9 @@
 
 use jiff::Timestamp;
 
+use super::harmless::clip;
 use super::word::span;
-use super::yaml::{clip, list, map, paragraph, quoted, scalar};
+use super::yaml::{list, map, paragraph, quoted, scalar};
 use crate::model::reason::Status;
 use crate::model::view::{ExitView, InstanceView, ManifestView, Problem, ServiceView};
 

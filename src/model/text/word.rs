@@ -44,9 +44,12 @@ pub fn since(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or_default()
 }
 
-/// A length of time that is data: `0.2s`, `12.0s`, then as [`age`] from a minute on.
+/// A length of time that is data: `0.003s`, `0.2s`, `12.0s`, then as [`age`] from a minute on.
 pub fn span(span: Duration) -> String {
-    if span < Duration::from_secs(60) {
+    if span < Duration::from_millis(100) {
+        // What ends at once ends in milliseconds; 0.0s would tell nothing.
+        format!("0.{:03}s", span.as_millis())
+    } else if span < Duration::from_secs(60) {
         // Cut, not rounded: 59.99 s must not be told as 60.0s.
         let tenths = span.as_millis() / 100;
         format!("{}.{}s", tenths / 10, tenths % 10)
@@ -90,6 +93,8 @@ mod tests {
     #[test]
     fn a_span_below_a_minute_keeps_tenths() {
         assert_eq!(span(Duration::from_millis(214)), "0.2s");
+        assert_eq!(span(Duration::from_micros(3_400)), "0.003s");
+        assert_eq!(span(Duration::from_millis(100)), "0.1s");
         assert_eq!(span(Duration::from_millis(59_999)), "59.9s");
         assert_eq!(span(Duration::from_secs(61)), "1m");
     }

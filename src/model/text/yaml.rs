@@ -4,52 +4,7 @@
 //! everything else is double-quoted with the escapes that JSON and YAML share. A serializer is not
 //! used, since none of them prints flow maps; tests hold two parsers to the same reading.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
-
-/// Text for one line that a terminal may show: what would move the cursor, end the line or turn the
-/// writing direction is shown as an escape of visible characters.
-pub fn clean(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_hostile) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push(' '),
-            c if !is_hostile(c) => out.push(c),
-            c if (c as u32) < 0x100 => write!(out, "\\x{:02x}", c as u32).expect("a String takes all"),
-            c => write!(out, "\\u{{{:x}}}", c as u32).expect("a String takes all"),
-        }
-    }
-    Cow::Owned(out)
-}
-
-/// [`clean`], and at most `limit` bytes, the cut marked.
-pub fn clip(text: &str, limit: usize) -> String {
-    // Nothing beyond the limit is looked at: cleaning only lengthens.
-    let head = &text[..text.floor_char_boundary(limit)];
-    let mut out = clean(head).into_owned();
-    if head.len() < text.len() || out.len() > limit {
-        out.truncate(out.floor_char_boundary(limit.saturating_sub('…'.len_utf8())));
-        out.push('…');
-    }
-    out
-}
-
-/// Control characters, line ends of Unicode, marks that are not seen or that reverse what is, and
-/// what YAML does not count as printable.
-fn is_hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}'
-            | '\u{e0000}'..='\u{e0fff}')
-        // Noncharacters of the other planes.
-        || (c as u32 & 0xfffe) == 0xfffe
-}
+use super::harmless::{clean, clip};
 
 /// A string as a YAML scalar, plain where that is safe in block and flow alike.
 pub fn scalar(text: &str) -> String {
@@ -144,6 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::text::harmless::is_hostile;
     use crate::model::text::samples::read;
 
     fn holds(text: &str) {
@@ -268,14 +224,6 @@ mod tests {
         for text in ["1234567890123456", "12345678e9012345", "yes", "2026-11-23", "0x12"] {
             assert_eq!(scalar(text), format!("\"{text}\""));
         }
-    }
-
-    #[test]
-    fn a_clip_is_never_longer_than_its_limit_and_never_cuts_a_character() {
-        assert_eq!(clip("abcdef", 6), "abcdef");
-        assert_eq!(clip("abcdefg", 6), "abc…");
-        assert_eq!(clip("ééé", 5), "é…");
-        assert!(clip(&"\u{1b}".repeat(100), 50).len() <= 50);
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use super::super::names::{Candidate, candidate};
 use super::Desk;
 use super::drop_ins::stamps;
 use crate::model::reason::Reason;
+use crate::model::text::clip;
 
 impl Desk {
     /// The key of a file in the directory: its name, or `wrappers/NAME`.
@@ -63,7 +64,7 @@ impl Desk {
                     self.note_problem("mcp", Reason::NotYetSupported, message.to_string());
                 }
                 Candidate::Refused { why } => {
-                    let shown: String = name.chars().flat_map(char::escape_default).take(255).collect();
+                    let shown = clip(&name, 255);
                     self.note_problem(&shown, Reason::NameInvalid, format!("{shown}: {why}"));
                 }
                 Candidate::Skipped => tracing::debug!(name, "not a manifest: skipped"),
