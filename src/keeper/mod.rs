@@ -54,10 +54,7 @@ pub struct Start {
 pub fn run(start: Start) -> ! {
     sys::settle_descriptors();
     match begin(start) {
-        Ok(keeper) => {
-            memory::release_code();
-            keeper.run()
-        }
+        Ok(keeper) => keeper.run(),
         Err(error) => give_up(&format!("cannot begin: {error}")),
     }
 }

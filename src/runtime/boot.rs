@@ -393,7 +393,6 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         closing: Default::default(),
         awaited_ports: Default::default(),
         sweep_due: false,
-        rest_due: false,
         queue: Default::default(),
         inputs,
         sender: sender.clone(),

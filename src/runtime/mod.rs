@@ -68,8 +68,6 @@ use strays::LivesTable;
 const INPUTS_MAX: usize = 4096;
 /// How long the log files and the database may take at the end; a disk that hangs is left behind.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
-/// Nothing to do for so long is quiet.
-const REST_AFTER: Duration = Duration::from_secs(1);
 /// Turns that one wake-up may take before the edges are looked at again.
 const TURNS_MAX: usize = 64;
 
@@ -104,8 +102,6 @@ pub struct Node {
     awaited_ports: HashSet<u16>,
     /// The first scan is complete: status files of services that are no more may go.
     sweep_due: bool,
-    /// What only a start needs is to be given back at the next quiet moment.
-    rest_due: bool,
 
     /// Facts of this turn that the loop itself made.
     queue: VecDeque<Input>,
@@ -160,7 +156,6 @@ impl Node {
     pub async fn run(mut self) -> i32 {
         loop {
             let deadline = self.next_wake();
-            self.rest(deadline);
             tokio::select! {
                 biased;
                 event = self.keeper.next() => self.on_keeper_result(event),
@@ -175,16 +170,6 @@ impl Node {
             if let Some(leave) = self.leaving {
                 return self.last_words(leave).await;
             }
-        }
-    }
-
-    /// The first time that nothing is to be done for a while, memory that only the start needed goes back.
-    fn rest(&mut self, deadline: Option<Instant>) {
-        let quiet = deadline.is_none_or(|deadline| deadline > Instant::now() + REST_AFTER);
-        if self.rest_due && quiet && self.pending.is_empty() {
-            self.rest_due = false;
-            crate::keeper::memory::trim();
-            crate::keeper::memory::release_code();
         }
     }
 
@@ -257,7 +242,8 @@ impl Node {
     fn publish_what_is_due(&mut self) {
         if std::mem::take(&mut self.sweep_due) {
             self.publisher.sweep();
-            self.rest_due = true;
+            // The first scan's texts and trees are behind us.
+            crate::keeper::memory::trim();
         }
         let now = self.now();
         self.publisher.serve(now);
