@@ -36,7 +36,8 @@ pub enum FindError {
 }
 
 /// Finds the controller of `dir`; without one, `./services.d` if it exists, else the only controller
-/// whose socket is in one of the usual places. `run` and `state` are flags or their variables.
+/// whose socket is in one of the usual places. `run` and `state` are flags or their variables; with one
+/// of these and no directory nothing else is looked at.
 pub fn find(dir: Option<&Path>, run: Option<&Path>, state: Option<&Path>, who: &Who) -> Result<Found, FindError> {
     let here = Path::new("services.d");
     match dir.or_else(|| here.is_dir().then_some(here)) {
@@ -65,7 +66,9 @@ fn find_for(dir: &Path, run: Option<&Path>, state: Option<&Path>, who: &Who) -> 
 
 fn find_any(run: Option<&Path>, state: Option<&Path>, who: &Who) -> Result<Found, FindError> {
     let mut sockets: Vec<PathBuf> = flagged(run, state).collect();
-    for parent in who.run_parents().into_iter().chain([who.root.join("run/plugd")]) {
+    // A place that was named is the only one that is meant.
+    let usual = sockets.is_empty().then(|| who.run_parents().into_iter().chain([who.root.join("run/plugd")]));
+    for parent in usual.into_iter().flatten() {
         let keys = std::fs::read_dir(parent).into_iter().flatten().flatten();
         sockets.extend(keys.take(LISTED_MAX).map(|entry| entry.path().join(SOCKET)));
     }
