@@ -27,6 +27,7 @@ use crate::edge::process::environment::{inheritable, read_small};
 use crate::edge::process::prepare::Ground;
 use crate::edge::process::tree::Trees;
 use crate::edge::process::walk::Walker;
+use crate::edge::stderr;
 use crate::edge::store::Store;
 use crate::keeper::{self, Event as KeeperEvent, Keeper, Start, Welcome};
 use crate::model::manifest::Text;
@@ -77,6 +78,8 @@ const LAST_BREATH: Duration = Duration::from_secs(1);
 /// As every manifest.
 const SETTINGS_MAX: u64 = 64 * 1024;
 const EXIT_ON_REQUIRED: Duration = Duration::from_secs(300);
+/// How long the last words may take at an end.
+pub(super) const WORDS_MAX: Duration = Duration::from_secs(1);
 /// A controller that answers no ping for this long of the keeper's own time is hung.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
@@ -256,6 +259,7 @@ pub fn controller(task: Task) -> Result<i32, Refusal> {
             Err(refusal) => {
                 // Said before the keeper hears of it, for with it we are gone.
                 voice::say(&refusal.to_string());
+                stderr::finish(WORDS_MAX);
                 give_up(spare, &refusal).await;
                 Ok(i32::from(refusal.code))
             }

@@ -170,12 +170,15 @@ impl Node {
             if let Some(leave) = self.leaving {
                 return self.last_words(leave).await;
             }
+            // Tasks get their turn even while there is always news: connections, probes, helpers.
+            tokio::task::yield_now().await;
         }
     }
 
     /// Whatever else has arrived by now belongs to the same turn.
     fn drain(&mut self) {
-        loop {
+        // A keeper that is gone says so again and again.
+        while self.leaving.is_none() {
             match self.keeper.try_next() {
                 Ok(Some(event)) => self.on_keeper(event),
                 Ok(None) => break,
@@ -190,6 +193,13 @@ impl Node {
         }
         while let Ok(event) = self.pump_events.try_recv() {
             self.on_pump(event);
+        }
+        // A storm of exits must not keep people waiting: the select asks the keeper first.
+        while let Ok(request) = self.requests.try_recv() {
+            self.on_request(request);
+        }
+        while let Ok(notice) = self.noticed.try_recv() {
+            self.on_notice(notice);
         }
     }
 
@@ -274,10 +284,13 @@ impl Node {
                 self.table.clear();
                 self.cgroups.iter().for_each(CgroupRoot::remove);
             }
+            // With the keeper we are gone.
+            crate::edge::stderr::finish(boot::WORDS_MAX);
             self.keeper.leave(code);
         }
         // A keeper that cannot be written to any more is one that nothing need be told.
         let _ = tokio::time::timeout(CLOSE_MAX, self.keeper.flush()).await;
+        crate::edge::stderr::finish(boot::WORDS_MAX);
         code
     }
 

@@ -16,6 +16,7 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::edge::stderr;
 use crate::model::text::clean;
 
 /// The environment variable that tells how much is said: `PLUGD_LOG=debug`.
@@ -24,11 +25,12 @@ const TRACING: &str = "PLUGD_LOG";
 /// From here on events go to stderr. A second controller in one process happens only in tests; the
 /// first one's voice is as good. `level` is how much is said where the environment does not tell.
 pub fn begin(level: &str) {
+    stderr::begin();
     let filter = EnvFilter::try_from_env(TRACING).unwrap_or_else(|_| EnvFilter::new(level));
     // A terminal that was closed takes no words: its error is not told, for that would go there too,
     // and panic.
     let layer = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(stderr::Stderr)
         .with_env_filter(filter)
         .with_target(false)
         .log_internal_errors(false);
@@ -40,9 +42,9 @@ pub fn begin(level: &str) {
     }
 }
 
-/// A line of plain words; a stderr that nobody reads any more is no reason to fail.
+/// A line of plain words.
 pub fn say(words: &str) {
-    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("plugd: {words}\n"));
+    stderr::say(format!("plugd: {words}\n").into());
 }
 
 /// Time, a sign for what needs attention, who, what.

@@ -5,6 +5,7 @@ mod world;
 
 mod directory;
 mod extras;
+mod hardship;
 mod last_good;
 mod older_mesh;
 mod restart;

@@ -60,8 +60,13 @@ impl World {
     }
 
     pub fn spawn(&mut self, flags: &[&str]) {
-        assert!(self.node.is_none(), "a node runs already");
         let log = fs::File::create(self.root().join("plugd.log")).expect("a log file");
+        self.spawn_saying(flags, log);
+    }
+
+    /// As [`World::spawn`], with standard output and error somewhere else.
+    pub fn spawn_saying(&mut self, flags: &[&str], log: fs::File) {
+        assert!(self.node.is_none(), "a node runs already");
         let mut command = Command::new(env!("CARGO_BIN_EXE_plugd"));
         command.arg("run").args(flags).arg("--no-tee").arg("--state-dir").arg(self.state()).arg(self.dir());
         command.current_dir(self.root()).stdin(Stdio::null()).envs(self.env.iter().cloned());
