@@ -51,6 +51,7 @@ pub mod doctor;
 pub mod explain;
 pub mod forecast;
 pub mod shell;
+mod told;
 pub mod wait;
 
 use args::{Cli, Global, Verb};

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::args::RmArgs;
 use super::fault::{Code, Fault};
-use super::{Session, last, node, row, select};
+use super::{Session, last, node, row, select, told};
 use crate::model::manifest;
 use crate::model::view::Snapshot;
 
@@ -57,6 +57,7 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
         left,
     )?;
     if gone.is_some() {
+        told::files_tell(&dir, names.iter().map(|name| (name.as_str(), None)));
         return Ok(Code::Done);
     }
     let left = names.iter().filter_map(|name| watching.known()?.services.get(name)).next();

@@ -1,5 +1,6 @@
 //! `plugd wait`: returns as soon as the fact is there, by the watch stream, never by polling.
 
+use std::path::Path;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -9,8 +10,10 @@ use super::fault::{Code, Fault};
 use super::jsonpath::JsonPath;
 use super::node::Node;
 use super::ready::{self, Who};
+use super::told::{self, Intake};
 use super::{Session, get, row, select};
 use crate::model::name::Instance;
+use crate::model::reason::Reason;
 use crate::model::view::{InstanceView, ServiceView, Snapshot};
 
 /// Services named in a message about who is not ready.
@@ -29,12 +32,13 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
         ));
     }
     let node = Node::open_until(&session.global, deadline)?;
+    let dir = node.dir()?;
     let mut watching = node.watch()?;
     let done = watching.until_telling(
         Some(deadline),
         |known| {
             let all = match &args.what {
-                WaitFor::Ready => is_ready(known, &args.names, args.all),
+                WaitFor::Ready => is_ready(known, &args.names, args.all) && !is_behind(known, &args.names, &dir),
                 what => args.names.iter().all(|name| is_so(what, path.as_ref(), known, name, &node)),
             };
             Ok(all.then_some(()))
@@ -42,10 +46,38 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
         |known| format!("waiting: {}", list(&missing(args, known))),
     )?;
     match (done, watching.known()) {
+        (Some(()), Some(known)) if args.what == WaitFor::Ready => answer(known, &args.names, &dir),
         (Some(()), _) => Ok(Code::Done),
         (None, Some(known)) => Err(late(args, known)),
         (None, None) => Err(Fault::NoneRuns),
     }
+}
+
+/// The services of these names.
+fn views<'k>(known: &'k Snapshot, names: &'k [String]) -> impl Iterator<Item = &'k ServiceView> {
+    names.iter().filter_map(|name| find(known, name).0)
+}
+
+/// A manifest lies there that the controller has not taken in yet: what is ready is of the one before.
+fn is_behind(known: &Snapshot, names: &[String], dir: &Path) -> bool {
+    views(known, names).any(|view| told::intake(dir, view) == Intake::NotYet)
+}
+
+/// All are ready, and the files say so; but what lies in the directory may be refused or blocked.
+fn answer(known: &Snapshot, names: &[String], dir: &Path) -> Result<Code, Fault> {
+    told::files_tell(dir, views(known, names).map(|view| (view.service.as_str(), Some(view.status.as_str()))));
+    for view in views(known, names) {
+        let blocked = view.problems.iter().find(|problem| problem.reason == Reason::UpdateBlocked);
+        let refused = told::intake(dir, view) == Intake::Refused;
+        if let Some(problem) = blocked.or_else(|| view.problems.first().filter(|_| refused)) {
+            let what = format!(
+                "{} is {}, but by the version before: what {} says now is not in force: {}",
+                view.service, view.status, view.manifest.file, problem.message
+            );
+            return Err(Fault::no(what, format!("mend {}", view.manifest.file)));
+        }
+    }
+    Ok(Code::Done)
 }
 
 /// Whether one name is as it is waited for.

@@ -252,6 +252,9 @@ impl Controller {
         if spec.process.stdio_mcp {
             return Gate::External("an stdio MCP server is started by its first call".into());
         }
+        if spec.not_yet_supported.iter().any(|field| field == "schedule") {
+            return Gate::External("this version keeps no schedules, and a job is not run before its time".into());
+        }
         if self.config.require_user && spec.process.user.is_none() {
             return Gate::NeedsUser;
         }

@@ -192,7 +192,7 @@ fn of_gate(service: &Service) -> Word {
         }
         Gate::External(what) => {
             Word::of(Status::Skipped, Reason::NotYetSupported, format!("nothing to run here: {what}"))
-                .next("needs a version of plugd that balances addresses and serves stdio servers")
+                .next("needs a later version of plugd")
         }
         Gate::NeedsUser => {
             Word::of(Status::Failed, Reason::RunsAsRoot, "it names no `user:` and --require-user is set")

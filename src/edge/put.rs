@@ -36,8 +36,11 @@ pub fn put(dir: &Path, file: &str, text: &[u8], existing: Existing) -> io::Resul
     // Keyed from the system's random source: nobody else can plant the name beforehand.
     let temporary = format!(".plugd-{:016x}.tmp", RandomState::new().build_hasher().finish());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let out = File::from(rustix::fs::openat(&dir, &temporary, flags, MODE)?);
-    let written = fill(out, &dir, file, text).and_then(|()| rename(&dir, &temporary, file, existing));
+    let there = rustix::fs::statat(&dir, file, AtFlags::SYMLINK_NOFOLLOW).ok();
+    // What replaces a private file is private from its first moment.
+    let mode = if there.is_some() { Mode::RUSR | Mode::WUSR } else { MODE };
+    let out = File::from(rustix::fs::openat(&dir, &temporary, flags, mode)?);
+    let written = fill(out, there.as_ref(), text).and_then(|()| rename(&dir, &temporary, file, existing));
     if written.is_err() {
         // Gone already where the rename was carried out.
         rustix::fs::unlinkat(&dir, &temporary, AtFlags::empty()).ok();
@@ -45,10 +48,10 @@ pub fn put(dir: &Path, file: &str, text: &[u8], existing: Existing) -> io::Resul
     written
 }
 
-fn fill(mut out: File, dir: &OwnedFd, file: &str, text: &[u8]) -> io::Result<()> {
+fn fill(mut out: File, there: Option<&Stat>, text: &[u8]) -> io::Result<()> {
     out.write_all(text)?;
-    if let Ok(there) = rustix::fs::statat(dir, file, AtFlags::SYMLINK_NOFOLLOW) {
-        resemble(&out, &there);
+    if let Some(there) = there {
+        resemble(&out, there);
     }
     // What was answered with "done" survives a power cut.
     out.sync_all()

@@ -129,7 +129,10 @@ impl Keeper {
             fault: None,
             start_time: 0,
         };
-        let child = launch::start(&mut launch, &self.stack, spawn.has(flag::PLAIN_FORK))
+        // Once it has another user's credentials, that user's processes may stop it before its exec, and a
+        // keeper that shares its memory with it.
+        let plain = spawn.has(flag::PLAIN_FORK) || launch.identity.is_some_and(|who| who.uid != sys::user());
+        let child = launch::start(&mut launch, &self.stack, plain)
             .map_err(|error| Fault { stage: Stage::Clone, errno: sys::errno(&error) })?;
         if let Some(fault) = launch.fault {
             // It has left our memory, so it is as good as ended: this waits for microseconds.

@@ -378,6 +378,12 @@ impl Poll {
     }
 }
 
+/// Whose the keeper is.
+pub fn user() -> u32 {
+    // SAFETY: a plain call that cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Makes this process the parent of its orphaned descendants.
 pub fn become_subreaper() -> io::Result<()> {
     // SAFETY: a plain call.

@@ -160,6 +160,11 @@ impl Node {
         if let Err(error) = self.trees.signal(&tree, signal, to) {
             tracing::warn!(%life, signal, %error, "the signal could not be sent");
         }
+        // One that is stopped (SIGSTOP) hears of its end only when it goes on.
+        let stop = self.lives.get(life).map_or(libc::SIGTERM, |live| live.spec.stop.signal);
+        if signal == stop && signal != libc::SIGKILL {
+            let _gone_already = self.trees.signal(&tree, libc::SIGCONT, to);
+        }
     }
 
     fn tree_of(&self, life: &LifeId) -> Option<crate::edge::process::tree::Tree> {

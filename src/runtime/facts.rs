@@ -50,11 +50,17 @@ impl Node {
                     return;
                 }
                 let Some(life) = id.life_id() else { return };
-                if let Some(pending) = self.pending.remove(&life) {
-                    self.withdraw(&life);
-                    let fault = explain_failure(&pending.program, stage, errno);
-                    self.queue.push_back(Input::SpawnFailed { life, reason: fault.reason, message: fault.message });
-                }
+                let Some(pending) = self.pending.remove(&life) else {
+                    // Asked by an earlier controller, taken for running by this one: the exec of a plain copy
+                    // failed only now. It has ended as a shell says it of a program that it cannot execute.
+                    let error = std::io::Error::from_raw_os_error(errno);
+                    tracing::warn!(%life, %error, "it could not be executed ({stage:?})");
+                    self.on_exited(&id, How::Code(127));
+                    return;
+                };
+                self.withdraw(&life);
+                let fault = explain_failure(&pending.program, stage, errno);
+                self.queue.push_back(Input::SpawnFailed { life, reason: fault.reason, message: fault.message });
             }
             Event::Exited { id, exit } => self.on_exited(&id, exit.how),
             Event::Signal(signal) => self.on_signal(signal),
@@ -150,6 +156,8 @@ impl Node {
             live.ended = true;
             live.tasks.drain(..).for_each(|task| task.abort());
         }
+        let adoptees = self.adoptees.get_mut(life.instance.service.as_str()).into_iter().flatten();
+        adoptees.filter(|adoptee| adoptee.life == life).for_each(|adoptee| adoptee.ended = true);
         self.queue.push_back(Input::Exited { life, exit: exit(how) });
     }
 

@@ -13,13 +13,13 @@
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::edge::process::cgroup::{CgroupRoot, Group};
 use crate::edge::process::stat::{self, Stat};
@@ -187,29 +187,30 @@ pub fn empty(run: Option<&Path>, cgroups: Option<&CgroupRoot>, own: &str, node: 
         Some(_) => Vec::new(),
         None => relatives(&sessions, node),
     };
-    for (pid, start, name) in family() {
+    for (pid, _, name) in family() {
         if !found.iter().any(|stray| stray.pid == pid) {
             named.push(format!("{name} (pid {pid})"));
-            signal(pid, start, libc::SIGTERM);
         }
     }
     let groups = cgroups.map(populated).unwrap_or_default();
-    for group in &groups {
-        if found.is_empty() {
-            named.push(group.path().file_name().unwrap_or_default().to_string_lossy().into_owned());
-        }
-        for pid in group.procs() {
-            if let Some(start) = start_time(pid) {
-                signal(pid, start, libc::SIGTERM);
-            }
-        }
+    if found.is_empty() {
+        let name = |group: &Group| group.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        named.extend(groups.iter().map(name));
     }
     let grace = found.iter().map(|stray| stray.grace).max().unwrap_or(Duration::from_secs(1)).min(GRACE_MAX);
     let until = Instant::now() + grace;
     let pause = Duration::from_millis(if cgroups.is_some() { 2 } else { 20 });
+    let mut rest_told = false;
     while Instant::now() < until
         && (found.iter().any(Stray::lives) || groups.iter().any(|group| group.populated()) || !family().is_empty())
     {
+        // By the rule of a stop: the rest is asked once its main process is gone, which may end it itself.
+        if !rest_told && !found.iter().any(Stray::lives) {
+            rest_told = true;
+            let in_groups = groups.iter().flat_map(Group::procs).filter_map(|pid| Some((pid, start_time(pid)?)));
+            let rest = family().into_iter().map(|(pid, start, _)| (pid, start)).chain(in_groups);
+            rest.for_each(|(pid, start)| signal(pid, start, libc::SIGTERM));
+        }
         std::thread::sleep(pause);
     }
     for stray in &found {
@@ -263,9 +264,8 @@ fn signal(pid: i32, start: u64, signal: i32) {
     if start_time(pid.as_raw_nonzero().get()) != Some(start) {
         return;
     }
-    if let Some(signal) = Signal::from_named_raw(signal) {
-        let _ = pidfd_send_signal(held, signal);
-    }
+    // Gone already is as good; real-time signals are the kernel's to check.
+    let _ = crate::edge::process::raw::signal_process(held.as_fd(), signal);
 }
 
 fn start_time(pid: i32) -> Option<u64> {

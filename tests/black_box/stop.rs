@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::world::{World, lives};
+use crate::world::{World, kill, lives};
 
 fn pids_in(world: &World, file: &str) -> Vec<i32> {
     std::fs::read_to_string(world.root().join(file))
@@ -141,4 +141,20 @@ fn dependents_stop_before_what_they_depend_on() {
     world.stop();
 
     assert_eq!(std::fs::read_to_string(&order).expect("written"), "front\napp\ndb\n");
+}
+
+#[test]
+fn a_service_that_is_stopped_by_sigstop_hears_of_its_end() {
+    let world = World::running();
+    world.put("asleep.yaml", "script: |\n  trap 'echo heard > heard; exit 0' TERM\n  while :; do sleep 0.05; done\n");
+    world.wait_status("asleep", "running");
+    let pid = world.pid("asleep").expect("a pid");
+    kill(pid, libc::SIGSTOP);
+
+    let asked = Instant::now();
+    world.remove("asleep.yaml");
+    world.wait("the end", |world| world.status_file("asleep").is_none());
+
+    assert!(asked.elapsed() < Duration::from_secs(10), "it was killed at the end of its grace");
+    assert!(world.root().join("heard").exists(), "its handler did not run");
 }

@@ -79,19 +79,9 @@ impl Floor {
 
 fn kind(magic: FsWord) -> Kind {
     const OVERLAY: u32 = 0x794c_7630;
-    const REMOTE: [u32; 8] = [
-        0x6969,      // NFS
-        0x517b,      // SMB
-        0xff53_4d42, // CIFS
-        0xfe53_4d42, // SMB 2
-        0x6573_5546, // FUSE, virtiofs
-        0x0102_1997, // 9p
-        0x00c3_6400, // Ceph
-        0x5346_414f, // AFS
-    ];
     match magic as u32 {
         OVERLAY => Kind::Overlay,
-        magic if REMOTE.contains(&magic) => Kind::Remote,
+        _ if crate::edge::is_remote(magic) => Kind::Remote,
         _ => Kind::Local,
     }
 }

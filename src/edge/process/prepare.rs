@@ -148,7 +148,8 @@ impl Base {
             return Err(fault(Reason::ProgramNotFound, "the command is empty"));
         };
         let path = find_program(first, &self.environment, &self.working_dir)?;
-        let may_hang = can_hang(&path) || can_hang(&self.working_dir);
+        let may_hang = [&path, &self.working_dir].into_iter().any(|path| can_hang(path))
+            || interpreter(&path).is_some_and(|interpreter| can_hang(Path::new(&interpreter)));
         let argv = argv.iter().map(|word| c_string(word.as_bytes(), "an argument")).collect::<Result<_, _>>()?;
         Ok(Prepared {
             program: c_string(path.as_os_str().as_bytes(), "the program's path")?,
@@ -301,16 +302,9 @@ fn executable(path: &Path) -> Result<(), Unpreparable> {
     }
 }
 
-/// Filesystems whose server may never answer; from statfs(2).
+/// It lies on a filesystem whose server may never answer.
 fn can_hang(path: &Path) -> bool {
-    const NFS: i64 = 0x6969;
-    const SMB: i64 = 0x517b;
-    const SMB2: i64 = 0xfe53_4d42;
-    const CIFS: i64 = 0xff53_4d42;
-    const FUSE: i64 = 0x6573_5546;
-    const NINE_P: i64 = 0x0102_1997;
-    const CEPH: i64 = 0x00c3_6400;
-    statfs(path).is_ok_and(|fs| [NFS, SMB, SMB2, CIFS, FUSE, NINE_P, CEPH].contains(&fs.f_type))
+    statfs(path).is_ok_and(|fs| crate::edge::is_remote(fs.f_type))
 }
 
 /// What the errno of a spawn means, in words.

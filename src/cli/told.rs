@@ -1,0 +1,78 @@
+//! Before a verb answers: that the controller has taken in what the directory holds, and that the
+//! status files tell what was answered.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::model::digest;
+use crate::model::view::ServiceView;
+
+/// The largest manifest there is, and one byte that makes a larger one differ.
+const MANIFEST_MAX: u64 = 64 * 1024 + 1;
+/// A status file is written a few milliseconds behind the fact. Where it cannot be written at all
+/// (a full disk) the answer is not held back for longer.
+const FILES_MAX: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// What became of the bytes that lie on disk now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intake {
+    /// They are in force, or there is nothing to compare with.
+    InForce,
+    /// They were refused; what was in force before still is.
+    Refused,
+    NotYet,
+}
+
+pub fn intake(dir: &Path, view: &ServiceView) -> Intake {
+    let mut text = Vec::new();
+    let read = File::open(dir.join(&view.manifest.file)).and_then(|file| file.take(MANIFEST_MAX).read_to_end(&mut text));
+    if read.is_err() || view.manifest.sha256.is_empty() {
+        return Intake::InForce;
+    }
+    let now = digest::short(&text);
+    if now == view.manifest.sha256 {
+        Intake::InForce
+    } else if view.manifest.rejected.as_ref().is_some_and(|rejected| rejected.sha256 == now) {
+        Intake::Refused
+    } else {
+        Intake::NotYet
+    }
+}
+
+/// Waits until each name's status file begins with its status word; none: until there is no file.
+pub fn files_tell<'a>(dir: &Path, services: impl Iterator<Item = (&'a str, Option<&'a str>)>) {
+    if !dir.join("_controller.status").is_file() {
+        return; // they lie elsewhere, or nowhere
+    }
+    let until = Instant::now() + FILES_MAX;
+    for (name, word) in services {
+        let path = dir.join(format!("{name}.status"));
+        while word_in(&path).as_deref() != word && Instant::now() < until {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+/// `healthy` of `# site  healthy  1/1 ready …`.
+fn word_in(path: &Path) -> Option<String> {
+    let mut line = String::new();
+    BufReader::new(File::open(path).ok()?.take(4096)).read_line(&mut line).ok()?;
+    Some(line.split_whitespace().nth(2)?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_of_a_status_file_is_the_third() {
+        let dir = tempfile::tempdir().expect("a temp folder");
+        let path = dir.path().join("site.status");
+        assert_eq!(word_in(&path), None);
+        std::fs::write(&path, "# site  healthy  1/1 ready\nservice: site\n").expect("written");
+        assert_eq!(word_in(&path).as_deref(), Some("healthy"));
+    }
+}
