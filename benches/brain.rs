@@ -7,6 +7,7 @@ use divan::Bencher;
 use jiff::Timestamp;
 use plugd::controller::testing::{declare, life, name, spec, tcp};
 use plugd::controller::*;
+use plugd::model::reason::Reason;
 use plugd::model::spec::Readiness;
 use plugd::model::time::Now;
 
@@ -74,28 +75,14 @@ fn one_change_among_ten_thousand(bencher: Bencher) {
         controller.absorb(Input::Spawned { life, pid: n, start_time: 1 }, now(0));
     }
     controller.decide(now(0));
-    let lives: Vec<_> = (0..10_000).map(|n| name(&format!("service-{n}"))).collect();
+    let names: Vec<_> = (0..10_000).map(|n| name(&format!("service-{n}"))).collect();
     let mut at = 0;
     bencher.bench_local(|| {
         at += 1;
-        let life = LifeIdOf(&lives[at % 10_000]).first();
-        // A check's answer that changes what is told.
-        let verdict = Verdict {
-            passed: false,
-            message: if at % 20_000 < 10_000 { "refused".into() } else { "timed out".into() },
-            reason: None,
-            took: Duration::ZERO,
-        };
-        controller.absorb(Input::Verdict { life, probe: ProbeSlot::Readiness, verdict }, now(1));
+        // Something that is told: what the edge says of one service.
+        let message = if at % 20_000 < 10_000 { "a".into() } else { "b".into() };
+        let name = names[at % 10_000].clone();
+        controller.absorb(Input::Problem { name, reason: Reason::LogsDropped, message: Some(message) }, now(1));
         controller.decide(now(1))
     });
-}
-
-struct LifeIdOf<'a>(&'a plugd::model::name::Name);
-
-impl LifeIdOf<'_> {
-    fn first(&self) -> plugd::model::name::LifeId {
-        let instance = plugd::model::name::Instance { service: self.0.clone(), index: 0 };
-        plugd::model::name::LifeId { instance, life: 1 }
-    }
 }

@@ -112,6 +112,23 @@ async fn a_stranger_that_came_after_the_spawn_counts_and_is_named() {
 }
 
 #[tokio::test]
+async fn a_socket_of_another_service_of_this_node_never_counts_whenever_it_came() {
+    let service = Service::holding(None);
+    let ctx = service.context(vec![]);
+    let (listener, port) = listener("127.0.0.1:0");
+    let other = Service::holding(Some(listener));
+    let sockets = Arc::new(Sockets::new());
+    let tree =
+        Tree { life: LifeId { instance: Instance::parse("shop/0").expect("valid"), life: 4 }, ..tree_of(other.0.id()) };
+    sockets.neighbours.enter(&tree);
+    let verdict = tcp(ctx.clone(), sockets.clone(), Place::Local(port), TIMEOUT).await;
+    assert_eq!((verdict.passed, verdict.reason), (false, Some(Reason::AddressInUse)));
+    assert_eq!(verdict.message, format!("port {port} is held by the service shop, pid {} (sleep)", other.0.id()));
+    sockets.neighbours.strike(&tree.life);
+    assert!(tcp(ctx, sockets, Place::Local(port), TIMEOUT).await.passed, "it is nobody's now");
+}
+
+#[tokio::test]
 async fn after_a_restart_of_the_controller_an_older_process_is_still_a_stranger() {
     let (listener, port) = listener("127.0.0.1:0");
     let older = Service::holding(Some(listener));

@@ -28,7 +28,8 @@ pub enum Intake {
 
 pub fn intake(dir: &Path, view: &ServiceView) -> Intake {
     let mut text = Vec::new();
-    let read = File::open(dir.join(&view.manifest.file)).and_then(|file| file.take(MANIFEST_MAX).read_to_end(&mut text));
+    let read =
+        File::open(dir.join(&view.manifest.file)).and_then(|file| file.take(MANIFEST_MAX).read_to_end(&mut text));
     if read.is_err() || view.manifest.sha256.is_empty() {
         return Intake::InForce;
     }

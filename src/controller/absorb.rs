@@ -3,10 +3,11 @@
 //! Nothing is decided here. A fact of a life that is not the present one is news from the past and
 //! is dropped; a doubled one finds the state already changed and is dropped too.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Controller;
-use super::checks::{Checks, Finding};
+use super::checks::{Checks, Finding, Past};
 use super::input::*;
 use super::life::*;
 use super::service::{Gate, Id, Service};
@@ -44,10 +45,7 @@ impl Controller {
             }
             Input::Scanned => {
                 self.scanned = true;
-                self.node_touched = true;
-                for id in self.table.ids().collect::<Vec<_>>() {
-                    self.mark(id);
-                }
+                self.mark_all();
             }
             Input::DirectoryLost(why) => {
                 if self.lost.is_none() {
@@ -55,14 +53,14 @@ impl Controller {
                     self.record_node(Reason::DirectoryLost, true, message, now);
                 }
                 self.lost = Some(why);
-                self.node_touched = true;
+                self.mark_all();
             }
             Input::DirectoryFound => {
                 if self.lost.take().is_some() {
                     self.record_node(Reason::Recovered, false, "the directory is there again".into(), now);
                 }
-                self.node_touched = true;
                 self.let_missing_go(now, false);
+                self.mark_all();
             }
             Input::ConfirmMissing => self.let_missing_go(now, true),
             Input::FileProblems(problems) => {
@@ -123,6 +121,7 @@ impl Controller {
                 self.of_life(&life, |_, service, at| match &mut service.instances[at].life {
                     Life::Preparing(preparing) if preparing.hook == hook => preparing.ended = Some(result),
                     Life::Stopping(stopping) if hook == Hook::PreStop => {
+                        stopping.hook_runs = false;
                         if let Phase::PreStop { asked: true, done } = &mut stopping.phase {
                             *done = true;
                         }
@@ -180,12 +179,20 @@ impl Controller {
 
     fn spawned(&mut self, service: &mut Service, at: usize, pid: i32, now: Now) {
         let name = service.instance_name(at);
+        let present = service.made();
         let life = &mut service.instances[at].life;
         match life {
             Life::Starting(starting) if starting.refused.is_none() => {
-                let made = starting.made.clone();
-                let checks =
-                    made.spec.as_ref().map(|spec| Checks::begin(spec, now.mono, now.mono, false)).unwrap_or_default();
+                // Edited meanwhile in what needs no new process: that is in force.
+                let made = match present {
+                    Some(present) if present.print == starting.made.print => Arc::new(present),
+                    Some(_) | None => starting.made.clone(),
+                };
+                let checks = made
+                    .spec
+                    .as_ref()
+                    .map(|spec| Checks::begin(spec, now.mono, now.mono, Past::Unready))
+                    .unwrap_or_default();
                 *life = Life::Running(Box::new(Running {
                     made,
                     pid,
@@ -237,6 +244,7 @@ impl Controller {
                     cause: Cause::Ended,
                     phase: Phase::Lingering { told: false },
                     began: now.mono,
+                    hook_runs: false,
                     exit: Some(exit),
                     left: None,
                     survey: Survey::at(Some(now.mono)),
@@ -258,6 +266,7 @@ impl Controller {
                     cause: Cause::Ended,
                     phase: Phase::Lingering { told: false },
                     began: now.mono,
+                    hook_runs: false,
                     exit: Some(exit),
                     left: None,
                     survey: Survey::at(Some(now.mono)),
@@ -296,9 +305,10 @@ impl Controller {
         match &mut service.instances[at].life {
             Life::Running(running) => {
                 let Some(spec) = running.made.spec.clone() else { return };
-                let before = (running.checks.said.clone(), running.checks.failing.is_some());
+                let told = |checks: &Checks| (checks.said.clone(), checks.failing.clone(), checks.is_checked());
+                let before = told(&running.checks);
                 let finding = running.checks.answer(&spec, probe, verdict, running.spawned, now.mono, &mut self.random);
-                service.touched |= running.checks.said != before.0 || running.checks.failing.is_some() != before.1;
+                service.touched |= told(&running.checks) != before;
                 match finding {
                     Finding::Nothing => {}
                     Finding::GiveUp(why) => running.give_up = Some(why),
@@ -360,6 +370,15 @@ impl Controller {
             }
         }
         self.scanned |= all;
+        self.mark_all();
+    }
+
+    /// What is true of the whole directory decides about each service.
+    fn mark_all(&mut self) {
+        self.node_touched = true;
+        for id in self.table.ids().collect::<Vec<_>>() {
+            self.mark(id);
+        }
     }
 
     fn withdrawn(&mut self, id: Id, now: Now) {
@@ -376,14 +395,11 @@ impl Controller {
         service.missing = false;
         service.touched = true;
         service.rejected = None;
-        service.stopped = false;
-        service.scaled_to = None;
+        service.forget_orders();
         service.trial = None;
-        service.restarts = 0;
         service.gate = Gate::Gone;
         service.begin_anew();
         for instance in &mut service.instances {
-            instance.restarts = 0;
             match instance.life {
                 Life::Finished(_) => instance.life = Life::Idle,
                 Life::Idle

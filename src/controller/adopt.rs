@@ -98,6 +98,7 @@ impl Controller {
                     cause,
                     phase: Phase::Lingering { told: false },
                     began: now.mono,
+                    hook_runs: false,
                     exit: Some(exit),
                     left: None,
                     survey: Survey::at(Some(now.mono)),
@@ -109,6 +110,7 @@ impl Controller {
             }
             Some(_) => {}
         }
+        service.count_life(adopted.life.instance.index as usize);
         self.mark(id);
     }
 }
@@ -130,5 +132,7 @@ pub(super) fn remember(service: &mut Service, memory: Memory) {
     {
         first.last_exit = Some(exit.clone());
     }
+    service.lives.clone_from(&memory.lives);
+    service.lives.truncate(super::INSTANCES_MAX as usize);
     service.remembered = Some(memory);
 }

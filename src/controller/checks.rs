@@ -17,8 +17,7 @@ pub(super) struct Checks {
     liveness: Option<Course>,
     /// The startup probe has passed, or there is none.
     started: bool,
-    /// Ready in an earlier controller's time.
-    resumed: bool,
+    past: Past,
     /// `STOPPING=1` was said.
     leaving: bool,
     /// A passive deadline (notify as startup or liveness); moved by every sign of life.
@@ -27,6 +26,23 @@ pub(super) struct Checks {
     pub said: Option<Said>,
     /// The failure that made it not ready, while it lasts.
     pub failing: Option<String>,
+}
+
+/// What is known of a life whose checks begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Past {
+    #[default]
+    Unready,
+    /// It was ready, by checks like these.
+    Ready,
+    /// It was ready as another version, by checks that nobody knows any more.
+    ReadyOtherwise,
+}
+
+impl Past {
+    pub fn of(was_ready: bool) -> Past {
+        if was_ready { Past::Ready } else { Past::Unready }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,10 +94,10 @@ fn probe_of(spec: &Spec, slot: ProbeSlot) -> Option<&Probe> {
 }
 
 impl Checks {
-    pub fn begin(spec: &Spec, spawned: Duration, now: Duration, was_ready: bool) -> Checks {
-        let mut checks = Checks { resumed: was_ready, ..Checks::default() };
+    pub fn begin(spec: &Spec, spawned: Duration, now: Duration, past: Past) -> Checks {
+        let mut checks = Checks { past, ..Checks::default() };
         match checkable(&spec.startup_probe) {
-            Some(probe) if !was_ready => {
+            Some(probe) if past == Past::Unready => {
                 checks.startup = Some(Course::eager(probe, spawned, now));
                 if !is_active(&probe.check) {
                     checks.silence_ends = Some(now + probe.initial_delay + probe.period * probe.failure_threshold);
@@ -99,7 +115,11 @@ impl Checks {
         self.silence_ends = None;
         self.readiness = readiness_of(spec).map(|probe| {
             let course = Course::eager(probe, spawned, now);
-            if self.resumed { course.resumed() } else { course }
+            match self.past {
+                Past::Unready => course,
+                Past::Ready => course.resumed(probe),
+                Past::ReadyOtherwise => course.judged_before(),
+            }
         });
         self.liveness = checkable(&spec.liveness_probe).map(|probe| Course::patient(probe, now));
         self.watch(spec, now);
@@ -148,7 +168,9 @@ impl Checks {
         random: &mut Random,
     ) -> Finding {
         let Some(probe) = probe_of(spec, slot) else { return Finding::Nothing };
-        let Some(course) = self.course(slot) else { return Finding::Nothing };
+        let Some(course) = self.course(slot).as_mut().filter(|course| course.awaits(probe)) else {
+            return Finding::Nothing;
+        };
         let counts = match slot {
             ProbeSlot::Readiness => Counts::AfterFirstSuccess,
             ProbeSlot::Startup | ProbeSlot::Liveness => Counts::Always,

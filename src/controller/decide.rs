@@ -47,6 +47,12 @@ impl Controller {
         loop {
             self.settle_cycles();
             while let Some(id) = self.dirty.pop_front() {
+                if let Some(first) = self.unsettled_need(id) {
+                    self.dirty.push_front(id);
+                    self.dirty.push_front(first);
+                    continue;
+                }
+                self.lower_needs(id);
                 self.visit(id, now, &mut plan);
                 if !self.edges_changed.is_empty() {
                     self.settle_cycles();
@@ -76,6 +82,36 @@ impl Controller {
         plan
     }
 
+    /// What `id` depends on and has not been looked at yet: its standing may be of the past. (In a
+    /// cycle nobody is first.)
+    fn unsettled_need(&self, id: Id) -> Option<Id> {
+        let service = self.table.get(id).filter(|service| service.dirty && service.cycle.is_none())?;
+        let needs = service.spec().into_iter().flat_map(|spec| &spec.depends_on);
+        let mut ids = needs.filter_map(|dependency| self.table.id(&dependency.name)).filter(|&other| other != id);
+        ids.find(|&other| self.table.get(other).is_some_and(|other| other.dirty))
+    }
+
+    /// In a cycle nobody can be looked at first: what is lost already is at least not counted on.
+    fn lower_needs(&mut self, id: Id) {
+        let Some(service) = self.table.get(id).filter(|service| service.cycle.is_some()) else { return };
+        let needs = service.spec().into_iter().flat_map(|spec| &spec.depends_on);
+        let ids: Vec<Id> = needs.filter_map(|dependency| self.table.id(&dependency.name)).collect();
+        for other in ids {
+            let Some(need) = self.table.get(other).filter(|need| need.dirty) else { continue };
+            let (old, new, name) = (self.table.standing(other), self.standing(need), need.name.clone());
+            let lowered = Standing {
+                started: old.started && new.started,
+                ready: old.ready && new.ready,
+                completed: old.completed && new.completed,
+                ..old
+            };
+            if lowered != old {
+                self.table.set_standing(other, lowered);
+                self.tell_dependents_gone(&name);
+            }
+        }
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.asked < self.config.cores.max(1) * 2 && self.config.max_starting.is_none_or(|most| self.starting < most)
     }
@@ -94,7 +130,12 @@ impl Controller {
 
     fn visit(&mut self, id: Id, now: Now, plan: &mut Plan) {
         let Some(mut service) = self.table.take(id) else { return };
-        service.dirty = false;
+        let due = std::mem::take(&mut service.dirty) || self.serving == Some(id);
+        if !due {
+            // Already looked at, for somebody who depends on it.
+            self.table.put(id, service);
+            return;
+        }
         let mut deadline: Option<Duration>;
         // An instance that moved may be what the others of its service waited for (a roll).
         loop {
@@ -152,6 +193,9 @@ impl Controller {
         if service.gate != gate {
             service.gate = gate;
             service.touched = true;
+            if service.gate == Gate::Gone {
+                service.forget_orders();
+            }
         }
         let wants = self.wants(service, now, plan);
         let mut deadline: Option<Duration> = None;

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use super::Controller;
+use super::checks::{Checks, Past};
 use super::input::{Declaration, Order, Rejection, Resolved};
 use super::life::{Life, Made, Outcome};
-use super::service::Id;
+use super::service::{Gate, Id};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::{RestartPolicy, Spec};
@@ -31,6 +32,12 @@ impl Controller {
         let moved = known.is_some_and(|digest| digest != spec.digest);
         let edited = moved || (before.is_some() && !same_program);
 
+        if service.gate == Gate::Gone {
+            // A new service of an old name: what is told of the one that ends is not told of it.
+            service.forget_orders();
+            service.restarts = 0;
+            service.instances.iter_mut().for_each(|instance| instance.restarts = 0);
+        }
         if known != Some(spec.digest) {
             service.generation += 1;
             service.digest = Some(spec.digest);
@@ -52,10 +59,10 @@ impl Controller {
         let adopted = before.is_none() && service.is_occupied();
         service.declared = Some(declaration);
         let made = service.made().map(Arc::new);
-        if edited && !same_program {
-            service.begin_anew();
-        } else if edited {
-            service.touched = true;
+        match (edited, same_program) {
+            (true, false) => service.begin_anew(),
+            (true, true) => service.begin_gently(),
+            (false, true | false) => {}
         }
         if let Some(key) = made.as_ref().map(|made| made.print.mixed())
             && service.trial.as_ref().is_some_and(|trial| trial.key != key || trial.result.is_some())
@@ -77,13 +84,14 @@ impl Controller {
                             signal: spec.stop.signal,
                             grace: spec.stop.grace_period,
                         });
-                        running.take_up(old.as_deref(), &spec, now);
+                        running.take_up(old.as_deref(), &spec, Past::of(running.was_ready), now);
                     } else if running.made.spec.is_none() {
                         // Adopted and outdated: until it is replaced it is checked as the new one is.
                         let mut made = (*running.made).clone();
                         made.spec = Some(spec.clone());
                         running.made = Arc::new(made);
-                        running.take_up(None, &spec, now);
+                        let past = if running.was_ready { Past::ReadyOtherwise } else { Past::Unready };
+                        running.take_up(None, &spec, past, now);
                     }
                 }
                 Life::Finished(finished) => {
@@ -97,7 +105,6 @@ impl Controller {
                         instance.begin_anew();
                     }
                 }
-                Life::BackOff(_) if edited => instance.begin_anew(),
                 Life::BackOff(_) | Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::Stopping(_) => {}
             }
         }
@@ -132,6 +139,9 @@ impl Controller {
                 .is_none_or(|(old, _)| old.source != rejection.source || old.message != message);
             if news {
                 service.rejected = Some((rejection, now.wall));
+            }
+            if service.gate == Gate::Gone {
+                service.forget_orders();
             }
             service.missing = false;
             service.touched = true;
@@ -174,14 +184,14 @@ impl Controller {
 
 impl super::life::Running {
     /// Takes up a spec that needs no new process.
-    fn take_up(&mut self, old: Option<&Spec>, new: &Spec, now: Now) {
+    fn take_up(&mut self, old: Option<&Spec>, new: &Spec, past: Past, now: Now) {
         let same = old.is_some_and(|old| {
             old.readiness == new.readiness
                 && old.startup_probe == new.startup_probe
                 && old.liveness_probe == new.liveness_probe
         });
         if !same {
-            self.checks = super::checks::Checks::begin(new, self.spawned, now.mono, self.was_ready);
+            self.checks = Checks::begin(new, self.spawned, now.mono, past);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::blob::Blob;
 use super::decide::Want;
 use super::input::Hook;
 use super::life::*;
-use super::plan::{Action, Plan, Target};
+use super::plan::{Action, Plan};
 use super::service::{Id, Service};
 use crate::model::reason::Reason;
 use crate::model::spec::Program;
@@ -23,6 +23,10 @@ const SELFCHECK_LIMIT: Duration = Duration::from_secs(10);
 const PRE_START_LIMIT: Duration = Duration::from_secs(300);
 /// A port that is not open this long after the spawn is told.
 const PORT_LATE: Duration = Duration::from_secs(60);
+
+/// Milestones of a life meet on a grid, so that what was started together is one wake-up: who had
+/// trouble and is over it may be told so this much later.
+const MILESTONES: Duration = Duration::from_millis(250);
 
 /// What a step did.
 pub(super) enum Step {
@@ -106,7 +110,6 @@ impl Controller {
         instance.last_try = Some(now.mono);
         instance.must_restart = false;
         instance.fresh = false;
-        instance.forked = false;
         if std::mem::take(&mut instance.unasked) {
             instance.restarts += 1;
             service.restarts += 1;
@@ -154,12 +157,12 @@ impl Controller {
     }
 
     fn prepared(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now, plan: &mut Plan) -> Step {
-        let print = service.made().map(|made| made.print);
+        let present = service.made();
         let Life::Preparing(preparing) = &service.instances[at].life else { return Step::Until(None) };
-        if print != Some(preparing.made.print) {
+        // Of the same process, perhaps with other checks than when its hook began.
+        let Some(made) = present.filter(|made| made.print == preparing.made.print).map(Arc::new) else {
             return self.cancel(service, at, plan);
-        }
-        let made = preparing.made.clone();
+        };
         match (&preparing.ended, preparing.hook) {
             (None, _) => Step::Until(None),
             // What it waits for was lost meanwhile: nothing starts before what it waits for.
@@ -191,7 +194,7 @@ impl Controller {
 
     /// A hook that nobody waits for any more is killed; its answer will be of an old life.
     fn cancel(&mut self, service: &mut Service, at: usize, plan: &mut Plan) -> Step {
-        plan.actions.push(Action::Signal { life: service.life_id(at), signal: KILL, to: Target::Tree });
+        plan.actions.push(Action::CancelHooks { life: service.life_id(at) });
         let instance = &mut service.instances[at];
         // The cancelled try counts as none.
         instance.number += 1;
@@ -258,7 +261,10 @@ impl Controller {
                 self.retally(service);
                 return Step::Again;
             }
-            (false, Some(_)) => {
+            (false, Some(since)) => {
+                let ready_for = now.mono.saturating_sub(since);
+                running.lasted |= ready_for >= spec.min_ready;
+                running.steady |= ready_for >= spec.restart.backoff.reset_after;
                 running.ready_since = None;
                 service.troubled = true;
                 let why = running.checks.failing.clone().unwrap_or_else(|| "it says that it is stopping".into());
@@ -274,33 +280,44 @@ impl Controller {
         let mut deadline = running.checks.deadline(&spec);
         let mut wake = |at: Duration| deadline = deadline.into_iter().chain([at]).min();
         if let Some(since) = running.ready_since {
-            if !running.lasted {
-                if now.mono >= since + spec.min_ready {
+            let ladder = &mut instance.ladder;
+            let tainted =
+                ladder.failed_starts > 0 || instance.oom_killed || instance.forked || instance.quick_zeroes > 0;
+            if !running.lasted && tainted {
+                let due = milestone(since + spec.min_ready);
+                if now.mono >= due {
                     running.lasted = true;
-                    instance.ladder.failed_starts = 0;
+                    ladder.failed_starts = 0;
                     instance.oom_killed = false;
+                    instance.forked = false;
                     instance.quick_zeroes = 0;
                     return Step::Again;
                 }
-                wake(since + spec.min_ready);
+                wake(due);
             }
-            if !running.steady {
-                if now.mono >= since + spec.restart.backoff.reset_after {
+            if !running.steady && ladder.step > 0 {
+                let due = milestone(since + spec.restart.backoff.reset_after);
+                if now.mono >= due {
                     running.steady = true;
-                    instance.ladder.step = 0;
+                    ladder.step = 0;
                     return Step::Again;
                 }
-                wake(since + spec.restart.backoff.reset_after);
+                wake(due);
             }
         } else if !running.port_late && running.checks.is_checked() {
-            if now.mono >= running.spawned + PORT_LATE {
+            let due = milestone(running.spawned + PORT_LATE);
+            if now.mono >= due {
                 running.port_late = true;
                 return Step::Again;
             }
-            wake(running.spawned + PORT_LATE);
+            wake(due);
         }
         Step::Until(deadline)
     }
+}
+
+fn milestone(at: Duration) -> Duration {
+    crate::policy::wake::gathered(at, MILESTONES)
 }
 
 /// A wrapper that exits with these says that something it needs is missing.

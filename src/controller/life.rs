@@ -112,6 +112,8 @@ pub(super) struct Stopping {
     pub began: Duration,
     /// When KILL follows.
     pub kill_at: Duration,
+    /// Its preStop hook was asked for and has not ended.
+    pub hook_runs: bool,
     /// How the main process ended; none while it lives.
     pub exit: Option<Exit>,
     /// What the last survey found; none before the first.
@@ -136,6 +138,7 @@ impl Stopping {
             cause,
             phase: Phase::PreStop { asked: !hook, done: !hook },
             began: now,
+            hook_runs: false,
             exit: None,
             left: None,
             survey: Survey::at(None),

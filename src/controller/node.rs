@@ -99,21 +99,23 @@ impl Controller {
     /// Follows how long a required service has not been ready.
     pub(super) fn requirement(&mut self, service: &mut Service, now: Now) -> Option<Duration> {
         if service.required() {
-            let at_rest = match service.gate {
-                super::service::Gate::Disabled
-                | super::service::Gate::StoppedByOperator
-                | super::service::Gate::DependencyLost(_) => true,
-                super::service::Gate::Open
-                | super::service::Gate::Unknown
-                | super::service::Gate::Gone
-                | super::service::Gate::NeverValid
-                | super::service::Gate::External(_)
-                | super::service::Gate::NeedsUser
-                | super::service::Gate::Missing
-                | super::service::Gate::Waiting(_)
-                | super::service::Gate::Cycle
-                | super::service::Gate::ShuttingDown => false,
-            };
+            // Scaled to nothing is stopped by hand too.
+            let at_rest = service.desired() == 0
+                || match service.gate {
+                    super::service::Gate::Disabled
+                    | super::service::Gate::StoppedByOperator
+                    | super::service::Gate::DependencyLost(_) => true,
+                    super::service::Gate::Open
+                    | super::service::Gate::Unknown
+                    | super::service::Gate::Gone
+                    | super::service::Gate::NeverValid
+                    | super::service::Gate::External(_)
+                    | super::service::Gate::NeedsUser
+                    | super::service::Gate::Missing
+                    | super::service::Gate::Waiting(_)
+                    | super::service::Gate::Cycle
+                    | super::service::Gate::ShuttingDown => false,
+                };
             // Executed is all that `ready` means where nothing checks it: in a crash loop that counts for
             // nothing until the start has lasted.
             let checked = service.spec().is_some_and(|spec| super::decide::is_checked(spec));
@@ -202,19 +204,19 @@ impl Controller {
         if let Some(limit) = self.config.exit_on_required {
             if let Some(service) = self.node.fatal.as_ref().and_then(|name| self.table.by_name(name)) {
                 let why = format!("{} is required and has ended for good", service.name);
-                return Some((last_code(service), why));
+                return Some((failure_code(service), why));
             }
             if let Some((since, name)) = self.node.unready.first()
                 && now.mono >= required::patience_ends(*since, limit)
                 && let Some(service) = self.table.by_name(name)
             {
                 let why = format!("{name} is required and has not been ready for {}", super::explain::span(limit));
-                return Some((last_code(service), why));
+                return Some((failure_code(service), why));
             }
             let patience = self.node.all_bad_since.map(|since| required::patience_ends(since, limit));
             if required::all_bad_for_good(&self.node.census) || patience.is_some_and(|at| now.mono >= at) {
                 let worst = self.table.iter().find(|service| service.share.bad)?;
-                return Some((last_code(worst), "every service has failed or is unhealthy".into()));
+                return Some((failure_code(worst), "every service has failed or is unhealthy".into()));
             }
         }
         if (self.config.pid1 || self.config.single) && required::nothing_left(&self.node.census) {
@@ -294,6 +296,14 @@ fn ends_for_good(service: &Service) -> bool {
         | Life::Stopping(_)
         | Life::BackOff(_) => false,
     })
+}
+
+/// The code of a node that ends for its sake: a failure is never told as success.
+fn failure_code(service: &Service) -> i32 {
+    match last_code(service) {
+        0 => 1,
+        code => code,
+    }
 }
 
 /// Its last exit code, 128 + signal; 1 if it never ran. A completed job's is its success: 0.

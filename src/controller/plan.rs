@@ -57,6 +57,10 @@ pub enum Action {
         wrapper: Option<std::path::PathBuf>,
         limit: std::time::Duration,
     },
+    /// Whatever still runs beside the life (hooks, exec probes) is killed; nobody waits for its answer.
+    CancelHooks {
+        life: LifeId,
+    },
     /// Run one check now; answered by `Verdict`. Only for exec, httpGet and tcpSocket: the passive
     /// kinds are set up by the edge at the spawn and speak by themselves.
     Probe {

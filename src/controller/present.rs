@@ -25,6 +25,7 @@ impl Controller {
         // What was told before stays until its manifest is read.
         if !service.touched || service.gate == Gate::Unknown {
             self.recount(service);
+            remember(service, plan);
             return;
         }
         // Told in full once the trial is over.
@@ -91,7 +92,8 @@ impl Controller {
             Program::Command(_) | Program::Wrapper(_) | Program::Script(_) => true,
             Program::External(_) => false,
         };
-        if self.config.warn_root && runs && spec.process.user.is_none() && !service.warned_root {
+        if self.config.warn_root && service.is_occupied() && runs && spec.process.user.is_none() && !service.warned_root
+        {
             service.warned_root = true;
             self.events.push(Event {
                 at: now.wall,
@@ -240,13 +242,18 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         since: service.since,
         instances,
         manifest: manifest_view(service),
-        kill_scope: config.kill_scope.map(str::to_string),
-        log: log(service, config),
+        kill_scope: config.kill_scope.filter(|_| has_run(service)).map(str::to_string),
+        log: log(service, config).filter(|_| has_run(service)),
         labels: spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
         depends_on: spec.map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
         settled: matches!(word.status, Status::Completed | Status::Stopped),
     }
+}
+
+/// It runs, or did: then there is something to stop, and something to read.
+fn has_run(service: &Service) -> bool {
+    service.instances.iter().any(|instance| instance.life.is_occupied() || instance.last_exit.is_some())
 }
 
 /// The log that a person would look at: the file of one instance, the folder of several.
@@ -323,7 +330,9 @@ fn manifest_view(service: &Service) -> ManifestView {
 
 /// Says what must outlive the keeper, when it changed.
 fn remember(service: &mut Service, plan: &mut Plan) {
-    if service.declared.is_none() {
+    // What people say of it is kept before its manifest is read, too.
+    let unread = service.remembered.is_some() || service.stopped || service.scaled_to.is_some();
+    if service.declared.is_none() && !unread {
         return;
     }
     let step = service.instances.iter().map(|instance| instance.ladder.step).max().unwrap_or(0);

@@ -256,11 +256,28 @@ impl Service {
         }
     }
 
+    /// What people said of it goes with its file.
+    pub fn forget_orders(&mut self) {
+        self.stopped = false;
+        self.scaled_to = None;
+    }
+
     /// It begins anew: edited, or started by hand. Waits end, ladders go back, breakers close.
     pub fn begin_anew(&mut self) {
         self.bereft = None;
         for instance in &mut self.instances {
             instance.begin_anew();
+        }
+    }
+
+    /// The same for an edit that needs no new process: what is just ending ends as what it was (a job
+    /// has been done).
+    pub fn begin_gently(&mut self) {
+        self.bereft = None;
+        for instance in &mut self.instances {
+            let fresh = instance.fresh;
+            instance.begin_anew();
+            instance.fresh = fresh;
         }
     }
 }

@@ -92,7 +92,12 @@ impl Controller {
     }
 
     pub(super) fn may_stop_now(&self, service: &Service) -> bool {
-        self.ending.as_ref().is_none_or(|ending| ending.kind == Shutdown::Now || service.stop_level <= ending.level)
+        // What only waits for its next try need not wait for its turn to stop.
+        !service.is_occupied()
+            || self
+                .ending
+                .as_ref()
+                .is_none_or(|ending| ending.kind == Shutdown::Now || service.stop_level <= ending.level)
     }
 
     /// While the node stops: the moment at which KILL follows at the latest.

@@ -1,9 +1,10 @@
 //! What others may know of a service: whether it is started, ready, completed, or still coming.
 
 use super::Controller;
-use super::life::{Life, Phase};
+use super::life::{Cause, Life, Phase};
 use super::service::{Gate, Service};
 use crate::policy::depends::{Standing, allows};
+use crate::policy::restart::{self, End, Next};
 
 impl Controller {
     /// What those who depend on it may know.
@@ -28,11 +29,33 @@ impl Controller {
             | Life::BackOff(_)
             | Life::Finished(_) => false,
         };
+        // A job that has just ended well is neither lost nor, while something of it is left, completed.
+        let completing = |instance: &super::service::Instance| match &instance.life {
+            Life::Stopping(stopping) => {
+                let next = |exit: super::input::Exit| {
+                    service.spec().map(|spec| restart::next(&spec.restart, End::Status(exit.status())))
+                };
+                let current = service.made().is_none_or(|made| made.print == stopping.made.print);
+                stopping.cause == Cause::Ended
+                    && current
+                    && !instance.fresh
+                    && stopping.exit.and_then(next) == Some(Next::Completed)
+            }
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Running(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => false,
+        };
+        // All that are wanted, also those that were not begun yet.
+        let all = desired > 0 && wanted().count() == desired;
+        let over = all && wanted().all(|instance| completed(instance) || completing(instance));
         Standing {
             known: service.declared.is_some() || service.rejected.is_some(),
-            started: wanted().any(started),
-            ready: wanted().any(|instance| instance.life.is_ready()),
-            completed: wanted().next().is_some() && wanted().all(completed),
+            started: over || wanted().any(started),
+            ready: over || wanted().any(|instance| instance.life.is_ready()),
+            completed: all && wanted().all(completed),
             coming: self.is_coming(service),
         }
     }

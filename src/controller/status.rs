@@ -81,7 +81,13 @@ pub(super) fn of_service(service: &Service, ending: bool) -> Word {
         return degraded(service, wanted, ready);
     }
     let worst = wanted.iter().map(|instance| of_instance(service, instance)).min_by_key(|word| urgency(word.status));
-    worst.unwrap_or_else(|| of_gate(service))
+    let worst = worst.unwrap_or_else(|| of_gate(service));
+    let at_rest = matches!(worst.status, Status::Stopped | Status::Completed);
+    // One that is not wanted any more is on its way out: stopped is when nothing is left.
+    match service.instances.iter().find(|instance| instance.life.is_occupied()).filter(|_| at_rest) {
+        Some(instance) => of_instance(service, instance),
+        None => worst,
+    }
 }
 
 /// Trouble first.

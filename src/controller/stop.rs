@@ -75,6 +75,10 @@ impl Controller {
                 kept @ (Cause::Ended | Cause::CheckFailed(_) | Cause::DependencyLost(_)) => kept,
             };
         }
+        // What it was to prepare is over: it must not run on beside the next life.
+        if stopping.exit.is_some() && std::mem::take(&mut stopping.hook_runs) {
+            plan.actions.push(Action::CancelHooks { life: life.clone() });
+        }
         if stopping.exit.is_some() && stopping.left.as_ref().is_some_and(Vec::is_empty) {
             return self.ended(id, service, at, want, now);
         }
@@ -83,6 +87,7 @@ impl Controller {
         match &mut stopping.phase {
             Phase::PreStop { asked: asked @ false, done: false } if now.mono < kill_at => {
                 *asked = true;
+                stopping.hook_runs = true;
                 plan.actions.push(Action::RunHook {
                     life,
                     hook: Hook::PreStop,
@@ -112,10 +117,13 @@ impl Controller {
             }
             Phase::Signalled | Phase::Lingering { .. } if now.mono >= kill_at => {
                 plan.actions.push(Action::Signal { life, signal: KILL, to: Target::Tree });
-                stopping.phase = Phase::Killing { since: now.mono };
-                stopping.left = None;
-                stopping.survey = Survey::at(Some(now.mono + SURVEY_GAP));
+                // Told with what the last look found.
                 self.killed(service, at, now);
+                if let Life::Stopping(stopping) = &mut service.instances[at].life {
+                    stopping.phase = Phase::Killing { since: now.mono };
+                    stopping.left = None;
+                    stopping.survey = Survey::at(Some(now.mono + SURVEY_GAP));
+                }
                 return Step::Again;
             }
             Phase::Signalled => wake(Some(kill_at)),

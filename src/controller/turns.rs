@@ -80,7 +80,10 @@ impl Controller {
         }
         let Some(spec) = service.spec() else { return };
         let plan = update::plan(spec, service.desired());
-        let down = service.instances.iter().take(desired).filter(|instance| !instance.life.is_ready()).count();
+        // What ran to its end is not missed.
+        let serves =
+            |instance: &super::service::Instance| instance.life.is_ready() || super::node::is_completed(&instance.life);
+        let down = service.instances.iter().take(desired).filter(|instance| !serves(instance)).count();
         let down = u32::try_from(down).unwrap_or(u32::MAX);
         let mut turns = update::may_stop(plan, down);
         for (at, instance) in service.instances.iter().enumerate().take(desired) {

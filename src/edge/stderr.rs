@@ -41,7 +41,9 @@ impl Waiting {
         }
         if self.dropped > 0 {
             let lost = std::mem::take(&mut self.dropped);
-            self.push(format!("plugd: {lost} lines were not said here: nobody read them; `plugd events` has them\n").into());
+            self.push(
+                format!("plugd: {lost} lines were not said here: nobody read them; `plugd events` has them\n").into(),
+            );
         }
         self.push(line);
     }

@@ -92,41 +92,83 @@ pub fn cycle(from: u32, within: &BTreeSet<u32>, forward: impl Fn(u32) -> Vec<u32
 }
 
 /// The order of a shutdown: level 0 is what nobody depends on; each level may stop when those
-/// before it are gone. `needs[i]` are the places that `i` depends on. Members of a cycle come when
-/// all outside it that need them have gone.
+/// before it are gone. `needs[i]` are the places that `i` depends on. Members of a cycle go together,
+/// when all outside it that need them have gone.
 pub fn stop_levels(needs: &BTreeMap<u32, Vec<u32>>) -> BTreeMap<u32, u32> {
-    let mut dependents: BTreeMap<u32, u32> = needs.keys().map(|&place| (place, 0)).collect();
-    for dependency in needs.values().flatten() {
-        if let Some(count) = dependents.get_mut(dependency) {
-            *count += 1;
+    let mut order = Order::of(needs);
+    loop {
+        while let Some(place) = order.open.pop_front() {
+            order.go(&BTreeSet::from([place]));
+        }
+        // What remains is a cycle or needed by one.
+        match order.rest.first() {
+            Some(&place) => {
+                let members = uppermost(place, &order.rest, needs);
+                order.go(&members);
+            }
+            None => return order.levels,
         }
     }
-    let mut levels = BTreeMap::new();
-    let mut open: VecDeque<u32> =
-        dependents.iter().filter(|(_, count)| **count == 0).map(|(&place, _)| place).collect();
-    let mut level_of: BTreeMap<u32, u32> = BTreeMap::new();
-    let mut rest: BTreeSet<u32> = needs.keys().copied().collect();
-    loop {
-        while let Some(place) = open.pop_front() {
-            if !rest.remove(&place) {
-                continue;
-            }
-            let level = level_of.get(&place).copied().unwrap_or(0);
-            levels.insert(place, level);
-            for dependency in &needs[&place] {
-                let Some(count) = dependents.get_mut(dependency) else { continue };
-                *count -= 1;
-                let deeper = level_of.entry(*dependency).or_insert(0);
-                *deeper = (*deeper).max(level + 1);
-                if *count == 0 {
-                    open.push_back(*dependency);
-                }
+}
+
+struct Order<'a> {
+    needs: &'a BTreeMap<u32, Vec<u32>>,
+    /// How many of those that need a place have not gone.
+    dependents: BTreeMap<u32, u32>,
+    /// The level of a place as far as it is known.
+    levels: BTreeMap<u32, u32>,
+    rest: BTreeSet<u32>,
+    /// Nobody needs them any more.
+    open: VecDeque<u32>,
+}
+
+impl Order<'_> {
+    fn of(needs: &BTreeMap<u32, Vec<u32>>) -> Order<'_> {
+        let mut dependents: BTreeMap<u32, u32> = needs.keys().map(|&place| (place, 0)).collect();
+        for dependency in needs.values().flatten() {
+            if let Some(count) = dependents.get_mut(dependency) {
+                *count += 1;
             }
         }
-        // What remains hangs on a cycle: break it at its first place.
-        match rest.first() {
-            Some(&place) => open.push_back(place),
-            None => return levels,
+        let open = dependents.iter().filter(|(_, count)| **count == 0).map(|(&place, _)| place).collect();
+        let levels = needs.keys().map(|&place| (place, 0)).collect();
+        Order { needs, dependents, levels, rest: needs.keys().copied().collect(), open }
+    }
+
+    /// These go, all at once.
+    fn go(&mut self, members: &BTreeSet<u32>) {
+        let level = members.iter().filter_map(|member| self.levels.get(member)).max().copied().unwrap_or(0);
+        for member in members {
+            self.rest.remove(member);
+            self.levels.insert(*member, level);
+        }
+        for dependency in members.iter().flat_map(|member| &self.needs[member]) {
+            let Some(count) = self.dependents.get_mut(dependency).filter(|_| self.rest.contains(dependency)) else {
+                continue;
+            };
+            *count -= 1;
+            if *count == 0 {
+                self.open.push_back(*dependency);
+            }
+            let deeper = self.levels.entry(*dependency).or_insert(0);
+            *deeper = (*deeper).max(level + 1);
+        }
+    }
+}
+
+/// From `place` up to who needs it, as far as that leads to others: a cycle on which nobody else in
+/// `rest` depends.
+fn uppermost(place: u32, rest: &BTreeSet<u32>, needs: &BTreeMap<u32, Vec<u32>>) -> BTreeSet<u32> {
+    let needed_by = |at: u32| rest.iter().copied().filter(|other| needs[other].contains(&at)).collect::<Vec<_>>();
+    let in_rest = |at: u32| needs[&at].iter().copied().filter(|other| rest.contains(other)).collect::<Vec<_>>();
+    let mut at = place;
+    loop {
+        let below = reach(at, &in_rest);
+        let above = reach(at, &needed_by);
+        match above.iter().find(|above| !below.contains(above)) {
+            Some(&higher) => at = higher,
+            None if above.is_empty() => return BTreeSet::from([at]),
+            None => return above,
         }
     }
 }
@@ -165,6 +207,15 @@ mod tests {
         let levels = stop_levels(&needs);
         assert_eq!((levels[&999], levels[&0]), (0, 999));
         assert_eq!(stop_levels(&BTreeMap::from([(1, vec![2]), (2, vec![1])])).len(), 2, "a cycle ends too");
+    }
+
+    #[test]
+    fn what_a_cycle_needs_goes_after_it() {
+        let needs = BTreeMap::from([(0, vec![]), (1, vec![0, 2]), (2, vec![1]), (3, vec![2])]);
+        let levels = stop_levels(&needs);
+        assert!(levels[&3] < levels[&1] && levels[&3] < levels[&2], "{levels:?}");
+        assert!(levels[&1] < levels[&0] && levels[&2] < levels[&0], "{levels:?}");
+        assert_eq!(levels[&1], levels[&2], "they go together");
     }
 
     #[test]

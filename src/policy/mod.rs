@@ -2,7 +2,7 @@
 //!
 //! Each file answers one question that the brain asks: how long to wait (`backoff`), whether to
 //! start again at all (`restart`), what must come first (`depends`), how to bring out a new version
-//! (`update`), when to check and what a check means (`probe`), and when a container should end
+//! (`update`), when to check and what a check means (`probe`), when to wake (`wake`), and when a container should end
 //! (`required`). No clock, no randomness: moments and random bits arrive as arguments.
 
 pub mod backoff;
@@ -12,3 +12,4 @@ pub mod random;
 pub mod required;
 pub mod restart;
 pub mod update;
+pub mod wake;

@@ -14,6 +14,9 @@ const GAP_MIN: Duration = Duration::from_millis(5);
 const GAP_MIN_EXEC: Duration = Duration::from_millis(100);
 /// Largest distance before the first success.
 const GAP_MAX: Duration = Duration::from_secs(1);
+/// Routine checks of at least this period meet on a grid of this width, at most a twentieth of it.
+const GATHERED_FROM: Duration = Duration::from_secs(1);
+const GRID: Duration = Duration::from_millis(50);
 /// An answer that has not come this long after its timeout is taken for lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
@@ -39,6 +42,12 @@ pub fn next_age(check: &Check, period: Duration, age: Duration) -> Duration {
     age + (age / 10).clamp(least, GAP_MAX).min(period.max(GAP_MIN))
 }
 
+/// A moment of a routine check, moved to the next of a common grid: a thousand services that are
+/// checked every 10 s need 20 wake-ups a second and not 100.
+fn gathered(at: Duration, period: Duration) -> Duration {
+    if period < GATHERED_FROM { at } else { super::wake::gathered(at, GRID) }
+}
+
 /// What an answer changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -59,6 +68,8 @@ pub struct Course {
     failures: u32,
     /// Runs often until its first success.
     eager: bool,
+    /// The moment of its first run.
+    first: Duration,
     /// It has passed at least once.
     pub ever: bool,
     /// The last threshold that was reached was the good one.
@@ -92,6 +103,7 @@ impl Course {
             successes: 0,
             failures: 0,
             eager: false,
+            first,
             ever: false,
             passing: false,
         }
@@ -137,9 +149,9 @@ impl Course {
         let first = passed && !self.ever && self.successes + 1 >= probe.success_threshold;
         if is_active(&probe.check) {
             self.due = Some(if first {
-                now + probe.period.mul_f64(unit)
+                gathered(now + probe.period.mul_f64(unit), probe.period)
             } else if self.ever || !self.eager {
-                now + probe.period
+                gathered(now + probe.period, probe.period)
             } else {
                 spawned + next_age(&probe.check, probe.period, now.saturating_sub(spawned))
             });
@@ -155,9 +167,11 @@ impl Course {
             return Turn::Passed;
         }
         self.successes = 0;
+        // However often it runs meanwhile: `period × failureThreshold` is what a start is given.
+        let in_step = self.ever || !self.eager || now >= self.first + probe.period * self.failures;
         let counted = match counts {
             Counts::AfterFirstSuccess => self.ever,
-            Counts::Always => true,
+            Counts::Always => in_step,
         };
         if forgiven || !counted {
             return Turn::Nothing;
@@ -170,10 +184,20 @@ impl Course {
         Turn::Failed
     }
 
-    /// It passed in an earlier controller's time: failures count, but it must pass again.
-    pub fn resumed(mut self) -> Course {
-        self.ever = true;
-        self
+    /// It passed in an earlier controller's time: failures count, but it must pass again. What speaks
+    /// by itself has spoken, and will not say it twice.
+    pub fn resumed(self, probe: &Probe) -> Course {
+        Course { passing: !is_active(&probe.check), ..self.judged_before() }
+    }
+
+    /// Another check has passed before: failures count.
+    pub fn judged_before(self) -> Course {
+        Course { ever: true, ..self }
+    }
+
+    /// Whether an answer can be its own: one that came twice, or that an earlier check was asked for, is not.
+    pub fn awaits(&self, probe: &Probe) -> bool {
+        self.asked.is_some() || !is_active(&probe.check)
     }
 
     pub fn failures(&self) -> u32 {

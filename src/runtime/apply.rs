@@ -38,6 +38,7 @@ impl Node {
             Action::RunHook { life, hook, spec, wrapper, limit } => {
                 self.run_hook(life, hook, &spec, wrapper.as_deref(), limit);
             }
+            Action::CancelHooks { life } => self.end_helpers_of(&life),
             Action::Probe { life, probe, spec } => self.probe(life, probe, spec),
             Action::AwaitPort(port) => self.await_port(port),
             Action::Announce(name) => {
@@ -153,7 +154,7 @@ impl Node {
 
     fn signal(&mut self, life: &LifeId, signal: i32, to: Target) {
         if (signal, to) == (libc::SIGKILL, Target::Tree) {
-            // A life that is still being prepared is nothing but its hooks.
+            // What runs beside it ends with it.
             self.end_helpers_of(life);
         }
         let Some(tree) = self.tree_of(life) else { return };
@@ -197,6 +198,7 @@ impl Node {
     fn forget(&mut self, life: LifeId) {
         self.end_helpers_of(&life);
         self.withdraw(&life);
+        self.sockets.neighbours.strike(&life);
         let Some(live) = self.lives.remove(&life) else {
             self.keeper.forget(&Id::from(&life));
             return;

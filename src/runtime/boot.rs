@@ -25,7 +25,7 @@ use crate::edge::probe::Sockets;
 use crate::edge::process::cgroup::CgroupRoot;
 use crate::edge::process::environment::{inheritable, read_small};
 use crate::edge::process::prepare::Ground;
-use crate::edge::process::tree::Trees;
+use crate::edge::process::tree::{Scope, Trees};
 use crate::edge::process::walk::Walker;
 use crate::edge::stderr;
 use crate::edge::store::Store;
@@ -366,7 +366,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         started: now,
         seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started.as_nanosecond()),
         log_dir: places.logs.clone(),
-        kill_scope: Some(if cgroups.is_some() { "cgroup" } else { "session" }),
+        kill_scope: Some(Scope::word(cgroups.as_ref())),
     });
 
     let mut node = Node {

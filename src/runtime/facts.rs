@@ -93,6 +93,7 @@ impl Node {
             LifeContext::new(Some(tree.clone()), listened).with_port(instance_port(&spec.process, life.instance.index));
         let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended: false };
         self.listen(&life, &mut live, passive);
+        self.sockets.neighbours.enter(&live.tree);
         self.lives.insert(life.clone(), live);
         self.queue.push_back(Input::Spawned { life, pid: spawned.pid, start_time: spawned.start_time });
     }
@@ -231,6 +232,7 @@ impl Node {
         if !ended {
             self.listen(&life, &mut live, passive);
         }
+        self.sockets.neighbours.enter(&live.tree);
         self.lives.insert(life, live);
     }
 

@@ -412,3 +412,34 @@ fn values_from_files_and_from_plugd_s_environment_reach_the_process_and_are_neve
     }
     assert!(!told.contains("told-by-"), "{told}");
 }
+
+/// Listens on a port and accepts, until it is ended.
+fn listening(port: u16) -> String {
+    let code = format!(
+        "import socket; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); \
+         s.bind(('127.0.0.1', {port})); s.listen(9)\nwhile True: s.accept()[0].close()"
+    );
+    serde_json::to_string(&["python3", "-c", &code]).expect("printable")
+}
+
+fn free_port() -> u16 {
+    let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    probe.local_addr().expect("bound").port()
+}
+
+#[test]
+fn of_two_services_that_name_one_port_only_its_holder_is_healthy_and_the_other_names_it() {
+    let world = World::running();
+    let (port, other) = (free_port(), free_port());
+    // Up first, and listens on another port than it says: the port of the second is not its own.
+    world.put("second.yaml", &format!("command: {}\nport: {port}\n", listening(other)));
+    world.wait_status("second", "starting");
+    world.put("first.yaml", &format!("command: {}\nport: {port}\n", listening(port)));
+    world.wait_status("first", "healthy");
+    world.wait_status("second", "unhealthy (AddressInUse)");
+    let holder = world.pid("first").expect("it runs");
+    let told = world.status_file("second").unwrap_or_default();
+    assert!(told.contains(&format!("held by the service first, pid {holder}")), "{told}");
+    world.remove("first.yaml");
+    world.wait_status("second", "starting");
+}

@@ -1,205 +1,269 @@
-//! The ten laws, checked against the world's truth. Law 5 is checked in `world.rs` after every
-//! decision, law 8 (no panic) in `main.rs`.
+//! The ten laws, and those of faults.md, checked against the world's truth and against what the
+//! controller was told (`facts.rs`). Law 5 is checked in `world.rs` after every decision, law 8 (no
+//! panic) in `main.rs`, law 6 in `converged.rs`.
+//!
+//! What is not held against the brain, and why:
+//! - law 2: an optional dependency only orders; when it is `on its way` only the brain can say.
+//! - law 3: after a second order to stop all go at once; at the budget's end a dependent that was
+//!   killed and does not die is passed over.
+//! - law 4: a new controller knows nothing of a try that came to no process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use plugd::controller::*;
-use plugd::model::name::{Instance, LifeId, Name};
+use plugd::model::name::{LifeId, Name};
 use plugd::model::reason::Status;
-use plugd::model::spec::{Condition, Digest, RestartPolicy};
+use plugd::model::spec::{Digest, Spec};
 use plugd::model::view::ServiceView;
-use plugd::policy::depends::{Standing, holds};
 
-use crate::world::{World, service_name};
+use crate::facts::Life;
+use crate::world::World;
 
-/// What the laws remember of the past.
-#[derive(Default)]
-pub struct Laws {
-    /// Lives of which a check has passed.
-    passed: BTreeSet<LifeId>,
-    /// Tries of an instance in a row, and the last.
-    tries: BTreeMap<Instance, (u32, Duration)>,
-    /// Ran to their end; that they were told to stop since does not undo it.
-    pub completed: BTreeMap<Name, Digest>,
-}
+/// What is left of a level's time when KILL has been sent.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
-impl Laws {
-    pub fn hear(&mut self, input: &Input) {
-        match input {
-            Input::Verdict { life, verdict, .. } if verdict.passed => {
-                self.passed.insert(life.clone());
-            }
-            Input::Declared(declaration) => {
-                self.anew(&declaration.spec.name);
-                let digest = declaration.spec.process_digest;
-                self.completed.retain(|name, of| *name != declaration.spec.name || *of == digest);
-            }
-            Input::Withdrawn(name) => {
-                self.anew(name);
-                self.completed.remove(name);
-            }
-            Input::Order { name, .. } => self.anew(name),
-            _ => {}
+/// What a plan may contain, action by action; each is noted as it is judged.
+pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
+    match action {
+        Action::Spawn { life, spec, .. } => {
+            alone(world, life)?;
+            needs_hold(world, life, spec)?;
+            patient(world, life, spec.process_digest)?;
+            begin(world, life, spec);
         }
+        Action::RunHook { life, hook: Hook::Selfcheck | Hook::PreStart, spec, .. } => {
+            world.facts.completed.remove(&life.instance);
+            alone(world, life)?;
+            needs_hold(world, life, spec)?;
+            patient(world, life, spec.process_digest)?;
+        }
+        Action::RunHook { life, hook: Hook::PreStop, .. } => end(world, life, false)?,
+        Action::Signal { life, signal, to: _ } => end(world, life, *signal == 9)?,
+        Action::Probe { life, probe, .. } => {
+            let now = world.now.mono;
+            if let Some(known) = world.facts.lives.get_mut(life) {
+                known.slots.asked(*probe, now);
+            }
+        }
+        Action::Forget { life } => drop(world.facts.lives.remove(life)),
+        Action::Retire(name) => {
+            let name = name.clone();
+            world.facts.said.remove(&name);
+            world.facts.gone.remove(&name);
+            world.facts.rungs.retain(|of, _| of.service != name);
+            world.facts.lives.retain(|of, _| of.instance.service != name);
+        }
+        Action::Exit(code) => left(world, *code)?,
+        Action::SetBlob { .. }
+        | Action::CancelHooks { .. }
+        | Action::Survey { .. }
+        | Action::Try { .. }
+        | Action::AwaitPort(_)
+        | Action::Announce(_)
+        | Action::AnnounceNode
+        | Action::Remember(..)
+        | Action::Record(_) => {}
     }
-
-    fn anew(&mut self, name: &Name) {
-        self.tries.retain(|instance, _| instance.service != *name);
-    }
+    Ok(())
 }
 
-/// What a plan may contain.
-pub fn plan(world: &mut World, plan: &Plan, spoiled: Option<&Name>) -> Result<(), String> {
-    let mut news: BTreeSet<&Name> = BTreeSet::new();
-    for action in &plan.actions {
-        match action {
-            Action::Announce(name) => drop(news.insert(name)),
-            Action::Spawn { life, spec, .. } => {
-                one_life(world, life)?;
-                needs_hold(world, life, spec, &news)?;
-                patient(world, life)?;
-            }
-            Action::Signal { life, signal, to: Target::Group } => {
-                if world.scanned && spoiled == Some(&life.instance.service) {
-                    return Err(format!("law 10: a bad edit stops {life}"));
-                }
-                world.laws.tries.remove(&life.instance);
-                if world.ending && *signal != 9 {
-                    in_order(world, &life.instance.service)?;
-                }
-            }
-            _ => {}
+/// Law 4's other half: a wait that is over is over.
+pub fn waits(world: &World) -> Result<(), String> {
+    let now = world.now.mono;
+    // After a loop that was late the keeper's queue has to be worked off first.
+    let settled = now > world.facts.late_until + Duration::from_secs(3);
+    if !settled || world.crowded() || world.controller.node().shutting_down {
+        return Ok(());
+    }
+    for (instance, rungs) in &world.facts.rungs {
+        let Some(late) = rungs.overdue(now) else { continue };
+        let occupied = world.facts.lives.iter().any(|(life, known)| life.instance == *instance && !known.empty);
+        let hooked = world.hooks.keys().any(|(life, _)| life.instance == *instance);
+        let held = world.surely_held(instance);
+        if !held {
+            continue;
+        }
+        let optional = world
+            .facts
+            .wishes
+            .get(&instance.service)
+            .is_some_and(|wish| wish.spec.depends_on.iter().any(|d| d.optional));
+        if !occupied && !hooked && !optional && world.facts.scanned && world.facts.should_run(instance) {
+            let view = world.controller.view(&instance.service, world.now).map(|view| view.why.clone());
+            return Err(format!("law 4: {instance} waits {late:?} longer than promised: {view:?}"));
         }
     }
     Ok(())
 }
 
-/// Law 1.
-fn one_life(world: &World, life: &LifeId) -> Result<(), String> {
-    let other = world
-        .entries
-        .iter()
-        .find(|(other, entry)| other.instance == life.instance && (entry.main || entry.children > 0));
-    match other {
-        Some((other, _)) => Err(format!("law 1: {life} was spawned while {other} lived")),
+/// Law 1: no other life of the instance has anything left, a hook included.
+fn alone(world: &World, life: &LifeId) -> Result<(), String> {
+    let others = world.entries.iter().filter(|(other, _)| other.instance == life.instance);
+    if let Some((other, _)) = others.into_iter().find(|(_, entry)| entry.lives()) {
+        return Err(format!("law 1: {life} begins while {other} lives"));
+    }
+    match world.hooks.keys().find(|(other, _)| other.instance == life.instance) {
+        Some((other, hook)) => Err(format!("law 1: {life} begins while the {hook:?} hook of {other} runs")),
         None => Ok(()),
     }
 }
 
-/// Law 2, by what was told before or after this decision.
-fn needs_hold(
-    world: &World,
-    life: &LifeId,
-    spec: &plugd::model::spec::Spec,
-    news: &BTreeSet<&Name>,
-) -> Result<(), String> {
+/// Law 2.
+fn needs_hold(world: &World, life: &LifeId, spec: &Spec) -> Result<(), String> {
     for dependency in spec.depends_on.iter().filter(|dependency| !dependency.optional) {
-        let after = world.controller.view(&dependency.name, world.now);
-        let before = world.views.get(&dependency.name).cloned();
-        let lives = world
-            .entries
-            .iter()
-            .any(|(life, entry)| life.instance.service == dependency.name && (entry.main || !entry.told));
-        let done = world.laws.completed.contains_key(&dependency.name)
-            || (dependency.condition == Condition::Started && lives)
-            || is_job(world, &dependency.name);
-        let fine =
-            done || [before, after].into_iter().flatten().any(|view| holds(dependency.condition, &standing(&view)));
-        // What came and went within one decision was there when the spawn was decided.
-        if !fine && !news.contains(&dependency.name) {
+        if !world.facts.holds(dependency.condition, &dependency.name) {
             let view = world.controller.view(&dependency.name, world.now);
             let view = view.map(|view| format!("{} {:?} {:?}", view.status, view.reason, view.why));
-            return Err(format!("law 2: {life} was spawned before {} was there: {view:?}", dependency.name));
+            let condition = dependency.condition;
+            return Err(format!("law 2: {life} begins and {} is not {condition:?}: {view:?}", dependency.name));
         }
     }
     Ok(())
 }
 
-/// A job that ended may be told `stopped`, and has completed all the same.
-fn is_job(world: &World, name: &Name) -> bool {
-    let index = name.as_str().as_bytes()[1] - b'0';
-    let file = world.files.get(&index);
-    let stopped = world.controller.view(name, world.now).is_some_and(|view| view.status == Status::Stopped);
-    stopped && file.is_some_and(|file| file.declaration.spec.restart.policy != RestartPolicy::Always)
+/// Law 4.
+fn patient(world: &mut World, life: &LifeId, print: Digest) -> Result<(), String> {
+    let (now, unlimited) = (world.now.mono, !world.crowded());
+    let rungs = world.facts.rungs.entry(life.instance.clone()).or_default();
+    rungs.print = print;
+    rungs.tries(life.life, now, unlimited).map_err(|what| format!("law 4: {life} {what}"))
 }
 
-fn standing(view: &ServiceView) -> Standing {
-    Standing {
-        known: true,
-        started: view.process_running,
-        ready: view.ready > 0,
-        completed: view.status == Status::Completed,
-        coming: false,
-    }
+fn begin(world: &mut World, life: &LifeId, spec: &std::sync::Arc<Spec>) {
+    let restarts = world.facts.wishes.get(&life.instance.service).map_or(0, |wish| wish.restarts);
+    let known =
+        Life { spec: Some(spec.clone()), print: spec.process_digest, restarts, needs_held: true, ..Life::default() };
+    world.facts.completed.remove(&life.instance);
+    world.facts.lives.retain(|other, known| other.instance != life.instance || !known.empty);
+    world.facts.lives.insert(life.clone(), known);
 }
 
-/// Law 4: the first try and its repeat are free, then at most one in 0.8 s.
-fn patient(world: &mut World, life: &LifeId) -> Result<(), String> {
+/// Laws 3 and 10: nothing that runs is ended without a cause, and dependents go first.
+fn end(world: &mut World, life: &LifeId, kill: bool) -> Result<(), String> {
     let now = world.now.mono;
-    let (tries, last) = world.laws.tries.get(&life.instance).copied().unwrap_or((0, Duration::ZERO));
-    if tries >= 2 && now - last < Duration::from_millis(800) {
-        return Err(format!("law 4: {life} is tried again after {:?}", now - last));
+    let runs = world.entries.get(life).is_some_and(|entry| entry.main);
+    let begun = world.facts.lives.get(life).is_some_and(|known| known.stopping.is_some() || known.exited.is_some());
+    if runs && !begun {
+        let (asked_for, unasked_for) = causes(world, life);
+        if !asked_for && !unasked_for {
+            let spoiled = world.facts.wishes.get(&life.instance.service).is_some_and(|wish| wish.spoiled);
+            let after = if spoiled { " after a bad edit" } else { "" };
+            return Err(format!("law 10: {life} is ended without a cause{after}"));
+        }
+        if let Some(known) = world.facts.lives.get_mut(life) {
+            (known.asked_for, known.unasked_for) = (asked_for, unasked_for);
+            known.for_its_need = known.lost_need;
+        }
+        in_order(world, &life.instance.service)?;
     }
-    world.laws.tries.insert(life.instance.clone(), (tries + 1, now));
+    if let Some(known) = world.facts.lives.get_mut(life) {
+        known.stopping.get_or_insert(now);
+        if kill {
+            known.killed.get_or_insert(now);
+        }
+    }
+    world.facts.look(now);
     Ok(())
 }
 
-/// Law 3.
+/// Why it may be ended: because somebody asked for it, because a check or a dependency failed.
+fn causes(world: &World, life: &LifeId) -> (bool, bool) {
+    let facts = &world.facts;
+    let Some(known) = facts.lives.get(life) else { return (true, false) };
+    let shutdown = facts.shutdown.is_some() || world.controller.node().shutting_down;
+    let Some(wish) = facts.wishes.get(&life.instance.service) else {
+        let name = &life.instance.service;
+        let held = !facts.scanned || facts.lost || facts.refused.contains(name);
+        return (shutdown || !held || facts.gone.contains(name), false);
+    };
+    let asked = shutdown
+        || !wish.spec.enabled
+        || wish.stopped
+        || wish.bereft
+        || life.instance.index >= wish.desired()
+        || (wish.found && known.print != wish.spec.process_digest)
+        || known.restarts != wish.restarts;
+    let spec = known.spec.as_ref();
+    let gave_up = spec.is_some_and(|spec| known.slots.gave_up(spec, world.now.mono));
+    // Both at once: nobody can say for which.
+    (asked || (gave_up && known.lost_need), gave_up || known.lost_need)
+}
+
+/// Law 3: of those that need it nobody lives, or the budget is over for them.
 fn in_order(world: &World, name: &Name) -> Result<(), String> {
-    let living = world.living();
-    for (&service, file) in &world.files {
-        let needs = file.declaration.spec.depends_on.iter().any(|dependency| dependency.name == *name);
-        let dependent = service_name(service);
-        let cyclic = is_cyclic(world, service);
-        if needs && !cyclic && living.contains(&dependent) && !file.spoiled && world.ending_is_patient() {
-            return Err(format!("law 3: {name} is stopped before {dependent}"));
+    let ordered = match world.facts.shutdown {
+        // A deleted file is carried out at once.
+        _ if world.facts.gone.contains(name) => return Ok(()),
+        Some((Shutdown::Now, _)) => return Ok(()),
+        Some((Shutdown::Ordered, _)) => true,
+        None => world.controller.node().shutting_down,
+    };
+    if !ordered {
+        return Ok(());
+    }
+    let now = world.now.mono;
+    for (life, entry) in world.entries.iter().filter(|(_, entry)| entry.lives()) {
+        let dependent = &life.instance.service;
+        let needs = world.facts.needs(dependent);
+        if dependent == name || !needs.contains(name) || world.facts.needs(name).contains(dependent) {
+            continue;
+        }
+        // Who was not told to this controller to need it (its file is refused) may outlive it.
+        let killed = world.facts.lives.get(life).and_then(|known| known.killed);
+        let over = world.budgeted() && killed.is_some_and(|at| now >= at + LAST_WORDS);
+        if !over && (entry.main || !world.facts.lives.get(life).is_some_and(|known| known.empty)) {
+            return Err(format!("law 3: {name} is told to end before {life}, which needs it, is gone"));
         }
     }
     Ok(())
 }
 
-impl World {
-    /// Without a budget nobody is passed over.
-    fn ending_is_patient(&self) -> bool {
-        self.controller.node().shutting_down && self.calm && self.shutdown_is_unbounded()
+/// A node that leaves by itself has a reason, and what failed is in its code.
+fn left(world: &World, code: i32) -> Result<(), String> {
+    if let Some((life, hook)) =
+        world.hooks.keys().find(|(life, _)| world.facts.shutdown.is_none() && !world.entries.contains_key(life))
+    {
+        return Err(format!("law 1: the node leaves while the {hook:?} hook of {life} runs"));
     }
-}
-
-fn is_cyclic(world: &World, service: u8) -> bool {
-    let mut at = service_name(service);
-    for _ in 0..10 {
-        let index = at.as_str().as_bytes()[1] - b'0';
-        let Some(next) = world.files.get(&index).and_then(|file| file.declaration.spec.depends_on.first()) else {
-            return false;
-        };
-        at = next.name.clone();
+    let told = world.facts.shutdown.is_some();
+    if told && code == 0 {
+        return Ok(());
     }
-    true
+    let limit = world.patience().unwrap_or(Duration::MAX);
+    let began = world.ending_since.unwrap_or(world.now.mono);
+    let culprit =
+        world.unready_at_end.iter().any(|(_, since)| began.saturating_sub(*since) + Duration::from_millis(1) >= limit);
+    if code == 0 && culprit {
+        let unready = &world.unready_at_end;
+        return Err(format!("law of the required: the node leaves with 0 and these are not ready: {unready:?}"));
+    }
+    Ok(())
 }
 
 /// Law 9: what is told was observed.
 pub fn told(world: &mut World, view: &ServiceView) -> Result<(), String> {
     let name = &view.service;
-    match view.status {
-        Status::Completed => {
-            let index = name.as_str().as_bytes()[1] - b'0';
-            if let Some(file) = world.files.get(&index) {
-                world.laws.completed.insert(name.clone(), file.declaration.spec.process_digest);
-            }
-        }
-        Status::Starting | Status::Running | Status::Healthy | Status::Unhealthy => {
-            world.laws.completed.remove(name);
-        }
-        _ => {}
-    }
-    let world = &*world;
-    let living = |entry: &crate::world::Entry| entry.main || !entry.told;
+    let living = |entry: &crate::process::Entry| entry.main || !entry.told;
     let lives = || world.entries.iter().filter(|(life, _)| life.instance.service == *name);
     if view.process_running && !lives().any(|(_, entry)| living(entry)) {
         return Err(format!("law 9: {name} is told to run and does not"));
     }
-    if view.status == Status::Healthy && !lives().any(|(life, _)| world.laws.passed.contains(life)) {
+    let ready: BTreeSet<&LifeId> = world.facts.ready_lives(name).collect();
+    if view.ready as usize > ready.len() {
+        return Err(format!("law 9: {name} is told ready {} times and is {} times", view.ready, ready.len()));
+    }
+    if view.available != (view.ready > 0) {
+        return Err(format!("law 9: {name} is available and nothing of it is ready"));
+    }
+    if matches!(view.status, Status::Healthy | Status::Running) && ready.is_empty() {
+        // What was never valid goes on unchecked and is told `running`.
+        let unread = !world.facts.wishes.contains_key(name) && view.status == Status::Running;
+        if !unread {
+            return Err(format!("law 9: {name} is told {} and is not ready", view.status));
+        }
+    }
+    if view.status == Status::Healthy && !lives().any(|(life, _)| world.passed.contains(life)) {
         return Err(format!("law 9: {name} is told healthy without a check"));
     }
     for pid in view.instances.iter().filter_map(|instance| instance.pid) {
@@ -207,69 +271,34 @@ pub fn told(world: &mut World, view: &ServiceView) -> Result<(), String> {
             return Err(format!("law 9: {name} is told to run as {pid} and does not"));
         }
     }
+    if matches!(view.status, Status::Stopped | Status::Completed)
+        && let Some((life, _)) = lives().find(|(_, entry)| entry.lives())
+    {
+        return Err(format!("law 9: {name} is told {} and {life} lives", view.status));
+    }
     let word = matches!(view.status, Status::Healthy | Status::Running | Status::Completed);
     if !word && (view.why.is_empty() || view.next.is_none()) && view.status != Status::Stopping {
         return Err(format!("law 9: {name} is {} and nobody says why or what comes next", view.status));
     }
+    if let Some(before) = world.views.get(name) {
+        if view.manifest.generation < before.manifest.generation {
+            return Err(format!("law 9: the generation of {name} falls"));
+        }
+        if view.restarts < before.restarts && !world.renewed.remove(name) {
+            return Err(format!("law 9: the restarts of {name} fall from {} to {}", before.restarts, view.restarts));
+        }
+    }
     Ok(())
 }
 
-/// Laws 6 and 7: all is as desired, and told so.
-pub fn converged(world: &World) -> Result<(), String> {
-    for (&service, file) in &world.files {
-        let name = service_name(service);
-        let Some(view) = world.controller.view(&name, world.now) else {
-            return Err(format!("law 6: {name} is in the directory and unknown"));
-        };
-        if world.views.get(&name).map(|told| &**told) != Some(&*view) {
-            return Err(format!("law 7: what was told of {name} is not what is so"));
-        }
-        let spec = &file.declaration.spec;
-        let alive = world.entries.iter().filter(|(life, entry)| life.instance.service == name && entry.main).count();
-        if file.spoiled {
-            continue;
-        }
-        match view.status {
-            Status::Healthy | Status::Running => {
-                let jobs = spec.restart.policy != RestartPolicy::Always;
-                if alive != view.ready as usize || (view.ready != view.desired && !jobs) {
-                    return Err(format!("law 7: {name} has {alive} processes, {} are told", view.ready));
-                }
-            }
-            Status::Failed | Status::Degraded if spec.restart.policy == RestartPolicy::Never => {}
-            Status::Completed if spec.restart.policy != RestartPolicy::Always => {}
-            Status::Stopped if view.reason.is_some() && alive == 0 => {}
-            Status::Waiting | Status::Failed | Status::Degraded if !spec.depends_on.is_empty() => {
-                let unmet = spec.depends_on.iter().any(|dependency| {
-                    let other = world.controller.view(&dependency.name, world.now);
-                    !other.is_some_and(|view| holds(dependency.condition, &standing(&view)))
-                        || dependency.condition == Condition::Completed
-                });
-                if !unmet {
-                    let needs: Vec<_> = spec
-                        .depends_on
-                        .iter()
-                        .filter_map(|dependency| world.controller.view(&dependency.name, world.now))
-                        .map(|view| {
-                            format!("{} is {} {:?} {:?}", view.service, view.status, view.reason, view.instances)
-                        })
-                        .collect();
-                    return Err(format!("law 6: {name} waits for nothing: {:?}; {needs:?}", view.why));
-                }
-            }
-            other => {
-                return Err(format!(
-                    "law 6: {name} is {other} ({:?}) long after all faults: {:?}",
-                    view.reason, view.why
-                ));
-            }
-        }
+/// The required: the node does not outlive its patience.
+pub fn required(world: &World) -> Result<(), String> {
+    let Some(limit) = world.patience() else { return Ok(()) };
+    if world.controller.node().shutting_down || !world.facts.scanned || world.facts.lost {
+        return Ok(());
     }
-    for name in world.living() {
-        let index = name.as_str().as_bytes()[1] - b'0';
-        if !world.files.contains_key(&index) {
-            return Err(format!("law 6: {name} is gone from the directory and lives"));
-        }
+    match world.facts.unready.iter().find(|(_, since)| world.now.mono > **since + limit) {
+        Some((name, _)) => Err(format!("law of the required: {name} is not ready for {limit:?} and the node goes on")),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -7,11 +7,13 @@ use plugd::policy::random::Random;
 
 /// Services of a world.
 pub const SERVICES: u8 = 6;
+/// What happens to each world.
+pub const STIMULI: usize = 120;
 
 #[derive(Debug, Clone)]
 pub struct Stimulus {
-    /// After the one before.
-    pub after: Duration,
+    /// After the one before; none: absorbed together with it, in one decision.
+    pub after: Option<Duration>,
     pub act: Act,
 }
 
@@ -19,7 +21,7 @@ pub struct Stimulus {
 pub enum Act {
     /// Written, or written anew: another process.
     Write(u8, u32),
-    /// Edited without a need for a new process.
+    /// Edited without a need for a new process; every third time its checks change.
     Relabel(u8),
     Rewrite(u8),
     Remove(u8),
@@ -29,9 +31,21 @@ pub enum Act {
     Order(u8, Order),
     /// A main process dies from outside.
     Kill(u8),
+    /// It lives and answers nothing any more.
+    Hang(u8),
+    /// `STOPPING=1`.
+    SaysStopping(u8),
+    PortFree(u8),
+    /// The edge has something to say of a service, or takes it back.
+    Trouble(u8, bool),
     ControllerDies,
     DirectoryLost,
     DirectoryFound,
+    ConfirmMissing,
+    /// The loop is not run for so long: everything that came meanwhile is one turn.
+    Late(Duration),
+    /// The machine slept: only the wall clock knows.
+    Sleep(Duration),
     Nothing,
 }
 
@@ -40,7 +54,7 @@ pub fn plan(seed: u64, length: usize) -> Vec<Stimulus> {
     (0..length)
         .map(|at| {
             let service = random.below(u64::from(SERVICES)) as u8;
-            let act = match random.below(100) {
+            let act = match random.below(120) {
                 _ if at < usize::from(SERVICES) => Act::Write(at as u8, 0),
                 0..18 => Act::Write(service, random.below(1000) as u32),
                 18..24 => Act::Relabel(service),
@@ -57,13 +71,21 @@ pub fn plan(seed: u64, length: usize) -> Vec<Stimulus> {
                 80..85 => Act::ControllerDies,
                 85..87 => Act::DirectoryLost,
                 87..90 => Act::DirectoryFound,
+                90..95 => Act::Hang(service),
+                95..97 => Act::SaysStopping(service),
+                97..100 => Act::PortFree(service),
+                100..102 => Act::Trouble(service, random.below(2) == 0),
+                102..106 => Act::Late(Duration::from_millis(random.below(35_000))),
+                106..108 => Act::Sleep(Duration::from_secs(random.below(40_000))),
+                108 => Act::ConfirmMissing,
                 _ => Act::Nothing,
             };
             let after = match random.below(10) {
-                0..3 => Duration::ZERO,
-                3..6 => Duration::from_micros(random.below(5_000)),
-                6..9 => Duration::from_millis(random.below(3_000)),
-                _ => Duration::from_secs(random.below(90)),
+                0 => None,
+                1..3 => Some(Duration::ZERO),
+                3..6 => Some(Duration::from_micros(random.below(5_000))),
+                6..9 => Some(Duration::from_millis(random.below(3_000))),
+                _ => Some(Duration::from_secs(random.below(90))),
             };
             Stimulus { after, act }
         })

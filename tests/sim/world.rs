@@ -1,90 +1,90 @@
 //! A world of fake processes under a fake keeper, with virtual time.
 //!
 //! What a process does is drawn from the seed and its life, so that leaving out a stimulus does not
-//! change the others. Answers take a moment, come out of order, and sometimes twice.
+//! change the others. Answers take a moment, come out of order, sometimes twice and sometimes never.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use plugd::controller::testing::{declare, name, needs, spec, tcp};
 use plugd::controller::*;
-use plugd::model::name::{LifeId, Name};
-use plugd::model::reason::Reason;
-use plugd::model::spec::*;
+use plugd::model::name::{Instance, LifeId, Name};
+use plugd::model::reason::{Reason, Status};
+use plugd::model::spec::{Condition, RestartPolicy};
 use plugd::model::time::Now;
+use plugd::model::view::ServiceView;
 use plugd::policy::random::Random;
 
-use crate::laws::Laws;
-use crate::stimulus::{Act, SERVICES, Stimulus};
+use crate::facts::Facts;
+use crate::laws;
+use crate::lie::Lie;
+use crate::manifest::File;
+use crate::process::{Entry, HookRun};
 
 pub struct World {
-    seed: u64,
+    pub seed: u64,
     pub now: Now,
     pub controller: Controller,
+    pub config: Config,
     pub files: BTreeMap<u8, File>,
     pub entries: BTreeMap<LifeId, Entry>,
+    pub hooks: BTreeMap<(LifeId, Hook), HookRun>,
     pub memory: BTreeMap<Name, Memory>,
-    pub views: BTreeMap<Name, std::sync::Arc<plugd::model::view::ServiceView>>,
+    /// As they were announced.
+    pub views: BTreeMap<Name, Arc<ServiceView>>,
     events: BinaryHeap<Reverse<(Duration, u64, usize)>>,
-    payload: Vec<Option<Event>>,
+    pub payload: Vec<Option<Event>>,
     sequence: u64,
-    random: Random,
-    pub laws: Laws,
+    pub random: Random,
+    pub facts: Facts,
+    pub lie: Option<Lie>,
+    /// Lives of which a check has passed.
+    pub passed: BTreeSet<LifeId>,
+    /// Withdrawn since it was told last: its counts may begin anew.
+    pub renewed: BTreeSet<Name>,
     pub steps: u64,
-    next_pid: i32,
+    pub next_pid: i32,
+    pub next_hook: u64,
     /// No more faults: what starts now works.
     pub calm: bool,
+    /// The node stops: from outside, and since when by itself too.
+    pub ending: bool,
+    pub ending_since: Option<Duration>,
+    pub unready_at_end: BTreeMap<Name, Duration>,
     pub left: Option<i32>,
     pub lost: bool,
     pub scanned: bool,
+    /// What comes is absorbed and not decided on.
+    pub together: bool,
+    /// What came while the loop was late.
+    deaf: Option<Vec<Input>>,
+    /// Spawns and signals so far.
+    pub deeds: u64,
     trace: bool,
-    pub ending: bool,
 }
 
-/// A manifest in the directory.
-#[derive(Clone)]
-pub struct File {
-    pub declaration: Declaration,
-    pub spoiled: bool,
-    pub wrapper: bool,
-    pub salt: u32,
-    pub label: u32,
-}
-
-/// A life in the keeper's table.
-pub struct Entry {
-    pub pid: i32,
-    pub spawned: Duration,
-    pub main: bool,
-    pub children: u8,
-    pub stubborn: bool,
-    pub ready_after: Option<Duration>,
-    pub exit: Option<Exit>,
-    pub ended: Duration,
-    pub blob: Vec<u8>,
-    /// The controller was told of its exit.
-    pub told: bool,
-}
-
-enum Event {
+pub enum Event {
     Tell(Input),
     MainEnds(LifeId, Exit),
     ChildrenEnd(LifeId),
     Survey(LifeId),
+    Says(LifeId),
+    HookEnds(LifeId, Hook, u64, Result<(), String>),
 }
 
 fn config(seed: u64, started: Now) -> Config {
+    let contained = seed % 5 == 1;
     Config {
         cores: 2,
         max_starting: seed.is_multiple_of(7).then_some(2),
         shutdown_timeout: seed.is_multiple_of(3).then_some(Duration::from_secs(8)),
-        exit_on_required: None,
+        exit_on_required: contained.then_some(Duration::from_secs(60)),
         require_user: false,
         warn_root: seed.is_multiple_of(2),
         single: false,
-        pid1: false,
+        pid1: contained,
         started,
         seed,
         log_dir: None,
@@ -93,75 +93,54 @@ fn config(seed: u64, started: Now) -> Config {
 }
 
 impl World {
-    pub fn new(seed: u64) -> World {
+    pub fn new(seed: u64, lie: Option<Lie>) -> World {
         let now = Now {
             mono: Duration::from_secs(1_000),
             wall: Timestamp::from_second(1_795_000_000).expect("this century"),
         };
+        let config = config(seed, now);
         let mut world = World {
             seed,
             now,
-            controller: Controller::new(config(seed, now)),
+            controller: Controller::new(config.clone()),
+            config,
             files: BTreeMap::new(),
             entries: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             memory: BTreeMap::new(),
             views: BTreeMap::new(),
             events: BinaryHeap::new(),
             payload: Vec::new(),
             sequence: 0,
             random: Random::seeded(seed),
-            laws: Laws::default(),
+            facts: Facts::default(),
+            lie,
+            passed: BTreeSet::new(),
+            renewed: BTreeSet::new(),
             steps: 0,
             next_pid: 100,
+            next_hook: 0,
             calm: false,
+            ending: false,
+            ending_since: None,
+            unready_at_end: BTreeMap::new(),
             left: None,
             lost: false,
             scanned: true,
-            trace: std::env::var_os("PLUGD_TRACE").is_some(),
-            ending: false,
+            together: false,
+            deaf: None,
+            deeds: 0,
+            trace: crate::TRACE.load(std::sync::atomic::Ordering::Relaxed),
         };
-        world.controller.absorb(Input::Scanned, now);
+        world.absorb(Input::Scanned);
         world
     }
 
-    pub fn play(&mut self, stimuli: &[Stimulus]) -> Result<(), String> {
-        self.settle()?;
-        for stimulus in stimuli {
-            let at = self.now.mono + stimulus.after;
-            self.run_until(at)?;
-            self.act(&stimulus.act)?;
-        }
-        self.find_directory()?;
-        for service in 0..SERVICES {
-            if let Some(file) = self.files.get_mut(&service) {
-                file.wrapper = true;
-                let declaration = file.declared();
-                if !file.spoiled {
-                    self.tell(Input::Declared(declaration))?;
-                }
-            }
-        }
-        self.calm = true;
-        for entry in self.entries.values_mut() {
-            entry.ready_after = Some(Duration::ZERO);
-        }
-        // The cap of the ladder, a preStart, graces, and a stuck stop.
-        self.run_until(self.now.mono + Duration::from_secs(600))?;
-        crate::laws::converged(self)?;
-        self.ending = true;
-        self.tell(Input::Shutdown(Shutdown::Ordered))?;
-        self.run_until(self.now.mono + Duration::from_secs(600))?;
-        match self.left {
-            Some(0) => Ok(()),
-            other => Err(format!("law 6: the node was told to stop and left with {other:?}")),
-        }
-    }
-
     /// Runs until nothing is left to do before `end`.
-    fn run_until(&mut self, end: Duration) -> Result<(), String> {
+    pub fn run_until(&mut self, end: Duration) -> Result<(), String> {
         while self.left.is_none() {
             let event = self.events.peek().map(|Reverse((at, _, _))| *at);
-            let deadline = self.controller.next_deadline();
+            let deadline = self.controller.next_deadline().filter(|_| self.deaf.is_none());
             let Some(next) = event.into_iter().chain(deadline).min().filter(|&at| at <= end) else { break };
             self.move_to(next.max(self.now.mono));
             if event == Some(next) {
@@ -170,25 +149,36 @@ impl World {
                     self.happen(event)?;
                 }
             } else {
-                self.settle()?;
+                self.decide()?;
             }
         }
         self.move_to(end);
         Ok(())
     }
 
-    fn move_to(&mut self, mono: Duration) {
+    /// The loop stands still for so long: what came meanwhile is one turn.
+    pub fn be_late(&mut self, span: Duration) -> Result<(), String> {
+        self.deaf = Some(Vec::new());
+        self.run_until(self.now.mono + span)?;
+        self.facts.late_until = self.now.mono;
+        for input in self.deaf.take().unwrap_or_default() {
+            self.absorb(input);
+        }
+        self.decide()
+    }
+
+    pub fn move_to(&mut self, mono: Duration) {
         self.now = Now { wall: self.now.wall_at(mono), mono };
     }
 
-    fn later(&mut self, delay: Duration, event: Event) {
+    pub fn later(&mut self, delay: Duration, event: Event) {
         self.sequence += 1;
         self.payload.push(Some(event));
         self.events.push(Reverse((self.now.mono + delay, self.sequence, self.payload.len() - 1)));
     }
 
     /// An answer: after a moment, and now and then once more.
-    fn answer(&mut self, input: Input) {
+    pub fn answer(&mut self, input: Input) {
         let delay = Duration::from_micros(self.random.below(2_000));
         if self.random.below(30) == 0 {
             let again = delay + Duration::from_millis(self.random.below(100));
@@ -221,6 +211,18 @@ impl World {
                 let left = self.entries.get(&life).map(Entry::left).unwrap_or_default();
                 self.tell(Input::Surveyed { life, left })
             }
+            Event::Says(life) => {
+                self.says(life);
+                Ok(())
+            }
+            Event::HookEnds(life, hook, number, result) => {
+                let ours = self.hooks.get(&(life.clone(), hook)).is_some_and(|run| run.number == number);
+                if ours {
+                    self.hooks.remove(&(life.clone(), hook));
+                    return self.tell(Input::HookEnded { life, hook, result });
+                }
+                Ok(())
+            }
         }
     }
 
@@ -228,28 +230,51 @@ impl World {
         if self.left.is_some() {
             return Ok(());
         }
-        let spoiled = match &input {
-            Input::Rejected(rejection) => Some(rejection.name.clone()),
-            _ => None,
-        };
-        if let Input::Exited { life, .. } = &input
-            && let Some(entry) = self.entries.get_mut(life)
-        {
-            entry.told = true;
+        if let Some(waiting) = &mut self.deaf {
+            waiting.push(input);
+            return Ok(());
         }
-        self.laws.hear(&input);
+        self.absorb(input);
+        if self.together { Ok(()) } else { self.decide() }
+    }
+
+    pub fn absorb(&mut self, input: Input) {
+        match &input {
+            Input::Exited { life, .. } => {
+                if let Some(entry) = self.entries.get_mut(life) {
+                    entry.told = true;
+                }
+            }
+            Input::Verdict { life, verdict, .. } if verdict.passed => drop(self.passed.insert(life.clone())),
+            Input::Notified { life, message } if message.ready => drop(self.passed.insert(life.clone())),
+            Input::Withdrawn(name) => {
+                self.renewed.insert(name.clone());
+            }
+            Input::ConfirmMissing => self.renewed.extend(self.views.keys().cloned()),
+            Input::Declared(declaration) => {
+                let name = &declaration.spec.name;
+                if self.facts.scanned && !self.facts.wishes.contains_key(name) {
+                    self.renewed.insert(name.clone());
+                }
+            }
+            _ => {}
+        }
+        self.facts.hear(&input, self.now.mono);
         if self.trace {
             eprintln!("{:?} {input:?}", self.now.mono);
         }
-        self.controller.absorb(input, self.now);
-        self.decide(spoiled)
+        let told = match self.lie {
+            Some(Lie::DeafToEdits) if self.calm && matches!(input, Input::Declared(_)) => return,
+            Some(lie) => lie.told(input, self.ending),
+            None => input,
+        };
+        self.controller.absorb(told, self.now);
     }
 
-    fn settle(&mut self) -> Result<(), String> {
-        self.decide(None)
-    }
-
-    fn decide(&mut self, spoiled: Option<Name>) -> Result<(), String> {
+    pub fn decide(&mut self) -> Result<(), String> {
+        if self.deaf.is_some() || self.left.is_some() {
+            return Ok(());
+        }
         self.steps += 1;
         let plan = self.controller.decide(self.now);
         if self.trace {
@@ -257,398 +282,200 @@ impl World {
                 eprintln!("    {action:?}");
             }
         }
-        crate::laws::plan(self, &plan, spoiled.as_ref())?;
+        if self.ending_since.is_none() && self.controller.node().shutting_down {
+            self.ending_since = Some(self.now.mono);
+            self.unready_at_end = self.facts.unready.clone();
+        }
         for action in plan.actions {
+            laws::action(self, &action)?;
             self.carry_out(action)?;
         }
-        if self.left.is_none() {
-            self.controller.doubt();
-            let again = self.controller.decide(self.now);
-            if !again.actions.is_empty() {
-                for action in &again.actions {
-                    if let Action::Announce(name) = action {
-                        let (was, is) = (self.views.get(name), self.controller.view(name, self.now));
-                        return Err(format!("law 7: it was told\n{was:?}\nand it is\n{is:?}"));
-                    }
-                }
-                return Err(format!("law 5: a second decision was not empty: {:?}", again.actions));
-            }
-            if let Some(at) = self.controller.next_deadline()
-                && at <= self.now.mono
-            {
-                return Err("law 5: a deadline in the past stands".into());
-            }
+        self.facts.decided();
+        laws::waits(self)?;
+        if self.left.is_some() {
+            return Ok(());
         }
-        Ok(())
+        if self.lie == Some(Lie::NeverQuiet) && self.steps > 50 {
+            self.controller.absorb(Input::FileProblems(vec![file_problem(self.steps)]), self.now);
+        }
+        self.controller.doubt();
+        let again = self.controller.decide(self.now);
+        if !again.actions.is_empty() {
+            for action in &again.actions {
+                if let Action::Announce(name) = action {
+                    let (was, is) = (self.views.get(name), self.controller.view(name, self.now));
+                    let (was, is) = (format!("{was:?}"), format!("{is:?}"));
+                    // From where they differ on.
+                    let at = was.bytes().zip(is.bytes()).take_while(|(a, b)| a == b).count().saturating_sub(40);
+                    let from = |text: &str| text.chars().skip(at).take(200).collect::<String>();
+                    return Err(format!("law 7: {name} was told …{}… and it is …{}…", from(&was), from(&is)));
+                }
+            }
+            return Err(format!("law 5: a second decision was not empty: {:?}", again.actions));
+        }
+        if self.controller.next_deadline().is_some_and(|at| at <= self.now.mono) {
+            return Err("law 5: a deadline in the past stands".into());
+        }
+        let views = self.controller.views();
+        let same =
+            |(name, view): (&Name, &Arc<ServiceView>)| self.views.get(name).is_some_and(|told| Arc::ptr_eq(told, view));
+        if views.len() != self.views.len() || !views.iter().all(same) {
+            return Err(format!("law 7: not all was told: {:?} of {:?}", self.views.keys(), views.keys()));
+        }
+        laws::required(self)
     }
 
     fn carry_out(&mut self, action: Action) -> Result<(), String> {
         match action {
-            Action::Spawn { life, spec, blob, .. } => self.spawn(life, &spec, blob)?,
+            Action::Spawn { life, spec, blob, .. } => {
+                self.deeds += 1;
+                self.spawn(life, spec, blob)?;
+            }
             Action::SetBlob { life, blob } => {
                 if let Some(entry) = self.entries.get_mut(&life) {
+                    entry.doomed |= String::from_utf8_lossy(&blob).contains("\"x\":true");
                     entry.blob = blob;
                 }
             }
-            Action::Signal { life, signal, to } => self.signal(&life, signal, to),
+            Action::Signal { life, signal, to } => {
+                self.deeds += 1;
+                self.signal(&life, signal, to);
+            }
+            Action::CancelHooks { life } => self.end_hooks(&life),
             Action::Survey { life } => {
-                let delay = Duration::from_micros(50 + self.random.below(500));
+                let delay = Duration::from_micros(self.random.below(2_000));
                 self.later(delay, Event::Survey(life));
             }
             Action::Forget { life } => {
-                if let Some(entry) = self.entries.remove(&life)
-                    && (entry.main || entry.children > 0)
-                {
+                self.end_hooks(&life);
+                if self.entries.remove(&life).is_some_and(|entry| entry.lives()) {
                     return Err(format!("law 1: {life} was forgotten while something of it lived"));
                 }
             }
             Action::Try { name, digest, .. } => {
-                let good = self.calm || !self.draw(digest.0[0].into(), digest.0[1].into()).is_multiple_of(4);
+                let draw = crate::manifest::draw(self.seed, digest.0[0].into(), digest.0[1].into());
+                let good = self.calm || !draw.is_multiple_of(4);
                 let result = if good { Ok(()) } else { Err((Reason::ProgramNotFound, "no such program".into())) };
                 self.answer(Input::Tried { name, digest, result });
             }
-            Action::RunHook { life, hook, .. } => {
-                let good = self.calm || !self.draw(life.life, hook as u64).is_multiple_of(4);
-                let result = if good { Ok(()) } else { Err("no".into()) };
-                let delay = Duration::from_millis(self.random.below(3_000));
-                self.later(delay, Event::Tell(Input::HookEnded { life, hook, result }));
+            Action::RunHook { life, hook, limit, .. } => {
+                self.deeds += 1;
+                self.run_hook(life, hook, limit);
             }
-            Action::Probe { life, probe, .. } => {
-                let now = self.now.mono;
-                let passed = self.entries.get(&life).is_some_and(|entry| {
-                    entry.main && entry.ready_after.is_some_and(|after| now >= entry.spawned + after)
-                });
-                let flaky = !self.calm && self.random.below(20) == 0;
-                let reason = (!passed && self.seed.is_multiple_of(5)).then_some(Reason::AddressInUse);
-                let message = if passed { "tcp passed" } else { "tcp refused" };
-                let verdict =
-                    Verdict { passed: passed && !flaky, message: message.into(), reason, took: Duration::ZERO };
-                self.answer(Input::Verdict { life, probe, verdict });
-            }
+            Action::Probe { life, probe, .. } => self.probe(life, probe),
             Action::AwaitPort(port) => {
                 let delay = Duration::from_millis(self.random.below(20_000));
                 self.later(delay, Event::Tell(Input::PortFree(port)));
             }
             Action::Announce(name) => {
+                if self.lie == Some(Lie::Unannounced) && self.steps > 100 {
+                    return Ok(());
+                }
                 if let Some(view) = self.controller.view(&name, self.now) {
-                    crate::laws::told(self, &view)?;
+                    laws::told(self, &view)?;
+                    if self.steps.is_multiple_of(64) {
+                        crate::converged::text(&view)?;
+                    }
                     self.views.insert(name, view);
                 }
             }
             Action::Retire(name) => {
                 self.memory.remove(&name);
                 self.views.remove(&name);
-                if self.entries.iter().any(|(life, entry)| life.instance.service == name && !entry.left().is_empty()) {
+                self.renewed.remove(&name);
+                if self.entries.iter().any(|(life, entry)| life.instance.service == name && entry.lives()) {
                     return Err(format!("law 1: {name} was retired while something of it lived"));
                 }
             }
             Action::Remember(name, memory) => drop(self.memory.insert(name, memory)),
             Action::Exit(code) => self.left = Some(code),
-            Action::AnnounceNode | Action::Record(_) => {}
+            Action::AnnounceNode | Action::Record(_) => {
+                assert!(self.lie != Some(Lie::Panics) || self.steps < 100, "planted");
+            }
         }
         Ok(())
     }
 
-    fn spawn(&mut self, life: LifeId, spec: &Spec, blob: Vec<u8>) -> Result<(), String> {
-        if self.entries.contains_key(&life) {
-            return Err(format!("law 1: {life} was spawned twice"));
-        }
-        let salt = u64::from(spec.process.digest_salt());
-        let index = u64::from(spec.name.as_str().as_bytes()[1] - b'0');
-        let draw = self.draw(index << 32 | salt, life.life << 8 | u64::from(life.instance.index));
-        if !self.calm && draw.is_multiple_of(11) {
-            let reason = if draw.is_multiple_of(2) { Reason::ProgramNotFound } else { Reason::ResourceExhausted };
-            self.answer(Input::SpawnFailed { life, reason, message: "no".into() });
-            return Ok(());
-        }
-        self.next_pid += 1;
-        let (pid, spawned) = (self.next_pid, self.now.mono);
-        let ready_after = match draw / 11 % 8 {
-            0 if !self.calm => None,
-            other => Some(Duration::from_millis(other * other * 20)),
-        };
-        let entry = Entry {
-            pid,
-            spawned,
-            main: true,
-            children: if (draw / 88).is_multiple_of(4) { 2 } else { 0 },
-            stubborn: (draw / 352).is_multiple_of(5),
-            ready_after,
-            exit: None,
-            ended: spawned,
-            blob,
-            told: false,
-        };
-        self.entries.insert(life.clone(), entry);
-        self.answer(Input::Spawned { life: life.clone(), pid, start_time: 1 });
-        let job = spec.restart.policy == RestartPolicy::Never;
-        let dies = if job { Some(0) } else { Some(draw / 1760 % 6).filter(|_| !self.calm) };
-        let after = Duration::from_millis(draw / 10560 % 4_000);
-        match dies {
-            Some(0) => self.later(after, Event::MainEnds(life, Exit::code(0))),
-            Some(1) => self.later(after / 100, Event::MainEnds(life, Exit::code(1))),
-            Some(2) => self.later(after, Event::MainEnds(life, Exit::code(127))),
-            Some(3) => self.later(after * 20, Event::MainEnds(life, Exit::signal(11))),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn signal(&mut self, life: &LifeId, signal: i32, to: Target) {
-        let delay = Duration::from_micros(200 + self.random.below(3_000));
-        let Some(entry) = self.entries.get(life) else { return };
-        let kill = signal == 9;
-        let obeys = kill || !entry.stubborn;
-        if obeys && entry.main {
-            self.later(delay, Event::MainEnds(life.clone(), Exit::signal(signal)));
-        }
-        if obeys && to == Target::Tree {
-            self.later(delay, Event::ChildrenEnd(life.clone()));
-        }
-    }
-
-    pub fn draw(&self, a: u64, b: u64) -> u64 {
-        let mut random = Random::seeded(self.seed ^ a.wrapping_mul(0x9e37) ^ b.rotate_left(32));
-        random.bits();
-        random.bits() >> 1
-    }
-
-    fn act(&mut self, act: &Act) -> Result<(), String> {
-        match act {
-            Act::Write(service, salt) => {
-                let label = self.files.get(service).map_or(0, |file| file.label);
-                let file = self.file(*service, *salt, label);
-                self.write(*service, file)
-            }
-            Act::Relabel(service) => {
-                let Some(old) = self.files.get(service) else { return Ok(()) };
-                let file = self.file(*service, old.salt, old.label + 1);
-                self.write(*service, file)
-            }
-            Act::Rewrite(service) => {
-                let Some(file) = self.files.get(service).cloned() else { return Ok(()) };
-                self.write(*service, file)
-            }
-            Act::Remove(service) => {
-                if self.lost || self.files.remove(service).is_none() {
-                    return Ok(());
-                }
-                self.tell(Input::Withdrawn(service_name(*service)))
-            }
-            Act::Spoil(service) => {
-                if self.lost {
-                    return Ok(());
-                }
-                let Some(file) = self.files.get_mut(service) else { return Ok(()) };
-                file.spoiled = true;
-                let rejection = Rejection {
-                    name: service_name(*service),
-                    source: Source { file: "x.yaml".into(), sha256: "00".into() },
-                    reason: Reason::ConfigInvalid,
-                    message: "x.yaml:1:1: no".into(),
-                    required: false,
-                };
-                self.tell(Input::Rejected(rejection))
-            }
-            Act::WrapperGone(service) | Act::WrapperBack(service) => {
-                let back = matches!(act, Act::WrapperBack(_));
-                let Some(file) = self.files.get_mut(service).filter(|file| file.wrapper != back) else { return Ok(()) };
-                file.wrapper = back;
-                let file = file.clone();
-                if file.spoiled { Ok(()) } else { self.write(*service, file) }
-            }
-            Act::Order(service, order) => self.tell(Input::Order { name: service_name(*service), order: *order }),
-            Act::Kill(service) => {
-                let name = service_name(*service);
-                let alive = self.entries.iter().find(|(life, entry)| life.instance.service == name && entry.main);
-                if let Some(life) = alive.map(|(life, _)| life.clone()) {
-                    self.later(Duration::ZERO, Event::MainEnds(life, Exit::signal(9)));
-                }
-                Ok(())
-            }
-            Act::ControllerDies => self.new_controller(),
-            Act::DirectoryLost => {
-                self.lost = true;
-                self.tell(Input::DirectoryLost("gone".into()))
-            }
-            Act::DirectoryFound => self.find_directory(),
-            Act::Nothing => Ok(()),
-        }
-    }
-
-    fn find_directory(&mut self) -> Result<(), String> {
-        self.lost = false;
-        self.tell(Input::DirectoryFound)?;
-        if !self.scanned {
-            self.declare_all()?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, service: u8, mut file: File) -> Result<(), String> {
-        if self.lost {
-            return Ok(());
-        }
-        file.spoiled = false;
-        let declaration = file.declared();
-        self.files.insert(service, file);
-        self.tell(Input::Declared(declaration))
-    }
-
-    fn file(&self, service: u8, salt: u32, label: u32) -> File {
-        let draw = self.draw(u64::from(service) << 40 | u64::from(salt), 77);
-        let mut spec = spec(service_name(service).as_str());
-        spec.labels.insert("label".into(), label.to_string());
-        spec.process.args = vec![salt.to_string()];
-        spec.stop.grace_period = Duration::from_secs(draw % 10);
-        match draw / 10 % 6 {
-            0 | 1 => spec.readiness = Readiness::ImpliedPort(tcp(1_000 + u16::from(service))),
-            2 => {
-                spec.readiness = Readiness::Probe(tcp(1_000 + u16::from(service)));
-                spec.startup_probe = Some(Probe { failure_threshold: 30, ..tcp(1) });
-                spec.liveness_probe = Some(tcp(2));
-            }
-            _ => {}
-        }
-        spec.replicas = [1, 1, 1, 2, 3, 0][(draw / 60 % 6) as usize];
-        if (draw / 360).is_multiple_of(8) {
-            spec.restart.policy = RestartPolicy::Never;
-        }
-        if (draw / 2880).is_multiple_of(8) {
-            spec.restart.policy = RestartPolicy::OnFailure;
-        }
-        if (draw / 23040).is_multiple_of(6) {
-            spec.lifecycle.pre_start = Some(vec!["x".into()]);
-        }
-        if (draw / 138240).is_multiple_of(6) {
-            spec.lifecycle.pre_stop = Some(vec!["x".into()]);
-        }
-        spec.enabled = !(draw / 829440).is_multiple_of(12);
-        spec.required = (draw / 9953280).is_multiple_of(3);
-        let other = (draw / 29859840 % u64::from(SERVICES)) as u8;
-        let tie = draw / 179159040 % 10;
-        if tie < 5 && other != service {
-            let mut dependency = needs(service_name(other).as_str());
-            dependency.optional = tie == 1;
-            dependency.on_loss =
-                [OnLoss::Ignore, OnLoss::Ignore, OnLoss::Restart, OnLoss::Stop, OnLoss::Ignore][tie as usize];
-            if tie == 4 {
-                dependency.condition = Condition::Started;
-            }
-            spec.depends_on.push(dependency);
-        }
-        File { declaration: declare(spec), spoiled: false, wrapper: true, salt, label }
-    }
-
-    fn new_controller(&mut self) -> Result<(), String> {
-        // What was on its way to the old one is lost, or comes late to the new one.
+    /// A new controller, with what the keeper and the disk hold.
+    pub fn new_controller(&mut self) {
+        // What was on its way to the old one is lost, or comes late to the new one; what a service says
+        // by itself waits in its socket.
         for slot in &mut self.payload {
-            if let Some(Event::Tell(_) | Event::Survey(_)) = slot
-                && self.random.below(4) != 0
-            {
+            let on_its_way = match slot {
+                Some(Event::Tell(Input::Notified { .. })) => false,
+                Some(Event::Tell(Input::Verdict { verdict, .. })) => verdict.message != "a newline",
+                Some(Event::Tell(_) | Event::Survey(_)) => true,
+                Some(_) | None => false,
+            };
+            if on_its_way && self.random.below(4) != 0 {
                 *slot = None;
             }
         }
-        self.seed_controller();
+        // The helpers of the old one are ended by the new one.
+        self.hooks.clear();
+        self.config.started = self.now;
+        // What the old one had decided for itself the new one finds out anew.
+        self.ending_since = None;
+        self.unready_at_end.clear();
+        self.controller = Controller::new(self.config.clone());
+        self.views.clear();
+        self.facts.inherit(self.entries.iter(), self.now.mono);
+        // What had passed before counts where the keeper was told of it.
+        let lives = &self.facts.lives;
+        self.passed.retain(|life| lives.get(life).is_some_and(|known| known.carried));
         for (name, memory) in self.memory.clone() {
             self.controller.absorb(Input::Remembered(name, memory), self.now);
         }
-        let adopted: Vec<Adopted> = self
-            .entries
-            .iter_mut()
-            .map(|(life, entry)| {
-                entry.told = entry.exit.is_some();
-                let until = if entry.main { self.now.mono } else { entry.ended };
-                Adopted {
-                    life: life.clone(),
-                    pid: entry.pid,
-                    start_time: 1,
-                    age: until - entry.spawned,
-                    exit: entry.exit,
-                    blob: entry.blob.clone(),
-                }
-            })
-            .collect();
-        for adopted in adopted {
+        for (life, entry) in &mut self.entries {
+            entry.told = entry.exit.is_some();
+            let until = if entry.main { self.now.mono } else { entry.ended };
+            let adopted = Adopted {
+                life: life.clone(),
+                pid: entry.pid,
+                start_time: 1,
+                age: until - entry.spawned,
+                exit: entry.exit,
+                blob: entry.blob.clone(),
+            };
             self.controller.absorb(Input::Adopted(adopted), self.now);
         }
-        let completed = std::mem::take(&mut self.laws.completed);
-        self.laws = Laws::default();
-        self.laws.completed = completed;
         self.scanned = false;
-        if self.lost {
-            self.controller.absorb(Input::DirectoryLost("gone".into()), self.now);
-            self.settle()?;
-            return Ok(());
-        }
-        self.declare_all()
     }
 
-    fn seed_controller(&mut self) {
-        self.controller = Controller::new(config(self.seed, self.now));
-        self.views.clear();
+    /// What it needs holds for certain: what was told of that has been compared with the facts.
+    pub fn surely_held(&self, instance: &Instance) -> bool {
+        let needs = self.facts.wishes.get(&instance.service).map(|wish| &wish.spec.depends_on);
+        needs.into_iter().flatten().all(|need| {
+            let told = self.views.get(&need.name);
+            told.is_some_and(|view| match need.condition {
+                Condition::Started | Condition::Ready => view.ready > 0 || view.status == Status::Completed,
+                Condition::Completed => view.status == Status::Completed,
+            })
+        })
     }
 
-    fn declare_all(&mut self) -> Result<(), String> {
-        self.settle()?;
-        for (&service, file) in &self.files.clone() {
-            if file.spoiled {
-                self.act(&Act::Spoil(service))?;
-            } else {
-                self.tell(Input::Declared(file.declared()))?;
-            }
-        }
-        self.scanned = true;
-        self.tell(Input::Scanned)
+    pub fn budgeted(&self) -> bool {
+        self.config.shutdown_timeout.is_some()
     }
 
-    pub fn shutdown_is_unbounded(&self) -> bool {
-        config(self.seed, self.now).shutdown_timeout.is_none()
+    pub fn crowded(&self) -> bool {
+        self.config.max_starting.is_some()
     }
 
-    /// Names with a process that lives.
-    pub fn living(&self) -> BTreeSet<Name> {
-        self.entries
-            .iter()
-            .filter(|(_, entry)| !entry.left().is_empty())
-            .map(|(life, _)| life.instance.service.clone())
-            .collect()
+    pub fn patience(&self) -> Option<Duration> {
+        self.config.exit_on_required
+    }
+
+    /// It ended for good in an earlier controller's time.
+    pub fn is_over(&self, instance: &Instance) -> bool {
+        self.entries.iter().any(|(life, entry)| {
+            life.instance == *instance
+                && entry.exit.is_some()
+                && (entry.spec.restart.policy != RestartPolicy::Always || entry.spec.restart.limit.is_some())
+        })
     }
 }
 
-impl Entry {
-    pub fn left(&self) -> Vec<Leftover> {
-        let main = self.main.then(|| Leftover { pid: self.pid, command: "main".into() });
-        let children = (0..i32::from(self.children)).map(|n| Leftover { pid: -n, command: "child".into() });
-        main.into_iter().chain(children).collect()
-    }
-}
-
-impl File {
-    pub fn declared(&self) -> Declaration {
-        let mut declaration = self.declaration.clone();
-        if !self.wrapper {
-            declaration.program = Resolved::Missing {
-                reason: Reason::WrapperNotFound,
-                message: "no wrapper".into(),
-                tried: vec!["here".into()],
-            };
-        }
-        declaration
-    }
-}
-
-/// The process revision of a test's spec.
-trait Salted {
-    fn digest_salt(&self) -> u32;
-}
-
-impl Salted for Process {
-    fn digest_salt(&self) -> u32 {
-        self.args.first().and_then(|salt| salt.parse().ok()).unwrap_or(0)
-    }
-}
-
-pub fn service_name(service: u8) -> Name {
-    name(&format!("s{service}"))
+fn file_problem(number: u64) -> plugd::model::view::FileProblem {
+    plugd::model::view::FileProblem { file: "x".into(), reason: Reason::NameConflict, message: number.to_string() }
 }

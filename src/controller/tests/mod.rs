@@ -1,5 +1,9 @@
 //! Rules as sentences: a world, an event, what is now true.
 
+mod checks;
+mod ends;
+mod handover;
+mod node;
 mod world;
 
 use std::time::Duration;
@@ -217,7 +221,7 @@ fn a_new_controller_goes_on_where_the_old_one_was() {
             _ => None,
         })
         .expect("a second life");
-    let mut next = World { controller: Controller::new(config()), now: world.now };
+    let mut next = World::unread(config(), world.now);
     let (life, age) = (life("web", 2), Duration::from_millis(300));
     next.tell(Input::Adopted(Adopted { life, pid: 102, start_time: 7, age, exit: None, blob }));
     let actions = next.declare(spec("web"));

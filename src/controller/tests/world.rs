@@ -1,5 +1,6 @@
 //! A small world for the rules: one controller and a clock that only moves when it is told to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::controller::testing::*;
 use crate::controller::*;
+use crate::model::name::LifeId;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::Spec;
 use crate::model::time::Now;
@@ -15,6 +17,8 @@ use crate::model::view::ServiceView;
 pub struct World {
     pub controller: Controller,
     pub now: Now,
+    /// Checks that were asked for and not answered.
+    asked: BTreeSet<(LifeId, ProbeSlot)>,
 }
 
 pub fn config() -> Config {
@@ -47,9 +51,14 @@ impl World {
     }
 
     pub fn with(config: Config) -> World {
-        let mut world = World { controller: Controller::new(config), now: start() };
+        let mut world = World::unread(config, start());
         world.tell(Input::Scanned);
         world
+    }
+
+    /// A controller that has just been started and has read nothing.
+    pub fn unread(config: Config, now: Now) -> World {
+        World { controller: Controller::new(config), now, asked: BTreeSet::new() }
     }
 
     /// A world in which this service runs its first life.
@@ -62,7 +71,13 @@ impl World {
     }
 
     pub fn decide(&mut self) -> Vec<Action> {
-        self.controller.decide(self.now).actions
+        let actions = self.controller.decide(self.now).actions;
+        for action in &actions {
+            if let Action::Probe { life, probe, .. } = action {
+                self.asked.insert((life.clone(), *probe));
+            }
+        }
+        actions
     }
 
     pub fn tell(&mut self, input: Input) -> Vec<Action> {
@@ -89,10 +104,58 @@ impl World {
         self.gone(service, number, Exit::code(code))
     }
 
+    /// The answer of a check, once it is asked for.
     pub fn verdict(&mut self, service: &str, number: u64, probe: ProbeSlot, passed: bool) -> Vec<Action> {
+        let mut actions = self.until_asked(service, number, probe);
+        actions.extend(self.answer(service, number, probe, passed));
+        actions
+    }
+
+    /// An answer now, asked for or not.
+    pub fn answer(&mut self, service: &str, number: u64, probe: ProbeSlot, passed: bool) -> Vec<Action> {
+        self.asked.remove(&(life(service, number), probe));
         let message = if passed { "tcp 127.0.0.1:80 passed" } else { "tcp 127.0.0.1:80 refused" };
         let verdict = Verdict { passed, message: message.into(), reason: None, took: Duration::ZERO };
         self.tell(Input::Verdict { life: life(service, number), probe, verdict })
+    }
+
+    /// Lets time pass until a check is asked for.
+    pub fn until_asked(&mut self, service: &str, number: u64, probe: ProbeSlot) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while !self.asked.contains(&(life(service, number), probe)) {
+            let at = self.controller.next_deadline().expect("a check that is due some time");
+            self.move_to(at);
+            actions.extend(self.decide());
+        }
+        actions
+    }
+
+    /// Whether a check that was asked for awaits its answer.
+    pub fn is_asked(&self, service: &str, number: u64, probe: ProbeSlot) -> bool {
+        self.asked.contains(&(life(service, number), probe))
+    }
+
+    /// The loop stands still: no deadline on the way is kept.
+    pub fn be_late(&mut self, span: Duration) -> Vec<Action> {
+        self.now = Now { wall: self.now.wall_at(self.now.mono + span), mono: self.now.mono + span };
+        self.decide()
+    }
+
+    pub fn notify(&mut self, service: &str, number: u64, message: Notification) -> Vec<Action> {
+        self.tell(Input::Notified { life: life(service, number), message })
+    }
+
+    /// How often somebody has to wake up for it within a span.
+    pub fn wake_ups(&mut self, span: Duration) -> usize {
+        let end = self.now.mono + span;
+        let mut count = 0;
+        while let Some(at) = self.controller.next_deadline().filter(|&at| at <= end) {
+            self.move_to(at);
+            self.decide();
+            count += 1;
+        }
+        self.move_to(end);
+        count
     }
 
     pub fn order(&mut self, service: &str, order: Order) -> Vec<Action> {

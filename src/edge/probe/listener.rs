@@ -3,7 +3,8 @@
 //! Right is a socket of the life's own tree, one that the keeper handed over, or one that appeared
 //! after the spawn (docker-proxy, a daemon elsewhere), which is then named. A socket that listened
 //! already when the life was spawned and is not its own is a stranger's or an older instance's: the
-//! port is in use, however well it answers.
+//! port is in use, however well it answers. So it is where the holder is another service of this node,
+//! whenever it came.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,10 +42,17 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
     }
     let mut newcomer = None;
     let mut stranger = None;
+    let mut neighbours = None;
     for listener in &listeners {
         let holder = sockets.holder(listener.inode).await;
         if holder.as_ref().is_some_and(|holder| tree.contains(holder.pid)) {
             return open(ctx, port, listener, None);
+        }
+        let neighbour = holder.as_ref().and_then(|holder| sockets.neighbours.owner(holder.pid, &tree.life));
+        if let (Some(neighbour), Some(holder)) = (neighbour, &holder) {
+            let service = neighbour.service;
+            neighbours.get_or_insert(format!("port {port} is held by the service {service}, {holder}"));
+            continue;
         }
         let was_there = match (&ctx.listened_at_spawn, &holder) {
             (Some(inodes), _) => inodes.contains(&listener.inode),
@@ -55,10 +63,11 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
         let place = if was_there { &mut stranger } else { &mut newcomer };
         place.get_or_insert((listener, holder));
     }
-    match (newcomer, stranger) {
-        (Some((listener, holder)), _) => open(ctx, port, listener, Some(note(listener, holder))),
-        (None, Some((listener, holder))) => Found::Taken(taken(port, listener, holder)),
-        (None, None) => Found::Closed,
+    match (newcomer, neighbours, stranger) {
+        (Some((listener, holder)), _, _) => open(ctx, port, listener, Some(note(listener, holder))),
+        (None, Some(message), _) => Found::Taken(message),
+        (None, None, Some((listener, holder))) => Found::Taken(taken(port, listener, holder)),
+        (None, None, None) => Found::Closed,
     }
 }
 

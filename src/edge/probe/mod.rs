@@ -11,6 +11,7 @@ pub mod exec;
 pub mod fd;
 pub mod http;
 pub mod listener;
+pub mod neighbours;
 pub mod notification;
 pub mod notify;
 pub mod sockets;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::diag;
+use super::neighbours::Neighbours;
 use crate::edge::process::stat::{self, Stat};
 
 /// How often a wait for a port looks, as the ladder of restarts needs no finer one.
@@ -67,6 +68,8 @@ pub struct Sockets {
     holders: Mutex<Holders>,
     /// Who scans.
     scan: tokio::sync::Mutex<()>,
+    /// Whose sockets are not everybody's.
+    pub neighbours: Neighbours,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +87,7 @@ impl Default for Sockets {
 impl Sockets {
     pub fn new() -> Sockets {
         let diag = diag::open().ok().map(|socket| (socket, 1));
-        Sockets { diag: Mutex::new(diag), holders: Mutex::default(), scan: tokio::sync::Mutex::new(()) }
+        Sockets { diag: Mutex::new(diag), ..Sockets::without_netlink() }
     }
 
     /// Whether the kernel answers on netlink here; for the doctor.
@@ -94,7 +97,12 @@ impl Sockets {
 
     /// As where netlink is refused.
     pub fn without_netlink() -> Sockets {
-        Sockets { diag: Mutex::new(None), holders: Mutex::default(), scan: tokio::sync::Mutex::new(()) }
+        Sockets {
+            diag: Mutex::new(None),
+            holders: Mutex::default(),
+            scan: tokio::sync::Mutex::new(()),
+            neighbours: Neighbours::default(),
+        }
     }
 
     /// Who listens on a port now, on any address. The runtime takes the inodes just before a spawn.

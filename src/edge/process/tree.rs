@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::cgroup::Group;
+use super::cgroup::{CgroupRoot, Group};
 use super::raw;
 use super::stat::{self, Stat};
 use super::walk::{Request, Walker};
@@ -47,10 +47,10 @@ pub enum Scope {
 
 impl Scope {
     /// The word for `killScope:` in a status.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Scope::Cgroup(_) => "cgroup",
-            Scope::Session => "session",
+    pub fn word(cgroups: Option<&CgroupRoot>) -> &'static str {
+        match cgroups {
+            Some(_) => "cgroup",
+            None => "session",
         }
     }
 }

@@ -1,0 +1,208 @@
+//! How lives end, and what is said of it.
+
+use std::time::Duration;
+
+use super::world::*;
+use crate::controller::testing::*;
+use crate::controller::*;
+use crate::model::reason::{Reason, Status};
+use crate::model::spec::{OnLoss, Readiness, RestartLimit, RestartPolicy, Strategy, Update};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn has_problem(world: &World, service: &str, reason: Reason) -> bool {
+    world.view(service).problems.iter().any(|problem| problem.reason == reason)
+}
+
+#[test]
+fn a_restart_limit_makes_it_final_and_says_so() {
+    let mut web = spec("web");
+    web.restart.limit = Some(RestartLimit { max: 2, within: 60 * SECOND });
+    let mut world = World::running(web);
+    world.crash("web", 1, 1);
+    world.spawned("web", 2);
+    world.crash("web", 2, 1);
+    world.sleep(SECOND);
+    world.spawned("web", 3);
+    world.crash("web", 3, 1);
+    assert_eq!(world.status("web"), (Status::Failed, Some(Reason::RestartLimit)));
+    assert!(!spawns(&world.sleep(600 * SECOND), "web", 4));
+    assert!(spawns(&world.order("web", Order::Start), "web", 4));
+}
+
+#[test]
+fn two_ends_with_0_at_once_are_told_with_a_hint_that_goes_when_it_lasts() {
+    let mut world = World::running(spec("web"));
+    world.crash("web", 1, 0);
+    assert!(!has_problem(&world, "web", Reason::EndsAtOnce));
+    world.spawned("web", 2);
+    world.crash("web", 2, 0);
+    assert!(has_problem(&world, "web", Reason::EndsAtOnce));
+    world.sleep(SECOND);
+    world.spawned("web", 3);
+    world.sleep(10_300 * SECOND / 1_000);
+    assert!(!has_problem(&world, "web", Reason::EndsAtOnce));
+}
+
+#[test]
+fn one_that_leaves_the_foreground_and_a_child_behind_has_forked() {
+    let mut world = World::running(spec("web"));
+    world.tell(Input::Exited { life: life("web", 1), exit: Exit::code(0) });
+    let left = vec![Leftover { pid: 7, command: "daemon".into() }];
+    let actions = world.tell(Input::Surveyed { life: life("web", 1), left });
+    assert!(signals(&actions, "web", 15), "what it left is ended before the next life");
+    world.tell(Input::Surveyed { life: life("web", 1), left: vec![] });
+    assert!(has_problem(&world, "web", Reason::Forked));
+}
+
+#[test]
+fn what_kill_does_not_end_is_named_and_holds_up_only_itself() {
+    let mut web = spec("web");
+    web.stop.grace_period = SECOND;
+    let mut world = World::running(web);
+    world.declare(spec("other"));
+    world.spawned("other", 1);
+    world.tell(Input::Withdrawn(name("web")));
+    assert!(signals(&world.sleep(SECOND), "web", 9));
+    let left = vec![Leftover { pid: 101, command: "dd".into() }];
+    world.tell(Input::Surveyed { life: life("web", 1), left });
+    world.sleep(10 * SECOND);
+    assert_eq!(world.status("web"), (Status::Stopping, Some(Reason::StuckKilling)));
+    assert!(world.view("web").why.iter().any(|why| why.contains("pid 101 (dd)")), "{:?}", world.view("web").why);
+    assert!(!spawns(&world.declare(spec("web")), "web", 2), "no second start beside it");
+    assert_eq!(world.status("other").0, Status::Running);
+}
+
+#[test]
+fn a_pre_stop_hook_is_ended_when_the_process_is_gone_before_it() {
+    let mut web = spec("web");
+    web.lifecycle.pre_stop = Some(vec!["drain".into()]);
+    let mut world = World::running(web);
+    let actions = world.tell(Input::Withdrawn(name("web")));
+    assert!(actions.iter().any(|action| matches!(action, Action::RunHook { hook: Hook::PreStop, .. })));
+    let actions = world.tell(Input::Exited { life: life("web", 1), exit: Exit::code(0) });
+    assert!(actions.contains(&Action::CancelHooks { life: life("web", 1) }), "{actions:?}");
+}
+
+#[test]
+fn restarts_are_told_until_a_withdrawn_service_is_gone_and_begin_anew_with_a_new_one() {
+    let mut world = World::running(spec("web"));
+    world.crash("web", 1, 1);
+    world.spawned("web", 2);
+    world.tell(Input::Withdrawn(name("web")));
+    assert_eq!((world.status("web").0, world.view("web").restarts), (Status::Stopping, 1));
+    world.declare(spec("web"));
+    assert_eq!(world.view("web").restarts, 0);
+}
+
+#[test]
+fn what_never_ran_has_no_log_and_nothing_to_kill_and_no_user_to_warn_of() {
+    let mut world = World::with(Config {
+        kill_scope: Some("cgroup"),
+        log_dir: Some("/var/log".into()),
+        warn_root: true,
+        ..config()
+    });
+    let mut off = spec("web");
+    off.enabled = false;
+    let warned = |actions: &[Action]| {
+        actions.iter().any(|action| matches!(action, Action::Record(event) if event.reason == Reason::RunsAsRoot))
+    };
+    assert!(!warned(&world.declare(off)));
+    assert_eq!((world.view("web").kill_scope.clone(), world.view("web").log.clone()), (None, None));
+    assert!(warned(&world.declare(spec("web"))));
+    assert_eq!(world.view("web").log.as_deref(), Some("/var/log/web.log"));
+}
+
+#[test]
+fn an_instance_that_is_on_its_way_out_keeps_its_service_from_being_stopped() {
+    let mut web = spec("web");
+    web.replicas = 2;
+    let mut world = World::running(web);
+    let second = crate::model::name::LifeId {
+        instance: crate::model::name::Instance { service: name("web"), index: 1 },
+        life: 1,
+    };
+    world.tell(Input::Spawned { life: second.clone(), pid: 200, start_time: 7 });
+    world.order("web", Order::Scale(1));
+    world.order("web", Order::Stop);
+    world.gone("web", 1, Exit::signal(15));
+    assert_eq!(world.status("web").0, Status::Stopping);
+    world.tell(Input::Exited { life: second.clone(), exit: Exit::signal(15) });
+    world.tell(Input::Surveyed { life: second, left: vec![] });
+    assert_eq!(world.status("web"), (Status::Stopped, Some(Reason::StoppedByOperator)));
+}
+
+#[test]
+fn a_job_that_completes_is_not_lost_to_those_who_needed_it() {
+    let mut world = World::new();
+    let mut job = spec("migrate");
+    job.restart.policy = RestartPolicy::Never;
+    world.declare(job);
+    let mut web = spec("web");
+    web.depends_on = vec![crate::model::spec::Dependency { on_loss: OnLoss::Restart, ..needs("migrate") }];
+    world.declare(web);
+    assert!(spawns(&world.spawned("migrate", 1), "web", 1));
+    world.spawned("web", 1);
+    let actions = world.crash("migrate", 1, 0);
+    assert!(!signals(&actions, "web", 15), "{actions:?}");
+}
+
+#[test]
+fn a_dependency_that_is_lost_in_the_same_turn_is_not_counted_on() {
+    let mut world = World::running(spec("db"));
+    let mut web = spec("web");
+    web.depends_on = vec![needs("db")];
+    let now = world.now;
+    world.controller.absorb(Input::Declared(declare(web)), now);
+    let actions = world.tell(Input::Exited { life: life("db", 1), exit: Exit::code(1) });
+    assert!(!spawns(&actions, "web", 1), "{actions:?}");
+}
+
+#[test]
+fn an_instance_that_ran_to_its_end_does_not_hold_up_a_roll() {
+    let mut work = spec("work");
+    work.replicas = 2;
+    work.restart.policy = RestartPolicy::OnFailure;
+    work.update = Some(Update { strategy: Some(Strategy::Rolling), max_surge: None, max_unavailable: Some(1) });
+    let mut world = World::running(work.clone());
+    let mut second = life("work", 1);
+    second.instance.index = 1;
+    world.tell(Input::Spawned { life: second.clone(), pid: 200, start_time: 7 });
+    world.crash("work", 1, 0);
+    work.process.args = vec!["--new".into()];
+    let actions = world.declare(work);
+    let key = actions.iter().find_map(|action| match action {
+        Action::Try { digest, .. } => Some(*digest),
+        _ => None,
+    });
+    // The one that had completed runs the new version to its end.
+    world.spawned("work", 2);
+    world.crash("work", 2, 0);
+    let digest = key.expect("the new version is tried");
+    let actions = world.tell(Input::Tried { name: name("work"), digest, result: Ok(()) });
+    assert!(signals(&actions, "work", 15), "{actions:?}");
+}
+
+#[test]
+fn each_edit_begins_the_ladder_anew() {
+    let mut world = World::running(spec("web"));
+    world.crash("web", 1, 1);
+    world.spawned("web", 2);
+    world.crash("web", 2, 1);
+    let mut edited = spec("web");
+    edited.labels.insert("tier".into(), "front".into());
+    assert!(spawns(&world.declare(edited), "web", 3), "a wait ends at once by an edit");
+}
+
+#[test]
+fn a_port_probe_that_passes_late_is_told_from_sixty_seconds_on() {
+    let mut web = spec("web");
+    web.readiness = Readiness::ImpliedPort(tcp(80));
+    let mut world = World::running(web);
+    for _ in 0..100 {
+        world.verdict("web", 1, ProbeSlot::Readiness, false);
+    }
+    world.sleep(60 * SECOND);
+    assert_eq!(world.status("web"), (Status::Starting, Some(Reason::PortNotOpen)));
+}

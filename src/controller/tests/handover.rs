@@ -1,0 +1,89 @@
+//! What a new controller knows of the old one's lives and of what people said.
+
+use std::time::Duration;
+
+use super::world::*;
+use crate::controller::testing::*;
+use crate::controller::*;
+use crate::model::reason::{Reason, Status};
+use crate::model::spec::{Check, Probe, Readiness};
+
+/// The blob and the memory that the keeper and the disk hold after these actions.
+fn held(actions: &[Action], blob: &mut Vec<u8>, memory: &mut Option<Memory>) {
+    for action in actions {
+        match action {
+            Action::Spawn { blob: new, .. } | Action::SetBlob { blob: new, .. } => blob.clone_from(new),
+            Action::Remember(_, new) => *memory = Some(new.clone()),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn what_speaks_by_itself_has_spoken_and_need_not_say_it_twice() {
+    let mut web = spec("web");
+    web.readiness = Readiness::Probe(Probe { check: Check::Notify, ..tcp(1) });
+    let (mut blob, mut memory) = (Vec::new(), None);
+    let mut world = World::new();
+    held(&world.declare(web.clone()), &mut blob, &mut memory);
+    held(&world.spawned("web", 1), &mut blob, &mut memory);
+    let said = Notification { ready: true, ..Notification::default() };
+    held(&world.notify("web", 1, said), &mut blob, &mut memory);
+
+    let mut next = World::unread(config(), world.now);
+    let adopted =
+        Adopted { life: life("web", 1), pid: 101, start_time: 7, age: Duration::from_secs(3), exit: None, blob };
+    next.tell(Input::Adopted(adopted));
+    next.declare(web);
+    assert_eq!(next.status("web").0, Status::Healthy);
+}
+
+#[test]
+fn what_was_said_before_the_manifest_was_read_outlives_the_controller_too() {
+    let mut blob = Vec::new();
+    let mut memory = None;
+    let mut world = World::new();
+    held(&world.declare(spec("web")), &mut blob, &mut memory);
+
+    let mut second = World::unread(config(), world.now);
+    second.tell(Input::Remembered(name("web"), memory.clone().expect("it was declared")));
+    held(&second.order("web", Order::Stop), &mut blob, &mut memory);
+
+    let mut third = World::unread(config(), world.now);
+    third.tell(Input::Remembered(name("web"), memory.expect("it was stopped")));
+    assert!(!spawns(&third.declare(spec("web")), "web", 1));
+    assert_eq!(third.status("web"), (Status::Stopped, Some(Reason::StoppedByOperator)));
+}
+
+#[test]
+fn a_number_of_a_life_is_never_used_again() {
+    let memory = Memory { generation: 1, lives: vec![3, 9], ..Memory::default() };
+    let mut world = World::unread(config(), start());
+    world.tell(Input::Remembered(name("web"), memory));
+    world.declare(spec("web"));
+    world.tell(Input::Scanned);
+    let actions = world.order("web", Order::Scale(2));
+    let mut second = life("web", 10);
+    second.instance.index = 1;
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::Spawn { life, .. } if *life == second)),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_directory_that_is_found_again_tells_what_is_gone() {
+    let mut world = World::unread(config(), start());
+    world.tell(Input::DirectoryLost("it is not there".into()));
+    let adopted = Adopted {
+        life: life("web", 1),
+        pid: 101,
+        start_time: 7,
+        age: Duration::from_secs(3),
+        exit: None,
+        blob: Vec::new(),
+    };
+    world.tell(Input::Adopted(adopted));
+    assert!(!signals(&world.tell(Input::Scanned), "web", 15));
+    assert!(signals(&world.tell(Input::DirectoryFound), "web", 15));
+}

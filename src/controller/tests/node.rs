@@ -1,0 +1,148 @@
+//! The node: its end, its budget, its exit code, its limits, and what `check` foretells.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::world::*;
+use crate::controller::testing::*;
+use crate::controller::*;
+use crate::model::reason::{Reason, Status};
+use crate::model::spec::Readiness;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// `web` needs `db`; both run.
+fn chain(budget: Option<Duration>) -> World {
+    let mut world = World::with(Config { shutdown_timeout: budget, ..config() });
+    world.declare(spec("db"));
+    world.spawned("db", 1);
+    let mut web = spec("web");
+    web.depends_on = vec![needs("db")];
+    world.declare(web);
+    world.spawned("web", 1);
+    world
+}
+
+#[test]
+fn each_level_leaves_a_second_for_the_one_below_and_the_culprit_is_named() {
+    let mut world = chain(Some(8 * SECOND));
+    world.tell(Input::Shutdown(Shutdown::Ordered));
+    let left = vec![Leftover { pid: 101, command: "sleep".into() }];
+    world.sleep(2 * SECOND);
+    world.tell(Input::Surveyed { life: life("web", 1), left });
+    let actions = world.sleep(5 * SECOND);
+    assert!(signals(&actions, "web", 9), "a second before the budget ends");
+    let killed = actions.iter().find_map(|action| match action {
+        Action::Record(event) if event.reason == Reason::Killed => Some(event.message.clone()),
+        _ => None,
+    });
+    assert_eq!(killed.as_deref(), Some("web was killed: pid 101 (sleep) has not ended (its grace is 30 s)"));
+    assert!(signals(&world.sleep(SECOND), "db", 15), "what does not die is passed over");
+}
+
+#[test]
+fn at_the_end_of_the_budget_the_node_leaves_whatever_is_left() {
+    let mut world = chain(Some(8 * SECOND));
+    world.tell(Input::Shutdown(Shutdown::Ordered));
+    assert!(!world.sleep(8 * SECOND).contains(&Action::Exit(0)));
+    assert!(world.sleep(SECOND).contains(&Action::Exit(0)));
+}
+
+#[test]
+fn a_second_order_is_without_grace_and_a_third_leaves() {
+    let mut world = chain(None);
+    assert!(!signals(&world.tell(Input::Shutdown(Shutdown::Ordered)), "db", 15));
+    let actions = world.tell(Input::Shutdown(Shutdown::Ordered));
+    assert!(signals(&actions, "web", 9) && signals(&actions, "db", 9), "{actions:?}");
+    assert!(world.tell(Input::Shutdown(Shutdown::Ordered)).contains(&Action::Exit(0)));
+}
+
+#[test]
+fn what_waits_for_its_next_try_is_stopped_at_once_when_the_node_ends() {
+    let mut world = chain(None);
+    world.crash("db", 1, 1);
+    world.spawned("db", 2);
+    world.crash("db", 2, 1);
+    assert_eq!(world.status("db").1, Some(Reason::BackOff));
+    world.tell(Input::Shutdown(Shutdown::Ordered));
+    assert_eq!(world.status("db"), (Status::Stopped, Some(Reason::ControllerStopped)));
+    assert_eq!(world.view("db").instances[0].status, Status::Stopped);
+}
+
+#[test]
+fn a_required_service_that_always_ends_with_0_is_no_success_of_the_node() {
+    let mut world = World::with(Config { exit_on_required: Some(60 * SECOND), pid1: true, ..config() });
+    let mut web = spec("web");
+    web.required = true;
+    web.readiness = Readiness::ImpliedPort(tcp(80));
+    world.declare(web);
+    world.spawned("web", 1);
+    world.crash("web", 1, 0);
+    world.spawned("web", 2);
+    assert!(signals(&world.sleep(61 * SECOND), "web", 15), "it was never ready");
+    let actions = world.gone("web", 2, Exit::signal(15));
+    assert!(actions.contains(&Action::Exit(1)), "{actions:?}");
+}
+
+#[test]
+fn a_required_service_that_is_scaled_to_nothing_by_hand_does_not_end_the_node() {
+    let mut world = World::with(Config { exit_on_required: Some(60 * SECOND), pid1: true, ..config() });
+    let mut web = spec("web");
+    web.required = true;
+    world.declare(web);
+    world.declare(spec("other"));
+    world.spawned("web", 1);
+    world.spawned("other", 1);
+    world.order("web", Order::Scale(0));
+    world.gone("web", 1, Exit::signal(15));
+    assert!(!signals(&world.sleep(600 * SECOND), "other", 15));
+}
+
+#[test]
+fn max_starting_bounds_those_that_are_not_ready_yet() {
+    let mut world = World::with(Config { max_starting: Some(1), ..config() });
+    let checked = |service: &str, port| {
+        let mut spec = spec(service);
+        spec.readiness = Readiness::ImpliedPort(tcp(port));
+        spec
+    };
+    assert!(spawns(&world.declare(checked("a", 1)), "a", 1));
+    assert!(!spawns(&world.declare(checked("b", 2)), "b", 1));
+    assert_eq!(world.status("b"), (Status::Waiting, Some(Reason::StartLimit)));
+    assert!(!spawns(&world.spawned("a", 1), "b", 1));
+    assert!(spawns(&world.verdict("a", 1, ProbeSlot::Readiness, true), "b", 1));
+}
+
+#[test]
+fn no_more_spawns_are_asked_of_the_keeper_than_twice_its_cores() {
+    let mut world = World::new();
+    let asked = |actions: &[Action]| actions.iter().filter(|action| matches!(action, Action::Spawn { .. })).count();
+    let begun: usize = (0..10).map(|n| asked(&world.declare(spec(&format!("s{n}"))))).sum();
+    assert_eq!(begun, 4);
+    assert_eq!(asked(&world.spawned("s0", 1)), 1);
+}
+
+#[test]
+fn what_check_foretells_is_what_would_be_done() {
+    let mut world = World::running(spec("same"));
+    world.declare(spec("edited"));
+    world.spawned("edited", 1);
+    world.declare(spec("gone"));
+    world.spawned("gone", 1);
+    let mut edited = spec("edited");
+    edited.process.args = vec!["--new".into()];
+    let mut off = spec("off");
+    off.enabled = false;
+    let current: BTreeMap<_, _> = ["same", "edited", "gone"]
+        .map(|service| (name(service), (world.view(service), declare(spec(service)).spec)))
+        .into_iter()
+        .collect();
+    let declared = [spec("same"), edited, off, spec("new")].map(declare);
+    let outlook = Outlook::of(&declared, &current);
+    assert_eq!(outlook.intents[&name("same")], Intent::Nothing);
+    assert!(matches!(&outlook.intents[&name("edited")], Intent::Restart(why) if why.starts_with("Recreate")));
+    assert!(matches!(&outlook.intents[&name("off")], Intent::Skip(Reason::Disabled, _)));
+    assert_eq!(outlook.intents[&name("new")], Intent::Start);
+    assert!(matches!(&outlook.intents[&name("gone")], Intent::Stop(_)));
+    assert_eq!(outlook.count(|intent| *intent == Intent::Start), 1);
+}

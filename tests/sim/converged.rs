@@ -1,0 +1,122 @@
+//! Laws 6 and 7: after all faults the world is as desired, is told so, and stays so.
+
+use plugd::model::name::Instance;
+use plugd::model::reason::{Reason, Status};
+use plugd::model::text::{ControllerLine, status_file};
+use plugd::model::view::ServiceView;
+
+use crate::manifest::service_name;
+use crate::world::World;
+
+pub fn converged(world: &World) -> Result<(), String> {
+    for &service in world.files.keys() {
+        let name = service_name(service);
+        let Some(view) = world.controller.view(&name, world.now) else {
+            return Err(format!("law 6: {name} is in the directory and unknown"));
+        };
+        text(&view)?;
+        of_service(world, &view)?;
+    }
+    for (life, entry) in &world.entries {
+        let known = world.files.keys().any(|&service| service_name(service) == life.instance.service);
+        if !known {
+            let what = if entry.lives() { "lives" } else { "is kept by the keeper" };
+            return Err(format!("law 6: {life} {what} and its manifest is gone"));
+        }
+        if entry.exit.is_some() && entry.lives() {
+            return Err(format!("law 6: {life} ended and {:?} of it are left", entry.left()));
+        }
+        let newer = world.entries.keys().any(|other| other.instance == life.instance && other.life > life.life);
+        if newer {
+            return Err(format!("law 6: the keeper still holds {life}, of which nobody will ask"));
+        }
+    }
+    match world.hooks.keys().next() {
+        Some((life, hook)) => Err(format!("law 6: the {hook:?} hook of {life} runs on")),
+        None => Ok(()),
+    }
+}
+
+fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
+    let name = &view.service;
+    let Some(wish) = world.facts.wishes.get(name) else {
+        // Never valid in this controller's time: what runs goes on, nothing is begun.
+        return Ok(());
+    };
+    let spec = &wish.spec;
+    let optional = spec.depends_on.iter().any(|dependency| dependency.optional);
+    let known = world.entries.keys().filter(|life| life.instance.service == *name).map(|life| life.instance.index);
+    let most = known.max().map_or(0, |most| most + 1).max(wish.desired());
+    for index in 0..most {
+        let instance = Instance { service: name.clone(), index };
+        let alive = world.entries.iter().find(|(life, entry)| life.instance == instance && entry.main);
+        let over = world.facts.rungs.get(&instance).is_some_and(crate::ladder::Rungs::is_finished)
+            || world.facts.completed.contains_key(&instance);
+        let unwanted = !spec.enabled || wish.stopped || index >= wish.desired();
+        match alive {
+            Some((life, _)) if unwanted => {
+                return Err(format!("law 6: {life} lives and {} are wanted", wish.desired()));
+            }
+            Some((life, entry)) if wish.found && entry.print != spec.process_digest && !world.facts.is_cyclic(name) => {
+                // A roll stops at a version that does not get ready.
+                let gated = view.ready < view.desired
+                    || !world.facts.should_run(&instance)
+                    || optional
+                    || !world.surely_held(&instance);
+                if !gated {
+                    return Err(format!("law 6: {life} is of an old version"));
+                }
+            }
+            None if world.facts.should_run(&instance)
+                && world.surely_held(&instance)
+                && !over
+                && !world.is_over(&instance)
+                && !(optional && view.status == Status::Waiting) =>
+            {
+                return Err(format!(
+                    "law 6: {instance} should run long after all faults and is {} ({:?}): {:?}",
+                    view.status, view.reason, view.why
+                ));
+            }
+            Some(_) | None => {}
+        }
+    }
+    let off = !spec.enabled || wish.stopped || wish.desired() == 0;
+    let expected: &[Status] = if !wish.found && view.ready == 0 {
+        &[Status::Skipped, Status::Failed, Status::Stopped, Status::Completed, Status::Degraded]
+    } else if off || (wish.bereft && view.reason == Some(Reason::DependencyLost)) {
+        &[Status::Stopped]
+    } else if view.ready > 0 && view.ready == view.desired {
+        &[Status::Healthy, Status::Running]
+    } else if view.ready > 0 {
+        &[Status::Healthy, Status::Running, Status::Degraded, Status::Failed]
+    } else {
+        &[Status::Waiting, Status::Failed, Status::Degraded, Status::Completed, Status::Skipped, Status::Stopped]
+    };
+    // A job, and what a limit or a gate keeps down, are told with their reasons.
+    if !expected.contains(&view.status) {
+        return Err(format!(
+            "law 6: {name} is {} ({:?}) long after all faults: {:?}",
+            view.status, view.reason, view.why
+        ));
+    }
+    let alive = world.facts.ready_lives(name).filter(|life| life.instance.index < wish.desired()).count();
+    if alive != view.ready as usize {
+        return Err(format!("law 7: {alive} of {name} are ready, {} are told", view.ready));
+    }
+    Ok(())
+}
+
+/// Law 7: what `cat` shows is what is so.
+pub fn text(view: &ServiceView) -> Result<(), String> {
+    let line = ControllerLine { pid: 1, version: "0".into(), written: view.since };
+    let text = status_file(view, &line);
+    let read: serde_yaml::Value = serde_yaml::from_str(&text)
+        .map_err(|error| format!("law 7: the status of {} is no YAML: {error}", view.service))?;
+    let word = |key: &str| read.get(key).and_then(|value| value.as_str().map(str::to_string));
+    let number = |key: &str| read.get(key).and_then(serde_yaml::Value::as_u64);
+    let same = word("status").as_deref() == Some(view.status.as_str())
+        && word("reason").as_deref() == view.reason.map(Reason::as_str)
+        && (view.status == Status::Skipped || number("restarts") == Some(view.restarts));
+    if same { Ok(()) } else { Err(format!("law 7: the text of {} is not its view:\n{text}", view.service)) }
+}

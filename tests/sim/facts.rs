@@ -1,0 +1,655 @@
+//! What the controller was told and what it did, kept a second time: slowly, plainly, and without
+//! looking at the brain. The laws compare the brain's plans with this.
+//!
+//! A fact is only held against the brain where it is certain. A failed check that the brain may
+//! forgive (the loop was late, the answer was) leaves `ready` possible.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use plugd::controller::*;
+use plugd::model::name::{Instance, LifeId, Name};
+use plugd::model::spec::*;
+
+use crate::checks::Slots;
+use crate::ladder::{End, Rungs};
+
+#[derive(Default)]
+pub struct Facts {
+    pub wishes: BTreeMap<Name, Wish>,
+    pub lives: BTreeMap<LifeId, Life>,
+    pub rungs: BTreeMap<Instance, Rungs>,
+    /// Jobs that ran to their end, with what they were made from.
+    pub completed: BTreeMap<Instance, Digest>,
+    /// Whose file was deleted.
+    pub gone: BTreeSet<Name>,
+    /// Whose file is refused, and of those who have none any more while the directory is lost.
+    pub refused: BTreeSet<Name>,
+    refused_missing: BTreeSet<Name>,
+    pub scanned: bool,
+    pub lost: bool,
+    pub shutdown: Option<(Shutdown, Duration)>,
+    /// The loop was late until then.
+    pub late_until: Duration,
+    /// Said to an earlier controller, or before the manifest was read.
+    pub said: BTreeMap<Name, Said>,
+    /// Required and not ready, since when.
+    pub unready: BTreeMap<Name, Duration>,
+}
+
+/// What outlives a controller.
+#[derive(Default, Clone, Copy)]
+pub struct Said {
+    stopped: bool,
+    scaled: Option<u32>,
+    restarts: u32,
+    digest: Option<Digest>,
+}
+
+/// What is wished of a service, as this controller was told.
+pub struct Wish {
+    pub spec: Arc<Spec>,
+    pub found: bool,
+    pub stopped: bool,
+    pub scaled: Option<u32>,
+    /// Withdrawn while the directory was lost.
+    pub missing: bool,
+    /// `onLoss: Stop` may have struck.
+    pub bereft: bool,
+    /// Times `plugd restart` was said.
+    pub restarts: u32,
+    pub spoiled: bool,
+}
+
+impl Wish {
+    pub fn desired(&self) -> u32 {
+        self.scaled.unwrap_or(self.spec.replicas)
+    }
+}
+
+/// One life, as it was told.
+#[derive(Default)]
+pub struct Life {
+    /// By which it is checked; none: adopted, its manifest not read.
+    pub spec: Option<Arc<Spec>>,
+    pub print: Digest,
+    pub spawned: Option<Duration>,
+    pub exited: Option<Exit>,
+    /// Its end was told to this controller, and counted.
+    pub judged: bool,
+    /// Nothing of it is left.
+    pub empty: bool,
+    /// We began to end it.
+    pub stopping: Option<Duration>,
+    pub killed: Option<Duration>,
+    pub asked_for: bool,
+    pub unasked_for: bool,
+    pub slots: Slots,
+    pub ready_since: Option<Duration>,
+    pub steady: bool,
+    pub lasted: bool,
+    /// `plugd restart`s that it has seen at its start.
+    pub restarts: u32,
+    /// From before this controller.
+    pub inherited: bool,
+    /// What it needs (`onLoss`) held, and then did not.
+    pub lost_need: bool,
+    pub needs_held: bool,
+    /// Not to be run again after an end with 0, as it was when it began.
+    pub is_job: bool,
+    /// When it was spawned, whoever was told.
+    pub born: Duration,
+    /// What it needs was lost when we began to end it.
+    pub for_its_need: bool,
+    /// The keeper holds that it was ready when it was told last.
+    pub carried: bool,
+}
+
+impl Life {
+    pub fn runs(&self) -> bool {
+        self.spawned.is_some() && self.exited.is_none()
+    }
+
+    fn ready(&self) -> bool {
+        self.runs() && self.stopping.is_none() && self.spec.as_ref().is_some_and(|spec| self.slots.ready(spec))
+    }
+}
+
+impl Facts {
+    pub fn hear(&mut self, input: &Input, now: Duration) {
+        match input {
+            Input::Declared(declaration) => self.declared(declaration, now),
+            Input::Rejected(rejection) => {
+                self.gone.remove(&rejection.name);
+                self.refused.insert(rejection.name.clone());
+                self.refused_missing.remove(&rejection.name);
+                if let Some(wish) = self.wishes.get_mut(&rejection.name) {
+                    wish.spoiled = true;
+                    wish.missing = false;
+                } else {
+                    self.said.entry(rejection.name.clone()).or_default();
+                    // What ended is of no known manifest: its end is not counted.
+                    let mine = self.rungs.iter_mut().filter(|(of, _)| of.service == rejection.name);
+                    mine.for_each(|(_, rungs)| rungs.forget_step());
+                }
+            }
+            Input::Withdrawn(name) => self.withdrawn(name),
+            Input::Scanned => self.scanned = true,
+            Input::DirectoryLost(_) => self.lost = true,
+            Input::DirectoryFound => {
+                self.lost = false;
+                let mut missing: Vec<Name> = self.names(|wish| wish.missing);
+                missing.extend(std::mem::take(&mut self.refused_missing));
+                missing.iter().for_each(|name| self.withdrawn(name));
+            }
+            Input::ConfirmMissing => {
+                let lost = std::mem::take(&mut self.lost);
+                let gone: Vec<Name> = self.names(|wish| wish.missing || lost);
+                gone.iter().for_each(|name| self.withdrawn(name));
+                if lost {
+                    let refused: Vec<Name> = self.refused.iter().cloned().collect();
+                    refused.iter().for_each(|name| self.withdrawn(name));
+                }
+                self.lost = lost;
+                self.scanned = true;
+            }
+            Input::Order { name, order } => self.ordered(name, *order),
+            Input::Shutdown(kind) => {
+                let began = self.shutdown.map_or(now, |(_, began)| began);
+                let kind = if self.shutdown.is_some() { Shutdown::Now } else { *kind };
+                self.shutdown = Some((kind, began));
+            }
+            Input::Spawned { life, .. } => {
+                if let Some(known) = self.lives.get_mut(life)
+                    && known.spawned.is_none()
+                    && known.exited.is_none()
+                {
+                    known.spawned = Some(now);
+                    if let Some(spec) = known.spec.clone() {
+                        known.slots = Slots::begin(&spec, now);
+                    }
+                }
+            }
+            Input::SpawnFailed { life, .. } => {
+                let open = self.lives.get(life).is_some_and(|known| known.spawned.is_none() && known.exited.is_none());
+                if open {
+                    self.lives.remove(life);
+                    self.end(life, End::NeverRan, now);
+                }
+            }
+            Input::HookEnded { life, hook: Hook::Selfcheck | Hook::PreStart, result: Err(_) } => {
+                let print = self.wishes.get(&life.instance.service).map(|wish| wish.spec.process_digest);
+                if !self.lives.contains_key(life) && self.is_last_try(life, print) {
+                    self.end(life, End::NeverRan, now);
+                }
+            }
+            Input::Exited { life, exit } => self.exited(life, *exit, now),
+            Input::Surveyed { life, left } => {
+                if let Some(known) = self.lives.get_mut(life)
+                    && known.exited.is_some()
+                    && left.is_empty()
+                    && !known.empty
+                {
+                    known.empty = true;
+                    if let Some(rungs) = self.rungs.get_mut(&life.instance) {
+                        rungs.emptied(now);
+                    }
+                    if self.completed.contains_key(&life.instance) {
+                        self.spread(&BTreeSet::from([life.instance.service.clone()]));
+                    }
+                }
+            }
+            Input::Verdict { life, probe, verdict } => {
+                let late_until = self.late_until;
+                if let Some(known) = self.lives.get_mut(life).filter(|known| known.runs() && known.stopping.is_none())
+                    && let Some(spec) = known.spec.clone()
+                {
+                    known.slots.verdict(&spec, *probe, verdict.passed, now, late_until);
+                }
+            }
+            Input::Notified { life, message } => {
+                if let Some(known) = self.lives.get_mut(life).filter(|known| known.runs() && known.stopping.is_none())
+                    && let Some(spec) = known.spec.clone()
+                {
+                    known.slots.notified(&spec, message, now);
+                }
+            }
+            Input::PortFree(_) => self.rungs.values_mut().for_each(Rungs::excuse),
+            Input::Remembered(..)
+            | Input::Adopted(_)
+            | Input::FileProblems(_)
+            | Input::HookEnded { .. }
+            | Input::Output { .. }
+            | Input::Tried { .. }
+            | Input::Problem { .. } => {}
+        }
+        self.look(now);
+    }
+
+    /// The brain has looked at everything.
+    pub fn decided(&mut self) {
+        if self.scanned && !self.lost {
+            // No file of it was found: what was said of it goes with it.
+            let (wishes, refused) = (&self.wishes, &self.refused);
+            let (gone, kept) = (&mut self.gone, |name: &Name| wishes.contains_key(name) || refused.contains(name));
+            self.said.retain(|name, _| kept(name) || !gone.insert(name.clone()));
+        }
+    }
+
+    /// Who is ready now, and what follows from it.
+    pub fn look(&mut self, now: Duration) {
+        let mut news: BTreeSet<Name> = BTreeSet::new();
+        for (life, known) in &mut self.lives {
+            let ready = known.ready();
+            match (ready, known.ready_since) {
+                (true, None) => {
+                    known.ready_since = Some(now);
+                    known.carried = true;
+                    news.insert(life.instance.service.clone());
+                }
+                (false, Some(_)) if !ready => {
+                    known.count_readiness(now);
+                    known.ready_since = None;
+                    known.carried &= known.stopping.is_some() || known.exited.is_some();
+                }
+                (true, Some(_)) | (false, _) => {}
+            }
+            known.count_readiness(now);
+        }
+        self.spread(&news);
+        let bereft: Vec<Name> = self
+            .wishes
+            .iter()
+            .filter(|(_, wish)| {
+                wish.spec.depends_on.iter().any(|d| d.on_loss == OnLoss::Stop && !self.holds(d.condition, &d.name))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in bereft {
+            if self.rungs.keys().any(|instance| instance.service == name)
+                && let Some(wish) = self.wishes.get_mut(&name)
+            {
+                wish.bereft = true;
+            }
+        }
+        self.follow_needs();
+        self.follow_required(now);
+    }
+
+    /// These became ready, or ran to their end: waits may be cut.
+    fn spread(&mut self, news: &BTreeSet<Name>) {
+        for (instance, rungs) in &mut self.rungs {
+            let needs = self.wishes.get(&instance.service).map(|wish| &wish.spec.depends_on);
+            for name in news.iter().filter(|name| **name != instance.service) {
+                let needed = needs.is_some_and(|needs| needs.iter().any(|dependency| dependency.name == *name));
+                if needed { rungs.excuse() } else { rungs.neighbour_recovered() }
+            }
+        }
+    }
+
+    fn follow_needs(&mut self) {
+        let cares = |wish: &Wish| wish.spec.depends_on.iter().any(|d| d.on_loss != OnLoss::Ignore);
+        for name in self.names(cares) {
+            let needs = self.wishes[&name].spec.depends_on.clone();
+            let held = needs.iter().filter(|d| d.on_loss != OnLoss::Ignore).all(|d| self.holds(d.condition, &d.name));
+            let doubtful =
+                |known: &Life| known.ready() && !known.spec.as_ref().is_some_and(|spec| known.slots.surely_ready(spec));
+            let surely = !self
+                .lives
+                .iter()
+                .any(|(life, known)| needs.iter().any(|need| need.name == life.instance.service) && doubtful(known));
+            for (_, known) in self.lives.iter_mut().filter(|(life, _)| life.instance.service == name) {
+                known.lost_need |= known.needs_held && !(held && surely);
+                known.needs_held |= held;
+            }
+        }
+    }
+
+    fn follow_required(&mut self, now: Duration) {
+        let unready: BTreeSet<Name> =
+            self.names(|wish| wish.spec.required).into_iter().filter(|name| self.is_owed(name)).collect();
+        self.unready.retain(|name, _| unready.contains(name));
+        for name in unready {
+            self.unready.entry(name).or_insert(now);
+        }
+    }
+
+    /// Required, meant to run, and neither ready nor completed.
+    fn is_owed(&self, name: &Name) -> bool {
+        let wish = &self.wishes[name];
+        let at_rest = !wish.spec.enabled || wish.stopped || wish.bereft || wish.desired() == 0;
+        let fine = (0..wish.desired()).any(|index| {
+            let instance = Instance { service: name.clone(), index };
+            self.completed.contains_key(&instance) || self.ready_lives(name).any(|life| life.instance == instance)
+        });
+        !at_rest && !fine
+    }
+
+    fn names(&self, which: impl Fn(&Wish) -> bool) -> Vec<Name> {
+        self.wishes.iter().filter(|(_, wish)| which(wish)).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn declared(&mut self, declaration: &Declaration, now: Duration) {
+        let spec = declaration.spec.clone();
+        let name = spec.name.clone();
+        let new = self.gone.remove(&name);
+        self.refused.remove(&name);
+        self.refused_missing.remove(&name);
+        let found = matches!(declaration.program, Resolved::Found { .. });
+        let old = self.wishes.remove(&name);
+        let before = old.as_ref().map(|wish| (wish.spec.process_digest, wish.found, wish.spec.digest));
+        let same = before.is_some_and(|(print, was, _)| print == spec.process_digest && was == found);
+        let mut moved = before.is_some_and(|(_, _, digest)| digest != spec.digest);
+        let same_scale = old.as_ref().is_some_and(|wish| wish.spec.replicas == spec.replicas);
+        let mut wish = Wish {
+            found,
+            stopped: old.as_ref().is_some_and(|wish| wish.stopped),
+            scaled: old.as_ref().and_then(|wish| wish.scaled).filter(|_| same_scale),
+            missing: false,
+            bereft: old.as_ref().is_some_and(|wish| wish.bereft),
+            restarts: old.as_ref().map_or(0, |wish| wish.restarts),
+            spoiled: false,
+            spec: spec.clone(),
+        };
+        if let (None, Some(said)) = (&old, self.said.remove(&name)) {
+            (wish.stopped, wish.scaled, wish.restarts) = (said.stopped, said.scaled, said.restarts);
+            moved = said.digest.is_some_and(|digest| digest != spec.digest);
+        }
+        let edited = moved || new || (!same && before.is_some());
+        wish.bereft &= !edited;
+        self.wishes.insert(name.clone(), wish);
+        if edited && (!same || new) {
+            self.anew(&name, now);
+        } else if edited {
+            self.anew_gently(&name);
+        }
+        if new {
+            // Whether its ladder was begun anew with it depends on when it was seen to be gone.
+            self.rungs.iter_mut().filter(|(of, _)| of.service == name).for_each(|(_, rungs)| rungs.doubt());
+        }
+        let always = spec.restart.policy == RestartPolicy::Always;
+        let kept = |print: &Digest| !always && (!found || *print == spec.process_digest);
+        self.completed.retain(|of, print| of.service != name || kept(print));
+        for (_, life) in self.lives.iter_mut().filter(|(life, _)| life.instance.service == name) {
+            if life.print == spec.process_digest || life.spec.is_none() {
+                let checks =
+                    |spec: &Spec| (spec.readiness.clone(), spec.startup_probe.clone(), spec.liveness_probe.clone());
+                if life.spec.as_ref().is_none_or(|old| checks(old) != checks(&spec)) {
+                    let was_ready = life.ready_since.is_some() || life.slots.was_ready();
+                    life.slots = Slots::begin(&spec, now).resumed(was_ready);
+                    if life.print == spec.process_digest {
+                        life.slots = life.slots.clone().for_spec(&spec);
+                    }
+                }
+                life.spec = Some(spec.clone());
+            }
+        }
+    }
+
+    fn withdrawn(&mut self, name: &Name) {
+        if self.lost {
+            if let Some(wish) = self.wishes.get_mut(name) {
+                wish.missing = true;
+            }
+            if self.refused.contains(name) {
+                self.refused_missing.insert(name.clone());
+            }
+            return;
+        }
+        if self.wishes.remove(name).is_some() || self.refused.remove(name) {
+            self.gone.insert(name.clone());
+        }
+        self.said.remove(name);
+        self.completed.retain(|of, _| of.service != *name);
+        self.anew(name, Duration::ZERO);
+    }
+
+    fn ordered(&mut self, name: &Name, order: Order) {
+        let Some(wish) = self.wishes.get_mut(name) else {
+            return self.ordered_unread(name, order);
+        };
+        match order {
+            Order::Stop => wish.stopped = true,
+            Order::Scale(count) => {
+                wish.scaled = Some(count);
+                // With fewer wanted, all that are may have completed.
+                self.spread(&BTreeSet::from([name.clone()]));
+                self.completed.retain(|of, _| of.service != *name || of.index < count.max(1));
+                for (instance, rungs) in self.rungs.iter_mut().filter(|(of, _)| of.service == *name) {
+                    // What is let go begins anew when it is wanted again.
+                    if instance.index < count.max(1) { rungs.excuse() } else { rungs.let_go() }
+                }
+            }
+            Order::Start | Order::Restart => {
+                wish.stopped = false;
+                wish.bereft = false;
+                wish.restarts += u32::from(order == Order::Restart);
+                self.completed.retain(|of, _| of.service != *name);
+                self.anew(name, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Known from the keeper or the disk, its manifest not read.
+    fn ordered_unread(&mut self, name: &Name, order: Order) {
+        if !self.said.contains_key(name) && !self.lives.keys().any(|life| life.instance.service == *name) {
+            return;
+        }
+        // A service that is going takes what is said of it with it.
+        let gone = self.gone.contains(name);
+        let mut nothing = Said::default();
+        let said = if gone { &mut nothing } else { self.said.entry(name.clone()).or_default() };
+        match order {
+            Order::Stop => said.stopped = true,
+            Order::Scale(count) => said.scaled = Some(count),
+            Order::Start | Order::Restart => {
+                said.stopped = false;
+                said.restarts += u32::from(order == Order::Restart);
+                self.completed.retain(|of, _| of.service != *name);
+                self.anew(name, Duration::ZERO);
+                self.rungs.iter_mut().filter(|(of, _)| of.service == *name).for_each(|(_, rungs)| rungs.doubt());
+            }
+        }
+    }
+
+    /// New, edited, or started by hand.
+    fn anew(&mut self, name: &Name, _now: Duration) {
+        for (instance, rungs) in self.rungs.iter_mut().filter(|(of, _)| of.service == *name) {
+            let ending = self.lives.iter().any(|(life, known)| {
+                let last = life.instance == *instance && life.life == rungs.number && !known.empty;
+                last && (known.stopping.is_some() || known.exited.is_some())
+            });
+            rungs.anew(ending);
+        }
+    }
+
+    /// Edited in what needs no new process: what is just ending ends as what it was, and counts.
+    fn anew_gently(&mut self, name: &Name) {
+        for (instance, rungs) in self.rungs.iter_mut().filter(|(of, _)| of.service == *name) {
+            let ending = self.lives.iter().any(|(life, known)| {
+                life.instance == *instance && life.life == rungs.number && !known.empty && known.exited.is_some()
+            });
+            rungs.anew(false);
+            if ending {
+                rungs.doubt();
+            }
+        }
+    }
+
+    fn exited(&mut self, life: &LifeId, exit: Exit, now: Duration) {
+        let Some(known) = self.lives.get_mut(life) else { return };
+        if known.exited.is_some() {
+            return;
+        }
+        known.count_readiness(now);
+        // As the brain may see it, which has its age from the keeper.
+        known.steady |= known.inherited && now - known.born >= Duration::from_secs(59);
+        known.exited = Some(exit);
+        known.judged = true;
+        known.ready_since = None;
+        let end = match (known.stopping.is_some(), known.asked_for, known.unasked_for) {
+            (false, _, _) => End::ByItself(exit),
+            (true, false, true) if known.for_its_need => End::NeedLost,
+            (true, false, true) => End::ByOurChecks,
+            (true, true, false) => End::AskedFor,
+            (true, _, _) => End::Unclear,
+        };
+        self.end(life, end, now);
+    }
+
+    fn end(&mut self, life: &LifeId, end: End, now: Duration) {
+        let Some(wish) = self.wishes.get(&life.instance.service) else {
+            if let Some(rungs) = self.rungs.get_mut(&life.instance) {
+                rungs.forget_step();
+            }
+            if let (End::ByItself(exit), Some(known)) = (end, self.lives.get(life))
+                && exit.status() == 0
+                && known.is_job
+            {
+                self.completed.insert(life.instance.clone(), known.print);
+            }
+            return;
+        };
+        let known = self.lives.get(life);
+        let outdated = known.is_some_and(|known| wish.found && known.print != wish.spec.process_digest);
+        let (steady, inherited) = known.map_or((false, false), |known| (known.steady, known.inherited));
+        let Some(rungs) = self.rungs.get_mut(&life.instance) else { return };
+        let fresh = rungs.is_fresh();
+        let finished = rungs.ended(&wish.spec, end, outdated, steady, inherited, now);
+        if finished
+            && !fresh
+            && !outdated
+            && let Some(known) = known
+        {
+            let job = wish.spec.restart.policy != RestartPolicy::Always;
+            let success = job && matches!(end, End::ByItself(exit) if exit.status() == 0);
+            if success {
+                self.completed.insert(life.instance.clone(), known.print);
+                self.spread(&BTreeSet::from([life.instance.service.clone()]));
+            }
+        }
+    }
+
+    /// A new controller: what the keeper holds is all that it knows.
+    pub fn inherit<'a>(&mut self, held: impl Iterator<Item = (&'a LifeId, &'a crate::process::Entry)>, now: Duration) {
+        let old = std::mem::take(self);
+        let mut ran_out = Vec::new();
+        for (life, entry) in held {
+            if entry.exit == Some(Exit::code(0)) {
+                ran_out.push((life.instance.clone(), entry.print));
+            }
+            let before = old.lives.get(life);
+            let was_ready = before.is_some_and(|before| before.carried);
+            let known = Life {
+                print: entry.print,
+                spawned: Some(now),
+                exited: entry.exit,
+                stopping: entry.doomed.then_some(now),
+                asked_for: entry.doomed,
+                slots: Slots::default().resumed(was_ready),
+                restarts: before.map_or(0, |before| before.restarts),
+                inherited: true,
+                born: entry.spawned,
+                is_job: entry.spec.restart.policy != RestartPolicy::Always,
+                carried: was_ready,
+                ..Life::default()
+            };
+            self.lives.insert(life.clone(), known);
+        }
+        self.rungs = old.rungs;
+        for (instance, rungs) in &mut self.rungs {
+            let known = |life: &&LifeId| life.instance == *instance;
+            let untold = |life: &LifeId, known: &Life| {
+                life.instance == *instance
+                    && known.exited.is_some()
+                    && old.lives.get(life).is_none_or(|before| !before.judged)
+            };
+            if self.lives.iter().any(|(life, known)| untold(life, known)) {
+                rungs.forget_step();
+            }
+            rungs.inherit(self.lives.keys().filter(known).map(|life| life.life).max());
+        }
+        self.completed = old.completed;
+        // As the keeper has it, it ran to its end, whatever was ordered since.
+        self.completed.extend(ran_out);
+        self.shutdown = old.shutdown;
+        self.late_until = old.late_until;
+        // What people said outlives a controller.
+        self.said = old.said;
+        self.said.extend(old.wishes.into_iter().map(|(name, wish)| {
+            let digest = Some(wish.spec.digest);
+            (name, Said { stopped: wish.stopped, scaled: wish.scaled, restarts: wish.restarts, digest })
+        }));
+    }
+
+    fn is_last_try(&self, life: &LifeId, print: Option<Digest>) -> bool {
+        self.rungs.get(&life.instance).is_some_and(|rungs| rungs.number == life.life && Some(rungs.print) == print)
+    }
+
+    pub fn ready_lives(&self, name: &Name) -> impl Iterator<Item = &LifeId> + '_ {
+        let lives = self.lives.iter().filter(move |(_, known)| known.ready());
+        let name = name.clone();
+        lives.map(|(life, _)| life).filter(move |life| life.instance.service == name)
+    }
+
+    /// Whether a condition on a service may hold, as far as it was told.
+    pub fn holds(&self, condition: Condition, name: &Name) -> bool {
+        let desired = self.wishes.get(name).map_or(u32::MAX, Wish::desired);
+        let mine = |life: &LifeId| life.instance.service == *name && life.instance.index < desired;
+        let started = || self.lives.iter().any(|(life, known)| mine(life) && known.runs() && known.stopping.is_none());
+        let ready = || self.ready_lives(name).any(mine);
+        let completed = || {
+            (1..=1_000).contains(&desired)
+                && (0..desired).all(|index| self.completed.contains_key(&Instance { service: name.clone(), index }))
+        };
+        match condition {
+            Condition::Started => started() || completed(),
+            Condition::Ready => ready() || completed(),
+            Condition::Completed => completed(),
+        }
+    }
+
+    /// Whether the service is in a cycle of dependencies.
+    pub fn is_cyclic(&self, name: &Name) -> bool {
+        self.needs(name).contains(name)
+    }
+
+    /// All that it needs, directly or not.
+    pub fn needs(&self, name: &Name) -> BTreeSet<Name> {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![name.clone()];
+        while let Some(at) = open.pop() {
+            for dependency in self.wishes.get(&at).iter().flat_map(|wish| &wish.spec.depends_on) {
+                if seen.insert(dependency.name.clone()) {
+                    open.push(dependency.name.clone());
+                }
+            }
+        }
+        seen
+    }
+
+    /// Nothing stands in the way of an instance.
+    pub fn should_run(&self, instance: &Instance) -> bool {
+        self.shutdown.is_none()
+            && self.wishes.get(&instance.service).is_some_and(|wish| {
+                let held = wish.spec.depends_on.iter().all(|d| !d.optional && self.holds(d.condition, &d.name));
+                wish.spec.enabled
+                    && wish.found
+                    && !wish.stopped
+                    && !wish.bereft
+                    && instance.index < wish.desired()
+                    && held
+                    && !self.is_cyclic(&instance.service)
+            })
+    }
+}
+
+impl Life {
+    fn count_readiness(&mut self, now: Duration) {
+        if let (Some(since), Some(spec)) = (self.ready_since, &self.spec) {
+            self.steady |= now.saturating_sub(since) >= spec.restart.backoff.reset_after;
+            self.lasted |= now.saturating_sub(since) >= spec.min_ready;
+        }
+    }
+}
