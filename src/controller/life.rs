@@ -281,7 +281,9 @@ impl Life {
     pub fn is_starting(&self) -> bool {
         match self {
             Life::Preparing(_) | Life::Starting(_) => true,
-            Life::Running(running) => !running.was_ready,
+            // One that is not ready after a minute must not hold up all others for ever
+            // (nor one that nobody checks, as its manifest is not valid).
+            Life::Running(running) => !running.was_ready && !running.port_late && running.made.spec.is_some(),
             Life::Idle | Life::Stopping(_) | Life::BackOff(_) | Life::Finished(_) => false,
         }
     }

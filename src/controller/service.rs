@@ -260,6 +260,7 @@ impl Service {
     pub fn forget_orders(&mut self) {
         self.stopped = false;
         self.scaled_to = None;
+        self.instances.iter_mut().for_each(|instance| instance.must_restart = false);
     }
 
     /// It begins anew: edited, or started by hand. Waits end, ladders go back, breakers close.

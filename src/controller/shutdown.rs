@@ -135,7 +135,9 @@ impl Controller {
             .values()
             .all(|ids| ids.iter().all(|&id| self.table.get(id).is_none_or(|service| !service.is_occupied())));
         let late = ending.gives_up_at().is_some_and(|at| now.mono >= at);
-        if empty || late || ending.leave {
+        // A loop that was late may find the budget gone: KILL comes first all the same.
+        let unheard = late && !empty && !ending.leave && !next.is_empty();
+        if !unheard && (empty || late || ending.leave) {
             ending.done = true;
             let code = ending.code;
             let code = match self.single_code() {

@@ -49,6 +49,15 @@ fn at_the_end_of_the_budget_the_node_leaves_whatever_is_left() {
 }
 
 #[test]
+fn a_loop_that_was_late_beyond_the_budget_kills_before_it_leaves() {
+    let mut world = chain(Some(8 * SECOND));
+    world.tell(Input::Shutdown(Shutdown::Ordered));
+    let actions = world.be_late(60 * SECOND);
+    assert!(signals(&actions, "web", 9) && signals(&actions, "db", 9), "{actions:?}");
+    assert!(actions.contains(&Action::Exit(0)));
+}
+
+#[test]
 fn a_second_order_is_without_grace_and_a_third_leaves() {
     let mut world = chain(None);
     assert!(!signals(&world.tell(Input::Shutdown(Shutdown::Ordered)), "db", 15));
@@ -111,6 +120,18 @@ fn max_starting_bounds_those_that_are_not_ready_yet() {
     assert_eq!(world.status("b"), (Status::Waiting, Some(Reason::StartLimit)));
     assert!(!spawns(&world.spawned("a", 1), "b", 1));
     assert!(spawns(&world.verdict("a", 1, ProbeSlot::Readiness, true), "b", 1));
+}
+
+#[test]
+fn one_that_never_gets_ready_gives_way_to_the_next_after_a_minute() {
+    let mut world = World::with(Config { max_starting: Some(1), ..config() });
+    let mut stuck = spec("a");
+    stuck.readiness = Readiness::ImpliedPort(tcp(1));
+    world.declare(stuck);
+    world.declare(spec("b"));
+    world.spawned("a", 1);
+    assert!(!spawns(&world.sleep(59 * SECOND), "b", 1));
+    assert!(spawns(&world.sleep(2 * SECOND), "b", 1));
 }
 
 #[test]
