@@ -81,6 +81,11 @@ impl Slots {
         self.ready(spec) && probe.is_none_or(|probe| self.slots[1].all < probe.failure_threshold)
     }
 
+    /// A pass so soon after a failure that it may have brought it back.
+    pub fn is_news(&self, spec: &Spec, which: ProbeSlot) -> bool {
+        probe_of(spec, which).is_some_and(|probe| self.slots[at(which)].successes <= probe.success_threshold)
+    }
+
     pub fn verdict(&mut self, spec: &Spec, which: ProbeSlot, passed: bool, now: Duration, late_until: Duration) {
         let Some(probe) = probe_of(spec, which) else { return };
         if (which == ProbeSlot::Startup) == self.started {

@@ -30,6 +30,8 @@ pub struct Facts {
     pub scanned: bool,
     pub lost: bool,
     pub shutdown: Option<(Shutdown, Duration)>,
+    /// Who became ready in this turn: that cuts waits that begin in it, too.
+    turn_news: BTreeSet<Name>,
     /// The loop was late until then.
     pub late_until: Duration,
     /// Said to an earlier controller, or before the manifest was read.
@@ -202,10 +204,16 @@ impl Facts {
             }
             Input::Verdict { life, probe, verdict } => {
                 let late_until = self.late_until;
+                let mut back = false;
                 if let Some(known) = self.lives.get_mut(life).filter(|known| known.runs() && known.stopping.is_none())
                     && let Some(spec) = known.spec.clone()
                 {
                     known.slots.verdict(&spec, *probe, verdict.passed, now, late_until);
+                    back = verdict.passed && known.slots.is_news(&spec, *probe);
+                }
+                // It may have been out, and is back.
+                if back {
+                    self.spread(&BTreeSet::from([life.instance.service.clone()]));
                 }
             }
             Input::Notified { life, message } => {
@@ -229,6 +237,7 @@ impl Facts {
 
     /// The brain has looked at everything.
     pub fn decided(&mut self) {
+        self.turn_news.clear();
         if self.scanned && !self.lost {
             // No file of it was found: what was said of it goes with it.
             let (wishes, refused) = (&self.wishes, &self.refused);
@@ -279,6 +288,7 @@ impl Facts {
 
     /// These became ready, or ran to their end: waits may be cut.
     fn spread(&mut self, news: &BTreeSet<Name>) {
+        self.turn_news.extend(news.iter().cloned());
         for (instance, rungs) in &mut self.rungs {
             let needs = self.wishes.get(&instance.service).map(|wish| &wish.spec.depends_on);
             for name in news.iter().filter(|name| **name != instance.service) {
@@ -361,6 +371,13 @@ impl Facts {
         self.wishes.insert(name.clone(), wish);
         if edited && (!same || new) {
             self.anew(&name, now);
+            // A job that is just ending is to be done anew.
+            let lives = &self.lives;
+            self.completed.retain(|of, _| {
+                of.service != name
+                    || before.is_none()
+                    || !lives.iter().any(|(life, known)| life.instance == *of && !known.empty)
+            });
         } else if edited {
             self.anew_gently(&name);
         }
@@ -517,6 +534,9 @@ impl Facts {
         let Some(rungs) = self.rungs.get_mut(&life.instance) else { return };
         let fresh = rungs.is_fresh();
         let finished = rungs.ended(&wish.spec, end, outdated, steady, inherited, now);
+        if !self.turn_news.is_empty() {
+            rungs.excuse();
+        }
         if finished
             && !fresh
             && !outdated
@@ -550,6 +570,8 @@ impl Facts {
                 slots: Slots::default().resumed(was_ready),
                 restarts: before.map_or(0, |before| before.restarts),
                 inherited: true,
+                // Long enough for the new one to see it steady.
+                lasted: entry.exit.is_some() && entry.ended - entry.spawned >= Duration::from_secs(59),
                 born: entry.spawned,
                 is_job: entry.spec.restart.policy != RestartPolicy::Always,
                 carried: was_ready,
@@ -563,7 +585,7 @@ impl Facts {
             let untold = |life: &LifeId, known: &Life| {
                 life.instance == *instance
                     && known.exited.is_some()
-                    && old.lives.get(life).is_none_or(|before| !before.judged)
+                    && (known.lasted || old.lives.get(life).is_none_or(|before| !before.judged))
             };
             if self.lives.iter().any(|(life, known)| untold(life, known)) {
                 rungs.forget_step();

@@ -69,29 +69,23 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
 }
 
 /// Law 4's other half: a wait that is over is over.
-pub fn waits(world: &World) -> Result<(), String> {
+pub fn waits(world: &mut World) -> Result<(), String> {
     let now = world.now.mono;
-    // After a loop that was late the keeper's queue has to be worked off first.
-    let settled = now > world.facts.late_until + Duration::from_secs(3);
-    if !settled || world.crowded() || world.controller.node().shutting_down {
+    if world.crowded() || world.controller.node().shutting_down {
         return Ok(());
     }
-    for (instance, rungs) in &world.facts.rungs {
-        let Some(late) = rungs.overdue(now) else { continue };
-        let occupied = world.facts.lives.iter().any(|(life, known)| life.instance == *instance && !known.empty);
-        let hooked = world.hooks.keys().any(|(life, _)| life.instance == *instance);
-        let held = world.surely_held(instance);
-        if !held {
-            continue;
-        }
-        let optional = world
-            .facts
-            .wishes
-            .get(&instance.service)
-            .is_some_and(|wish| wish.spec.depends_on.iter().any(|d| d.optional));
-        if !occupied && !hooked && !optional && world.facts.scanned && world.facts.should_run(instance) {
-            let view = world.controller.view(&instance.service, world.now).map(|view| view.why.clone());
-            return Err(format!("law 4: {instance} waits {late:?} longer than promised: {view:?}"));
+    let overdue =
+        world.facts.rungs.iter().filter_map(|(instance, rungs)| Some((instance.clone(), rungs.overdue(now)?)));
+    for (instance, late) in overdue.collect::<Vec<_>>() {
+        if !world.is_held_up(&instance) {
+            // Since when nothing but the keeper's queue stands in its way.
+            let since = *world.free_since.entry(instance.clone()).or_insert(now);
+            if now > since + Duration::from_secs(3) {
+                let why = world.controller.view(&instance.service, world.now).map(|view| view.why.clone());
+                return Err(format!("law 4: {instance} waits {late:?} longer than promised: {why:?}"));
+            }
+        } else {
+            world.free_since.remove(&instance);
         }
     }
     Ok(())
@@ -155,7 +149,10 @@ fn end(world: &mut World, life: &LifeId, kill: bool) -> Result<(), String> {
             (known.asked_for, known.unasked_for) = (asked_for, unasked_for);
             known.for_its_need = known.lost_need;
         }
-        in_order(world, &life.instance.service)?;
+        // One that a check gives up on meanwhile does not wait for its turn.
+        if !unasked_for {
+            in_order(world, &life.instance.service)?;
+        }
     }
     if let Some(known) = world.facts.lives.get_mut(life) {
         known.stopping.get_or_insert(now);
@@ -225,6 +222,12 @@ fn left(world: &World, code: i32) -> Result<(), String> {
         world.hooks.keys().find(|(life, _)| world.facts.shutdown.is_none() && !world.entries.contains_key(life))
     {
         return Err(format!("law 1: the node leaves while the {hook:?} hook of {life} runs"));
+    }
+    for (life, entry) in &world.entries {
+        let killed = world.facts.lives.get(life).is_some_and(|known| known.killed.is_some());
+        if entry.main && !killed {
+            return Err(format!("law 3: the node leaves and {life} lives, which nobody has killed"));
+        }
     }
     let told = world.facts.shutdown.is_some();
     if told && code == 0 {

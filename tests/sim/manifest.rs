@@ -29,7 +29,7 @@ impl File {
         spec.process.args = vec![salt.to_string()];
         spec.stop.grace_period = Duration::from_secs(dice.roll(10));
         let port = 1_000 + u16::from(service);
-        match dice.roll(9) {
+        match dice.roll(10) {
             0 | 1 => spec.readiness = Readiness::ImpliedPort(tcp(port)),
             2 => {
                 spec.readiness = Readiness::Probe(tcp(port));
@@ -45,6 +45,7 @@ impl File {
             6 => {
                 spec.readiness = Readiness::Probe(Probe { success_threshold: 2, failure_threshold: 1, ..tcp(port) });
             }
+            7 => spec.liveness_probe = Some(tcp(2)),
             _ => {}
         }
         if label % 3 == 2

@@ -63,7 +63,8 @@ impl World {
                 entry.hung = None;
                 entry.ready_after = Some(now - entry.spawned);
             }
-            self.later(Duration::from_millis(1), Event::Says(life));
+            // After it has been told of.
+            self.later(Duration::from_millis(5), Event::Says(life));
         }
         self.run_until(self.now.mono + CONVERGES_IN)?;
         if self.left.is_some() || self.controller.node().shutting_down {

@@ -60,6 +60,8 @@ pub struct World {
     pub together: bool,
     /// What came while the loop was late.
     deaf: Option<Vec<Input>>,
+    /// Instances whose wait is over, and since when nothing else holds them up.
+    pub free_since: BTreeMap<Instance, Duration>,
     /// Spawns and signals so far.
     pub deeds: u64,
     trace: bool,
@@ -129,6 +131,7 @@ impl World {
             scanned: true,
             together: false,
             deaf: None,
+            free_since: BTreeMap::new(),
             deeds: 0,
             trace: crate::TRACE.load(std::sync::atomic::Ordering::Relaxed),
         };
@@ -452,6 +455,16 @@ impl World {
                 Condition::Completed => view.status == Status::Completed,
             })
         })
+    }
+
+    /// Something else than its wait keeps an instance from being tried.
+    pub fn is_held_up(&self, instance: &Instance) -> bool {
+        let occupied = self.facts.lives.iter().any(|(life, known)| life.instance == *instance && !known.empty);
+        let hooked = self.hooks.keys().any(|(life, _)| life.instance == *instance);
+        let wish = self.facts.wishes.get(&instance.service);
+        let optional = wish.is_some_and(|wish| wish.spec.depends_on.iter().any(|need| need.optional));
+        let runs = self.facts.should_run(instance) && self.surely_held(instance);
+        occupied || hooked || optional || !self.facts.scanned || !runs
     }
 
     pub fn budgeted(&self) -> bool {
