@@ -506,10 +506,13 @@ fn status_files(dir: &Path, places: &Places, single: bool, sender: mpsc::Sender<
     }
     let trouble = move |name: Option<&Name>, why: Option<String>| match (name, why) {
         (Some(name), message) => {
+            if let Some(why) = &message {
+                tracing::warn!(service = %name, reason = %Reason::StatusNotWritten, "{why}");
+            }
             let _ =
                 sender.blocking_send(Input::Problem { name: name.clone(), reason: Reason::StatusNotWritten, message });
         }
-        (None, Some(why)) => tracing::warn!("_controller.status cannot be written: {why}"),
+        (None, Some(why)) => tracing::warn!("{why}"),
         (None, None) => tracing::info!("_controller.status can be written again"),
     };
     let files = StatusFiles::start(dir, places.status(), Box::new(trouble))

@@ -1,0 +1,39 @@
+//! Every call that a controller makes fails once, with every errno that it may fail with.
+
+use crate::guard;
+use crate::inject::{is_root, times};
+use crate::kills::{Play, spread};
+
+/// What a controller does with the world. Not those that the runtime itself cannot do without
+/// (epoll_wait, futex, the waker's eventfd): a controller that is denied these ends, and row 1 is of
+/// those that end.
+const CALLS: &[&str] = &[
+    "openat", "read", "renameat,renameat2,rename", "unlinkat,unlink", "fsync,fdatasync", "statx,newfstatat,fstat", "getdents64",
+    "mmap", "socket", "accept4", "sendmsg", "recvmsg", "epoll_ctl", "pwrite64", "pread64", "splice", "inotify_add_watch",
+    "pidfd_open", "ftruncate", "flock", "fcntl", "mkdirat,mkdir", "pipe2", "clone3", "sendto", "recvfrom", "fchmod", "fchown",
+];
+const ERRNOS: &[&str] =
+    &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EAGAIN", "ENOMEM", "EMFILE", "EACCES", "EPERM", "ENOENT", "ESTALE"];
+
+#[test]
+fn an_error_at_any_call_restarts_no_service_and_is_over_in_seconds() {
+    if !is_root() {
+        return;
+    }
+    let mut play = Play::begin();
+    let counted = play.calls();
+    let most = |calls: &str| calls.split(',').filter_map(|call| counted.get(call)).max().copied().unwrap_or(0);
+    let mut cases = Vec::new();
+    for calls in CALLS {
+        let made: Vec<&str> = calls.split(',').filter(|call| counted.contains_key(*call)).collect();
+        for nth in 1..=most(calls) {
+            cases.extend(ERRNOS.iter().map(|errno| (made.join(","), *errno, nth)));
+        }
+    }
+    let wanted = times(100);
+    for (calls, errno, nth) in spread(&cases, wanted) {
+        play.act(&format!("-e trace={calls} -e inject={calls}:error={errno}:when={nth}"));
+    }
+    eprintln!("    {wanted} of {} cases", cases.len());
+    guard::assert_calm(&play.world);
+}
