@@ -27,7 +27,10 @@ fn a_day_in_the_life_leaves_memory_descriptors_and_threads_as_they_were() {
     }
     for n in 0..5 {
         let quick = "restart: {backoff: {initial: 20ms, max: 600ms}}\n";
-        world.put(&format!("crash{n}.yaml"), &(guard::script(&world, &format!("crash{n}"), "echo gone; exit 1") + quick));
+        world.put(
+            &format!("crash{n}.yaml"),
+            &(guard::script(&world, &format!("crash{n}"), "echo gone; exit 1") + quick),
+        );
         let checked = "livenessProbe: {tcpSocket: {port: 9}, period: 100ms, failureThreshold: 1000000}\n";
         world.put(&format!("probed{n}.yaml"), &(guard::stays(&world, &format!("probed{n}")) + checked));
     }
@@ -44,7 +47,9 @@ fn a_day_in_the_life_leaves_memory_descriptors_and_threads_as_they_were() {
             1 => drop(world.plugd(&["status", &name])),
             2 => drop(world.plugd(&["restart", &name])),
             3 => world.put(&format!("{name}.yaml"), "comand: [wrong\n"),
-            _ => world.put(&format!("{name}.yaml"), &guard::script(&world, &name, &format!("exec sleep 86400.{edits}"))),
+            _ => {
+                world.put(&format!("{name}.yaml"), &guard::script(&world, &name, &format!("exec sleep 86400.{edits}")))
+            }
         }
         std::thread::sleep(Duration::from_millis(30));
         // Caches and rings are full by then.
@@ -57,7 +62,9 @@ fn a_day_in_the_life_leaves_memory_descriptors_and_threads_as_they_were() {
     }
     for n in 0..40 {
         let name = format!("s{n}");
-        world.wait(&format!("{name} to run"), |world| world.status(&name) == "running" && !world.status_file(&name).is_some_and(|text| text.contains("problems:")));
+        world.wait(&format!("{name} to run"), |world| {
+            world.status(&name) == "running" && !world.status_file(&name).is_some_and(|text| text.contains("problems:"))
+        });
     }
     let before = early.expect("half of the day is over");
     let settled = |before: (u64, usize, usize), pid: i32| {

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
 use crate::guard;
-use crate::inject::{Disk, Tracer, is_root, tool, until};
+use crate::inject::{Disk, Stage, Tracer, is_root, tool, until};
 use crate::world::{World, kill, lives};
 
 #[test]
@@ -177,7 +177,8 @@ fn row_51_a_directory_or_a_file_that_may_not_be_read_any_more_is_not_gone() {
     world.run(&[]);
     world.wait_status("web", "running");
     world.wait_status("other", "running");
-    let mode = |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+    let mode =
+        |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
 
     mode(&world.path("web.yaml"), 0o000);
     world.wait("the file that may not be read to be told", |world| {
@@ -222,4 +223,28 @@ fn row_52_a_listing_that_fails_is_not_an_empty_one() {
         assert_eq!(world.status(name), "running");
     }
     guard::assert_calm(&world);
+}
+
+#[test]
+fn row_52_a_new_controller_whose_first_look_fails_stops_nothing() {
+    if !is_root() {
+        return;
+    }
+    let mut world = World::empty();
+    let stage = Stage::set(&mut world);
+    for name in ["a", "b", "c"] {
+        guard::put(&world, name);
+    }
+    for (call, errno) in [("openat", "EIO"), ("openat", "ESTALE"), ("getdents64", "EIO"), ("statx", "EIO")] {
+        // The first call of every thread: also of the one that reads the directory.
+        stage.arm(&format!("-e trace={call} -e inject={call}:error={errno}:when=1"));
+        let before = world.controller_pid().expect("a controller");
+        kill(before, 9);
+        until("the controller with its fault", || stage.taken());
+        world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != before && lives(pid)));
+        guard::put(&world, &format!("after-{call}-{}", errno.to_lowercase()));
+    }
+    for name in ["a", "b", "c"] {
+        assert_eq!(guard::starts(&world, name).len(), 1, "{name} was stopped\n{}", world.log());
+    }
 }

@@ -37,9 +37,7 @@ fn a_status_that_cannot_be_written(world: &World, block: impl FnOnce(), free: im
     free();
     let new = guard::starts(world, "web")[1];
     until("the true status once there is room", || world.pid("web") == Some(new));
-    world.wait("the condition to go", |world| {
-        !world.ask(&["get", "web", "-o", "yaml"]).contains("StatusNotWritten")
-    });
+    world.wait("the condition to go", |world| !world.ask(&["get", "web", "-o", "yaml"]).contains("StatusNotWritten"));
     assert!(lives(new));
     assert_eq!(guard::starts(world, "web").len(), 2);
     guard::assert_calm(world);
@@ -49,7 +47,8 @@ fn a_status_that_cannot_be_written(world: &World, block: impl FnOnce(), free: im
 fn row_05_a_full_disk_keeps_the_old_status_whole_and_is_told_once() {
     let Some((world, disk)) = on_a_small_disk("size=64k") else { return };
     a_status_that_cannot_be_written(&world, || disk.fill(), || disk.unfill());
-    let told = world.log().lines().filter(|line| line.contains("web.status") || line.contains("StatusNotWritten")).count();
+    let told =
+        world.log().lines().filter(|line| line.contains("web.status") || line.contains("StatusNotWritten")).count();
     assert!((1..=3).contains(&told), "said {told} times:\n{}", world.log());
 }
 
@@ -82,7 +81,8 @@ fn row_08_errors_of_quota_and_of_the_disk_are_a_full_disk_at_every_call() {
     world.put("web.yaml", &(guard::stays(&world, "web") + "restart: {backoff: {initial: 20ms, max: 50ms}}\n"));
     world.wait_status("web", "running");
     for errno in ["EDQUOT", "EIO"] {
-        for call in ["openat", "renameat,renameat2,rename", "fsync,fdatasync", "pwrite64", "ftruncate", "fchmod,fchown"] {
+        for call in ["openat", "renameat,renameat2,rename", "fsync,fdatasync", "pwrite64", "ftruncate", "fchmod,fchown"]
+        {
             let pid = world.pid("web").expect("a pid");
             {
                 let calls = format!("inject={call}:error={errno}");

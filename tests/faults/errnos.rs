@@ -8,9 +8,34 @@ use crate::kills::{Play, spread};
 /// (epoll_wait, futex, the waker's eventfd): a controller that is denied these ends, and row 1 is of
 /// those that end.
 const CALLS: &[&str] = &[
-    "openat", "read", "renameat,renameat2,rename", "unlinkat,unlink", "fsync,fdatasync", "statx,newfstatat,fstat", "getdents64",
-    "mmap", "socket", "accept4", "sendmsg", "recvmsg", "epoll_ctl", "pwrite64", "pread64", "splice", "inotify_add_watch",
-    "pidfd_open", "ftruncate", "flock", "fcntl", "mkdirat,mkdir", "pipe2", "clone3", "sendto", "recvfrom", "fchmod", "fchown",
+    "openat",
+    "read",
+    "renameat,renameat2,rename",
+    "unlinkat,unlink",
+    "fsync,fdatasync",
+    "statx,newfstatat,fstat",
+    "getdents64",
+    "mmap",
+    "socket",
+    "accept4",
+    "sendmsg",
+    "recvmsg",
+    "epoll_ctl",
+    "pwrite64",
+    "pread64",
+    "splice",
+    "inotify_add_watch",
+    "pidfd_open",
+    "ftruncate",
+    "flock",
+    "fcntl",
+    "mkdirat,mkdir",
+    "pipe2",
+    "clone3",
+    "sendto",
+    "recvfrom",
+    "fchmod",
+    "fchown",
 ];
 const ERRNOS: &[&str] =
     &["EIO", "ENOSPC", "EDQUOT", "EINTR", "EAGAIN", "ENOMEM", "EMFILE", "EACCES", "EPERM", "ENOENT", "ESTALE"];

@@ -38,7 +38,8 @@ impl Play {
         let name = format!("life{case}");
         let file = format!("{name}.yaml");
         let version = |version: usize| {
-            guard::script(world, &name, &format!("exec sleep 86400.{version}")) + "restart: {backoff: {initial: 10ms, max: 20ms}}\n"
+            guard::script(world, &name, &format!("exec sleep 86400.{version}"))
+                + "restart: {backoff: {initial: 10ms, max: 20ms}}\n"
         };
         let pause = || std::thread::sleep(Duration::from_millis(25));
         self.stage.arm(faults);
@@ -76,7 +77,11 @@ impl Play {
         assert!(took < Duration::from_secs(10), "{took:?} with {faults}\n{}", self.last_words());
         for n in 0..STANDING {
             let starts = guard::starts(world, &format!("standing{n}"));
-            assert!(starts.len() == 1 && lives(starts[0]), "standing{n} with {faults}: {starts:?}\n{}", self.last_words());
+            assert!(
+                starts.len() == 1 && lives(starts[0]),
+                "standing{n} with {faults}: {starts:?}\n{}",
+                self.last_words()
+            );
         }
         guard::assert_single(world);
         fs::read_to_string(self.stage.trace()).is_ok_and(|text| text.contains("killed by SIGKILL"))
@@ -145,7 +150,10 @@ fn row_01_controllers_killed_at_random_under_load_lose_and_double_nothing() {
     }
     for n in 0..5 {
         let quick = "restart: {backoff: {initial: 10ms, max: 30ms}}\n";
-        world.put(&format!("crash{n}.yaml"), &(guard::script(&world, &format!("crash{n}"), "sleep 0.05; exit 1") + quick));
+        world.put(
+            &format!("crash{n}.yaml"),
+            &(guard::script(&world, &format!("crash{n}"), "sleep 0.05; exit 1") + quick),
+        );
     }
     let oracle = Oracle::watch(&world.dir());
     let mut dice = Dice(3);

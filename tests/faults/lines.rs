@@ -36,7 +36,8 @@ fn a_million_lines_outlive_rotations_and_killed_controllers() {
         let log = world.state().join(format!("logs/w{n}.log"));
         let last = format!("line {each:010}\n");
         world.wait("the last line", |_| fs::read(&log).is_ok_and(|bytes| bytes.ends_with(last.as_bytes())));
-        let mut files: Vec<_> = (1..).map(|k| log.with_extension(format!("log.{k}"))).take_while(|path| path.exists()).collect();
+        let mut files: Vec<_> =
+            (1..).map(|k| log.with_extension(format!("log.{k}"))).take_while(|path| path.exists()).collect();
         assert!(files.len() > 5, "it was rotated");
         files.reverse();
         files.push(log);

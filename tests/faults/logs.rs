@@ -35,7 +35,10 @@ fn row_34_output_without_a_newline_is_stored_as_it_is_and_shown_cut() {
     assert!(grown < 20 << 10, "{grown} KiB of memory for one line");
     let shown = world.ask(&["logs", "flat", "--tail", "2"]);
     assert!(shown.len() < 80 << 10, "{} bytes shown", shown.len());
-    assert!(shown.contains("the end") && shown.lines().next().is_some_and(|line| line.len() > 60_000), "cut, not left out");
+    assert!(
+        shown.contains("the end") && shown.lines().next().is_some_and(|line| line.len() > 60_000),
+        "cut, not left out"
+    );
 }
 
 #[test]
@@ -61,7 +64,9 @@ fn row_35_and_75_hostile_output_is_stored_raw_and_shown_harmless_everywhere() {
         &["events", "evil"],
     ] {
         let output = world.plugd(words);
-        shown.push(String::from_utf8(output.stdout).unwrap_or_else(|_| panic!("{words:?} shows bytes that are no text")));
+        shown.push(
+            String::from_utf8(output.stdout).unwrap_or_else(|_| panic!("{words:?} shows bytes that are no text")),
+        );
     }
     // For programs all of it stays, in the way of JSON.
     for line in world.ask(&["logs", "evil", "-o", "json"]).lines() {
@@ -69,7 +74,9 @@ fn row_35_and_75_hostile_output_is_stored_raw_and_shown_harmless_everywhere() {
         assert!(!line.bytes().any(|byte| byte < 0x20), "{value}");
     }
     for text in &shown {
-        let bad = text.chars().find(|c| (c.is_control() && *c != '\n' && *c != '\t') || ('\u{202a}'..='\u{202e}').contains(c));
+        let bad = text
+            .chars()
+            .find(|c| (c.is_control() && *c != '\n' && *c != '\t') || ('\u{202a}'..='\u{202e}').contains(c));
         assert_eq!(bad, None, "{text}");
     }
     let status: serde_yaml::Value = serde_yaml::from_str(&shown[0]).expect("still YAML");
@@ -83,7 +90,9 @@ fn row_36_a_flood_is_capped_and_others_do_not_wait_for_it() {
     let world = World::running();
     world.put("flood.yaml", "script: |\n  exec yes 'a line of the flood that never ends'\nlogs: {rateLimit: 1Mi, maxSize: 1Mi, maxFiles: 2}\n");
     world.wait_status("flood", "running");
-    world.wait("the loss to be told", |world| world.status_file("flood").is_some_and(|text| text.contains("LogsDropped")));
+    world.wait("the loss to be told", |world| {
+        world.status_file("flood").is_some_and(|text| text.contains("LogsDropped"))
+    });
     let mut slowest = Duration::ZERO;
     for n in 0..20 {
         let name = format!("quick{n}");

@@ -112,11 +112,12 @@ fn row_25_a_fork_bomb_is_gone_with_its_service() {
 fn row_26_one_that_forks_into_the_background_is_told_and_ended_whole() {
     let world = World::running();
     let pids = world.root().join("daemon");
-    let daemon = format!("script: |\n  nohup setsid sh -c 'echo $$ > {}; exec sleep 86400' >/dev/null 2>&1 &\n  while [ ! -s {0} ]; do sleep 0.01; done; exit 0\nstop: {{gracePeriod: 200ms}}\nrestart: {{backoff: {{initial: 200ms, max: 200ms}}}}\n", pids.display());
+    let daemon = format!(
+        "script: |\n  nohup setsid sh -c 'echo $$ > {}; exec sleep 86400' >/dev/null 2>&1 &\n  while [ ! -s {0} ]; do sleep 0.01; done; exit 0\nstop: {{gracePeriod: 200ms}}\nrestart: {{backoff: {{initial: 200ms, max: 200ms}}}}\n",
+        pids.display()
+    );
     world.put("daemon.yaml", &daemon);
-    world.wait("the fork to be told", |world| {
-        world.status_file("daemon").is_some_and(|text| text.contains("Forked"))
-    });
+    world.wait("the fork to be told", |world| world.status_file("daemon").is_some_and(|text| text.contains("Forked")));
     world.remove("daemon.yaml");
     world.wait("its end", |world| world.status_file("daemon").is_none());
     let pid = fs::read_to_string(&pids).expect("it said its pid").trim().parse().expect("a number");

@@ -32,9 +32,7 @@ fn row_78_a_storm_of_harmless_signals_loses_nothing() {
 
 #[test]
 fn row_78_a_second_term_cuts_the_grace() {
-    let deaf = |world: &World| {
-        guard::deaf(world, "deaf", "sleep 0.05") + "stop: {gracePeriod: 60s}\n"
-    };
+    let deaf = |world: &World| guard::deaf(world, "deaf", "sleep 0.05") + "stop: {gracePeriod: 60s}\n";
     let mut world = World::running();
     world.put("deaf.yaml", &deaf(&world));
     world.wait("it to be deaf", |world| guard::starts(world, "deaf").len() == 1);

@@ -54,7 +54,9 @@ fn save(world: &World, way: usize, name: &str, edit: usize, stage: &str) {
             let _ = fs::remove_file(&backup);
         }
         // sed -i, the real one.
-        1 if path.exists() => tool(world, &format!("sed -i 's/86400\\.[0-9]*/86400.{edit}/; s/sleep 86400$/sleep 86400.{edit}/' {file}")),
+        1 if path.exists() => {
+            tool(world, &format!("sed -i 's/86400\\.[0-9]*/86400.{edit}/; s/sleep 86400$/sleep 86400.{edit}/' {file}"))
+        }
         // mv over it.
         2 => {
             fs::write(world.root().join(stage), text).expect("written");
@@ -129,7 +131,8 @@ fn row_53_eight_writers_and_a_thousand_edits_end_in_what_lies_there() {
     let right = |(name, edit): &(String, usize)| {
         guard::starts(&world, name).last().is_some_and(|pid| {
             lives(*pid)
-                && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == format!("sleep\x0086400.{edit}\0").into_bytes())
+                && fs::read(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|line| line == format!("sleep\x0086400.{edit}\0").into_bytes())
         })
     };
     until("every service to run what was written last", || last.iter().all(right));

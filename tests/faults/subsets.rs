@@ -16,7 +16,10 @@ fn whatever_is_killed_or_deleted_together_nothing_is_ever_there_twice() {
     // One that must be killed, one that leaves children, one that ends by itself.
     world.put("deaf.yaml", &(guard::deaf(&world, "deaf", "sleep 0.05") + "stop: {gracePeriod: 200ms}\n"));
     world.put("family.yaml", &guard::script(&world, "family", "(sleep 86400 & sleep 86400 & wait) & wait"));
-    world.put("loop.yaml", &(guard::script(&world, "loop", "sleep 0.1; exit 1") + "restart: {backoff: {initial: 20ms, max: 60ms}}\n"));
+    world.put(
+        "loop.yaml",
+        &(guard::script(&world, "loop", "sleep 0.1; exit 1") + "restart: {backoff: {initial: 20ms, max: 60ms}}\n"),
+    );
     let mut dice = Dice(4);
     for draw in 0..times(50) {
         let subset = 1 + dice.below(15);

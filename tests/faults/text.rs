@@ -152,7 +152,13 @@ fn row_77_a_secret_is_missing_readable_rotated_and_never_told() {
     if world.log().contains("s3cr3t") {
         told.push("plugd's own words".into());
     }
-    for words in [&["get", "web", "-o", "json"][..], &["status", "web"], &["events"], &["get", "web", "-o", "yaml", "--effective"], &["check"]] {
+    for words in [
+        &["get", "web", "-o", "json"][..],
+        &["status", "web"],
+        &["events"],
+        &["get", "web", "-o", "yaml", "--effective"],
+        &["check"],
+    ] {
         let output = world.plugd(words);
         if [output.stdout, output.stderr].concat().windows(6).any(|window| window == b"s3cr3t") {
             told.push(format!("{words:?}"));

@@ -42,7 +42,10 @@ fn fifty_random_trees_are_stopped_and_nothing_is_left() {
         for name in &names {
             let pids = world.root().join(format!("{name}.pids")).display().to_string();
             let text = tree(&mut dice, 3, &pids);
-            world.put(&format!("{name}.yaml"), &format!("stop: {{gracePeriod: 500ms}}\nrestart: Never\nscript: |\n  {text}\n"));
+            world.put(
+                &format!("{name}.yaml"),
+                &format!("stop: {{gracePeriod: 500ms}}\nrestart: Never\nscript: |\n  {text}\n"),
+            );
         }
         let known = |name: &str| -> Vec<i32> {
             let text = fs::read_to_string(world.root().join(format!("{name}.pids"))).unwrap_or_default();
