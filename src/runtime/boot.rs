@@ -1,6 +1,7 @@
 //! From a command line to a running node: the front that becomes the keeper, and the controller
 //! that builds everything.
 
+use std::cell::Cell;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -254,13 +255,17 @@ pub fn controller(task: Task) -> Result<i32, Refusal> {
         let link = keeper::inherited_link()
             .map_err(|error| refusal(2, format!("`plugd controller` is started by `plugd run`: {error}")))?;
         let spare = link.try_clone().map_err(|error| refusal(1, format!("no descriptor is left: {error}")))?;
-        match build(task, link).await {
+        let first = Cell::new(true);
+        match build(task, link, &first).await {
             Ok(node) => Ok(node.run().await),
             Err(refusal) => {
                 // Said before the keeper hears of it, for with it we are gone.
                 voice::say(&refusal.to_string());
                 stderr::finish(WORDS_MAX);
-                give_up(spare, &refusal).await;
+                // A successor's services run: the keeper tries again, once a second at most.
+                if first.get() {
+                    give_up(spare, &refusal).await;
+                }
                 Ok(i32::from(refusal.code))
             }
         }
@@ -275,11 +280,13 @@ async fn give_up(link: OwnedFd, refusal: &Refusal) {
     }
 }
 
-async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
+async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, Refusal> {
     let failed = |what: &str, error: std::io::Error| refusal(1, format!("{what}: {error}"));
     let mut keeper = Keeper::connect(link, None).map_err(|error| failed("the keeper cannot be reached", error))?;
     let welcome = welcome(&mut keeper).await.map_err(|error| failed("the keeper says nothing", error))?;
     let pid1 = welcome.keeper_pid == 1;
+    let first = welcome.controllers_started <= 1;
+    begins.set(first);
 
     let single = !matches!(task.what, What::Directory(_));
     let (dir, settings, places) = match &task.what {
@@ -302,7 +309,6 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
     let cgroups = CgroupRoot::find(&places.key)
         .inspect_err(|error| tracing::debug!(%error, "no cgroups: a stop reaches session and group"))
         .ok();
-    let first = welcome.controllers_started <= 1;
     let keeper_name = strays::identity(welcome.keeper_pid);
     // Also by a later controller: the first may have died before it was through.
     let strays = match first || strays::left_by_another(places.run.as_deref(), &keeper_name) {

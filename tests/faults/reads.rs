@@ -22,6 +22,15 @@ impl Dice {
     }
 }
 
+/// However the reader ends, the other thread ends with it.
+struct EndWith<'a>(&'a AtomicBool);
+
+impl Drop for EndWith<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn two_thousand_transitions_and_no_lie() {
     let world = World::running();
@@ -87,6 +96,7 @@ fn a_hundred_thousand_reads_and_no_torn_status() {
     let (over, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
     let wanted = times(100_000);
     std::thread::scope(|scope| {
+        let _end = EndWith(&over);
         scope.spawn(|| {
             let mut dice = Dice(2);
             let mut round = 0;
