@@ -309,7 +309,8 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
     let cgroups = CgroupRoot::find(&places.key)
         .inspect_err(|error| tracing::debug!(%error, "no cgroups: a stop reaches session and group"))
         .ok();
-    let keeper_name = strays::identity(welcome.keeper_pid);
+    let keeper_name = strays::identity(welcome.keeper_pid)
+        .ok_or_else(|| refusal(1, format!("/proc does not tell when the keeper (pid {}) began", welcome.keeper_pid)))?;
     // Also by a later controller: the first may have died before it was through.
     let strays = match first || strays::left_by_another(places.run.as_deref(), &keeper_name) {
         true => strays::empty(places.run.as_deref(), cgroups.as_ref(), &keeper_name, &places.key),

@@ -153,9 +153,10 @@ struct Stray {
     line: String,
 }
 
-/// How a keeper is named in the table: pid and start time.
-pub fn identity(pid: i32) -> String {
-    format!("{pid}.{}", start_time(pid).unwrap_or_default())
+/// How a keeper is named in the table: pid and start time. None where /proc does not tell: with a
+/// wrong name everything that it runs would be taken for another's, and ended.
+pub fn identity(pid: i32) -> Option<String> {
+    Some(format!("{pid}.{}", start_time(pid)?))
 }
 
 /// Whether processes of another keeper of this directory are still there.

@@ -113,8 +113,9 @@ fn a_hundred_thousand_reads_and_no_torn_status() {
         });
         let names: Vec<String> = (0..8).map(|n| format!("s{n}")).chain(["_controller".into()]).collect();
         let mut last: Vec<String> = vec![String::new(); names.len()];
-        let mut versions = 0;
-        while reads.load(Ordering::Relaxed) < wanted {
+        let (mut versions, began) = (0, Instant::now());
+        while reads.load(Ordering::Relaxed) < wanted || versions < 500 {
+            assert!(began.elapsed() < Duration::from_secs(120) * times(1) as u32, "only {versions} versions");
             for (name, last) in names.iter().zip(&mut last) {
                 reads.fetch_add(1, Ordering::Relaxed);
                 let Some(text) = world.status_file(name) else { continue };
@@ -140,7 +141,6 @@ fn a_hundred_thousand_reads_and_no_torn_status() {
         }
         over.store(true, Ordering::Relaxed);
         eprintln!("    {} reads of {versions} versions", reads.load(Ordering::Relaxed));
-        assert!(versions > 50, "there was something to read");
     });
     guard::assert_single(&world);
 }
