@@ -9,11 +9,15 @@ use std::time::Duration;
 use super::Controller;
 use super::input::Resolved;
 use super::plan::{Action, Plan};
-use super::service::{Gate, Id, Service};
-use crate::model::name::LifeId;
-use crate::model::spec::{Condition, OnLoss, Program};
+use super::service::{Gate, Id, Needs, Service};
+use crate::model::manifest::nearest;
+use crate::model::name::{LifeId, Name};
+use crate::model::spec::{Condition, Dependency, OnLoss, Program};
 use crate::model::time::Now;
 use crate::policy::depends::{Standing, allows, holds};
+
+/// A misspelt dependency is held against so many names: in the loop nothing may take long.
+const NEAREST_AMONG: usize = 1_000;
 
 /// What is wanted of one instance now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,7 +311,7 @@ impl Controller {
             Resolved::Found { .. } => {}
         }
         let cyclic = service.cycle.is_some();
-        let mut missing = Vec::new();
+        let mut missing = Needs { said: Vec::new(), unknown: false };
         for dependency in &spec.depends_on {
             let standing = match self.table.id(&dependency.name) {
                 Some(other) if other == id => Standing { known: true, coming: true, ..Standing::default() },
@@ -320,13 +324,28 @@ impl Controller {
                 allows(dependency, &standing, self.scanned)
             };
             if !fine {
-                missing.push(super::explain::waits_for(dependency, &standing));
+                missing.unknown |= !standing.known && self.scanned;
+                missing.said.push(self.waits_for(&service.name, dependency, &standing));
             }
         }
-        match (missing.is_empty(), cyclic) {
+        match (missing.said.is_empty(), cyclic) {
             (true, true | false) => Gate::Open,
             (false, true) => Gate::Cycle,
             (false, false) => Gate::Waiting(missing),
+        }
+    }
+
+    /// One sentence; of a name that nobody bears with the one that was probably meant.
+    fn waits_for(&self, who: &Name, dependency: &Dependency, standing: &Standing) -> String {
+        let said = super::explain::waits_for(dependency, standing);
+        let names = self.table.names();
+        if standing.known || !self.scanned || names.len() > NEAREST_AMONG {
+            return said;
+        }
+        let others = names.filter(|name| *name != who).map(|name| name.as_str());
+        match nearest(dependency.name.as_str(), others) {
+            Some(meant) => format!("{said} (did you mean {meant}?)"),
+            None => said,
         }
     }
 
