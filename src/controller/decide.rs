@@ -63,6 +63,7 @@ impl Controller {
                 }
             }
             self.spread_recovery(now);
+            self.puzzle_again();
             if !self.dirty.is_empty() {
                 continue;
             }
@@ -112,6 +113,15 @@ impl Controller {
             if lowered != old {
                 self.table.set_standing(other, lowered);
                 self.tell_dependents_gone(&name);
+            }
+        }
+    }
+
+    /// A name came or went: it may be the one that was meant.
+    fn puzzle_again(&mut self) {
+        if std::mem::replace(&mut self.turnover, self.table.turnover) != self.table.turnover {
+            for id in self.puzzled.iter().copied().collect::<Vec<_>>() {
+                self.mark(id);
             }
         }
     }
@@ -200,6 +210,10 @@ impl Controller {
             if service.gate == Gate::Gone {
                 service.forget_orders();
             }
+            match &service.gate {
+                Gate::Waiting(Needs { unknown: true, .. }) => self.puzzled.insert(id),
+                _ => self.puzzled.remove(&id),
+            };
         }
         let wants = self.wants(service, now, plan);
         let mut deadline: Option<Duration> = None;
@@ -231,6 +245,7 @@ impl Controller {
             self.deadlines.remove(&(old, id));
         }
         self.backing_off.remove(&id);
+        self.puzzled.remove(&id);
         service.instances.clear();
         self.retally(&mut service);
         self.discount(&service);

@@ -224,9 +224,7 @@ fn held_back(service: &Service) -> Option<(Reason, String)> {
         Gate::NeedsUser if outdated => {
             Some(blocked(Reason::RunsAsRoot, "it names no `user:` and --require-user is set"))
         }
-        _ if service.cycle.is_some() && outdated => {
-            Some(blocked(Reason::DependencyCycle, &status::cycle(service)))
-        }
+        _ if service.cycle.is_some() && outdated => Some(blocked(Reason::DependencyCycle, &status::cycle(service))),
         Gate::Waiting(needs) if outdated && needs.unknown => {
             Some(blocked(Reason::DependencyNotReady, &needs.said.join("; ")))
         }

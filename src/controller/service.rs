@@ -382,6 +382,8 @@ pub(super) struct Table {
     life_floor: u64,
     /// Who names whom in `dependsOn`; also names that nobody bears.
     dependents: HashMap<Name, BTreeSet<Id>>,
+    /// How often a name came or went.
+    pub turnover: u64,
 }
 
 impl Table {
@@ -405,6 +407,7 @@ impl Table {
         if let Some(id) = self.id(name) {
             return id;
         }
+        self.turnover += 1;
         let mut service = Box::new(Service::new(name.clone(), at));
         service.life_floor = self.life_floor;
         let service = Some(service);
@@ -434,6 +437,7 @@ impl Table {
 
     /// Forgets a service that was taken.
     pub fn drop_taken(&mut self, id: Id, service: &Service) {
+        self.turnover += 1;
         self.names.remove(&service.name);
         self.life_floor = service.lives.iter().copied().fold(self.life_floor, u64::max);
         self.standings[id as usize] = Standing::default();

@@ -70,8 +70,8 @@ impl Controller {
                     digest: key,
                 });
             }
-            proven = !held
-                && service.trial.as_ref().is_some_and(|trial| trial.key == key && trial.result == Some(Ok(())));
+            proven =
+                !held && service.trial.as_ref().is_some_and(|trial| trial.key == key && trial.result == Some(Ok(())));
         }
         let Some(spec) = service.spec() else { return };
         let plan = update::plan(spec, service.desired());

@@ -443,3 +443,21 @@ fn of_two_services_that_name_one_port_only_its_holder_is_healthy_and_the_other_n
     world.remove("first.yaml");
     world.wait_status("second", "starting");
 }
+
+#[test]
+fn a_replica_that_ignores_its_port_is_told_which_of_its_own_holds_it() {
+    let world = World::running();
+    let port = free_port();
+    world.put(
+        "web.yaml",
+        &format!(
+            "command: {}\nreplicas: 2\nreadinessProbe: {{tcpSocket: {{port: {port}}}, period: 1s}}\nport: {port}\n",
+            listening(port)
+        ),
+    );
+    world.wait("one to be told of the other", |world| {
+        world.status_file("web").is_some_and(|text| text.contains("the command ignores $(PORT)"))
+    });
+    let told = world.status_file("web").unwrap_or_default();
+    assert!(told.contains("held by web/"), "{told}");
+}
