@@ -46,6 +46,14 @@ pub enum Input {
         reason: Reason,
         message: String,
     },
+    /// Answer to [`Action::CallOff`](super::Action::CallOff): the keeper was not asked, nothing began.
+    CalledOff(LifeId),
+    /// What a start, or the hook before it, waits for in vain (a file system whose server is gone), in
+    /// words; `None`: it is over.
+    HeldUp {
+        life: LifeId,
+        why: Option<String>,
+    },
     Exited {
         life: LifeId,
         exit: Exit,

@@ -13,6 +13,7 @@
 mod absorb;
 mod adopt;
 mod blob;
+mod called_off;
 mod checks;
 mod decide;
 mod declare;
@@ -93,7 +94,7 @@ pub struct Controller {
     queue: VecDeque<Id>,
     /// Whose turn it is.
     serving: Option<Id>,
-    /// Spawns asked of the keeper and not answered.
+    /// Spawns asked for and not answered, less those that are held up.
     asked: u32,
     starting: u32,
     /// Services with an instance in back-off.

@@ -59,6 +59,7 @@ words! {
         // starting
         PortNotOpen = "PortNotOpen",
         ProbeNotPassed = "ProbeNotPassed",
+        NotAnswering = "NotAnswering",
         // degraded
         InstanceDown = "InstanceDown",
         RollStuck = "RollStuck",

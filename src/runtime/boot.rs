@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::helpers::Helpers;
+use super::preparing::Preparing;
 use super::publish::Publisher;
 use super::rundir::{Door, RunDir};
 use super::strays::{self, LivesTable};
@@ -377,12 +378,12 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         sockets: Arc::new(Sockets::new()),
         cgroups,
         table,
-        ground: Ground {
+        preparing: Preparing::new(Ground {
             inherited: Arc::new(inheritable()),
             working_dir: info.working_dir.clone(),
             uid,
             node: places.key.clone(),
-        },
+        }),
         directory: None,
         store: store.clone(),
         publisher,

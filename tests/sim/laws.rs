@@ -56,6 +56,7 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
         }
         Action::Exit(code) => left(world, *code)?,
         Action::SetBlob { .. }
+        | Action::CallOff { .. }
         | Action::CancelHooks { .. }
         | Action::Survey { .. }
         | Action::Try { .. }
