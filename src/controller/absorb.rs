@@ -63,6 +63,10 @@ impl Controller {
                 self.mark_all();
             }
             Input::ConfirmMissing => self.let_missing_go(now, true),
+            Input::Memory(why) => {
+                self.node_touched |= self.memory != why;
+                self.memory = why;
+            }
             Input::FileProblems(problems) => {
                 self.node_touched |= self.file_problems != problems;
                 self.file_problems = problems;

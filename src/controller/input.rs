@@ -31,6 +31,8 @@ pub enum Input {
     /// The directory is missing, unreadable or emptied by a mount (why); hold everything.
     DirectoryLost(String),
     DirectoryFound,
+    /// What outlives the keeper cannot be read or written, and why; `None`: it can be (again).
+    Memory(Option<String>),
     /// All files that make no service, as of now (replaces the former list).
     FileProblems(Vec<FileProblem>),
 

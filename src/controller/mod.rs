@@ -111,6 +111,8 @@ pub struct Controller {
     scanned: bool,
     lost: Option<String>,
     file_problems: Vec<FileProblem>,
+    /// Why the memory cannot be used.
+    memory: Option<String>,
     node: node::Node,
     node_touched: bool,
     ending: Option<shutdown::Ending>,
@@ -137,6 +139,7 @@ impl Controller {
             scanned: false,
             lost: None,
             file_problems: Vec::new(),
+            memory: None,
             node: node::Node::default(),
             node_touched: true,
             ending: None,

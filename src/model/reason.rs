@@ -107,6 +107,7 @@ words! {
         UpdateBlocked = "UpdateBlocked",
         StillWriting = "StillWriting",
         DirectoryLost = "DirectoryLost",
+        WithoutMemory = "WithoutMemory",
         NotYetSupported = "NotYetSupported",
         Unreadable = "Unreadable",
         TooLarge = "TooLarge",

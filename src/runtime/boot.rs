@@ -318,10 +318,12 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
     let (request_sender, requests) = mpsc::channel(64);
     let (notices, noticed) = mpsc::unbounded_channel();
 
-    let store = places.database().map_or_else(Store::none, |path| Store::open(&path));
-    if let Some(trouble) = store.trouble() {
-        tracing::warn!("{trouble}");
-    }
+    let memory = sender.clone();
+    let tell = move |why| {
+        // The loop is gone: nobody is left to be told.
+        let _ = memory.blocking_send(Input::Memory(why));
+    };
+    let store = places.database().map_or_else(Store::none, |path| Store::open_telling(&path, Box::new(tell)));
     let tee = settings.tee.then(|| tee(single, task.colour)).flatten();
     let pump = Pump::start(output::Settings { dir: places.logs.clone(), total: settings.logs_total, tee }, pump_sender)
         .map_err(|error| refusal(1, chain(&error)))?;

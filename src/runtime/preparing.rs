@@ -22,7 +22,7 @@ use crate::model::reason::Reason;
 use crate::model::spec::{Digest, Spec};
 
 /// What takes longer than this is told.
-const HELD_UP: Duration = Duration::from_secs(5);
+const HELD_UP: Duration = Duration::from_secs(2);
 /// An exec that nobody wants any more has this long to come to its end by itself.
 const CALLED_OFF: Duration = Duration::from_secs(1);
 
@@ -39,7 +39,8 @@ pub(super) struct Preparing {
 
 struct UnderWay {
     purpose: Purpose,
-    asked: Instant,
+    /// When it is told.
+    tell: Instant,
     told: bool,
 }
 
@@ -52,12 +53,10 @@ enum Purpose {
 impl UnderWay {
     /// When something is to be said of it, if it was not answered before.
     fn due(&self) -> Option<Instant> {
+        let tell = (!self.told).then_some(self.tell);
         match &self.purpose {
-            Purpose::Helper(request) => {
-                let told = (!self.told).then(|| self.asked + HELD_UP);
-                Some(told.map_or(request.until(), |told| told.min(request.until())))
-            }
-            Purpose::Spawn { .. } | Purpose::Try { .. } => (!self.told).then(|| self.asked + HELD_UP),
+            Purpose::Helper(request) => tell.into_iter().chain([request.until()]).min(),
+            Purpose::Spawn { .. } | Purpose::Try { .. } => tell,
         }
     }
 }
@@ -78,7 +77,8 @@ impl Preparing {
     fn submit(&mut self, purpose: Purpose, spec: Arc<Spec>, life: LifeId, what: What) {
         self.number += 1;
         let number = self.number;
-        self.under_way.insert(number, UnderWay { purpose, asked: Instant::now(), told: false });
+        let tell = Instant::now() + HELD_UP;
+        self.under_way.insert(number, UnderWay { purpose, tell, told: false });
         self.batch.push(Job { number, spec, life, what });
     }
 
@@ -96,9 +96,16 @@ impl Preparing {
 
     /// The jobs of this turn are one message.
     pub fn hand_over(&mut self) {
-        if !self.batch.is_empty() {
-            self.preparer.submit(self.batch.drain(..));
+        if self.batch.is_empty() {
+            return;
         }
+        // What is to look where another hangs already is told at once: it need not be found out again.
+        for job in &self.batch {
+            if let Some(under_way) = self.under_way.get_mut(&job.number).filter(|_| self.preparer.would_hang(job)) {
+                under_way.tell = Instant::now();
+            }
+        }
+        self.preparer.submit(self.batch.drain(..));
     }
 
     /// When to look after them again.
@@ -162,7 +169,7 @@ impl Node {
     /// off is gone from the books.
     pub(super) fn take_prepared(&mut self) {
         while let Some(Done { number, result }) = self.preparing.done.pop_front() {
-            let Some(UnderWay { purpose, asked: _, told }) = self.preparing.under_way.remove(&number) else { continue };
+            let Some(UnderWay { purpose, tell: _, told }) = self.preparing.under_way.remove(&number) else { continue };
             match purpose {
                 Purpose::Spawn { life, spec, blob } => {
                     if told {

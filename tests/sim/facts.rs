@@ -233,6 +233,7 @@ impl Facts {
             | Input::Adopted(_)
             | Input::FileProblems(_)
             | Input::HeldUp { .. }
+            | Input::Memory(_)
             | Input::HookEnded { .. }
             | Input::Output { .. }
             | Input::Tried { .. }

@@ -104,6 +104,11 @@ impl Preparer {
         Some(now + PATIENCE)
     }
 
+    /// Whether a job would look where another one hangs.
+    pub fn would_hang(&self, job: &Job) -> bool {
+        self.shared.lock().hangs_at(job).is_some()
+    }
+
     /// What a job waits for, in words; none if it is answered, or has only just begun.
     pub fn waits_for(&self, number: u64) -> Option<String> {
         self.shared.lock().waits_for(number)
@@ -143,7 +148,7 @@ impl Shared {
             }
             if let Some(silent) = queue.unplaced() {
                 drop(queue);
-                let mount = super::queue::remote_mount(&silent);
+                let mount = silent.path().and_then(crate::edge::mounts::remote_mount);
                 queue = self.lock();
                 queue.place(&silent, mount);
                 continue;

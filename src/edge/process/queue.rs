@@ -1,8 +1,7 @@
 //! The jobs that wait for a thread, those that have one, and which must not have one now.
 
 use std::collections::VecDeque;
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -113,7 +112,7 @@ impl Queue {
     }
 
     /// What of a job lies where another hangs already.
-    fn hangs_at(&self, job: &Job) -> Option<Sight> {
+    pub fn hangs_at(&self, job: &Job) -> Option<Sight> {
         if !self.busy.iter().any(|busy| busy.left) {
             return None;
         }
@@ -137,67 +136,5 @@ impl Queue {
         let mut sights =
             [Some(Sight::WorkingDir(working_dir)), program, user].into_iter().flatten().chain(files).chain(secrets);
         sights.find(|sight| self.busy.iter().any(|busy| busy.silences(sight)))
-    }
-}
-
-/// Names of file systems behind which a server stands, as mountinfo gives them; FUSE ones as `fuse.NAME`.
-const REMOTE: [&str; 10] = ["nfs", "nfs4", "cifs", "smb3", "fuse", "fuseblk", "virtiofs", "9p", "ceph", "afs"];
-
-/// The mount that a path lies on as it is written, if it is one that can hang as a whole. Looks at no path.
-pub(super) fn remote_mount(sight: &Sight) -> Option<PathBuf> {
-    let table = std::fs::read("/proc/self/mountinfo").ok()?;
-    mount_in(&table, sight.path()?)
-}
-
-fn mount_in(table: &[u8], path: &Path) -> Option<PathBuf> {
-    let mounts = table.split(|byte| *byte == b'\n').filter_map(|line| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let point = PathBuf::from(std::ffi::OsString::from_vec(unescape(fields.nth(4)?)));
-        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-        Some((point, String::from_utf8_lossy(kind).into_owned()))
-    });
-    // Of two at one place the later covers the earlier.
-    let (point, kind) = mounts
-        .filter(|(point, _)| path.starts_with(point))
-        .reduce(|best, next| if next.0.as_os_str().len() >= best.0.as_os_str().len() { next } else { best })?;
-    (REMOTE.contains(&kind.as_str()) || kind.starts_with("fuse.")).then_some(point)
-}
-
-/// `\040` is a space.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [first, after @ ..] = rest {
-        let code = after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TABLE: &[u8] = b"21 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
-        30 21 0:40 / /mnt/dead\\040share rw shared:1 - nfs4 host:/x rw\n\
-        31 21 0:41 / /home rw - xfs /dev/sdb rw\n\
-        32 21 0:42 / /run/user rw - fuse.sshfs host: rw\n";
-
-    #[test]
-    fn only_a_mount_with_a_server_behind_it_hangs_as_a_whole() {
-        let mount = |path: &str| mount_in(TABLE, Path::new(path));
-        assert_eq!(mount("/mnt/dead share/a/b"), Some(PathBuf::from("/mnt/dead share")));
-        assert_eq!(mount("/run/user/x"), Some(PathBuf::from("/run/user")));
-        assert_eq!(mount("/home/me"), None);
-        assert_eq!(mount("/mnt/other"), None);
     }
 }
