@@ -9,6 +9,7 @@
 //! - `attend`   the wait for one helper
 //! - `chatter`  how much one service may say
 //! - `facts`    what the keeper and the pump say, as inputs
+//! - `front`    what becomes the keeper; `boot` builds the controller, `layers` its settings
 //! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
 //! - `helpers`  exec probes and hooks: short processes beside a life
 //! - `preparing` what is on its way from an action to the keeper
@@ -49,7 +50,9 @@ mod attend;
 pub mod boot;
 mod chatter;
 mod facts;
+pub mod front;
 mod helpers;
+mod layers;
 mod live;
 mod preparing;
 mod publish;

@@ -64,10 +64,11 @@ pub(super) fn has_answered() -> bool {
 
 /// What a look at `path` finds; none where it does not answer.
 pub(super) fn look<T: Send + 'static>(path: &Path, look: impl FnOnce(&Path) -> T + Send + 'static) -> Option<T> {
-    AFAR.with_borrow_mut(|afar| match afar {
-        Some(afar) if afar.leads_away(path) => afar.ask(path, look),
-        Some(_) | None => Some(look(path)),
-    })
+    // A look may look further: nothing is borrowed while this thread looks itself.
+    match AFAR.with_borrow(|afar| afar.as_ref().is_some_and(|afar| afar.leads_away(path))) {
+        true => AFAR.with_borrow_mut(|afar| afar.as_mut()?.ask(path, look)),
+        false => Some(look(path)),
+    }
 }
 
 impl Afar {
