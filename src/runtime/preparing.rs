@@ -158,7 +158,8 @@ impl Node {
     }
 
     pub(super) fn drop_helpers_in_preparation(&mut self, life: &LifeId) {
-        self.preparing.take_back(|purpose| matches!(purpose, Purpose::Helper(request) if request.purpose.life() == life));
+        self.preparing
+            .take_back(|purpose| matches!(purpose, Purpose::Helper(request) if request.purpose.life() == life));
     }
 
     pub(super) fn forget_try(&mut self, name: &Name) {
@@ -168,6 +169,10 @@ impl Node {
     /// What came back from the preparer, after the facts of this turn were decided on: what these call
     /// off is gone from the books.
     pub(super) fn take_prepared(&mut self) {
+        if self.leaving.is_some() {
+            // Nobody would look after it any more.
+            return self.preparing.done.clear();
+        }
         while let Some(Done { number, result }) = self.preparing.done.pop_front() {
             let Some(UnderWay { purpose, tell: _, told }) = self.preparing.under_way.remove(&number) else { continue };
             match purpose {

@@ -83,7 +83,11 @@ fn a_start_whose_paths_do_not_answer_waits_alone_and_says_for_what() {
         ("dir", format!("command: sleep 3600\nworkingDir: {dead}/w\n"), format!("its working directory {dead}/w")),
         ("program", format!("command: [{dead}/bin/run]\n"), format!("its program {dead}/bin/run")),
         ("secret", format!("command: sleep 3600\nenv: {{KEY: {{file: {dead}/key}}}}\n"), format!("{dead}/key")),
-        ("hook", format!("command: sleep 3600\nlifecycle: {{preStart: {{exec: {{command: [{dead}/hook]}}}}}}\n"), format!("{dead}/hook")),
+        (
+            "hook",
+            format!("command: sleep 3600\nlifecycle: {{preStart: {{exec: {{command: [{dead}/hook]}}}}}}\n"),
+            format!("{dead}/hook"),
+        ),
     ];
     for (name, text, _) in &manifests {
         world.put(&format!("{name}.yaml"), text);

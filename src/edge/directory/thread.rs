@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::afar;
 use super::agenda::{Absence, Agenda, Look, News};
 use super::desk::{Desk, Seen};
 use super::disk;
@@ -18,6 +17,7 @@ use super::presence::{EMPTIED_HOLD, Identity, Presence, REPLACED_QUIET, Sight, V
 use super::watch::{Event, Watch};
 use super::{OnAccepted, OnStatus, OnTick};
 use crate::controller::Input;
+use crate::edge::afar;
 use crate::edge::places::{Lock, LockError};
 use crate::model::settings::Settings;
 

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use rustix::fs::StatVfsMountFlags;
 
-use super::afar;
 use super::disk::Stamp;
+use crate::edge::afar;
 use crate::model::settings::Trust;
 
 /// What of us and our surroundings decides. Gathered once.
@@ -37,7 +37,8 @@ pub fn in_container() -> bool {
 
 /// Nobody can write to a file on a read-only mount.
 pub(super) fn is_read_only(path: &Path) -> bool {
-    let look = |path: &Path| rustix::fs::statvfs(path).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY));
+    let look =
+        |path: &Path| rustix::fs::statvfs(path).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY));
     afar::look(path, look).unwrap_or(false)
 }
 

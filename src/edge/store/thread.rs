@@ -40,7 +40,13 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(path: &Path, era: &str, inbox: Arc<Inbox>, trouble: Arc<Mutex<Option<String>>>, tell: Option<Tell>) -> Keeper {
+    pub fn new(
+        path: &Path,
+        era: &str,
+        inbox: Arc<Inbox>,
+        trouble: Arc<Mutex<Option<String>>>,
+        tell: Option<Tell>,
+    ) -> Keeper {
         let (path, era) = (path.to_path_buf(), era.to_string());
         Keeper { path, era, inbox, trouble, tell, db: None, foreign: false, failing: false }
     }

@@ -1,5 +1,7 @@
 //! Looks at what lies outside of the directory: by a second thread, with a time limit.
 //!
+//! For the directory's thread and for the one that writes status files beside manifests.
+//!
 //! A manifest names wrappers and env files anywhere, and may itself be a link. Behind each of these may
 //! be a file system that answers nothing; the directory's thread must not wait for it, or no other file
 //! would be seen any more. So it asks a hand of its own, and leaves that behind where no answer comes: a
@@ -16,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::time::Duration;
 
-use crate::edge::mounts::remote_mount;
+use super::mounts::remote_mount;
 
 /// What has not answered by then is called silent. A slow disk is found out later to have answered.
 const LIMIT: Duration = Duration::from_millis(250);
@@ -47,13 +49,13 @@ thread_local! {
 }
 
 /// From now on this thread looks with care at what does not lie in `near`.
-pub(super) fn begin(near: &Path) {
+pub(in crate::edge) fn begin(near: &Path) {
     let afar = Afar { near: near.to_path_buf(), hand: None, silent: Vec::new(), answered: false };
     AFAR.with_borrow_mut(|place| *place = Some(afar));
 }
 
 /// Whether something that was silent has answered since this was asked last.
-pub(super) fn has_answered() -> bool {
+pub(in crate::edge) fn has_answered() -> bool {
     AFAR.with_borrow_mut(|afar| {
         afar.as_mut().is_some_and(|afar| {
             afar.hear();
@@ -63,7 +65,10 @@ pub(super) fn has_answered() -> bool {
 }
 
 /// What a look at `path` finds; none where it does not answer.
-pub(super) fn look<T: Send + 'static>(path: &Path, look: impl FnOnce(&Path) -> T + Send + 'static) -> Option<T> {
+pub(in crate::edge) fn look<T: Send + 'static>(
+    path: &Path,
+    look: impl FnOnce(&Path) -> T + Send + 'static,
+) -> Option<T> {
     // A look may look further: nothing is borrowed while this thread looks itself.
     match AFAR.with_borrow(|afar| afar.as_ref().is_some_and(|afar| afar.leads_away(path))) {
         true => AFAR.with_borrow_mut(|afar| afar.as_mut()?.ask(path, look)),
