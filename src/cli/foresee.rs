@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::controller::{Declaration, Resolved};
 use crate::edge::process::environment::inheritable;
 use crate::edge::process::prepare::{self, Ground};
+use crate::edge::process::progress::Progress;
 use crate::model::name::{Instance, LifeId, Name};
 use crate::model::reason::Reason;
 use crate::model::spec::Program;
@@ -37,7 +38,7 @@ fn obstacle(one: &Declaration, ground: &Ground) -> Option<(Reason, String)> {
         Resolved::Found { .. } | Resolved::Missing { .. } => return None,
     };
     let life = LifeId { instance: Instance { service: spec.name.clone(), index: 0 }, life: 1 };
-    match prepare::main_process(ground, spec, &life, wrapper) {
+    match prepare::main_process(ground, spec, &life, wrapper, &Progress::default()) {
         Err(error) => {
             let remedy = remedy(error.reason).map(|remedy| format!("; {remedy}")).unwrap_or_default();
             Some((error.reason, format!("{}{remedy}", error.message)))

@@ -21,7 +21,7 @@ pub(super) enum Life {
     Idle,
     /// A hook runs before the spawn.
     Preparing(Preparing),
-    /// The keeper was asked and has not answered.
+    /// It is prepared, or the keeper was asked; neither has answered.
     Starting(Starting),
     /// The main process lives.
     Running(Box<Running>),
@@ -71,6 +71,8 @@ pub(super) struct Preparing {
     pub hook: Hook,
     pub made: Arc<Made>,
     pub ended: Option<Result<(), String>>,
+    /// What does not answer, so that its hook has not begun.
+    pub held_up: Option<String>,
 }
 
 #[derive(Debug)]
@@ -78,6 +80,10 @@ pub(super) struct Starting {
     pub made: Arc<Made>,
     /// The keeper's no.
     pub refused: Option<(Reason, String)>,
+    /// What does not answer, so that it has not begun. It keeps nobody's place meanwhile.
+    pub held_up: Option<String>,
+    /// It is not wanted any more, and that was said.
+    pub called_off: bool,
 }
 
 #[derive(Debug)]
@@ -312,7 +318,9 @@ impl Life {
     /// Counts towards `--max-starting`.
     pub fn is_starting(&self) -> bool {
         match self {
-            Life::Preparing(_) | Life::Starting(_) => true,
+            // What nothing answers to gives way, or it would hold up all others for ever.
+            Life::Preparing(preparing) => preparing.held_up.is_none(),
+            Life::Starting(starting) => starting.held_up.is_none(),
             // One that is not ready after a minute must not hold up all others for ever
             // (nor one that nobody checks, as its manifest is not valid).
             Life::Running(running) => !running.was_ready && !running.port_late && running.made.spec.is_some(),

@@ -13,6 +13,7 @@
 mod absorb;
 mod adopt;
 mod blob;
+mod called_off;
 mod checks;
 mod decide;
 mod declare;
@@ -93,7 +94,7 @@ pub struct Controller {
     queue: VecDeque<Id>,
     /// Whose turn it is.
     serving: Option<Id>,
-    /// Spawns asked of the keeper and not answered.
+    /// Spawns asked for and not answered, less those that are held up.
     asked: u32,
     starting: u32,
     /// Services with an instance in back-off.
@@ -114,6 +115,8 @@ pub struct Controller {
     scanned: bool,
     lost: Option<String>,
     file_problems: Vec<FileProblem>,
+    /// Why the memory cannot be used.
+    memory: Option<String>,
     node: node::Node,
     node_touched: bool,
     ending: Option<shutdown::Ending>,
@@ -142,6 +145,7 @@ impl Controller {
             scanned: false,
             lost: None,
             file_problems: Vec::new(),
+            memory: None,
             node: node::Node::default(),
             node_touched: true,
             ending: None,

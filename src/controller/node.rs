@@ -10,7 +10,7 @@ use super::service::Service;
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
 use crate::model::time::Now;
-use crate::model::view::{Event, NodeView};
+use crate::model::view::{Event, FileProblem, NodeView};
 use crate::policy::required::{self, Census};
 
 /// The start-up report is given after this at latest.
@@ -248,12 +248,17 @@ impl Controller {
     }
 
     pub(super) fn node_view(&self) -> NodeView {
+        let memory = self.memory.iter().map(|why| FileProblem {
+            file: "state.db".into(),
+            reason: Reason::WithoutMemory,
+            message: why.clone(),
+        });
         NodeView {
             settled: self.node.settled,
             directory_lost: self.lost.clone(),
             shutting_down: self.ending.is_some(),
             ends_for: self.ending.as_ref().and_then(|ending| ending.why.clone()),
-            problems: self.file_problems.clone(),
+            problems: self.file_problems.iter().cloned().chain(memory).collect(),
         }
     }
 

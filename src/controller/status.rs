@@ -248,6 +248,9 @@ pub(super) fn cycle(service: &Service) -> String {
 pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
     match &instance.life {
         Life::Idle => of_gate(service),
+        Life::Preparing(Preparing { held_up: Some(why), .. }) | Life::Starting(Starting { held_up: Some(why), .. }) => {
+            Word::of(Status::Starting, Reason::NotAnswering, why.clone()).next("starts by itself when that answers")
+        }
         Life::Preparing(preparing) => {
             let hook = match preparing.hook {
                 super::input::Hook::Selfcheck => "its --selfcheck runs",

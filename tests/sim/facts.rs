@@ -182,6 +182,11 @@ impl Facts {
                     self.end(life, End::NeverRan, now);
                 }
             }
+            Input::CalledOff(life) => {
+                if self.lives.get(life).is_some_and(|known| known.spawned.is_none() && known.exited.is_none()) {
+                    self.lives.remove(life);
+                }
+            }
             Input::HookEnded { life, hook: Hook::Selfcheck | Hook::PreStart, result: Err(_) } => {
                 let print = self.wishes.get(&life.instance.service).map(|wish| wish.spec.process_digest);
                 if !self.lives.contains_key(life) && self.is_last_try(life, print) {
@@ -229,6 +234,8 @@ impl Facts {
             Input::Remembered(..)
             | Input::Adopted(_)
             | Input::FileProblems(_)
+            | Input::HeldUp { .. }
+            | Input::Memory(_)
             | Input::HookEnded { .. }
             | Input::Output { .. }
             | Input::Tried { .. }

@@ -60,7 +60,8 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
                 known.own = known.spec.clone().or(known.own.take());
             }
         }
-        Action::CancelHooks { .. }
+        Action::CallOff { .. }
+        | Action::CancelHooks { .. }
         | Action::Survey { .. }
         | Action::Try { .. }
         | Action::AwaitPort(_)
