@@ -132,13 +132,13 @@ fn row_01_a_controller_killed_at_any_call_of_its_life_loses_and_doubles_nothing(
         calls.iter().flat_map(|(call, most)| (1..=*most).map(move |nth| (call.clone(), nth))).collect();
     assert!(places.len() > 300, "a life of more than a few calls: {calls:?}");
     let mut died = 0;
-    // The other half of the 300 of every push are at random, below.
-    for (call, nth) in spread(&places, times(150)) {
+    // The other 200 of the 300 of every push are at random, below.
+    for (call, nth) in spread(&places, times(100)) {
         let faults = format!("-e trace={call} -e inject={call}:signal=KILL:when={nth}");
         died += usize::from(play.act(&faults));
     }
     eprintln!("    {} places, {died} deaths", places.len());
-    assert!(died >= 50, "only {died} controllers died of it");
+    assert!(died >= 30, "only {died} controllers died of it");
     guard::assert_calm(&play.world);
 }
 
@@ -157,7 +157,7 @@ fn row_01_controllers_killed_at_random_under_load_lose_and_double_nothing() {
     }
     let oracle = Oracle::watch(&world.dir());
     let mut dice = Dice(3);
-    for round in 0..times(150) {
+    for round in 0..times(200) {
         let name = format!("edited{}", dice.below(5));
         world.put(&format!("{name}.yaml"), &guard::script(&world, &name, &format!("exec sleep 86400.{round}")));
         std::thread::sleep(Duration::from_micros(dice.below(60_000) as u64));

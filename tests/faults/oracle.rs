@@ -192,7 +192,7 @@ fn disagreement(name: &str, claim: &Claim, pids: &[i32], listening: &BTreeSet<u1
     {
         return Some(format!("{name} claims pid {pid}, and its processes are {pids:?}"));
     }
-    if *running != !pids.is_empty() {
+    if *running == pids.is_empty() {
         return Some(format!("{name} claims processRunning: {running}, and its processes are {pids:?}"));
     }
     if up && pids.is_empty() {

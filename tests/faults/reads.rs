@@ -120,7 +120,8 @@ fn a_hundred_thousand_reads_and_no_torn_status() {
                 reads.fetch_add(1, Ordering::Relaxed);
                 let Some(text) = world.status_file(name) else { continue };
                 let tail = if name == "_controller" { "\nheartbeat: " } else { "\ncontroller: {pid: " };
-                let last_line = text.trim_end_matches('\n').rsplit_once('\n').map_or("", |(head, _)| &text[head.len()..]);
+                let last_line =
+                    text.trim_end_matches('\n').rsplit_once('\n').map_or("", |(head, _)| &text[head.len()..]);
                 let whole = text.starts_with("# ") && text.ends_with('\n') && last_line.starts_with(tail);
                 assert!(whole, "{name} is torn:\n{text}");
                 if text == *last {

@@ -257,7 +257,14 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         ],
     ),
     (51, "permission lost", &["row_51_a_directory_or_a_file_that_may_not_be_read_any_more_is_not_gone"]),
-    (52, "listing fails", &["row_52_a_listing_that_fails_is_not_an_empty_one", "row_52_a_new_controller_whose_first_look_fails_stops_nothing"]),
+    (
+        52,
+        "listing fails",
+        &[
+            "row_52_a_listing_that_fails_is_not_an_empty_one",
+            "row_52_a_new_controller_whose_first_look_fails_stops_nothing",
+        ],
+    ),
     (53, "eight editors", &["row_53_eight_writers_and_a_thousand_edits_end_in_what_lies_there"]),
     (
         54,
