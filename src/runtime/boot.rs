@@ -201,7 +201,8 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         run: places.run.clone(),
         socket: places.socket(),
     };
-    let files = status_files(&dir, &places, single, sender.clone());
+    let files = status_files(&dir, &places, single, sender.clone())
+        .map_err(|error| failed("the status files cannot be written", error))?;
     if let Some(files) = &files {
         let notices = notices.clone();
         files.on_lost(Box::new(move |name| {
@@ -356,9 +357,14 @@ impl Node {
     }
 }
 
-fn status_files(dir: &Path, places: &Places, single: bool, sender: mpsc::Sender<Input>) -> Option<StatusFiles> {
+fn status_files(
+    dir: &Path,
+    places: &Places,
+    single: bool,
+    sender: mpsc::Sender<Input>,
+) -> std::io::Result<Option<StatusFiles>> {
     if single && places.state.is_none() {
-        return None;
+        return Ok(None);
     }
     if single {
         let _ = std::fs::create_dir_all(dir);
@@ -374,10 +380,7 @@ fn status_files(dir: &Path, places: &Places, single: bool, sender: mpsc::Sender<
         (None, Some(why)) => tracing::warn!("{why}"),
         (None, None) => tracing::info!("_controller.status can be written again"),
     };
-    let files = StatusFiles::start(dir, places.status(), Box::new(trouble))
-        .inspect_err(|error| tracing::error!(%error, "status files cannot be written"))
-        .ok()?;
-    Some(files)
+    StatusFiles::start(dir, places.status(), Box::new(trouble)).map(Some)
 }
 
 fn serve(

@@ -49,6 +49,11 @@ pub(super) struct Refused {
     pub instead: Option<PathBuf>,
 }
 
+/// A full disk passes and the old file is whole: only what will not pass goes elsewhere.
+fn passes(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::NOMEM | Errno::NFILE | Errno::MFILE)
+}
+
 impl Place {
     pub fn open(path: &Path, fallback: Option<PathBuf>) -> Place {
         let main = Opened::at(path);
@@ -95,6 +100,10 @@ impl Place {
         like: Option<&Path>,
         last: Option<Mark>,
     ) -> Result<Option<Mark>, Refused> {
+        // What was in the way when it was opened may be over; nobody else would open it again.
+        if self.main.as_ref().is_err_and(|errno| passes(*errno)) {
+            self.main = Opened::at(&self.path);
+        }
         let mut result = match &mut self.main {
             Ok(opened) => opened.write(stem, text, like, last),
             Err(errno) => Err(*errno),
@@ -109,10 +118,7 @@ impl Place {
             Ok(mark) => return Ok(Some(mark)),
             Err(errno) => errno,
         };
-        // A full disk passes and the old file is whole: only what will not pass goes elsewhere.
-        let passes =
-            matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::NOMEM | Errno::NFILE | Errno::MFILE);
-        if passes {
+        if passes(errno) {
             return Err(Refused { errno, instead: None });
         }
         let instead = self.write_second(stem, text).ok();
