@@ -37,7 +37,7 @@ use crate::edge::process::cgroup::CgroupRoot;
 use crate::edge::process::prepare::Ground;
 use crate::edge::process::tree::Trees;
 use crate::edge::store::Store;
-use crate::keeper::{Event as KeeperEvent, Id, Keeper};
+use crate::keeper::{Event as KeeperEvent, Id, Link};
 use crate::model::name::{LifeId, Name};
 use crate::model::settings::Settings;
 use crate::model::spec::Spec;
@@ -50,6 +50,7 @@ mod chatter;
 mod facts;
 mod helpers;
 mod live;
+mod lives_copy;
 mod publish;
 mod requests;
 mod rundir;
@@ -74,7 +75,7 @@ const TURNS_MAX: usize = 64;
 /// Everything that the loop owns.
 pub struct Node {
     controller: Controller,
-    keeper: Keeper,
+    keeper: Link,
     pump: Pump,
     trees: Rc<Trees>,
     sockets: Arc<Sockets>,

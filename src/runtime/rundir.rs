@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use tokio::task::AbortHandle;
 
 use super::Node;
-use super::strays::LivesTable;
 use crate::api;
 use crate::edge::places::{self, Lock};
 use crate::model::name::LifeId;
@@ -84,7 +83,7 @@ impl Node {
                 self.run.lock = None;
                 self.run.hold();
                 if path.join("lives").symlink_metadata().is_err() {
-                    self.table = LivesTable::open(Some(&path), self.table.keeper());
+                    self.table.renew(&path);
                     self.fill_table();
                 }
                 tracing::warn!("{} was taken away; socket and table of lives are there again", path.display());
