@@ -66,6 +66,7 @@ fn scenarios() -> Vec<Scenario> {
         scenario!(a_killed_controller_finds_lives_logs_and_deposits_again),
         scenario!(the_keeper_executes_itself_under_load_and_loses_nothing),
         scenario!(a_thousand_spawns_with_orphans_leave_no_zombie),
+        scenario!(children_killed_on_their_way_to_exec_leave_no_descriptor),
         scenario!(a_controller_that_does_not_read_for_a_while_misses_nothing),
         Scenario { answer_limit: longer, ..scenario!(a_hung_controller_is_killed_and_another_started) },
         Scenario {
@@ -523,6 +524,52 @@ async fn a_thousand_spawns_with_orphans_leave_no_zombie(world: &mut World) {
         assert!(Instant::now() < deadline, "left: {}", children());
         tokio::task::yield_now().await;
     }
+}
+
+async fn children_killed_on_their_way_to_exec_leave_no_descriptor(world: &mut World) {
+    const LIVES: u64 = 3000;
+    let keeper = world.welcome.keeper_pid;
+    let own = std::process::id().to_string();
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let killer = std::thread::spawn({
+        let over = Arc::clone(&over);
+        move || {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).expect("children");
+                for pid in children.split_ascii_whitespace().filter(|pid| *pid != own) {
+                    let _gone = Pid::from_raw(pid.parse().expect("a pid")).map(|pid| kill_process(pid, Signal::KILL));
+                }
+            }
+        }
+    });
+    let lives = fs::OpenOptions::new().append(true).create(true).open(world.path("lives")).expect("a file");
+    let lives = Arc::new(OwnedFd::from(lives));
+    let (mut asked, mut over_with) = (0, 0);
+    while over_with < LIVES {
+        while asked < LIVES && asked - over_with < 16 {
+            let request = SpawnRequest {
+                id: Id::new(format!("k{asked}/0"), 1),
+                oom_score_adj: Some(1),
+                life_line: Some((Arc::clone(&lives), b"k".to_vec())),
+                ..program("", &["/bin/true"])
+            };
+            world.keeper.spawn(request).expect("sent");
+            asked += 1;
+        }
+        match world.event().await {
+            Event::Exited { id, .. } => {
+                world.keeper.forget(&id);
+                over_with += 1;
+            }
+            Event::SpawnFailed { .. } => over_with += 1,
+            _ => {}
+        }
+    }
+    over.store(true, std::sync::atomic::Ordering::Relaxed);
+    killer.join().expect("it only killed");
+    world.spawn(shell("after/0", "exit 0")).await;
+    let keeper_fds = fs::read_dir(format!("/proc/{keeper}/fd")).expect("its descriptors").count();
+    assert!(keeper_fds < 20, "{keeper_fds} descriptors: some leaked");
 }
 
 async fn a_controller_that_does_not_read_for_a_while_misses_nothing(world: &mut World) {

@@ -75,9 +75,9 @@ impl Controller {
         for instance in &mut service.instances {
             match &mut instance.life {
                 Life::Running(running) => {
-                    let print = made
-                        .as_ref()
-                        .map_or(spec.process_digest == running.made.print.process, |made| made.print == running.made.print);
+                    let print = made.as_ref().map_or(spec.process_digest == running.made.print.process, |made| {
+                        made.print == running.made.print
+                    });
                     if print {
                         let old = running.made.spec.clone();
                         running.made = Arc::new(Made {

@@ -326,7 +326,10 @@ impl Node {
     fn upgrade(&mut self) {
         let path = &self.executable;
         let executable = rustix::fs::access(path, rustix::fs::Access::EXEC_OK);
-        match executable.map_err(std::io::Error::from).and_then(|()| super::boot::c_path(path).ok_or_else(|| std::io::ErrorKind::InvalidInput.into())) {
+        match executable
+            .map_err(std::io::Error::from)
+            .and_then(|()| super::boot::c_path(path).ok_or_else(|| std::io::ErrorKind::InvalidInput.into()))
+        {
             Ok(path) => {
                 tracing::info!("SIGUSR2: making room for a new controller, {}", self.executable.display());
                 self.keeper.upgrade(&path);

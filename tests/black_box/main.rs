@@ -12,3 +12,4 @@ mod restart;
 mod stop;
 mod supervisor;
 mod tampering;
+mod upgrade;
