@@ -437,7 +437,7 @@ async fn a_killed_controller_finds_lives_logs_and_deposits_again(world: &mut Wor
         assert_eq!(&**key, b"listener");
 
         let runs = &entries[&lives[0]];
-        assert!(runs.exit.is_none() && runs.pidfd.is_some() && runs.log_stderr.is_some());
+        assert!(runs.exit.is_none() && runs.log_stderr.is_some());
         assert_eq!(runs.blob, [0; 9]);
         assert!(entries[&lives[1]].exit.is_some_and(|exit| exit.how == How::Code(4)));
         world.pids = entries.values().filter(|entry| entry.exit.is_none()).map(|entry| entry.pid).collect();
@@ -527,7 +527,7 @@ async fn a_thousand_spawns_with_orphans_leave_no_zombie(world: &mut World) {
 }
 
 async fn children_killed_on_their_way_to_exec_leave_no_descriptor(world: &mut World) {
-    const LIVES: u64 = 3000;
+    const LIVES: u64 = 1000;
     let keeper = world.welcome.keeper_pid;
     let own = std::process::id().to_string();
     let over = Arc::new(std::sync::atomic::AtomicBool::new(false));

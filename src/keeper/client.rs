@@ -209,7 +209,7 @@ pub enum Event {
     /// All entries and deposits of `list` have been told.
     Listed,
     /// The program was executed.
-    Spawned { id: Id, pid: i32, start_time: u64, pidfd: OwnedFd, log: OwnedFd, log_stderr: Option<OwnedFd> },
+    Spawned { id: Id, pid: i32, start_time: u64, log: OwnedFd, log_stderr: Option<OwnedFd> },
     /// Nothing of it runs or is left.
     SpawnFailed { id: Id, stage: Stage, errno: i32 },
     /// Reaped. The entry and its log stay until `forget`.
@@ -232,8 +232,6 @@ pub struct Entry {
     pub start_time: u64,
     /// CLOCK_MONOTONIC.
     pub spawned_at: Duration,
-    /// None once it has ended.
-    pub pidfd: Option<OwnedFd>,
     pub log: OwnedFd,
     pub log_stderr: Option<OwnedFd>,
     pub exit: Option<Exit>,
@@ -428,7 +426,6 @@ fn event(notice: Notice<'_>, fds: Vec<OwnedFd>) -> io::Result<Event> {
             pid: entry.pid,
             start_time: entry.start_time,
             spawned_at: Duration::from_nanos(entry.spawned_at),
-            pidfd: if entry.exit.is_none() { Some(fd()?) } else { None },
             log: fd()?,
             log_stderr: fd().ok(),
             exit: entry.exit,
@@ -436,7 +433,7 @@ fn event(notice: Notice<'_>, fds: Vec<OwnedFd>) -> io::Result<Event> {
         }),
         Notice::Listed => Event::Listed,
         Notice::Spawned { id, pid, start_time } => {
-            Event::Spawned { id: id.into(), pid, start_time, pidfd: fd()?, log: fd()?, log_stderr: fd().ok() }
+            Event::Spawned { id: id.into(), pid, start_time, log: fd()?, log_stderr: fd().ok() }
         }
         Notice::SpawnFailed { id, fault: Fault { stage, errno } } => Event::SpawnFailed { id: id.into(), stage, errno },
         Notice::Exited { id, exit } => Event::Exited { id: id.into(), exit },

@@ -27,7 +27,7 @@ const GOOD_LIFE: u64 = 10_000_000_000;
 const PINGS: u32 = 6;
 
 record! {
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     pub struct Minder {
         /// The keeper's own program.
         pub path: CString,
@@ -66,25 +66,8 @@ pub enum Tick {
 
 impl Minder {
     pub fn new(path: CString, args: Vec<CString>, answer_limit: u64, now: u64) -> Minder {
-        Minder {
-            path,
-            args,
-            answer_limit,
-            next: None,
-            on_trial: false,
-            taken_back: false,
-            process: None,
-            socket: None,
-            started: 0,
-            last_end: None,
-            started_at: now,
-            failures: 0,
-            restart_at: Some(now),
-            away_since: Some(now),
-            ping_at: 0,
-            ping_open: false,
-            silent: 0,
-        }
+        let (restart_at, away_since) = (Some(now), Some(now));
+        Minder { path, args, answer_limit, started_at: now, restart_at, away_since, ..Minder::default() }
     }
 
     fn program(&self) -> &CStr {

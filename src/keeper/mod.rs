@@ -55,7 +55,7 @@ pub struct Start {
 
 /// Becomes the keeper. Call it in a process that has one thread.
 pub fn run(start: Start) -> ! {
-    sys::settle_descriptors();
+    sys::close_at_exec();
     match begin(start) {
         Ok(keeper) => keeper.run(),
         Err(error) => give_up(&format!("cannot begin: {error}")),

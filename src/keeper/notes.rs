@@ -34,18 +34,13 @@ impl Keeper {
             };
             match told.as_ref().map_err(sys::errno) {
                 Ok(()) => {
-                    if let Some(Note::Spawned { number }) = self.outbox.pop_front()
-                        && let Some(entry) = self.table.get_mut(number).filter(|entry| entry.exit.is_some())
-                    {
-                        entry.pidfd = None;
-                    }
+                    self.outbox.pop_front();
                     next.into_iter().for_each(|next| self.outbox.push_front(next));
                 }
                 Err(libc::EAGAIN) => self.full = true,
                 Err(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM) => {
                     self.retry_at = Some(sys::now() + IN_FLIGHT_DELAY);
                 }
-                Err(libc::EINTR) => {}
                 Err(_) => self.outbox.clear(), // it is gone; its pidfd will say so
             }
         }
@@ -71,7 +66,7 @@ impl Keeper {
                 let (id, blob, exit) = (entry.id(), &*entry.blob, entry.exit);
                 let (pid, start_time, spawned_at) = (entry.pid, entry.start_time, entry.spawned_at);
                 let notice = Notice::Entry { entry: Entry { id, pid, start_time, spawned_at, exit, blob } };
-                Some((notice, entry.given(exit.is_none()), Some(Note::Entries { from: number + 1 })))
+                Some((notice, entry.logs(), Some(Note::Entries { from: number + 1 })))
             }
             Note::Deposits { after } => {
                 let from = after.as_ref().map_or(Unbounded, Excluded);
@@ -83,7 +78,7 @@ impl Keeper {
             Note::Spawned { number } => {
                 let entry = self.table.get(*number)?;
                 let notice = Notice::Spawned { id: entry.id(), pid: entry.pid, start_time: entry.start_time };
-                Some((notice, entry.given(true), None))
+                Some((notice, entry.logs(), None))
             }
             Note::Failed { key, life, fault } => {
                 alone(Notice::SpawnFailed { id: Id { key, life: *life }, fault: *fault })

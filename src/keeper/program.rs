@@ -251,7 +251,6 @@ impl Keeper {
                 self.flush();
                 true
             }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => true,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => false,
             // It closed its end: whatever it is doing, it can never be asked again.
             Ok(_) | Err(_) => {
@@ -298,11 +297,10 @@ impl Keeper {
     /// A known child has ended.
     fn ended(&mut self, number: u64, exit: Exit) {
         if let Some(pidfd) = self.table.get(number).and_then(|entry| entry.pidfd.as_ref()) {
-            self.poll.remove(pidfd); // the controller has a copy, so closing is not enough
+            self.poll.remove(pidfd); // a plain copy of the keeper may have one, so closing is not enough
         }
         self.executed(number);
-        let owed = self.outbox.contains(&Note::Spawned { number });
-        self.table.end(number, exit, owed);
+        self.table.end(number, exit);
         let Some(fault) = self.table.get(number).and_then(|entry| entry.fault) else {
             return self.tell(Note::Exited { number });
         };

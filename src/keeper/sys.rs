@@ -116,13 +116,8 @@ pub fn read_sealed(memory: OwnedFd, max: usize) -> io::Result<Vec<u8>> {
 /// Reaps a child (-1: any), if one has ended: its pid and how. ECHILD: there is none at all.
 pub fn reap(pid: i32, block: bool) -> io::Result<Option<(i32, Exit)>> {
     let mut status = 0;
-    let reaped = loop {
-        // SAFETY: the status is ours to be written.
-        match check(unsafe { libc::waitpid(pid, &mut status, if block { 0 } else { libc::WNOHANG }) }) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            other => break other?,
-        }
-    };
+    // SAFETY: the status is ours to be written. No handler of a signal interrupts it: all are blocked.
+    let reaped = check(unsafe { libc::waitpid(pid, &mut status, if block { 0 } else { libc::WNOHANG }) })?;
     let signalled = libc::WIFSIGNALED(status);
     let how = if signalled { How::Signal(libc::WTERMSIG(status)) } else { How::Code(libc::WEXITSTATUS(status)) };
     Ok((reaped > 0).then(|| (reaped, Exit { how, at: now() })))
@@ -202,23 +197,10 @@ impl Poll {
     }
 }
 
-/// 0, 1 and 2 are open, and nothing else survives an exec unless it is asked for.
-pub fn settle_descriptors() {
-    // SAFETY: plain calls; opening /dev/null takes the lowest free number, so the loop ends at 3.
-    unsafe {
-        for number in 0..3 {
-            if libc::fcntl(number, libc::F_GETFD) < 0 {
-                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
-            }
-        }
-        libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-    }
-}
-
-/// A second descriptor of one of the standard three, out of their way.
-pub fn copy_of(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: a plain call; the result is a new descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(check(libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3))?) })
+/// Nothing but 0, 1 and 2 (which are open, the library sees to it) survives an exec unless it is asked for.
+pub fn close_at_exec() {
+    // SAFETY: a plain call.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
 /// Makes the number name this file too; what it named before is let go. It survives an exec.

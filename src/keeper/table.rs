@@ -17,7 +17,7 @@ record! {
         pub start_time: u64,
         /// CLOCK_MONOTONIC, nanoseconds.
         pub spawned_at: u64,
-        /// Until it is reaped, and the controller has been given a copy.
+        /// Until it is reaped.
         pub pidfd: Option<OwnedFd>,
         pub log: OwnedFd,
         pub log_stderr: Option<OwnedFd>,
@@ -39,10 +39,9 @@ impl Entry {
         Id { key: &self.key, life: self.life }
     }
 
-    /// What the controller is given: the pipes, and the pidfd if it asks for that.
-    pub fn given(&self, pidfd: bool) -> Vec<BorrowedFd<'_>> {
-        let fds = [self.pidfd.as_ref().filter(|_| pidfd), Some(&self.log), self.log_stderr.as_ref()];
-        fds.into_iter().flatten().map(AsFd::as_fd).collect()
+    /// What the controller is given.
+    pub fn logs(&self) -> Vec<BorrowedFd<'_>> {
+        [Some(&self.log), self.log_stderr.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect()
     }
 
     pub fn descriptors(&self) -> impl Iterator<Item = &OwnedFd> {
@@ -127,13 +126,12 @@ impl Table {
         self.running.get(&pid).copied()
     }
 
-    /// Notes an end. The pidfd is let go, unless the controller is still owed it.
-    pub fn end(&mut self, number: u64, exit: Exit, owed: bool) {
+    pub fn end(&mut self, number: u64, exit: Exit) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         self.running.remove(&entry.pid);
         entry.exit = Some(exit);
         entry.lives(); // notes an empty group while its number cannot be a stranger's yet
-        entry.pidfd.take_if(|_| !owed);
+        entry.pidfd = None;
     }
 
     pub fn remove(&mut self, number: u64) -> Option<Entry> {

@@ -134,6 +134,11 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
             }
             Ok(Some(lock))
         }
+        Err(LockError::Held { dir, holder: Some(holder) }) if !holder.is_plugd() => {
+            let pid = holder.pid;
+            let error = LockError::Held { dir, holder: Some(holder) };
+            Err(refusal(OWNED, format!("{error}; plugd needs that lock: end it (kill {pid}) or let it unlock")))
+        }
         Err(error @ LockError::Held { .. }) => {
             Err(refusal(OWNED, format!("{error}; `plugd get` talks to it, `plugd run` needs a directory of its own")))
         }
@@ -158,8 +163,8 @@ fn own_run(places: &Places) -> Result<(), Refusal> {
             std::mem::forget(lock);
             Ok(())
         }
-        Err(LockError::Held { pid, .. }) => {
-            let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        Err(LockError::Held { holder, .. }) => {
+            let who = holder.map(|holder| format!(" (pid {})", holder.pid)).unwrap_or_default();
             Err(refusal(
                 OWNED,
                 format!(

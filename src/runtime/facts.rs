@@ -39,8 +39,7 @@ impl Node {
             Event::Deposited { key, fd } => {
                 self.deposits.insert(key.into_vec(), fd);
             }
-            // No pidfd is kept: one is opened, and compared, when a signal is sent.
-            Event::Spawned { id, pid, start_time, pidfd: _, log, log_stderr } => {
+            Event::Spawned { id, pid, start_time, log, log_stderr } => {
                 self.on_spawned(Spawned { id, pid, start_time, log, log_stderr });
             }
             Event::SpawnFailed { id, stage, errno } => {

@@ -15,6 +15,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
+use rustix::io::fcntl_dupfd_cloexec;
+
 pub use line::start_time_in;
 
 use super::sys;
@@ -85,19 +87,22 @@ pub struct Desk {
 impl Desk {
     /// `stdin`: what was number 0 before a first desk put /dev/null there.
     pub fn new(stdin: Option<OwnedFd>) -> io::Result<Desk> {
-        let stdin = stdin.map_or_else(|| sys::copy_of(0), Ok)?;
+        let stdin = stdin.map_or_else(|| fcntl_dupfd_cloexec(io::stdin(), 3), Ok)?;
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
         let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())?;
-        let desk = Desk { stdio: [stdin, sys::copy_of(1)?, sys::copy_of(2)?], spare: null.try_clone()?, null };
-        desk.tidy();
-        Ok(desk)
+        let (out, err) = (fcntl_dupfd_cloexec(io::stdout(), 3)?, fcntl_dupfd_cloexec(io::stderr(), 3)?);
+        sys::put_at(&null, 0);
+        Ok(Desk { stdio: [stdin, out, err], spare: null.try_clone()?, null })
     }
 
-    fn tidy(&self) {
+    /// Behind a child that may have put its own there.
+    fn put_back(&self, stdin: bool) {
         let [_, out, err] = &self.stdio;
         sys::put_at(out, 1);
         sys::put_at(err, 2);
-        sys::put_at(&self.null, 0);
+        if stdin {
+            sys::put_at(&self.null, 0);
+        }
     }
 }
 
@@ -163,12 +168,7 @@ impl<'a> Launch<'a> {
         let files = self.spare.map_or(0, |_| libc::CLONE_FILES);
         let made = self.make(libc::CLONE_VM | libc::CLONE_VFORK | files);
         if self.spare.is_some() {
-            let [_, out, err] = &desk.stdio;
-            sys::put_at(out, 1);
-            sys::put_at(err, 2);
-            if self.stdio.first() != Some(&0) {
-                sys::put_at(&desk.null, 0);
-            }
+            desk.put_back(self.stdio[0] != 0);
         }
         made.map(|(pid, pidfd)| Started { pid, pidfd, verdict: None })
     }

@@ -115,10 +115,10 @@ choice! {
     #[derive(Debug, Clone, PartialEq)]
     pub enum Notice<'a> {
         b'w' Welcome { welcome: Welcome },
-        /// Descriptors: pidfd where it has not ended, log, log of stderr where it is separate.
+        /// Descriptors: log, log of stderr where it is separate.
         b'l' Entry { entry: Entry<'a> },
         b'o' Listed,
-        /// Descriptors: pidfd, log, log of stderr where it is separate.
+        /// Descriptors: log, log of stderr where it is separate.
         b's' Spawned { id: Id<'a>, pid: i32, start_time: u64 },
         b'f' SpawnFailed { id: Id<'a>, fault: Fault },
         b'e' Exited { id: Id<'a>, exit: Exit },
