@@ -660,12 +660,17 @@ async fn an_upgrade_that_is_ready_takes_the_keeper_along(world: &mut World) {
 }
 
 async fn an_upgrade_that_does_not_come_up_is_taken_back(world: &mut World) {
-    // Is not there; ends at once; ends late; never gets ready.
-    let bad = ["/nonexistent", "#!/bin/sh\nexit 3\n", "#!/bin/sh\nsleep 0.1\n", "#!/bin/sh\nexec sleep 1000\n"];
-    let (rounds, own) = (world.path("rounds"), world.path("own"));
+    // Is not there; ends at once; ends late; never gets ready; refuses.
+    let bad = ["", "#!/bin/sh\nexit 3\n", "#!/bin/sh\nsleep 0.1\n", "#!/bin/sh\nexec sleep 1000\n", "itself"];
+    let rounds = world.path("rounds");
+    let program = fs::read_link("/proc/self/exe").expect("its path");
+    if program == world.path("bad4") {
+        world.keeper.leave(7);
+        world.keeper.flush().await.expect("sent");
+        std::future::pending::<()>().await;
+    }
     if world.generation() == 1 {
-        let alive = world.spawn(shell("a/0", "exec sleep 60")).await;
-        fs::write(&own, alive.pid.to_string()).expect("written");
+        world.spawn(shell("a/0", "exec sleep 60")).await;
         fs::write(&rounds, "").expect("written");
     } else {
         assert!(world.welcome.taken_back);
@@ -674,12 +679,14 @@ async fn an_upgrade_that_does_not_come_up_is_taken_back(world: &mut World) {
     let (entries, _) = world.list().await;
     world.pids = entries.values().map(|entry| entry.pid).collect();
     assert!(entries[&id("a/0")].exit.is_none(), "the service was not touched");
-    let Some(program) = bad.get(round) else { return };
+    let Some(text) = bad.get(round) else { return };
     fs::write(&rounds, "x".repeat(round + 1)).expect("written");
     let path = world.path(&format!("bad{round}"));
-    if program.starts_with('#') {
+    if *text == "itself" {
+        fs::copy(&program, &path).expect("copied");
+    } else if !text.is_empty() {
         use std::os::unix::fs::PermissionsExt;
-        fs::write(&path, program).expect("written");
+        fs::write(&path, text).expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
     }
     world.keeper.upgrade(&CString::new(path.into_os_string().into_vec()).expect("no NUL"));

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 pub use self::open::era;
 use self::open::{open_usable, say};
-use self::thread::{Batch, Keeper, Urgent};
+use self::thread::{Batch, Urgent, Writer};
 use crate::controller::Memory;
 use crate::model::name::Name;
 use crate::model::view::Event;
@@ -85,7 +85,7 @@ impl Store {
         let loaded = opened.as_ref().and_then(|db| rows::load(db, era).ok()).unwrap_or_default();
         let accepted = opened.as_ref().and_then(|db| rows::load_accepted(db).ok()).unwrap_or_default();
         let (jobs, inbox) = mpsc::channel();
-        let keeper = Keeper {
+        let writer = Writer {
             db: opened,
             era: era.to_string(),
             batch: Batch::default(),
@@ -94,7 +94,7 @@ impl Store {
         };
         let urgent = Arc::new(Urgent::default());
         let hurry = urgent.clone();
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run(&inbox, &hurry));
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run(&inbox, &hurry));
         let thread = thread.inspect_err(|error| say(&trouble, format!("memory is off: no thread ({error})"))).ok();
         Store {
             shared: Arc::new(Shared {

@@ -125,6 +125,11 @@ impl Minder {
         self.failures = 0;
     }
 
+    /// The present controller is the new program: the one before it has made room.
+    pub fn is_trial(&self) -> bool {
+        self.on_trial && self.failures > 0
+    }
+
     fn take_back(&mut self, why: &str) {
         sys::say(&format!("the upgrade to {:?} {why}; going back to the program before it", self.program()));
         self.next = None;
@@ -164,8 +169,8 @@ impl Minder {
         if self.process.is_none() || now < self.ping_at {
             return Tick::Nothing;
         }
-        // The first tick of a life comes when an upgrade should be ready, if the old one has made room.
-        if self.on_trial && self.failures > 0 {
+        // The first tick of a life comes when an upgrade should be ready.
+        if self.is_trial() {
             self.take_back("is not ready in time");
             return Tick::Hung;
         }

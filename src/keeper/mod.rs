@@ -3,7 +3,7 @@
 //! The keeper starts the controller and, when that asks, services. It holds the read ends of their
 //! pipes and the descriptors left with it, reaps every child and orphan, and keeps an ended life's
 //! entry until it is told to forget it. So the controller may die at any moment: a new one lists what
-//! is there and goes on. The keeper is one thread on libc: no tokio, no files but /proc and cgroups,
+//! is there and goes on. The keeper is one thread of system calls: no tokio, no files but /proc and cgroups,
 //! no text that a user wrote except what is handed to execve. It blocks on no child, pipe or
 //! controller, and has nothing that could live in the controller.
 //!

@@ -47,6 +47,8 @@ impl Keeper {
                 let _replaced = fd.map(|fd| self.deposits.insert(key.into(), fd));
             }
             Request::Withdraw { key } => drop(self.deposits.remove(key)),
+            // An upgrade that refuses to run ends nothing: it is a start that failed.
+            Request::Leave { .. } if self.minder.is_trial() => self.minder.kill(),
             Request::Leave { code } => std::process::exit(code),
             Request::Upgrade { path } => self.minder.try_out(path.into()),
             Request::Reexec { path } => self.reexec_or_say_why(path),
@@ -56,6 +58,7 @@ impl Keeper {
 
     /// An upgrade has come up. The keeper follows it, by the very file that runs.
     fn ready(&mut self, state: u32) {
+        self.minder.taken_back = false; // it has been told
         let Some((pid, _)) = self.minder.process.as_ref().filter(|_| self.minder.on_trial) else { return };
         let path = std::ffi::CString::new(format!("/proc/{pid}/exe")).unwrap_or_default();
         self.minder.on_trial = false;

@@ -59,7 +59,7 @@ impl Batch {
 }
 
 /// The thread that owns the connection.
-pub(super) struct Keeper {
+pub(super) struct Writer {
     pub db: Option<Connection>,
     pub era: String,
     pub batch: Batch,
@@ -67,7 +67,7 @@ pub(super) struct Keeper {
     pub failing: bool,
 }
 
-impl Keeper {
+impl Writer {
     pub fn run(mut self, inbox: &mpsc::Receiver<Job>, urgent: &Urgent) {
         crate::edge::stand_back();
         loop {
