@@ -180,6 +180,11 @@ fn own_run(places: &Places) -> Result<(), Refusal> {
 
 /// Both directories may be other ones than those that a running node has locked.
 fn not_run_already(dir: &Path, places: &Places) -> Result<(), Refusal> {
+    // A killed one lets its locks go a moment before it is gone.
+    let until = std::time::Instant::now() + LAST_BREATH;
+    while strays::living_keeper(places).is_some() && std::time::Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let Some(pid) = strays::living_keeper(places) else { return Ok(()) };
     let shown = dir.display();
     Err(refusal(

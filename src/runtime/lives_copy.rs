@@ -41,6 +41,7 @@ impl Copy {
 }
 
 fn append(path: &Path, lines: &Receiver<String>) {
+    crate::edge::stand_back();
     let mut written = 0;
     let mut file = None;
     while let Ok(mut text) = lines.recv() {
