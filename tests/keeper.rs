@@ -644,9 +644,16 @@ async fn an_upgrade_that_is_ready_takes_the_keeper_along(world: &mut World) {
         fs::copy(program(keeper), &new).expect("copied");
         world.keeper.upgrade(&CString::new(new.into_os_string().into_vec()).expect("no NUL"));
         world.keeper.flush().await.expect("sent");
+        // As a controller that tidies up: its end of the socket goes first.
+        #[expect(unsafe_code, reason = "the link has no other name for it")]
+        // SAFETY: 3 is the socket, which the link holds open.
+        let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(3) };
+        rustix::net::shutdown(socket, rustix::net::Shutdown::Both).expect("shut");
+        std::thread::sleep(Duration::from_millis(50));
         std::process::exit(0);
     }
     assert_eq!((world.generation(), world.welcome.taken_back), (2, false));
+    assert_eq!(world.welcome.last_end, Some(How::Code(0)), "the old one had time to leave");
     assert_eq!(program(std::process::id().cast_signed()), new);
     assert_ne!(program(keeper), new, "not before it is ready");
     world.keeper.ready();

@@ -157,6 +157,11 @@ impl Minder {
         (self.ping_open, self.silent) = (false, 0);
     }
 
+    /// It closed its socket: it is about to end, and is helped if it does not.
+    pub fn hung_up(&mut self, now: u64) {
+        (self.ping_open, self.silent, self.ping_at) = (true, PINGS, now + DELAY_MAX);
+    }
+
     /// Between two pings; also how long a TERM waits for a controller that is away, and an upgrade may take
     /// until it is ready. 10 s of 60.
     pub fn ping_every(&self) -> u64 {

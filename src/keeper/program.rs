@@ -255,7 +255,7 @@ impl Keeper {
             // It closed its end: whatever it is doing, it can never be asked again.
             Ok(_) | Err(_) => {
                 self.lose_socket();
-                self.minder.kill();
+                self.minder.hung_up(sys::now());
                 false
             }
         }
