@@ -90,7 +90,7 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
                 *fd = check(Stage::Descriptors, libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, above))?;
             }
         }
-        let open_files = launch.open_files.map(|(soft, hard)| (libc::RLIMIT_NOFILE as u32, soft, hard));
+        let open_files = launch.open_files.map(|(soft, hard)| (libc::RLIMIT_NOFILE as _, soft, hard));
         for (resource, soft, hard) in open_files.iter().chain(&what.limits) {
             let limit = libc::rlimit { rlim_cur: *soft as _, rlim_max: *hard as _ };
             check(Stage::Limits, libc::setrlimit(*resource as _, &limit))?;
