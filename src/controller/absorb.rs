@@ -188,6 +188,7 @@ impl Controller {
                     Some(present) if present.print == starting.made.print => Arc::new(present),
                     Some(_) | None => starting.made.clone(),
                 };
+                let untold = made.generation != starting.made.generation;
                 let checks = made
                     .spec
                     .as_ref()
@@ -207,6 +208,7 @@ impl Controller {
                     says: None,
                     give_up: None,
                     carried: None,
+                    untold,
                 }));
                 service.touched = true;
                 let held = service.instances[at].held.take();

@@ -237,6 +237,13 @@ impl Controller {
         running.checks.take_due(&spec, now.mono, |probe| {
             plan.actions.push(Action::Probe { life: life_id.clone(), probe, spec: spec.clone() });
         });
+        if std::mem::take(&mut running.untold) {
+            let age = running.ready_since.map(|since| since.saturating_sub(running.spawned));
+            let (made, wall) = (running.made.clone(), running.spawned_wall);
+            let blob = blob(service, at, &made, wall, age, false);
+            plan.actions.push(Action::SetBlob { life: life_id, blob: blob.encode() });
+            return Step::Again;
+        }
         let ready = running.checks.is_ready(&spec);
         match (ready, running.ready_since) {
             (true, None) => {
@@ -340,7 +347,6 @@ pub(super) fn blob(
 ) -> Blob {
     let instance = &service.instances[at];
     Blob {
-        generation: service.generation,
         restarts: instance.restarts,
         service_restarts: service.restarts,
         step: instance.ladder.step,

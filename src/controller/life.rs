@@ -38,6 +38,10 @@ pub(super) enum Life {
 #[derive(Debug, Clone)]
 pub(super) struct Made {
     pub print: Print,
+    /// Of the version that it runs.
+    pub generation: u64,
+    /// Of an adopted one: by what its version is checked, where that is known.
+    pub own: Option<super::blob::Own>,
     /// None: adopted, and not declared since.
     pub spec: Option<Arc<Spec>>,
     pub wrapper: Option<PathBuf>,
@@ -114,6 +118,8 @@ pub(super) struct Running {
     pub give_up: Option<String>,
     /// The age at which it became ready in an earlier controller's time.
     pub carried: Option<Duration>,
+    /// The keeper's blob tells of the version before an edit that needed no new process.
+    pub untold: bool,
 }
 
 #[derive(Debug)]
@@ -275,6 +281,32 @@ impl Life {
             | Life::Stopping(_)
             | Life::BackOff(_)
             | Life::Finished(_) => false,
+        }
+    }
+
+    /// A process lives that was made from something else.
+    pub fn runs_other_than(&self, print: &Print) -> bool {
+        match self {
+            Life::Running(running) => running.made.print != *print,
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => false,
+        }
+    }
+
+    /// Of the version that runs, where it is known.
+    pub fn generation(&self) -> Option<u64> {
+        match self {
+            Life::Running(running) => Some(running.made.generation).filter(|&generation| generation > 0),
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => None,
         }
     }
 

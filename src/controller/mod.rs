@@ -103,6 +103,10 @@ pub struct Controller {
     /// Ports to be told of, in this decision's plan.
     port_asks: Vec<u16>,
     edges_changed: Vec<Id>,
+    /// Services that depend on a name which nobody bears: told with the nearest name that somebody does.
+    puzzled: BTreeSet<Id>,
+    /// The table's turnover when they were told.
+    turnover: u64,
     /// Became ready after having been in trouble: waits may end.
     recovered: Vec<Id>,
     random: Random,
@@ -131,6 +135,8 @@ impl Controller {
             ports: BTreeMap::new(),
             port_asks: Vec::new(),
             edges_changed: Vec::new(),
+            puzzled: BTreeSet::new(),
+            turnover: 0,
             recovered: Vec::new(),
             events: Vec::new(),
             scanned: false,

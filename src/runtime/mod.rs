@@ -155,6 +155,9 @@ struct Signals {
 impl Node {
     /// Runs until everything is stopped or the keeper asks for a successor.
     pub async fn run(mut self) -> i32 {
+        if self.directory.is_none() {
+            self.run.watch(&self.notices);
+        }
         loop {
             let deadline = self.next_wake();
             tokio::select! {
