@@ -30,7 +30,7 @@ use tokio::sync::oneshot;
 
 use self::inbox::{Call, Inbox};
 pub use self::open::era;
-use self::thread::Keeper;
+use self::thread::Writer;
 use crate::controller::Memory;
 use crate::model::name::Name;
 use crate::model::view::Event;
@@ -95,7 +95,7 @@ impl Store {
 
     fn start(path: &Path, era: &str, tell: Option<Tell>) -> Store {
         let (inbox, trouble) = (Arc::new(Inbox::default()), Arc::new(Mutex::new(None)));
-        let keeper = Keeper::new(path, era, inbox.clone(), trouble.clone(), tell);
+        let keeper = Writer::new(path, era, inbox.clone(), trouble.clone(), tell);
         // No room: what nobody takes is not kept.
         let (found, answer) = mpsc::sync_channel(0);
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run(&found));

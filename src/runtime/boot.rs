@@ -31,7 +31,7 @@ use crate::edge::process::tree::{Scope, Trees};
 use crate::edge::process::walk::Walker;
 use crate::edge::stderr;
 use crate::edge::store::Store;
-use crate::keeper::{self, Event as KeeperEvent, Keeper, Welcome};
+use crate::keeper::{self, Event as KeeperEvent, Link, Welcome};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::settings::Settings;
@@ -107,7 +107,10 @@ pub fn controller(task: Task) -> Result<i32, Refusal> {
         let spare = link.try_clone().map_err(|error| refusal(1, format!("no descriptor is left: {error}")))?;
         let first = Cell::new(true);
         match build(task, link, &first).await {
-            Ok(node) => Ok(node.run().await),
+            Ok(mut node) => {
+                node.keeper.ready();
+                Ok(node.run().await)
+            }
             Err(refusal) => {
                 // Said before the keeper hears of it, for with it we are gone.
                 voice::say(&refusal.to_string());
@@ -124,7 +127,7 @@ pub fn controller(task: Task) -> Result<i32, Refusal> {
 
 /// A node that cannot begin ends with its keeper: starting it again would end the same way.
 async fn give_up(link: OwnedFd, refusal: &Refusal) {
-    if let Ok(mut keeper) = Keeper::connect(link, None) {
+    if let Ok(mut keeper) = Link::connect(link) {
         keeper.leave(i32::from(refusal.code));
         let _ = keeper.flush().await;
     }
@@ -132,7 +135,9 @@ async fn give_up(link: OwnedFd, refusal: &Refusal) {
 
 async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, Refusal> {
     let failed = |what: &str, error: std::io::Error| refusal(1, format!("{what}: {error}"));
-    let mut keeper = Keeper::connect(link, None).map_err(|error| failed("the keeper cannot be reached", error))?;
+    // `exe` is what it would be called by the link by which it is executed.
+    let _unnamed = rustix::thread::set_name(c"plugd");
+    let mut keeper = Link::connect(link).map_err(|error| failed("the keeper cannot be reached", error))?;
     let welcome = welcome(&mut keeper).await.map_err(|error| failed("the keeper says nothing", error))?;
     let pid1 = welcome.keeper_pid == 1;
     let first = welcome.controllers_started <= 1;
@@ -162,11 +167,11 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
     let keeper_name = strays::identity(welcome.keeper_pid)
         .ok_or_else(|| refusal(1, format!("/proc does not tell when the keeper (pid {}) began", welcome.keeper_pid)))?;
     // Also by a later controller: the first may have died before it was through.
-    let strays = match first || strays::left_by_another(places.run.as_deref(), &keeper_name) {
-        true => strays::empty(places.run.as_deref(), cgroups.as_ref(), &keeper_name, &places.key),
+    let strays = match first || strays::left_by_another(&places, &keeper_name) {
+        true => strays::empty(&places, cgroups.as_ref(), &keeper_name),
         false => Vec::new(),
     };
-    let table = LivesTable::open(places.run.as_deref(), keeper_name);
+    let table = LivesTable::open(&places, keeper_name);
     table.note("controller", std::process::id() as i32);
 
     let (sender, inputs) = mpsc::channel(INPUTS_MAX);
@@ -287,8 +292,11 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
             service: None,
             instance: None,
             reason: Reason::ControllerRestarted,
-            warning: welcome.last_end.is_some_and(|end| end != keeper::How::Code(0)),
-            message: format!("a new controller takes over (start {})", welcome.controllers_started),
+            warning: welcome.taken_back || welcome.last_end.is_some_and(|end| end != keeper::How::Code(0)),
+            message: match welcome.taken_back {
+                true => "the upgrade did not come up: the program from before it goes on".to_string(),
+                false => format!("a new controller takes over (start {})", welcome.controllers_started),
+            },
         });
     }
     node.remember_and_list().await.map_err(|error| failed("the keeper does not tell what it has", error))?;
@@ -324,7 +332,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
     Ok(node)
 }
 
-async fn welcome(keeper: &mut Keeper) -> std::io::Result<Welcome> {
+async fn welcome(keeper: &mut Link) -> std::io::Result<Welcome> {
     loop {
         match keeper.next().await? {
             KeeperEvent::Welcome(welcome) => return Ok(welcome),

@@ -39,7 +39,7 @@ use crate::edge::probe::Sockets;
 use crate::edge::process::cgroup::CgroupRoot;
 use crate::edge::process::tree::Trees;
 use crate::edge::store::Store;
-use crate::keeper::{Event as KeeperEvent, Id, Keeper};
+use crate::keeper::{Event as KeeperEvent, Id, Link};
 use crate::model::name::{LifeId, Name};
 use crate::model::settings::Settings;
 use crate::model::spec::Spec;
@@ -54,6 +54,7 @@ pub mod front;
 mod helpers;
 mod layers;
 mod live;
+mod lives_copy;
 mod preparing;
 mod publish;
 mod requests;
@@ -80,7 +81,7 @@ const TURNS_MAX: usize = 64;
 /// Everything that the loop owns.
 pub struct Node {
     controller: Controller,
-    keeper: Keeper,
+    keeper: Link,
     pump: Pump,
     trees: Rc<Trees>,
     sockets: Arc<Sockets>,

@@ -13,3 +13,4 @@ mod restart;
 mod stop;
 mod supervisor;
 mod tampering;
+mod upgrade;

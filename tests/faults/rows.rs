@@ -289,7 +289,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
             "a_database_that_cannot_be_used_is_moved_aside_and_a_new_one_begun",
         ],
     ),
-    (58, "another digest", &["a_hot_upgrade_of_the_controller_keeps_every_process"]),
+    (58, "another digest", &["a_build_with_another_version_of_the_digests_restarts_nothing_and_still_sees_an_edit"]),
     (59, "panic", &["row_59_a_controller_that_crashes_in_any_way_is_replaced_and_nothing_else_happens"]),
     (
         75,

@@ -75,7 +75,10 @@ impl Place {
                 if let Ok(old) = &self.main
                     && !old.is_same(&opened)
                 {
-                    stems.for_each(|stem| old.remove(stem));
+                    // What cannot be removed there is nobody's any more.
+                    for stem in stems {
+                        let _ = old.remove(stem);
+                    }
                 }
                 self.main = Ok(opened);
             }
@@ -146,8 +149,9 @@ impl Place {
         opened.mark(&format!("{stem}.status"))
     }
 
-    pub fn remove(&self, stem: &str) {
-        self.main.iter().chain(&self.second).for_each(|opened| opened.remove(stem));
+    /// Fails where a file may still be there.
+    pub fn remove(&self, stem: &str) -> Result<(), Errno> {
+        self.main.iter().chain(&self.second).map(|opened| opened.remove(stem)).fold(Ok(()), Result::and)
     }
 
     /// Removes the status files whose stem is not kept.
@@ -155,7 +159,7 @@ impl Place {
         for opened in self.main.iter().chain(&self.second) {
             for stem in opened.stems().unwrap_or_default() {
                 if !kept(&stem) {
-                    opened.remove(&stem);
+                    let _ = opened.remove(&stem);
                 }
             }
         }
@@ -180,9 +184,13 @@ impl Opened {
         matches!((of(self), of(other)), (Ok(ours), Ok(theirs)) if ours == theirs)
     }
 
-    fn remove(&self, stem: &str) {
-        // A file that is gone, or cannot be removed, is swept at the next start.
-        rustix::fs::unlinkat(&self.dir, format!("{stem}.status"), AtFlags::empty()).ok();
+    fn remove(&self, stem: &str) -> Result<(), Errno> {
+        match rustix::fs::unlinkat(&self.dir, format!("{stem}.status"), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            // Not ours to take away, now or later.
+            Err(Errno::ISDIR | Errno::ROFS | Errno::PERM | Errno::ACCESS) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// `last`: what the file was when it was written last.

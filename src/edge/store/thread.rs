@@ -26,7 +26,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(10);
 /// How often a file that cannot be opened is tried again, and one that is open looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(4);
 
-pub(super) struct Keeper {
+pub(super) struct Writer {
     path: PathBuf,
     era: String,
     inbox: Arc<Inbox>,
@@ -39,16 +39,16 @@ pub(super) struct Keeper {
     failing: bool,
 }
 
-impl Keeper {
+impl Writer {
     pub fn new(
         path: &Path,
         era: &str,
         inbox: Arc<Inbox>,
         trouble: Arc<Mutex<Option<String>>>,
         tell: Option<Tell>,
-    ) -> Keeper {
+    ) -> Writer {
         let (path, era) = (path.to_path_buf(), era.to_string());
-        Keeper { path, era, inbox, trouble, tell, db: None, foreign: false, failing: false }
+        Writer { path, era, inbox, trouble, tell, db: None, foreign: false, failing: false }
     }
 
     /// `found`: who waits for what the last run left, for a while.
