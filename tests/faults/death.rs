@@ -174,9 +174,7 @@ fn row_16_without_memory_the_keeper_stays_and_the_controller_may_come_again() {
     }
     world.wait_status("late", "running");
     for (call, when) in [("mmap", 200), ("mmap", 220), ("pipe2", 1), ("clone3", 1), ("clone3", 3), ("mmap", 240)] {
-        stage.arm(&format!("-e inject={call}:error=ENOMEM:when={when}+3"));
-        kill(world.controller_pid().expect("a controller"), 9);
-        until("the controller without memory", || stage.taken());
+        stage.begin(&world, &format!("-e inject={call}:error=ENOMEM:when={when}+3"));
         let name = format!("{call}-{when}");
         guard::put(&world, &name);
     }

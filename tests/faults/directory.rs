@@ -237,10 +237,8 @@ fn row_52_a_new_controller_whose_first_look_fails_stops_nothing() {
     }
     for (call, errno) in [("openat", "EIO"), ("openat", "ESTALE"), ("getdents64", "EIO"), ("statx", "EIO")] {
         // The first call of every thread: also of the one that reads the directory.
-        stage.arm(&format!("-e trace={call} -e inject={call}:error={errno}:when=1"));
         let before = world.controller_pid().expect("a controller");
-        kill(before, 9);
-        until("the controller with its fault", || stage.taken());
+        stage.begin(&world, &format!("-e trace={call} -e inject={call}:error={errno}:when=1"));
         world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != before && lives(pid)));
         guard::put(&world, &format!("after-{call}-{}", errno.to_lowercase()));
     }

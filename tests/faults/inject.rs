@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::world::{PATIENCE, World, kill};
+use crate::world::{PATIENCE, World, kill, lives};
 
 /// Sizes of every push, or a hundred times as much for hours.
 pub fn times(size: usize) -> usize {
@@ -179,52 +179,51 @@ impl Drop for OldGroup {
     }
 }
 
-/// A node whose next controllers can be started under strace from their first instruction.
-///
-/// The keeper is told the path of the program by the first SIGUSR2; a script lies there since.
+/// A node whose next controller can be started under strace from its first instruction: SIGUSR2 has the
+/// keeper start what lies at the path of the present program, and a script is laid there.
 pub struct Stage {
     folder: PathBuf,
+    links: std::cell::Cell<usize>,
 }
 
 impl Stage {
-    /// Starts the node of this world from a copy and puts the script in its place.
+    /// Starts the node of this world from a copy of its own.
     pub fn set(world: &mut World) -> Stage {
         let folder = world.root().join("bin");
         fs::create_dir(&folder).expect("made");
-        let (path, real) = (folder.join("plugd"), folder.join("real"));
-        let built = env!("CARGO_BIN_EXE_plugd");
-        for copy in [&path, &real] {
-            fs::hard_link(built, copy).or_else(|_| fs::copy(built, copy).map(|_| ())).expect("copied");
-        }
-        world.program = path.clone();
+        let stage = Stage { folder, links: std::cell::Cell::new(0) };
+        world.program = stage.link();
         world.run(&[]);
+        stage
+    }
+
+    /// One more path of the program; that of the one which runs is about to be a script's.
+    fn link(&self) -> PathBuf {
+        self.links.set(self.links.get() + 1);
+        let path = self.folder.join(format!("plugd{}", self.links.get()));
+        let built = env!("CARGO_BIN_EXE_plugd");
+        fs::hard_link(built, &path).or_else(|_| fs::copy(built, &path).map(|_| ())).expect("copied");
+        path
+    }
+
+    /// Has the next controller started with these faults, once.
+    pub fn begin(&self, world: &World, faults: &str) {
+        world.wait("a controller that lives", |world| world.controller_pid().is_some_and(lives));
+        let controller = world.controller_pid().expect("a controller");
+        let exe = fs::read_link(format!("/proc/{controller}/exe")).expect("it lives");
+        let exe = exe.to_string_lossy().trim_end_matches(" (deleted)").to_string();
+        let (folder, real) = (self.folder.display(), self.link().display().to_string());
         let script = format!(
-            "#!/bin/sh\nif mv {0}/faults {0}/taken 2>/dev/null; then\n  exec strace -D -f -qq -o {0}/trace $(cat {0}/taken) {1} \"$@\"\nfi\nexec {1} \"$@\"\n",
-            folder.display(),
-            real.display()
+            "#!/bin/sh\nif mv {folder}/faults {folder}/taken 2>/dev/null; then\n  exec strace -D -f -qq -o {folder}/trace $(cat {folder}/taken) {real} \"$@\"\nfi\nexec {real} \"$@\"\n"
         );
-        let fresh = folder.join("fresh");
+        let _ = fs::remove_file(self.trace());
+        fs::write(self.folder.join("faults"), faults).expect("written");
+        let fresh = self.folder.join("fresh");
         fs::write(&fresh, script).expect("written");
         fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).expect("chmod");
-        fs::rename(&fresh, &path).expect("renamed");
-        let before = world.controller_pid();
+        fs::rename(&fresh, exe).expect("renamed");
         world.signal_node(12);
-        world.wait("a controller by the script", |world| {
-            world.controller_pid().is_some() && world.controller_pid() != before
-        });
-        Stage { folder }
-    }
-
-    /// What the next controller is started with, once.
-    pub fn arm(&self, faults: &str) {
-        let fresh = self.folder.join("armed");
-        fs::write(&fresh, faults).expect("written");
-        fs::rename(&fresh, self.folder.join("faults")).expect("renamed");
-    }
-
-    /// Whether a controller has been started with it.
-    pub fn taken(&self) -> bool {
-        !self.folder.join("faults").exists()
+        until("the controller with its fault", || !self.folder.join("faults").exists());
     }
 
     pub fn trace(&self) -> PathBuf {

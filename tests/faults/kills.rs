@@ -42,9 +42,7 @@ impl Play {
                 + "restart: {backoff: {initial: 10ms, max: 20ms}}\n"
         };
         let pause = || std::thread::sleep(Duration::from_millis(25));
-        self.stage.arm(faults);
-        kill(world.controller_pid().expect("a controller"), 9);
-        until_within(Duration::from_secs(20), "the controller with its fault", || self.stage.taken());
+        self.stage.begin(world, faults);
         world.put(&file, &version(1));
         pause();
         pause();
