@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::wire::ExecAnswer;
 use crate::controller::Order;
+use crate::edge::store::Store;
 use crate::model::name::Name;
 use crate::model::text::{ControllerInfo, Places};
 use crate::model::view::{Event, Snapshot};
@@ -25,6 +27,8 @@ pub struct Context {
     pub events: broadcast::Sender<Event>,
     /// The last events, oldest first; the loop bounds it.
     pub history: Arc<Mutex<VecDeque<Event>>>,
+    /// The memory, for what lies further back.
+    pub store: Store,
     pub places: Places,
     /// The watched directory, as a real path.
     pub dir: PathBuf,
@@ -47,6 +51,9 @@ pub enum Request {
     ConfirmMissing { reply: Reply<()> },
     /// The whole spec in force, with defaults and where each value came from.
     Effective { name: Name, reply: Reply<serde_json::Value> },
+    /// Hand what was gathered in numbers to the store, so that a history includes it; answered with
+    /// the moment.
+    Gathered { reply: Reply<Timestamp> },
     /// Look at the directory now.
     Rescan { reply: Reply<()> },
 }

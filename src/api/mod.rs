@@ -7,6 +7,7 @@
 pub mod client;
 pub mod context;
 mod guard;
+mod history;
 mod logs;
 mod node;
 mod object;

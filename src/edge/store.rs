@@ -5,12 +5,16 @@
 //! a database that is torn, newer than us or somebody else's is moved aside and a new one begun,
 //! and where none can be written plugd runs without memory and says so.
 //!
-//! `thread` owns the connection, `rows` is what it reads and writes, `open` how it is begun.
+//! `thread` owns the connection, `rows` is what it reads and writes, `open` how it is begun; the past in
+//! numbers is gathered by `samples` and kept by `history`, a blob of `packed` a minute.
 //!
 //! Not here: what is worth remembering (the brain decides) and what is shown of it (`view`).
 
+mod history;
 mod open;
+mod packed;
 mod rows;
+mod samples;
 mod thread;
 
 use std::collections::BTreeMap;
@@ -22,12 +26,15 @@ use std::thread::JoinHandle;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+pub use self::history::{EXITS_OF_ONE, Minute, Question};
 pub use self::open::era;
+pub use self::samples::{Sample, Samples};
 use self::open::{open_usable, say};
 use self::thread::{Batch, Keeper, Urgent};
 use crate::controller::Memory;
+use crate::model::history::History;
 use crate::model::name::Name;
-use crate::model::view::Event;
+use crate::model::view::{Event, ExitView};
 
 /// Events kept: a month of a busy node (300 a day), about 3 MiB.
 pub const EVENTS_MAX: usize = 10_000;
@@ -57,6 +64,8 @@ pub struct Loaded {
     pub owners: BTreeMap<Name, String>,
     /// Scripts that a manifest claimed, with what they were then (see [`Store::claim`]).
     pub claims: BTreeMap<String, String>,
+    /// Restarts that the history has (see [`Samples::known`]).
+    pub counted: BTreeMap<String, u64>,
 }
 
 enum Job {
@@ -67,6 +76,8 @@ enum Job {
     Accept(String, Option<String>),
     Record(Event),
     Events { since: Option<Timestamp>, service: Option<String>, limit: usize, reply: oneshot::Sender<Vec<Event>> },
+    Minute(Minute),
+    Recall { question: Question, reply: oneshot::Sender<History> },
     Settle(oneshot::Sender<()>),
     Close,
 }
@@ -202,6 +213,38 @@ impl Store {
         answer
     }
 
+    /// What was gathered of all services; written with the next batch.
+    pub fn minute(&self, minute: Minute) {
+        self.send(Job::Minute(minute));
+    }
+
+    /// How a life of a service ended, where that is not to wait for the minute.
+    pub fn exit(&self, service: Name, exit: ExitView) {
+        self.send(Job::Minute(Minute { exits: vec![(service, exit)], ..Minute::default() }));
+    }
+
+    /// The history of a service begins at so many restarts.
+    pub fn counted(&self, service: Name, restarts: u64) {
+        self.send(Job::Minute(Minute { counts: vec![(service, restarts)], ..Minute::default() }));
+    }
+
+    /// What is remembered of one service. A store without a thread drops the sender at once.
+    pub fn recall(&self, question: Question) -> oneshot::Receiver<History> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Recall { question, reply });
+        answer
+    }
+
+    /// As [`Store::recall`], of the database at `path`, which another process may be writing.
+    pub fn recall_from(path: &Path, question: &Question) -> rusqlite::Result<History> {
+        let db = open::read_only(path)?;
+        // One that no plugd of this kind has written yet.
+        match history::is_there(&db)? {
+            true => history::read(&db, question),
+            false => Ok(question.nothing()),
+        }
+    }
+
     /// Answers when everything said so far is written (or cannot be): what a person was promised
     /// must not be lost with the controller. A store without a thread drops the sender at once.
     pub fn settled(&self) -> oneshot::Receiver<()> {
@@ -225,7 +268,7 @@ impl Store {
     fn send(&self, job: Job) {
         let jobs = self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(jobs) = jobs.as_ref() {
-            let urgent = matches!(job, Job::Events { .. } | Job::Settle(_) | Job::Close);
+            let urgent = matches!(job, Job::Events { .. } | Job::Recall { .. } | Job::Settle(_) | Job::Close);
             // A closed channel means a closed store: there is nobody left to tell.
             jobs.send(job).ok();
             if urgent {

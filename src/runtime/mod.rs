@@ -11,6 +11,7 @@
 //! - `facts`    what the keeper and the pump say, as inputs
 //! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
 //! - `helpers`  exec probes and hooks: short processes beside a life
+//! - `observe`  what is seen of services, for the memory
 //! - `publish`  snapshot, status files, the start-up report
 //! - `requests` what people ask by the socket
 //! - `rundir`   socket and table of lives, made again where someone takes them away
@@ -36,7 +37,7 @@ use crate::edge::probe::Sockets;
 use crate::edge::process::cgroup::CgroupRoot;
 use crate::edge::process::prepare::Ground;
 use crate::edge::process::tree::Trees;
-use crate::edge::store::Store;
+use crate::edge::store::{Samples, Store};
 use crate::keeper::{Event as KeeperEvent, Id, Keeper};
 use crate::model::name::{LifeId, Name};
 use crate::model::settings::Settings;
@@ -50,6 +51,7 @@ mod chatter;
 mod facts;
 mod helpers;
 mod live;
+mod observe;
 mod publish;
 mod requests;
 mod rundir;
@@ -83,6 +85,7 @@ pub struct Node {
     ground: Ground,
     directory: Option<Directory>,
     store: Store,
+    samples: Samples,
     publisher: Publisher,
     run: rundir::RunDir,
     helpers: Helpers,
@@ -208,6 +211,7 @@ impl Node {
         for _ in 0..TURNS_MAX {
             let now = self.now();
             while let Some(input) = self.queue.pop_front() {
+                self.observe(&input, now);
                 self.controller.absorb(input, now);
             }
             let plan = self.controller.decide(now);
@@ -257,6 +261,7 @@ impl Node {
         }
         let now = self.now();
         self.publisher.serve(now);
+        self.hand_over_samples_if_due(now);
         if self.table.is_long() && self.pending.is_empty() {
             self.table.compact();
         }
@@ -276,6 +281,7 @@ impl Node {
             // The keeper starts another, which lists what there is.
             Leave::Lost => 1,
         };
+        self.hand_over_samples(self.now());
         self.close_files().await;
         if let Leave::Node(_) = leave {
             self.end_all_helpers().await;
@@ -311,10 +317,10 @@ impl Node {
     fn next_wake(&self) -> Option<Instant> {
         let brain = self.controller.next_deadline().map(instant_at);
         let publisher = self.publisher.next_due();
-        match (self.queue.is_empty(), brain, publisher) {
-            (false, ..) => Some(Instant::now()),
-            (true, Some(a), Some(b)) => Some(a.min(b)),
-            (true, a, b) => a.or(b),
+        let samples = self.samples.next_due().map(instant_at);
+        match self.queue.is_empty() {
+            false => Some(Instant::now()),
+            true => [brain, publisher, samples].into_iter().flatten().min(),
         }
     }
 

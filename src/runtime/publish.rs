@@ -95,6 +95,10 @@ impl Publisher {
         self.mark();
     }
 
+    pub fn view(&self, name: &Name) -> Option<&ServiceView> {
+        self.services.get(name.as_str()).map(Arc::as_ref)
+    }
+
     pub fn knows(&self, name: &Name) -> bool {
         self.services.contains_key(name.as_str())
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::rows::SCHEMA;
+use super::{history, rows};
 
 /// "plug": marks the file as ours.
 const APPLICATION_ID: i32 = 0x706c_7567;
@@ -117,7 +117,9 @@ fn open_one(path: &Path) -> Result<Connection, Unusable> {
     db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
     db.execute_batch(&format!(
         "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};
-         {SCHEMA}"
+         {}{}",
+        rows::SCHEMA,
+        history::SCHEMA,
     ))?;
     Ok(db)
 }

@@ -9,8 +9,9 @@ use rusqlite::Connection;
 
 use super::Job;
 use super::open::say;
-use super::rows;
+use super::{history, rows};
 use crate::controller::Memory;
+use crate::model::history::History;
 use crate::model::name::Name;
 use crate::model::view::Event;
 
@@ -49,12 +50,18 @@ pub(super) struct Batch {
     pub claims: BTreeMap<String, Option<String>>,
     pub accepted: BTreeMap<String, Option<String>>,
     pub events: VecDeque<Event>,
+    pub past: history::Pending,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        let Batch { memories, owners, claims, accepted, events } = self;
-        memories.is_empty() && owners.is_empty() && claims.is_empty() && accepted.is_empty() && events.is_empty()
+        let Batch { memories, owners, claims, accepted, events, past } = self;
+        memories.is_empty()
+            && owners.is_empty()
+            && claims.is_empty()
+            && accepted.is_empty()
+            && events.is_empty()
+            && past.is_empty()
     }
 }
 
@@ -99,6 +106,10 @@ impl Keeper {
                 // Nobody waits for the answer any more: that is theirs to know.
                 reply.send(self.events(since, service.as_deref(), limit)).ok();
             }
+            Job::Recall { question, reply } => {
+                self.write();
+                reply.send(self.recall(&question)).ok();
+            }
             Job::Settle(reply) => {
                 self.write();
                 reply.send(()).ok();
@@ -132,13 +143,15 @@ impl Keeper {
                 }
                 self.batch.events.push_back(event);
             }
-            Job::Events { .. } | Job::Settle(_) | Job::Close => {}
+            Job::Minute(minute) => self.batch.past.note(minute),
+            Job::Events { .. } | Job::Recall { .. } | Job::Settle(_) | Job::Close => {}
         }
         if self.db.is_none() {
             self.batch.memories.clear();
             self.batch.owners.clear();
             self.batch.claims.clear();
             self.batch.accepted.clear();
+            self.batch.past = history::Pending::default();
         }
     }
 
@@ -161,6 +174,15 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    fn recall(&self, question: &history::Question) -> History {
+        let written = self.db.as_ref().map(|db| history::read(db, question));
+        let read = written.transpose().inspect_err(|error| tracing::warn!(%error, "the history cannot be read"));
+        read.ok().flatten().unwrap_or_else(|| {
+            let events = self.events(Some(question.since), Some(&question.service), history::EVENTS_TOLD);
+            History { events, ..question.nothing() }
+        })
     }
 
     fn events(&self, since: Option<Timestamp>, service: Option<&str>, limit: usize) -> Vec<Event> {
