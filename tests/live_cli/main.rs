@@ -8,6 +8,7 @@ mod world;
 mod ask;
 mod change;
 mod logs;
+mod past;
 mod readme;
 mod run;
 mod see;

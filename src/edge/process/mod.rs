@@ -7,4 +7,5 @@ pub mod prepare;
 pub(crate) mod raw;
 pub mod stat;
 pub mod tree;
+pub mod usage;
 pub mod walk;
