@@ -10,6 +10,7 @@
 
 mod check;
 mod place;
+mod workshop;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -377,7 +378,7 @@ impl Writer {
                 if known.failed.is_none() && known.written.is_some() && known.text == essence && !known.lost {
                     return;
                 }
-                let result = self.place.write(stem, text.as_bytes(), like.as_deref());
+                let result = self.place.write(stem, text.as_bytes(), like.as_deref(), known.mark);
                 known.written = Some(Instant::now());
                 known.text = essence;
                 known.lost = false;

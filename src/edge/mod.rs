@@ -3,6 +3,7 @@
 
 pub mod directory;
 pub mod files;
+mod lease;
 pub mod output;
 pub mod places;
 pub mod probe;

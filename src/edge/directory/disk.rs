@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
-use super::lease::{self, Writers};
+use crate::edge::lease::{self, Writers};
 
 /// The largest manifest, drop-in or settings file.
 pub(super) const MANIFEST_MAX: u64 = 64 * 1024;

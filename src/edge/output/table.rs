@@ -191,7 +191,6 @@ impl Table {
             match when {
                 // An error shows at the first write, which also says what is lost by it.
                 Opening::Now => drop(target.file.ready(&mut self.kit.index, self.kit.now)),
-                // Making a file and its index costs a filesystem more than everything else of a start.
                 Opening::FirstByte => {}
             }
             target.file.begin_life(life.life, &mut self.kit.index);
@@ -241,8 +240,12 @@ impl Table {
         for token in tokens {
             self.turn(token, Turn::Empty, outbox);
             let Some(pipe) = self.pipes.get(&token) else { continue };
-            match pipe.target.and_then(|target| self.targets[target].as_ref()) {
-                Some(target) => last.append(&mut last_of(&target.file)),
+            match pipe.target.and_then(|target| self.targets[target].as_mut()) {
+                Some(target) => {
+                    // A controller before us may have stored what this life said.
+                    target.file.look_up(&mut self.kit.index, self.kit.now);
+                    last.append(&mut last_of(&target.file));
+                }
                 None => last.extend_from_slice(&pipe.last),
             }
         }
