@@ -28,8 +28,8 @@ use tokio::sync::oneshot;
 
 pub use self::history::{EXITS_OF_ONE, Minute, Question};
 pub use self::open::era;
-pub use self::samples::{Sample, Samples};
 use self::open::{open_usable, say};
+pub use self::samples::{Sample, Samples};
 use self::thread::{Batch, Keeper, Urgent};
 use crate::controller::Memory;
 use crate::model::history::History;
