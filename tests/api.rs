@@ -82,7 +82,7 @@ async fn services_are_listed_and_shown_one_by_one() {
 async fn a_snapshot_goes_over_the_wire_and_back() {
     let world = World::new([view("web"), broken("db")]);
     let read: Snapshot = world.client().await.snapshot().await.expect("a snapshot");
-    let sent = world.snapshot.load_full();
+    let sent = world.board.load();
     assert_eq!(read.sequence, sent.sequence);
     assert_eq!(read.node, sent.node);
     assert_eq!(read.services, sent.services);
@@ -169,7 +169,7 @@ async fn health_checks_get_a_bare_word() {
 async fn a_list_of_ten_thousand_arrives_whole() {
     let world = World::new((0..10_000).map(|i| view(&format!("s{i}"))));
     let read = world.client().await.snapshot().await.expect("a snapshot");
-    assert_eq!(read.services, world.snapshot.load().services);
+    assert_eq!(read.services, world.board.load().services);
 }
 
 #[tokio::test]

@@ -1,25 +1,25 @@
-//! What the server is given: the published snapshot to print, and the channel on which it asks.
+//! What the server is given: the board to print from, and the channel on which it asks.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::board::Board;
 use super::wire::ExecAnswer;
 use crate::controller::Order;
 use crate::edge::store::Store;
 use crate::model::name::Name;
 use crate::model::text::{ControllerInfo, Places};
-use crate::model::view::{Event, Snapshot};
+use crate::model::view::Event;
 
 /// Everything that a handler may look at. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Context {
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Told the new sequence number after each `snapshot.store`.
+    pub board: Arc<Board>,
+    /// Told soon after the board has changed.
     pub changed: watch::Receiver<u64>,
     pub requests: mpsc::Sender<Request>,
     /// Sent to after the event was pushed to `history`, while its lock is still held: so a stream

@@ -57,7 +57,7 @@ pub(super) async fn history(
     let Ok(history) = answer else {
         return Err(Refusal::conflict("plugd runs without memory here", "give it a place with `--state-dir`"));
     };
-    if history.is_empty() && !app.ctx.snapshot.load().services.contains_key(name.as_str()) {
+    if history.is_empty() && !app.ctx.board.look(|now| now.services.contains_key(name.as_str())) {
         return Err(Refusal::no_such_service(&text));
     }
     Ok(axum::Json(history).into_response())

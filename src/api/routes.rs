@@ -135,7 +135,7 @@ impl FromRequestParts<App> for Named {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         let path: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, app).await;
         let Ok(Path(name)) = path else { return Err(Refusal::no_such_service(parts.uri.path())) };
-        let snapshot = app.ctx.snapshot.load();
-        snapshot.services.get(name.as_str()).cloned().map(Named).ok_or_else(|| Refusal::no_such_service(&name))
+        let view = app.ctx.board.look(|now| now.services.get(name.as_str()).cloned());
+        view.map(Named).ok_or_else(|| Refusal::no_such_service(&name))
     }
 }

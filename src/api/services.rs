@@ -36,7 +36,7 @@ pub(super) async fn list(
     query: Result<Query<Form>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let shape = shape(query)?;
-    let snapshot = app.ctx.snapshot.load_full();
+    let snapshot = app.ctx.board.load();
     Ok(stream_json(move |mut pipe| async move {
         match shape {
             Shape::View => {

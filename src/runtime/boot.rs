@@ -536,7 +536,7 @@ fn serve(
         return;
     };
     let context = api::context::Context {
-        snapshot: node.publisher.snapshot.clone(),
+        board: node.publisher.board.clone(),
         changed: node.publisher.changed.subscribe(),
         requests,
         events: node.publisher.events.clone(),

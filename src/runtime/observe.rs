@@ -27,7 +27,7 @@ impl Node {
         if counts && !view.settled {
             let latency = Some(verdict.took).filter(|took| verdict.passed && *took > Duration::ZERO);
             let probes = if verdict.passed { (1, 0) } else { (0, 1) };
-            let sample = Sample { latency, probes, ..sample(view, now) };
+            let sample = Sample { latency, probes, ..sample(&view, now) };
             self.samples.take(sample);
         }
     }
