@@ -18,7 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use plugd::api::ROUTES;
 use plugd::api::client::{Client, ClientError};
 use plugd::api::context::{OrderError, Request};
-use plugd::api::wire::{ExecAnswer, Health, List, Node, Register};
+use plugd::api::wire::{Health, List, Node, Register};
 use plugd::controller::Order;
 use plugd::model::view::{ServiceView, Snapshot};
 use world::{World, broken, name, snapshot, view};
@@ -30,7 +30,6 @@ fn agree(request: Request) {
         | Request::ConfirmMissing { reply }
         | Request::Rescan { reply } => drop(reply.send(Ok(()))),
         Request::Gathered { reply } => drop(reply.send(Ok(samples::at("2026-11-23T12:00:00Z")))),
-        Request::Exec { reply, .. } => drop(reply.send(Ok(ExecAnswer { code: 0, output: "hello\n".to_string() }))),
         Request::Effective { reply, .. } => drop(reply.send(Ok(serde_json::json!({ "replicas": 1 })))),
     }
 }
@@ -48,7 +47,6 @@ async fn every_route_of_the_table_answers_and_stands_in_the_description() {
             "/v1/services" => r#"{"name": "other", "manifest": "command: [sleep, \"1\"]"}"#,
             "/v1/services/{name}/scale" => r#"{"replicas": 2}"#,
             "/v1/services/{name}/signal" => r#"{"signal": "HUP"}"#,
-            "/v1/services/{name}/exec" => r#"{"command": ["true"]}"#,
             _ => "",
         };
         if route.path == "/v1/watch" {
@@ -74,7 +72,7 @@ async fn services_are_listed_and_shown_one_by_one() {
     let client = world.client().await;
     let list: List<ServiceView> = client.get("/v1/services").await.expect("a list");
     assert_eq!(list.items, [broken("db"), view("web")]);
-    let one: ServiceView = client.get("/v1/services/db").await.expect("one");
+    let one: ServiceView = client.get("/v1/services/db?form=view").await.expect("one");
     assert_eq!(one, broken("db"));
 }
 
@@ -93,7 +91,7 @@ async fn the_full_object_has_the_shapes_of_kubernetes() {
     let mut world = World::new([view("web"), broken("db")]);
     world.answer(agree);
     let client = world.client().await;
-    let web: serde_json::Value = client.get("/v1/services/web?form=object").await.expect("an object");
+    let web: serde_json::Value = client.get("/v1/services/web").await.expect("the full object");
     assert_eq!(web["apiVersion"], "plugd/v1");
     assert_eq!(web["kind"], "Service");
     assert_eq!(web["metadata"]["labels"]["tier"], "front");
@@ -209,12 +207,10 @@ async fn orders_reach_the_loop_and_its_no_comes_back() {
 }
 
 #[tokio::test]
-async fn a_command_a_rescan_and_a_confirmation_go_the_same_way() {
+async fn a_rescan_and_a_confirmation_go_the_same_way() {
     let mut world = World::new([view("web")]);
     world.answer(agree);
     let client = world.client().await;
-    let answer = client.exec(&name("web"), None, vec!["echo".to_string(), "hello".to_string()]).await;
-    assert_eq!(answer.expect("ran"), ExecAnswer { code: 0, output: "hello\n".to_string() });
     client.rescan().await.expect("taken up");
     client.confirm_missing().await.expect("taken up");
 }
@@ -384,7 +380,7 @@ async fn a_client_says_what_is_wrong_with_the_other_end() {
 
     let world = World::new([]);
     let client = world.client().await;
-    let unknown = client.get::<ServiceView>("/v1/services/web").await.expect_err("unknown");
+    let unknown = client.get::<ServiceView>("/v1/services/web?form=view").await.expect_err("unknown");
     assert!(matches!(&unknown, ClientError::Refused(problem) if problem.status == 404));
     assert_eq!(unknown.to_string(), "no service is named `web`");
     let other = client.get::<ServiceView>("/v1/services").await.expect_err("a list");

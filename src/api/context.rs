@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::board::Board;
-use super::wire::ExecAnswer;
 use crate::controller::Order;
 use crate::edge::store::Store;
 use crate::model::name::Name;
@@ -45,8 +44,6 @@ pub enum Request {
     Order { name: Name, order: Order, reply: Reply<()> },
     /// To the process group of one instance (`None`: of every instance) that runs.
     Signal { name: Name, instance: Option<u32>, signal: i32, reply: Reply<()> },
-    /// Run a command in the environment of an instance, without a terminal.
-    Exec { name: Name, instance: Option<u32>, command: Vec<String>, reply: Reply<ExecAnswer> },
     /// `plugd rm --missing`: let go what a lost directory held.
     ConfirmMissing { reply: Reply<()> },
     /// The whole spec in force, with defaults and where each value came from.

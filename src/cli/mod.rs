@@ -37,6 +37,7 @@ pub mod top;
 
 pub mod events;
 pub mod history;
+mod gone;
 pub mod logs;
 pub mod spark;
 
@@ -53,6 +54,7 @@ pub mod check;
 pub mod doctor;
 pub mod explain;
 pub mod forecast;
+mod foresee;
 pub mod shell;
 mod told;
 pub mod wait;
@@ -76,6 +78,13 @@ impl Session {
 
     pub fn out(&self) -> BufWriter<StdoutLock<'static>> {
         BufWriter::new(std::io::stdout().lock())
+    }
+
+    /// What was done, for a person who looks on: scripts have the exit code.
+    pub fn done(&self, text: &str) {
+        let Some(width) = look::width_of_stderr().filter(|_| !self.global.quiet) else { return };
+        let mut stderr = std::io::stderr().lock();
+        let _ = writeln!(stderr, "{}", look::wrap(text, width.saturating_sub(2)).join("\n  "));
     }
 
     pub fn now(&self) -> Timestamp {

@@ -134,6 +134,7 @@ impl StatusFiles {
         shared.lock().place = Some(place.shown());
         let writer = Writer {
             shared: shared.clone(),
+            dir: dir.to_path_buf(),
             place,
             on_trouble,
             files: BTreeMap::new(),
@@ -267,6 +268,8 @@ struct Failure {
 
 struct Writer {
     shared: Arc<Shared>,
+    /// Beside the manifests; what lies elsewhere may not answer.
+    dir: PathBuf,
     place: Place,
     on_trouble: OnTrouble,
     files: BTreeMap<String, Known>,
@@ -279,6 +282,7 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         super::stand_back();
+        super::afar::begin(&self.dir);
         let shared = self.shared.clone();
         loop {
             let (due, sweep, reopen, suspects) = {

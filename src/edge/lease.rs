@@ -10,6 +10,8 @@ use std::sync::Once;
 
 use rustix::io::Errno;
 
+use super::afar;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::edge) enum Writers {
     None,
@@ -59,7 +61,7 @@ const PROCESSES_MAX: usize = 10_000;
 
 /// A process that has the file open for writing, where /proc shows it.
 pub(in crate::edge) fn writer_of(path: &Path) -> Option<i32> {
-    let path = path.canonicalize().ok()?;
+    let path = afar::look(path, |path| path.canonicalize().ok()).flatten()?;
     let processes = std::fs::read_dir("/proc").ok()?.flatten().take(PROCESSES_MAX);
     processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).find(|pid| {
         let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();

@@ -59,6 +59,7 @@ words! {
         // starting
         PortNotOpen = "PortNotOpen",
         ProbeNotPassed = "ProbeNotPassed",
+        NotAnswering = "NotAnswering",
         // degraded
         InstanceDown = "InstanceDown",
         RollStuck = "RollStuck",
@@ -106,6 +107,7 @@ words! {
         UpdateBlocked = "UpdateBlocked",
         StillWriting = "StillWriting",
         DirectoryLost = "DirectoryLost",
+        WithoutMemory = "WithoutMemory",
         NotYetSupported = "NotYetSupported",
         Unreadable = "Unreadable",
         TooLarge = "TooLarge",

@@ -14,4 +14,5 @@ mod run;
 mod see;
 mod steer;
 mod terminal;
+mod top;
 mod trust;

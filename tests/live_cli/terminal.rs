@@ -7,7 +7,7 @@ use crate::ask::{STAYS, code_of, ends};
 use crate::world::{World, lives};
 
 /// A command line in a terminal of so many columns; what it showed comes back.
-fn shown(world: &World, columns: u16, environment: &[(&str, &str)], line: &str) -> String {
+pub fn shown(world: &World, columns: u16, environment: &[(&str, &str)], line: &str) -> String {
     let line = format!("stty cols {columns}; {line}");
     let mut command = Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).current_dir(world.root()).stdin(Stdio::null());
@@ -19,7 +19,7 @@ fn shown(world: &World, columns: u16, environment: &[(&str, &str)], line: &str) 
 }
 
 /// `plugd run` in a terminal whose keyboard is a pipe; the terminal is closed with it.
-struct Terminal(Child);
+pub struct Terminal(pub Child);
 
 impl Terminal {
     fn open(world: &World) -> Terminal {
@@ -32,12 +32,12 @@ impl Terminal {
         Terminal(command.spawn().expect("script is there"))
     }
 
-    fn press_control_c(&mut self) {
+    pub fn press_control_c(&mut self) {
         self.0.stdin.as_mut().expect("a pipe").write_all(b"\x03").expect("typed");
     }
 
     /// The code of the node, which `script` hands on.
-    fn code(&mut self) -> Option<i32> {
+    pub fn code(&mut self) -> Option<i32> {
         code_of(&mut self.0)
     }
 
@@ -53,7 +53,7 @@ impl Drop for Terminal {
     }
 }
 
-fn screen(world: &World) -> String {
+pub fn screen(world: &World) -> String {
     String::from_utf8_lossy(&std::fs::read(world.root().join("screen")).unwrap_or_default()).replace('\r', "")
 }
 
@@ -154,109 +154,21 @@ fn a_terminal_that_is_closed_ends_the_node_in_order() {
     world.wait_status("web", "running");
 }
 
-/// `plugd top` in a terminal whose keyboard is a pipe; what was drawn is in `screen`.
-fn top(world: &World, columns: u16, lines: u16) -> Terminal {
-    let mut command = Command::new("script");
-    let line = format!("stty cols {columns} rows {lines}; $plugd top; code=$?; stty -a; exit $code");
-    command.args(["-qefc", &line]).arg(world.root().join("screen")).current_dir(world.root());
-    command.env("PLUGD_STATE_DIR", world.state()).env("PLUGD_DIR", world.dir()).env_remove("COLUMNS");
-    command.env("plugd", env!("CARGO_BIN_EXE_plugd")).env("TERM", "xterm").env("LANG", "C.UTF-8");
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    Terminal(command.spawn().expect("script is there"))
-}
-
-/// The words that were drawn: where the cursor jumps over a blank there is one.
-fn drawn(world: &World) -> String {
-    let screen = screen(world);
-    let mut words = String::new();
-    for (at, piece) in screen.split('\x1b').enumerate() {
-        let text = if at == 0 {
-            piece
-        } else {
-            piece.split_once(|c: char| c.is_ascii_alphabetic()).map_or("", |(_, text)| text)
-        };
-        words.push(' ');
-        words.push_str(text);
-    }
-    words.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// The pid of the `plugd top` of this world.
-fn pid_of_top(world: &World) -> i32 {
-    let is_ours = |pid: &i32| {
-        let read = |what: &str| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
-        let here = std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == world.root());
-        here && read("cmdline").ends_with(b"plugd\0top\0")
-    };
-    let entries = std::fs::read_dir("/proc").expect("listed").flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.into_iter().find(is_ours).expect("plugd top runs")
-}
-
 #[test]
-fn top_shows_and_steers_and_leaves_the_terminal_as_it_was() {
+fn a_person_is_told_in_one_line_what_a_verb_did_and_a_script_is_not() {
     let world = World::running();
-    world.put("web.yaml", STAYS);
-    world.put("clock.yaml", "command: [sh, -c, 'while :; do echo tick; sleep 0.05; done']\n");
+    world.put("db.yaml", STAYS);
+    world.put("web.yaml", "command: sleep 1000\ndependsOn: [db]\n");
     world.wait_status("web", "running");
-    world.wait_status("clock", "running");
-    let mut terminal = top(&world, 100, 20);
-    let keys = |terminal: &mut Terminal, text: &str| {
-        terminal.0.stdin.as_mut().expect("a pipe").write_all(text.as_bytes()).expect("typed");
-    };
-    world.wait("the list", |world| drawn(world).contains("web 1/1 ✔ running"));
-    assert!(screen(&world).contains("\x1b[?1049h"), "a screen of its own");
-    keys(&mut terminal, "l");
-    world.wait("the log of clock", |world| screen(world).contains("tick"));
-    keys(&mut terminal, "q/web\rsn");
-    keys(&mut terminal, "sy");
-    world.wait_status("web", "stopped (StoppedByOperator)");
-    world.wait("the picture of it", |world| drawn(world).contains("stopped"));
-    keys(&mut terminal, "q");
-    assert_eq!(terminal.code(), Some(0), "{}", screen(&world));
-    assert_as_it_was(&world);
-}
-
-/// Its own screen is left, the cursor is there, and what is typed is shown.
-fn assert_as_it_was(world: &World) {
-    let screen = screen(world);
-    let after = screen.rsplit("\x1b[?1049l").next().expect("it left its screen");
-    assert!(after.contains(" echo ") && after.contains(" icanon "), "{after}");
-    assert!(screen.rfind("\x1b[?25h") > screen.rfind("\x1b[?25l"), "{after}");
-}
-
-#[test]
-fn top_says_that_it_is_stale_and_goes_on_with_the_next_controller() {
-    let mut world = World::running();
-    world.put("web.yaml", STAYS);
-    world.wait_status("web", "running");
-    let mut terminal = top(&world, 100, 20);
-    world.wait("the list", |world| drawn(world).contains("web 1/1 ✔ running"));
-    assert_eq!(world.stop().code(), Some(0));
-    world.wait("the alarm", |world| drawn(world).contains("STALE for"));
-    world.run(&[]);
-    world.wait("the next controller", |world| drawn(world).contains("a controller answers again"));
-    terminal.press_control_c();
-    assert_eq!(terminal.code(), Some(130));
-}
-
-#[test]
-fn a_signal_ends_top_and_the_terminal_is_as_it_was() {
-    let world = World::running();
-    let mut terminal = top(&world, 40, 10);
-    world.wait("the empty list", |world| drawn(world).contains("there is no service yet"));
-    crate::world::kill(pid_of_top(&world), 15);
-    assert_eq!(terminal.code(), Some(143));
-    assert_as_it_was(&world);
-}
-
-#[test]
-fn top_wants_a_terminal_and_a_controller() {
-    let mut world = World::running();
-    let (_, told) = ends(&world, 2, &["top"]);
-    assert!(told.contains("stdout is none") && told.contains("plugd get -w"), "{told}");
-    assert_eq!(world.stop().code(), Some(0));
-    let said = shown(&world, 80, &[], "$plugd top; echo code $?");
-    assert!(said.contains("no controller answers") && said.contains("code 6"), "{said}");
-    assert!(!said.contains("\x1b[?1049h"), "{said}");
+    let at_80 = |line: &str| shown(&world, 80, &[], line);
+    assert_eq!(at_80("$plugd stop web"), "web: told to stop; it stays stopped until `plugd start web`\n");
+    assert_eq!(at_80("$plugd start web --wait 2>&1 | cat"), "");
+    assert!(at_80("$plugd restart web --wait").ends_with("web is running\n"));
+    assert_eq!(at_80("$plugd --quiet scale web=1"), "");
+    assert!(at_80("$plugd signal CONT web").contains("CONT is sent to web"));
+    // Nobody answers: `script` has no input.
+    let asked = at_80("$plugd rm db");
+    assert!(asked.contains("remove it all the same? [y/N]") && asked.contains("nothing was removed"), "{asked}");
+    assert!(at_80("$plugd rm --yes db").ends_with("db: stopped and gone\n"));
+    assert_eq!(ends(&world, 0, &["restart", "web"]), (String::new(), String::new()));
 }

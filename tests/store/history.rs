@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use plugd::controller::Memory;
 use plugd::edge::store::{EXITS_OF_ONE, Minute, Question, Store};
 use plugd::model::history::{Bucket, History};
 use plugd::model::name::Name;
@@ -225,6 +226,26 @@ fn a_memory_of_an_older_plugd_is_read_and_goes_on() {
     store.minute(minute(0, &[(name("web"), up(0))]));
     assert_eq!(store.recall(question).blocking_recv().expect("answered").points.len(), 1);
     store.close();
+}
+
+#[test]
+fn a_database_that_is_torn_in_the_middle_is_put_aside_and_a_new_one_begun() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("state.db");
+    let store = Store::open(&path);
+    for n in 0..500 {
+        store.remember(name(&format!("service-{n}")), Memory::default());
+    }
+    store.close();
+    let mut bytes = std::fs::read(&path).expect("there");
+    // The first page tells what tables there are, and is whole.
+    bytes[4096..].fill(0xa5);
+    std::fs::write(&path, bytes).expect("written");
+    let store = Store::open(&path);
+    assert!(store.trouble().expect("said").contains("state.db.broken-1"), "{:?}", store.trouble());
+    store.remember(name("web"), Memory { generation: 1, ..Memory::default() });
+    store.close();
+    assert_eq!(super::reopened(&path).memories.len(), 1);
 }
 
 #[test]

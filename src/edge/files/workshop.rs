@@ -13,7 +13,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::edge::lease;
+use crate::edge::{afar, lease};
 
 /// The folder that holds nothing but the temporary files of our renames.
 const FOLDER: &str = ".plugd";
@@ -152,7 +152,12 @@ impl Sheet {
 
     /// Takes owner, group and mode of the manifest, as far as that is allowed.
     fn resemble(&self, like: &Path) {
-        let (Ok(theirs), Ok(ours)) = (rustix::fs::stat(like), rustix::fs::fstat(&self.file)) else { return };
+        let Some(theirs) = afar::look(like, |path| rustix::fs::stat(path)) else {
+            // A link that leads to what does not answer; the sheet may have been another service's.
+            rustix::fs::fchmod(&self.file, Mode::RUSR | Mode::WUSR).ok();
+            return;
+        };
+        let (Ok(theirs), Ok(ours)) = (theirs, rustix::fs::fstat(&self.file)) else { return };
         if (theirs.st_uid, theirs.st_gid) != (ours.st_uid, ours.st_gid) {
             let owner = rustix::fs::Uid::from_raw(theirs.st_uid);
             let group = rustix::fs::Gid::from_raw(theirs.st_gid);

@@ -84,6 +84,17 @@ impl Pending {
         }
         self.counts.extend(minute.counts);
     }
+
+    /// Takes up what an older one could not write.
+    pub fn after(&mut self, older: Pending) {
+        let newer = std::mem::replace(self, older);
+        for (at, buckets) in newer.minutes {
+            self.note(Minute { at, buckets: buckets.into_iter().collect(), ..Minute::default() });
+        }
+        let exits =
+            newer.exits.into_iter().flat_map(|(name, exits)| exits.into_iter().map(move |exit| (name.clone(), exit)));
+        self.note(Minute { exits: exits.collect(), counts: newer.counts.into_iter().collect(), ..Minute::default() });
+    }
 }
 
 pub(super) fn write(change: &Transaction, pending: &Pending) -> rusqlite::Result<()> {
