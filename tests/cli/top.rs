@@ -236,8 +236,8 @@ fn an_order_is_given_after_a_question_only() {
     let mailer = Name::parse("mailer").expect("a name");
     press(&mut top, KeyCode::Down);
     for (key, order, question) in [
-        ('r', Order::Restart, "restart mailer? y / n"),
-        ('s', Order::Stop, "stop mailer? y / n"),
+        ('r', Order::Restart, "restart mailer? y / n  orders needs it."),
+        ('s', Order::Stop, "stop mailer? y / n  orders needs it."),
         ('S', Order::Start, "start mailer? y / n"),
     ] {
         assert_eq!(type_(&mut top, &key.to_string()), None);

@@ -130,6 +130,35 @@ fn only_a_day_of_minutes_and_90_days_of_hours_are_kept() {
 }
 
 #[test]
+fn bytes_and_names_are_bounded_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("state.db");
+    Store::open(&path).close();
+    let mut db = rusqlite::Connection::open(&path).expect("open");
+    let change = db.transaction().expect("begun");
+    for n in 0..40 {
+        change.execute("INSERT INTO hour (at, data) VALUES (?1, zeroblob(1048576))", [n]).expect("written");
+    }
+    for n in 0..40_050 {
+        let name = format!("gone-{n}");
+        change.execute("INSERT INTO series (name) VALUES (?1)", [name]).expect("written");
+    }
+    change.commit().expect("written");
+    let store = Store::open(&path);
+    write(&store, minute(0, &[(name("web"), up(1))]));
+    store.close();
+    let count = |table: &str| -> i64 {
+        db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("counted")
+    };
+    assert_eq!(count("hour"), 32, "32 MiB, the newest among them");
+    // What lies in the blobs of nothing is number 0, which is no service.
+    assert_eq!(count("series"), 1, "those that no hour knows are dropped");
+    let store = Store::open(&path);
+    assert_eq!(recall(&store, "web", DAY, "2026-11-24T00:00:00Z").total.restarts, 1);
+    store.close();
+}
+
+#[test]
 fn the_history_of_a_thousand_services_stays_small() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("state.db");

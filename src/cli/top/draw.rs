@@ -12,6 +12,7 @@ use super::state::{Entry, Link, LogPane, Pane, Top};
 use super::update::verb;
 use crate::cli::look::{Look, columns, cut, wrap};
 use crate::cli::{row, status};
+use crate::controller::Order;
 use crate::model::name::Name;
 use crate::model::reason::Status;
 use crate::model::text::{Charset, Report, age, clean, since};
@@ -211,7 +212,7 @@ fn logs<'a>(pane: &LogPane, body: usize, width: usize) -> Vec<Line<'a>> {
 fn foot<'a>(top: &Top, width: usize) -> Line<'a> {
     let (text, style) = match (&top.pane, &top.said) {
         (Pane::Filter { .. }, _) => (format!("/{}_", top.filter), strong()),
-        (Pane::Ask { name, order }, _) => (format!("{} {name}? y / n", verb(*order)), strong()),
+        (Pane::Ask { name, order }, _) => (question(top, name, *order), strong()),
         (_, Some(said)) => (clean(said).into_owned(), strong()),
         (Pane::List, None) => (keys_of_list(top, width), dim()),
         (Pane::Help, None) => ("any key: back".to_string(), dim()),
@@ -226,6 +227,19 @@ fn foot<'a>(top: &Top, width: usize) -> Line<'a> {
         }
     };
     Line::styled(cut(&text, width, ellipsis(top)).into_owned(), style)
+}
+
+/// Who would miss it is told before the answer.
+fn question(top: &Top, name: &Name, order: Order) -> String {
+    let services = top.known.iter().flat_map(|known| known.services.values());
+    let needing: Vec<&str> =
+        services.filter(|view| view.depends_on.contains(name)).map(|view| view.service.as_str()).collect();
+    let needed = match (order, needing.as_slice()) {
+        (Order::Start | Order::Scale(_), _) | (_, []) => String::new(),
+        (Order::Stop | Order::Restart, [one]) => format!(" {one} needs it."),
+        (Order::Stop | Order::Restart, several) => format!(" {} services need it.", several.len()),
+    };
+    format!("{} {name}? y / n{}{needed}", verb(order), if needed.is_empty() { "" } else { " " })
 }
 
 fn keys_of_list(top: &Top, width: usize) -> String {

@@ -27,8 +27,8 @@ const BYTES_MAX: usize = 32 << 20;
 pub const EXITS_OF_ONE: usize = 20;
 /// Exits kept of all: 2 KiB of last output each at most.
 const EXITS_MAX: usize = 5_000;
-/// Services that ever were; beyond, those that no hour knows any more are dropped.
-const NAMES_MAX: usize = 10_000;
+/// Services that ever were, four times the largest node; beyond, those that no hour knows are dropped.
+const NAMES_MAX: usize = 40_000;
 /// Minutes that wait for a disk that takes none.
 const WAITING_MAX: usize = 60;
 /// Events that are told with a history.
