@@ -1,6 +1,6 @@
 //! `plugd top`: the services of a node on a whole terminal, as they are now.
 //!
-//! Four parts: [`state`] is what is known and shown, [`update`] changes it, [`draw`] paints it, and
+//! Four parts: `state` is what is known and shown, `update` changes it, `draw` paints it, and
 //! `feed` brings the news from threads that block. Only this file and `feed` touch the world. The
 //! terminal is left as it was found, whatever ends the program.
 

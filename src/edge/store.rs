@@ -5,7 +5,7 @@
 //! a database that is torn, newer than us or somebody else's is moved aside and a new one begun,
 //! and where none can be written plugd runs without memory and says so.
 //!
-//! Opening waits for the disk as long as [`OPEN_MAX`] and no longer: a database that hangs or is locked
+//! Opening waits for the disk as long as `OPEN_MAX` and no longer: a database that hangs or is locked
 //! is tried again beside the node that runs. A file that is taken away is made again.
 //!
 //! `thread` owns the connection, `inbox` is what waits for it, `rows` is what it reads and writes, `open`
