@@ -83,7 +83,7 @@ pub(super) fn identity(path: &Path) -> Option<Identity> {
 pub(super) fn open_usable(path: &Path) -> Result<Opened, String> {
     let shown = path.display();
     let failed = |error: Unusable| format!("running without memory: {shown} cannot be used: {error}");
-    let opened = |note| move |db| Opened { db, identity: identity(path).unwrap_or_default(), note };
+    let opened = |note| move |(db, identity)| Opened { db, identity, note };
     let error = match open_one(path) {
         Ok(db) => return Ok(opened(None)(db)),
         Err(error) => error,
@@ -132,7 +132,7 @@ pub(super) fn make_again(db: &Connection, path: &Path) -> Result<(), NotMade> {
     Ok(())
 }
 
-fn open_one(path: &Path) -> Result<Connection, Unusable> {
+fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
     let ours = rustix::process::geteuid().as_raw();
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => return Err(Unusable::NotOurs),
@@ -142,7 +142,8 @@ fn open_one(path: &Path) -> Result<Connection, Unusable> {
         Err(error) => return Err(error.into()),
     }
     // Manifests hold values that are nobody else's business; the journals take the mode of the file.
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    // Closed again before SQLite opens it: closing it later would take SQLite's locks along (fcntl(2)).
+    let found = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?.metadata()?;
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
@@ -164,7 +165,12 @@ fn open_one(path: &Path) -> Result<Connection, Unusable> {
         rows::SCHEMA,
         history::SCHEMA,
     ))?;
-    Ok(db)
+    // Whoever replaced it meanwhile may have done so before or after SQLite opened it.
+    let ours = (found.dev(), found.ino());
+    match identity(path) == Some(ours) {
+        true => Ok((db, ours)),
+        false => Err(io::Error::other("it was replaced while it was opened").into()),
+    }
 }
 
 /// Renames the database and its journals to the first free `NAME.broken-N`.
