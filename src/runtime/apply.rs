@@ -39,7 +39,7 @@ impl Node {
                 self.forget_try(&name);
                 self.specs.remove(name.as_str());
                 self.chatter.forget(name.as_str());
-                self.samples.forget(&name);
+                self.samples.forget(&name, now);
                 self.store.forget(name);
             }
             Action::AnnounceNode => self.publisher.node(self.controller.node()),

@@ -22,6 +22,8 @@ use crate::model::view::ExitView;
 const MINUTE: Duration = Duration::from_secs(60);
 /// One exit a second of each service is written at once; the rest of a storm waits for the minute.
 const EXIT_PAUSE: Duration = Duration::from_secs(1);
+/// Services that may go within a minute and leave their numbers: the largest node there is.
+const GONE_MAX: usize = 10_000;
 
 /// What is seen of a service at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct Samples {
     series: HashMap<Name, Series>,
     /// The wall clock's minute in which gathering began, and when it ends.
     opened: Option<(i64, Duration)>,
+    /// Of services that went since the last write.
+    gone: Minute,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +83,18 @@ impl Series {
         }
         // What is left of a millisecond counts next time: many short stretches lose nothing.
         self.since = if self.state == State::Resting { now } else { self.since + Duration::from_millis(passed) };
+    }
+
+    fn hand_over(&mut self, name: &Name, now: Duration, to: &mut Minute) {
+        self.pass(now);
+        let seen = std::mem::take(&mut self.seen);
+        if seen.restarts > 0 {
+            to.counts.extend(self.restarts.map(|count| (name.clone(), count)));
+        }
+        if !seen.is_empty() {
+            to.buckets.push((name.clone(), seen));
+        }
+        to.exits.extend(self.exits.drain(..).map(|exit| (name.clone(), exit)));
     }
 
     fn become_(&mut self, state: State, now: Duration) {
@@ -155,8 +171,15 @@ impl Samples {
         None
     }
 
-    pub fn forget(&mut self, service: &Name) {
-        self.series.remove(service.as_str());
+    /// The service is gone; what was seen of it stays seen.
+    pub fn forget(&mut self, service: &Name, at: Now) {
+        let Some(mut series) = self.series.remove(service.as_str()) else { return };
+        if self.gone.buckets.len() < GONE_MAX {
+            self.open(at);
+            // The next of that name begins at nothing, and may have been told already.
+            series.restarts = None;
+            series.hand_over(service, at.mono, &mut self.gone);
+        }
     }
 
     /// When the minute is over.
@@ -167,17 +190,9 @@ impl Samples {
     /// What was gathered; gathering goes on with empty buckets.
     pub fn close(&mut self, now: Now) -> Option<Minute> {
         let (at, _) = self.opened.take()?;
-        let mut minute = Minute { at, ..Minute::default() };
+        let mut minute = Minute { at, ..std::mem::take(&mut self.gone) };
         for (name, series) in &mut self.series {
-            series.pass(now.mono);
-            let seen = std::mem::take(&mut series.seen);
-            if seen.restarts > 0 {
-                minute.counts.extend(series.restarts.map(|count| (name.clone(), count)));
-            }
-            if !seen.is_empty() {
-                minute.buckets.push((name.clone(), seen));
-            }
-            minute.exits.extend(series.exits.drain(..).map(|exit| (name.clone(), exit)));
+            series.hand_over(name, now.mono, &mut minute);
         }
         // A node on which nothing is expected of any service need not be woken each minute.
         if self.series.values().any(|series| series.state != State::Resting) {
@@ -247,6 +262,19 @@ mod tests {
         assert_eq!(bucket(&samples.close(now(20.0)).expect("open")).up_ms, 10_000);
         assert_eq!(samples.next_due(), Some(Duration::from_secs(60)));
         assert_eq!(bucket(&samples.close(now(60.0)).expect("open")).up_ms, 40_000);
+    }
+
+    #[test]
+    fn one_that_goes_leaves_what_was_seen_of_it() {
+        let mut samples = Samples::default();
+        samples.take(sample(1.0, true));
+        samples.known(name(), 0);
+        samples.restarts(&name(), 3, now(1.0));
+        samples.forget(&name(), now(3.0));
+        samples.take(sample(4.0, true));
+        let seen = samples.close(now(5.0)).expect("open");
+        assert_eq!((seen.buckets[0].1.restarts, seen.counts.len()), (3, 0), "the next of that name begins at nothing");
+        assert_eq!(seen.buckets.iter().map(|(_, bucket)| bucket.up_ms).collect::<Vec<_>>(), [2_000, 1_000]);
     }
 
     #[test]
