@@ -29,6 +29,7 @@ fn agree(request: Request) {
         | Request::Signal { reply, .. }
         | Request::ConfirmMissing { reply }
         | Request::Rescan { reply } => drop(reply.send(Ok(()))),
+        Request::Gathered { reply } => drop(reply.send(Ok(samples::at("2026-11-23T12:00:00Z")))),
         Request::Effective { reply, .. } => drop(reply.send(Ok(serde_json::json!({ "replicas": 1 })))),
     }
 }

@@ -30,7 +30,7 @@ use crate::edge::process::prepare::Ground;
 use crate::edge::process::tree::{Scope, Trees};
 use crate::edge::process::walk::Walker;
 use crate::edge::stderr;
-use crate::edge::store::Store;
+use crate::edge::store::{Loaded, Store};
 use crate::keeper::{self, Event as KeeperEvent, Link, Welcome};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
@@ -250,6 +250,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         }),
         directory: None,
         store: store.clone(),
+        samples: Default::default(),
         publisher,
         run: RunDir::of(places.run.clone()),
         helpers: Helpers::new(welcome.controllers_started),
@@ -345,7 +346,11 @@ async fn welcome(keeper: &mut Link) -> std::io::Result<Welcome> {
 impl Node {
     /// What is remembered, then what the keeper has; a new controller has no other recovery.
     async fn remember_and_list(&mut self) -> std::io::Result<()> {
-        for (name, memory) in self.store.load().memories {
+        let Loaded { memories, counted, owners: _, claims: _ } = self.store.load();
+        for (name, memory) in memories {
+            if let Some(restarts) = counted.get(name.as_str()) {
+                self.samples.known(name.clone(), *restarts);
+            }
             self.queue.push_back(Input::Remembered(name, memory));
         }
         self.keeper.list();
@@ -409,6 +414,7 @@ fn serve(
         requests,
         events: node.publisher.events.clone(),
         history: node.publisher.history.clone(),
+        store: node.store.clone(),
         places: shown,
         dir: dir.to_path_buf(),
         info,

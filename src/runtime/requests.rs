@@ -49,6 +49,11 @@ impl Node {
                 });
                 let _ = reply.send(result);
             }
+            Request::Gathered { reply } => {
+                let now = self.now();
+                self.hand_over_samples(now);
+                let _ = reply.send(Ok(now.wall));
+            }
             Request::Rescan { reply } => {
                 if let Some(directory) = &self.directory {
                     directory.rescan();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::rows::SCHEMA;
+use super::{history, rows};
 
 /// "plug": marks the file as ours.
 const APPLICATION_ID: i32 = 0x706c_7567;
@@ -44,6 +44,12 @@ impl Unusable {
             Unusable::Io(_) => false,
         }
     }
+}
+
+/// Whether it tells of a file that no waiting mends.
+pub(super) fn is_torn(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error, rusqlite::Error::SqliteFailure(error, _) if matches!(error.code, DatabaseCorrupt | NotADatabase))
 }
 
 /// How long a reader waits for the writer's batch.
@@ -155,7 +161,9 @@ fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
     db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
     db.execute_batch(&format!(
         "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};
-         {SCHEMA}"
+         {}{}",
+        rows::SCHEMA,
+        history::SCHEMA,
     ))?;
     // Whoever replaced it meanwhile may have done so before or after SQLite opened it.
     let ours = (found.dev(), found.ino());
@@ -166,7 +174,7 @@ fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
 }
 
 /// Renames the database and its journals to the first free `NAME.broken-N`.
-fn move_aside(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
     // A hundred broken databases tell of something else that is broken: the last is overwritten.
     let kept = (1..100).map(|n| beside(path, &format!(".broken-{n}"))).find(|kept| kept.symlink_metadata().is_err());
     let kept = kept.unwrap_or_else(|| beside(path, ".broken-100"));
