@@ -370,9 +370,16 @@ impl Writer {
     fn carry_out(&mut self, stem: &str, wish: Wish) {
         match &wish {
             Wish::Remove => {
-                self.place.remove(stem);
-                self.files.remove(stem);
-                self.failing.remove(stem);
+                if self.place.remove(stem).is_ok() {
+                    self.files.remove(stem);
+                    self.failing.remove(stem);
+                    return;
+                }
+                // Nothing may stay that speaks of a service which is no more.
+                let known = self.files.entry(stem.to_string()).or_default();
+                let delay = known.failed.as_ref().map_or(RETRY_MIN, |last| (last.delay * 2).min(RETRY_MAX));
+                known.failed = Some(Failure { retry_at: Instant::now() + delay, delay, wish: Wish::Remove });
+                self.failing.insert(stem.to_string());
             }
             Wish::Write { name, text, like } => {
                 let words = text.words();

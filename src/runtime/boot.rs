@@ -1,5 +1,6 @@
 //! From a task to a running node: the controller that builds everything (`front` becomes the keeper).
 
+use std::cell::Cell;
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -104,7 +105,8 @@ pub fn controller(task: Task) -> Result<i32, Refusal> {
         let link = keeper::inherited_link()
             .map_err(|error| refusal(2, format!("`plugd controller` is started by `plugd run`: {error}")))?;
         let spare = link.try_clone().map_err(|error| refusal(1, format!("no descriptor is left: {error}")))?;
-        match build(task, link).await {
+        let first = Cell::new(true);
+        match build(task, link, &first).await {
             Ok(mut node) => {
                 node.keeper.ready();
                 Ok(node.run().await)
@@ -113,7 +115,10 @@ pub fn controller(task: Task) -> Result<i32, Refusal> {
                 // Said before the keeper hears of it, for with it we are gone.
                 voice::say(&refusal.to_string());
                 stderr::finish(WORDS_MAX);
-                give_up(spare, &refusal).await;
+                // A successor's services run: the keeper tries again, once a second at most.
+                if first.get() {
+                    give_up(spare, &refusal).await;
+                }
                 Ok(i32::from(refusal.code))
             }
         }
@@ -128,13 +133,15 @@ async fn give_up(link: OwnedFd, refusal: &Refusal) {
     }
 }
 
-async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
+async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, Refusal> {
     let failed = |what: &str, error: std::io::Error| refusal(1, format!("{what}: {error}"));
     // `exe` is what it would be called by the link by which it is executed.
     let _unnamed = rustix::thread::set_name(c"plugd");
     let mut keeper = Link::connect(link).map_err(|error| failed("the keeper cannot be reached", error))?;
     let welcome = welcome(&mut keeper).await.map_err(|error| failed("the keeper says nothing", error))?;
     let pid1 = welcome.keeper_pid == 1;
+    let first = welcome.controllers_started <= 1;
+    begins.set(first);
 
     let single = !matches!(task.what, What::Directory(_));
     let (dir, settings, places) = match &task.what {
@@ -157,8 +164,8 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
     let cgroups = CgroupRoot::find(&places.key)
         .inspect_err(|error| tracing::debug!(%error, "no cgroups: a stop reaches session and group"))
         .ok();
-    let first = welcome.controllers_started <= 1;
-    let keeper_name = strays::identity(welcome.keeper_pid);
+    let keeper_name = strays::identity(welcome.keeper_pid)
+        .ok_or_else(|| refusal(1, format!("/proc does not tell when the keeper (pid {}) began", welcome.keeper_pid)))?;
     // Also by a later controller: the first may have died before it was through.
     let strays = match first || strays::left_by_another(&places, &keeper_name) {
         true => strays::empty(&places, cgroups.as_ref(), &keeper_name),
@@ -199,7 +206,8 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         run: places.run.clone(),
         socket: places.socket(),
     };
-    let files = status_files(&dir, &places, single, sender.clone());
+    let files = status_files(&dir, &places, single, sender.clone())
+        .map_err(|error| failed("the status files cannot be written", error))?;
     if let Some(files) = &files {
         let notices = notices.clone();
         files.on_lost(Box::new(move |name| {
@@ -362,25 +370,30 @@ impl Node {
     }
 }
 
-fn status_files(dir: &Path, places: &Places, single: bool, sender: mpsc::Sender<Input>) -> Option<StatusFiles> {
+fn status_files(
+    dir: &Path,
+    places: &Places,
+    single: bool,
+    sender: mpsc::Sender<Input>,
+) -> std::io::Result<Option<StatusFiles>> {
     if single && places.state.is_none() {
-        return None;
+        return Ok(None);
     }
     if single {
         let _ = std::fs::create_dir_all(dir);
     }
     let trouble = move |name: Option<&Name>, why: Option<String>| match (name, why) {
         (Some(name), message) => {
+            if let Some(why) = &message {
+                tracing::warn!(service = %name, reason = %Reason::StatusNotWritten, "{why}");
+            }
             let _ =
                 sender.blocking_send(Input::Problem { name: name.clone(), reason: Reason::StatusNotWritten, message });
         }
-        (None, Some(why)) => tracing::warn!("_controller.status cannot be written: {why}"),
+        (None, Some(why)) => tracing::warn!("{why}"),
         (None, None) => tracing::info!("_controller.status can be written again"),
     };
-    let files = StatusFiles::start(dir, places.status(), Box::new(trouble))
-        .inspect_err(|error| tracing::error!(%error, "status files cannot be written"))
-        .ok()?;
-    Some(files)
+    StatusFiles::start(dir, places.status(), Box::new(trouble)).map(Some)
 }
 
 fn serve(

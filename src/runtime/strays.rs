@@ -174,9 +174,10 @@ struct Stray {
     line: String,
 }
 
-/// How a keeper is named in the table: pid and start time.
-pub fn identity(pid: i32) -> String {
-    format!("{pid}.{}", start_time(pid).unwrap_or_default())
+/// How a keeper is named in the table: pid and start time. None where /proc does not tell: with a
+/// wrong name everything that it runs would be taken for another's, and ended.
+pub fn identity(pid: i32) -> Option<String> {
+    Some(format!("{pid}.{}", start_time(pid)?))
 }
 
 /// A keeper of these places that runs, whatever became of the directories that it locked: its pid.
@@ -189,7 +190,7 @@ pub fn living_keeper(places: &Places) -> Option<i32> {
     });
     keepers
         .filter_map(|keeper| Some((keeper.split_once('.')?.0.parse().ok()?, keeper)))
-        .find_map(|(pid, keeper): (i32, String)| (identity(pid) == keeper && start_time(pid).is_some()).then_some(pid))
+        .find_map(|(pid, keeper): (i32, String)| identity(pid).is_some_and(|there| there == keeper).then_some(pid))
 }
 
 /// Where lines may be: run directory, state directory.

@@ -20,6 +20,8 @@ pub struct World {
     pub program: PathBuf,
     /// What the node's own environment has besides.
     pub env: Vec<(&'static str, String)>,
+    /// Words before the program: `unshare`, `setpriv` and the like, as long as they execute it in place.
+    pub under: Vec<String>,
 }
 
 impl World {
@@ -27,7 +29,7 @@ impl World {
     pub fn empty() -> World {
         let temp = tempfile::Builder::new().prefix("plugd-test-").tempdir().expect("a temp folder");
         fs::create_dir(temp.path().join("services.d")).expect("services.d");
-        World { temp, node: None, program: env!("CARGO_BIN_EXE_plugd").into(), env: Vec::new() }
+        World { temp, node: None, program: env!("CARGO_BIN_EXE_plugd").into(), env: Vec::new(), under: Vec::new() }
     }
 
     /// An empty directory and a node that watches it.
@@ -69,8 +71,9 @@ impl World {
     /// As [`World::spawn`], with standard output and error somewhere else.
     pub fn spawn_saying(&mut self, flags: &[&str], log: fs::File) {
         assert!(self.node.is_none(), "a node runs already");
-        let mut command = Command::new(&self.program);
-        command.arg("run").args(flags).arg("--no-tee").arg("--state-dir").arg(self.state()).arg(self.dir());
+        let mut words = self.under.iter().map(PathBuf::from).chain([self.program.clone()]);
+        let mut command = Command::new(words.next().expect("at least the program"));
+        command.args(words).arg("run").args(flags).arg("--no-tee").arg("--state-dir").arg(self.state()).arg(self.dir());
         command.current_dir(self.root()).stdin(Stdio::null()).envs(self.env.iter().cloned());
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
         self.node = Some(command.spawn().expect("plugd can be started"));

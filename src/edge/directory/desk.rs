@@ -125,7 +125,7 @@ impl Desk {
     pub fn look(&mut self, file: &str, complete: bool, now: Duration) -> Seen {
         let name = Path::new(file).file_name().unwrap_or_default();
         match candidate(name) {
-            Candidate::Manifest { stem } if !file.contains('/') => self.look_at_manifest(file, &stem, complete),
+            Candidate::Manifest { stem } if !file.contains('/') => self.look_at_manifest(file, &stem, complete, now),
             Candidate::Script { stem } => self.look_at_script(file, &stem, complete, now),
             Candidate::Defaults => self.look_at_defaults(complete),
             Candidate::Settings => self.look_at_settings(complete),

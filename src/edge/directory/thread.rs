@@ -408,7 +408,8 @@ impl Thread {
     }
 
     fn end_first_scan(&mut self) {
-        if !self.desk.is_scanning() || self.presence.accepted().is_none() {
+        // A look that failed has shown nothing: with "all was read" what is not declared would be stopped.
+        if !self.desk.is_scanning() || self.presence.is_lost() || self.presence.accepted().is_none() {
             return;
         }
         let desk = &self.desk;

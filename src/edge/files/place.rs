@@ -49,6 +49,11 @@ pub(super) struct Refused {
     pub instead: Option<PathBuf>,
 }
 
+/// A full disk passes and the old file is whole: only what will not pass goes elsewhere.
+fn passes(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::NOMEM | Errno::NFILE | Errno::MFILE)
+}
+
 impl Place {
     pub fn open(path: &Path, fallback: Option<PathBuf>) -> Place {
         let main = Opened::at(path);
@@ -70,7 +75,10 @@ impl Place {
                 if let Ok(old) = &self.main
                     && !old.is_same(&opened)
                 {
-                    stems.for_each(|stem| old.remove(stem));
+                    // What cannot be removed there is nobody's any more.
+                    for stem in stems {
+                        let _ = old.remove(stem);
+                    }
                 }
                 self.main = Ok(opened);
             }
@@ -95,6 +103,10 @@ impl Place {
         like: Option<&Path>,
         last: Option<Mark>,
     ) -> Result<Option<Mark>, Refused> {
+        // What was in the way when it was opened may be over; nobody else would open it again.
+        if self.main.as_ref().is_err_and(|errno| passes(*errno)) {
+            self.main = Opened::at(&self.path);
+        }
         let mut result = match &mut self.main {
             Ok(opened) => opened.write(stem, text, like, last),
             Err(errno) => Err(*errno),
@@ -109,10 +121,7 @@ impl Place {
             Ok(mark) => return Ok(Some(mark)),
             Err(errno) => errno,
         };
-        // A full disk passes and the old file is whole: only what will not pass goes elsewhere.
-        let passes =
-            matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::NOMEM | Errno::NFILE | Errno::MFILE);
-        if passes {
+        if passes(errno) {
             return Err(Refused { errno, instead: None });
         }
         let instead = self.write_second(stem, text).ok();
@@ -140,8 +149,9 @@ impl Place {
         opened.mark(&format!("{stem}.status"))
     }
 
-    pub fn remove(&self, stem: &str) {
-        self.main.iter().chain(&self.second).for_each(|opened| opened.remove(stem));
+    /// Fails where a file may still be there.
+    pub fn remove(&self, stem: &str) -> Result<(), Errno> {
+        self.main.iter().chain(&self.second).map(|opened| opened.remove(stem)).fold(Ok(()), Result::and)
     }
 
     /// Removes the status files whose stem is not kept.
@@ -149,7 +159,7 @@ impl Place {
         for opened in self.main.iter().chain(&self.second) {
             for stem in opened.stems().unwrap_or_default() {
                 if !kept(&stem) {
-                    opened.remove(&stem);
+                    let _ = opened.remove(&stem);
                 }
             }
         }
@@ -174,9 +184,13 @@ impl Opened {
         matches!((of(self), of(other)), (Ok(ours), Ok(theirs)) if ours == theirs)
     }
 
-    fn remove(&self, stem: &str) {
-        // A file that is gone, or cannot be removed, is swept at the next start.
-        rustix::fs::unlinkat(&self.dir, format!("{stem}.status"), AtFlags::empty()).ok();
+    fn remove(&self, stem: &str) -> Result<(), Errno> {
+        match rustix::fs::unlinkat(&self.dir, format!("{stem}.status"), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            // Not ours to take away, now or later.
+            Err(Errno::ISDIR | Errno::ROFS | Errno::PERM | Errno::ACCESS) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// `last`: what the file was when it was written last.

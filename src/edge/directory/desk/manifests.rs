@@ -1,6 +1,7 @@
 //! One manifest: read, accepted or refused. What was in force of a refused one stays.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::super::accepted::Accepted;
 use super::super::disk::{self, Stamp, Unread};
@@ -13,8 +14,11 @@ use super::{Desk, Seen};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 
+/// A file that cannot be read is tried again with the tick that all idles by.
+const UNREAD_RETRY: Duration = Duration::from_secs(5);
+
 impl Desk {
-    pub(super) fn look_at_manifest(&mut self, file: &str, stem: &str, complete: bool) -> Seen {
+    pub(super) fn look_at_manifest(&mut self, file: &str, stem: &str, complete: bool, now: Duration) -> Seen {
         let path = self.path_of(file);
         let before = self.records.get(file).filter(|record| !record.stale);
         if before.is_some_and(|record| record.stamp.is_some() && disk::stat(&path).ok() == record.stamp) {
@@ -35,7 +39,11 @@ impl Desk {
             }
             Err(Unread::Failed(error)) => {
                 let message = format!("{file} cannot be read: {error}");
-                return self.refuse(file, None, Refusal::of_service(stem, Reason::Unreadable, message), "");
+                let refusal = Refusal::of_service(stem, Reason::Unreadable, message);
+                self.refuse(file, None, refusal, "");
+                // No event tells that a disk answers again.
+                self.keep(file, |record| record.stale = true);
+                return Seen::Later(now + UNREAD_RETRY);
             }
         };
         // open(2) shows a file that it creates a moment before it counts its writer.

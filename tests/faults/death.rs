@@ -1,0 +1,183 @@
+//! Who dies: controller, keeper, both, the machine; and what the next one finds.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::guard;
+use crate::inject::{OldGroup, Stage, Tracer, is_root, until};
+use crate::world::{World, command, kill, lives};
+
+#[test]
+fn row_03_both_killed_and_a_service_that_ends_meanwhile_is_started_once() {
+    let mut world = World::running();
+    guard::put(&world, "web");
+    guard::put(&world, "stays");
+    let pid = world.pid("web").expect("a pid");
+
+    world.kill_keeper();
+    kill(pid, 9);
+    until("its end", || !lives(pid));
+    world.run(&[]);
+
+    world.wait("both to run again", |world| {
+        ["web", "stays"].iter().all(|name| guard::starts(world, name).len() == 2 && world.status(name) == "running")
+    });
+    guard::assert_single(&world);
+    // Nobody saw how it ended, so nobody may claim to know.
+    let exit = world.field("web", "lastExit").unwrap_or_default();
+    assert!(!exit.contains("code: 0") && !exit.contains("code: 137"), "{exit}");
+}
+
+#[test]
+fn row_04_after_a_reboot_the_numbers_of_an_old_table_mean_nobody() {
+    let stranger = |same_boot: bool| {
+        let mut world = World::empty();
+        let mut bystander = command("sleep").arg("86400").spawn().expect("started");
+        let pid = bystander.id();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+        let start = stat.rsplit_once(") ").expect("a name").1.split(' ').nth(19).expect("a start time").to_string();
+        let boot = match same_boot {
+            true => fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a boot id").trim().to_string(),
+            false => "11111111-2222-3333-4444-555555555555".into(),
+        };
+        let namespace = fs::read_link("/proc/self/ns/pid").expect("a namespace");
+        let run = world.state().join("run");
+        fs::create_dir_all(&run).expect("made");
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&run, fs::Permissions::from_mode(0o700)).expect("chmod");
+        let line = format!("web/0#1 15 200 {boot} {} 1.1 {pid} {start}\n", namespace.display());
+        fs::write(run.join("lives"), line).expect("written");
+        world.put("web.yaml", &guard::stays(&world, "web"));
+        world.run(&[]);
+        world.wait_status("web", "running");
+        let spared = bystander.try_wait().expect("waitable").is_none();
+        let _ = bystander.kill();
+        let _ = bystander.wait();
+        world.wait("its one start", |world| guard::starts(world, "web").len() == 1);
+        spared
+    };
+    assert!(stranger(false), "a process of this boot was taken for one of the boot before");
+    assert!(!stranger(true), "the table of this boot is believed, else the first half shows nothing");
+}
+
+#[test]
+fn row_17_a_controller_that_runs_out_of_memory_is_one_that_was_killed() {
+    if !is_root() {
+        return;
+    }
+    let Some(group) = OldGroup::make("memory", "plugd-row-17") else { return };
+    let world = World::running();
+    guard::put(&world, "web");
+    let controller = world.controller_pid().expect("a controller");
+
+    group.set("memory.limit_in_bytes", "131072");
+    group.set("cgroup.procs", &controller.to_string());
+    // Whatever it reads now wants memory that it does not get.
+    for n in 0..50 {
+        let padding = "x".repeat(20_000);
+        world.put(&format!("more{n}.yaml"), &format!("command: sleep 86400\nenabled: false\nenv: {{P: {padding}}}\n"));
+    }
+    until("the controller to be killed", || !lives(controller));
+
+    // The next one is a child of the keeper, outside of that group.
+    world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller && lives(pid)));
+    world.wait("all it had to read", |world| world.status("more49").starts_with("stopped"));
+    assert_eq!(guard::starts(&world, "web").len(), 1);
+}
+
+#[test]
+fn row_56_the_lock_outlives_a_killed_controller_and_goes_with_the_keeper() {
+    let mut world = World::running();
+    let controller = world.controller_pid().expect("a controller");
+    let second = || {
+        let mut other = command(env!("CARGO_BIN_EXE_plugd"));
+        other.arg("run").arg("--state-dir").arg(world.root().join("other")).arg(world.dir());
+        other.stdin(Stdio::null()).output().expect("started")
+    };
+    kill(controller, 9);
+    let refused = second();
+    assert_eq!(refused.status.code(), Some(73), "{}", String::from_utf8_lossy(&refused.stderr));
+    world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller));
+
+    world.kill_keeper();
+    world.run(&[]);
+    world.wait("a controller that lives", |world| world.controller_pid().is_some_and(lives));
+}
+
+#[test]
+fn row_57_a_state_that_cannot_be_read_is_moved_aside_and_the_living_stay() {
+    let world = World::running();
+    guard::put(&world, "web");
+    let damages = ["", "garbage that is no database", "SQLite format 3\0 and then nothing"];
+    for (round, damage) in damages.into_iter().enumerate() {
+        let controller = world.controller_pid().expect("a controller");
+        // Stopped first, so that the one that goes cannot write over it.
+        kill(controller, 19);
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(world.state().join(format!("state.db{suffix}")));
+        }
+        fs::write(world.state().join("state.db"), damage).expect("written");
+        kill(controller, 9);
+        world.wait("another controller", |world| {
+            world.controller_pid().is_some_and(|pid| pid != controller && lives(pid))
+        });
+        world.wait_status("web", "running");
+        world.ask(&["stop", "web"]);
+        world.ask(&["start", "web"]);
+        world.wait("the start that was asked for", |world| guard::starts(world, "web").len() == round + 2);
+        world.wait_status("web", "running");
+    }
+    let moved = fs::read_dir(world.state()).expect("readable").flatten().any(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with("state.db")
+            && fs::read(entry.path()).is_ok_and(|b| b.starts_with(b"garbage"))
+    });
+    assert!(moved, "what was there is kept for whoever wants to know");
+    guard::assert_calm(&world);
+}
+
+#[test]
+fn row_59_a_controller_that_crashes_in_any_way_is_replaced_and_nothing_else_happens() {
+    let world = World::running();
+    guard::put(&world, "web");
+    // ABRT is what a panic of the brain would be at worst.
+    for signal in [6, 4, 8] {
+        let controller = world.controller_pid().expect("a controller");
+        kill(controller, signal);
+        world.wait("another controller", |world| {
+            world.controller_pid().is_some_and(|pid| pid != controller && lives(pid))
+        });
+        world.wait_status("web", "running");
+    }
+    assert_eq!(guard::starts(&world, "web").len(), 1);
+    guard::assert_single(&world);
+}
+
+#[test]
+fn row_16_without_memory_the_keeper_stays_and_the_controller_may_come_again() {
+    if !is_root() {
+        return;
+    }
+    let mut world = World::empty();
+    let stage = Stage::set(&mut world);
+    guard::put(&world, "web");
+    let keeper = world.node_pid();
+    {
+        let _none =
+            Tracer::attach(keeper, &["-e", "inject=mmap,brk,clone3,clone,vfork,pipe2,memfd_create:error=ENOMEM"]);
+        world.put("late.yaml", &guard::stays(&world, "late"));
+        kill(world.controller_pid().expect("a controller"), 9);
+        // Long enough for a few tries of both: it tries at once, and then each second at the latest.
+        std::thread::sleep(Duration::from_millis(1500));
+        assert!(lives(keeper), "the keeper has ended");
+    }
+    world.wait_status("late", "running");
+    for (call, when) in [("mmap", 200), ("mmap", 220), ("pipe2", 1), ("clone3", 1), ("clone3", 3), ("mmap", 240)] {
+        stage.begin(&world, &format!("-e inject={call}:error=ENOMEM:when={when}+3"));
+        let name = format!("{call}-{when}");
+        guard::put(&world, &name);
+    }
+    assert_eq!(guard::starts(&world, "web").len(), 1);
+    guard::assert_single(&world);
+}

@@ -1,0 +1,248 @@
+//! The oracle: looks at /proc, at ports and at `*.status` 20 times a second and believes nothing.
+//!
+//! It knows no code of plugd, only what is promised to those who read the files: while the pid in
+//! `_controller.status` lives, no file disagrees with the processes for longer than 200 ms, and no
+//! file is ever torn. Whose process it is tells its environment (`PLUGD_INSTANCE`), not plugd.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a status file may be behind (behaviour.md, section 4).
+const BEHIND_MAX: Duration = Duration::from_millis(200);
+
+pub struct Oracle {
+    over: Arc<AtomicBool>,
+    transitions: Arc<AtomicUsize>,
+    thread: JoinHandle<Vec<String>>,
+}
+
+impl Oracle {
+    /// Watches a directory; services in it must have no exec probes and no hooks.
+    pub fn watch(dir: &Path) -> Oracle {
+        let over = Arc::new(AtomicBool::new(false));
+        let transitions = Arc::new(AtomicUsize::new(0));
+        let mut eye = Eye::new(dir, transitions.clone());
+        let stop = over.clone();
+        let thread = std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                eye.look();
+                std::thread::sleep(LOOK);
+            }
+            eye.lies
+        });
+        Oracle { over, transitions, thread }
+    }
+
+    /// Processes that came or went so far.
+    pub fn transitions(&self) -> usize {
+        self.transitions.load(Ordering::Relaxed)
+    }
+
+    /// Ends the watch: there was no lie.
+    pub fn assert_no_lie(self) {
+        let transitions = self.transitions();
+        self.over.store(true, Ordering::Relaxed);
+        let lies = self.thread.join().expect("the oracle does not panic");
+        eprintln!("    {transitions} transitions, {} lies", lies.len());
+        assert!(lies.is_empty(), "{} lies in {transitions} transitions:\n{}", lies.len(), lies.join("\n"));
+    }
+}
+
+/// What one file claims.
+#[derive(Debug, Default)]
+struct Claim {
+    status: String,
+    running: bool,
+    pid: Option<i32>,
+    port: Option<u16>,
+}
+
+struct Eye {
+    dir: PathBuf,
+    transitions: Arc<AtomicUsize>,
+    /// Processes by instance, of the last look.
+    before: BTreeSet<(String, i32)>,
+    /// Disagreements that are not old enough yet, and what was excused of their age.
+    open: BTreeMap<String, (Instant, Duration)>,
+    controller: i32,
+    last: Instant,
+    lies: Vec<String>,
+}
+
+impl Eye {
+    fn new(dir: &Path, transitions: Arc<AtomicUsize>) -> Eye {
+        Eye {
+            dir: dir.to_path_buf(),
+            transitions,
+            before: BTreeSet::new(),
+            open: BTreeMap::new(),
+            controller: 0,
+            last: Instant::now(),
+            lies: Vec::new(),
+        }
+    }
+
+    fn look(&mut self) {
+        let now = Instant::now();
+        // What this thread itself was late was the machine's lateness, not plugd's: a change passes
+        // four threads of plugd on its way to the file, each of which may have been as late as this one.
+        let late = (now - self.last).saturating_sub(LOOK + LOOK / 2) * 4;
+        self.last = now;
+        self.open.values_mut().for_each(|(_, excused)| *excused += late);
+
+        let controller = number_after(&read(&self.dir.join("_controller.status")), "controller: {pid: ");
+        let Some(controller) = controller.filter(|pid| state(*pid).is_some_and(|state| state != 'Z')) else {
+            // A dead controller's files are known to be old.
+            self.open.clear();
+            return;
+        };
+        if controller != self.controller {
+            self.controller = controller;
+            self.open.clear();
+        }
+        let claims = self.claims();
+        let (processes, listening) = (self.processes(controller), listening());
+        let now_there: BTreeSet<(String, i32)> =
+            processes.iter().flat_map(|(name, pids)| pids.iter().map(move |pid| (name.clone(), *pid))).collect();
+        let changes = now_there.symmetric_difference(&self.before).count();
+        self.transitions.fetch_add(changes, Ordering::Relaxed);
+        self.before = now_there;
+
+        let mut found = BTreeSet::new();
+        for (name, claim) in &claims {
+            let pids = processes.get(name).cloned().unwrap_or_default();
+            found.extend(disagreement(name, claim, &pids, &listening));
+        }
+        for (name, pids) in processes.iter().filter(|(name, _)| !claims.contains_key(*name)) {
+            found.insert(format!("{name} has processes {pids:?} and no status file"));
+        }
+        self.open.retain(|what, _| found.contains(what));
+        for what in found {
+            let (since, excused) = *self.open.entry(what.clone()).or_insert((now, Duration::ZERO));
+            let age = (now - since).saturating_sub(excused);
+            if age > BEHIND_MAX {
+                self.lies.push(format!("for {age:?} (excused {excused:?}): {what}"));
+                // Told once; it counts again when it begins anew.
+                self.open.insert(what, (now + Duration::from_secs(3600), Duration::ZERO));
+            }
+        }
+    }
+
+    fn claims(&mut self) -> BTreeMap<String, Claim> {
+        let mut claims = BTreeMap::new();
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(stem) = name.strip_suffix(".status").filter(|stem| !stem.starts_with('_')) else { continue };
+            // Removed since it was listed.
+            let Ok(text) = fs::read_to_string(entry.path()) else { continue };
+            match claim(stem, &text) {
+                Some(claim) => drop(claims.insert(stem.to_string(), claim)),
+                None => self.lies.push(format!("{name} is torn:\n{text}")),
+            }
+        }
+        claims
+    }
+
+    /// The children of the controller's parent, by the instance that their environment names.
+    fn processes(&self, controller: i32) -> BTreeMap<String, Vec<i32>> {
+        let mut found: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+        let Some(keeper) = parent(controller) else { return found };
+        let children = read(Path::new(&format!("/proc/{keeper}/task/{keeper}/children")));
+        for pid in children.split_whitespace().filter_map(|word| word.parse::<i32>().ok()) {
+            if pid == controller || state(pid).is_none_or(|state| state == 'Z') {
+                continue;
+            }
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let instance = environment.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"PLUGD_INSTANCE="));
+            if let Some(name) = instance.and_then(|name| std::str::from_utf8(name).ok()) {
+                found.entry(name.trim_end_matches("/0").to_string()).or_default().push(pid);
+            }
+        }
+        found
+    }
+}
+
+/// Reads what it needs of a file; none where the file is not whole.
+fn claim(stem: &str, text: &str) -> Option<Claim> {
+    let mut lines = text.lines();
+    let whole = text.ends_with("}\n") && lines.next_back()?.starts_with("controller: {pid: ");
+    let key = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+    let right = text.starts_with(&format!("# {stem} ")) && key("service") == Some(stem);
+    let running = match key("processRunning")? {
+        "true" => true,
+        "false" => false,
+        _ => return None,
+    };
+    let port = key("address").and_then(|address| address.rsplit_once(':')?.1.parse().ok());
+    let pid = key("pid").and_then(|pid| pid.parse().ok());
+    (whole && right).then_some(Claim { status: key("status")?.to_string(), running, pid, port })
+}
+
+fn disagreement(name: &str, claim: &Claim, pids: &[i32], listening: &BTreeSet<u16>) -> Option<String> {
+    let Claim { status, running, pid, port } = claim;
+    let up = matches!(status.as_str(), "starting" | "running" | "healthy");
+    if let Some(pid) = pid
+        && !pids.contains(pid)
+    {
+        return Some(format!("{name} claims pid {pid}, and its processes are {pids:?}"));
+    }
+    if *running == pids.is_empty() {
+        return Some(format!("{name} claims processRunning: {running}, and its processes are {pids:?}"));
+    }
+    if up && pids.is_empty() {
+        return Some(format!("{name} claims to be {status} and has no process"));
+    }
+    if matches!(status.as_str(), "completed" | "stopped" | "failed" | "skipped" | "waiting") && !pids.is_empty() {
+        return Some(format!("{name} claims to be {status}, and its processes are {pids:?}"));
+    }
+    match port {
+        Some(port) if status == "healthy" && !listening.contains(port) => {
+            Some(format!("{name} claims to be healthy, and nobody listens on {port}"))
+        }
+        _ => None,
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn number_after(text: &str, word: &str) -> Option<i32> {
+    let rest = text.split_once(word)?.1;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// What stands behind the name in /proc/PID/stat.
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(text.rsplit_once(") ")?.1.split(' ').map(str::to_string).collect())
+}
+
+fn state(pid: i32) -> Option<char> {
+    stat(pid)?.first()?.chars().next()
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+/// Ports that somebody listens on, of both families.
+fn listening() -> BTreeSet<u16> {
+    let mut ports = BTreeSet::new();
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        for line in read(Path::new(table)).lines().skip(1) {
+            let mut words = line.split_whitespace().skip(1);
+            let (local, state) = (words.next(), words.nth(1));
+            if let (Some((_, port)), Some("0A")) = (local.and_then(|local| local.rsplit_once(':')), state) {
+                ports.extend(u16::from_str_radix(port, 16));
+            }
+        }
+    }
+    ports
+}

@@ -1,0 +1,168 @@
+//! Hostile names, pinned wrappers, secrets.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sha2::{Digest, Sha256};
+
+use crate::guard;
+use crate::inject::until;
+use crate::world::{World, kill};
+
+#[test]
+fn row_48_hostile_names_are_refused_and_never_a_path_or_an_argument() {
+    let world = World::running();
+    let long = format!("{}.yaml", "x".repeat(250));
+    let names: [&[u8]; 14] = [
+        b"-rf.yaml",
+        b"--help.yaml",
+        b"with space.yaml",
+        b"bad\xff\xfe.yaml",
+        b"new\nline.yaml",
+        b"\x1b[31mred.yaml",
+        "\u{202e}lmay.rtl.yaml".as_bytes(),
+        b"..yaml",
+        b"...yaml",
+        b"web.status.yaml",
+        b"$(touch pwned).yaml",
+        b"`touch pwned`.yaml",
+        b"%2e%2e%2fetc.yaml",
+        long.as_bytes(),
+    ];
+    let ran = world.root().join("ran");
+    let text = format!("script: |\n  echo x >> {}\n  exec sleep 86400\n", ran.display());
+    for name in names {
+        fs::write(world.dir().join(std::ffi::OsStr::from_bytes(name)), &text).expect("written");
+    }
+    // The same as a `name:` inside of an innocent file.
+    for (n, name) in ["../../etc/x", "a/b", "-rf", "x.status", "a b", "\\u0000", ""].iter().enumerate() {
+        world.put(&format!("inner{n}.yaml"), &format!("name: \"{name}\"\n{text}"));
+    }
+    guard::put(&world, "sentinel");
+    world.wait("each to be counted", |world| world.ask(&["get"]).lines().count() > names.len());
+    let files: Vec<_> = fs::read_dir(world.dir()).expect("readable").flatten().map(|entry| entry.file_name()).collect();
+    for file in files.iter().filter(|file| file.to_string_lossy().ends_with(".status")) {
+        let known = ["sentinel.status", "_controller.status"];
+        let stem = file.to_string_lossy().into_owned();
+        let bad = !known.contains(&stem.as_str()) && !stem.starts_with("inner");
+        assert!(!bad, "{stem} was made of a hostile name");
+    }
+    assert!(!ran.exists(), "a service of a hostile name was run");
+    for output in [world.ask(&["get"]), world.node_status().expect("a status")] {
+        let bad = output.chars().find(|c| (c.is_control() && *c != '\n') || ('\u{202a}'..='\u{202e}').contains(c));
+        assert_eq!(bad, None, "{output}");
+    }
+    guard::assert_calm(&world);
+}
+
+#[test]
+fn row_76_a_pinned_wrapper_that_is_swapped_in_a_race_never_stays() {
+    let world = World::running();
+    let good = format!("#!/bin/sh\necho good >> {0}/ran\nexec sleep 86400\n", world.root().display());
+    let evil = format!("#!/bin/sh\nexec 8>>{0}/evil\nexec sleep 86401\n", world.root().display());
+    let hash: String = Sha256::digest(good.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    world.put_script("w.sh", &good);
+    world.put("web.yaml", &format!("wrapper: {{path: w.sh, sha256: {hash}}}\nrestart: {{backoff: {{initial: 5ms, max: 5ms}}}}\nstop: {{gracePeriod: 1s}}\n"));
+    world.wait_status("web", "running");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                for text in [&evil, &good] {
+                    world.put_script("w.sh", text);
+                    std::thread::sleep(std::time::Duration::from_micros(700));
+                }
+            }
+        });
+        for _ in 0..60 {
+            if let Some(pid) = world.pid("web") {
+                kill(pid, 9);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(25));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    world.put_script("w.sh", &evil);
+    world.wait("the refusal", |world| world.status_file("web").is_some_and(|text| text.contains("DigestMismatch")));
+    until("no evil one to be left", || running("86401", &world) == 0);
+    world.put_script("w.sh", &good);
+    world.wait_status("web", "running");
+    until("no evil one to be left", || running("86401", &world) == 0);
+}
+
+/// Processes that hold the file which only the evil script opens.
+fn running(word: &str, world: &World) -> usize {
+    let evil = world.root().join("evil");
+    let pids = fs::read_dir("/proc").expect("/proc").flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    pids.filter(|pid| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(word))
+            && fs::read_link(format!("/proc/{pid}/fd/8")).is_ok_and(|path| path == evil)
+    })
+    .count()
+}
+
+#[test]
+fn row_77_a_secret_is_missing_readable_rotated_and_never_told() {
+    let mut world = World::empty();
+    world.env.push(("PLUGD_LOG", "debug".into()));
+    let secret = world.root().join("secret");
+    world.run(&[]);
+    let text = format!("command: [sleep, '86400']\nenv: {{TOKEN: {{file: {}}}}}\n", secret.display());
+    world.put("web.yaml", &text);
+    world.wait("the missing secret to be told", |world| {
+        world.status_file("web").is_some_and(|text| text.contains("SecretNotFound"))
+    });
+    assert_eq!(world.pid("web"), None, "not started without it");
+    fs::write(&secret, "s3cr3t-one\n").expect("written");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).expect("chmod");
+    world.ask(&["start", "web"]);
+    world.wait_status("web", "running");
+    // Rotated: it matters at the next start, and not before.
+    let pid = world.pid("web").expect("a pid");
+    fs::write(&secret, "s3cr3t-two\n").expect("written");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("chmod");
+    guard::put(&world, "sentinel");
+    assert_eq!(world.pid("web"), Some(pid));
+    world.ask(&["restart", "web"]);
+    world.wait("the next one", |world| world.pid("web").is_some_and(|new| new != pid));
+    let new = world.pid("web").expect("a pid");
+    let environ = fs::read_to_string(format!("/proc/{new}/environ")).expect("ours to read");
+    assert!(environ.contains("TOKEN=s3cr3t-two"));
+    assert!(!fs::read_to_string(format!("/proc/{new}/cmdline")).expect("there").contains("s3cr3t"));
+    world.plugd(&["get", "web", "-o", "yaml"]);
+
+    let mut told = vec![];
+    for (what, folder) in [("directory", world.dir()), ("state", world.state())] {
+        for entry in walkdir::WalkDir::new(folder).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
+            if fs::read(entry.path()).is_ok_and(|bytes| bytes.windows(6).any(|window| window == b"s3cr3t")) {
+                told.push(format!("{what}: {}", entry.path().display()));
+            }
+        }
+    }
+    for pid in [world.node_pid(), world.controller_pid().expect("a controller")] {
+        for file in ["cmdline", "environ"] {
+            let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            if text.windows(6).any(|window| window == b"s3cr3t") {
+                told.push(format!("{file} of {pid}"));
+            }
+        }
+    }
+    if world.log().contains("s3cr3t") {
+        told.push("plugd's own words".into());
+    }
+    for words in [
+        &["get", "web", "-o", "json"][..],
+        &["status", "web"],
+        &["events"],
+        &["get", "web", "-o", "yaml", "--effective"],
+        &["check"],
+    ] {
+        let output = world.plugd(words);
+        if [output.stdout, output.stderr].concat().windows(6).any(|window| window == b"s3cr3t") {
+            told.push(format!("{words:?}"));
+        }
+    }
+    assert!(told.is_empty(), "{told:?}");
+}
