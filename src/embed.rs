@@ -98,7 +98,7 @@ impl Plugd {
     /// What is known of a service now.
     pub fn status(&self, name: &str) -> Result<ServiceView, EmbedError> {
         let name = Name::parse(name)?;
-        self.ask(async |client| client.get(&format!("/v1/services/{name}")).await)
+        self.ask(async |client| client.get(&format!("/v1/services/{name}?form=view")).await)
     }
 
     /// The report over all services.

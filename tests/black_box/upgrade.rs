@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::world::{World, kill, lives};
+use crate::world::{World, copy, kill, lives};
 
 const USR2: i32 = 12;
 const OWN: &str = env!("CARGO_BIN_EXE_plugd");
@@ -51,7 +51,7 @@ fn twenty_upgrades_under_load_restart_nothing_and_lose_no_line_and_no_exit() {
     let mut world = replaceable();
     let copies = ["one", "two"].map(|name| {
         let copy = world.root().join(name);
-        fs::copy(OWN, &copy).expect("copied");
+        World::copy_program(&copy);
         copy
     });
     world.run(&[]);
@@ -119,9 +119,10 @@ fn with_other_digests(world: &World) -> PathBuf {
     for at in found {
         bytes[at + version.len() - 2] = b'2';
     }
-    let path = world.root().join("other");
-    fs::write(&path, bytes).expect("written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let (written, path) = (world.root().join("written"), world.root().join("other"));
+    fs::write(&written, bytes).expect("written");
+    fs::set_permissions(&written, fs::Permissions::from_mode(0o755)).expect("chmod");
+    copy(&written, &path);
     path
 }
 

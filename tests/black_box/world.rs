@@ -24,12 +24,24 @@ pub struct World {
     pub under: Vec<String>,
 }
 
+/// Copies a program that will be executed, by a process of its own: a file that this one had open for
+/// writing could be so still in a child of another test, and would not be executed (ETXTBSY).
+pub fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-p").arg(from).arg(to).status();
+    assert!(copied.is_ok_and(|status| status.success()), "{} is not written", to.display());
+}
+
 impl World {
     /// An empty `services.d`, nothing runs.
     pub fn empty() -> World {
         let temp = tempfile::Builder::new().prefix("plugd-test-").tempdir().expect("a temp folder");
         fs::create_dir(temp.path().join("services.d")).expect("services.d");
         World { temp, node: None, program: env!("CARGO_BIN_EXE_plugd").into(), env: Vec::new(), under: Vec::new() }
+    }
+
+    /// A copy of the program at `path`.
+    pub fn copy_program(path: &Path) {
+        copy(Path::new(env!("CARGO_BIN_EXE_plugd")), path);
     }
 
     /// An empty directory and a node that watches it.

@@ -161,7 +161,7 @@ fn row_51_a_directory_or_a_file_that_may_not_be_read_any_more_is_not_gone() {
     let uid = 54_323;
     let mut world = World::empty();
     let program = world.root().join("plugd");
-    fs::copy(env!("CARGO_BIN_EXE_plugd"), &program).expect("copied");
+    World::copy_program(&program);
     world.program = program;
     world.under = [format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".into()].to_vec();
     world.under.insert(0, "setpriv".into());

@@ -87,7 +87,7 @@ fn an_ordinary_user_has_everything_below_its_own_places() {
     let world = World::empty();
     world.put("web.yaml", STAYS);
     let program = world.root().join("plugd");
-    std::fs::copy(env!("CARGO_BIN_EXE_plugd"), &program).expect("copied");
+    World::copy_program(&program);
     for name in ["run", "state"] {
         std::fs::create_dir(world.root().join(name)).expect("made");
     }

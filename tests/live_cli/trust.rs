@@ -153,7 +153,7 @@ fn another_user_is_told_that_it_may_not() {
     world.wait_status("web", "running");
     // The directory may be seen by all, the program too; the socket may not.
     let program = world.root().join("plugd");
-    std::fs::copy(env!("CARGO_BIN_EXE_plugd"), &program).expect("copied");
+    World::copy_program(&program);
     std::fs::set_permissions(world.root(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
     let mut command = Command::new(&program);
     command.arg("--dir").arg(world.dir()).arg("get").env("PLUGD_STATE_DIR", world.state());
