@@ -20,7 +20,7 @@ use plugd::api::client::{Client, ClientError};
 use plugd::api::context::{OrderError, Request};
 use plugd::api::wire::{ExecAnswer, Health, List, Node, Register};
 use plugd::controller::Order;
-use plugd::model::view::{ServiceView, Snapshot};
+use plugd::model::view::{InstanceVitals, ServiceView, Snapshot, VitalsView};
 use world::{World, broken, name, snapshot, view};
 
 fn agree(request: Request) {
@@ -30,6 +30,11 @@ fn agree(request: Request) {
         | Request::ConfirmMissing { reply }
         | Request::Rescan { reply } => drop(reply.send(Ok(()))),
         Request::Exec { reply, .. } => drop(reply.send(Ok(ExecAnswer { code: 0, output: "hello\n".to_string() }))),
+        Request::Vitals { name, reply } => {
+            let instance = InstanceVitals { name: name.to_string(), consecutive_failures: 0, response_ms: Some(0.4) };
+            let vitals = VitalsView { availability_percent: Some(99.9), instances: vec![instance] };
+            drop(reply.send(Ok(vitals)));
+        }
         Request::Effective { reply, .. } => drop(reply.send(Ok(serde_json::json!({ "replicas": 1 })))),
     }
 }

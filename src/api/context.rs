@@ -11,7 +11,7 @@ use super::wire::ExecAnswer;
 use crate::controller::Order;
 use crate::model::name::Name;
 use crate::model::text::{ControllerInfo, Places};
-use crate::model::view::{Event, Snapshot};
+use crate::model::view::{Event, Snapshot, VitalsView};
 
 /// Everything that a handler may look at. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -47,6 +47,8 @@ pub enum Request {
     ConfirmMissing { reply: Reply<()> },
     /// The whole spec in force, with defaults and where each value came from.
     Effective { name: Name, reply: Reply<serde_json::Value> },
+    /// What wobbles: availability, response times.
+    Vitals { name: Name, reply: Reply<VitalsView> },
     /// Look at the directory now.
     Rescan { reply: Reply<()> },
 }

@@ -51,6 +51,9 @@ pub(super) struct Blob {
     /// Of the life before: code, signal, microseconds since the epoch.
     #[serde(rename = "e", default)]
     pub last_exit: Option<(Option<i32>, Option<i32>, i64)>,
+    /// The last restarts that count against its score, microseconds since the epoch; three at most.
+    #[serde(rename = "q", default, skip_serializing_if = "Vec::is_empty")]
+    pub restarted: Vec<i64>,
 }
 
 impl Blob {
@@ -118,6 +121,7 @@ mod tests {
             signal: i32::MIN,
             grace: u64::MAX,
             last_exit: Some((Some(i32::MIN), Some(i32::MIN), i64::MIN)),
+            restarted: vec![i64::MIN; crate::policy::score::RESTARTS_COUNTED],
         };
         let bytes = blob.encode();
         assert!(bytes.len() <= BLOB_MAX, "{}", bytes.len());

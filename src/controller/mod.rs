@@ -32,6 +32,7 @@ mod standing;
 mod status;
 mod stop;
 mod turns;
+mod vitals;
 mod waits;
 
 #[doc(hidden)]

@@ -9,7 +9,9 @@ use super::explain;
 use super::input::Resolved;
 use super::life::*;
 use super::service::{Gate, Instance, Service};
+use super::vitals;
 use crate::model::reason::{Reason, Status};
+use crate::policy::score::Band;
 use crate::policy::update;
 
 /// What is said of a service or of one instance.
@@ -39,6 +41,29 @@ impl Word {
 
 /// The whole service.
 pub(super) fn of_service(service: &Service, ending: bool) -> Word {
+    by_score(service, by_lives(service, ending))
+}
+
+/// A score may say worse of what serves, never better.
+fn by_score(service: &Service, word: Word) -> Word {
+    let status = match (word.status, service.health.band()) {
+        (Status::Healthy, Band::Degraded) => Status::Degraded,
+        (Status::Healthy | Status::Degraded, Band::Unhealthy) => Status::Unhealthy,
+        (_, Band::Healthy | Band::Degraded | Band::Unhealthy) => return word,
+    };
+    let next = match service.health.is_held() {
+        true => "better when its score has stayed up for 30 s",
+        false => "better when its checks pass, and restarts are 10 min past",
+    };
+    let whys = vitals::why(service);
+    let mut why = word.why;
+    why.extend(
+        whys.into_iter().enumerate().map(|(at, one)| if at == 0 { format!("its score is low: {one}") } else { one }),
+    );
+    Word { status, reason: Some(vitals::word_of(service)), why, next: Some(next.into()), retry_at: word.retry_at }
+}
+
+fn by_lives(service: &Service, ending: bool) -> Word {
     let desired = service.desired() as usize;
     let occupied = service.is_occupied();
     if ending && !occupied {

@@ -49,6 +49,10 @@ impl Node {
                 });
                 let _ = reply.send(result);
             }
+            Request::Vitals { name, reply } => {
+                let vitals = self.controller.vitals(&name, self.now());
+                let _ = reply.send(vitals.ok_or_else(|| OrderError::NoSuchService(name.to_string())));
+            }
             Request::Rescan { reply } => {
                 if let Some(directory) = &self.directory {
                     directory.rescan();

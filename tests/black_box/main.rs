@@ -8,6 +8,7 @@ mod extras;
 mod hardship;
 mod last_good;
 mod older_mesh;
+mod probes;
 mod restart;
 mod stop;
 mod supervisor;

@@ -4,6 +4,8 @@ mod checks;
 mod ends;
 mod handover;
 mod node;
+mod outage;
+mod score;
 mod world;
 
 use std::time::Duration;
