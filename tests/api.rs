@@ -18,7 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use plugd::api::ROUTES;
 use plugd::api::client::{Client, ClientError};
 use plugd::api::context::{OrderError, Request};
-use plugd::api::wire::{ExecAnswer, Health, List, Node, Register};
+use plugd::api::wire::{Health, List, Node, Register};
 use plugd::controller::Order;
 use plugd::model::view::{InstanceVitals, ServiceView, Snapshot, VitalsView};
 use world::{World, broken, name, snapshot, view};
@@ -29,7 +29,6 @@ fn agree(request: Request) {
         | Request::Signal { reply, .. }
         | Request::ConfirmMissing { reply }
         | Request::Rescan { reply } => drop(reply.send(Ok(()))),
-        Request::Exec { reply, .. } => drop(reply.send(Ok(ExecAnswer { code: 0, output: "hello\n".to_string() }))),
         Request::Vitals { name, reply } => {
             let instance = InstanceVitals { name: name.to_string(), consecutive_failures: 0, response_ms: Some(0.4) };
             let vitals = VitalsView { availability_percent: Some(99.9), instances: vec![instance] };
@@ -52,7 +51,6 @@ async fn every_route_of_the_table_answers_and_stands_in_the_description() {
             "/v1/services" => r#"{"name": "other", "manifest": "command: [sleep, \"1\"]"}"#,
             "/v1/services/{name}/scale" => r#"{"replicas": 2}"#,
             "/v1/services/{name}/signal" => r#"{"signal": "HUP"}"#,
-            "/v1/services/{name}/exec" => r#"{"command": ["true"]}"#,
             _ => "",
         };
         if route.path == "/v1/watch" {
@@ -78,7 +76,7 @@ async fn services_are_listed_and_shown_one_by_one() {
     let client = world.client().await;
     let list: List<ServiceView> = client.get("/v1/services").await.expect("a list");
     assert_eq!(list.items, [broken("db"), view("web")]);
-    let one: ServiceView = client.get("/v1/services/db").await.expect("one");
+    let one: ServiceView = client.get("/v1/services/db?form=view").await.expect("one");
     assert_eq!(one, broken("db"));
 }
 
@@ -86,7 +84,7 @@ async fn services_are_listed_and_shown_one_by_one() {
 async fn a_snapshot_goes_over_the_wire_and_back() {
     let world = World::new([view("web"), broken("db")]);
     let read: Snapshot = world.client().await.snapshot().await.expect("a snapshot");
-    let sent = world.snapshot.load_full();
+    let sent = world.board.load();
     assert_eq!(read.sequence, sent.sequence);
     assert_eq!(read.node, sent.node);
     assert_eq!(read.services, sent.services);
@@ -97,7 +95,7 @@ async fn the_full_object_has_the_shapes_of_kubernetes() {
     let mut world = World::new([view("web"), broken("db")]);
     world.answer(agree);
     let client = world.client().await;
-    let web: serde_json::Value = client.get("/v1/services/web?form=object").await.expect("an object");
+    let web: serde_json::Value = client.get("/v1/services/web").await.expect("the full object");
     assert_eq!(web["apiVersion"], "plugd/v1");
     assert_eq!(web["kind"], "Service");
     assert_eq!(web["metadata"]["labels"]["tier"], "front");
@@ -173,7 +171,7 @@ async fn health_checks_get_a_bare_word() {
 async fn a_list_of_ten_thousand_arrives_whole() {
     let world = World::new((0..10_000).map(|i| view(&format!("s{i}"))));
     let read = world.client().await.snapshot().await.expect("a snapshot");
-    assert_eq!(read.services, world.snapshot.load().services);
+    assert_eq!(read.services, world.board.load().services);
 }
 
 #[tokio::test]
@@ -213,12 +211,10 @@ async fn orders_reach_the_loop_and_its_no_comes_back() {
 }
 
 #[tokio::test]
-async fn a_command_a_rescan_and_a_confirmation_go_the_same_way() {
+async fn a_rescan_and_a_confirmation_go_the_same_way() {
     let mut world = World::new([view("web")]);
     world.answer(agree);
     let client = world.client().await;
-    let answer = client.exec(&name("web"), None, vec!["echo".to_string(), "hello".to_string()]).await;
-    assert_eq!(answer.expect("ran"), ExecAnswer { code: 0, output: "hello\n".to_string() });
     client.rescan().await.expect("taken up");
     client.confirm_missing().await.expect("taken up");
 }
@@ -388,7 +384,7 @@ async fn a_client_says_what_is_wrong_with_the_other_end() {
 
     let world = World::new([]);
     let client = world.client().await;
-    let unknown = client.get::<ServiceView>("/v1/services/web").await.expect_err("unknown");
+    let unknown = client.get::<ServiceView>("/v1/services/web?form=view").await.expect_err("unknown");
     assert!(matches!(&unknown, ClientError::Refused(problem) if problem.status == 404));
     assert_eq!(unknown.to_string(), "no service is named `web`");
     let other = client.get::<ServiceView>("/v1/services").await.expect_err("a list");

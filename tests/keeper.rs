@@ -56,6 +56,7 @@ fn scenarios() -> Vec<Scenario> {
         scenario!(a_process_is_spawned_and_its_output_and_end_are_told),
         scenario!(the_stage_and_errno_of_a_failed_spawn_are_told),
         scenario!(a_second_life_is_refused_while_anything_of_the_first_is_left),
+        scenario!(a_child_that_hangs_before_its_exec_can_be_given_up_and_no_other),
         scenario!(a_populated_or_frozen_cgroup_refuses_a_life),
         scenario!(everything_asked_for_is_what_the_process_gets),
         scenario!(blobs_are_kept_replaced_and_bounded),
@@ -271,6 +272,36 @@ async fn a_second_life_is_refused_while_anything_of_the_first_is_left(world: &mu
         assert_eq!(why, (Stage::Request, libc::EBUSY));
     }
     world.spawn(shell("b/0", "exit 0")).await; // another instance is not concerned
+}
+
+async fn a_child_that_hangs_before_its_exec_can_be_given_up_and_no_other(world: &mut World) {
+    // One that runs is not touched.
+    world.spawn(SpawnRequest { plain_fork: true, ..shell("good/0", "exec sleep 1000") }).await;
+    world.keeper.abandon(&id("good/0"));
+
+    let dead = world.path("dead");
+    fs::create_dir(&dead).expect("a mount point");
+    let server = match fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+        Ok(server) => server,
+        Err(error) => return eprintln!("    /dev/fuse cannot be opened ({error}): not shown"),
+    };
+    let mut mount = Command::new("mount");
+    mount.args(["-i", "-t", "fuse", "-o", "fd=0,rootmode=40000,user_id=0,group_id=0", "dead"]).arg(&dead);
+    let mounted = mount.stdin(Stdio::from(server.try_clone().expect("a copy"))).output().expect("mount(8)");
+    if !mounted.status.success() {
+        return eprintln!("    no file system that hangs can be mounted here: not shown");
+    }
+    let into = text(dead.to_str().expect("a path"));
+    let hangs = SpawnRequest { plain_fork: true, working_dir: Some(into), ..shell("hung/0", "exit 0") };
+    world.keeper.spawn(hangs).expect("sent");
+    // The keeper goes on meanwhile.
+    world.spawn(shell("other/0", "exit 0")).await;
+    assert_eq!(world.end_of(&id("other/0")).await, How::Code(0));
+    world.keeper.abandon(&id("hung/0"));
+    assert_eq!(world.end_of(&id("hung/0")).await, How::Signal(9));
+    drop(server);
+    assert!(Command::new("umount").args(["-i", "-l"]).arg(&dead).status().expect("umount(8)").success());
+    assert!(world.list().await.0.get(&id("good/0")).is_some_and(|entry| entry.exit.is_none()));
 }
 
 async fn a_populated_or_frozen_cgroup_refuses_a_life(world: &mut World) {

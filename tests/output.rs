@@ -140,6 +140,27 @@ fn numbered(number: u64) -> String {
 /// The pump in a process of its own, which the tests below kill: it is this binary again, with the
 /// read end of the pipe as its stdin.
 #[test]
+fn who_says_nothing_has_no_file_and_what_was_said_before_is_still_its_last_output() {
+    let mut world = World::new();
+    let writer = world.attach(1, logs(MIB, 3));
+    assert_eq!(world.drained(1), Vec::<String>::new());
+    drop(writer);
+    assert_eq!(world.drained(1), Vec::<String>::new());
+    assert!(!world.path().exists(), "a file was made for nothing");
+    // The next controller has the same life to look after, which goes on in silence.
+    let mut writer = world.attach(2, logs(MIB, 3));
+    writeln!(writer, "said before").expect("written");
+    assert_eq!(world.drained(2), ["said before"]);
+    let World { dir, pump, .. } = world;
+    drop(pump);
+    let mut world = World::with(dir, None);
+    let _writer = world.attach(2, logs(MIB, 3));
+    assert_eq!(world.drained(2), ["said before"]);
+    let _writer = world.attach(3, logs(MIB, 3));
+    assert_eq!(world.drained(3), Vec::<String>::new());
+}
+
+#[test]
 fn a_pump_that_another_test_kills() {
     let Ok(dir) = std::env::var("PLUGD_TEST_PUMP_DIR") else { return };
     let ends = std::env::var("PLUGD_TEST_PUMP_ENDS").is_ok();

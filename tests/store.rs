@@ -220,6 +220,48 @@ fn many_changes_are_few_writes_and_the_last_one_stands() {
     assert_eq!(read(dir.path().join("web.status")), "n: 1999\n");
 }
 
+/// Writes `text` as the status of web and waits until it stands there.
+fn say(files: &StatusFiles, dir: &Path, text: &str) {
+    files.announce(&name("web"), text.to_string(), Some(dir.join("web.yaml")));
+    files.flush();
+    assert_eq!(read(dir.join("web.status")), text);
+}
+
+#[test]
+fn a_sheet_is_used_again_unless_somebody_still_reads_it_or_has_a_link_to_it() {
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().expect("a folder");
+    let (dir, status) = (dir.path(), dir.path().join("web.status"));
+    std::fs::write(dir.join("web.yaml"), "x").expect("written");
+    let (files, _) = status_files(dir, None);
+    let inode = || std::fs::metadata(&status).expect("there").ino();
+    say(&files, dir, "a: much longer text than the others\n");
+    let first = inode();
+    say(&files, dir, "b\n");
+    say(&files, dir, "c\n");
+    assert_eq!(inode(), first, "its sheet was not used again");
+    // Both sheets stay whole for who has them: this one is the status now, the other comes next.
+    let mut reader = std::fs::File::open(&status).expect("opened");
+    std::fs::hard_link(dir.join("web.status"), dir.join("link")).expect("linked");
+    for text in ["d\n", "e\n", "f\n", "g\n"] {
+        say(&files, dir, text);
+        assert_ne!(inode(), first);
+    }
+    let mut seen = String::new();
+    reader.read_to_string(&mut seen).expect("read");
+    assert_eq!((seen.as_str(), read(dir.join("link")).as_str()), ("c\n", "c\n"));
+    // What takes its place is not ours to use.
+    std::fs::remove_file(&status).expect("removed");
+    std::fs::write(&status, "mine").expect("written");
+    std::fs::hard_link(&status, dir.join("mine")).expect("linked");
+    say(&files, dir, "h\n");
+    say(&files, dir, "i\n");
+    assert_eq!(read(dir.join("mine")), "mine");
+    drop(files);
+    assert_eq!(std::fs::read_dir(dir.join(".plugd")).expect("there").count(), 0, "a spare was left");
+}
+
 #[test]
 fn a_status_that_is_a_link_is_replaced_and_its_target_untouched() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::socket::{self, Allowed};
-use super::wire::{Accepted, Exec, ExecAnswer, Problem, Register, Registered, Removed, Scale, Signal};
+use super::wire::{Accepted, Problem, Register, Registered, Removed, Scale, Signal};
 use crate::controller::Order;
 use crate::model::name::Name;
 use crate::model::view::Snapshot;
@@ -135,14 +135,6 @@ impl Client {
         let body = Signal { signal: signal.to_string(), instance };
         let _: Accepted = self.post(&format!("/v1/services/{name}/signal"), &body).await?;
         Ok(())
-    }
-
-    pub async fn exec(&self, name: &Name, instance: Option<u32>, command: Vec<String>) -> Result<ExecAnswer> {
-        // The command may run for as long as it likes.
-        let body = serde_json::to_vec(&Exec { command, instance }).unwrap_or_default();
-        let path = format!("/v1/services/{name}/exec");
-        let response = self.send(Method::POST, &path, body.into()).await?;
-        self.read(&path, response).await
     }
 
     /// Writes the manifest into the watched directory.

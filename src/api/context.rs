@@ -1,23 +1,22 @@
-//! What the server is given: the published snapshot to print, and the channel on which it asks.
+//! What the server is given: the board to print from, and the channel on which it asks.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::wire::ExecAnswer;
+use super::board::Board;
 use crate::controller::Order;
 use crate::model::name::Name;
 use crate::model::text::{ControllerInfo, Places};
-use crate::model::view::{Event, Snapshot, VitalsView};
+use crate::model::view::{Event, VitalsView};
 
 /// Everything that a handler may look at. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Context {
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Told the new sequence number after each `snapshot.store`.
+    pub board: Arc<Board>,
+    /// Told soon after the board has changed.
     pub changed: watch::Receiver<u64>,
     pub requests: mpsc::Sender<Request>,
     /// Sent to after the event was pushed to `history`, while its lock is still held: so a stream
@@ -41,8 +40,6 @@ pub enum Request {
     Order { name: Name, order: Order, reply: Reply<()> },
     /// To the process group of one instance (`None`: of every instance) that runs.
     Signal { name: Name, instance: Option<u32>, signal: i32, reply: Reply<()> },
-    /// Run a command in the environment of an instance, without a terminal.
-    Exec { name: Name, instance: Option<u32>, command: Vec<String>, reply: Reply<ExecAnswer> },
     /// `plugd rm --missing`: let go what a lost directory held.
     ConfirmMissing { reply: Reply<()> },
     /// The whole spec in force, with defaults and where each value came from.

@@ -1,9 +1,10 @@
 //! The local socket: HTTP/1.1, JSON and SSE. Floor 6.
 //!
 //! `server` answers on `plugd.sock`, `client` asks there; both speak the words of `wire`. The server
-//! owns no state: it prints the published snapshot and hands every wish to the loop as a
+//! owns no state: it prints what the loop has put on its `board` and hands every wish to the loop as a
 //! [`Request`](context::Request). Names from a URL are looked up in the table, never joined to a path.
 
+pub mod board;
 pub mod client;
 pub mod context;
 mod guard;

@@ -15,7 +15,7 @@ use crate::model::text::{Report, node_ready};
 const ANSWER_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 pub(super) async fn health(State(app): State<App>) -> Response {
-    let snapshot = app.ctx.snapshot.load_full();
+    let snapshot = app.ctx.board.load();
     stream_json(move |mut pipe| async move {
         let report = serde_json::to_value(Report::of(&snapshot)).expect("a report is JSON");
         let fields: Map<String, Value> = report.as_object().cloned().unwrap_or_default();
@@ -34,7 +34,7 @@ pub(super) async fn health(State(app): State<App>) -> Response {
 }
 
 pub(super) async fn snapshot(State(app): State<App>) -> Response {
-    let snapshot = app.ctx.snapshot.load_full();
+    let snapshot = app.ctx.board.load();
     stream_json(move |mut pipe| async move {
         super::stream::write_snapshot(&mut pipe, &snapshot).await?;
         pipe.flush().await
@@ -42,7 +42,7 @@ pub(super) async fn snapshot(State(app): State<App>) -> Response {
 }
 
 pub(super) async fn node(State(app): State<App>) -> axum::Json<Node> {
-    let snapshot = app.ctx.snapshot.load_full();
+    let snapshot = app.ctx.board.load();
     axum::Json(Node {
         directory: app.ctx.dir.clone(),
         controller: app.ctx.info.clone(),
@@ -69,7 +69,7 @@ pub(super) async fn livez() -> &'static str {
 }
 
 pub(super) async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
-    match node_ready(&app.ctx.snapshot.load()) {
+    match node_ready(&app.ctx.board.load()) {
         true => (StatusCode::OK, "ok\n"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     }

@@ -27,7 +27,7 @@ pub(super) fn object(view: &ServiceView, spec: Option<Value>) -> Value {
 fn status(view: &ServiceView) -> Value {
     let mut status = json!({
         "phase": phase(view.status),
-        "observedGeneration": view.manifest.generation,
+        "observedGeneration": view.manifest.in_force.unwrap_or(view.manifest.generation),
         "replicas": view.desired,
         "readyReplicas": view.ready,
         "conditions": conditions(view),

@@ -83,9 +83,6 @@ fn body(method: &str, path: &str) -> Option<Value> {
         ("POST", "/v1/services/{name}/signal") => {
             Some(object(&[("signal", "string", true), ("instance", "integer", false)]))
         }
-        ("POST", "/v1/services/{name}/exec") => {
-            Some(object(&[("command", "array", true), ("instance", "integer", false)]))
-        }
         _ => None,
     }
 }

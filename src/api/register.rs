@@ -27,7 +27,7 @@ pub(super) async fn register(State(app): State<App>, Json(body): Json<Register>)
     let name =
         Name::parse(&body.name).map_err(|error| Refusal::bad_request(error.to_string(), "choose another name"))?;
     check(&name, &body.manifest)?;
-    let snapshot = app.ctx.snapshot.load_full();
+    let snapshot = app.ctx.board.load();
     let known = snapshot.services.get(&name);
     if let (Some(view), false) = (known, body.replace) {
         return Err(exists(&name, &view.manifest.file));
@@ -56,7 +56,7 @@ pub(super) async fn remove(State(app): State<App>, Named(view): Named) -> Result
         let message = format!("{} was discovered as a script; a script is not removed this way", view.service);
         return Err(Refusal::conflict(message, format!("remove {} or take its x bit", path.display())));
     }
-    alone(&app.ctx.snapshot.load(), &view.service, &file)?;
+    alone(&app.ctx.board.load(), &view.service, &file)?;
     let (dir, target) = (app.ctx.dir.clone(), file.clone());
     on_disk(&app, move || {
         rustix::fs::unlinkat(open(&dir)?, &target, AtFlags::empty())?;

@@ -56,7 +56,7 @@ const fn route(method: &'static str, path: &'static str, role: Role, summary: &'
 pub const ROUTES: &[Route] = &[
     route("GET", "/v1/services", Role::View, "all services, as {items}; `?form=object` for the full objects"),
     route("POST", "/v1/services", Role::Admin, "write a manifest into the directory"),
-    route("GET", "/v1/services/{name}", Role::View, "one service; `?form=object` for the full object"),
+    route("GET", "/v1/services/{name}", Role::View, "one service as the full object; `?form=view` for its view alone"),
     route("DELETE", "/v1/services/{name}", Role::Admin, "remove the manifest of a service"),
     route("GET", "/v1/services/{name}/logs", Role::View, "its log; `tail`, `since`, `previous`, `follow`, `instance`"),
     route("POST", "/v1/services/{name}/start", Role::Operate, "start it, clear back-off and overrides"),
@@ -64,7 +64,6 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/services/{name}/restart", Role::Operate, "stop it, then start it"),
     route("POST", "/v1/services/{name}/scale", Role::Operate, "how many instances it shall have"),
     route("POST", "/v1/services/{name}/signal", Role::Operate, "send a signal to its processes"),
-    route("POST", "/v1/services/{name}/exec", Role::Admin, "run a command in its environment"),
     route("GET", "/v1/health", Role::View, "the report over all services"),
     route("GET", "/v1/node", Role::View, "the node, its places and its problems"),
     route("GET", "/v1/snapshot", Role::View, "everything at once, with its sequence number"),
@@ -89,7 +88,6 @@ fn handler(route: &Route) -> MethodRouter<App> {
         ("POST", "/v1/services/{name}/restart") => post(services::restart),
         ("POST", "/v1/services/{name}/scale") => post(services::scale),
         ("POST", "/v1/services/{name}/signal") => post(services::signal),
-        ("POST", "/v1/services/{name}/exec") => post(services::exec),
         ("GET", "/v1/health") => get(node::health),
         ("GET", "/v1/node") => get(node::node),
         ("GET", "/v1/snapshot") => get(node::snapshot),
@@ -133,7 +131,7 @@ impl FromRequestParts<App> for Named {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Refusal> {
         let path: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, app).await;
         let Ok(Path(name)) = path else { return Err(Refusal::no_such_service(parts.uri.path())) };
-        let snapshot = app.ctx.snapshot.load();
-        snapshot.services.get(name.as_str()).cloned().map(Named).ok_or_else(|| Refusal::no_such_service(&name))
+        let view = app.ctx.board.look(|now| now.services.get(name.as_str()).cloned());
+        view.map(Named).ok_or_else(|| Refusal::no_such_service(&name))
     }
 }

@@ -15,14 +15,12 @@ use super::object;
 use super::pieces::{Pipe, Sent, pipe};
 use super::refusal::{Json, Refusal, echo};
 use super::routes::{App, Named};
-use super::wire::{Accepted, Exec, ExecAnswer, Scale, Signal};
+use super::wire::{Accepted, Scale, Signal};
 use crate::controller::Order;
 use crate::model::view::{ServiceView, Snapshot};
 
 /// The loop takes up a request within milliseconds; beyond this it is in trouble.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
-/// A command may take its time, but not keep a seat for ever.
-const EXEC_WAIT: Duration = Duration::from_secs(3600);
 /// More instances than a machine has room for: a slip of the finger.
 const REPLICAS_MAX: u32 = 1000;
 
@@ -35,8 +33,8 @@ pub(super) async fn list(
     State(app): State<App>,
     query: Result<Query<Form>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let shape = shape(query)?;
-    let snapshot = app.ctx.snapshot.load_full();
+    let shape = shape(query, Shape::View)?;
+    let snapshot = app.ctx.board.load();
     Ok(stream_json(move |mut pipe| async move {
         match shape {
             Shape::View => {
@@ -65,7 +63,7 @@ pub(super) async fn one(
     Named(view): Named,
     query: Result<Query<Form>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    match shape(query)? {
+    match shape(query, Shape::Object)? {
         Shape::View => Ok(axum::Json(view).into_response()),
         Shape::Object => Ok(axum::Json(full(&app.ctx, &view).await?).into_response()),
     }
@@ -78,12 +76,14 @@ enum Shape {
     Object,
 }
 
-fn shape(query: Result<Query<Form>, QueryRejection>) -> Result<Shape, Refusal> {
+/// A list is of views, which need nobody to answer; one service is the full object.
+fn shape(query: Result<Query<Form>, QueryRejection>, usual: Shape) -> Result<Shape, Refusal> {
     let Ok(Query(query)) = query else {
         return Err(Refusal::bad_request("the query is not understood", "use `form=view` or `form=object`"));
     };
     match query.form.as_deref() {
-        None | Some("view") => Ok(Shape::View),
+        None => Ok(usual),
+        Some("view") => Ok(Shape::View),
         Some("object") => Ok(Shape::Object),
         Some(other) => Err(Refusal::bad_request(format!("there is no form {}", echo(other)), "use `view` or `object`")),
     }
@@ -144,20 +144,6 @@ pub(super) async fn signal(
     let (name, instance) = (view.service.clone(), body.instance);
     ask(&app.ctx, ANSWER_WAIT, |reply| Request::Signal { name, instance, signal, reply }).await?;
     Ok(accepted())
-}
-
-pub(super) async fn exec(
-    State(app): State<App>,
-    Named(view): Named,
-    Json(body): Json<Exec>,
-) -> Result<axum::Json<ExecAnswer>, Refusal> {
-    if body.command.is_empty() {
-        return Err(Refusal::bad_request("the command is empty", "name a program"));
-    }
-    let name = view.service.clone();
-    let Exec { command, instance } = body;
-    let answer = ask(&app.ctx, EXEC_WAIT, |reply| Request::Exec { name, instance, command, reply }).await?;
-    Ok(axum::Json(answer))
 }
 
 async fn order(ctx: &Context, view: &ServiceView, order: Order) -> Result<Response, Refusal> {

@@ -72,12 +72,12 @@ pub(super) fn no_seat() -> Refusal {
 async fn feed_watch(ctx: Arc<Context>, mut pipe: Pipe) -> Sent {
     let mut changed = ctx.changed.clone();
     changed.mark_unchanged();
-    let mut known = ctx.snapshot.load_full();
+    let mut known = ctx.board.load();
     send_snapshot(&mut pipe, &known).await?;
     loop {
         // The sender is gone when the controller leaves: the stream ends.
         wait(&pipe, async { changed.changed().await.map_err(|_| Gone) }).await?.keep_alive(&mut pipe).await?;
-        let now = ctx.snapshot.load_full();
+        let now = ctx.board.load();
         if Arc::ptr_eq(&known, &now) {
             continue;
         }

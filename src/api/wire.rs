@@ -82,23 +82,6 @@ pub struct Signal {
     pub instance: Option<u32>,
 }
 
-/// `POST /v1/services/{name}/exec`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Exec {
-    pub command: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance: Option<u32>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExecAnswer {
-    /// The code, or 128 + signal.
-    pub code: i32,
-    /// stdout and stderr together, at most 1 MiB.
-    pub output: String,
-}
-
 /// Taken up; what comes of it shows in the status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {

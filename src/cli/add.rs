@@ -85,7 +85,13 @@ fn from_command(args: &AddArgs) -> Result<(String, Vec<u8>), Fault> {
     let target = args.target.to_str().unwrap_or_default();
     let name = match &args.name {
         Some(name) => name.clone(),
-        None => Name::parse(target).map_err(|error| Fault::usage(error.to_string(), "give the service a name"))?,
+        None => Name::parse(target).map_err(|error| {
+            let next = match &error.hint {
+                Some(hint) => format!("`plugd add {hint} -- CMD` would do"),
+                None => "write `plugd add NAME -- CMD`".into(),
+            };
+            Fault::usage(format!("{target:?} is not a valid name: {}", error.why), next)
+        })?,
     };
     let mut text = format!("command: {}\n", words(&args.command)?);
     if let Some(port) = args.port {

@@ -11,7 +11,7 @@ use super::fault::{Code, Fault};
 use super::forecast::{self, Declared, Forecast, Running};
 use super::look::Look;
 use super::node::Node;
-use super::{Session, fault, node};
+use super::{Session, fault, foresee, node};
 use crate::controller::{Declaration, Resolved, Source};
 use crate::edge::directory;
 use crate::edge::store::Store;
@@ -57,7 +57,7 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
     };
     let mut findings = Findings::default();
     let settings = settings(args, dir.as_deref(), &mut findings, &session.look);
-    let found = match &dir {
+    let mut found = match &dir {
         Some(dir) => {
             let told = node.as_ref().and_then(|node| node.get("/v1/node").ok());
             let memory = memory(dir, told.as_ref(), args, session);
@@ -73,6 +73,17 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
         },
         None => Running::default(),
     };
+    let told = node.as_ref().and_then(|node| node.get("/v1/node").ok());
+    let obstacles = foresee::obstacles(&found.declared, told.as_ref());
+    match dir {
+        Some(_) => found.obstacles = obstacles,
+        // A single file may be meant for another machine.
+        None => {
+            for (name, (reason, why)) in obstacles {
+                findings.warning(format!("{name} would not start on this machine: {reason}: {why}"));
+            }
+        }
+    }
     let plan = forecast::forecast(&found, &running, dir.is_some(), settings.shutdown_timeout);
     let mut out = session.out();
     if args.output == "json" {

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use super::Session;
 use super::args::ExplainArgs;
 use super::fault::{Code, Fault};
+use super::look::{columns, wrap};
 use crate::model::manifest;
 
 pub fn explain(args: &ExplainArgs, session: &Session) -> Result<Code, Fault> {
@@ -14,8 +15,21 @@ pub fn explain(args: &ExplainArgs, session: &Session) -> Result<Code, Fault> {
     match manifest::explain(field) {
         Some(text) => {
             let mut out = session.out();
-            out.write_all(text.trim_end().as_bytes())?;
-            writeln!(out)?;
+            for line in text.trim_end().lines() {
+                let indent: String = line.chars().take_while(|c| *c == ' ').collect();
+                // What stands in columns goes on beneath its own column.
+                let hang = line.trim_start().find("  ").map_or(0, |at| {
+                    let rest = &line.trim_start()[at..];
+                    columns(&line.trim_start()[..at]) + rest.len() - rest.trim_start().len()
+                });
+                let (head, body) = line[indent.len()..].split_at(hang.min(line.len() - indent.len()));
+                let beneath = " ".repeat(indent.len() + columns(head));
+                let width = session.look.width.map_or(usize::MAX, |width| width.saturating_sub(beneath.len()).max(20));
+                writeln!(out, "{indent}{head}{}", wrap(body, width).join(&format!("\n{beneath}")))?;
+            }
+            if let Some(verb) = super::grammar().find_subcommand(field).map(clap::Command::get_name) {
+                writeln!(out, "\n`plugd {verb}` is a verb, too: `plugd help {verb}` explains it")?;
+            }
             out.flush()?;
             Ok(Code::Done)
         }

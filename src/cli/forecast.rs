@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::foresee::Obstacles;
 use crate::controller::{Declaration, Rejection, Resolved};
-use crate::model::manifest::print;
+use crate::model::manifest::{nearest, print};
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Program, Spec};
@@ -24,6 +25,8 @@ pub struct Declared {
     pub declared: Vec<Declaration>,
     pub rejected: Vec<Rejection>,
     pub problems: Vec<FileProblem>,
+    /// What a start of these would be refused for, on this machine.
+    pub obstacles: Obstacles,
 }
 
 impl Declared {
@@ -60,8 +63,10 @@ pub struct Forecast {
     pub unchanged: Vec<String>,
     /// Changed, but the new version cannot start: what runs goes on.
     pub blocked: Vec<Step>,
-    /// Would be failed: a required wrapper that is missing, a cycle.
+    /// Would be failed: a required service that cannot start, a cycle.
     pub fail: Vec<Step>,
+    /// Optional, and would not start either; tried again until it can.
+    pub cannot: Vec<Step>,
     pub warnings: Vec<String>,
 }
 
@@ -97,7 +102,7 @@ pub fn forecast(found: &Declared, running: &Running, whole: bool, budget: Option
     let specs: BTreeMap<&Name, &Spec> = found.declared.iter().map(|one| (&one.spec.name, &*one.spec)).collect();
     let cycles = cycles(&specs);
     for one in &found.declared {
-        place(&mut plan, one, running, &cycles);
+        place(&mut plan, one, found, running, &cycles);
         for (reason, message) in &one.problems {
             plan.warnings.push(format!("{}: {reason}: {message}", one.source.file));
         }
@@ -119,15 +124,11 @@ pub fn forecast(found: &Declared, running: &Running, whole: bool, budget: Option
             plan.stop.push(Step { name: name.to_string(), why: "no manifest declares it".into() });
         }
     }
-    let known = |name: &Name| {
-        specs.contains_key(name)
-            || found.rejected.iter().any(|one| one.name == *name)
-            || running.snapshot.as_ref().is_some_and(|snapshot| snapshot.services.contains_key(name))
-    };
     for (name, spec) in &specs {
-        for needed in spec.depends_on.iter().filter(|needed| !known(&needed.name)) {
+        for needed in spec.depends_on.iter().filter(|needed| !is_known(&needed.name, found, running)) {
             let so = if needed.optional { "it starts without it" } else { "it waits until one does" };
-            plan.warnings.push(format!("{name} depends on {}, which no manifest declares; {so}", needed.name));
+            let meant = meant(&needed.name, name, found, running);
+            plan.warnings.push(format!("{name} depends on {}, which no manifest declares{meant}; {so}", needed.name));
         }
     }
     if let Some(budget) = budget {
@@ -136,16 +137,56 @@ pub fn forecast(found: &Declared, running: &Running, whole: bool, budget: Option
     plan
 }
 
+fn is_known(name: &Name, found: &Declared, running: &Running) -> bool {
+    found.declared.iter().any(|one| one.spec.name == *name)
+        || found.rejected.iter().any(|one| one.name == *name)
+        || running.snapshot.as_ref().is_some_and(|snapshot| snapshot.services.contains_key(name))
+}
+
+/// ` (did you mean db?)`, or nothing.
+fn meant(name: &Name, who: &Name, found: &Declared, running: &Running) -> String {
+    let declared = found.declared.iter().map(|one| &one.spec.name).chain(found.rejected.iter().map(|one| &one.name));
+    let known = declared.chain(running.snapshot.iter().flat_map(|snapshot| snapshot.services.keys()));
+    let near = nearest(name.as_str(), known.filter(|known| *known != who).map(Name::as_str));
+    near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default()
+}
+
+/// A dependency that nobody declares and that is not optional.
+fn misspelt(spec: &Spec, found: &Declared, running: &Running) -> Option<String> {
+    let needed = spec.depends_on.iter().find(|needed| !needed.optional && !is_known(&needed.name, found, running))?;
+    let meant = meant(&needed.name, &spec.name, found, running);
+    Some(format!("there is no service {}{meant}", needed.name))
+}
+
+/// What this version does not run.
+fn unsupported(spec: &Spec) -> Option<String> {
+    match &spec.process.program {
+        Program::External(address) => Some(format!("nothing to run here: {address}")),
+        Program::Command(_) | Program::Wrapper(_) | Program::Script(_) if spec.process.stdio_mcp => {
+            Some("an stdio MCP server is started by its first call".into())
+        }
+        Program::Command(_) | Program::Wrapper(_) | Program::Script(_) => spec
+            .not_yet_supported
+            .iter()
+            .any(|field| field == "schedule")
+            .then(|| "this version keeps no schedules".into()),
+    }
+}
+
 /// Puts one declared service where it belongs.
-fn place(plan: &mut Forecast, one: &Declaration, running: &Running, cycles: &BTreeMap<Name, String>) {
+fn place(plan: &mut Forecast, one: &Declaration, found: &Declared, running: &Running, cycles: &BTreeMap<Name, String>) {
     let spec = &one.spec;
     let name = spec.name.to_string();
-    if let Some(path) = cycles.get(&spec.name) {
-        plan.fail.push(Step { name, why: format!("{}: {path}", Reason::DependencyCycle) });
-        return;
-    }
     let view = running.snapshot.as_ref().and_then(|snapshot| snapshot.services.get(&spec.name)).map(|view| &**view);
     let lives = view.is_some_and(|view| view.process_running);
+    if let Some(path) = cycles.get(&spec.name) {
+        let step = Step { name, why: format!("{}: {path}", Reason::DependencyCycle) };
+        if lives {
+            plan.blocked.push(step.clone());
+        }
+        plan.fail.push(step);
+        return;
+    }
     match &one.program {
         Resolved::Missing { reason, message, .. } if !lives => {
             let step = Step { name, why: format!("{reason}: {message}") };
@@ -174,16 +215,43 @@ fn place(plan: &mut Forecast, one: &Declaration, running: &Running, cycles: &BTr
         }
         return;
     }
+    if let Some(what) = unsupported(spec).filter(|_| !lives) {
+        plan.skip.push(Step { name, why: format!("{}: {what}", Reason::NotYetSupported) });
+        return;
+    }
+    // The controller has the file already and has tried it.
+    let tried = view
+        .filter(|_| lives && !is_changed(one, view))
+        .and_then(|view| view.problems.iter().find(|problem| problem.reason == Reason::UpdateBlocked));
+    if let Some(problem) = tried {
+        plan.blocked.push(Step { name, why: problem.message.clone() });
+        return;
+    }
+    if let Some((reason, message)) = found.obstacles.get(&spec.name) {
+        let step = Step { name: name.clone(), why: format!("{reason}: {message}") };
+        let settled = view.is_some_and(|view| matches!(view.status, Status::Completed | Status::Stopped));
+        match (lives, is_changed(one, view)) {
+            (true, true) => plan.blocked.push(step),
+            (true, false) => {
+                plan.warnings.push(format!("{name}: {}; what runs goes on, but would not start again", step.why));
+                plan.unchanged.push(name);
+            }
+            (false, false) if settled => plan.unchanged.push(name),
+            (false, _) if spec.required => plan.fail.push(step),
+            (false, _) => plan.cannot.push(step),
+        }
+        return;
+    }
+    if let Some(needed) = misspelt(spec, found, running).filter(|_| lives && is_changed(one, view)) {
+        plan.blocked.push(Step { name, why: format!("{}: {needed}", Reason::DependencyNotReady) });
+        return;
+    }
     let Some(view) = view else {
         plan.start.push(Step { name, why: how_many(spec) });
         return;
     };
     if !is_changed(one, Some(view)) {
-        // The controller has the file already and has tried it.
-        match view.problems.iter().find(|problem| problem.reason == Reason::UpdateBlocked) {
-            Some(problem) => plan.blocked.push(Step { name, why: problem.message.clone() }),
-            None => plan.unchanged.push(name),
-        }
+        plan.unchanged.push(name);
         return;
     }
     if view.status == Status::Stopped && view.reason == Some(Reason::StoppedByOperator) {
@@ -319,12 +387,17 @@ pub fn text(plan: &Forecast) -> String {
         plan.stop.len(),
         plan.unchanged.len()
     );
-    if !plan.blocked.is_empty() {
-        text.truncate(text.trim_end().len());
-        text.push_str(&format!("; blocked {}\n", plan.blocked.len()));
+    for (word, count) in
+        [("blocked", plan.blocked.len()), ("would not start", plan.cannot.len()), ("would fail", plan.fail.len())]
+    {
+        if count > 0 {
+            text.truncate(text.trim_end().len());
+            text.push_str(&format!("; {word} {count}\n"));
+        }
     }
     for (word, steps) in [
         ("fail", &plan.fail),
+        ("cannot", &plan.cannot),
         ("blocked", &plan.blocked),
         ("start", &plan.start),
         ("restart", &plan.restart),

@@ -152,8 +152,9 @@ pub fn summary(snapshot: &Snapshot, output: &GetOutput, look: &Look) -> String {
                 summary.percentage_healthy,
             );
             let mut text = wrap(&head, look.width.unwrap_or(usize::MAX)).join("\n") + "\n";
-            let lists: [(&str, Vec<String>); 3] = [
+            let lists: [(&str, Vec<String>); 4] = [
                 ("failed", causes(&report.failed)),
+                ("pending", causes(&report.pending)),
                 ("skipped", causes(&report.skipped)),
                 ("started", report.started.iter().map(ToString::to_string).collect()),
             ];

@@ -68,7 +68,7 @@ pub fn all() -> String {
     let mut text = String::from("plugd: every verb.\n\n");
     draw(&mut text, |_| true);
     text.push_str(
-        "\nOptions of all  --dir DIR, --state-dir DIR, --run-dir DIR, --color WHEN\n\
+        "\nOptions of all  --dir DIR, --state-dir DIR, --run-dir DIR, --color WHEN, --quiet\n\
          Also known as   get: ps ls list; status: why describe; add: apply register;\n                \
          rm: delete deregister; check: validate, diff (1 if it differs)\n\
          Exit codes      0 done, 1 no or failed, 2 usage, 3 not ready, 4 no such service,\n                \

@@ -9,12 +9,14 @@ use serde::de::IntoDeserializer;
 use serde::{Deserialize, de};
 use serde_json::Value;
 
-use super::args::{GetArgs, GetOutput};
+use super::args::{GetArgs, GetOutput, StatusArgs};
 use super::fault::{Code, Fault};
 use super::row::{self, Row};
 use super::select::Selection;
 use super::table::{self, Shape};
 use super::{Session, node};
+use crate::model::name::Name;
+use crate::model::text::clean;
 
 /// A status file is at most 16 KiB; `_controller.status` may have 64.
 const FILE_MAX: u64 = 64 * 1024;
@@ -38,6 +40,41 @@ pub fn get(args: &GetArgs, selection: &Selection, session: &Session, fault: Faul
         out.write_all(text.as_bytes())?;
         out.flush()?;
     }
+    Ok(fault.code())
+}
+
+/// `plugd status NAME` without a controller: its status file as it is, and what it last wrote.
+pub fn status(args: &StatusArgs, session: &Session, fault: Fault) -> Result<Code, Fault> {
+    let Ok(dir) = node::directory(&session.global) else { return Err(fault) };
+    let file = |name: &str| {
+        let service = Name::parse(name.split_once('/').map_or(name, |(service, _)| service)).ok()?;
+        text_of(&dir.join(format!("{service}.status")))
+    };
+    let texts: Vec<Option<String>> = args.names.iter().map(|name| file(name)).collect();
+    if texts.iter().all(Option::is_none) {
+        return Err(fault);
+    }
+    super::say(&format!("plugd does not run for {}; this is what it last wrote:", dir.display()));
+    let mut out = session.out();
+    for (at, (name, text)) in args.names.iter().zip(texts).enumerate() {
+        let Some(text) = text else {
+            super::say(&format!("there is no status file of {name}"));
+            continue;
+        };
+        if args.output == "json" {
+            let value: Option<Value> = serde_saphyr::from_str(&text).ok();
+            writeln!(out, "{}", super::json(&value.unwrap_or_default()))?;
+            continue;
+        }
+        if at > 0 {
+            writeln!(out)?;
+        }
+        // Whoever may write in the directory wrote it, perhaps not plugd.
+        for line in text.lines() {
+            writeln!(out, "{}", clean(line))?;
+        }
+    }
+    out.flush()?;
     Ok(fault.code())
 }
 

@@ -1,5 +1,6 @@
 //! `plugd logs`: reads the log files themselves, so it works without a controller.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use super::args::values::Since;
 use super::args::{LogsArgs, LogsOutput};
 use super::fault::{Code, Fault};
+use super::gone::{self, News};
 use super::look::{Color, Look};
 use super::{Session, last, node, select};
 use crate::edge::output::layout::Side;
@@ -50,7 +52,7 @@ pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
     let print = Print::new(args, &sources, session.look);
     let mut out = session.out();
     if args.follow {
-        return follow(sources, &query, &print, &mut out);
+        return follow(sources, &query, &print, &mut out, session);
     }
     let mut streams = Vec::new();
     for source in &sources {
@@ -65,8 +67,14 @@ pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
             print.line(&mut out, &sources[at], &line)?;
         }
     }
-    if quiet && !args.names.is_empty() {
-        super::say(if args.is_narrowed() { "no line matches" } else { "nothing has been written yet" });
+    if quiet {
+        super::say(match (args.previous, args.is_narrowed()) {
+            (true, _) if args.since.is_none() && args.grep.is_none() => {
+                "no line is kept of a life before this one: it has not been started again, or wrote nothing"
+            }
+            (_, true) => "no line matches",
+            (_, false) => "nothing has been written yet",
+        });
     }
     out.flush()?;
     Ok(Code::Done)
@@ -166,7 +174,12 @@ fn query(args: &LogsArgs, sources: usize, session: &Session) -> Result<Query, Fa
     });
     let grep = args.grep.as_deref().map(regex::Regex::new).transpose().map_err(|error| {
         let error = error.to_string();
-        Fault::usage(format!("--grep: {}", error.lines().last().unwrap_or_default()), "write a regular expression")
+        let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        let grep = args.grep.as_deref().unwrap_or_default();
+        Fault::usage(
+            format!("--grep {grep:?} is no regular expression: {why}"),
+            "a backslash before a character takes it as it is",
+        )
     })?;
     let narrowed = since.is_some() || grep.is_some() || args.previous;
     let tail = match args.tail {
@@ -189,7 +202,15 @@ fn earliest<I: Iterator<Item = Line>>(streams: &mut [Peekable<I>]) -> Option<usi
     best.map(|(at, _)| at)
 }
 
-fn follow(sources: Vec<Source>, query: &Query, print: &Print, out: &mut impl std::io::Write) -> Result<Code, Fault> {
+fn follow(
+    sources: Vec<Source>,
+    query: &Query,
+    print: &Print,
+    out: &mut impl std::io::Write,
+    session: &Session,
+) -> Result<Code, Fault> {
+    let news = gone::watch(sources.iter().map(|source| source.name.clone()).collect(), &session.global);
+    let mut leaving: BTreeSet<Name> = BTreeSet::new();
     let mut follows: Vec<(Source, Follow)> = Vec::new();
     for source in sources {
         let followed = source.files.clone().follow(query);
@@ -206,9 +227,27 @@ fn follow(sources: Vec<Source>, query: &Query, print: &Print, out: &mut impl std
             }
         }
         out.flush()?;
-        if quiet {
-            std::thread::sleep(LOOK_AGAIN);
+        if !quiet {
+            continue;
         }
+        // Their last words are read by now.
+        for name in std::mem::take(&mut leaving) {
+            super::say(&format!("{name} is gone: its manifest was removed; nothing more comes of it"));
+            follows.retain(|(source, _)| source.name != name);
+        }
+        if follows.is_empty() {
+            return Ok(Code::Done);
+        }
+        for news in news.try_iter() {
+            match news {
+                News::Gone(name) if follows.iter().any(|(source, _)| source.name == name) => {
+                    leaving.insert(name);
+                }
+                News::Gone(_) => {}
+                News::Unwatched => super::say("plugd has ended; what a later `plugd run` writes is shown here too"),
+            }
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
 

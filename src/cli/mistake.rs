@@ -22,11 +22,18 @@ pub fn sentence(error: &clap::Error, words: &[String]) -> Option<String> {
         }
         ErrorKind::UnknownArgument => {
             let typed = texts(error, ContextKind::InvalidArg).into_iter().next()?;
+            if let Some(told) = of_kubectl(verb.as_deref(), &typed, words) {
+                return Some(told);
+            }
             let meant = meant(&texts(error, ContextKind::SuggestedArg));
             Some(format!("{whole} takes no {typed}{meant}; {help} lists what it takes"))
         }
         ErrorKind::ValueValidation => {
-            let why = error.source()?.to_string();
+            let source = error.source()?;
+            let why = match source.downcast_ref::<std::num::ParseIntError>() {
+                Some(_) => "write a whole number".to_string(),
+                None => source.to_string(),
+            };
             Some(format!("{} {}: {why}", argument()?, value()?))
         }
         ErrorKind::InvalidValue => match value() {
@@ -39,6 +46,20 @@ pub fn sentence(error: &clap::Error, words: &[String]) -> Option<String> {
         ErrorKind::MissingRequiredArgument => {
             let missing: Vec<String> = texts(error, ContextKind::InvalidArg).iter().map(|text| name_of(text)).collect();
             (!missing.is_empty()).then(|| format!("{whole} needs {}; {help} shows how", missing.join(" and ")))
+        }
+        _ => None,
+    }
+}
+
+/// What people of kubectl write.
+fn of_kubectl(verb: Option<&str>, typed: &str, words: &[String]) -> Option<String> {
+    let file = words.iter().skip_while(|word| !word.starts_with("-f") && !word.starts_with("--filename")).nth(1);
+    let file = file.map_or("FILE", String::as_str);
+    match (verb?, typed) {
+        ("add", "-f" | "--filename") => Some(format!("plugd add takes the file as it is; write `plugd add {file}`")),
+        ("rm", "-f" | "--filename") => Some("plugd rm takes names of services; write `plugd rm NAME`".into()),
+        ("check", "-f" | "--filename") => {
+            Some(format!("plugd check takes files as they are; write `plugd check {file}`"))
         }
         _ => None,
     }
@@ -95,6 +116,8 @@ mod tests {
             ("exec web", "plugd exec needs CMD; `plugd exec --help` shows how"),
             ("signal HPU web", "SIGNAL HPU: write it as HUP, USR1, TERM or a number from 1 to 64"),
             ("get --color blue", "--color blue: choose one of auto, always, never"),
+            ("logs --tail foo", "--tail foo: write a whole number"),
+            ("apply -f web.yaml", "plugd add takes the file as it is; write `plugd add web.yaml`"),
             ("get -o", "--output needs a value; `plugd get --help` says which"),
         ] {
             let words: Vec<String> = typed.split(' ').map(Into::into).collect();

@@ -35,6 +35,7 @@ pub mod status;
 pub mod table;
 
 pub mod events;
+mod gone;
 pub mod logs;
 
 pub mod exec;
@@ -50,6 +51,7 @@ pub mod check;
 pub mod doctor;
 pub mod explain;
 pub mod forecast;
+mod foresee;
 pub mod shell;
 mod told;
 pub mod wait;
@@ -73,6 +75,13 @@ impl Session {
 
     pub fn out(&self) -> BufWriter<StdoutLock<'static>> {
         BufWriter::new(std::io::stdout().lock())
+    }
+
+    /// What was done, for a person who looks on: scripts have the exit code.
+    pub fn done(&self, text: &str) {
+        let Some(width) = look::width_of_stderr().filter(|_| !self.global.quiet) else { return };
+        let mut stderr = std::io::stderr().lock();
+        let _ = writeln!(stderr, "{}", look::wrap(text, width.saturating_sub(2)).join("\n  "));
     }
 
     pub fn now(&self) -> Timestamp {

@@ -1,14 +1,21 @@
 //! `plugd rm`: removes manifests and waits until their services are gone.
 
 use std::collections::BTreeSet;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
+
+use serde_json::Value;
 
 use super::args::RmArgs;
 use super::fault::{Code, Fault};
+use super::node::Node;
+use super::steer::few;
 use super::{Session, last, node, row, select, told};
 use crate::model::manifest;
-use crate::model::view::Snapshot;
+use crate::model::name::Name;
+use crate::model::view::{ServiceView, Snapshot};
 
 pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
     let node = match session.node() {
@@ -39,10 +46,16 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
         }
         files.insert(file.clone());
     }
+    if let Some(warning) = left_behind(&names, &snapshot, &node)
+        && !goes_on(&warning, args)?
+    {
+        return Err(Fault::no("nothing was removed", "`plugd rm --yes` does not ask"));
+    }
     for file in &files {
         remove(&dir, file)?;
     }
     if args.no_wait {
+        session.done(&format!("{} removed; what it declared is being stopped", few(files.iter().cloned())));
         return Ok(Code::Done);
     }
     let mut watching = node.watch()?;
@@ -58,6 +71,7 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
     )?;
     if gone.is_some() {
         told::files_tell(&dir, names.iter().map(|name| (name.as_str(), None)));
+        session.done(&format!("{}: stopped and gone", few(names.iter().map(Name::to_string))));
         return Ok(Code::Done);
     }
     let left = names.iter().filter_map(|name| watching.known()?.services.get(name)).next();
@@ -69,6 +83,46 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
         after: args.timeout,
         next: "`plugd status` tells what holds it up".into(),
     })
+}
+
+/// Who depends on what goes, and would not start again without it.
+fn left_behind(names: &[Name], snapshot: &Snapshot, node: &Node) -> Option<String> {
+    let needs = |view: &&Arc<ServiceView>| {
+        !names.contains(&view.service)
+            && view.depends_on.iter().any(|needed| names.contains(needed))
+            && needs_one_of(node, &view.service, names)
+    };
+    let left: Vec<String> = snapshot.services.values().filter(needs).map(|view| view.service.to_string()).collect();
+    let gone = few(names.iter().map(Name::to_string));
+    let verb = if left.len() == 1 { "depends" } else { "depend" };
+    (!left.is_empty()).then(|| {
+        format!(
+            "{} {verb} on {gone} and cannot start again without; what runs of it goes on, or follows its `onLoss`",
+            few(left.into_iter())
+        )
+    })
+}
+
+/// Not only for the order of starting.
+fn needs_one_of(node: &Node, dependent: &Name, names: &[Name]) -> bool {
+    let object = node.object(dependent).unwrap_or_default();
+    let Some(each) = object.pointer("/spec/dependsOn").and_then(Value::as_array) else { return true };
+    let optional = |one: &Value| one.get("optional").and_then(Value::as_bool).unwrap_or(false);
+    let name = |one: &Value| one.as_str().or_else(|| one.get("name")?.as_str()).map(str::to_string);
+    each.iter().any(|one| !optional(one) && name(one).is_some_and(|name| names.iter().any(|n| n.as_str() == name)))
+}
+
+/// A person is asked; a script is told and goes on.
+fn goes_on(warning: &str, args: &RmArgs) -> Result<bool, Fault> {
+    let stdin = std::io::stdin();
+    super::say(warning);
+    if args.yes || !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(true);
+    }
+    let _ = write!(std::io::stderr(), "remove it all the same? [y/N] ");
+    let mut answer = String::new();
+    stdin.read_line(&mut answer).map_err(|error| Fault::path("read", "stdin", error))?;
+    Ok(answer.trim().to_ascii_lowercase().starts_with('y'))
 }
 
 /// The files are what counts: without a controller they are removed all the same, by what the

@@ -9,6 +9,7 @@ use super::look::Look;
 use crate::edge::places;
 use crate::keeper;
 use crate::runtime::boot::{self, Refusal, Task, What};
+use crate::runtime::front;
 
 /// Runs the node until it ends; the code is the node's.
 pub fn run(args: RunArgs) -> ExitCode {
@@ -16,7 +17,7 @@ pub fn run(args: RunArgs) -> ExitCode {
     // The controller reads the same words again: nothing else has to be handed over.
     let mut words: Vec<OsString> = vec!["plugd".into(), "controller".into()];
     words.extend(std::env::args_os().skip(1));
-    refused(boot::become_keeper(&task, words))
+    refused(front::become_keeper(&task, words))
 }
 
 /// `plugd controller …`: the keeper's child, with the keeper's socket on descriptor 3.

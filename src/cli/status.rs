@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::args::StatusArgs;
 use super::fault::{Code, Fault};
 use super::look::{Color, Look, columns, wrap};
-use super::{Session, logs, ready, row, select};
+use super::{Session, last, logs, ready, row, select};
 use crate::model::name::Name;
 use crate::model::text::{age, clean, indicator, since, span};
 use crate::model::view::{FileProblem, InstanceView, RejectedView, ScoreView, ServiceView, Snapshot, VitalsView};
@@ -22,7 +22,10 @@ const INSTANCES_SHOWN: usize = 10;
 const CHAIN_MAX: usize = 16;
 
 pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
-    let node = session.node()?;
+    let node = match session.node() {
+        Err(fault) if fault.is_unreachable() => return last::status(args, session, fault),
+        node => node?,
+    };
     let snapshot = node.snapshot_with(&args.names)?;
     let log_dir = logs::directory(node.get("/v1/node").ok().as_ref(), session).ok();
     let mut out = session.out();
@@ -246,7 +249,10 @@ fn manifest(view: &ServiceView) -> String {
             manifest.generation,
             refused(rejected)
         ),
-        (None, sha256) => format!("{file}  sha256 {sha256}  generation {}", manifest.generation),
+        (None, sha256) => {
+            let in_force = manifest.in_force.map(|older| format!(", {older} is in force")).unwrap_or_default();
+            format!("{file}  sha256 {sha256}  generation {}{in_force}", manifest.generation)
+        }
     }
 }
 

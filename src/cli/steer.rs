@@ -10,6 +10,7 @@ use super::{Session, ready, row, select};
 use crate::controller::Order;
 use crate::model::name::Name;
 use crate::model::reason::Status;
+use crate::model::signal;
 use crate::model::view::{ServiceView, Snapshot};
 
 pub fn start(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
@@ -32,7 +33,7 @@ pub fn scale(args: &ScaleArgs, session: &Session) -> Result<Code, Fault> {
     for (name, count) in &args.scales {
         orders.push((select::find(&before, name)?.service.clone(), Order::Scale(*count)));
     }
-    carry_out(&node, &before, orders, args.wait.then_some(args.timeout))
+    carry_out(&node, &before, orders, args.wait.then_some(args.timeout), session)
 }
 
 pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
@@ -48,6 +49,7 @@ pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
         }
         node.signal(&view.service, instance, args.signal)?;
     }
+    session.done(&format!("{} is sent to {}", signal::name(args.signal), few(args.names.iter().cloned())));
     Ok(Code::Done)
 }
 
@@ -56,7 +58,7 @@ fn order(args: &OrderArgs, session: &Session, order: Order) -> Result<Code, Faul
     let before = node.snapshot_with(&args.names)?;
     let names = select::names(&before, &args.names, args.all)?;
     let orders = names.into_iter().map(|name| (name, order)).collect();
-    carry_out(&node, &before, orders, args.wait.then_some(args.timeout))
+    carry_out(&node, &before, orders, args.wait.then_some(args.timeout), session)
 }
 
 /// Gives the orders; all names are known by now, so that one wrong name orders nothing.
@@ -65,17 +67,21 @@ fn carry_out(
     before: &Snapshot,
     orders: Vec<(Name, Order)>,
     patience: Option<Duration>,
+    session: &Session,
 ) -> Result<Code, Fault> {
     for (name, order) in &orders {
         node.order(name, *order)?;
     }
-    let Some(patience) = patience else { return Ok(Code::Done) };
+    let Some(patience) = patience else {
+        session.done(&taken_up(&orders));
+        return Ok(Code::Done);
+    };
     let mut open: BTreeMap<&Name, Order> = orders.iter().map(|(name, order)| (name, *order)).collect();
     let mut watching = node.watch()?;
     let all = |known: &Snapshot| {
         let names = orders.iter().map(|(name, _)| name);
         let words = names.filter_map(|name| known.services.get(name)).map(|view| words(view));
-        words.collect::<Vec<_>>().join(", ")
+        few(words)
     };
     let done = watching.until_telling(
         Some(Instant::now() + patience),
@@ -90,6 +96,9 @@ fn carry_out(
         all,
     )?;
     if done.is_some() {
+        if let Some(known) = watching.known() {
+            session.done(&all(known));
+        }
         return Ok(Code::Done);
     }
     let late: Vec<String> =
@@ -97,6 +106,42 @@ fn carry_out(
     let next = open.keys().next().map(|name| format!("`plugd status {name}` tells why")).unwrap_or_default();
     Err(Fault::TimedOut { what: late.join(", "), after: patience, next })
 }
+
+/// An order was taken up; what comes of it shows in the status.
+fn taken_up(orders: &[(Name, Order)]) -> String {
+    let Some((first, order)) = orders.first() else { return "there is no service".into() };
+    let names = few(orders.iter().map(|(name, _)| name.to_string()));
+    let next = match order {
+        Order::Start => format!("`plugd status {first}` tells how it goes"),
+        Order::Stop => format!("it stays stopped until `plugd start {first}`"),
+        Order::Restart => format!("`plugd wait {first}` returns when it is ready"),
+        Order::Scale(_) => format!("`plugd status {first}` tells how it goes"),
+    };
+    match order {
+        Order::Start => format!("{names}: told to start; {next}"),
+        Order::Stop => format!("{names}: told to stop; {next}"),
+        Order::Restart => format!("{names}: told to restart; {next}"),
+        Order::Scale(_) => {
+            let counts = orders.iter().map(|(name, order)| match order {
+                Order::Scale(count) => format!("{name} to {count}"),
+                Order::Start | Order::Stop | Order::Restart => name.to_string(),
+            });
+            format!("told to scale {}; {next}", few(counts))
+        }
+    }
+}
+
+/// The first few, and how many more.
+pub fn few(each: impl Iterator<Item = String>) -> String {
+    let each: Vec<String> = each.collect();
+    match each.len().saturating_sub(NAMED_MAX) {
+        0 => each.join(", "),
+        more => format!("{} and {more} more", each[..NAMED_MAX].join(", ")),
+    }
+}
+
+/// Services named in one sentence.
+const NAMED_MAX: usize = 5;
 
 /// `web is stopping`.
 fn words(view: &ServiceView) -> String {

@@ -1,14 +1,14 @@
 //! `plugd wait`: returns as soon as the fact is there, by the watch stream, never by polling.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::args::{WaitArgs, WaitFor};
 use super::fault::{Code, Fault};
 use super::jsonpath::JsonPath;
-use super::node::Node;
+use super::node::{Node, Watching};
 use super::ready::{self, Who};
 use super::told::{self, Intake};
 use super::{Session, get, row, select};
@@ -23,7 +23,7 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
     let deadline = Instant::now() + args.timeout;
     let path = match &args.what {
         WaitFor::JsonPath(path, _) => Some(get::parse(path)?),
-        WaitFor::Ready | WaitFor::Deleted | WaitFor::Status(_) | WaitFor::Condition(..) => None,
+        WaitFor::Ready | WaitFor::Created | WaitFor::Deleted | WaitFor::Status(_) | WaitFor::Condition(..) => None,
     };
     if args.names.is_empty() && args.what != WaitFor::Ready {
         return Err(Fault::usage(
@@ -34,6 +34,9 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
     let node = Node::open_until(&session.global, deadline)?;
     let dir = node.dir()?;
     let mut watching = node.watch()?;
+    if let Some(fault) = unknown(args, &mut watching, &dir, deadline)? {
+        return Err(fault);
+    }
     let done = watching.until_telling(
         Some(deadline),
         |known| {
@@ -52,6 +55,52 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
         (None, None) => Err(Fault::NoneRuns),
     }
 }
+
+/// A name that no service has and no file suggests is a slip of the pen: who waits for one that is to
+/// come says so with `--for=created`.
+fn unknown(
+    args: &WaitArgs,
+    watching: &mut Watching<'_>,
+    dir: &Path,
+    deadline: Instant,
+) -> Result<Option<Fault>, Fault> {
+    let waits_for_it = match args.what {
+        WaitFor::Created | WaitFor::Deleted => true,
+        WaitFor::Ready | WaitFor::Status(_) | WaitFor::Condition(..) | WaitFor::JsonPath(..) => false,
+    };
+    if waits_for_it || args.names.is_empty() || args.timeout.is_zero() {
+        return Ok(None);
+    }
+    let all_known = |known: &Snapshot| args.names.iter().all(|name| find(known, name).0.is_some());
+    // A controller that has just begun has not read its directory yet.
+    let is_read = |known: &Snapshot| known.node.settled || !known.services.is_empty();
+    watching.until(Some(deadline), |known| Ok((is_read(known) || all_known(known)).then_some(())))?;
+    let patience = deadline.min(Instant::now() + TAKEN_IN_WITHIN);
+    if watching.until(Some(patience), |known| Ok(all_known(known).then_some(())))?.is_some() {
+        return Ok(None);
+    }
+    let Some(known) = watching.known() else { return Ok(None) };
+    let is_file =
+        |name: &str| ["yaml", "yml", "json", "sh"].iter().any(|end| dir.join(format!("{name}.{end}")).exists());
+    let lost = args.names.iter().find(|name| {
+        let service = name.split_once('/').map_or(name.as_str(), |(service, _)| service);
+        find(known, name).0.is_none() && !is_file(service)
+    });
+    Ok(lost.and_then(|name| {
+        let nearest = match select::find_instance(known, name).err()? {
+            Fault::NoSuchService { nearest, .. } => nearest,
+            _ => None,
+        };
+        let meant = nearest.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
+        Some(Fault::Missing {
+            what: format!("no service is named {name}{meant} and no file of that name lies in {}", dir.display()),
+            next: format!("`plugd wait --for=created {name}` waits for it"),
+        })
+    }))
+}
+
+/// What was just written is taken in within this time.
+const TAKEN_IN_WITHIN: Duration = Duration::from_secs(2);
 
 /// The services of these names.
 fn views<'k>(known: &'k Snapshot, names: &'k [String]) -> impl Iterator<Item = &'k ServiceView> {
@@ -86,6 +135,7 @@ fn is_so(what: &WaitFor, path: Option<&JsonPath>, known: &Snapshot, name: &str, 
     let object = || -> Option<Value> { node.object(&view?.service).ok() };
     match what {
         WaitFor::Ready => is_ready(known, &[name.to_string()], false),
+        WaitFor::Created => view.is_some() && instance.is_none_or(|instance| instance.is_some()),
         WaitFor::Deleted => match instance {
             None => view.is_none(),
             Some(instance) => instance.is_none(),
@@ -156,6 +206,7 @@ fn missing(args: &WaitArgs, known: &Snapshot) -> Vec<String> {
     };
     let is_open = |name: &&String| match args.what {
         WaitFor::Ready => !is_ready(known, std::slice::from_ref(*name), false),
+        WaitFor::Created => find(known, name).0.is_none(),
         WaitFor::Deleted => matches!(find(known, name), (Some(_), None) | (_, Some(Some(_)))),
         WaitFor::Status(_) | WaitFor::Condition(..) | WaitFor::JsonPath(..) => true,
     };

@@ -63,6 +63,10 @@ impl Controller {
                 self.mark_all();
             }
             Input::ConfirmMissing => self.let_missing_go(now, true),
+            Input::Memory(why) => {
+                self.node_touched |= self.memory != why;
+                self.memory = why;
+            }
             Input::FileProblems(problems) => {
                 self.node_touched |= self.file_problems != problems;
                 self.file_problems = problems;
@@ -75,8 +79,8 @@ impl Controller {
             Input::SpawnFailed { life, reason, message } => {
                 self.of_life(&life, |controller, service, at| match &mut service.instances[at].life {
                     Life::Starting(starting) if starting.refused.is_none() => {
+                        controller.asked -= u32::from(starting.held_up.is_none());
                         starting.refused = Some((reason, message));
-                        controller.asked -= 1;
                     }
                     Life::Starting(_)
                     | Life::Idle
@@ -86,6 +90,10 @@ impl Controller {
                     | Life::BackOff(_)
                     | Life::Finished(_) => {}
                 });
+            }
+            Input::CalledOff(life) => self.of_life(&life, |controller, service, at| controller.called_off(service, at)),
+            Input::HeldUp { life, why } => {
+                self.of_life(&life, |controller, service, at| controller.held_up(service, at, why, now));
             }
             Input::Exited { life, exit } => {
                 self.of_life(&life, |controller, service, at| controller.exited(service, at, exit, now));
@@ -184,11 +192,13 @@ impl Controller {
         let life = &mut service.instances[at].life;
         match life {
             Life::Starting(starting) if starting.refused.is_none() => {
+                self.asked -= u32::from(starting.held_up.is_none());
                 // Edited meanwhile in what needs no new process: that is in force.
                 let made = match present {
                     Some(present) if present.print == starting.made.print => Arc::new(present),
                     Some(_) | None => starting.made.clone(),
                 };
+                let untold = made.generation != starting.made.generation;
                 let checks = made
                     .spec
                     .as_ref()
@@ -208,11 +218,11 @@ impl Controller {
                     says: None,
                     give_up: None,
                     carried: None,
+                    untold,
                 }));
                 service.touched = true;
                 let held = service.instances[at].held.take();
                 service.instances[at].spare.extend(held);
-                self.asked -= 1;
                 self.record(service, at, Reason::Spawned, false, format!("{name} runs as pid {pid}"), now);
             }
             Life::Starting(_)
@@ -257,6 +267,7 @@ impl Controller {
             }
             // Its birth was not told, or later: the keeper's word for its end is enough.
             Life::Starting(starting) if starting.refused.is_none() => {
+                self.asked -= u32::from(starting.held_up.is_none());
                 let made = starting.made.clone();
                 *life = Life::Stopping(Box::new(Stopping {
                     kill_at: now.mono + made.grace.min(LINGER_MAX),
@@ -276,7 +287,6 @@ impl Controller {
                     stuck: false,
                     carried: None,
                 }));
-                self.asked -= 1;
                 let held = service.instances[at].held.take();
                 service.instances[at].spare.extend(held);
             }

@@ -53,6 +53,8 @@ impl Controller {
         }
         let made = Arc::new(Made {
             print: blob.print(),
+            generation: blob.generation,
+            own: blob.own.clone(),
             spec: None,
             wrapper: None,
             signal: if blob.signal > 0 { blob.signal } else { TERM },
@@ -78,6 +80,7 @@ impl Controller {
                     says: None,
                     give_up: None,
                     carried,
+                    untold: false,
                 };
                 instance.life = if blob.stopping {
                     Life::Stopping(Box::new(Stopping::of(running, Cause::Unwanted, now.mono)))

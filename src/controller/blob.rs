@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::life::{Made, Print};
 use crate::model::digest::hex;
-use crate::model::spec::Digest;
+use crate::model::spec::{Digest, Probe, Readiness, Spec};
 
 const VERSION: u8 = 1;
 /// The keeper refuses more.
@@ -52,8 +52,46 @@ pub(super) struct Blob {
     #[serde(rename = "e", default)]
     pub last_exit: Option<(Option<i32>, Option<i32>, i64)>,
     /// The last restarts that count against its score, microseconds since the epoch; three at most.
-    #[serde(rename = "q", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "n", default, skip_serializing_if = "Vec::is_empty")]
     pub restarted: Vec<i64>,
+    /// Left out where it would not fit.
+    #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Own>,
+}
+
+/// By what the version is checked that a process runs: a later controller that finds another version
+/// declared judges the process by its own.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(super) struct Own {
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    readiness: Option<Probe>,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    startup: Option<Probe>,
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    liveness: Option<Probe>,
+}
+
+impl Own {
+    fn of(spec: &Spec) -> Own {
+        Own {
+            port: spec.process.port,
+            readiness: spec.readiness.probe().cloned(),
+            startup: spec.startup_probe.clone(),
+            liveness: spec.liveness_probe.clone(),
+        }
+    }
+
+    /// The declared spec with the checks and the port of the version that runs.
+    pub fn checks_in(&self, declared: &Spec) -> Spec {
+        let mut spec = declared.clone();
+        spec.process.port = self.port;
+        spec.readiness = self.readiness.clone().map_or(Readiness::AtExec, Readiness::Probe);
+        spec.startup_probe.clone_from(&self.startup);
+        spec.liveness_probe.clone_from(&self.liveness);
+        spec
+    }
 }
 
 impl Blob {
@@ -63,6 +101,8 @@ impl Blob {
             content: hex(made.print.content),
             signal: made.signal,
             grace: u64::try_from(made.grace.as_millis()).unwrap_or(u64::MAX),
+            generation: made.generation,
+            own: made.spec.as_deref().map(Own::of).or_else(|| made.own.clone()),
             ..Blob::default()
         }
     }
@@ -76,9 +116,18 @@ impl Blob {
     }
 
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION];
-        serde_json::to_writer(&mut bytes, self).expect("numbers and short strings always serialize");
+        let bytes = self.written();
+        if bytes.len() <= BLOB_MAX {
+            return bytes;
+        }
+        let bytes = Blob { own: None, ..self.clone() }.written();
         debug_assert!(bytes.len() <= BLOB_MAX);
+        bytes
+    }
+
+    fn written(&self) -> Vec<u8> {
+        let mut bytes = vec![VERSION];
+        serde_json::to_writer(&mut bytes, self).expect("numbers and strings always serialize");
         bytes
     }
 
@@ -122,11 +171,29 @@ mod tests {
             grace: u64::MAX,
             last_exit: Some((Some(i32::MIN), Some(i32::MIN), i64::MIN)),
             restarted: vec![i64::MIN; crate::policy::score::RESTARTS_COUNTED],
+            own: None,
         };
         let bytes = blob.encode();
         assert!(bytes.len() <= BLOB_MAX, "{}", bytes.len());
         assert_eq!(Blob::decode(&bytes), Some(blob));
         assert_eq!(unhex(&hex(digest)), digest);
+    }
+
+    #[test]
+    fn checks_that_fit_are_kept_and_others_are_left_out() {
+        use crate::controller::testing::{spec, tcp};
+        let mut web = spec("web");
+        web.readiness = Readiness::ImpliedPort(tcp(80));
+        web.liveness_probe = Some(tcp(81));
+        let blob = Blob { own: Some(Own::of(&web)), ..Blob::default() };
+        let back = Blob::decode(&blob.encode()).expect("read back");
+        let judged = back.own.expect("it fits").checks_in(&spec("web"));
+        assert_eq!((judged.readiness.probe(), judged.liveness_probe), (Some(&tcp(80)), Some(tcp(81))));
+
+        let check = crate::model::spec::Check::Exec { command: vec!["x".repeat(2 * BLOB_MAX)] };
+        web.liveness_probe = Some(Probe { check, ..tcp(1) });
+        let blob = Blob { own: Some(Own::of(&web)), generation: 7, ..Blob::default() };
+        assert_eq!(Blob::decode(&blob.encode()), Some(Blob { own: None, ..blob }));
     }
 
     #[test]

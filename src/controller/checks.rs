@@ -38,8 +38,6 @@ pub(super) enum Past {
     Unready,
     /// It was ready, by checks like these.
     Ready,
-    /// It was ready as another version, by checks that nobody knows any more.
-    ReadyOtherwise,
 }
 
 impl Past {
@@ -123,7 +121,6 @@ impl Checks {
             match self.past {
                 Past::Unready => course,
                 Past::Ready => course.resumed(probe),
-                Past::ReadyOtherwise => course.judged_before(),
             }
         });
         self.liveness = checkable(&spec.liveness_probe).map(|probe| Course::patient(probe, now));

@@ -9,11 +9,15 @@ use std::time::Duration;
 use super::Controller;
 use super::input::Resolved;
 use super::plan::{Action, Plan};
-use super::service::{Gate, Id, Service};
-use crate::model::name::LifeId;
-use crate::model::spec::{Condition, OnLoss, Program};
+use super::service::{Gate, Id, Needs, Service};
+use crate::model::manifest::nearest;
+use crate::model::name::{LifeId, Name};
+use crate::model::spec::{Condition, Dependency, OnLoss, Program};
 use crate::model::time::Now;
 use crate::policy::depends::{Standing, allows, holds};
+
+/// A misspelt dependency is held against so many names: in the loop nothing may take long.
+const NEAREST_AMONG: usize = 1_000;
 
 /// What is wanted of one instance now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,7 @@ impl Controller {
                 }
             }
             self.spread_recovery(now);
+            self.puzzle_again();
             if !self.dirty.is_empty() {
                 continue;
             }
@@ -108,6 +113,15 @@ impl Controller {
             if lowered != old {
                 self.table.set_standing(other, lowered);
                 self.tell_dependents_gone(&name);
+            }
+        }
+    }
+
+    /// A name came or went: it may be the one that was meant.
+    fn puzzle_again(&mut self) {
+        if std::mem::replace(&mut self.turnover, self.table.turnover) != self.table.turnover {
+            for id in self.puzzled.iter().copied().collect::<Vec<_>>() {
+                self.mark(id);
             }
         }
     }
@@ -197,6 +211,10 @@ impl Controller {
             if service.gate == Gate::Gone {
                 service.forget_orders();
             }
+            match &service.gate {
+                Gate::Waiting(Needs { unknown: true, .. }) => self.puzzled.insert(id),
+                _ => self.puzzled.remove(&id),
+            };
         }
         let wants = self.wants(service, now, plan);
         let mut deadline: Option<Duration> = None;
@@ -228,6 +246,7 @@ impl Controller {
             self.deadlines.remove(&(old, id));
         }
         self.backing_off.remove(&id);
+        self.puzzled.remove(&id);
         service.instances.clear();
         self.retally(&mut service);
         self.discount(&service);
@@ -308,7 +327,7 @@ impl Controller {
             Resolved::Found { .. } => {}
         }
         let cyclic = service.cycle.is_some();
-        let mut missing = Vec::new();
+        let mut missing = Needs { said: Vec::new(), unknown: false };
         for dependency in &spec.depends_on {
             let standing = match self.table.id(&dependency.name) {
                 Some(other) if other == id => Standing { known: true, coming: true, ..Standing::default() },
@@ -321,13 +340,28 @@ impl Controller {
                 allows(dependency, &standing, self.scanned)
             };
             if !fine {
-                missing.push(super::explain::waits_for(dependency, &standing));
+                missing.unknown |= !standing.known && self.scanned;
+                missing.said.push(self.waits_for(&service.name, dependency, &standing));
             }
         }
-        match (missing.is_empty(), cyclic) {
+        match (missing.said.is_empty(), cyclic) {
             (true, true | false) => Gate::Open,
             (false, true) => Gate::Cycle,
             (false, false) => Gate::Waiting(missing),
+        }
+    }
+
+    /// One sentence; of a name that nobody bears with the one that was probably meant.
+    fn waits_for(&self, who: &Name, dependency: &Dependency, standing: &Standing) -> String {
+        let said = super::explain::waits_for(dependency, standing);
+        let names = self.table.names();
+        if standing.known || !self.scanned || names.len() > NEAREST_AMONG {
+            return said;
+        }
+        let others = names.filter(|name| *name != who).map(|name| name.as_str());
+        match nearest(dependency.name.as_str(), others) {
+            Some(meant) => format!("{said} (did you mean {meant}?)"),
+            None => said,
         }
     }
 

@@ -77,8 +77,11 @@ impl Controller {
                         && made.as_ref().is_none_or(|made| made.print == running.made.print);
                     if print {
                         let old = running.made.spec.clone();
+                        running.untold = running.made.generation != service.generation;
                         running.made = Arc::new(Made {
                             print: running.made.print,
+                            generation: service.generation,
+                            own: None,
                             spec: Some(spec.clone()),
                             wrapper: made.as_ref().map_or_else(|| running.made.wrapper.clone(), |m| m.wrapper.clone()),
                             signal: spec.stop.signal,
@@ -86,12 +89,13 @@ impl Controller {
                         });
                         running.take_up(old.as_deref(), &spec, Past::of(running.was_ready), now);
                     } else if running.made.spec.is_none() {
-                        // Adopted and outdated: until it is replaced it is checked as the new one is.
+                        // Adopted and outdated: until it is replaced it is checked as its own version said,
+                        // and by nothing where that is not known.
                         let mut made = (*running.made).clone();
+                        let spec = Arc::new(made.own.take().unwrap_or_default().checks_in(&spec));
                         made.spec = Some(spec.clone());
                         running.made = Arc::new(made);
-                        let past = if running.was_ready { Past::ReadyOtherwise } else { Past::Unready };
-                        running.take_up(None, &spec, past, now);
+                        running.take_up(None, &spec, Past::of(running.was_ready), now);
                     }
                 }
                 Life::Finished(finished) => {

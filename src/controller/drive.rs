@@ -65,8 +65,9 @@ impl Controller {
             }
             (Life::Preparing(_), Want::Stop) => self.cancel(service, at, plan),
             (Life::Starting(starting), _) if starting.refused.is_some() => self.not_spawned(id, service, at, now),
-            // Asked is asked: the keeper's answer comes first.
-            (Life::Starting(_), Want::Run | Want::Keep | Want::Replace | Want::Stop) => Step::Until(None),
+            (Life::Starting(_), Want::Run | Want::Keep | Want::Replace | Want::Stop) => {
+                super::called_off::call_off(service, at, want, plan)
+            }
             (Life::Running(_), Want::Stop) => self.begin_stop(service, at, Cause::Unwanted, now, plan),
             (Life::Running(_), Want::Replace) => self.begin_stop(service, at, Cause::Replaced, now, plan),
             (Life::Running(_), Want::Run | Want::Keep) => self.tend(service, at, now, plan),
@@ -141,7 +142,7 @@ impl Controller {
                 Hook::PreStop => made.grace,
             },
         });
-        service.instances[at].life = Life::Preparing(Preparing { hook, made, ended: None });
+        service.instances[at].life = Life::Preparing(Preparing { hook, made, ended: None, held_up: None });
     }
 
     fn spawn(&mut self, service: &mut Service, at: usize, made: Arc<Made>, now: Now, plan: &mut Plan) {
@@ -154,7 +155,7 @@ impl Controller {
         });
         self.asked += 1;
         service.instances[at].last_try = Some(now.mono);
-        service.instances[at].life = Life::Starting(Starting { made, refused: None });
+        service.instances[at].life = Life::Starting(Starting { made, refused: None, held_up: None, called_off: false });
     }
 
     fn prepared(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now, plan: &mut Plan) -> Step {
@@ -238,6 +239,13 @@ impl Controller {
         running.checks.take_due(&spec, now.mono, |probe| {
             plan.actions.push(Action::Probe { life: life_id.clone(), probe, spec: spec.clone() });
         });
+        if std::mem::take(&mut running.untold) {
+            let age = running.ready_since.map(|since| since.saturating_sub(running.spawned));
+            let (made, wall) = (running.made.clone(), running.spawned_wall);
+            let blob = blob(service, at, &made, wall, age, false);
+            plan.actions.push(Action::SetBlob { life: life_id, blob: blob.encode() });
+            return Step::Again;
+        }
         let ready = running.checks.is_ready(&spec);
         match (ready, running.ready_since) {
             (true, None) => {
@@ -341,7 +349,6 @@ pub(super) fn blob(
 ) -> Blob {
     let instance = &service.instances[at];
     Blob {
-        generation: service.generation,
         restarts: instance.restarts,
         service_restarts: service.restarts,
         step: instance.ladder.step,

@@ -31,6 +31,8 @@ pub enum Input {
     /// The directory is missing, unreadable or emptied by a mount (why); hold everything.
     DirectoryLost(String),
     DirectoryFound,
+    /// What outlives the keeper cannot be read or written, and why; `None`: it can be (again).
+    Memory(Option<String>),
     /// All files that make no service, as of now (replaces the former list).
     FileProblems(Vec<FileProblem>),
 
@@ -45,6 +47,14 @@ pub enum Input {
         life: LifeId,
         reason: Reason,
         message: String,
+    },
+    /// Answer to [`Action::CallOff`](super::Action::CallOff): the keeper was not asked, nothing began.
+    CalledOff(LifeId),
+    /// What a start, or the hook before it, waits for in vain (a file system whose server is gone), in
+    /// words; `None`: it is over.
+    HeldUp {
+        life: LifeId,
+        why: Option<String>,
     },
     Exited {
         life: LifeId,

@@ -21,7 +21,7 @@ pub(super) enum Life {
     Idle,
     /// A hook runs before the spawn.
     Preparing(Preparing),
-    /// The keeper was asked and has not answered.
+    /// It is prepared, or the keeper was asked; neither has answered.
     Starting(Starting),
     /// The main process lives.
     Running(Box<Running>),
@@ -37,6 +37,10 @@ pub(super) enum Life {
 #[derive(Debug, Clone)]
 pub(super) struct Made {
     pub print: Print,
+    /// Of the version that it runs.
+    pub generation: u64,
+    /// Of an adopted one: by what its version is checked, where that is known.
+    pub own: Option<super::blob::Own>,
     /// None: adopted, and not declared since.
     pub spec: Option<Arc<Spec>>,
     pub wrapper: Option<PathBuf>,
@@ -67,6 +71,8 @@ pub(super) struct Preparing {
     pub hook: Hook,
     pub made: Arc<Made>,
     pub ended: Option<Result<(), String>>,
+    /// What does not answer, so that its hook has not begun.
+    pub held_up: Option<String>,
 }
 
 #[derive(Debug)]
@@ -74,6 +80,10 @@ pub(super) struct Starting {
     pub made: Arc<Made>,
     /// The keeper's no.
     pub refused: Option<(Reason, String)>,
+    /// What does not answer, so that it has not begun. It keeps nobody's place meanwhile.
+    pub held_up: Option<String>,
+    /// It is not wanted any more, and that was said.
+    pub called_off: bool,
 }
 
 #[derive(Debug)]
@@ -99,6 +109,8 @@ pub(super) struct Running {
     pub give_up: Option<String>,
     /// The age at which it became ready in an earlier controller's time.
     pub carried: Option<Duration>,
+    /// The keeper's blob tells of the version before an edit that needed no new process.
+    pub untold: bool,
 }
 
 #[derive(Debug)]
@@ -263,6 +275,32 @@ impl Life {
         }
     }
 
+    /// A process lives that was made from something else.
+    pub fn runs_other_than(&self, print: &Print) -> bool {
+        match self {
+            Life::Running(running) => running.made.print != *print,
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => false,
+        }
+    }
+
+    /// Of the version that runs, where it is known.
+    pub fn generation(&self) -> Option<u64> {
+        match self {
+            Life::Running(running) => Some(running.made.generation).filter(|&generation| generation > 0),
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => None,
+        }
+    }
+
     /// The pid of a main process that lives.
     pub fn pid(&self) -> Option<i32> {
         match self {
@@ -280,7 +318,9 @@ impl Life {
     /// Counts towards `--max-starting`.
     pub fn is_starting(&self) -> bool {
         match self {
-            Life::Preparing(_) | Life::Starting(_) => true,
+            // What nothing answers to gives way, or it would hold up all others for ever.
+            Life::Preparing(preparing) => preparing.held_up.is_none(),
+            Life::Starting(starting) => starting.held_up.is_none(),
             // One that is not ready after a minute must not hold up all others for ever
             // (nor one that nobody checks, as its manifest is not valid).
             Life::Running(running) => !running.was_ready && !running.port_late && running.made.spec.is_some(),

@@ -13,6 +13,7 @@
 mod absorb;
 mod adopt;
 mod blob;
+mod called_off;
 mod checks;
 mod decide;
 mod declare;
@@ -94,7 +95,7 @@ pub struct Controller {
     queue: VecDeque<Id>,
     /// Whose turn it is.
     serving: Option<Id>,
-    /// Spawns asked of the keeper and not answered.
+    /// Spawns asked for and not answered, less those that are held up.
     asked: u32,
     starting: u32,
     /// Services with an instance in back-off.
@@ -104,6 +105,10 @@ pub struct Controller {
     /// Ports to be told of, in this decision's plan.
     port_asks: Vec<u16>,
     edges_changed: Vec<Id>,
+    /// Services that depend on a name which nobody bears: told with the nearest name that somebody does.
+    puzzled: BTreeSet<Id>,
+    /// The table's turnover when they were told.
+    turnover: u64,
     /// Became ready after having been in trouble: waits may end.
     recovered: Vec<Id>,
     random: Random,
@@ -111,6 +116,8 @@ pub struct Controller {
     scanned: bool,
     lost: Option<String>,
     file_problems: Vec<FileProblem>,
+    /// Why the memory cannot be used.
+    memory: Option<String>,
     node: node::Node,
     node_touched: bool,
     ending: Option<shutdown::Ending>,
@@ -132,11 +139,14 @@ impl Controller {
             ports: BTreeMap::new(),
             port_asks: Vec::new(),
             edges_changed: Vec::new(),
+            puzzled: BTreeSet::new(),
+            turnover: 0,
             recovered: Vec::new(),
             events: Vec::new(),
             scanned: false,
             lost: None,
             file_problems: Vec::new(),
+            memory: None,
             node: node::Node::default(),
             node_touched: true,
             ending: None,

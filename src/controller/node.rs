@@ -10,7 +10,7 @@ use super::service::Service;
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
 use crate::model::time::Now;
-use crate::model::view::{Event, NodeView};
+use crate::model::view::{Event, FileProblem, NodeView};
 use crate::policy::required::{self, Census};
 
 /// The start-up report is given after this at latest.
@@ -20,6 +20,8 @@ const REPORT_AT_LATEST: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     pub started: Vec<Name>,
+    /// On their way to a first verdict.
+    pub pending: Vec<(Name, Reason)>,
     pub failed: Vec<(Name, Reason)>,
     pub skipped: Vec<(Name, Reason)>,
     /// How many there are of each status.
@@ -158,6 +160,8 @@ impl Controller {
             (true, Some(_)) | (false, None) => {}
         }
         if let Some((code, why)) = self.should_end(now) {
+            // An end that is a success has no cause to be told of.
+            let ends_for = Some(why.clone()).filter(|_| code != 0 && !self.config.single);
             self.events.push(Event {
                 at: now.wall,
                 service: None,
@@ -167,7 +171,7 @@ impl Controller {
                 warning: code != 0 && !self.config.single,
                 message: why,
             });
-            self.begin_ending(Shutdown::Ordered, code, now);
+            self.begin_ending(Shutdown::Ordered, code, ends_for, now);
             return true;
         }
         let late = now.mono >= self.config.started.mono + REPORT_AT_LATEST;
@@ -244,11 +248,17 @@ impl Controller {
     }
 
     pub(super) fn node_view(&self) -> NodeView {
+        let memory = self.memory.iter().map(|why| FileProblem {
+            file: "state.db".into(),
+            reason: Reason::WithoutMemory,
+            message: why.clone(),
+        });
         NodeView {
             settled: self.node.settled,
             directory_lost: self.lost.clone(),
             shutting_down: self.ending.is_some(),
-            problems: self.file_problems.clone(),
+            ends_for: self.ending.as_ref().and_then(|ending| ending.why.clone()),
+            problems: self.file_problems.iter().cloned().chain(memory).collect(),
         }
     }
 

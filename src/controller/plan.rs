@@ -23,6 +23,11 @@ pub enum Action {
         wrapper: Option<std::path::PathBuf>,
         blob: Vec<u8>,
     },
+    /// A life that is not wanted any more and whose spawn was not answered. Where it is still being
+    /// prepared, it never begins and the answer is `CalledOff`; else what the keeper says comes first.
+    CallOff {
+        life: LifeId,
+    },
     /// Replace the blob that the keeper holds for a life.
     SetBlob {
         life: LifeId,

@@ -22,6 +22,8 @@ use crate::model::view::*;
 impl Controller {
     /// Announces and remembers a service, if there is news.
     pub(super) fn present(&mut self, service: &mut Service, now: Now, plan: &mut Plan) {
+        // Of a pending one it depends on others, too, how long it is.
+        service.touched |= service.view.as_ref().is_some_and(|view| view.pending != self.is_coming(service));
         // What was told before stays until its manifest is read.
         if !service.touched || service.gate == Gate::Unknown {
             self.recount(service);
@@ -32,14 +34,17 @@ impl Controller {
         service.touched = self.is_trying(service, now);
         self.warn_root(service, now);
         let problems = problems(service);
+        self.tell_blocked(service, &problems, now);
         keep_times(&mut service.problems, problems, now.wall);
-        let word = status::of_service(service, self.ending.is_some());
+        let ends_for = self.ending.as_ref().and_then(|ending| ending.why.as_deref());
+        let word = status::of_service(service, self.ending.is_some(), ends_for);
         let short = (word.status, word.reason);
         if service.view.is_none() || service.word != short {
             service.since = now.wall;
             service.word = short;
         }
         let mut view = view(service, word, &self.config);
+        view.pending = self.is_coming(service);
         if let Some(told) = service.view.as_ref().filter(|_| self.is_trying(service, now)) {
             // The edit is being tried: what runs is of the version before.
             view.manifest = told.manifest.clone();
@@ -50,6 +55,23 @@ impl Controller {
         }
         self.recount(service);
         remember(service, plan);
+    }
+
+    /// An edit that cannot be carried out is an event, not only a line of the status.
+    fn tell_blocked(&mut self, service: &Service, found: &[(Reason, String)], now: Now) {
+        for (reason, message) in found {
+            let told = service.problems.iter().any(|old| old.reason == *reason && old.message == *message);
+            if !told && matches!(reason, Reason::UpdateBlocked | Reason::DependencyNotReady) {
+                self.events.push(Event {
+                    at: now.wall,
+                    service: Some(service.name.to_string()),
+                    instance: None,
+                    reason: *reason,
+                    warning: true,
+                    message: message.clone(),
+                });
+            }
+        }
     }
 
     fn recount(&mut self, service: &mut Service) {
@@ -165,8 +187,11 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
     if let Some(Err((reason, message))) = service.trial.as_ref().and_then(|trial| trial.result.as_ref()) {
         add(Reason::UpdateBlocked, format!("the new version would not start ({reason}): {message}"));
     }
-    if service.cycle.is_some() && service.gate != Gate::Cycle {
-        add(Reason::DependencyCycle, "its dependencies lead back to itself".into());
+    if let Some((reason, message)) = held_back(service) {
+        add(reason, message);
+    }
+    if service.cycle.is_some() && (service.gate != Gate::Cycle || runs(service)) {
+        add(Reason::DependencyCycle, status::cycle(service));
     }
     if status::is_roll_stuck(service) {
         add(Reason::RollStuck, "the new version does not get ready; the old instances stay".into());
@@ -187,6 +212,40 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
         add(reason, message.clone());
     }
     problems
+}
+
+fn runs(service: &Service) -> bool {
+    service.instances.iter().any(|instance| instance.life.pid().is_some())
+}
+
+/// What keeps a new version back while one before it runs; or what would keep the version that runs from
+/// starting again.
+fn held_back(service: &Service) -> Option<(Reason, String)> {
+    if !runs(service) || !service.is_held_back() {
+        return None;
+    }
+    let blocked = |reason: Reason, why: &str| {
+        (Reason::UpdateBlocked, format!("the new version would not start ({reason}): {why}; the one before runs on"))
+    };
+    let outdated = service.is_outdated();
+    match &service.gate {
+        Gate::NeedsUser if outdated => {
+            Some(blocked(Reason::RunsAsRoot, "it names no `user:` and --require-user is set"))
+        }
+        _ if service.cycle.is_some() && outdated => Some(blocked(Reason::DependencyCycle, &status::cycle(service))),
+        Gate::Waiting(needs) if outdated && needs.unknown => {
+            Some(blocked(Reason::DependencyNotReady, &needs.said.join("; ")))
+        }
+        Gate::Waiting(needs) if outdated => {
+            let what = needs.said.join("; ");
+            Some((Reason::DependencyNotReady, format!("the new version waits: {what}; the one before runs on")))
+        }
+        Gate::Waiting(needs) if needs.unknown => {
+            let what = needs.said.join("; ");
+            Some((Reason::DependencyNotReady, format!("{what}; it runs on, but would not start again")))
+        }
+        _ => None,
+    }
 }
 
 /// A problem keeps its time as long as it lasts.
@@ -257,6 +316,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
         depends_on: spec.map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
         settled: matches!(word.status, Status::Completed | Status::Stopped),
+        pending: false,
     }
 }
 
@@ -335,7 +395,7 @@ fn manifest_view(service: &Service) -> ManifestView {
         },
     };
     let rejected = rejected.map(|(rejection, at)| RejectedView { sha256: rejection.source.sha256.clone(), at: *at });
-    ManifestView { file, sha256, generation: service.generation, rejected }
+    ManifestView { file, sha256, generation: service.generation, in_force: service.in_force(), rejected }
 }
 
 /// Says what must outlive the keeper, when it changed.
@@ -372,8 +432,8 @@ fn remember(service: &mut Service, plan: &mut Plan) {
 }
 
 impl Report {
-    /// Of any set of views: started (ready, running, completed), skipped (also stopped and
-    /// disabled), failed (all else, with its reason).
+    /// Of any set of views: started (ready, running, completed), pending (no verdict yet), skipped (also
+    /// stopped and disabled), failed (all else, with its reason).
     pub fn of<'a>(views: impl Iterator<Item = &'a ServiceView>) -> Report {
         let mut report = Report::default();
         for view in views {
@@ -399,7 +459,8 @@ impl Report {
                         | Status::Skipped
                         | Status::Stopped => Reason::ProbeNotPassed,
                     });
-                    report.failed.push((name, reason));
+                    let to = if view.pending { &mut report.pending } else { &mut report.failed };
+                    to.push((name, reason));
                 }
             }
         }
@@ -417,11 +478,10 @@ impl std::fmt::Display for Report {
             list.iter().map(|(name, reason)| format!("{name} ({reason})")).collect::<Vec<_>>().join(", ")
         };
         let started = self.started.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-        write!(
-            f,
-            "started: [{started}], failed: [{}], skipped: [{}]",
-            with_reasons(&self.failed),
-            with_reasons(&self.skipped)
-        )
+        write!(f, "started: [{started}], ")?;
+        if !self.pending.is_empty() {
+            write!(f, "pending: [{}], ", with_reasons(&self.pending))?;
+        }
+        write!(f, "failed: [{}], skipped: [{}]", with_reasons(&self.failed), with_reasons(&self.skipped))
     }
 }

@@ -59,6 +59,8 @@ pub(super) struct Service {
     pub word: (Status, Option<Reason>),
     pub since: Timestamp,
     pub view: Option<Arc<ServiceView>>,
+    /// What was wrong with it when the node began to end.
+    pub before_the_end: Option<String>,
     pub remembered: Option<Memory>,
     pub deadline: Option<Duration>,
     pub unready_since: Option<Duration>,
@@ -127,10 +129,19 @@ pub(super) enum Gate {
     /// `--require-user`.
     NeedsUser,
     Missing,
-    /// These do not hold yet: one sentence each.
-    Waiting(Vec<String>),
+    /// These do not hold yet.
+    Waiting(Needs),
     Cycle,
     ShuttingDown,
+}
+
+/// What a start waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// One sentence each.
+    pub said: Vec<String>,
+    /// No file declares one of them: probably a slip of the pen.
+    pub unknown: bool,
 }
 
 /// `Action::Try`, asked and answered.
@@ -174,6 +185,7 @@ impl Service {
             word: (Status::Waiting, None),
             since: at,
             view: None,
+            before_the_end: None,
             remembered: None,
             deadline: None,
             unready_since: None,
@@ -213,6 +225,8 @@ impl Service {
         match &declaration.program {
             Resolved::Found { wrapper, content } => Some(Made {
                 print: Print { process: declaration.spec.process_digest, content: *content },
+                generation: self.generation,
+                own: None,
                 spec: Some(declaration.spec.clone()),
                 wrapper: wrapper.clone(),
                 signal: declaration.spec.stop.signal,
@@ -220,6 +234,36 @@ impl Service {
             }),
             Resolved::Missing { .. } => None,
         }
+    }
+
+    /// A process runs that another version than the declared one made.
+    pub fn is_outdated(&self) -> bool {
+        let Some(made) = self.made() else { return false };
+        self.instances.iter().any(|instance| instance.life.runs_other_than(&made.print))
+    }
+
+    /// The version that runs, where it is an older one than the declared.
+    pub fn in_force(&self) -> Option<u64> {
+        let oldest = self.instances.iter().filter_map(|instance| instance.life.generation()).min()?;
+        (oldest < self.generation).then_some(oldest)
+    }
+
+    /// What is declared now and cannot take the place of what runs: the new version would not start.
+    pub fn is_held_back(&self) -> bool {
+        let closed = match &self.gate {
+            Gate::Cycle | Gate::NeedsUser | Gate::Waiting(_) => true,
+            Gate::Open
+            | Gate::Unknown
+            | Gate::Gone
+            | Gate::NeverValid
+            | Gate::Disabled
+            | Gate::StoppedByOperator
+            | Gate::DependencyLost(_)
+            | Gate::External(_)
+            | Gate::Missing
+            | Gate::ShuttingDown => false,
+        };
+        closed || self.cycle.is_some()
     }
 
     pub fn instance(&mut self, index: u32) -> &mut Instance {
@@ -346,6 +390,8 @@ pub(super) struct Table {
     life_floor: u64,
     /// Who names whom in `dependsOn`; also names that nobody bears.
     dependents: HashMap<Name, BTreeSet<Id>>,
+    /// How often a name came or went.
+    pub turnover: u64,
 }
 
 impl Table {
@@ -369,6 +415,7 @@ impl Table {
         if let Some(id) = self.id(name) {
             return id;
         }
+        self.turnover += 1;
         let mut service = Box::new(Service::new(name.clone(), at));
         service.life_floor = self.life_floor;
         let service = Some(service);
@@ -398,6 +445,7 @@ impl Table {
 
     /// Forgets a service that was taken.
     pub fn drop_taken(&mut self, id: Id, service: &Service) {
+        self.turnover += 1;
         self.names.remove(&service.name);
         self.life_floor = service.lives.iter().copied().fold(self.life_floor, u64::max);
         self.standings[id as usize] = Standing::default();
@@ -435,6 +483,10 @@ impl Table {
                 }
             }
         }
+    }
+
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &Name> + '_ {
+        self.names.keys()
     }
 
     pub fn ids(&self) -> impl Iterator<Item = Id> + '_ {

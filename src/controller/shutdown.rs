@@ -10,7 +10,9 @@ use super::Controller;
 use super::input::Shutdown;
 use super::plan::{Action, Plan};
 use super::service::{Id, Service};
+use crate::model::reason::Status;
 use crate::model::time::Now;
+use crate::model::view::ServiceView;
 use crate::policy::depends;
 
 /// What a level leaves for each level below it.
@@ -24,6 +26,8 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 pub(super) struct Ending {
     kind: Shutdown,
     code: i32,
+    /// Why it ends by itself.
+    pub why: Option<String>,
     began: Duration,
     budget: Option<Duration>,
     /// How many services of each level may still hold something.
@@ -39,14 +43,19 @@ impl Controller {
         match &mut self.ending {
             Some(ending) if ending.kind == Shutdown::Now => ending.leave = true,
             Some(ending) => ending.kind = Shutdown::Now,
-            None => self.begin_ending(kind, 0, now),
+            None => self.begin_ending(kind, 0, None, now),
         }
         self.node_touched = true;
         self.mark_occupied();
     }
 
     /// Begins the end, with the code that we leave with.
-    pub(super) fn begin_ending(&mut self, kind: Shutdown, code: i32, now: Now) {
+    pub(super) fn begin_ending(&mut self, kind: Shutdown, code: i32, why: Option<String>, now: Now) {
+        for id in self.table.ids().collect::<Vec<_>>() {
+            if let Some(service) = self.table.get_mut(id) {
+                service.before_the_end = service.view.as_deref().and_then(trouble);
+            }
+        }
         let needs: BTreeMap<Id, Vec<Id>> = self.table.ids().map(|id| (id, self.needs_of(id))).collect();
         let levels = depends::stop_levels(&needs);
         let mut open: BTreeMap<u32, Vec<Id>> = BTreeMap::new();
@@ -70,6 +79,7 @@ impl Controller {
         self.ending = Some(Ending {
             kind,
             code,
+            why,
             began: now.mono,
             budget: self.config.shutdown_timeout,
             levels: u32::try_from(open.len()).unwrap_or(u32::MAX),
@@ -171,6 +181,25 @@ impl Controller {
     pub(super) fn is_over(&self) -> bool {
         self.ending.as_ref().is_some_and(|ending| ending.done)
     }
+}
+
+/// What was wrong with a service when the end began: `stopped` alone would hide it.
+fn trouble(view: &ServiceView) -> Option<String> {
+    let word = match view.reason {
+        Some(reason) => format!("{} ({reason})", view.status),
+        None => view.status.to_string(),
+    };
+    let wrong = match view.status {
+        Status::Failed | Status::Unhealthy | Status::Degraded | Status::Starting | Status::Waiting => true,
+        Status::Running
+        | Status::Healthy
+        | Status::Stopping
+        | Status::Stopped
+        | Status::Skipped
+        | Status::Completed => false,
+    };
+    let why = view.why.first().filter(|why| !why.is_empty());
+    wrong.then(|| why.map_or_else(|| format!("it was {word}"), |why| format!("it was {word}: {why}")))
 }
 
 impl Ending {

@@ -64,7 +64,9 @@ impl Controller {
     pub(super) fn is_coming(&self, service: &Service) -> bool {
         let on_its_way = |instance: &super::service::Instance| match &instance.life {
             Life::Idle => matches!(service.gate, Gate::Open | Gate::Unknown | Gate::Waiting(_)),
-            Life::Preparing(_) | Life::Starting(_) => true,
+            // That nothing answers is a verdict: nobody knows when that ends.
+            Life::Preparing(preparing) => preparing.held_up.is_none(),
+            Life::Starting(starting) => starting.held_up.is_none(),
             Life::Running(running) => {
                 !running.was_ready && instance.ladder.failed_starts == 0 && running.checks.failing.is_none()
             }

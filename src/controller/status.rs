@@ -39,11 +39,6 @@ impl Word {
     }
 }
 
-/// The whole service.
-pub(super) fn of_service(service: &Service, ending: bool) -> Word {
-    by_score(service, by_lives(service, ending))
-}
-
 /// A score may say worse of what serves, never better.
 fn by_score(service: &Service, word: Word) -> Word {
     let status = match (word.status, service.health.band()) {
@@ -63,7 +58,16 @@ fn by_score(service: &Service, word: Word) -> Word {
     Word { status, reason: Some(vitals::word_of(service)), why, next: Some(next.into()), retry_at: word.retry_at }
 }
 
-fn by_lives(service: &Service, ending: bool) -> Word {
+/// The whole service.
+pub(super) fn of_service(service: &Service, ending: bool, ends_for: Option<&str>) -> Word {
+    let mut word = by_score(service, of_all(service, ending));
+    if let (Some(Reason::ControllerStopped), Some(why), Some(first)) = (word.reason, ends_for, word.why.first_mut()) {
+        *first = format!("plugd ended by itself: {why}");
+    }
+    word
+}
+
+fn of_all(service: &Service, ending: bool) -> Word {
     let desired = service.desired() as usize;
     let occupied = service.is_occupied();
     if ending && !occupied {
@@ -241,24 +245,33 @@ fn of_gate(service: &Service) -> Word {
             Some(Resolved::Found { .. }) | None => Word::plain(Status::Waiting),
         },
         Gate::Waiting(for_what) => Word {
-            why: for_what.clone(),
+            why: for_what.said.clone(),
             ..Word::of(Status::Waiting, Reason::DependencyNotReady, "").next("starts by itself when that has changed")
         },
-        Gate::Cycle => {
-            let path = service.cycle.as_ref().map(|cycle| cycle.path.iter().map(|n| n.as_str()).collect::<Vec<_>>());
-            let path = path.unwrap_or_default().join(" → ");
-            Word::of(Status::Failed, Reason::DependencyCycle, format!("depends on itself: {path}"))
-                .next("starts by itself when one of these dependencies is removed")
+        Gate::Cycle => Word::of(Status::Failed, Reason::DependencyCycle, cycle(service))
+            .next("starts by itself when one of these dependencies is removed"),
+        Gate::ShuttingDown => {
+            let word = Word::of(Status::Stopped, Reason::ControllerStopped, "plugd was stopped");
+            let mut word = word.next("starts with the next `plugd run`");
+            word.why.extend(service.before_the_end.clone());
+            word
         }
-        Gate::ShuttingDown => Word::of(Status::Stopped, Reason::ControllerStopped, "plugd was stopped")
-            .next("starts with the next `plugd run`"),
     }
+}
+
+/// `depends on itself: a → b → a`.
+pub(super) fn cycle(service: &Service) -> String {
+    let path = service.cycle.as_ref().map(|cycle| cycle.path.iter().map(|n| n.as_str()).collect::<Vec<_>>());
+    format!("depends on itself: {}", path.unwrap_or_default().join(" → "))
 }
 
 /// One instance.
 pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
     match &instance.life {
         Life::Idle => of_gate(service),
+        Life::Preparing(Preparing { held_up: Some(why), .. }) | Life::Starting(Starting { held_up: Some(why), .. }) => {
+            Word::of(Status::Starting, Reason::NotAnswering, why.clone()).next("starts by itself when that answers")
+        }
         Life::Preparing(preparing) => {
             let hook = match preparing.hook {
                 super::input::Hook::Selfcheck => "its --selfcheck runs",

@@ -1,6 +1,7 @@
 //! A new version is brought out: tried first, then instance by instance (policy/update.rs).
 //!
-//! Nothing is stopped before the new spec has been tried as far as it can be without running it,
+//! Nothing is stopped before the new spec has been tried as far as it can be without running it, nor
+//! while what the new version depends on is missing (a slip of the pen would stop a good version);
 //! and a roll goes on only while enough instances are ready: so it stops by itself at a version that
 //! never gets ready.
 
@@ -10,7 +11,7 @@ use super::Controller;
 use super::decide::Want;
 use super::life::Life;
 use super::plan::{Action, Plan};
-use super::service::{Gate, Service, Trial};
+use super::service::{Service, Trial};
 use crate::model::time::Now;
 use crate::policy::update;
 
@@ -35,15 +36,7 @@ impl Controller {
         if self.ending.is_some() {
             return;
         }
-        let outdated = |instance: &super::service::Instance| match &instance.life {
-            Life::Running(running) => running.made.print != made.print,
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_)
-            | Life::Finished(_) => false,
-        };
+        let outdated = |instance: &super::service::Instance| instance.life.runs_other_than(&made.print);
         let edited = service.instances.iter().any(outdated);
         let ordered = service.instances.iter().any(|instance| instance.must_restart);
         if !edited {
@@ -53,6 +46,7 @@ impl Controller {
             return;
         }
         let mut proven = true;
+        let held = service.is_held_back();
         if edited {
             let key = made.print.mixed();
             let due = match &service.trial {
@@ -62,7 +56,8 @@ impl Controller {
                 Some(Trial { result: Some(Ok(())), .. }) => false,
                 Some(Trial { result: Some(Err(_)), asked_at, .. }) => now.mono >= *asked_at + TRY_AGAIN,
             };
-            if due && service.gate != Gate::Cycle {
+            // Held back by what it waits for or would go round in: tried when that is no more.
+            if due && !held {
                 let result = match service.trial.take() {
                     Some(trial) if trial.key == key => trial.result,
                     Some(_) | None => None,
@@ -75,8 +70,8 @@ impl Controller {
                     digest: key,
                 });
             }
-            proven = service.gate != Gate::Cycle
-                && service.trial.as_ref().is_some_and(|trial| trial.key == key && trial.result == Some(Ok(())));
+            proven =
+                !held && service.trial.as_ref().is_some_and(|trial| trial.key == key && trial.result == Some(Ok(())));
         }
         let Some(spec) = service.spec() else { return };
         let plan = update::plan(spec, service.desired());
@@ -118,7 +113,7 @@ impl Controller {
 
     pub(super) fn trial_deadline(&self, service: &Service, now: Now) -> Option<Duration> {
         let trial = service.trial.as_ref()?;
-        if self.ending.is_some() || service.gate == Gate::Cycle {
+        if self.ending.is_some() || service.is_held_back() {
             return None;
         }
         match &trial.result {

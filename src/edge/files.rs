@@ -10,6 +10,7 @@
 
 mod check;
 mod place;
+mod workshop;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -133,6 +134,7 @@ impl StatusFiles {
         shared.lock().place = Some(place.shown());
         let writer = Writer {
             shared: shared.clone(),
+            dir: dir.to_path_buf(),
             place,
             on_trouble,
             files: BTreeMap::new(),
@@ -266,6 +268,8 @@ struct Failure {
 
 struct Writer {
     shared: Arc<Shared>,
+    /// Beside the manifests; what lies elsewhere may not answer.
+    dir: PathBuf,
     place: Place,
     on_trouble: OnTrouble,
     files: BTreeMap<String, Known>,
@@ -278,6 +282,7 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         super::stand_back();
+        super::afar::begin(&self.dir);
         let shared = self.shared.clone();
         loop {
             let (due, sweep, reopen, suspects) = {
@@ -377,7 +382,7 @@ impl Writer {
                 if known.failed.is_none() && known.written.is_some() && known.text == essence && !known.lost {
                     return;
                 }
-                let result = self.place.write(stem, text.as_bytes(), like.as_deref());
+                let result = self.place.write(stem, text.as_bytes(), like.as_deref(), known.mark);
                 known.written = Some(Instant::now());
                 known.text = essence;
                 known.lost = false;

@@ -1,8 +1,11 @@
 //! The world, one file or folder per kind of contact. Floor 4.
 #![expect(clippy::disallowed_methods, reason = "the edge is where the world is touched")]
 
+mod afar;
 pub mod directory;
 pub mod files;
+mod lease;
+mod mounts;
 pub mod output;
 pub mod places;
 pub mod probe;

@@ -5,10 +5,15 @@
 //! a database that is torn, newer than us or somebody else's is moved aside and a new one begun,
 //! and where none can be written plugd runs without memory and says so.
 //!
-//! `thread` owns the connection, `rows` is what it reads and writes, `open` how it is begun.
+//! Opening waits for the disk as long as [`OPEN_MAX`] and no longer: a database that hangs or is locked
+//! is tried again beside the node that runs. A file that is taken away is made again.
+//!
+//! `thread` owns the connection, `inbox` is what waits for it, `rows` is what it reads and writes, `open`
+//! how it is begun.
 //!
 //! Not here: what is worth remembering (the brain decides) and what is shown of it (`view`).
 
+mod inbox;
 mod open;
 mod rows;
 mod thread;
@@ -18,16 +23,23 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use self::inbox::{Call, Inbox};
 pub use self::open::era;
-use self::open::{open_usable, say};
-use self::thread::{Batch, Keeper, Urgent};
+use self::thread::Keeper;
 use crate::controller::Memory;
 use crate::model::name::Name;
 use crate::model::view::Event;
+
+/// How long a start waits for what the last run left.
+const OPEN_MAX: Duration = Duration::from_secs(3);
+
+/// Told when the memory cannot be used, and why, and when it can be again.
+pub type Tell = Box<dyn Fn(Option<String>) + Send>;
 
 /// Events kept: a month of a busy node (300 a day), about 3 MiB.
 pub const EVENTS_MAX: usize = 10_000;
@@ -40,13 +52,18 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
-    urgent: Arc<Urgent>,
+    inbox: Arc<Inbox>,
     thread: Mutex<Option<JoinHandle<()>>>,
     trouble: Arc<Mutex<Option<String>>>,
-    loaded: Mutex<Loaded>,
-    /// The accepted text of each file; given away once.
-    accepted: Mutex<BTreeMap<String, String>>,
+    found: Mutex<Found>,
+}
+
+/// What was read at the start; the accepted texts are given away once.
+#[derive(Debug, Default)]
+struct Found {
+    loaded: Loaded,
+    /// The accepted text of each file.
+    accepted: BTreeMap<String, String>,
 }
 
 /// What the last run left.
@@ -59,53 +76,46 @@ pub struct Loaded {
     pub claims: BTreeMap<String, String>,
 }
 
-enum Job {
-    Remember(Name, Memory),
-    Forget(Name),
-    Owner(Name, Option<String>),
-    Claim(String, Option<String>),
-    Accept(String, Option<String>),
-    Record(Event),
-    Events { since: Option<Timestamp>, service: Option<String>, limit: usize, reply: oneshot::Sender<Vec<Event>> },
-    Settle(oneshot::Sender<()>),
-    Close,
-}
-
 impl Store {
     /// Opens or creates the database at `path`. Never fails: the worst case is a store that forgets,
     /// see [`Store::trouble`].
     pub fn open(path: &Path) -> Store {
-        Store::open_in(path, &era())
+        Store::start(path, &era(), None)
+    }
+
+    /// As [`Store::open`], and `tell` hears when the memory cannot be used.
+    pub fn open_telling(path: &Path, tell: Tell) -> Store {
+        Store::start(path, &era(), Some(tell))
     }
 
     /// As [`Store::open`], in the given era: what `stopped_by_operator` holds for.
     pub fn open_in(path: &Path, era: &str) -> Store {
-        let trouble = Arc::new(Mutex::new(None));
-        let opened = open_usable(path, &trouble);
-        let loaded = opened.as_ref().and_then(|db| rows::load(db, era).ok()).unwrap_or_default();
-        let accepted = opened.as_ref().and_then(|db| rows::load_accepted(db).ok()).unwrap_or_default();
-        let (jobs, inbox) = mpsc::channel();
-        let keeper = Keeper {
-            db: opened,
-            era: era.to_string(),
-            batch: Batch::default(),
-            trouble: trouble.clone(),
-            failing: false,
+        Store::start(path, era, None)
+    }
+
+    fn start(path: &Path, era: &str, tell: Option<Tell>) -> Store {
+        let (inbox, trouble) = (Arc::new(Inbox::default()), Arc::new(Mutex::new(None)));
+        let keeper = Keeper::new(path, era, inbox.clone(), trouble.clone(), tell);
+        // No room: what nobody takes is not kept.
+        let (found, answer) = mpsc::sync_channel(0);
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run(&found));
+        let complain = |text: String| {
+            tracing::warn!("{text}");
+            *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
         };
-        let urgent = Arc::new(Urgent::default());
-        let hurry = urgent.clone();
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run(&inbox, &hurry));
-        let thread = thread.inspect_err(|error| say(&trouble, format!("memory is off: no thread ({error})"))).ok();
-        Store {
-            shared: Arc::new(Shared {
-                jobs: Mutex::new(Some(jobs)),
-                urgent,
-                thread: Mutex::new(thread),
-                trouble,
-                loaded: Mutex::new(loaded),
-                accepted: Mutex::new(accepted),
+        let found = match &thread {
+            Err(error) => {
+                inbox.close();
+                complain(format!("memory is off: no thread ({error})"));
+                Found::default()
+            }
+            Ok(_) => answer.recv_timeout(OPEN_MAX).unwrap_or_else(|_| {
+                complain(format!("running without memory: {} does not answer; trying on", path.display()));
+                Found::default()
             }),
-        }
+        };
+        let shared = Shared { inbox, thread: Mutex::new(thread.ok()), trouble, found: Mutex::new(found) };
+        Store { shared: Arc::new(shared) }
     }
 
     /// A store that remembers nothing beyond this process.
@@ -122,25 +132,24 @@ impl Store {
 
     fn knowing(loaded: Loaded) -> Store {
         let shared = Shared {
-            jobs: Mutex::new(None),
-            urgent: Arc::default(),
+            inbox: Arc::default(),
             thread: Mutex::new(None),
             trouble: Arc::default(),
-            loaded: Mutex::new(loaded),
-            accepted: Mutex::default(),
+            found: Mutex::new(Found { loaded, accepted: BTreeMap::new() }),
         };
+        shared.inbox.close();
         Store { shared: Arc::new(shared) }
     }
 
     /// What the last run left, as it was when the store was opened.
     pub fn load(&self) -> Loaded {
-        self.shared.loaded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.found.lock().unwrap_or_else(PoisonError::into_inner).loaded.clone()
     }
 
     /// The text of each file that the last run accepted. The texts are given away: there may be many,
     /// and only the first scan asks.
     pub fn take_accepted(&self) -> BTreeMap<String, String> {
-        std::mem::take(&mut *self.shared.accepted.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.shared.found.lock().unwrap_or_else(PoisonError::into_inner).accepted)
     }
 
     /// What is wrong with the memory now, as a sentence for people.
@@ -149,44 +158,47 @@ impl Store {
     }
 
     pub fn remember(&self, name: Name, memory: Memory) {
-        self.send(Job::Remember(name, memory));
+        self.shared.inbox.note(|batch| batch.remember(name, Some(memory)));
     }
 
     /// The service is gone: its memory and the owner of its name go with it.
     pub fn forget(&self, name: Name) {
-        self.send(Job::Forget(name));
+        self.shared.inbox.note(|batch| {
+            batch.remember(name.clone(), None);
+            batch.owner(name, None);
+        });
     }
 
     pub fn record(&self, event: Event) {
-        self.send(Job::Record(event));
+        self.shared.inbox.note(|batch| batch.record(event));
     }
 
     /// `file` owns `name` from now on.
     pub fn owner(&self, name: Name, file: String) {
-        self.send(Job::Owner(name, Some(file)));
+        self.shared.inbox.note(|batch| batch.owner(name, Some(file)));
     }
 
     pub fn disown(&self, name: Name) {
-        self.send(Job::Owner(name, None));
+        self.shared.inbox.note(|batch| batch.owner(name, None));
     }
 
     /// A manifest claims `script`, whose identity and times are `stamp`: while these are the same it
     /// does not come back by discovery, even when the manifest is gone.
     pub fn claim(&self, script: String, stamp: String) {
-        self.send(Job::Claim(script, Some(stamp)));
+        self.shared.inbox.note(|batch| batch.claim(script, Some(stamp)));
     }
 
     pub fn unclaim(&self, script: String) {
-        self.send(Job::Claim(script, None));
+        self.shared.inbox.note(|batch| batch.claim(script, None));
     }
 
     /// `text` is what was accepted of `file`: its last good version.
     pub fn accept(&self, file: String, text: String) {
-        self.send(Job::Accept(file, Some(text)));
+        self.shared.inbox.note(|batch| batch.accept(file, Some(text)));
     }
 
     pub fn unaccept(&self, file: String) {
-        self.send(Job::Accept(file, None));
+        self.shared.inbox.note(|batch| batch.accept(file, None));
     }
 
     /// The newest `limit` events since `since`, of one service or all, oldest first. The answer
@@ -198,7 +210,7 @@ impl Store {
         limit: usize,
     ) -> oneshot::Receiver<Vec<Event>> {
         let (reply, answer) = oneshot::channel();
-        self.send(Job::Events { since, service: service.map(str::to_string), limit, reply });
+        self.shared.inbox.call(Call::Events { since, service: service.map(str::to_string), limit, reply });
         answer
     }
 
@@ -206,14 +218,13 @@ impl Store {
     /// must not be lost with the controller. A store without a thread drops the sender at once.
     pub fn settled(&self) -> oneshot::Receiver<()> {
         let (reply, answer) = oneshot::channel();
-        self.send(Job::Settle(reply));
+        self.shared.inbox.call(Call::Settle(reply));
         answer
     }
 
     /// Writes what waits and ends the thread. Later calls are ignored.
     pub fn close(&self) {
-        self.send(Job::Close);
-        self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.shared.inbox.close();
         let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.join().is_err()
@@ -221,16 +232,11 @@ impl Store {
             tracing::error!("the store's thread has panicked; the last memories are lost");
         }
     }
+}
 
-    fn send(&self, job: Job) {
-        let jobs = self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(jobs) = jobs.as_ref() {
-            let urgent = matches!(job, Job::Events { .. } | Job::Settle(_) | Job::Close);
-            // A closed channel means a closed store: there is nobody left to tell.
-            jobs.send(job).ok();
-            if urgent {
-                self.shared.urgent.call();
-            }
-        }
+impl Drop for Shared {
+    /// Nobody can say anything any more: the thread writes what waits and ends.
+    fn drop(&mut self) {
+        self.inbox.close();
     }
 }

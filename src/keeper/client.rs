@@ -286,6 +286,12 @@ impl Keeper {
         self.send(Request::SetBlob(id.wire(), blob));
     }
 
+    /// Ends a child that has not executed its program yet; what runs already is not touched. A keeper
+    /// that does not know this word passes over it.
+    pub fn abandon(&mut self, id: &Id) {
+        self.send(Request::Abandon(id.wire()));
+    }
+
     /// Drops the entry of a life that has ended, with its log.
     pub fn forget(&mut self, id: &Id) {
         self.send(Request::Forget(id.wire()));

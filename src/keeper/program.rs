@@ -282,6 +282,14 @@ impl Keeper {
         }
     }
 
+    /// Takes up a verdict that is there to be read.
+    pub fn executed_by_now(&mut self, number: u64) {
+        let verdict = self.table.get(number).and_then(|entry| entry.verdict.as_ref());
+        if verdict.is_some_and(|verdict| sys::is_readable(verdict.as_fd())) {
+            self.executed(number);
+        }
+    }
+
     /// A known child may have ended.
     fn ended(&mut self, number: u64) {
         let Some(entry) = self.table.get(number).filter(|entry| entry.exit.is_none()) else { return };

@@ -35,6 +35,7 @@ impl Keeper {
                 }
             }
             Ok(Some(Request::Forget(id))) => self.forget(id),
+            Ok(Some(Request::Abandon(id))) => self.abandon(id),
             Ok(Some(Request::List)) => self.tell(Note::Entries(0)),
             Ok(Some(Request::Deposit(key))) => {
                 if let Some(fd) = fds.into_iter().next().filter(|fd| self.has_room(fd)) {
@@ -51,6 +52,17 @@ impl Keeper {
             Ok(Some(Request::Pong)) => {} // that something came is what counts
             Ok(None) => sys::say("the controller asks for something unknown; passing over it"),
             Err(error) => sys::say(&format!("the controller sent a {error}; passing over it")),
+        }
+    }
+
+    fn abandon(&mut self, id: Id<'_>) {
+        let Some(number) = self.table.number_of(id) else { return };
+        // It may have executed and the news wait to be read: then this is too late, and nothing is done.
+        self.executed_by_now(number);
+        let unborn = |entry: &&Entry| entry.verdict.is_some() && entry.exit.is_none();
+        if let Some(entry) = self.table.get(number).filter(unborn) {
+            // It is our child and was not reaped: the number is its own. It leads no group of others yet.
+            let _gone_already = sys::kill(entry.pid, libc::SIGKILL);
         }
     }
 

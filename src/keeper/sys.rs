@@ -327,6 +327,13 @@ pub fn is_ignored(signal: i32) -> bool {
     result == 0 && action.first() == Some(&libc::SIG_IGN)
 }
 
+/// Whether a read would not wait: there is something, or the other end is closed.
+pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut ready = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd of ours that outlives the call, which does not wait.
+    unsafe { libc::poll(&raw mut ready, 1, 0) == 1 }
+}
+
 /// The signals that wait in a signalfd, at most 16 at a time.
 pub fn read_signals(from: BorrowedFd<'_>) -> Vec<i32> {
     const SIZE: usize = size_of::<libc::signalfd_siginfo>();

@@ -59,6 +59,7 @@ words! {
         // starting
         PortNotOpen = "PortNotOpen",
         ProbeNotPassed = "ProbeNotPassed",
+        NotAnswering = "NotAnswering",
         // degraded
         InstanceDown = "InstanceDown",
         RollStuck = "RollStuck",
@@ -108,6 +109,7 @@ words! {
         UpdateBlocked = "UpdateBlocked",
         StillWriting = "StillWriting",
         DirectoryLost = "DirectoryLost",
+        WithoutMemory = "WithoutMemory",
         NotYetSupported = "NotYetSupported",
         Unreadable = "Unreadable",
         TooLarge = "TooLarge",

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::name::Name;
 
@@ -190,7 +190,7 @@ impl Readiness {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Probe {
     pub check: Check,
@@ -202,7 +202,7 @@ pub struct Probe {
 }
 
 /// What one probe does.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Check {
     Exec {
@@ -217,10 +217,10 @@ pub enum Check {
         /// Not verified, as with Kubernetes: a check asks whether it answers, not who it is.
         https: bool,
         /// Empty: 200 to 399.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         expect_status: Vec<u16>,
         /// A pattern that what is read of the body must match.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         expect_body: Option<String>,
     },
     TcpSocket {
@@ -245,7 +245,7 @@ pub enum Check {
     Later(String),
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ProbePort {
     /// A port that the manifest writes as a number or names; resolved to the number here.

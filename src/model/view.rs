@@ -29,6 +29,9 @@ pub struct NodeView {
     pub settled: bool,
     pub directory_lost: Option<String>,
     pub shutting_down: bool,
+    /// It ends by itself: for the sake of which service, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_for: Option<String>,
     /// Files that make no service, and what is wrong with the node itself.
     pub problems: Vec<FileProblem>,
 }
@@ -105,6 +108,13 @@ pub struct ServiceView {
     pub depends_on: Vec<Name>,
     /// Completed, armed or stopped on purpose: nothing is expected of it now.
     pub settled: bool,
+    /// On its way to its first verdict: neither started nor failed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pending: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -199,6 +209,9 @@ pub struct ManifestView {
     /// First 16 hex digits of the sha256 of the bytes that are in force.
     pub sha256: String,
     pub generation: u64,
+    /// The generation that runs, where that is an older one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<u64>,
     /// The bytes that were refused last, if they are what is on disk now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejected: Option<RejectedView>,

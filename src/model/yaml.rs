@@ -312,9 +312,40 @@ impl Builder<'_> {
     }
 
     fn syntax(&self, kind: &ErrorKind, marker: Marker) -> Fault {
-        let place = self.place(marker, marker);
+        let mut place = self.place(marker, marker);
         let (message, remedy) = explain(kind, self.text, &place);
+        if is_tab(kind) {
+            at_the_tab(self.text, &mut place);
+        }
         Fault { place, message, remedy }
+    }
+}
+
+fn is_tab(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::TabInIndentation
+            | ErrorKind::TabInBlockIndentation
+            | ErrorKind::TabNotAllowed
+            | ErrorKind::TabInPlainScalar
+            | ErrorKind::TabAtBlockScalarStart
+    )
+}
+
+/// The parser names where the value began that a tab cuts short; a person looks for the tab.
+fn at_the_tab(text: &str, place: &mut Place) {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut start = 0;
+    for (at, line) in text.split_inclusive('\n').enumerate() {
+        let tab = line[..indent(line)].find('\t').filter(|_| at + 1 >= place.line);
+        if let Some(tab) = tab {
+            if at + 1 > place.line {
+                (place.line, place.col) = (at + 1, tab + 1);
+                place.bytes = start + tab..start + tab + 1;
+            }
+            return;
+        }
+        start += line.len();
     }
 }
 
@@ -343,11 +374,7 @@ fn unknown_alias(place: Place, name: &str) -> Fault {
 fn explain(kind: &ErrorKind, text: &str, place: &Place) -> (String, Option<String>) {
     let line = text.lines().nth(place.line - 1).unwrap_or("");
     let (message, remedy) = match kind {
-        ErrorKind::TabInIndentation
-        | ErrorKind::TabInBlockIndentation
-        | ErrorKind::TabNotAllowed
-        | ErrorKind::TabInPlainScalar
-        | ErrorKind::TabAtBlockScalarStart => ("a tab cannot indent YAML".into(), "use spaces"),
+        kind if is_tab(kind) => ("a tab cannot indent YAML".into(), "use spaces"),
         ErrorKind::UnclosedQuotedScalar => {
             ("a quote that is opened here is never closed".into(), "close it with the same quote")
         }

@@ -201,12 +201,7 @@ impl Course {
     /// It passed in an earlier controller's time: failures count, but it must pass again. What speaks
     /// by itself has spoken, and will not say it twice.
     pub fn resumed(self, probe: &Probe) -> Course {
-        Course { passing: !is_active(&probe.check), ..self.judged_before() }
-    }
-
-    /// Another check has passed before: failures count.
-    pub fn judged_before(self) -> Course {
-        Course { ever: true, ..self }
+        Course { passing: !is_active(&probe.check), ever: true, ..self }
     }
 
     /// Whether an answer can be its own: one that came twice, or that an earlier check was asked for, is not.

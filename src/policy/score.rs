@@ -144,9 +144,8 @@ impl Said {
     /// Takes up a score.
     pub fn follow(&mut self, points: Option<u8>, now: Duration) {
         let band = points.map_or(Band::Healthy, Band::of);
-        if band <= self.band {
-            *self = Said { band, better: None };
-        } else if now >= *self.better.get_or_insert(now) + HOLD {
+        let is_due = band <= self.band || now >= *self.better.get_or_insert(now) + HOLD;
+        if is_due {
             *self = Said { band, better: None };
         }
     }

@@ -1,5 +1,4 @@
-//! From a command line to a running node: the front that becomes the keeper, and the controller
-//! that builds everything.
+//! From a task to a running node: the controller that builds everything (`front` becomes the keeper).
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,6 +10,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::helpers::Helpers;
+use super::layers::{base, layered, settings_of};
+use super::preparing::Preparing;
 use super::publish::Publisher;
 use super::rundir::{Door, RunDir};
 use super::strays::{self, LivesTable};
@@ -20,20 +21,19 @@ use crate::controller::{Config, Controller, Input};
 use crate::edge::directory::{self, Directory};
 use crate::edge::files::{StatusCheck, StatusFiles};
 use crate::edge::output::{self, Pump};
-use crate::edge::places::{self, Lock, LockError, Places, Who};
+use crate::edge::places::{self, Places, Who};
 use crate::edge::probe::Sockets;
 use crate::edge::process::cgroup::CgroupRoot;
-use crate::edge::process::environment::{inheritable, read_small};
+use crate::edge::process::environment::inheritable;
 use crate::edge::process::prepare::Ground;
 use crate::edge::process::tree::{Scope, Trees};
 use crate::edge::process::walk::Walker;
 use crate::edge::stderr;
 use crate::edge::store::Store;
-use crate::keeper::{self, Event as KeeperEvent, Keeper, Start, Welcome};
-use crate::model::manifest::Text;
+use crate::keeper::{self, Event as KeeperEvent, Keeper, Welcome};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
-use crate::model::settings::{self, Settings};
+use crate::model::settings::Settings;
 use crate::model::text::ControllerInfo;
 use crate::model::view::Event;
 
@@ -65,166 +65,16 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// Another controller owns the directory (EX_CANTCREAT of sysexits.h).
-const OWNED: u8 = 73;
 /// The settings or the directory cannot be used (EX_CONFIG).
-const UNUSABLE: u8 = 78;
-/// Docker kills after 10 s: 8 leave room for the last words.
-const SHUTDOWN_PID1: Duration = Duration::from_secs(8);
-/// A pod has 30 s.
-const SHUTDOWN_POD: Duration = Duration::from_secs(25);
-/// How long a process may take to be gone that was killed with its keeper.
-const LAST_BREATH: Duration = Duration::from_secs(1);
-/// As every manifest.
-const SETTINGS_MAX: u64 = 64 * 1024;
-const EXIT_ON_REQUIRED: Duration = Duration::from_secs(300);
+pub(super) const UNUSABLE: u8 = 78;
 /// How long the last words may take at an end.
 pub(super) const WORDS_MAX: Duration = Duration::from_secs(1);
-/// A controller that answers no ping for this long of the keeper's own time is hung.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) fn refusal(code: u8, message: impl Into<String>) -> Refusal {
     Refusal { code, message: message.into() }
 }
 
-/// Takes the lock and becomes the keeper, whose child is the controller. Returns only if it cannot.
-pub fn become_keeper(task: &Task, args: Vec<OsString>) -> Refusal {
-    match lock(task) {
-        Err(refusal) => refusal,
-        Ok(lock) => {
-            keeper::memory::trim();
-            keeper::run(Start {
-                controller: PathBuf::from("/proc/self/exe"),
-                args,
-                lock: lock.map(Lock::into_fd),
-                shutdown_grace: SHUTDOWN_PID1,
-                answer_limit: ANSWER_LIMIT,
-            })
-        }
-    }
-}
-
-fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
-    let (settings, dir) = match &task.what {
-        What::Directory(dir) => {
-            usable(dir)?;
-            (settings_of(task, dir, false), Some(dir.clone()))
-        }
-        What::File(_) | What::Command(_) => ((task.layer)(Settings::default()), None),
-    };
-    let taken = match &dir {
-        Some(dir) => {
-            let places = Places::choose(dir, &settings, &Who::now());
-            let taken = Lock::take(dir, places.run.as_deref());
-            if taken.is_ok() {
-                own_run(&places)?;
-            }
-            taken
-        }
-        None => {
-            let Some(run) = single::places(&settings).run else { return Ok(None) };
-            Lock::take(&run, Some(&run))
-        }
-    };
-    match taken {
-        Ok(lock) => {
-            if let Some(warning) = &lock.warning {
-                voice::say(&warning.to_string());
-            }
-            Ok(Some(lock))
-        }
-        Err(error @ LockError::Held { .. }) => {
-            Err(refusal(OWNED, format!("{error}; `plugd get` talks to it, `plugd run` needs a directory of its own")))
-        }
-        Err(error @ LockError::Io { .. }) => Err(refusal(UNUSABLE, chain(&error))),
-    }
-}
-
-/// Socket, table of lives, memory and logs belong to one node: two directories must not share them.
-fn own_run(places: &Places) -> Result<(), Refusal> {
-    let Some(run) = &places.run else { return Ok(()) };
-    let until = std::time::Instant::now() + LAST_BREATH;
-    let mut taken = Lock::take(run, None);
-    // A controller that made the run directory again holds its lock, and outlives a killed keeper by
-    // the moment that the kernel needs to end it. The directory's own lock is ours already.
-    while matches!(taken, Err(LockError::Held { .. })) && std::time::Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(5));
-        taken = Lock::take(run, None);
-    }
-    match taken {
-        // Held until this process, which becomes the keeper, ends.
-        Ok(lock) => {
-            std::mem::forget(lock);
-            Ok(())
-        }
-        Err(LockError::Held { pid, .. }) => {
-            let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-            Err(refusal(
-                OWNED,
-                format!(
-                    "{} is the run directory of another plugd{who}; give this one a --state-dir of its own",
-                    run.display()
-                ),
-            ))
-        }
-        // Where it cannot be locked, the lock of the directory has to do.
-        Err(LockError::Io { .. }) => Ok(()),
-    }
-}
-
-fn usable(dir: &Path) -> Result<(), Refusal> {
-    let shown = dir.display();
-    match std::fs::metadata(dir) {
-        Ok(meta) if !meta.is_dir() => Err(refusal(UNUSABLE, format!("{shown} is not a directory"))),
-        Ok(_) => std::fs::read_dir(dir)
-            .map(|_| ())
-            .map_err(|error| refusal(UNUSABLE, format!("{shown} cannot be listed: {error}"))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(refusal(
-            UNUSABLE,
-            format!(
-                "there is no directory {shown}; make it with `mkdir -p {shown}`, or `plugd init {shown}` for one with an example"
-            ),
-        )),
-        Err(error) => Err(refusal(UNUSABLE, format!("{shown} cannot be used: {error}"))),
-    }
-}
-
-/// The settings in force: flags over environment over `_plugd.yaml` over what fits the place.
-fn settings_of(task: &Task, dir: &Path, pid1: bool) -> Settings {
-    let path = dir.join("_plugd.yaml");
-    let text = match read_small(&path, SETTINGS_MAX) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => {
-            eprintln!("plugd: {} is left out: {error}", path.display());
-            None
-        }
-    };
-    layered(task, pid1, text.as_deref()).unwrap_or_else(|why| {
-        voice::say(&format!("{why}; the defaults are in force"));
-        (task.layer)(base(pid1))
-    })
-}
-
-fn layered(task: &Task, pid1: bool, text: Option<&[u8]>) -> Result<Settings, String> {
-    let below = base(pid1);
-    let Some(text) = text else { return Ok((task.layer)(below)) };
-    match settings::read(Text { file: "_plugd.yaml", text }) {
-        Ok(partial) => Ok((task.layer)(partial.settle(below))),
-        Err(diagnostics) => Err(diagnostics.iter().map(|one| one.one_line()).collect::<Vec<_>>().join("; ")),
-    }
-}
-
-fn base(pid1: bool) -> Settings {
-    let pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
-    Settings {
-        shutdown_timeout: pid1.then_some(if pod { SHUTDOWN_POD } else { SHUTDOWN_PID1 }),
-        exit_on_required: pid1.then_some(EXIT_ON_REQUIRED),
-        ..Settings::default()
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
@@ -317,10 +167,12 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
     let (request_sender, requests) = mpsc::channel(64);
     let (notices, noticed) = mpsc::unbounded_channel();
 
-    let store = places.database().map_or_else(Store::none, |path| Store::open(&path));
-    if let Some(trouble) = store.trouble() {
-        tracing::warn!("{trouble}");
-    }
+    let memory = sender.clone();
+    let tell = move |why| {
+        // The loop is gone: nobody is left to be told.
+        let _ = memory.blocking_send(Input::Memory(why));
+    };
+    let store = places.database().map_or_else(Store::none, |path| Store::open_telling(&path, Box::new(tell)));
     let tee = settings.tee.then(|| tee(single, task.colour)).flatten();
     let pump = Pump::start(output::Settings { dir: places.logs.clone(), total: settings.logs_total, tee }, pump_sender)
         .map_err(|error| refusal(1, chain(&error)))?;
@@ -377,12 +229,12 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         sockets: Arc::new(Sockets::new()),
         cgroups,
         table,
-        ground: Ground {
+        preparing: Preparing::new(Ground {
             inherited: Arc::new(inheritable()),
             working_dir: info.working_dir.clone(),
             uid,
             node: places.key.clone(),
-        },
+        }),
         directory: None,
         store: store.clone(),
         publisher,
@@ -532,7 +384,7 @@ fn serve(
         return;
     };
     let context = api::context::Context {
-        snapshot: node.publisher.snapshot.clone(),
+        board: node.publisher.board.clone(),
         changed: node.publisher.changed.subscribe(),
         requests,
         events: node.publisher.events.clone(),

@@ -10,7 +10,7 @@ use crate::controller::{Adopted, Declaration, Exit, Input, Shutdown, Verdict};
 use crate::edge::output::{PumpEvent, Stream};
 use crate::edge::probe::notify::NotifySocket;
 use crate::edge::probe::{LifeContext, fd};
-use crate::edge::process::prepare::explain_failure;
+use crate::edge::process::failure::explain_failure;
 use crate::edge::process::tree::{Scope, Tree};
 use crate::keeper::{Entry, Event, How, Id};
 use crate::model::manifest::{self, instance_port};
@@ -59,7 +59,7 @@ impl Node {
                     return;
                 };
                 self.withdraw(&life);
-                let fault = explain_failure(&pending.program, stage, errno);
+                let fault = explain_failure(&pending.program, pending.interpreter.as_deref(), stage, errno);
                 self.queue.push_back(Input::SpawnFailed { life, reason: fault.reason, message: fault.message });
             }
             Event::Exited { id, exit } => self.on_exited(&id, exit.how),
@@ -85,7 +85,7 @@ impl Node {
         }
         let Some(life) = spawned.id.life_id() else { return };
         let Some(pending) = self.pending.remove(&life) else { return };
-        let Pending { spec, program: _, scope, listened, passive } = pending;
+        let Pending { spec, scope, listened, passive, .. } = pending;
         self.table.spawned(&life, &spec, spawned.pid);
         let tree = Tree { life: life.clone(), pid: spawned.pid, start_time: spawned.start_time, scope };
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);

@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::apply::request;
 use super::attend::{attend, end_tree, remove_group};
 use super::facts::Spawned;
+use super::spawn::request;
 use super::{Node, Notice};
 use crate::controller::{Exit, ExitHow, Hook, Input, ProbeSlot, Target};
 use crate::edge::probe::exec::{Ended, Tail, judge};
 use crate::edge::process::cgroup::Group;
-use crate::edge::process::prepare::{self, Unpreparable};
+use crate::edge::process::prepare::{self, Prepared, Unpreparable};
 use crate::edge::process::stat::Stat;
 use crate::edge::process::tree::{Scope, Tree};
 use crate::keeper::{Entry, Id};
@@ -62,8 +62,29 @@ struct Helper {
     ended: Option<oneshot::Sender<Exit>>,
 }
 
+/// A helper that is asked for.
+pub(super) struct Request {
+    pub purpose: Purpose,
+    pub command: Vec<String>,
+    spec: Arc<Spec>,
+    number: u64,
+    limit: Duration,
+    asked: Instant,
+}
+
+impl Request {
+    /// Its time limit counts from the wish.
+    pub fn until(&self) -> Instant {
+        self.asked + self.limit
+    }
+
+    pub fn not_started(&self, why: String) -> Input {
+        self.purpose.input(&self.command, &Ended::NotStarted(why), &Tail::default(), self.asked.elapsed())
+    }
+}
+
 #[derive(Clone)]
-enum Purpose {
+pub(super) enum Purpose {
     Probe(LifeId, ProbeSlot),
     Hook(LifeId, Hook),
 }
@@ -94,7 +115,7 @@ impl Purpose {
         }
     }
 
-    fn life(&self) -> &LifeId {
+    pub fn life(&self) -> &LifeId {
         match self {
             Purpose::Probe(life, _) | Purpose::Hook(life, _) => life,
         }
@@ -144,14 +165,21 @@ impl Node {
         &mut self,
         life: LifeId,
         slot: ProbeSlot,
-        spec: &Spec,
-        command: &[String],
+        spec: Arc<Spec>,
+        command: Vec<String>,
         limit: Duration,
     ) {
-        self.start(Purpose::Probe(life, slot), command.to_vec(), spec, limit);
+        self.start(Purpose::Probe(life, slot), command, spec, limit);
     }
 
-    pub(super) fn run_hook(&mut self, life: LifeId, hook: Hook, spec: &Spec, wrapper: Option<&Path>, limit: Duration) {
+    pub(super) fn run_hook(
+        &mut self,
+        life: LifeId,
+        hook: Hook,
+        spec: Arc<Spec>,
+        wrapper: Option<&Path>,
+        limit: Duration,
+    ) {
         let command = match hook {
             Hook::PreStart => spec.lifecycle.pre_start.clone(),
             Hook::PreStop => spec.lifecycle.pre_stop.clone(),
@@ -170,26 +198,24 @@ impl Node {
         }
     }
 
-    fn start(&mut self, purpose: Purpose, command: Vec<String>, spec: &Spec, limit: Duration) {
-        if let Err(fault) = self.ask_for(&purpose, &command, spec, limit) {
-            let ended = Ended::NotStarted(fault.message);
-            self.queue.push_back(purpose.input(&command, &ended, &Tail::default(), Duration::ZERO));
+    fn start(&mut self, purpose: Purpose, command: Vec<String>, spec: Arc<Spec>, limit: Duration) {
+        let number = self.helpers.next();
+        let life = identity(&purpose.life().instance, number);
+        let request = Request { purpose, command, spec: spec.clone(), number, limit, asked: Instant::now() };
+        self.prepare_helper(request, spec, life);
+    }
+
+    pub(super) fn start_prepared(&mut self, request: Request, prepared: Result<Prepared, Unpreparable>) {
+        if let Err(fault) = prepared.and_then(|prepared| self.ask_for(&request, prepared)) {
+            self.queue.push_back(request.not_started(fault.message));
         }
     }
 
-    fn ask_for(
-        &mut self,
-        purpose: &Purpose,
-        command: &[String],
-        spec: &Spec,
-        limit: Duration,
-    ) -> Result<(), Unpreparable> {
-        let number = self.helpers.next();
-        let instance = &purpose.life().instance;
-        let prepared = prepare::helper(&self.ground, spec, &identity(instance, number), command)?;
-        let id = id_of(instance, number);
-        let mut request = request(prepared, spec, id.clone());
-        let scope = match self.helper_group(instance, number) {
+    fn ask_for(&mut self, asked: &Request, prepared: Prepared) -> Result<(), Unpreparable> {
+        let instance = &asked.purpose.life().instance;
+        let id = id_of(instance, asked.number);
+        let mut request = request(prepared, &asked.spec, id.clone());
+        let scope = match self.helper_group(instance, asked.number) {
             Some((fd, group)) => {
                 request.cgroup = Some(Arc::new(fd));
                 Scope::Cgroup(group)
@@ -201,17 +227,35 @@ impl Node {
             return Err(prepare::fault(Reason::ResourceExhausted, error.to_string()));
         }
         let helper = Helper {
-            purpose: purpose.clone(),
-            command: command.to_vec(),
-            limit,
+            purpose: asked.purpose.clone(),
+            command: asked.command.clone(),
+            limit: asked.limit,
             scope,
             tree: None,
             cancelled: false,
-            asked: Instant::now(),
+            asked: asked.asked,
             ended: None,
         };
         self.helpers.running.insert(id, helper);
         Ok(())
+    }
+
+    /// Those whose limit is over before their exec: the file system that it waits for does not answer.
+    pub(super) fn end_late_helpers(&mut self, now: Instant) {
+        let late = |helper: &Helper| helper.tree.is_none() && helper.asked + helper.limit <= now;
+        for (id, helper) in self.helpers.running.extract_if(|_, helper| late(helper)) {
+            let ended = Ended::NotStarted("its program or its working directory does not answer".into());
+            let took = helper.asked.elapsed();
+            if !helper.cancelled {
+                self.queue.push_back(helper.purpose.input(&helper.command, &ended, &Tail::default(), took));
+            }
+            self.keeper.abandon(&id);
+        }
+    }
+
+    pub(super) fn next_late_helper(&self) -> Option<Instant> {
+        let waiting = self.helpers.running.values().filter(|helper| helper.tree.is_none());
+        waiting.map(|helper| helper.asked + helper.limit).min()
     }
 
     fn helper_group(&self, instance: &Instance, number: u64) -> Option<(OwnedFd, Group)> {
@@ -245,7 +289,8 @@ impl Node {
             let _ = self.trees.signal(&tree, libc::SIGKILL, Target::Tree);
         }
         let purpose = helper.purpose.clone();
-        let (command, limit, asked) = (helper.command.clone(), helper.limit, helper.asked);
+        let (command, asked) = (helper.command.clone(), helper.asked);
+        let limit = helper.limit;
         let (sender, done, trees) = (self.sender.clone(), self.notices.clone(), self.trees.clone());
         tokio::task::spawn_local(async move {
             let mut output = Tail::default();
@@ -274,6 +319,7 @@ impl Node {
 
     /// Whatever still runs beside the life is killed; its answers are of no life that anybody knows.
     pub(super) fn end_helpers_of(&mut self, life: &LifeId) {
+        self.drop_helpers_in_preparation(life);
         for helper in self.helpers.running.values_mut().filter(|helper| helper.purpose.life() == life) {
             helper.cancelled = true;
             if let Some(tree) = &helper.tree {

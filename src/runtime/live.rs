@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::task::AbortHandle;
 
@@ -18,10 +19,19 @@ pub struct Pending {
     pub spec: Arc<Spec>,
     /// For messages about a failed exec.
     pub program: PathBuf,
+    pub interpreter: Option<String>,
+    pub working_dir: PathBuf,
     pub scope: Scope,
     /// Sockets that listened on its ports before it was there.
     pub listened: Vec<u64>,
     pub passive: Passive,
+    pub asked: Instant,
+    /// That it takes long.
+    pub told: bool,
+    /// It is not wanted any more, since.
+    pub called_off: Option<Instant>,
+    /// The keeper was told to end it.
+    pub abandoned: bool,
 }
 
 /// Ends of what a service speaks on by itself.

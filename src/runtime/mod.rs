@@ -10,12 +10,15 @@
 //! - `attend`   the wait for one helper
 //! - `chatter`  how much one service may say
 //! - `facts`    what the keeper and the pump say, as inputs
+//! - `front`    what becomes the keeper; `boot` builds the controller, `layers` its settings
 //! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
 //! - `helpers`  exec probes and hooks: short processes beside a life
+//! - `preparing` what is on its way from an action to the keeper
 //! - `publish`  snapshot, status files, the start-up report
 //! - `requests` what people ask by the socket
 //! - `rundir`   socket and table of lives, made again where someone takes them away
 //! - `single`   `run FILE` and `run -- CMD`
+//! - `spawn`    a prepared process, asked of the keeper
 //! - `strays`   the table of lives, and what a killed keeper left
 #![expect(clippy::disallowed_methods, reason = "the loop stamps the clock, once a turn")]
 
@@ -35,7 +38,6 @@ use crate::edge::directory::Directory;
 use crate::edge::output::{Pump, PumpEvent};
 use crate::edge::probe::Sockets;
 use crate::edge::process::cgroup::CgroupRoot;
-use crate::edge::process::prepare::Ground;
 use crate::edge::process::tree::Trees;
 use crate::edge::store::Store;
 use crate::keeper::{Event as KeeperEvent, Id, Keeper};
@@ -50,12 +52,16 @@ mod attend;
 pub mod boot;
 mod chatter;
 mod facts;
+pub mod front;
 mod helpers;
+mod layers;
 mod live;
+mod preparing;
 mod publish;
 mod requests;
 mod rundir;
 mod single;
+mod spawn;
 mod strays;
 mod voice;
 
@@ -83,7 +89,7 @@ pub struct Node {
     sockets: Arc<Sockets>,
     cgroups: Option<CgroupRoot>,
     table: LivesTable,
-    ground: Ground,
+    preparing: preparing::Preparing,
     directory: Option<Directory>,
     store: Store,
     publisher: Publisher,
@@ -158,12 +164,16 @@ struct Signals {
 impl Node {
     /// Runs until everything is stopped or the keeper asks for a successor.
     pub async fn run(mut self) -> i32 {
+        if self.directory.is_none() {
+            self.run.watch(&self.notices);
+        }
         loop {
             let deadline = self.next_wake();
             tokio::select! {
                 biased;
                 event = self.keeper.next() => self.on_keeper_result(event),
                 Some(input) = self.inputs.recv() => self.note(input),
+                Some(done) = self.preparing.answers.recv() => self.preparing.done.push_back(done),
                 Some(event) = self.pump_events.recv() => self.on_pump(event),
                 Some(request) = self.requests.recv() => self.on_request(request),
                 Some(notice) = self.noticed.recv() => self.on_notice(notice),
@@ -203,6 +213,9 @@ impl Node {
         while let Ok(input) = self.inputs.try_recv() {
             self.note(input);
         }
+        while let Ok(done) = self.preparing.answers.try_recv() {
+            self.preparing.done.push_back(done);
+        }
         while let Ok(event) = self.pump_events.try_recv() {
             self.on_pump(event);
         }
@@ -217,19 +230,23 @@ impl Node {
 
     /// Absorb, decide, apply, until nothing new comes of it.
     fn turn(&mut self) {
+        self.look_after_preparations();
         for _ in 0..TURNS_MAX {
             let now = self.now();
             while let Some(input) = self.queue.pop_front() {
                 self.controller.absorb(input, now);
             }
             let plan = self.controller.decide(now);
-            if plan.actions.is_empty() && self.queue.is_empty() {
-                break;
-            }
+            let idle = plan.actions.is_empty();
             for action in plan.actions {
                 self.apply(action, now);
             }
+            self.take_prepared();
+            if idle && self.queue.is_empty() {
+                break;
+            }
         }
+        self.preparing.hand_over();
         self.publish_what_is_due();
     }
 
@@ -323,10 +340,10 @@ impl Node {
     fn next_wake(&self) -> Option<Instant> {
         let brain = self.controller.next_deadline().map(instant_at);
         let publisher = self.publisher.next_due();
-        match (self.queue.is_empty(), brain, publisher) {
-            (false, ..) => Some(Instant::now()),
-            (true, Some(a), Some(b)) => Some(a.min(b)),
-            (true, a, b) => a.or(b),
+        let preparation = self.next_preparation().map(Instant::from_std);
+        match self.queue.is_empty() {
+            false => Some(Instant::now()),
+            true => brain.into_iter().chain(publisher).chain(preparation).min(),
         }
     }
 

@@ -1,22 +1,21 @@
-//! What everybody else may see: the snapshot, the status files, the events, the start-up report.
+//! What everybody else may see: the board, the status files, the events, the start-up report.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
+use crate::api::board::Board;
 use crate::edge::files::{StatusFiles, Text};
 use crate::model::name::Name;
 use crate::model::text::{ControllerInfo, ControllerLine, NodeFile, Places, Report, node_file, start_report};
 use crate::model::time::Now;
 use crate::model::view::{Event, NodeView, ServiceView, Snapshot};
 
-/// The snapshot's table is copied once for each publication: not more often than this, and never
-/// for more than a twentieth of the time. `plugd wait` returns within 2 ms of the fact.
+/// Who listens for changes is told once a millisecond: `plugd wait` returns within 2 ms of the fact.
 const PUBLISH_MIN: Duration = Duration::from_millis(1);
 /// The node's own file tells sums over all services: ten times a second at most.
 const NODE_MIN: Duration = Duration::from_millis(100);
@@ -26,7 +25,7 @@ pub const HISTORY_MAX: usize = 1000;
 
 /// The published half of the node.
 pub struct Publisher {
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub board: Arc<Board>,
     pub changed: watch::Sender<u64>,
     pub events: broadcast::Sender<Event>,
     pub history: Arc<Mutex<VecDeque<Event>>>,
@@ -37,14 +36,10 @@ pub struct Publisher {
     /// Print the start-up report once.
     pub report: bool,
 
-    services: BTreeMap<Name, Arc<ServiceView>>,
-    node: NodeView,
-    sequence: u64,
     /// The first scan is over: every service has been announced.
     complete: bool,
     unpublished: bool,
     published: Option<Instant>,
-    pause: Duration,
     node_stale: bool,
     node_written: Option<Instant>,
 }
@@ -59,7 +54,7 @@ impl Publisher {
     ) -> Publisher {
         let empty = Snapshot { sequence: 0, node: NodeView::default(), services: BTreeMap::new() };
         Publisher {
-            snapshot: Arc::new(ArcSwap::from_pointee(empty)),
+            board: Arc::new(Board::new(empty)),
             changed: watch::channel(0).0,
             events: broadcast::channel(256).0,
             history: Arc::default(),
@@ -68,13 +63,9 @@ impl Publisher {
             places,
             dir,
             report,
-            services: BTreeMap::new(),
-            node: NodeView::default(),
-            sequence: 0,
             complete: false,
             unpublished: true,
             published: None,
-            pause: PUBLISH_MIN,
             node_stale: true,
             node_written: None,
         }
@@ -83,7 +74,7 @@ impl Publisher {
     /// A service's view changed.
     pub fn announce(&mut self, view: Arc<ServiceView>, now: Now) {
         self.write(&view, now);
-        self.services.insert(view.service.clone(), view);
+        self.board.change(|now| drop(now.services.insert(view.service.clone(), view)));
         self.mark();
     }
 
@@ -91,16 +82,16 @@ impl Publisher {
         if let Some(files) = &self.files {
             files.remove(name);
         }
-        self.services.remove(name.as_str());
+        self.board.change(|now| drop(now.services.remove(name.as_str())));
         self.mark();
     }
 
     pub fn knows(&self, name: &Name) -> bool {
-        self.services.contains_key(name.as_str())
+        self.board.look(|now| now.services.contains_key(name.as_str()))
     }
 
     pub fn node(&mut self, node: NodeView) {
-        self.node = node;
+        self.board.change(|now| now.node = node);
         self.mark();
     }
 
@@ -108,7 +99,7 @@ impl Publisher {
     pub fn sweep(&mut self) {
         self.complete = true;
         if let Some(files) = &self.files {
-            files.keep_only(self.services.keys().cloned().collect());
+            files.keep_only(self.board.look(|now| now.services.keys().cloned().collect()));
         }
     }
 
@@ -116,9 +107,7 @@ impl Publisher {
     pub fn reopen(&mut self, now: Now) {
         let Some(files) = &self.files else { return };
         files.reopen();
-        for view in self.services.values() {
-            self.write(view, now);
-        }
+        self.board.look(|shown| shown.services.values().for_each(|view| self.write(view, now)));
         self.node_stale = true;
         // What lies there of services that are not ours is of another time or place.
         if self.complete {
@@ -130,9 +119,8 @@ impl Publisher {
     pub fn rewrite(&mut self, name: Option<&Name>, now: Now) {
         match name {
             Some(name) => {
-                if let Some(view) = self.services.get(name.as_str()) {
-                    self.write(view, now);
-                }
+                let view = self.board.look(|shown| shown.services.get(name.as_str()).cloned());
+                view.iter().for_each(|view| self.write(view, now));
             }
             None => self.node_stale = true,
         }
@@ -163,7 +151,7 @@ impl Publisher {
 
     /// When something is owed to readers.
     pub fn next_due(&self) -> Option<Instant> {
-        let publication = self.unpublished.then(|| self.published.map_or_else(Instant::now, |at| at + self.pause));
+        let publication = self.unpublished.then(|| self.published.map_or_else(Instant::now, |at| at + PUBLISH_MIN));
         let node = match (self.node_stale, self.node_written) {
             (_, None) => Instant::now(),
             (true, Some(at)) => at + NODE_MIN,
@@ -179,10 +167,9 @@ impl Publisher {
     /// Publishes and writes what is due.
     pub fn serve(&mut self, now: Now) {
         let at = Instant::now();
-        if self.unpublished && self.published.is_none_or(|last| at >= last + self.pause) {
+        if self.unpublished && self.published.is_none_or(|last| at >= last + PUBLISH_MIN) {
             self.publish();
             self.published = Some(at);
-            self.pause = PUBLISH_MIN.max(at.elapsed() * 20);
         }
         let due = match (self.node_stale, self.node_written) {
             (_, None) => true,
@@ -195,17 +182,11 @@ impl Publisher {
     }
 
     fn publish(&mut self) {
-        self.sequence += 1;
         self.unpublished = false;
-        self.snapshot.store(Arc::new(Snapshot {
-            sequence: self.sequence,
-            node: self.node.clone(),
-            services: self.services.clone(),
-        }));
-        let _ = self.changed.send(self.sequence);
-        if self.report && self.node.settled {
+        self.changed.send_modify(|count| *count += 1);
+        if self.report && self.board.look(|now| now.node.settled) {
             self.report = false;
-            let report = Report::of(&self.snapshot.load());
+            let report = self.board.look(Report::of);
             super::voice::say(&start_report(&report));
         }
     }
@@ -214,14 +195,9 @@ impl Publisher {
         if self.unpublished {
             self.publish();
         }
-        let snapshot = self.snapshot.load();
-        let text = node_file(&NodeFile {
-            snapshot: &snapshot,
-            dir: &self.dir,
-            places: &self.places,
-            info: &self.info,
-            heartbeat: now.wall,
-        });
+        let Publisher { dir, places, info, .. } = &*self;
+        let heartbeat = now.wall;
+        let text = self.board.look(|snapshot| node_file(&NodeFile { snapshot, dir, places, info, heartbeat }));
         if let Some(files) = &self.files {
             files.node(text);
         }

@@ -59,11 +59,6 @@ impl Node {
                 }
                 let _ = reply.send(Ok(()));
             }
-            Request::Exec { name, reply, .. } => {
-                let _ = reply.send(Err(OrderError::Refused(format!(
-                    "use `plugd exec {name} -- CMD`: it runs in your own terminal"
-                ))));
-            }
         }
     }
 

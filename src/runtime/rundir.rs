@@ -1,15 +1,17 @@
 //! The run directory while the node runs: socket, table of lives, lock.
 //!
 //! Someone may clean it away (a tmpfiles rule, a hand). The directory's thread sees that at its 5 s
-//! look; here it is made again: the command line must reach the controller, and a table without the
+//! look (a task where there is no directory); here it is made again: the command line must reach the controller, and a table without the
 //! lives that run would let a later run start them a second time.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::Node;
 use super::strays::LivesTable;
+use super::{Node, Notice};
 use crate::api;
 use crate::edge::places::{self, Lock};
 use crate::model::name::LifeId;
@@ -33,7 +35,27 @@ pub struct RunDir {
     lost: bool,
 }
 
+/// Whether it is there is looked at this often where no directory is watched that would look, too.
+const LOOK: Duration = Duration::from_secs(5);
+
 impl RunDir {
+    /// Looks by itself: `plugd run FILE` watches no directory.
+    pub fn watch(&self, notices: &mpsc::UnboundedSender<Notice>) {
+        let Some(path) = self.path.clone() else { return };
+        let files = [path.join(places::SOCKET), path.join("lives")];
+        let notices = notices.clone();
+        tokio::task::spawn_local(async move {
+            let mut ticks = tokio::time::interval(LOOK);
+            loop {
+                ticks.tick().await;
+                let gone = files.iter().any(|file| file.symlink_metadata().is_err());
+                if gone && notices.send(Notice::RunLost).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
     pub fn of(path: Option<PathBuf>) -> RunDir {
         let mut run = RunDir { path, ..RunDir::default() };
         run.hold();

@@ -161,14 +161,14 @@ async fn a_lane_stays_open_for_short_requests_when_every_other_seat_is_taken() {
         }
     }
     assert!(matches!(refused, Some(ClientError::Refused(problem)) if problem.error == "TooManyStreams"));
-    client.get::<ServiceView>("/v1/services/web").await.expect("answered");
+    client.get::<ServiceView>("/v1/services/web?form=view").await.expect("answered");
 
     // Idlers in the reserved lane give way within half a second.
     let mut idlers = Vec::new();
     for _ in 0..30 {
         idlers.push(world.connect().await);
     }
-    client.get::<ServiceView>("/v1/services/web").await.expect("answered");
+    client.get::<ServiceView>("/v1/services/web?form=view").await.expect("answered");
     drop(followers);
     // The server notices hang-ups in its own time.
     while client.watch().await.is_err() {
@@ -192,7 +192,7 @@ async fn a_full_backlog_is_waited_for() {
     assert_eq!(connect().err(), Some(rustix::io::Errno::AGAIN));
     let client = Client::connect(&world.socket);
     let (client, ()) = tokio::join!(client, async { drop(flood) });
-    client.expect("connected").get::<ServiceView>("/v1/services/web").await.expect("answered");
+    client.expect("connected").get::<ServiceView>("/v1/services/web?form=view").await.expect("answered");
 }
 
 #[tokio::test]

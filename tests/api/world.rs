@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
+use plugd::api::board::Board;
 use plugd::api::client::Client;
 use plugd::api::context::{Context, Request};
 use plugd::api::{server, socket};
@@ -23,7 +23,7 @@ pub use crate::samples::{at, name};
 pub struct World {
     pub dir: TempDir,
     pub socket: PathBuf,
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub board: Arc<Board>,
     pub changed: watch::Sender<u64>,
     pub requests: Option<mpsc::Receiver<Request>>,
     pub events: broadcast::Sender<Event>,
@@ -48,13 +48,13 @@ impl World {
         std::fs::create_dir(dir.path().join("run")).expect("a folder");
         std::fs::create_dir(dir.path().join("services.d")).expect("a folder");
         let listener = socket::bind(&path).expect("a socket");
-        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(1, services)));
+        let board = Arc::new(Board::new(snapshot(1, services)));
         let (changed, hears) = watch::channel(1);
         let (asks, requests) = mpsc::channel(4);
         let (events, _) = broadcast::channel(8);
         let history = Arc::new(Mutex::new(VecDeque::new()));
         let mut ctx = Context {
-            snapshot: Arc::clone(&snapshot),
+            board: Arc::clone(&board),
             changed: hears,
             requests: asks,
             events: events.clone(),
@@ -71,7 +71,7 @@ impl World {
         };
         change(&mut ctx);
         let server = tokio::spawn(server::serve(listener, ctx));
-        World { dir, socket: path, snapshot, changed, requests: Some(requests), events, history, server }
+        World { dir, socket: path, board, changed, requests: Some(requests), events, history, server }
     }
 
     pub fn services_d(&self) -> PathBuf {
@@ -84,11 +84,8 @@ impl World {
 
     /// Publishes the next snapshot, as the loop does.
     pub fn publish(&self, change: impl FnOnce(&mut Snapshot)) -> u64 {
-        let mut next = Snapshot::clone(&self.snapshot.load());
-        next.sequence += 1;
-        change(&mut next);
-        let sequence = next.sequence;
-        self.snapshot.store(Arc::new(next));
+        self.board.change(change);
+        let sequence = self.board.load().sequence;
         self.changed.send(sequence).ok();
         sequence
     }

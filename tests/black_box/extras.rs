@@ -444,3 +444,22 @@ fn of_two_services_that_name_one_port_only_its_holder_is_healthy_and_the_other_n
     world.remove("first.yaml");
     world.wait_status("second", "starting");
 }
+
+#[test]
+fn a_replica_that_ignores_its_port_is_told_which_of_its_own_holds_it() {
+    let world = World::running();
+    let port = free_port();
+    // Whoever comes second goes on without.
+    let code = format!(
+        "import socket, time\ns = socket.socket()\ntry:\n s.bind(('127.0.0.1', {port})); s.listen(9)\n\
+         except OSError: pass\ntime.sleep(1000)"
+    );
+    let command = serde_json::to_string(&["python3", "-c", &code]).expect("printable");
+    let probe = format!("readinessProbe: {{tcpSocket: {{port: {port}}}}}");
+    world.put("web.yaml", &format!("command: {command}\nreplicas: 2\n{probe}\n"));
+    world.wait("one to be told of the other", |world| {
+        world.status_file("web").is_some_and(|text| text.contains("the command ignores $(PORT)"))
+    });
+    let told = world.status_file("web").unwrap_or_default();
+    assert!(told.contains(&format!("port {port} is held by web/")), "{told}");
+}

@@ -118,3 +118,24 @@ fn what_is_kept_of_manifests_is_closed_to_others() {
         assert_eq!(mode(&path) & 0o077, 0, "{}", path.display());
     }
 }
+
+#[test]
+fn a_file_that_was_renamed_and_broken_while_nothing_ran_keeps_its_last_good_version() {
+    let mut world = World::running();
+    let named = |text: &str| format!("name: web\n{text}");
+    world.put("web.yaml", &named(GOOD));
+    world.wait_status("web", "healthy");
+    world.stop();
+    world.remove("web.yaml");
+    world.put("site.yaml", &named(BAD));
+
+    world.run(&[]);
+
+    world.wait_status("web", "healthy");
+    let told = world.status_file("web").unwrap_or_default();
+    assert!(told.contains("rejected") && told.contains("site.yaml"), "{told}");
+    // Kept under its new name: once more.
+    world.stop();
+    world.run(&[]);
+    world.wait_status("web", "healthy");
+}

@@ -6,6 +6,7 @@ mod world;
 mod directory;
 mod extras;
 mod hardship;
+mod hung;
 mod last_good;
 mod older_mesh;
 mod probes;

@@ -51,6 +51,15 @@ impl Drop for Beside {
 }
 
 pub fn begin(world: &World, words: &[&str]) -> Beside {
+    begin_with(world, words, Stdio::null())
+}
+
+/// As [`begin`], with what it says on stderr kept.
+pub fn begin_hearing(world: &World, words: &[&str]) -> Beside {
+    begin_with(world, words, Stdio::piped())
+}
+
+fn begin_with(world: &World, words: &[&str], stderr: Stdio) -> Beside {
     let child = Command::new(env!("CARGO_BIN_EXE_plugd"))
         .arg("--dir")
         .arg(world.dir())
@@ -59,7 +68,7 @@ pub fn begin(world: &World, words: &[&str]) -> Beside {
         .current_dir(world.root())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(stderr)
         .spawn();
     Beside(child.expect("plugd can be started"))
 }

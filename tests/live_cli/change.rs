@@ -109,3 +109,56 @@ fn a_wait_begun_before_the_manifest_ends_with_it() {
     world.remove("web.yaml");
     assert_eq!(code_of(&mut waiting.0), Some(0));
 }
+
+#[test]
+fn a_wait_for_a_name_that_no_file_declares_ends_soon_and_says_what_was_meant() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let begun = std::time::Instant::now();
+    let (_, told) = ends(&world, 4, &["wait", "wbe", "--timeout", "60s"]);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert!(told.contains("no service is named wbe (did you mean web?)"), "{told}");
+    assert!(told.contains("`plugd wait --for=created wbe` waits for it"), "{told}");
+    let mut waiting = begin(&world, &["wait", "api", "--for=created", "--timeout", "20s"]);
+    world.put("api.yaml", STAYS);
+    assert_eq!(code_of(&mut waiting.0), Some(0));
+}
+
+#[test]
+fn rm_names_who_depends_on_what_goes_and_never_stops_a_script() {
+    let world = World::running();
+    world.put("db.yaml", STAYS);
+    world.put("web.yaml", "command: sleep 1000\ndependsOn: [db]\n");
+    world.put("cache.yaml", "command: sleep 1000\ndependsOn: [{name: db, optional: true}]\n");
+    world.wait_status("web", "running");
+    world.wait_status("cache", "running");
+    let (_, told) = ends(&world, 0, &["rm", "db"]);
+    assert!(told.contains("web depends on db and cannot start again without"), "{told}");
+    assert!(!told.contains("cache"), "an optional one only orders: {told}");
+    assert_eq!(world.status("web"), "running");
+    assert_eq!(ends(&world, 0, &["rm", "web", "--yes"]), (String::new(), String::new()));
+}
+
+#[test]
+fn a_misspelt_dependency_in_an_edit_is_blocked_foretold_and_told_as_an_event() {
+    let world = World::running();
+    world.put("db.yaml", STAYS);
+    world.put("web.yaml", "command: sleep 1000\ndependsOn: [db]\n");
+    world.wait_status("web", "running");
+    let pid = world.pid("web");
+    let file = world.root().join("web.yaml");
+    std::fs::write(&file, "command: sleep 2000\ndependsOn: [dbb]\n").expect("written");
+    let (said, _) = ends(&world, 0, &["check", &file.display().to_string()]);
+    assert!(said.contains("blocked  web  DependencyNotReady: there is no service dbb (did you mean db?)"), "{said}");
+    world.put("web.yaml", "command: sleep 2000\ndependsOn: [dbb]\n");
+    world.wait("the block", |world| world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked")));
+    assert_eq!((world.pid("web"), world.status("web").as_str()), (pid, "running"));
+    let object = ends(&world, 0, &["get", "web", "-o", "json"]).0;
+    let object: serde_json::Value = serde_json::from_str(&object).expect("JSON");
+    assert_eq!((&object["metadata"]["generation"], &object["status"]["observedGeneration"]), (&2.into(), &1.into()));
+    let (said, _) = ends(&world, 0, &["events", "web"]);
+    assert!(said.contains("UpdateBlocked") && said.contains("did you mean db?"), "{said}");
+    let (_, told) = ends(&world, 1, &["wait", "web"]);
+    assert!(told.contains("is not in force"), "{told}");
+}

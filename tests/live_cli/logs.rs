@@ -76,3 +76,28 @@ fn logs_are_read_without_a_controller() {
     let (said, told) = ends(&world, 6, &["get"]);
     assert!(said.contains("stopped (ControllerStopped)") && told.contains("no controller answers"), "{said}{told}");
 }
+
+#[test]
+fn following_ends_with_a_line_when_the_service_is_gone() {
+    let world = World::running();
+    world.put("web.yaml", "command: [sh, -c, 'echo up; exec sleep 1000']\n");
+    world.wait("the line", |world| logs(world, &["web"]).contains("up"));
+    let mut following = crate::ask::begin_hearing(&world, &["logs", "-f", "web"]);
+    assert_eq!(following.lines().next().as_deref(), Some("up"));
+    world.remove("web.yaml");
+    assert_eq!(crate::ask::code_of(&mut following.0), Some(0));
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut following.0.stderr.take().expect("a pipe"), &mut told).expect("text");
+    assert!(told.contains("web is gone: its manifest was removed"), "{told}");
+}
+
+#[test]
+fn a_life_before_this_one_that_was_not_is_said() {
+    let world = World::running();
+    world.put("web.yaml", "command: [sh, -c, 'echo up; exec sleep 1000']\n");
+    world.wait("the line", |world| logs(world, &["web"]).contains("up"));
+    let (said, told) = ends(&world, 0, &["logs", "-p", "web"]);
+    assert!(said.is_empty() && told.contains("no line is kept of a life before this one"), "{said}{told}");
+    let (_, told) = ends(&world, 2, &["logs", "web", "--grep", "("]);
+    assert!(told.contains("--grep \"(\" is no regular expression: unclosed group"), "{told}");
+}

@@ -174,3 +174,26 @@ fn a_read_only_directory_has_its_status_files_elsewhere() {
     crate::world::kill(node.id() as i32, 15);
     assert!(node.wait().expect("waitable").success());
 }
+
+#[test]
+fn a_run_directory_of_one_command_that_was_cleaned_away_is_made_again() {
+    let world = World::empty();
+    let mut one = Command::new(env!("CARGO_BIN_EXE_plugd"))
+        .args(["run", "--state-dir"])
+        .arg(world.state())
+        .args(["--", "sleep", "1000"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("plugd can be started");
+    let run = world.state().join("run");
+    let is_there = |_: &World| ["plugd.sock", "lives"].iter().all(|file| run.join(file).exists());
+    world.wait("socket and table of lives", is_there);
+    for _ in 0..2 {
+        std::fs::remove_dir_all(&run).expect("cleaned");
+        world.wait("both to be there again", is_there);
+    }
+    crate::world::kill(one.id() as i32, 15);
+    crate::ask::code_of(&mut one);
+}

@@ -184,3 +184,16 @@ fn events_tell_what_happened_and_go_on_with_w() {
     assert!(ends(&world, 0, &["events", "web"]).0.contains("Withdrawn"));
     ends(&world, 4, &["events", "never-was"]);
 }
+
+#[test]
+fn status_without_a_controller_tells_what_plugd_last_wrote() {
+    let mut world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    world.stop();
+    let (said, told) = ends(&world, 6, &["status", "web"]);
+    assert!(told.contains("plugd does not run for") && told.contains("this is what it last wrote:"), "{told}");
+    assert!(said.contains("# web  stopped (ControllerStopped)") && said.contains("service: web"), "{said}");
+    let (said, _) = ends(&world, 6, &["status", "nobody"]);
+    assert!(said.is_empty(), "{said}");
+}

@@ -153,3 +153,22 @@ fn a_terminal_that_is_closed_ends_the_node_in_order() {
     world.run(&[]);
     world.wait_status("web", "running");
 }
+
+#[test]
+fn a_person_is_told_in_one_line_what_a_verb_did_and_a_script_is_not() {
+    let world = World::running();
+    world.put("db.yaml", STAYS);
+    world.put("web.yaml", "command: sleep 1000\ndependsOn: [db]\n");
+    world.wait_status("web", "running");
+    let at_80 = |line: &str| shown(&world, 80, &[], line);
+    assert_eq!(at_80("$plugd stop web"), "web: told to stop; it stays stopped until `plugd start web`\n");
+    assert_eq!(at_80("$plugd start web --wait 2>&1 | cat"), "");
+    assert!(at_80("$plugd restart web --wait").ends_with("web is running\n"));
+    assert_eq!(at_80("$plugd --quiet scale web=1"), "");
+    assert!(at_80("$plugd signal CONT web").contains("CONT is sent to web"));
+    // Nobody answers: `script` has no input.
+    let asked = at_80("$plugd rm db");
+    assert!(asked.contains("remove it all the same? [y/N]") && asked.contains("nothing was removed"), "{asked}");
+    assert!(at_80("$plugd rm --yes db").ends_with("db: stopped and gone\n"));
+    assert_eq!(ends(&world, 0, &["restart", "web"]), (String::new(), String::new()));
+}

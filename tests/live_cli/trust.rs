@@ -199,3 +199,26 @@ fn help_fits_eighty_columns() {
     }
     assert!(ends(&world, 0, &["--help"]).0.lines().count() <= 24, "one screen");
 }
+
+#[test]
+fn check_foretells_what_a_start_would_be_refused_for_and_what_to_do() {
+    let world = World::empty();
+    world.put("fine.yaml", STAYS);
+    world.put("program.yaml", "command: no-such-program\n");
+    world.put("place.yaml", "command: sleep 1\nworkingDir: /nowhere/at/all\n");
+    let (said, _) = ends(&world, 0, &["check"]);
+    assert!(said.contains("would start 1,") && said.contains("; would not start 2\n"), "{said}");
+    assert!(said.contains("  cannot   program  ProgramNotFound: no program \"no-such-program\""), "{said}");
+    assert!(said.contains("install it, or correct `command`"), "{said}");
+    assert!(said.contains("  cannot   place  WorkingDirNotFound"), "{said}");
+
+    world.put("user.yaml", "command: sleep 1\nuser: nobody-of-that-name\nrequired: true\n");
+    world.put("env.yaml", "command: sleep 1\nenvFrom: [none.env]\nrequired: true\n");
+    let (said, _) = ends(&world, 5, &["check"]);
+    assert!(said.contains("  fail     user  UserNotFound"), "{said}");
+    assert!(said.contains("  fail     env  EnvFileNotFound"), "{said}");
+
+    let alone = world.path("program.yaml").display().to_string();
+    let (said, _) = ends(&world, 0, &["check", &alone]);
+    assert!(said.contains("warning: program would not start on this machine: ProgramNotFound"), "{said}");
+}

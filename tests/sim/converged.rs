@@ -93,7 +93,7 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
     } else {
         &[Status::Waiting, Status::Failed, Status::Degraded, Status::Completed, Status::Skipped, Status::Stopped]
     };
-    // What runs of an older version, and cannot be replaced, is checked as the new one is.
+    // What runs of an older version, and cannot be replaced, is checked as that one was.
     let outdated = world
         .entries
         .iter()

@@ -75,6 +75,8 @@ impl Wish {
 pub struct Life {
     /// By which it is checked; none: adopted, its manifest not read.
     pub spec: Option<Arc<Spec>>,
+    /// By which it is checked as the keeper has it.
+    pub own: Option<Arc<Spec>>,
     pub print: Digest,
     pub spawned: Option<Duration>,
     pub exited: Option<Exit>,
@@ -180,6 +182,11 @@ impl Facts {
                     self.end(life, End::NeverRan, now);
                 }
             }
+            Input::CalledOff(life) => {
+                if self.lives.get(life).is_some_and(|known| known.spawned.is_none() && known.exited.is_none()) {
+                    self.lives.remove(life);
+                }
+            }
             Input::HookEnded { life, hook: Hook::Selfcheck | Hook::PreStart, result: Err(_) } => {
                 let print = self.wishes.get(&life.instance.service).map(|wish| wish.spec.process_digest);
                 if !self.lives.contains_key(life) && self.is_last_try(life, print) {
@@ -229,6 +236,8 @@ impl Facts {
             Input::Remembered(..)
             | Input::Adopted(_)
             | Input::FileProblems(_)
+            | Input::HeldUp { .. }
+            | Input::Memory(_)
             | Input::HookEnded { .. }
             | Input::Output { .. }
             | Input::Tried { .. }
@@ -391,17 +400,26 @@ impl Facts {
         let kept = |print: &Digest| !always && (!found || *print == spec.process_digest);
         self.completed.retain(|of, print| of.service != name || kept(print));
         for (_, life) in self.lives.iter_mut().filter(|(life, _)| life.instance.service == name) {
-            if life.print == spec.process_digest || life.spec.is_none() {
+            if life.print == spec.process_digest {
                 let checks =
                     |spec: &Spec| (spec.readiness.clone(), spec.startup_probe.clone(), spec.liveness_probe.clone());
                 if life.spec.as_ref().is_none_or(|old| checks(old) != checks(&spec)) {
                     let was_ready = life.ready_since.is_some() || life.slots.was_ready();
-                    life.slots = Slots::begin(&spec, now).resumed(was_ready);
-                    if life.print == spec.process_digest {
-                        life.slots = life.slots.clone().for_spec(&spec);
-                    }
+                    life.slots = Slots::begin(&spec, now).resumed(was_ready).for_spec(&spec);
                 }
                 life.spec = Some(spec.clone());
+            } else if life.spec.is_none() {
+                // Another version is declared than runs: it is judged by its own checks.
+                let own = life.own.as_ref();
+                let judged = Spec {
+                    readiness: own.map_or(Readiness::AtExec, |own| own.readiness.clone()),
+                    startup_probe: own.and_then(|own| own.startup_probe.clone()),
+                    liveness_probe: own.and_then(|own| own.liveness_probe.clone()),
+                    ..(*spec).clone()
+                };
+                let was_ready = life.ready_since.is_some() || life.slots.was_ready();
+                life.slots = Slots::begin(&judged, now).resumed(was_ready).for_spec(&judged);
+                life.spec = Some(Arc::new(judged));
             }
         }
     }
@@ -570,6 +588,7 @@ impl Facts {
                 stopping: entry.doomed.then_some(now),
                 asked_for: entry.doomed,
                 slots: Slots::default().resumed(was_ready),
+                own: before.and_then(|before| before.own.clone()),
                 restarts: before.map_or(0, |before| before.restarts),
                 inherited: true,
                 // Long enough for the new one to see it steady.

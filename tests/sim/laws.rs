@@ -55,7 +55,12 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
             world.facts.lives.retain(|of, _| of.instance.service != name);
         }
         Action::Exit(code) => left(world, *code)?,
-        Action::SetBlob { .. }
+        Action::SetBlob { life, .. } => {
+            if let Some(known) = world.facts.lives.get_mut(life) {
+                known.own = known.spec.clone().or(known.own.take());
+            }
+        }
+        Action::CallOff { .. }
         | Action::CancelHooks { .. }
         | Action::Survey { .. }
         | Action::Try { .. }
@@ -128,6 +133,7 @@ fn begin(world: &mut World, life: &LifeId, spec: &std::sync::Arc<Spec>) {
     let restarts = world.facts.wishes.get(&life.instance.service).map_or(0, |wish| wish.restarts);
     let known =
         Life { spec: Some(spec.clone()), print: spec.process_digest, restarts, needs_held: true, ..Life::default() };
+    let known = Life { own: Some(spec.clone()), ..known };
     world.facts.completed.remove(&life.instance);
     world.facts.lives.retain(|other, known| other.instance != life.instance || !known.empty);
     world.facts.lives.insert(life.clone(), known);

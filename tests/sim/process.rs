@@ -60,7 +60,43 @@ pub struct HookRun {
     pub number: u64,
 }
 
+/// A spawn on its way to the keeper.
+pub struct Preparation {
+    spec: std::sync::Arc<Spec>,
+    blob: Vec<u8>,
+    /// That it is held up may be told from then on.
+    told: Duration,
+}
+
+/// The edge tells what takes longer.
+const HELD_UP: Duration = Duration::from_secs(5);
+
 impl World {
+    /// Mostly at once, sometimes after a moment, and now and then a path of it does not answer for a while.
+    pub fn prepare(&mut self, life: LifeId, spec: std::sync::Arc<Spec>, blob: Vec<u8>) -> Result<(), String> {
+        let index = u64::from(spec.name.as_str().as_bytes()[1] - b'0');
+        let draw = draw(self.seed, index << 8 | 0x70, life.life << 8 | u64::from(life.instance.index));
+        let takes = match draw % 16 {
+            0 if !self.calm => Duration::from_millis(draw / 16 % 12_000),
+            1..4 => Duration::from_micros(draw / 16 % 5_000),
+            _ => return self.spawn(life, spec, blob),
+        };
+        if takes > HELD_UP {
+            self.later(HELD_UP, Event::HeldUp(life.clone()));
+        }
+        self.later(takes, Event::Prepared(life.clone()));
+        self.preparing.insert(life, Preparation { spec, blob, told: self.now.mono + HELD_UP });
+        Ok(())
+    }
+
+    pub fn prepared(&mut self, life: LifeId) -> Result<(), String> {
+        let Some(Preparation { spec, blob, told }) = self.preparing.remove(&life) else { return Ok(()) };
+        if told <= self.now.mono {
+            self.tell(Input::HeldUp { life: life.clone(), why: None })?;
+        }
+        self.spawn(life, spec, blob)
+    }
+
     pub fn spawn(&mut self, life: LifeId, spec: std::sync::Arc<Spec>, blob: Vec<u8>) -> Result<(), String> {
         if self.entries.contains_key(&life) {
             return Err(format!("law 1: {life} was spawned twice"));

@@ -21,7 +21,7 @@ use crate::facts::Facts;
 use crate::laws;
 use crate::lie::Lie;
 use crate::manifest::File;
-use crate::process::{Entry, HookRun};
+use crate::process::{Entry, HookRun, Preparation};
 
 pub struct World {
     pub seed: u64,
@@ -31,6 +31,8 @@ pub struct World {
     pub files: BTreeMap<u8, File>,
     pub entries: BTreeMap<LifeId, Entry>,
     pub hooks: BTreeMap<(LifeId, Hook), HookRun>,
+    /// Asked for, and not asked of the keeper yet.
+    pub preparing: BTreeMap<LifeId, Preparation>,
     pub memory: BTreeMap<Name, Memory>,
     /// As they were announced.
     pub views: BTreeMap<Name, Arc<ServiceView>>,
@@ -73,6 +75,8 @@ pub enum Event {
     ChildrenEnd(LifeId),
     Survey(LifeId),
     Says(LifeId),
+    Prepared(LifeId),
+    HeldUp(LifeId),
     HookEnds(LifeId, Hook, u64, Result<(), String>),
 }
 
@@ -109,6 +113,7 @@ impl World {
             files: BTreeMap::new(),
             entries: BTreeMap::new(),
             hooks: BTreeMap::new(),
+            preparing: BTreeMap::new(),
             memory: BTreeMap::new(),
             views: BTreeMap::new(),
             events: BinaryHeap::new(),
@@ -218,6 +223,16 @@ impl World {
                 self.says(life);
                 Ok(())
             }
+            // The loop takes up what is prepared: not while it stands still.
+            Event::Prepared(life) if self.deaf.is_some() => {
+                self.later(Duration::from_millis(50), Event::Prepared(life));
+                Ok(())
+            }
+            Event::Prepared(life) => self.prepared(life),
+            Event::HeldUp(life) => match self.preparing.contains_key(&life) {
+                true => self.tell(Input::HeldUp { life, why: Some("its working directory does not answer".into()) }),
+                false => Ok(()),
+            },
             Event::HookEnds(life, hook, number, result) => {
                 let ours = self.hooks.get(&(life.clone(), hook)).is_some_and(|run| run.number == number);
                 if ours {
@@ -332,7 +347,13 @@ impl World {
         match action {
             Action::Spawn { life, spec, blob, .. } => {
                 self.deeds += 1;
-                self.spawn(life, spec, blob)?;
+                self.prepare(life, spec, blob)?;
+            }
+            Action::CallOff { life } => {
+                // What the keeper was asked for comes first.
+                if self.preparing.remove(&life).is_some() {
+                    self.answer(Input::CalledOff(life));
+                }
             }
             Action::SetBlob { life, blob } => {
                 if let Some(entry) = self.entries.get_mut(&life) {
@@ -416,6 +437,7 @@ impl World {
         }
         // The helpers of the old one are ended by the new one.
         self.hooks.clear();
+        self.preparing.clear();
         self.config.started = self.now;
         // What the old one had decided for itself the new one finds out anew.
         self.ending_since = None;

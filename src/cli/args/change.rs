@@ -45,6 +45,9 @@ pub struct RmArgs {
     /// Let go what a lost directory holds (DirectoryLost)
     #[arg(long, conflicts_with = "names")]
     pub missing: bool,
+    /// Do not ask where others depend on it
+    #[arg(short, long)]
+    pub yes: bool,
     /// Do not wait until the services are gone
     #[arg(long)]
     pub no_wait: bool,

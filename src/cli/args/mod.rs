@@ -75,6 +75,9 @@ pub struct Global {
         help_heading = "Everywhere"
     )]
     pub color: ColorChoice,
+    /// No word where all went well
+    #[arg(short, long, global = true, help_heading = "Everywhere")]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

@@ -29,7 +29,7 @@ pub struct WaitArgs {
     /// Services; without one every required one, else every one that should run
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
-    /// ready, deleted, a status word such as completed, condition=Available, or
+    /// ready, created, deleted, a status word such as completed, condition=Available, or
     /// jsonpath={.restarts}=0
     #[arg(long = "for", value_name = "WHAT", default_value = "ready", value_parser = values::wait_for)]
     pub what: WaitFor,
@@ -44,6 +44,8 @@ pub struct WaitArgs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitFor {
     Ready,
+    /// It is known, whatever its status.
+    Created,
     Deleted,
     /// The status is this word.
     Status(Status),

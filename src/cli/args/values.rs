@@ -97,6 +97,7 @@ pub fn wait_for(text: &str) -> Result<WaitFor, String> {
     let status = Status::ALL.iter().find(|status| status.as_str() == text);
     match (text, status) {
         ("ready", _) => Ok(WaitFor::Ready),
+        ("created" | "create", _) => Ok(WaitFor::Created),
         ("deleted" | "delete", _) => Ok(WaitFor::Deleted),
         (_, Some(status)) => Ok(WaitFor::Status(*status)),
         (_, None) => {
@@ -104,7 +105,7 @@ pub fn wait_for(text: &str) -> Result<WaitFor, String> {
                 return condition(named);
             }
             let rest = text.strip_prefix("jsonpath=").ok_or(
-                "choose ready, deleted, a status word (running, completed …), condition=NAME or jsonpath={…}=TEXT",
+                "choose ready, created, deleted, a status word (running, completed …), condition=NAME or jsonpath={…}=TEXT",
             )?;
             // A filter inside the braces may hold an equals sign; the one that counts is behind them.
             let (path, value) = match rest.rsplit_once('}') {

@@ -24,7 +24,7 @@ pub(super) fn features() -> Vec<Finding> {
             .remedy("allow pidfd_open and pidfd_send_signal in the seccomp profile"),
     });
     findings.push(match raw::clone3_answers() {
-        true => Finding::ok("clone3 works", "services start with one call, straight into their cgroup"),
+        true => Finding::ok("clone3 works", "a service starts with one call, and in its own cgroup where it gets one"),
         false => Finding::note(
             "clone3 is refused",
             "plain fork is used; a service enters its cgroup a moment after its start",

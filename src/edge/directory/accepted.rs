@@ -91,6 +91,8 @@ pub(super) struct LastGood {
     store: Store,
     /// As the last controller left them, until the first scan is over.
     recorded: BTreeMap<String, String>,
+    /// What was taken last.
+    taken: Option<(String, String)>,
     all: usize,
 }
 
@@ -98,7 +100,7 @@ impl LastGood {
     pub fn new(store: Store) -> LastGood {
         let recorded = store.take_accepted();
         let all = recorded.values().map(String::len).sum();
-        LastGood { store, recorded, all }
+        LastGood { store, recorded, taken: None, all }
     }
 
     /// The version that was in force of a file which the first scan refuses, and its size as it is kept.
@@ -109,7 +111,9 @@ impl LastGood {
         if accepted.is_none() {
             self.all -= text.len();
         }
-        accepted.map(|accepted| (accepted, text.len()))
+        let length = text.len();
+        self.taken = Some((file.to_string(), text));
+        accepted.map(|accepted| (accepted, length))
     }
 
     /// `file` was accepted, `None` as something that is not kept; `before` bytes were kept of it.
@@ -134,6 +138,21 @@ impl LastGood {
         }
     }
 
+    /// The file that was taken has another name now; returns how many bytes are kept of it.
+    pub fn rename(&mut self, before: &str, file: &str, kept: usize) -> usize {
+        match self.taken.take() {
+            Some((name, text)) if name == before => {
+                self.store.unaccept(before.to_string());
+                self.store.accept(file.to_string(), text);
+                kept
+            }
+            Some(_) | None => {
+                self.drop(before, kept);
+                0
+            }
+        }
+    }
+
     /// The file is gone, of which so much was kept.
     pub fn drop(&mut self, file: &str, kept: usize) {
         self.all -= self.recorded.remove(file).map_or(kept, |text| text.len());
@@ -142,6 +161,7 @@ impl LastGood {
 
     /// The first scan is over: what is kept of files that it did not find goes.
     pub fn scanned(&mut self) {
+        self.taken = None;
         for (file, text) in std::mem::take(&mut self.recorded) {
             self.all -= text.len();
             self.store.unaccept(file);

@@ -3,6 +3,7 @@
 //! What is not a regular file is never opened; the open does not block; type and size are asked of
 //! the descriptor, before and after the read; a file that somebody still writes is not read.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
-use super::lease::{self, Writers};
+use crate::edge::afar;
+use crate::edge::lease::{self, Writers};
 
 /// The largest manifest, drop-in or settings file.
 pub(super) const MANIFEST_MAX: u64 = 64 * 1024;
@@ -31,6 +33,12 @@ pub(super) struct Stamp {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+}
+
+impl Unread {
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Unread::Failed(error) if error.kind() == io::ErrorKind::TimedOut)
+    }
 }
 
 impl Stamp {
@@ -77,17 +85,23 @@ impl Stamp {
     }
 }
 
-/// Follows links.
+/// Follows links. What does not answer is TIMEDOUT.
 pub(super) fn stat(path: &Path) -> Result<Stamp, Errno> {
-    rustix::fs::statat(CWD, path, AtFlags::empty()).map(|stat| Stamp::of(&stat))
+    let look = |path: &Path| rustix::fs::statat(CWD, path, AtFlags::empty()).map(|stat| Stamp::of(&stat));
+    afar::look(path, look).unwrap_or(Err(Errno::TIMEDOUT))
 }
 
 pub(super) fn lstat(path: &Path) -> Result<Stamp, Errno> {
-    rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Stamp::of(&stat))
+    let look = |path: &Path| rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Stamp::of(&stat));
+    afar::look(path, look).unwrap_or(Err(Errno::TIMEDOUT))
 }
 
 /// The paths that a symbolic link leads through, each to be watched; empty for what is no link.
 pub(super) fn hops(path: &Path) -> Vec<PathBuf> {
+    afar::look(path, follow).unwrap_or_default()
+}
+
+fn follow(path: &Path) -> Vec<PathBuf> {
     let mut hops = Vec::new();
     let mut at = path.to_path_buf();
     while hops.len() < HOPS_MAX {
@@ -100,6 +114,11 @@ pub(super) fn hops(path: &Path) -> Vec<PathBuf> {
 
 /// Where a path leads, if that is outside `dir` and not everybody may read it there.
 pub(super) fn closed_target(path: &Path, dir: &Path) -> Option<PathBuf> {
+    let dir = dir.to_path_buf();
+    afar::look(path, move |path| closed(path, &dir)).flatten()
+}
+
+fn closed(path: &Path, dir: &Path) -> Option<PathBuf> {
     let target = path.canonicalize().ok()?;
     if dir.canonicalize().is_ok_and(|dir| target.starts_with(dir)) {
         return None;
@@ -130,6 +149,21 @@ pub(super) enum Unread {
 /// Reads at most `max` bytes. `complete`: an event said that the writer is done, which is believed
 /// where the filesystem has no leases.
 pub(super) fn read(path: &Path, max: u64, complete: bool) -> Result<Content, Unread> {
+    afar::look(path, move |path| read_now(path, max, complete)).unwrap_or_else(|| Err(silent()))
+}
+
+/// It does not answer.
+fn silent() -> Unread {
+    Unread::Failed(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))
+}
+
+/// The names in a directory.
+pub(super) fn list(path: &Path) -> io::Result<Vec<OsString>> {
+    let look = |path: &Path| Ok(std::fs::read_dir(path)?.flatten().map(|entry| entry.file_name()).collect());
+    afar::look(path, look).unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn read_now(path: &Path, max: u64, complete: bool) -> Result<Content, Unread> {
     let before = match stat(path) {
         Ok(stamp) => stamp,
         Err(Errno::NOENT) if lstat(path).is_err() => return Err(Unread::Absent),

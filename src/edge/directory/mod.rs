@@ -4,8 +4,9 @@
 //! changed: what is declared always comes from looking at the files again. The decisions are pure
 //! and have files of their own: which names are candidates (`names`), when a file is looked at and
 //! when an absence counts (`agenda`), who owns a name (`register`), what a missing directory means
-//! (`presence`), whom a file is trusted to (`trust`). The rest is I/O: reading (`disk`, `lease`),
-//! finding wrappers (`resolve`), watching (`watch`).
+//! (`presence`), whom a file is trusted to (`trust`). The rest is I/O: reading (`disk`),
+//! finding wrappers (`resolve`), watching (`watch`); what lies elsewhere and may not answer is looked at by
+//! a second thread (`edge::afar`).
 //!
 //! Not here: what a manifest means (`model::manifest`) and what is done about it (the brain).
 
@@ -14,7 +15,6 @@ mod agenda;
 mod desk;
 mod disk;
 mod floor;
-mod lease;
 mod load;
 mod names;
 mod parse;

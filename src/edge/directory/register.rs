@@ -120,6 +120,11 @@ impl Register {
         ownership
     }
 
+    /// The file that owned the name in the last run.
+    pub fn recorded_owner(&self, name: &Name) -> Option<&str> {
+        self.recorded.get(&key(name)).map(String::as_str)
+    }
+
     /// Whether the name has a recorded owner that has not declared anything yet.
     pub fn awaits_recorded(&self, key: &str) -> bool {
         self.recorded.get(key).is_some_and(|owner| !self.files.contains_key(owner))

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::disk::{self, Stamp, Unread};
 use super::trust::Surroundings;
 use crate::controller::Resolved;
@@ -77,7 +79,7 @@ impl Resolver {
         let mut tried = Vec::new();
         if let Program::Wrapper(written) = &spec.process.program {
             let places = self.places(&written.path);
-            match places.iter().find(|place| disk::lstat(place).is_ok()).cloned() {
+            match places.iter().find(|place| may_be_there(place)).cloned() {
                 None => {
                     tried = places.iter().map(|place| self.shown(place)).collect();
                     fault = Some(not_found(&written.path, tried.len()));
@@ -114,6 +116,10 @@ impl Resolver {
                     }
                 }
                 Err(Unread::Busy) => return Err(Busy(path.clone())),
+                Err(unread) if unread.is_silent() => {
+                    let message = format!("env file {} does not answer", path.display());
+                    fault = fault.or(Some(Fault { reason: Reason::NotAnswering, message }));
+                }
                 // Told when the start is prepared (`EnvFileNotFound`); here it only is a content.
                 Err(_) => digest.push(0),
             }
@@ -163,6 +169,9 @@ impl Resolver {
             Err(Unread::TooLarge(size)) => {
                 return refuse(Reason::Unreadable, format!("wrapper {shown} is too large ({size} bytes)"));
             }
+            Err(unread) if unread.is_silent() => {
+                return refuse(Reason::NotAnswering, format!("wrapper {shown} does not answer"));
+            }
             Err(Unread::Failed(error)) => {
                 return refuse(Reason::WrapperNotFound, format!("wrapper {shown} cannot be read: {error}"));
             }
@@ -193,10 +202,12 @@ impl Resolver {
 
     /// The content of a file, from memory where the file is still the same.
     fn content(&mut self, path: &Path, complete: bool) -> Result<(Stamp, Known), Unread> {
-        if let (Ok(stamp), Some((then, known))) = (disk::stat(path), self.known.get(path))
-            && stamp == *then
+        let (now, before) = (disk::stat(path), self.known.get(path));
+        if let Some((then, known)) = before
+            && (now == Ok(*then) || now == Err(Errno::TIMEDOUT))
         {
-            return Ok((stamp, known.clone()));
+            // What does not answer has not changed as far as anybody knows: nothing restarts for it.
+            return Ok((*then, known.clone()));
         }
         let (stamp, known) = match disk::read(path, CONTENT_MAX, complete) {
             Ok(content) => {
@@ -207,6 +218,7 @@ impl Resolver {
                 let stamp = disk::stat(path).map_err(|errno| Unread::Failed(errno.into()))?;
                 (stamp, Known { hash: disk::sha256(stamp.written().as_bytes()), head: Vec::new() })
             }
+            Err(error) if error.is_silent() => return self.known.get(path).cloned().ok_or(error),
             Err(error) => {
                 self.known.remove(path);
                 return Err(error);
@@ -225,6 +237,11 @@ impl Resolver {
     pub fn retain(&mut self, used: impl Fn(&Path) -> bool) {
         self.known.retain(|path, _| used(path));
     }
+}
+
+/// What does not answer may well be there: nothing behind it is taken in its place.
+fn may_be_there(place: &Path) -> bool {
+    matches!(disk::lstat(place), Ok(_) | Err(Errno::TIMEDOUT))
 }
 
 fn not_found(written: &Path, places: usize) -> Fault {
@@ -258,7 +275,10 @@ fn bad_interpreter(head: &[u8], shown: &str, path: &Path) -> Option<String> {
     if program.is_empty() {
         return Some(format!("wrapper {shown} names no interpreter after #!; write `#!/bin/sh`"));
     }
-    let there = disk::stat(Path::new(program)).is_ok_and(|stamp| stamp.is_file());
+    let there = match disk::stat(Path::new(program)) {
+        Ok(stamp) => stamp.is_file(),
+        Err(errno) => errno == Errno::TIMEDOUT,
+    };
     // A relative interpreter is looked for in the service's working directory, which is not ours.
     (program.starts_with('/') && !there).then(|| {
         format!("wrapper {shown} wants the interpreter {program}, which does not exist; install it or mend line 1")

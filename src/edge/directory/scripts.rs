@@ -55,6 +55,8 @@ impl Desk {
         let path = self.path_of(file);
         let stamp = match disk::stat(&path) {
             Ok(stamp) => stamp,
+            // What does not answer is what it was.
+            Err(rustix::io::Errno::TIMEDOUT) => return Seen::Done,
             Err(rustix::io::Errno::NOENT) if disk::lstat(&path).is_err() => return Seen::Absent,
             Err(_) => return self.not_a_service(file),
         };
@@ -95,6 +97,7 @@ impl Desk {
             Ok(content) => content,
             Err(Unread::Busy) => return Seen::Busy(path),
             Err(Unread::Absent) => return Seen::Absent,
+            Err(unread) if unread.is_silent() => return Seen::Done,
             Err(Unread::NotAFile(_) | Unread::TooLarge(_) | Unread::Failed(_)) => return self.not_a_service(file),
         };
         let head = &content.bytes[..content.bytes.len().min(HEAD_MAX)];

@@ -17,6 +17,7 @@ use super::presence::{EMPTIED_HOLD, Identity, Presence, REPLACED_QUIET, Sight, V
 use super::watch::{Event, Watch};
 use super::{OnAccepted, OnStatus, OnTick};
 use crate::controller::Input;
+use crate::edge::afar;
 use crate::edge::places::{Lock, LockError};
 use crate::model::settings::Settings;
 
@@ -60,6 +61,7 @@ struct Closed;
 
 impl Thread {
     pub fn run(mut self) {
+        afar::begin(&self.desk.dir);
         // An error here says that the runtime has ended, and so do we.
         self.turn().ok();
     }
@@ -94,6 +96,11 @@ impl Thread {
             if self.floor.tick_is_due(now) {
                 if let Some(tell) = self.on_tick.as_mut() {
                     tell();
+                }
+                if afar::has_answered() {
+                    self.desk.read_all_again();
+                    self.desk.watch_changed = true;
+                    self.agenda.dirty(now, true);
                 }
                 self.look_at_directory()?;
             }

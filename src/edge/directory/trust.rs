@@ -5,7 +5,10 @@
 
 use std::path::Path;
 
+use rustix::fs::StatVfsMountFlags;
+
 use super::disk::Stamp;
+use crate::edge::afar;
 use crate::model::settings::Trust;
 
 /// What of us and our surroundings decides. Gathered once.
@@ -34,7 +37,9 @@ pub fn in_container() -> bool {
 
 /// Nobody can write to a file on a read-only mount.
 pub(super) fn is_read_only(path: &Path) -> bool {
-    rustix::fs::statvfs(path).is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+    let look =
+        |path: &Path| rustix::fs::statvfs(path).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY));
+    afar::look(path, look).unwrap_or(false)
 }
 
 impl Surroundings {

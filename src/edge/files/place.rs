@@ -3,22 +3,20 @@
 //! Everything goes through descriptors of the directory and of `.plugd/` in it, so that neither a
 //! link that is planted nor a mount that covers the path leads a write elsewhere.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-/// The folder that holds nothing but the temporary files of our renames.
-pub const TEMPORARY: &str = ".plugd";
+use super::workshop::{Workshop, names};
 
 /// A directory with its folder for temporary files.
 #[derive(Debug)]
 struct Opened {
     dir: OwnedFd,
-    temporary: OwnedFd,
+    workshop: Workshop,
 }
 
 #[derive(Debug)]
@@ -90,16 +88,22 @@ impl Place {
     }
 
     /// Gives what the file is now; none where it is elsewhere.
-    pub fn write(&mut self, stem: &str, text: &[u8], like: Option<&Path>) -> Result<Option<Mark>, Refused> {
-        let mut result = match &self.main {
-            Ok(opened) => opened.write(stem, text, like),
+    pub fn write(
+        &mut self,
+        stem: &str,
+        text: &[u8],
+        like: Option<&Path>,
+        last: Option<Mark>,
+    ) -> Result<Option<Mark>, Refused> {
+        let mut result = match &mut self.main {
+            Ok(opened) => opened.write(stem, text, like, last),
             Err(errno) => Err(*errno),
         };
         // `git clean` takes `.plugd/` away: it is made again, in the directory that is held.
         if let (Err(Errno::NOENT), Ok(opened)) = (&result, &mut self.main)
             && opened.renew().is_ok()
         {
-            result = opened.write(stem, text, like);
+            result = opened.write(stem, text, like, last);
         }
         let errno = match result {
             Ok(mark) => return Ok(Some(mark)),
@@ -125,15 +129,15 @@ impl Place {
             std::fs::create_dir_all(fallback).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
             self.second = Some(Opened::at(fallback)?);
         }
-        let second = self.second.as_ref().ok_or(Errno::NOENT)?;
-        second.write(stem, text, None)?;
+        let second = self.second.as_mut().ok_or(Errno::NOENT)?;
+        second.write(stem, text, None, None)?;
         Ok(fallback.join(format!("{stem}.status")))
     }
 
     /// What the file of this stem is now.
     pub fn mark(&self, stem: &str) -> Option<Mark> {
         let opened = self.main.as_ref().ok()?;
-        rustix::fs::statat(&opened.dir, format!("{stem}.status"), AtFlags::SYMLINK_NOFOLLOW).ok().map(|s| Mark::of(&s))
+        opened.mark(&format!("{stem}.status"))
     }
 
     pub fn remove(&self, stem: &str) {
@@ -152,58 +156,17 @@ impl Place {
     }
 }
 
-/// The folder for temporary files: ours, and closed to others.
-fn private(dir: &OwnedFd) -> Result<OwnedFd, Errno> {
-    match rustix::fs::mkdirat(dir, TEMPORARY, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno),
-    }
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let temporary = rustix::fs::openat(dir, TEMPORARY, flags, Mode::empty())?;
-    let stat = rustix::fs::fstat(&temporary)?;
-    let own = rustix::process::geteuid();
-    match stat.st_uid == own.as_raw() {
-        true => {}
-        // Left by an ordinary user's run: root takes it over, what lies in it goes.
-        false if own.is_root() => rustix::fs::fchown(&temporary, Some(own), None)?,
-        false => return Err(Errno::ACCESS),
-    }
-    if stat.st_mode & 0o777 != 0o700 {
-        rustix::fs::fchmod(&temporary, Mode::RWXU)?;
-    }
-    Ok(temporary)
-}
-
 impl Opened {
     fn at(path: &Path) -> Result<Opened, Errno> {
         let folder = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(CWD, path, folder | OFlags::RDONLY, Mode::empty())?;
-        let temporary = private(&dir)?;
-        let opened = Opened { dir, temporary };
-        opened.clear();
-        // A read-only mount of a directory that holds `.plugd/` shows itself only at a write.
-        opened.create()?.discard(opened.temporary.as_fd());
-        Ok(opened)
+        let workshop = Workshop::open(&dir)?;
+        Ok(Opened { dir, workshop })
     }
 
     fn renew(&mut self) -> Result<(), Errno> {
-        self.temporary = private(&self.dir)?;
+        self.workshop = Workshop::open(&self.dir)?;
         Ok(())
-    }
-
-    /// Removes the temporary files that a killed run left.
-    fn clear(&self) {
-        for name in names(&self.temporary).unwrap_or_default() {
-            rustix::fs::unlinkat(&self.temporary, name, AtFlags::empty()).ok();
-        }
-    }
-
-    fn create(&self) -> Result<Temporary, Errno> {
-        // Keyed from the system's random source: nobody else can plant the name beforehand.
-        let name = format!("{:016x}", RandomState::new().build_hasher().finish());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.temporary, &name, flags, Mode::from_raw_mode(0o644))?;
-        Ok(Temporary { name, file })
     }
 
     fn is_same(&self, other: &Opened) -> bool {
@@ -216,73 +179,29 @@ impl Opened {
         rustix::fs::unlinkat(&self.dir, format!("{stem}.status"), AtFlags::empty()).ok();
     }
 
-    fn write(&self, stem: &str, text: &[u8], like: Option<&Path>) -> Result<Mark, Errno> {
-        let temporary = self.create()?;
-        let written = temporary
-            .fill(text)
-            .map(|()| like.into_iter().for_each(|like| temporary.resemble(like)))
-            .and_then(|()| rustix::fs::renameat(&self.temporary, &temporary.name, &self.dir, format!("{stem}.status")))
-            .and_then(|()| rustix::fs::fstat(&temporary.file).map(|stat| Mark::of(&stat)));
-        if written.is_err() {
-            temporary.discard(self.temporary.as_fd());
+    /// `last`: what the file was when it was written last.
+    fn write(&mut self, stem: &str, text: &[u8], like: Option<&Path>, last: Option<Mark>) -> Result<Mark, Errno> {
+        let name = format!("{stem}.status");
+        let sheet = self.workshop.sheet(like.is_some())?;
+        if let Err(errno) = sheet.fill(text, like) {
+            self.workshop.discard(sheet);
+            return Err(errno);
         }
-        written
+        // Only a file of ours may be moved away: what somebody else put there is replaced, or is in the way.
+        let file = match last.is_some() && self.mark(&name) == last {
+            true => self.workshop.exchange(sheet, &self.dir, &name)?,
+            false => self.workshop.rename(sheet, &self.dir, &name)?,
+        };
+        rustix::fs::fstat(&file).map(|stat| Mark::of(&stat))
+    }
+
+    fn mark(&self, name: &str) -> Option<Mark> {
+        rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| Mark::of(&stat))
     }
 
     /// The stems of all status files.
     fn stems(&self) -> Result<Vec<String>, Errno> {
         let names = names(&self.dir)?;
         Ok(names.iter().filter_map(|name| name.strip_suffix(".status").map(str::to_string)).collect())
-    }
-}
-
-fn names(dir: &OwnedFd) -> Result<Vec<String>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name != "." && name != ".." {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
-struct Temporary {
-    name: String,
-    file: OwnedFd,
-}
-
-impl Temporary {
-    fn fill(&self, mut text: &[u8]) -> Result<(), Errno> {
-        while !text.is_empty() {
-            match rustix::io::write(&self.file, text) {
-                Ok(0) => return Err(Errno::NOSPC),
-                Ok(count) => text = &text[count..],
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes owner, group and mode of the manifest, as far as that is allowed.
-    fn resemble(&self, like: &Path) {
-        let (Ok(theirs), Ok(ours)) = (rustix::fs::stat(like), rustix::fs::fstat(&self.file)) else { return };
-        if (theirs.st_uid, theirs.st_gid) != (ours.st_uid, ours.st_gid) {
-            let owner = rustix::fs::Uid::from_raw(theirs.st_uid);
-            let group = rustix::fs::Gid::from_raw(theirs.st_gid);
-            // Only root may give a file away; the group alone may be ours to give.
-            if rustix::fs::fchown(&self.file, Some(owner), Some(group)).is_err() {
-                rustix::fs::fchown(&self.file, None, Some(group)).ok();
-            }
-        }
-        let mode = theirs.st_mode & 0o664;
-        if mode != ours.st_mode & 0o777 {
-            rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode)).ok();
-        }
-    }
-
-    fn discard(self, temporary: BorrowedFd<'_>) {
-        rustix::fs::unlinkat(temporary, self.name, AtFlags::empty()).ok();
     }
 }

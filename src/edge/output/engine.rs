@@ -1,4 +1,4 @@
-//! The pump's thread: one epoll over all pipes, and a nap where that saves work.
+//! A thread of the pump: one epoll over all pipes, and a nap where that saves work.
 //!
 //! A wake-up that moved little is followed by a short nap, in which the pipes collect: a service that
 //! writes line by line then costs a move per nap and not one per line. The nap adapts: halved when a
@@ -6,10 +6,10 @@
 //! arrives, so an exit is never late, and it follows a move, so the first output of a quiet service
 //! is never late either.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::mem::MaybeUninit;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
@@ -18,11 +18,14 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::budget::Budget;
 use super::index;
+use super::lanes::{Home, Lane, Lanes};
 use super::pipe::{Kit, Moment};
-use super::pump::{Bell, Command, Counts, PumpEvent, Settings};
+use super::pump::{Bell, Command, PumpEvent};
 use super::scratch::{LOOK_MAX, Scratch};
 use super::table::Table;
 use super::tee::Copier;
+use crate::model::name::LifeId;
+use crate::model::spec::Logs;
 
 /// The token of the eventfd; pipes count from 1.
 pub(super) const WAKE: u64 = 0;
@@ -45,6 +48,10 @@ const SWEEP: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(super) struct Engine {
     table: Table,
+    lanes: Weak<Lanes>,
+    home: Home,
+    /// Lives that went to another thread.
+    moved: HashMap<LifeId, Lane>,
     events: Sender<PumpEvent>,
     outbox: VecDeque<PumpEvent>,
     inbox: Receiver<Command>,
@@ -56,11 +63,11 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) fn new(
-        settings: Settings,
-        events: Sender<PumpEvent>,
+        lanes: &Arc<Lanes>,
+        home: Home,
+        copier: Option<Copier>,
         inbox: Receiver<Command>,
         wake: Arc<Bell>,
-        counts: Counts,
     ) -> std::io::Result<Engine> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &wake.fd, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
@@ -68,15 +75,19 @@ impl Engine {
         let kit = Kit {
             scratch: Scratch::new()?,
             index: index::Writer::default(),
-            budget: Budget::new(settings.dir.clone(), settings.total),
-            copier: settings.tee.map(Copier::start).transpose()?,
+            // Old files are looked for in the log directory, by its own thread.
+            budget: Budget::new(lanes.dir().filter(|_| home.is_none()), lanes.total()),
+            copier,
             now,
             buffer: vec![0; LOOK_MAX],
         };
-        let table = Table::new(epoll, settings.dir, kit, counts);
+        let table = Table::new(epoll, lanes.dir(), kit, lanes.counts.clone());
         Ok(Engine {
             table,
-            events,
+            lanes: Arc::downgrade(lanes),
+            home,
+            moved: HashMap::new(),
+            events: lanes.events(),
             outbox: VecDeque::new(),
             inbox,
             wake,
@@ -127,9 +138,15 @@ impl Engine {
         loop {
             match self.inbox.try_recv() {
                 Ok(Command::Attach(stream)) => self.table.attach(*stream, &mut self.outbox),
-                Ok(Command::Update(life, logs)) => self.table.update(&life, &logs, &mut self.outbox),
-                Ok(Command::Finish(life)) => self.table.finish(&life, &mut self.outbox),
-                Ok(Command::Close(life)) => self.table.close(&life, &mut self.outbox),
+                Ok(Command::Update(life, logs)) => self.update(life, logs),
+                Ok(Command::Finish(life)) => match self.moved.get(&life) {
+                    Some(lane) => lane.send(Command::Finish(life)),
+                    None => self.table.finish(&life, &mut self.outbox),
+                },
+                Ok(Command::Close(life)) => match self.moved.remove(&life) {
+                    Some(lane) => lane.send(Command::Close(life)),
+                    None => self.table.close(&life, &mut self.outbox),
+                },
                 Ok(Command::Reopen) => self.table.reopen(),
                 Ok(Command::Shutdown) => {
                     self.table.close_all(&mut self.outbox);
@@ -143,6 +160,24 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Edited: perhaps its logs go where another thread writes.
+    fn update(&mut self, life: LifeId, logs: Logs) {
+        if let Some(lane) = self.moved.get(&life) {
+            return lane.send(Command::Update(life, logs));
+        }
+        let lanes = self.lanes.upgrade();
+        let away = lanes.map(|lanes| (lanes.home_of(&logs), lanes)).filter(|(home, _)| *home != self.home);
+        let lane = away.and_then(|(home, lanes)| lanes.to(&home));
+        if let Some(lane) = lane
+            && let Some(stream) = self.table.hand_over(&life, &logs, &mut self.outbox)
+        {
+            lane.send(Command::Attach(Box::new(stream)));
+            self.moved.insert(life, lane);
+            return;
+        }
+        self.table.update(&life, &logs, &mut self.outbox);
     }
 
     fn deliver(&mut self) {

@@ -78,6 +78,18 @@ impl LogFile {
         self.open.as_ref().map(|open| &open.index)
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// For who wants to read: opens what is there already, and makes nothing.
+    pub(super) fn look_up(&mut self, index: &mut Writer, now: Moment) {
+        if self.open.is_none() && std::fs::symlink_metadata(&self.place.base).is_ok() {
+            // A file that cannot be opened shows nothing.
+            let _ = self.reopen(index, now);
+        }
+    }
+
     /// Makes the file ready for a write at its end, whatever happened to it since the last one.
     pub(super) fn ready(&mut self, index: &mut Writer, now: Moment) -> io::Result<()> {
         let Some(open) = &mut self.open else { return self.reopen(index, now) };

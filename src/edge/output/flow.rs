@@ -75,6 +75,13 @@ fn store(pipe: &mut Pipe, target: &mut Target, kit: &mut Kit) -> Result<Step, Er
     {
         return refuse(pipe, target, kit);
     }
+    // Making a file and its index costs a filesystem more than everything else of a start.
+    if !target.file.is_open()
+        && pipe.loss.is_none()
+        && let Some(step) = pipe.nothing_yet()?
+    {
+        return Ok(step);
+    }
     if let Err(error) = target.file.ready(&mut kit.index, kit.now) {
         return fail(pipe, target, kit, &error);
     }

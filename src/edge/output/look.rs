@@ -31,6 +31,11 @@ impl Look {
         Some(Look { pattern, line: Vec::new(), at: from })
     }
 
+    /// For a look at another file.
+    pub(super) fn pattern(&self) -> Option<regex::Regex> {
+        regex::Regex::new(self.pattern.as_str()).ok()
+    }
+
     /// Looks at what the file has and the look has not seen; true at the first match.
     pub(super) fn advance(&mut self, file: &LogFile, buffer: &mut [u8]) -> bool {
         while self.at < file.size() {

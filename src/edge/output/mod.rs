@@ -6,7 +6,7 @@
 //! to be dropped stands in a small index beside them. Reading back needs no controller.
 //!
 //! In reading order: [`layout`] names the files, `pump` is what the runtime talks to, `engine`
-//! is the thread, `flow` moves the bytes of one pipe, `file` and `rotate` keep one file, `budget`
+//! is a thread (`lanes` says which one writes where), `flow` moves the bytes of one pipe, `file` and `rotate` keep one file, `budget`
 //! keeps all of them together within a limit, `index` remembers times, `look` reads along for the
 //! `logLine` probe, `tee` copies to plugd's own stdout, `escape` makes bytes safe to show,
 //! [`read`] and `follow` read back.
@@ -19,6 +19,7 @@ mod file;
 mod flow;
 mod follow;
 mod index;
+mod lanes;
 pub mod layout;
 mod look;
 mod loss;

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
 use super::budget::Budget;
+use super::flow::Step;
 use super::index;
 use super::layout::Side;
 use super::look::Look;
@@ -56,6 +60,19 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
+    /// What a step finds in an empty pipe; none where there are bytes.
+    pub(super) fn nothing_yet(&self) -> Result<Option<Step>, Errno> {
+        let Some(fd) = &self.fd else { return Ok(Some(Step::Ended)) };
+        let mut look = [PollFd::new(fd, PollFlags::IN)];
+        poll(&mut look, Some(&Timespec::default()))?;
+        let found = look[0].revents();
+        Ok(match (found.contains(PollFlags::IN), found.is_empty()) {
+            (true, _) => None,
+            (false, true) => Some(Step::Empty),
+            (false, false) => Some(Step::Ended),
+        })
+    }
+
     pub(super) fn count(&self, bytes: u64) {
         self.counted.bytes.fetch_add(bytes, Ordering::Relaxed);
     }

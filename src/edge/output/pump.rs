@@ -1,4 +1,4 @@
-//! What the runtime talks to: a handle that sends commands to the pump's thread.
+//! What the runtime talks to: a handle that sends commands to the pump's threads (`lanes`).
 //!
 //! No call blocks (but [`Pump::shutdown`]): a command is queued and the thread is woken. What comes
 //! of it arrives as a [`PumpEvent`].
@@ -7,13 +7,11 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::engine::Engine;
+use super::lanes::Lanes;
 use crate::model::name::{Instance, LifeId};
 use crate::model::spec::Logs;
 
@@ -105,13 +103,13 @@ pub(super) struct Bell {
 }
 
 impl Bell {
-    fn new() -> std::io::Result<Bell> {
+    pub(super) fn new() -> std::io::Result<Bell> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Bell { fd, rung: AtomicBool::new(false) })
     }
 
     /// After the command was sent.
-    fn ring(&self) {
+    pub(super) fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
             let _ = rustix::io::write(&self.fd, &1_u64.to_ne_bytes());
         }
@@ -127,76 +125,55 @@ impl Bell {
 /// The handle; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Pump {
-    commands: mpsc::Sender<Command>,
-    wake: Arc<Bell>,
-    counts: Counts,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    lanes: Arc<Lanes>,
 }
 
 impl Pump {
-    /// Starts the thread. Events that do not fit into the channel wait in the pump: it never blocks
-    /// on the receiver, because services would then block on their pipes.
+    /// Starts the thread of the log directory. Events that do not fit into the channel wait in the pump:
+    /// it never blocks on the receiver, because services would then block on their pipes.
     pub fn start(settings: Settings, events: tokio::sync::mpsc::Sender<PumpEvent>) -> Result<Pump, PumpError> {
-        let wake = Arc::new(Bell::new()?);
-        let (commands, inbox) = mpsc::channel();
-        let counts = Counts::default();
-        let engine = Engine::new(settings, events, inbox, wake.clone(), counts.clone())?;
-        let thread = std::thread::Builder::new().name("pump".into()).spawn(move || engine.run())?;
-        Ok(Pump { commands, wake, counts, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Pump { lanes: Lanes::start(settings, events)? })
     }
 
     /// Begins to move the output of a life; what an earlier life of the instance left is moved first.
     pub fn attach(&self, stream: Stream) {
-        self.send(Command::Attach(Box::new(stream)));
+        self.lanes.attach(stream);
     }
 
     /// Takes up edited settings for a life that runs.
     pub fn update(&self, life: LifeId, logs: Logs) {
-        self.send(Command::Update(life, logs));
+        self.lanes.tell(&life.clone(), Command::Update(life, logs));
     }
 
     /// The process has ended: empty its pipe, then say `Drained`. End-of-file is never waited for,
     /// because a grandchild may hold the other end for ever.
     pub fn finish(&self, life: LifeId) {
-        self.send(Command::Finish(life));
+        self.lanes.tell(&life.clone(), Command::Finish(life));
     }
 
     /// Nothing is left of the life: empty its pipe once more and let it go.
     pub fn close(&self, life: LifeId) {
-        self.send(Command::Close(life));
+        self.lanes.tell(&life.clone(), Command::Close(life));
     }
 
     /// Look at every file's name anew (USR1, after a foreign rotation).
     pub fn reopen(&self) {
-        self.send(Command::Reopen);
+        self.lanes.reopen();
     }
 
-    /// Empties all pipes, closes all files and waits for the thread.
+    /// Empties all pipes, closes all files and waits for the threads.
     pub fn shutdown(&self) {
-        self.send(Command::Shutdown);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the log pump panicked");
-        }
+        self.lanes.shutdown();
     }
 
     /// Bytes stored and dropped of each instance: `(instance, bytes, dropped)`.
     pub fn counted(&self) -> Vec<(Instance, u64, u64)> {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.lanes.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts
             .iter()
             .map(|(instance, counted)| {
                 (instance.clone(), counted.bytes.load(Ordering::Relaxed), counted.dropped.load(Ordering::Relaxed))
             })
             .collect()
-    }
-
-    fn send(&self, command: Command) {
-        // Both fail only when the thread is gone, after `shutdown`: there is nothing left to do then.
-        if self.commands.send(command).is_ok() {
-            self.wake.ring();
-        }
     }
 }

@@ -191,7 +191,6 @@ impl Table {
             match when {
                 // An error shows at the first write, which also says what is lost by it.
                 Opening::Now => drop(target.file.ready(&mut self.kit.index, self.kit.now)),
-                // Making a file and its index costs a filesystem more than everything else of a start.
                 Opening::FirstByte => {}
             }
             target.file.begin_life(life.life, &mut self.kit.index);
@@ -235,14 +234,52 @@ impl Table {
         }
     }
 
+    /// Lets go of a life whose logs go where another thread writes; what is in its pipes now still goes
+    /// where they went. None where a pipe has ended: nothing more comes of it.
+    pub(super) fn hand_over(&mut self, life: &LifeId, logs: &Logs, outbox: &mut Outbox) -> Option<Stream> {
+        let tokens = self.lives.get(life)?.clone();
+        if tokens.iter().any(|token| self.pipes.get(token).is_none_or(|pipe| pipe.fd.is_none())) {
+            return None;
+        }
+        self.lives.remove(life);
+        let (mut out, mut stderr, mut log_line, mut count) = (None, None, None, 1);
+        for token in tokens {
+            self.turn(token, Turn::Empty, outbox);
+            self.troubled.remove(&token);
+            let Some(mut pipe) = self.pipes.remove(&token) else { continue };
+            disarm(&self.epoll, &pipe);
+            if pipe.loss.is_some() {
+                outbox.push_back(PumpEvent::Recovered { life: life.clone() });
+            }
+            log_line = log_line.or_else(|| pipe.look.as_ref().and_then(Look::pattern));
+            count = pipe.instances;
+            pipe.target.into_iter().for_each(|target| self.leave(target));
+            match pipe.side {
+                Side::Out => out = pipe.fd.take(),
+                Side::Err => stderr = pipe.fd.take(),
+            }
+        }
+        let (life, logs) = (life.clone(), logs.clone());
+        // Ended while it was emptied: there is nothing to move, and who closes it is answered.
+        let fd = match out {
+            Some(fd) => fd,
+            None => rustix::pipe::pipe().ok()?.0,
+        };
+        Some(Stream { life, fd, stderr, logs, instances: count, log_line })
+    }
+
     pub(super) fn finish(&mut self, life: &LifeId, outbox: &mut Outbox) {
         let tokens = self.lives.get(life).cloned().unwrap_or_default();
         let mut last = Vec::new();
         for token in tokens {
             self.turn(token, Turn::Empty, outbox);
             let Some(pipe) = self.pipes.get(&token) else { continue };
-            match pipe.target.and_then(|target| self.targets[target].as_ref()) {
-                Some(target) => last.append(&mut last_of(&target.file)),
+            match pipe.target.and_then(|target| self.targets[target].as_mut()) {
+                Some(target) => {
+                    // A controller before us may have stored what this life said.
+                    target.file.look_up(&mut self.kit.index, self.kit.now);
+                    last.append(&mut last_of(&target.file));
+                }
                 None => last.extend_from_slice(&pipe.last),
             }
         }

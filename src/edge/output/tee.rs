@@ -46,7 +46,8 @@ pub(super) struct Copier {
     waiting: Arc<AtomicUsize>,
     width: Arc<AtomicU32>,
     dead: Arc<AtomicBool>,
-    done: mpsc::Receiver<()>,
+    /// Of the first; the others leave without a look back.
+    done: Option<mpsc::Receiver<()>>,
     missed: HashMap<Arc<Label>, u64>,
     whole: bool,
 }
@@ -76,7 +77,21 @@ impl Copier {
             }
             let _ = finished.send(());
         })?;
+        let done = Some(done);
         Ok(Copier { queue, waiting, width, dead, done, missed: HashMap::new(), whole: tee.whole })
+    }
+
+    /// Another end of the same queue, for another thread.
+    pub(super) fn another(&self) -> Copier {
+        Copier {
+            queue: self.queue.clone(),
+            waiting: self.waiting.clone(),
+            width: self.width.clone(),
+            dead: self.dead.clone(),
+            done: None,
+            missed: HashMap::new(),
+            whole: self.whole,
+        }
     }
 
     pub(super) fn meet(&self, label: &Label) {
@@ -122,6 +137,7 @@ impl Copier {
     pub(super) fn finish(self) {
         let Copier { queue, done, whole, dead, .. } = self;
         drop(queue);
+        let Some(done) = done else { return };
         while done.recv_timeout(FLUSH_MAX) == Err(mpsc::RecvTimeoutError::Timeout) {
             if !whole || dead.load(Ordering::Relaxed) {
                 return;

@@ -50,8 +50,10 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
         }
         let neighbour = holder.as_ref().and_then(|holder| sockets.neighbours.owner(holder.pid, &tree.life));
         if let (Some(neighbour), Some(holder)) = (neighbour, &holder) {
-            let service = neighbour.service;
-            neighbours.get_or_insert(format!("port {port} is held by the service {service}, {holder}"));
+            neighbours.get_or_insert(match neighbour.service == tree.life.instance.service {
+                true => format!("port {port} is held by {neighbour}, {holder}; the command ignores $(PORT)"),
+                false => format!("port {port} is held by the service {}, {holder}", neighbour.service),
+            });
             continue;
         }
         let was_there = match (&ctx.listened_at_spawn, &holder) {

@@ -2,9 +2,15 @@
 
 pub mod cgroup;
 pub mod environment;
+pub mod failure;
 pub mod identity;
 pub mod prepare;
+pub mod preparer;
+mod program;
+pub mod progress;
+mod queue;
 pub(crate) mod raw;
 pub mod stat;
 pub mod tree;
+mod variables;
 pub mod walk;

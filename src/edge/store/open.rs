@@ -1,10 +1,9 @@
 //! Opening the database, and what is done with one that cannot be used.
 
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -58,38 +57,77 @@ pub(super) fn read_only(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-pub(super) fn open_usable(path: &Path, trouble: &Arc<Mutex<Option<String>>>) -> Option<Connection> {
+/// Which file it is.
+pub(super) type Identity = (u64, u64);
+
+/// A database that can be written.
+pub(super) struct Opened {
+    pub db: Connection,
+    pub identity: Identity,
+    /// What became of the one before.
+    pub note: Option<String>,
+}
+
+/// Of the file that is at the path now, through links.
+pub(super) fn identity(path: &Path) -> Option<Identity> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// An error is a sentence for people.
+pub(super) fn open_usable(path: &Path) -> Result<Opened, String> {
+    let shown = path.display();
+    let failed = |error: Unusable| format!("running without memory: {shown} cannot be used: {error}");
+    let opened = |note| move |(db, identity)| Opened { db, identity, note };
     let error = match open_one(path) {
-        Ok(db) => return Some(db),
+        Ok(one) => return Ok(opened(None)(one)),
         Err(error) => error,
     };
     if !error.is_the_files_fault() {
-        say(trouble, format!("running without memory: {} cannot be used: {error}", path.display()));
-        return None;
+        return Err(failed(error));
     }
-    match move_aside(path) {
-        Err(aside) => {
-            say(
-                trouble,
-                format!("running without memory: {}: {error}, and it cannot be moved: {aside}", path.display()),
-            );
-            None
-        }
-        Ok(kept) => match open_one(path) {
-            Ok(db) => {
-                say(trouble, format!("{}: {error}; kept as {}, a new one is begun", path.display(), kept.display()));
-                Some(db)
-            }
-            Err(error) => {
-                say(trouble, format!("running without memory: {} cannot be used: {error}", path.display()));
-                None
-            }
-        },
-    }
+    let kept = move_aside(path)
+        .map_err(|aside| format!("running without memory: {shown}: {error}, and it cannot be moved: {aside}"))?;
+    let note = format!("{shown}: {error}; kept as {}, a new one is begun", kept.display());
+    open_one(path).map(opened(Some(note))).map_err(failed)
 }
 
-fn open_one(path: &Path) -> Result<Connection, Unusable> {
-    use std::os::unix::fs::MetadataExt;
+/// Why a file that was taken away is not there again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotMade {
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Copies everything that an open connection still sees into a new file at `path`: the one that it has
+/// open was removed or replaced. What lies there now is put aside.
+pub(super) fn make_again(db: &Connection, path: &Path) -> Result<(), NotMade> {
+    if let Some(dir) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    let stage = beside(path, ".new");
+    match std::fs::remove_file(&stage) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        Ok(()) | Err(_) => {}
+    }
+    // SQLite takes an empty file for none; made here for its mode.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&stage)?;
+    db.execute("VACUUM INTO ?1", [stage.to_string_lossy()])?;
+    if path.symlink_metadata().is_ok() {
+        let kept = move_aside(path)?;
+        tracing::warn!("{} was replaced by something else; that is kept as {}", path.display(), kept.display());
+    }
+    for journal in JOURNALS {
+        // Of the one that is gone; most often there is none.
+        std::fs::remove_file(beside(path, journal)).ok();
+    }
+    std::fs::rename(&stage, path)?;
+    Ok(())
+}
+
+/// The identity is of the file as it is opened: one that takes its place in the same moment is noticed.
+fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
     let ours = rustix::process::geteuid().as_raw();
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => return Err(Unusable::NotOurs),
@@ -99,7 +137,9 @@ fn open_one(path: &Path) -> Result<Connection, Unusable> {
         Err(error) => return Err(error.into()),
     }
     // Manifests hold values that are nobody else's business; the journals take the mode of the file.
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let identity = file.metadata().map(|found| (found.dev(), found.ino()))?;
+    drop(file);
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
@@ -119,26 +159,28 @@ fn open_one(path: &Path) -> Result<Connection, Unusable> {
         "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};
          {SCHEMA}"
     ))?;
-    Ok(db)
+    Ok((db, identity))
 }
 
 /// Renames the database and its journals to the first free `NAME.broken-N`.
 fn move_aside(path: &Path) -> io::Result<PathBuf> {
-    let beside = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
     // A hundred broken databases tell of something else that is broken: the last is overwritten.
-    let kept = (1..100).map(|n| beside(&format!(".broken-{n}"))).find(|kept| kept.symlink_metadata().is_err());
-    let kept = kept.unwrap_or_else(|| beside(".broken-100"));
+    let kept = (1..100).map(|n| beside(path, &format!(".broken-{n}"))).find(|kept| kept.symlink_metadata().is_err());
+    let kept = kept.unwrap_or_else(|| beside(path, ".broken-100"));
     std::fs::rename(path, &kept)?;
-    for journal in ["-wal", "-shm", "-journal"] {
+    for journal in JOURNALS {
         // Most often there is none.
-        std::fs::rename(beside(journal), format!("{}{journal}", kept.display())).ok();
+        std::fs::rename(beside(path, journal), beside(&kept, journal)).ok();
     }
     Ok(kept)
 }
 
-pub(super) fn say(trouble: &Arc<Mutex<Option<String>>>, text: String) {
-    tracing::warn!("{text}");
-    *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// The boot of this machine and, in a container, of the container: boot id, pid namespace and the

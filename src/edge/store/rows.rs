@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use super::thread::Batch;
+use super::inbox::Batch;
 use super::{EVENTS_MAX, Loaded};
 use crate::controller::Memory;
 use crate::model::name::Name;
@@ -19,8 +19,12 @@ pub(super) const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, service TEXT, json TEXT NOT NULL);
 ";
 
-pub(super) fn write(db: &mut Connection, batch: &Batch, era: &str) -> rusqlite::Result<()> {
+/// `foreign`: what the tables hold is of another time; of it only the events stay.
+pub(super) fn write(db: &mut Connection, batch: &Batch, era: &str, foreign: bool) -> rusqlite::Result<()> {
     let change = db.transaction()?;
+    if foreign {
+        change.execute_batch("DELETE FROM memory; DELETE FROM owner; DELETE FROM claim; DELETE FROM accepted;")?;
+    }
     {
         let mut put = change.prepare_cached("INSERT OR REPLACE INTO memory VALUES (?1, ?2, ?3)")?;
         let mut cut = change.prepare_cached("DELETE FROM memory WHERE name = ?1")?;

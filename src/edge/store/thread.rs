@@ -1,176 +1,182 @@
-//! The thread that owns the connection: it gathers what is said and writes it in batches.
+//! The thread that owns the connection: it opens it, writes batches, and makes the file again where
+//! somebody takes it away.
+//!
+//! Nothing of this has a time limit: a disk that hangs holds up this thread and nobody else. What
+//! cannot be opened is tried again; until then what is said waits (`inbox`), and when it can be, what
+//! the file held is of another time and gives way to it.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::Job;
-use super::open::say;
+use super::inbox::{Batch, Call, Inbox, Load};
+use super::open::{self, Identity, Opened};
 use super::rows;
-use crate::controller::Memory;
-use crate::model::name::Name;
+use super::{Found, Tell};
 use crate::model::view::Event;
 
 /// How far behind the facts a batch may be.
 const BATCH_DELAY: Duration = Duration::from_millis(200);
 /// After a write that failed (a full disk), the next try.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
-/// Events waiting for a disk that takes none; the oldest go first.
-const WAITING_MAX: usize = 2_000;
+/// How often a file that cannot be opened is tried again, and one that is open looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(4);
 
-/// Somebody waits for an answer: the pause in which a batch gathers is over.
-#[derive(Debug, Default)]
-pub(super) struct Urgent {
-    called: Mutex<bool>,
-    bell: Condvar,
-}
-
-impl Urgent {
-    pub fn call(&self) {
-        *self.called.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.bell.notify_one();
-    }
-
-    fn wait(&self, limit: Duration) {
-        let called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.bell.wait_timeout_while(called, limit, |called| !*called);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
-    }
-}
-
-/// What waits for the next transaction. Bounded: one entry a name, and [`WAITING_MAX`] events.
-#[derive(Default)]
-pub(super) struct Batch {
-    pub memories: BTreeMap<Name, Option<Memory>>,
-    pub owners: BTreeMap<Name, Option<String>>,
-    pub claims: BTreeMap<String, Option<String>>,
-    pub accepted: BTreeMap<String, Option<String>>,
-    pub events: VecDeque<Event>,
-}
-
-impl Batch {
-    fn is_empty(&self) -> bool {
-        let Batch { memories, owners, claims, accepted, events } = self;
-        memories.is_empty() && owners.is_empty() && claims.is_empty() && accepted.is_empty() && events.is_empty()
-    }
-}
-
-/// The thread that owns the connection.
 pub(super) struct Keeper {
-    pub db: Option<Connection>,
-    pub era: String,
-    pub batch: Batch,
-    pub trouble: Arc<Mutex<Option<String>>>,
-    pub failing: bool,
+    path: PathBuf,
+    era: String,
+    inbox: Arc<Inbox>,
+    trouble: Arc<Mutex<Option<String>>>,
+    tell: Option<Tell>,
+    db: Option<(Connection, Identity)>,
+    /// What the file holds was not told to this controller: the next write begins with emptying it.
+    foreign: bool,
+    /// The last write, or the last try to open it, failed.
+    failing: bool,
 }
 
 impl Keeper {
-    pub fn run(mut self, inbox: &mpsc::Receiver<Job>, urgent: &Urgent) {
+    pub fn new(
+        path: &Path,
+        era: &str,
+        inbox: Arc<Inbox>,
+        trouble: Arc<Mutex<Option<String>>>,
+        tell: Option<Tell>,
+    ) -> Keeper {
+        let (path, era) = (path.to_path_buf(), era.to_string());
+        Keeper { path, era, inbox, trouble, tell, db: None, foreign: false, failing: false }
+    }
+
+    /// `found`: who waits for what the last run left, for a while.
+    pub fn run(mut self, found: &SyncSender<Found>) {
+        self.open();
+        let what = self.db.as_ref().map(|(db, _)| Found {
+            loaded: rows::load(db, &self.era).unwrap_or_default(),
+            accepted: rows::load_accepted(db).unwrap_or_default(),
+        });
+        // Nobody waits any more, or nothing was found: this controller began without.
+        self.foreign = found.send(what.unwrap_or_default()).is_err() || self.db.is_none();
         crate::edge::stand_back();
         loop {
-            if self.batch.is_empty() {
-                let goes_on = inbox.recv().is_ok_and(|job| self.take(job));
-                if !goes_on {
-                    return self.write();
-                }
+            let gather = match (self.db.is_some(), self.failing) {
+                (true, false) => BATCH_DELAY,
+                (true, true) => RETRY_DELAY,
+                (false, _) => LOOK_EVERY,
+            };
+            let Load { batch, calls, closed } = self.inbox.take(LOOK_EVERY, gather);
+            self.look();
+            self.write(batch);
+            for call in calls {
+                self.answer(call);
             }
-            if !self.batch.is_empty() {
-                // What comes meanwhile waits in the channel and wakes nobody.
-                urgent.wait(if self.failing { RETRY_DELAY } else { BATCH_DELAY });
+            if closed {
+                return;
             }
-            while let Ok(job) = inbox.try_recv() {
-                if !self.take(job) {
-                    return self.write();
-                }
-            }
-            self.write();
         }
     }
 
-    /// False at the end.
-    fn take(&mut self, job: Job) -> bool {
-        match job {
-            Job::Close => return false,
-            Job::Events { since, service, limit, reply } => {
-                self.write();
-                // Nobody waits for the answer any more: that is theirs to know.
-                reply.send(self.events(since, service.as_deref(), limit)).ok();
-            }
-            Job::Settle(reply) => {
-                self.write();
-                reply.send(()).ok();
-            }
-            job => self.note(job),
-        }
-        true
-    }
-
-    fn note(&mut self, job: Job) {
-        match job {
-            Job::Remember(name, memory) => {
-                self.batch.memories.insert(name, Some(memory));
-            }
-            Job::Forget(name) => {
-                self.batch.memories.insert(name.clone(), None);
-                self.batch.owners.insert(name, None);
-            }
-            Job::Owner(name, file) => {
-                self.batch.owners.insert(name, file);
-            }
-            Job::Claim(script, stamp) => {
-                self.batch.claims.insert(script, stamp);
-            }
-            Job::Accept(file, text) => {
-                self.batch.accepted.insert(file, text);
-            }
-            Job::Record(event) => {
-                if self.batch.events.len() == WAITING_MAX {
-                    self.batch.events.pop_front();
+    fn open(&mut self) {
+        match open::open_usable(&self.path) {
+            Ok(Opened { db, identity, note }) => {
+                self.db = Some((db, identity));
+                let again = std::mem::take(&mut self.failing);
+                self.say(note, false);
+                if again {
+                    tracing::info!("memory is written again");
                 }
-                self.batch.events.push_back(event);
             }
-            Job::Events { .. } | Job::Settle(_) | Job::Close => {}
-        }
-        if self.db.is_none() {
-            self.batch.memories.clear();
-            self.batch.owners.clear();
-            self.batch.claims.clear();
-            self.batch.accepted.clear();
+            Err(why) => {
+                self.failing = true;
+                self.say(Some(why), true);
+            }
         }
     }
 
-    fn write(&mut self) {
-        let Some(db) = self.db.as_mut() else { return };
-        if self.batch.is_empty() {
+    /// Said once, however often it is found again.
+    fn say(&self, text: Option<String>, lasting: bool) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *trouble == text {
             return;
         }
-        match rows::write(db, &self.batch, &self.era) {
+        trouble.clone_from(&text);
+        drop(trouble);
+        if let Some(text) = &text {
+            tracing::warn!("{text}");
+        }
+        if let Some(tell) = &self.tell {
+            tell(text.filter(|_| lasting));
+        }
+    }
+
+    /// Whether the file is still where it belongs.
+    fn look(&mut self) {
+        match &self.db {
+            None => {
+                self.open();
+                self.foreign |= self.db.is_some();
+            }
+            Some((_, identity)) if open::identity(&self.path) == Some(*identity) => {}
+            Some((db, _)) => match open::make_again(db, &self.path) {
+                Ok(()) => {
+                    // Closed before the new one is opened: it takes its journals with it.
+                    self.db = None;
+                    tracing::warn!("{} was taken away; it is there again, with all that it held", self.path.display());
+                    self.open();
+                }
+                Err(error) => {
+                    let path = self.path.display();
+                    self.say(Some(format!("{path} was taken away and cannot be made again: {error}; trying on")), true);
+                }
+            },
+        }
+    }
+
+    fn write(&mut self, batch: Batch) {
+        let Some((db, _)) = self.db.as_mut() else { return self.inbox.give_back(batch) };
+        if batch.is_empty() && !self.foreign {
+            return;
+        }
+        match rows::write(db, &batch, &self.era, self.foreign) {
             Ok(()) => {
-                self.batch = Batch::default();
+                self.foreign = false;
+                if batch.dropped > 0 {
+                    tracing::warn!("{} events or memories found no room while nothing could be written", batch.dropped);
+                }
                 if std::mem::take(&mut self.failing) {
-                    *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    self.say(None, false);
                     tracing::info!("memory is written again");
                 }
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    say(&self.trouble, format!("memory cannot be written ({error}); trying again every 10 s"));
-                }
+                self.failing = true;
+                self.inbox.give_back(batch);
+                self.say(Some(format!("memory cannot be written ({error}); trying again every 10 s")), true);
+            }
+        }
+    }
+
+    fn answer(&self, call: Call) {
+        // Nobody waits for the answer any more: that is theirs to know.
+        match call {
+            Call::Settle(reply) => drop(reply.send(())),
+            Call::Events { since, service, limit, reply } => {
+                drop(reply.send(self.events(since, service.as_deref(), limit)));
             }
         }
     }
 
     fn events(&self, since: Option<Timestamp>, service: Option<&str>, limit: usize) -> Vec<Event> {
-        let matching = |event: &&Event| {
+        let matching = |event: &Event| {
             since.is_none_or(|since| event.at >= since)
                 && service.is_none_or(|name| event.service.as_deref() == Some(name))
         };
-        let written = self.db.as_ref().map(|db| rows::read_events(db, since, service, limit));
+        let written = self.db.as_ref().map(|(db, _)| rows::read_events(db, since, service, limit));
         let mut events = written.and_then(Result::ok).unwrap_or_default();
-        events.extend(self.batch.events.iter().filter(matching).cloned());
+        events.extend(self.inbox.events().into_iter().filter(matching));
         let surplus = events.len().saturating_sub(limit);
         events.drain(..surplus);
         events

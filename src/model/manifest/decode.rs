@@ -12,7 +12,7 @@ use super::context::Context;
 use super::diagnostic::{nearest, shown};
 use super::fields::{Field, Keys, Kind, Object, Short};
 use super::given::{Data, Given};
-use super::table::{FOREIGN, FOREIGN_PROBE};
+use super::table::{FOREIGN, FOREIGN_LOGS, FOREIGN_PROBE};
 
 /// Words of neighbouring tools in the place of an enum's.
 const FOREIGN_WORDS: &[(&str, &str)] = &[
@@ -367,11 +367,16 @@ fn unknown(ctx: &mut Context<'_>, entry: &Entry, object: &'static Object, path: 
             .or_else(|| plain.strip_suffix("ms"))?;
         nearest(base, object.fields.iter().filter(|field| matches!(field.kind, Kind::Duration)).map(|field| field.name))
     };
-    let words = if path.ends_with("Probe") { FOREIGN_PROBE } else { FOREIGN };
+    let words = match path {
+        "logs" => FOREIGN_LOGS,
+        path if path.ends_with("Probe") => FOREIGN_PROBE,
+        _ => FOREIGN,
+    };
     let meant = nearest(&plain, words.iter().map(|(foreign, _)| *foreign))
         .filter(|foreign| *foreign == plain || near.is_none());
     let foreign = words.iter().find(|(foreign, _)| meant == Some(*foreign)).map(|(_, instead)| (*instead).to_owned());
-    let foreign = foreign.filter(|_| path.is_empty() || path == "lifecycle" || path.ends_with("Probe"));
+    let foreign =
+        foreign.filter(|_| path.is_empty() || path == "lifecycle" || path == "logs" || path.ends_with("Probe"));
     let remedy = if entry.value.kind == Node_::Null && entry.key.contains(':') {
         // `port:8080` is one word to YAML.
         Some(format!("put a space behind the colon: `{}`", shown(&entry.key.replacen(':', ": ", 1))))

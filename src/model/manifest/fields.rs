@@ -196,7 +196,13 @@ impl Kind {
             Kind::Object(object) => {
                 let names: Vec<&str> = object.fields.iter().map(|field| field.name).take(4).collect();
                 let more = if object.fields.len() > 4 { " …" } else { "" };
-                format!("a mapping ({}{more})", names.join(", "))
+                let mapping = format!("a mapping ({}{more})", names.join(", "));
+                let short = match object.short {
+                    Short::None => None,
+                    Short::Field(name) => object.fields.iter().find(|field| field.name == name).map(|f| f.kind.takes()),
+                    Short::Probe => Some("tcp, /path, notify or none".into()),
+                };
+                short.map_or_else(|| mapping.clone(), |short| format!("{short}, or {mapping}"))
             }
         }
     }

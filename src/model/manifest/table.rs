@@ -31,7 +31,7 @@ pub static SERVICE: Object = Object::of(&[
     field("user", Kind::User, "plugd's own user", "orders", "Who it runs as: name, name:group, or numbers.").first(),
     field("port", PORT, "none", "8080", "The port it listens on, passed as PORT; implies a tcp readiness check. Instance n gets port + n.").first(),
     field("replicas", Kind::Int(0, REPLICAS_MAX), "1", "3", "How many instances run.").first(),
-    field("required", Kind::Bool, "false", "true", "Whether the node is unhealthy without it. An optional service that cannot run here is skipped.").first(),
+    field("required", Kind::Bool, "false", "true", "The node is not ready without it, and optional ones do not count. Where none is required, all that should run count. An optional one that cannot run here is skipped.").first(),
     field("dependsOn", Kind::List(&Kind::Object(&DEPENDENCY)), "[]", "[postgres, {name: migrate, condition: Completed}]",
         "Services that must be ready (or started, or completed) before it starts.").first(),
     field("readinessProbe", Kind::Object(&PROBE), "a tcp check of `port`, if there is one", "{httpGet: {path: /ready}}",
@@ -638,6 +638,18 @@ pub const FOREIGN: &[(&str, &str)] = &[
     ("volumes", "a process sees the machine's files as they are; remove it"),
     ("type", "remove it; `readinessProbe: {notify: true}` is systemd's Type=notify"),
     ("url", "write `mcp: {url: …}` for a remote MCP server, or `address` for another endpoint"),
+];
+
+/// The same, beneath `logs`.
+pub const FOREIGN_LOGS: &[(&str, &str)] = &[
+    ("file", "write `path`"),
+    ("filename", "write `path`"),
+    ("dir", "write `path: DIR/NAME.log`, or set the directory of all with `--log-dir`"),
+    ("size", "write `maxSize: 10Mi`"),
+    ("count", "write `maxFiles: 5`"),
+    ("keep", "write `maxFiles: 5`"),
+    ("rotate", "write `maxFiles: 5`"),
+    ("retention", "write `maxAge: 7d`"),
 ];
 
 /// The same, inside a probe.

@@ -69,6 +69,9 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
             "# next: everything is held until a manifest appears, or `plugd rm --missing` lets it go".to_string(),
         );
     }
+    if let Some(why) = &node.ends_for {
+        lines.0.push(format!("# why:  {}", clip(why, TEXT_MAX)));
+    }
     if node.shutting_down {
         let services = &file.snapshot.services;
         let is_over = |view: &ServiceView| view.reason == Some(Reason::ControllerStopped);
@@ -83,13 +86,21 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
     if node.shutting_down {
         lines.put("shuttingDown", true);
     }
+    lines.maybe("endsFor", node.ends_for.as_ref().map(|why| quoted(&clip(why, TEXT_MAX))));
     lines.maybe("directoryLost", node.directory_lost.as_ref().map(|why| quoted(&clip(why, TEXT_MAX))));
 
     lines.put("started", list(report.started.iter().take(NAMES_MAX).map(|name| scalar(name.as_str()))));
+    if !report.pending.is_empty() {
+        put_block(&mut lines, "pending", report.pending.iter().take(NAMES_MAX).map(cause));
+    }
     put_block(&mut lines, "failed", report.failed.iter().take(NAMES_MAX).map(cause));
     put_block(&mut lines, "skipped", report.skipped.iter().take(NAMES_MAX).map(cause));
-    let left_out =
-        [("started", report.started.len()), ("failed", report.failed.len()), ("skipped", report.skipped.len())];
+    let left_out = [
+        ("started", report.started.len()),
+        ("pending", report.pending.len()),
+        ("failed", report.failed.len()),
+        ("skipped", report.skipped.len()),
+    ];
     let left_out: Vec<(&str, String)> = left_out
         .into_iter()
         .filter(|(_, total)| *total > NAMES_MAX)

@@ -17,7 +17,10 @@ pub struct Report {
     pub summary: Summary,
     /// Ready, running, completed, or armed to run on demand or by schedule.
     pub started: Vec<Name>,
-    /// All that is in neither of the other two.
+    /// On their way to a first verdict: neither started nor failed.
+    #[serde(default)]
+    pub pending: Vec<Cause>,
+    /// All that is in none of the others.
     pub failed: Vec<Cause>,
     /// Cannot run here and need not, disabled, or stopped by the operator.
     pub skipped: Vec<Cause>,
@@ -53,17 +56,24 @@ pub struct Summary {
 
 enum Place {
     Started,
+    Pending,
     Failed,
     Skipped,
 }
 
 impl Report {
     pub fn of(snapshot: &Snapshot) -> Report {
-        let mut report =
-            Report { summary: Summary::of(snapshot), started: Vec::new(), failed: Vec::new(), skipped: Vec::new() };
+        let mut report = Report {
+            summary: Summary::of(snapshot),
+            started: Vec::new(),
+            pending: Vec::new(),
+            failed: Vec::new(),
+            skipped: Vec::new(),
+        };
         for view in snapshot.services.values() {
             match place(view) {
                 Place::Started => report.started.push(view.service.clone()),
+                Place::Pending => report.pending.push(cause(view)),
                 Place::Failed => report.failed.push(cause(view)),
                 Place::Skipped => report.skipped.push(cause(view)),
             }
@@ -118,6 +128,7 @@ fn place(view: &ServiceView) -> Place {
         Status::Degraded if view.available => Place::Started,
         Status::Waiting if is_armed(view) => Place::Started,
         Status::Skipped => Place::Skipped,
+        Status::Starting | Status::Waiting | Status::Stopping if view.pending => Place::Pending,
         Status::Stopped | Status::Stopping => match view.reason {
             Some(Reason::StoppedByOperator | Reason::Disabled | Reason::ControllerStopped) => Place::Skipped,
             _ => Place::Failed,
@@ -165,7 +176,7 @@ pub fn start_report(report: &Report) -> String {
         true => "started: none".to_string(),
         false => format!("started: {started}"),
     }];
-    for (word, causes) in [("failed", &report.failed), ("skipped", &report.skipped)] {
+    for (word, causes) in [("pending", &report.pending), ("failed", &report.failed), ("skipped", &report.skipped)] {
         if !causes.is_empty() {
             let each = causes.iter().map(|cause| format!("{} ({})", cause.name, clean(&cause.reason)));
             parts.push(format!("{word}: {}", names(each, causes.len())));
@@ -197,7 +208,22 @@ mod tests {
     }
 
     #[test]
-    fn every_service_stands_in_one_of_three_lists() {
+    fn what_is_on_its_way_to_its_first_verdict_has_neither_started_nor_failed() {
+        let pending = |view: ServiceView| ServiceView { pending: true, ..view };
+        let report = Report::of(&snapshot([
+            healthy("a"),
+            pending(down("b", Status::Starting, Some(Reason::ProbeNotPassed))),
+            pending(down("c", Status::Waiting, Some(Reason::DependencyNotReady))),
+            down("d", Status::Waiting, Some(Reason::DependencyNotReady)),
+        ]));
+        assert_eq!(
+            start_report(&report),
+            "started: a; pending: b (ProbeNotPassed), c (DependencyNotReady); failed: d (DependencyNotReady)"
+        );
+    }
+
+    #[test]
+    fn every_service_that_has_had_its_verdict_stands_in_one_of_three_lists() {
         let report = Report::of(&snapshot([
             healthy("a"),
             down("b", Status::Skipped, Some(Reason::WrapperNotFound)),

@@ -46,6 +46,7 @@ pub fn healthy(service: &str) -> ServiceView {
             file: format!("{service}.yaml"),
             sha256: "9f86d081884c7d65".to_string(),
             generation: 7,
+            in_force: None,
             rejected: None,
         },
         kill_scope: None,
@@ -54,6 +55,7 @@ pub fn healthy(service: &str) -> ServiceView {
         capabilities: Vec::new(),
         depends_on: Vec::new(),
         settled: false,
+        pending: false,
     }
 }
 

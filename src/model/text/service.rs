@@ -221,6 +221,7 @@ fn manifest(view: &ManifestView, limit: usize) -> String {
         ("sha256", scalar(&clip(&view.sha256, 64))),
         ("generation", view.generation.to_string()),
     ];
+    entries.extend(view.in_force.map(|generation| ("inForce", generation.to_string())));
     if let Some(rejected) = &view.rejected {
         let inner = [("sha256", scalar(&clip(&rejected.sha256, 64))), ("at", moment(rejected.at))];
         entries.push(("rejected", map(inner)));

@@ -20,8 +20,8 @@ impl Desk {
         if !disk::stat(&folder).is_ok_and(|found| found.is_dir()) {
             return Ok(context);
         }
-        let mut names: Vec<_> = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
+        let mut names = match disk::list(&folder) {
+            Ok(names) => names,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
                 let why = format!("the drop-ins in {stem}.yaml.d take no part: it cannot be read: {error}");
@@ -47,6 +47,8 @@ impl Desk {
                     }
                 },
                 Err(Unread::Busy) => return Err(path),
+                // Left out it would change a service that runs: it is waited for.
+                Err(unread) if unread.is_silent() => return Err(path),
                 Err(Unread::Absent) => continue,
                 Err(Unread::NotAFile(kind)) => (Reason::NotARegularFile, format!("it is {kind}, not a regular file")),
                 Err(Unread::TooLarge(size)) => {
@@ -80,8 +82,8 @@ impl Desk {
 
 /// What is in a folder of drop-ins.
 pub(super) fn stamps(folder: &Path) -> Vec<Stamp> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().take(DROP_INS_MAX);
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let names = disk::list(folder).unwrap_or_default().into_iter().take(DROP_INS_MAX);
+    let mut paths: Vec<PathBuf> = names.map(|name| folder.join(name)).collect();
     paths.sort();
     paths.iter().filter_map(|path| disk::stat(path).ok()).collect()
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::super::disk;
 use super::super::names::{Candidate, candidate};
 use super::Desk;
 use super::drop_ins::stamps;
@@ -45,7 +46,7 @@ impl Desk {
                 Candidate::Manifest { .. } => manifests.push(name),
                 Candidate::Script { .. } => scripts.push(name),
                 Candidate::Defaults | Candidate::Settings => first.push(name),
-                Candidate::DropIns { stem } if entry.path().is_dir() => {
+                Candidate::DropIns { stem } if disk::stat(&entry.path()).is_ok_and(|found| found.is_dir()) => {
                     drop_ins.insert(stem, stamps(&entry.path()));
                 }
                 Candidate::DropIns { .. } => {
@@ -53,9 +54,9 @@ impl Desk {
                     self.note_problem(&name, Reason::NotARegularFile, message);
                 }
                 Candidate::Wrappers => {
-                    for entry in std::fs::read_dir(entry.path()).into_iter().flatten().flatten() {
-                        if let Candidate::Script { .. } = candidate(&entry.file_name()) {
-                            scripts.push(format!("wrappers/{}", entry.file_name().to_string_lossy()));
+                    for name in disk::list(&entry.path()).unwrap_or_default() {
+                        if let Candidate::Script { .. } = candidate(&name) {
+                            scripts.push(format!("wrappers/{}", name.to_string_lossy()));
                         }
                     }
                 }

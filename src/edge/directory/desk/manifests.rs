@@ -118,7 +118,11 @@ impl Desk {
         let mut touched = self.register.miss(file, false);
         let stamp = stamp.or_else(|| disk::stat(&self.path_of(file)).ok());
         if !self.records.contains_key(file) {
-            let record = self.restored(file).unwrap_or_else(|| Record::new(Kind::Manifest, stamp, String::new()));
+            let named = refusal.name.as_ref();
+            let record = self
+                .restored(file)
+                .or_else(|| self.moved(file, named?))
+                .unwrap_or_else(|| Record::new(Kind::Manifest, stamp, String::new()));
             self.records.insert(file.to_string(), Box::new(record));
             self.link(file);
         }
@@ -174,6 +178,23 @@ impl Desk {
             let resolution = self.resolver.resolve(&spec, true).unwrap_or_else(|Busy(path)| Resolution::busy(path));
             record.services.push(Service { spec, warnings, resolution });
         }
+        Some(record)
+    }
+
+    /// As [`Desk::restored`], of a file that has got another name since: the service that it names was
+    /// declared by a file that is not there any more.
+    fn moved(&mut self, file: &str, name: &Name) -> Option<Record> {
+        let before = self.register.recorded_owner(name).filter(|before| self.is_scanning() && *before != file)?;
+        let before = before.to_string();
+        if self.path_of(&before).symlink_metadata().is_ok() {
+            return None;
+        }
+        let mut record = self.restored(&before)?;
+        if record.services.iter().all(|service| service.spec.name != *name) {
+            return None;
+        }
+        // Kept under the new name from now on.
+        record.kept = self.last_good.rename(&before, file, record.kept);
         Some(record)
     }
 

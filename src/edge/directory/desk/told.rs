@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::lease;
 use super::super::parse::Refusal;
 use super::Desk;
 use crate::controller::{Declaration, Input, Rejection, Resolved, Source};
+use crate::edge::lease;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::Spec;

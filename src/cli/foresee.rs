@@ -1,0 +1,92 @@
+//! What a start would be refused for: program, user, directory, env files and secrets, looked at as the
+//! controller looks at them, but from here.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::controller::{Declaration, Resolved};
+use crate::edge::process::environment::inheritable;
+use crate::edge::process::prepare::{self, Ground};
+use crate::edge::process::progress::Progress;
+use crate::model::name::{Instance, LifeId, Name};
+use crate::model::reason::Reason;
+use crate::model::spec::Program;
+
+/// By name: the reason, and what there is to do about it.
+pub type Obstacles = BTreeMap<Name, (Reason, String)>;
+
+/// What stands in the way of each; `told`: what the node says of itself, where one runs.
+pub fn obstacles(declared: &[Declaration], told: Option<&Value>) -> Obstacles {
+    let ground = ground(told);
+    declared.iter().filter_map(|one| Some((one.spec.name.clone(), obstacle(one, &ground)?))).collect()
+}
+
+fn obstacle(one: &Declaration, ground: &Ground) -> Option<(Reason, String)> {
+    let spec = &one.spec;
+    let runs = match &spec.process.program {
+        Program::Command(_) | Program::Wrapper(_) | Program::Script(_) => spec.enabled,
+        Program::External(_) => false,
+    };
+    let wrapper = match &one.program {
+        Resolved::Found { wrapper, .. } if runs => wrapper.as_deref(),
+        // Told with a reason of its own.
+        Resolved::Found { .. } | Resolved::Missing { .. } => return None,
+    };
+    let life = LifeId { instance: Instance { service: spec.name.clone(), index: 0 }, life: 1 };
+    match prepare::main_process(ground, spec, &life, wrapper, &Progress::default()) {
+        Err(error) => {
+            let remedy = remedy(error.reason).map(|remedy| format!("; {remedy}")).unwrap_or_default();
+            Some((error.reason, format!("{}{remedy}", error.message)))
+        }
+        Ok(prepared) => {
+            let other = prepared.identity.filter(|user| ground.uid != 0 && user.uid != ground.uid)?;
+            let name = other.name.unwrap_or_else(|| other.uid.to_string());
+            let why = format!("only root may run it as {name}; run plugd as root, or remove `user`");
+            Some((Reason::PermissionDenied, why))
+        }
+    }
+}
+
+/// What there is to do, where the message does not say it.
+fn remedy(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::ProgramNotFound => Some("install it, or correct `command`"),
+        Reason::WorkingDirNotFound => Some("make it, or correct `workingDir`"),
+        Reason::EnvFileNotFound => Some("write it, or mark it `optional: true` in `envFrom`"),
+        Reason::UserNotFound => Some("add it to this machine, or correct `user`"),
+        Reason::SecretNotFound => Some("write that file, or correct `env`"),
+        Reason::MissingVariable => Some("set it where plugd is started"),
+        _ => None,
+    }
+}
+
+/// Surroundings as the node has them that runs, else as one has them that is started here.
+fn ground(told: Option<&Value>) -> Ground {
+    let text = |path: &str| told.and_then(|told| told.pointer(path)?.as_str()).map(PathBuf::from);
+    let pid = told.and_then(|told| told.pointer("/controller/pid")?.as_u64());
+    let environment = pid.and_then(|pid| std::fs::read(format!("/proc/{pid}/environ")).ok());
+    let inherited = match environment {
+        Some(bytes) => {
+            let pairs = bytes.split(|byte| *byte == 0).filter_map(|pair| {
+                let at = pair.iter().position(|byte| *byte == b'=')?;
+                let (name, value) = (pair[..at].to_vec(), pair[at + 1..].to_vec());
+                Some((OsString::from_vec(name), OsString::from_vec(value)))
+            });
+            pairs.filter(|(name, _)| !name.to_string_lossy().starts_with("PLUGD_")).collect()
+        }
+        None => inheritable(),
+    };
+    Ground {
+        inherited: Arc::new(inherited),
+        working_dir: text("/controller/workingDir")
+            .or_else(|| std::env::current_dir().ok())
+            .unwrap_or_else(|| "/".into()),
+        uid: rustix::process::geteuid().as_raw(),
+        node: String::new(),
+    }
+}

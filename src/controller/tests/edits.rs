@@ -1,0 +1,223 @@
+//! Edits that cannot be carried out leave the good version in force and say why.
+
+use std::time::Duration;
+
+use super::world::*;
+use crate::controller::testing::*;
+use crate::controller::*;
+use crate::model::reason::{Reason, Status};
+use crate::model::spec::{Readiness, Spec};
+
+/// The same service with another program and this dependency.
+fn edited(service: &str, dependency: &str) -> Spec {
+    let mut edited = spec(service);
+    edited.process.args = vec!["--new".into()];
+    edited.depends_on = vec![needs(dependency)];
+    edited
+}
+
+/// What was said of blocked updates, in order.
+fn blocked(actions: &[Action]) -> Vec<String> {
+    let events = actions.iter().filter_map(|action| match action {
+        Action::Record(event) if event.reason == Reason::UpdateBlocked => Some(event.message.clone()),
+        _ => None,
+    });
+    events.collect()
+}
+
+/// Carries out an edit: tried and found good.
+fn try_well(world: &mut World, spec: Spec) -> Vec<Action> {
+    let service = spec.name.to_string();
+    let mut actions = world.declare(spec);
+    let key = actions.iter().find_map(|action| match action {
+        Action::Try { digest, .. } => Some(*digest),
+        _ => None,
+    });
+    if let Some(digest) = key {
+        actions.extend(world.tell(Input::Tried { name: name(&service), digest, result: Ok(()) }));
+    }
+    actions
+}
+
+#[test]
+fn a_misspelt_dependency_in_an_edit_leaves_the_good_version_running_until_it_is_mended() {
+    let mut world = World::running(spec("web"));
+    world.declare(spec("db"));
+    world.spawned("db", 1);
+
+    let actions = try_well(&mut world, edited("web", "dbb"));
+
+    assert!(!signals(&actions, "web", 15), "{actions:?}");
+    let view = world.view("web");
+    assert_eq!((view.status, view.problems[0].reason), (Status::Running, Reason::UpdateBlocked));
+    assert!(view.problems[0].message.contains("no service dbb (did you mean db?)"), "{:?}", view.problems);
+    assert_eq!((view.manifest.generation, view.manifest.in_force), (2, Some(1)));
+    assert_eq!(blocked(&actions).len(), 1, "{actions:?}");
+    assert!(blocked(&world.sleep(Duration::from_secs(60))).is_empty(), "it is told once");
+
+    let actions = try_well(&mut world, edited("web", "db"));
+    assert!(signals(&actions, "web", 15), "{actions:?}");
+    assert!(spawns(&world.gone("web", 1, Exit::signal(15)), "web", 2));
+    world.spawned("web", 2);
+    let view = world.view("web");
+    assert_eq!((view.manifest.generation, view.manifest.in_force, view.problems.len()), (3, None, 0));
+}
+
+#[test]
+fn a_dependency_on_itself_or_a_new_cycle_in_an_edit_leaves_the_good_version_running() {
+    let mut world = World::running(spec("web"));
+    let mut api = spec("api");
+    api.depends_on = vec![needs("web")];
+    world.declare(api);
+    world.spawned("api", 1);
+
+    for (dependency, path) in [("web", "web → web"), ("api", "web → api → web")] {
+        let actions = try_well(&mut world, edited("web", dependency));
+        assert!(!signals(&actions, "web", 15), "{actions:?}");
+        let view = world.view("web");
+        assert_eq!((view.status, view.problems[0].reason), (Status::Running, Reason::UpdateBlocked));
+        assert!(view.problems[0].message.contains(path), "{:?}", view.problems);
+        assert_eq!(view.manifest.in_force, Some(1));
+    }
+}
+
+#[test]
+fn an_edit_that_needs_no_new_process_says_that_it_would_not_start_again() {
+    let mut world = World::running(spec("web"));
+    world.declare(spec("db"));
+    world.spawned("db", 1);
+    let mut misspelt = spec("web");
+    misspelt.depends_on = vec![needs("dbb")];
+
+    let actions = world.declare(misspelt);
+
+    let view = world.view("web");
+    assert_eq!((view.status, view.problems[0].reason), (Status::Running, Reason::DependencyNotReady));
+    assert!(view.problems[0].message.contains("did you mean db?"), "{:?}", view.problems);
+    assert!(actions.iter().any(
+        |action| matches!(action, Action::Record(event) if event.warning && event.reason == Reason::DependencyNotReady)
+    ));
+}
+
+#[test]
+fn an_edit_whose_dependency_is_coming_waits_for_it_with_the_old_version_running() {
+    let mut world = World::running(spec("web"));
+    let mut db = spec("db");
+    db.readiness = Readiness::ImpliedPort(tcp(5432));
+    world.declare(db);
+    world.spawned("db", 1);
+
+    let actions = try_well(&mut world, edited("web", "db"));
+
+    assert!(!signals(&actions, "web", 15), "{actions:?}");
+    assert_eq!(world.view("web").problems[0].reason, Reason::DependencyNotReady);
+    let actions = world.verdict("db", 1, ProbeSlot::Readiness, true);
+    let digest = actions.iter().find_map(|action| match action {
+        Action::Try { digest, .. } => Some(*digest),
+        _ => None,
+    });
+    let digest = digest.expect("now it is tried");
+    assert!(signals(&world.tell(Input::Tried { name: name("web"), digest, result: Ok(()) }), "web", 15));
+}
+
+#[test]
+fn a_blocked_update_is_an_event_with_the_reason_and_the_version_before_stays_in_force() {
+    let mut world = World::running(spec("web"));
+    let mut new = spec("web");
+    new.process.args = vec!["--new".into()];
+    let actions = world.declare(new);
+    let Some(Action::Try { digest, .. }) = actions.iter().find(|a| matches!(a, Action::Try { .. })) else {
+        panic!("no try in {actions:?}")
+    };
+    let no = Err((Reason::ProgramNotFound, "no such program".into()));
+    let actions = world.tell(Input::Tried { name: name("web"), digest: *digest, result: no });
+    assert!(blocked(&actions)[0].contains("ProgramNotFound"), "{actions:?}");
+    let manifest = &world.view("web").manifest;
+    assert_eq!((manifest.generation, manifest.in_force), (2, Some(1)));
+}
+
+#[test]
+fn what_runs_of_an_older_version_is_checked_by_its_own_probes_under_a_new_controller_too() {
+    let mut old = spec("web");
+    old.readiness = Readiness::ImpliedPort(tcp(80));
+    let mut world = World::new();
+    let mut blob = Vec::new();
+    let hold = |actions: &[Action], blob: &mut Vec<u8>| {
+        for action in actions {
+            if let Action::Spawn { blob: new, .. } | Action::SetBlob { blob: new, .. } = action {
+                blob.clone_from(new);
+            }
+        }
+    };
+    hold(&world.declare(old.clone()), &mut blob);
+    hold(&world.spawned("web", 1), &mut blob);
+    hold(&world.verdict("web", 1, ProbeSlot::Readiness, true), &mut blob);
+    // An edit of the probe alone is in force at once, and the keeper is told.
+    old.readiness = Readiness::ImpliedPort(tcp(81));
+    hold(&world.declare(old), &mut blob);
+    let mut new = edited("web", "dbb");
+    new.readiness = Readiness::ImpliedPort(tcp(99));
+
+    let mut next = World::unread(config(), world.now);
+    let adopted =
+        Adopted { life: life("web", 1), pid: 101, start_time: 7, age: Duration::from_secs(3), exit: None, blob };
+    let memory = Memory { generation: 2, digest: "0".repeat(32), lives: vec![1], ..Memory::default() };
+    next.tell(Input::Remembered(name("web"), memory));
+    next.tell(Input::Adopted(adopted));
+    let mut actions = next.declare(new);
+    actions.extend(next.tell(Input::Scanned));
+    actions.extend(next.until_asked("web", 1, ProbeSlot::Readiness));
+    let asked = actions.iter().find_map(|action| match action {
+        Action::Probe { spec, .. } => spec.readiness.probe().cloned(),
+        _ => None,
+    });
+    assert_eq!(asked.map(|probe| probe.check), Some(tcp(81).check));
+    next.answer("web", 1, ProbeSlot::Readiness, true);
+    assert_eq!(next.status("web").0, Status::Healthy);
+    assert_eq!(next.view("web").manifest.in_force, Some(2));
+}
+
+#[test]
+fn what_ends_the_node_is_told_in_the_last_status_of_the_service_and_of_the_node() {
+    let limit = Some(Duration::from_secs(300));
+    let mut world = World::with(Config { exit_on_required: limit, pid1: true, ..config() });
+    let mut job = spec("migrate");
+    job.required = true;
+    job.restart.policy = crate::model::spec::RestartPolicy::Never;
+    world.declare(job);
+    world.declare(spec("web"));
+    world.spawned("migrate", 1);
+    world.spawned("web", 1);
+
+    world.crash("migrate", 1, 3);
+    world.gone("web", 1, Exit::signal(15));
+
+    let view = world.view("migrate");
+    assert_eq!((view.status, view.reason), (Status::Stopped, Some(Reason::ControllerStopped)));
+    assert_eq!(view.why[0], "plugd ended by itself: migrate is required and has ended for good");
+    assert!(view.why[1].contains("exited with 3") || view.why[1].contains("exits with 3"), "{:?}", view.why);
+    assert_eq!(view.last_exit.as_ref().and_then(|exit| exit.code), Some(3));
+    assert!(world.controller.node().ends_for.is_some_and(|why| why.contains("migrate")));
+}
+
+#[test]
+fn what_has_had_no_verdict_is_pending_and_neither_started_nor_failed() {
+    let mut world = World::new();
+    let mut db = spec("db");
+    db.readiness = Readiness::ImpliedPort(tcp(5432));
+    let mut web = spec("web");
+    web.depends_on = vec![needs("db")];
+    world.declare(db);
+    world.declare(web);
+    world.spawned("db", 1);
+    let names = |list: Vec<(crate::model::name::Name, Reason)>| -> Vec<String> {
+        list.into_iter().map(|(name, _)| name.to_string()).collect()
+    };
+    let report = world.controller.report();
+    assert_eq!((names(report.pending), names(report.failed)), (vec!["db".into(), "web".into()], vec![]));
+
+    world.crash("db", 1, 1);
+
+    let report = world.controller.report();
+    assert_eq!((names(report.pending), names(report.failed)), (vec![], vec!["db".into(), "web".into()]));
+}

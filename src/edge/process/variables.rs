@@ -1,0 +1,115 @@
+//! What a process finds in its environment: inherited, plugd's own, from files, and as written.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use super::environment::{Environment, read_env_file, read_small};
+use super::identity::Identity;
+use super::prepare::{Ground, Unpreparable, fault};
+use super::progress::{Progress, Sight};
+use crate::model::expand::expand;
+use crate::model::manifest::instance_port;
+use crate::model::name::LifeId;
+use crate::model::reason::Reason;
+use crate::model::spec::{EnvValue, InheritEnv, Process, Spec};
+
+pub(super) fn variables(
+    ground: &Ground,
+    spec: &Spec,
+    life: &LifeId,
+    identity: Option<&Identity>,
+    progress: &Progress,
+) -> Result<Environment, Unpreparable> {
+    let process = &spec.process;
+    let mut environment = Environment::default();
+    for (name, value) in ground.inherited.iter() {
+        if inherits(process, name, identity.is_some_and(|identity| identity.uid != ground.uid)) {
+            environment.set(name.clone(), value.clone());
+        }
+    }
+    if let Some(identity) = identity.filter(|identity| identity.uid != ground.uid) {
+        identity.env().into_iter().for_each(|(name, value)| environment.set(name.into(), value.into()));
+    }
+    environment.set("PLUGD_SERVICE".into(), spec.name.as_str().into());
+    // With the life, the cookie by which a stray is recognised: always in the long form.
+    environment.set("PLUGD_INSTANCE".into(), life.instance.to_string().into());
+    environment.set("PLUGD_NODE".into(), ground.node.clone().into());
+    environment.set("PLUGD_LIFE".into(), life.life.to_string().into());
+    environment.set("MCP_SERVICE_NAME".into(), spec.name.as_str().into());
+    if let Some(port) = instance_port(process, life.instance.index) {
+        environment.set("PORT".into(), port.to_string().into());
+        environment.set("MCP_SERVICE_PORT".into(), port.to_string().into());
+        environment.name_for_expansion("instance.port", port.to_string());
+    }
+    environment.name_for_expansion("instance.index", life.instance.index.to_string());
+    for file in &process.env_from {
+        progress.at(Sight::EnvFile(file.file.clone()));
+        match read_env_file(&file.file) {
+            Ok(variables) => variables.into_iter().for_each(|(name, value)| environment.set(name, value)),
+            Err(error) if file.optional && error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(fault(
+                    Reason::EnvFileNotFound,
+                    format!("env file {} cannot be read: {error}", file.file.display()),
+                ));
+            }
+        }
+    }
+    for (name, value) in &process.env {
+        let value: OsString = match value {
+            EnvValue::Literal(text) => expand(text, |name| environment.lookup(name)).into(),
+            EnvValue::File(path) => {
+                progress.at(Sight::Secret(path.clone()));
+                read_secret(path).map_err(|error| {
+                    fault(
+                        Reason::SecretNotFound,
+                        format!("{name} is to come from {}, which cannot be read: {error}", path.display()),
+                    )
+                })?
+            }
+            EnvValue::FromEnv(source) => ground
+                .inherited
+                .iter()
+                .find(|(known, _)| known.as_bytes() == source.as_bytes())
+                .map(|(_, value)| value.clone())
+                .ok_or_else(|| {
+                    fault(
+                        Reason::MissingVariable,
+                        format!("{name} is to come from {source}, which is not in plugd's environment"),
+                    )
+                })?,
+        };
+        environment.set(name.into(), value);
+    }
+    Ok(environment)
+}
+
+/// A short list for stdio MCP servers, as their own SDKs do it: what a program needs, no secrets.
+const MCP_ENVIRONMENT: [&str; 8] = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "LANG", "TMPDIR"];
+
+fn inherits(process: &Process, name: &OsString, user_differs: bool) -> bool {
+    let bytes = name.as_bytes();
+    if user_differs && bytes.starts_with(b"LD_") {
+        return false;
+    }
+    if process.stdio_mcp {
+        return MCP_ENVIRONMENT.iter().any(|known| known.as_bytes() == bytes);
+    }
+    match &process.inherit_env {
+        InheritEnv::All => true,
+        InheritEnv::None => false,
+        InheritEnv::Only(names) => names.iter().any(|known| known.as_bytes() == bytes),
+    }
+}
+
+/// A secret is small: what is larger is a mistake, and would not fit an environment anyway.
+const SECRET_MAX: u64 = 64 * 1024;
+
+fn read_secret(path: &Path) -> std::io::Result<OsString> {
+    let mut bytes = read_small(path, SECRET_MAX)?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    Ok(OsString::from_vec(bytes))
+}

@@ -1,0 +1,121 @@
+//! The front of `plugd run`: takes the locks and becomes the keeper.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::boot::{Refusal, Task, UNUSABLE, What, chain, refusal};
+use super::layers::{SHUTDOWN_PID1, settings_of};
+use super::{single, voice};
+use crate::edge::places::{Lock, LockError, Places, Who};
+use crate::keeper::{self, Start};
+use crate::model::settings::Settings;
+
+/// Another controller owns the directory (EX_CANTCREAT of sysexits.h).
+const OWNED: u8 = 73;
+/// How long a process may take to be gone that was killed with its keeper.
+const LAST_BREATH: Duration = Duration::from_secs(1);
+/// A controller that answers no ping for this long of the keeper's own time is hung.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// Takes the lock and becomes the keeper, whose child is the controller. Returns only if it cannot.
+pub fn become_keeper(task: &Task, args: Vec<OsString>) -> Refusal {
+    match lock(task) {
+        Err(refusal) => refusal,
+        Ok(lock) => {
+            keeper::memory::trim();
+            keeper::run(Start {
+                controller: PathBuf::from("/proc/self/exe"),
+                args,
+                lock: lock.map(Lock::into_fd),
+                shutdown_grace: SHUTDOWN_PID1,
+                answer_limit: ANSWER_LIMIT,
+            })
+        }
+    }
+}
+
+fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
+    let (settings, dir) = match &task.what {
+        What::Directory(dir) => {
+            usable(dir)?;
+            (settings_of(task, dir, false), Some(dir.clone()))
+        }
+        What::File(_) | What::Command(_) => ((task.layer)(Settings::default()), None),
+    };
+    let taken = match &dir {
+        Some(dir) => {
+            let places = Places::choose(dir, &settings, &Who::now());
+            let taken = Lock::take(dir, places.run.as_deref());
+            if taken.is_ok() {
+                own_run(&places)?;
+            }
+            taken
+        }
+        None => {
+            let Some(run) = single::places(&settings).run else { return Ok(None) };
+            Lock::take(&run, Some(&run))
+        }
+    };
+    match taken {
+        Ok(lock) => {
+            if let Some(warning) = &lock.warning {
+                voice::say(&warning.to_string());
+            }
+            Ok(Some(lock))
+        }
+        Err(error @ LockError::Held { .. }) => {
+            Err(refusal(OWNED, format!("{error}; `plugd get` talks to it, `plugd run` needs a directory of its own")))
+        }
+        Err(error @ LockError::Io { .. }) => Err(refusal(UNUSABLE, chain(&error))),
+    }
+}
+
+/// Socket, table of lives, memory and logs belong to one node: two directories must not share them.
+fn own_run(places: &Places) -> Result<(), Refusal> {
+    let Some(run) = &places.run else { return Ok(()) };
+    let until = std::time::Instant::now() + LAST_BREATH;
+    let mut taken = Lock::take(run, None);
+    // A controller that made the run directory again holds its lock, and outlives a killed keeper by
+    // the moment that the kernel needs to end it. The directory's own lock is ours already.
+    while matches!(taken, Err(LockError::Held { .. })) && std::time::Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+        taken = Lock::take(run, None);
+    }
+    match taken {
+        // Held until this process, which becomes the keeper, ends.
+        Ok(lock) => {
+            std::mem::forget(lock);
+            Ok(())
+        }
+        Err(LockError::Held { pid, .. }) => {
+            let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            Err(refusal(
+                OWNED,
+                format!(
+                    "{} is the run directory of another plugd{who}; give this one a --state-dir of its own",
+                    run.display()
+                ),
+            ))
+        }
+        // Where it cannot be locked, the lock of the directory has to do.
+        Err(LockError::Io { .. }) => Ok(()),
+    }
+}
+
+fn usable(dir: &Path) -> Result<(), Refusal> {
+    let shown = dir.display();
+    match std::fs::metadata(dir) {
+        Ok(meta) if !meta.is_dir() => Err(refusal(UNUSABLE, format!("{shown} is not a directory"))),
+        Ok(_) => std::fs::read_dir(dir)
+            .map(|_| ())
+            .map_err(|error| refusal(UNUSABLE, format!("{shown} cannot be listed: {error}"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(refusal(
+            UNUSABLE,
+            format!(
+                "there is no directory {shown}; make it with `mkdir -p {shown}`, or `plugd init {shown}` for one with an example"
+            ),
+        )),
+        Err(error) => Err(refusal(UNUSABLE, format!("{shown} cannot be used: {error}"))),
+    }
+}

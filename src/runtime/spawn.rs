@@ -1,0 +1,140 @@
+//! From a prepared process to a request to the keeper.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Node;
+use super::facts::{notify_key, ready_key};
+use super::live::{Passive, Pending, probe_in};
+use crate::controller::ProbeSlot;
+use crate::edge::probe::notify::NotifySocket;
+use crate::edge::process::prepare::{self, Prepared, Unpreparable};
+use crate::keeper::{Id, Identity, SpawnRequest, Stdin};
+use crate::model::manifest::instance_port;
+use crate::model::name::LifeId;
+use crate::model::reason::Reason;
+use crate::model::spec::{Check, ProbePort, Spec};
+
+impl Node {
+    pub(super) fn request_spawn(
+        &mut self,
+        life: &LifeId,
+        spec: &Arc<Spec>,
+        blob: Vec<u8>,
+        mut prepared: Prepared,
+    ) -> Result<(), Unpreparable> {
+        let mut passive = Passive::default();
+        let mut extra_fds = Vec::new();
+        if spec.process.notify {
+            let socket = NotifySocket::bind().map_err(|error| {
+                prepare::fault(Reason::ResourceExhausted, format!("its NOTIFY_SOCKET cannot be made: {error}"))
+            })?;
+            prepared.environment.set("NOTIFY_SOCKET".into(), socket.env().into());
+            if let Some(watchdog) = spec.process.watchdog {
+                prepared.environment.set("WATCHDOG_USEC".into(), watchdog.as_micros().to_string().into());
+            }
+            passive.notify = Some(socket);
+        }
+        if let Some(number) = spec.process.ready_fd {
+            let (read, write) = rustix::pipe::pipe_with(
+                rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK,
+            )
+            .map_err(|error| prepare::fault(Reason::ResourceExhausted, format!("no pipe can be made: {error}")))?;
+            // The service writes as it is used to: only our end does not wait.
+            let _ = rustix::fs::fcntl_setfl(&write, rustix::fs::OFlags::empty());
+            extra_fds.push((Arc::new(write), number));
+            passive.ready = Some(read);
+        }
+        let shared = [
+            (notify_key(life), passive.notify.as_ref().map(NotifySocket::share)),
+            (ready_key(life), passive.ready.as_ref().map(|fd| fd.as_fd().try_clone_to_owned())),
+        ];
+        for (key, copy) in shared {
+            if let Some(Ok(copy)) = copy {
+                self.keeper.deposit(key.as_bytes(), Arc::new(copy));
+            }
+        }
+        let cgroup = self.cgroups.as_ref().and_then(|root| {
+            root.create(&life.instance)
+                .inspect_err(|error| tracing::warn!(instance = %life.instance, %error, "no cgroup can be made"))
+                .ok()
+        });
+        let listened = self.listened(spec, life);
+        let program = PathBuf::from(OsStr::from_bytes(prepared.program.as_bytes()));
+        let scope = match &cgroup {
+            Some(_) => self.scope_of(&life.instance),
+            None => crate::edge::process::tree::Scope::Session,
+        };
+        let (interpreter, working_dir) = (prepared.interpreter.take(), prepared.working_dir.clone());
+        let mut request = request(prepared, spec, Id::from(life));
+        request.cgroup = cgroup.map(Arc::new);
+        request.extra_fds = extra_fds;
+        request.separate_stderr = spec.process.separate_logs;
+        request.blob = blob;
+        request.life_line = self.table.line(life, spec);
+        self.keeper
+            .spawn(request)
+            .map_err(|error| prepare::fault(Reason::ResourceExhausted, format!("it cannot be asked for: {error}")))?;
+        let pending = Pending {
+            spec: spec.clone(),
+            program,
+            interpreter,
+            working_dir,
+            scope,
+            listened,
+            passive,
+            asked: Instant::now(),
+            told: false,
+            called_off: None,
+            abandoned: false,
+        };
+        self.pending.insert(life.clone(), pending);
+        Ok(())
+    }
+
+    /// Who listens on the ports that will be checked, before the new process is there.
+    fn listened(&self, spec: &Spec, life: &LifeId) -> Vec<u64> {
+        let own = instance_port(&spec.process, life.instance.index);
+        let mut ports: Vec<u16> = own.into_iter().collect();
+        for slot in [ProbeSlot::Startup, ProbeSlot::Readiness, ProbeSlot::Liveness] {
+            let port = match probe_in(spec, slot).map(|probe| &probe.check) {
+                Some(
+                    Check::TcpSocket { host: None, port }
+                    | Check::HttpGet { host: None, port, .. }
+                    | Check::Grpc { port, .. }
+                    | Check::Mcp { port, .. },
+                ) => port,
+                _ => continue,
+            };
+            if let ProbePort::Number(number) = port
+                && !ports.contains(number)
+            {
+                ports.push(*number);
+            }
+        }
+        ports.into_iter().flat_map(|port| self.sockets.inodes(port)).collect()
+    }
+}
+
+/// What the keeper is asked for, less what only a main process has.
+pub(super) fn request(prepared: Prepared, spec: &Spec, id: Id) -> SpawnRequest {
+    let process = &spec.process;
+    let mut request = SpawnRequest::new(id, prepared.program, prepared.argv);
+    request.env = prepared.environment.to_c_strings();
+    request.working_dir = CString::new(prepared.working_dir.into_os_string().into_encoded_bytes()).ok();
+    request.identity =
+        prepared.identity.map(|identity| Identity { uid: identity.uid, gid: identity.gid, groups: identity.groups });
+    request.umask = process.umask;
+    request.nice = process.nice;
+    request.oom_score_adj = process.oom_score_adj;
+    request.no_new_privs = !process.allow_privilege_escalation;
+    request.stdin = Stdin::Null;
+    request.plain_fork = prepared.may_hang;
+    request.stop_signal = spec.stop.signal;
+    request.stop_grace = spec.stop.grace_period;
+    request
+}
