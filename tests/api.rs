@@ -34,6 +34,7 @@ fn agree(request: Request) {
             let vitals = VitalsView { availability_percent: Some(99.9), instances: vec![instance] };
             drop(reply.send(Ok(vitals)));
         }
+        Request::Gathered { reply } => drop(reply.send(Ok(samples::at("2026-11-23T12:00:00Z")))),
         Request::Effective { reply, .. } => drop(reply.send(Ok(serde_json::json!({ "replicas": 1 })))),
     }
 }

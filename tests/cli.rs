@@ -6,6 +6,11 @@
 #[path = "../src/model/text/samples.rs"]
 mod samples;
 
+#[path = "cli/history.rs"]
+mod history;
+#[path = "cli/top.rs"]
+mod top;
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 

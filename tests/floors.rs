@@ -92,3 +92,22 @@ fn the_pure_floors_name_no_clock_no_disk_and_no_process() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// The keeper is what must not fail, so it stays small enough to be read in one sitting. What runs in the
+/// controller (`client`, `inherit`) and tests are not counted, nor are comments and empty lines.
+#[test]
+fn the_keeper_does_not_grow() {
+    const LINES_MAX: usize = 1850;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/keeper");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let elsewhere = ["client.rs", "inherit.rs", "memory.rs", "tests.rs"];
+    files.retain(|file| !elsewhere.iter().any(|name| file.ends_with(name)));
+    let lines = |file: &PathBuf| {
+        let text = std::fs::read_to_string(file).expect("readable");
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        code.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count()
+    };
+    let total: usize = files.iter().map(lines).sum();
+    assert!(total <= LINES_MAX, "{total} lines of code in the keeper, at most {LINES_MAX}");
+}

@@ -1,6 +1,9 @@
 //! Memory on a real disk: written behind, read back, moved aside when it cannot be used.
 #![expect(clippy::disallowed_methods, reason = "a test of the edge touches the world")]
 
+#[path = "store/history.rs"]
+mod history;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use jiff::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::board::Board;
 use crate::controller::Order;
+use crate::edge::store::Store;
 use crate::model::name::Name;
 use crate::model::text::{ControllerInfo, Places};
 use crate::model::view::{Event, VitalsView};
@@ -24,6 +26,8 @@ pub struct Context {
     pub events: broadcast::Sender<Event>,
     /// The last events, oldest first; the loop bounds it.
     pub history: Arc<Mutex<VecDeque<Event>>>,
+    /// The memory, for what lies further back.
+    pub store: Store,
     pub places: Places,
     /// The watched directory, as a real path.
     pub dir: PathBuf,
@@ -46,6 +50,9 @@ pub enum Request {
     Effective { name: Name, reply: Reply<serde_json::Value> },
     /// What wobbles: availability, response times.
     Vitals { name: Name, reply: Reply<VitalsView> },
+    /// Hand what was gathered in numbers to the store, so that a history includes it; answered with
+    /// the moment.
+    Gathered { reply: Reply<Timestamp> },
     /// Look at the directory now.
     Rescan { reply: Reply<()> },
 }

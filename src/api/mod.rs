@@ -8,6 +8,7 @@ pub mod board;
 pub mod client;
 pub mod context;
 mod guard;
+mod history;
 mod logs;
 mod node;
 mod object;

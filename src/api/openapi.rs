@@ -59,6 +59,7 @@ fn parameters(path: &str) -> Vec<Value> {
     let query: &[(&str, &str)] = match path {
         "/v1/services" | "/v1/services/{name}" => &[("form", "string")],
         "/v1/events" => &[("follow", "boolean")],
+        "/v1/services/{name}/history" => &[("since", "string")],
         "/v1/services/{name}/logs" => &[
             ("tail", "integer"),
             ("since", "string"),

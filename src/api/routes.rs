@@ -11,7 +11,7 @@ use hyper::http::request::Parts;
 
 use super::context::Context;
 use super::refusal::{Refusal, echo};
-use super::{guard, logs, node, openapi, register, services, stream};
+use super::{guard, history, logs, node, openapi, register, services, stream};
 use crate::model::view::ServiceView;
 
 /// What a handler gets.
@@ -59,6 +59,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/services/{name}", Role::View, "one service as the full object; `?form=view` for its view alone"),
     route("DELETE", "/v1/services/{name}", Role::Admin, "remove the manifest of a service"),
     route("GET", "/v1/services/{name}/logs", Role::View, "its log; `tail`, `since`, `previous`, `follow`, `instance`"),
+    route("GET", "/v1/services/{name}/history", Role::View, "its past: availability, score, latency; `since=24h`"),
     route("POST", "/v1/services/{name}/start", Role::Operate, "start it, clear back-off and overrides"),
     route("POST", "/v1/services/{name}/stop", Role::Operate, "stop it until it is started again"),
     route("POST", "/v1/services/{name}/restart", Role::Operate, "stop it, then start it"),
@@ -83,6 +84,7 @@ fn handler(route: &Route) -> MethodRouter<App> {
         ("GET", "/v1/services/{name}") => get(services::one),
         ("DELETE", "/v1/services/{name}") => delete(register::remove),
         ("GET", "/v1/services/{name}/logs") => get(logs::logs),
+        ("GET", "/v1/services/{name}/history") => get(history::history),
         ("POST", "/v1/services/{name}/start") => post(services::start),
         ("POST", "/v1/services/{name}/stop") => post(services::stop),
         ("POST", "/v1/services/{name}/restart") => post(services::restart),

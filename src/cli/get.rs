@@ -14,6 +14,7 @@ use super::row::{self, Row};
 use super::select::Selection;
 use super::table::{self, Shape};
 use super::{Session, effective, last};
+use crate::api::wire::Health;
 use crate::model::reason::Status;
 use crate::model::text::{Cause, Report};
 use crate::model::view::{ServiceView, Snapshot};
@@ -131,12 +132,17 @@ const SUMMARY_MARGIN: usize = 10;
 /// Names of a kind that a person is shown; `-o json` has them all.
 const SUMMARY_NAMES: usize = 50;
 
+/// The report over all as data: what `/v1/health` answers.
+fn whole(report: Report, snapshot: &Snapshot) -> Health {
+    Health { report, services: snapshot.services.values().cloned().collect() }
+}
+
 /// The counts, worst first, and the triple.
 pub fn summary(snapshot: &Snapshot, output: &GetOutput, look: &Look) -> String {
     let report = Report::of(snapshot);
     match output {
-        GetOutput::Json => super::json(&report) + "\n",
-        GetOutput::Yaml => serde_yaml::to_string(&report).unwrap_or_default(),
+        GetOutput::Json => super::json(&whole(report, snapshot)) + "\n",
+        GetOutput::Yaml => serde_yaml::to_string(&whole(report, snapshot)).unwrap_or_default(),
         GetOutput::Table | GetOutput::Wide | GetOutput::Name | GetOutput::JsonPath(_) => {
             let summary = &report.summary;
             let mut counts: Vec<_> = Status::ALL.iter().map(|status| (*status, summary.count(*status))).collect();

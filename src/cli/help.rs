@@ -30,6 +30,8 @@ pub const LINES: &[Line] = &[
     first("see it", "status NAME", "all about one: cause and next step first"),
     first("see it", "logs [NAME..]", "what they wrote; -f follows"),
     second("see it", "events [NAME..]", "what happened; -w watches"),
+    second("see it", "top", "all of them on a whole terminal, live"),
+    second("see it", "history NAME", "its past: availability, latency, restarts, exits"),
     first("steer it", "start NAME..", "clears back-off and overrides; runs a job now"),
     first("steer it", "stop NAME..", "stays stopped until `plugd start`"),
     first("steer it", "restart NAME..", "stop and start, or roll"),

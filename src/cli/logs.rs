@@ -309,7 +309,7 @@ impl Print {
 }
 
 /// A line as it may be shown: escaped, and marked where it was cut.
-fn shown(line: &Line) -> String {
+pub fn shown(line: &Line) -> String {
     let mut text = escape::escape(&line.bytes);
     if line.left_out > 0 {
         text.push_str(&escape::cut_mark(line.left_out));

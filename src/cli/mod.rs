@@ -33,10 +33,13 @@ pub mod jsonpath;
 pub mod last;
 pub mod status;
 pub mod table;
+pub mod top;
 
 pub mod events;
+pub mod history;
 mod gone;
 pub mod logs;
+pub mod spark;
 
 pub mod exec;
 pub mod steer;
@@ -114,6 +117,8 @@ fn dispatch(verb: Verb, session: &Session) -> Result<Code, Fault> {
         Verb::Status(args) => status::status(&args, session),
         Verb::Logs(args) => logs::logs(&args, session),
         Verb::Events(args) => events::events(&args, session),
+        Verb::Top(args) => top::top(&args, session),
+        Verb::History(args) => history::history(&args, session),
         Verb::Start(args) => steer::start(&args, session),
         Verb::Stop(args) => steer::stop(&args, session),
         Verb::Restart(args) => steer::restart(&args, session),

@@ -23,6 +23,9 @@ pub(super) struct Blob {
     pub process: String,
     #[serde(rename = "c")]
     pub content: String,
+    /// Of the manifest's bytes.
+    #[serde(rename = "m", default)]
+    pub source: u64,
     #[serde(rename = "g", default)]
     pub generation: u64,
     /// Of this instance, and of the whole service.
@@ -99,6 +102,7 @@ impl Blob {
         Blob {
             process: hex(made.print.process),
             content: hex(made.print.content),
+            source: made.print.source,
             signal: made.signal,
             grace: u64::try_from(made.grace.as_millis()).unwrap_or(u64::MAX),
             generation: made.generation,
@@ -108,7 +112,7 @@ impl Blob {
     }
 
     pub fn print(&self) -> Print {
-        Print { process: unhex(&self.process), content: unhex(&self.content) }
+        Print { process: unhex(&self.process), content: unhex(&self.content), source: self.source }
     }
 
     pub fn grace(&self) -> Duration {
@@ -159,6 +163,7 @@ mod tests {
         let blob = Blob {
             process: hex(digest),
             content: hex(digest),
+            source: u64::MAX,
             generation: u64::MAX,
             restarts: u64::MAX,
             service_restarts: u64::MAX,

@@ -10,6 +10,7 @@ use super::checks::{Checks, Past};
 use super::input::{Declaration, Order, Rejection, Resolved};
 use super::life::{Life, Made, Outcome};
 use super::service::{Gate, Id};
+use crate::model::digest::comparable;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::{RestartPolicy, Spec};
@@ -25,7 +26,8 @@ impl Controller {
         let Some(mut service) = self.table.take(id) else { return };
         let spec = declaration.spec.clone();
         let before = service.declared.take();
-        let known = service.digest;
+        // One of another encoding says nothing, and a new plugd is no edit.
+        let known = service.digest.map(|old| if comparable(old, spec.digest) { old } else { spec.digest });
         let print_before = before.as_ref().map(|old| (old.spec.process_digest, old.program.clone()));
         let before_found = before.as_ref().is_some_and(|old| matches!(old.program, Resolved::Found { .. }));
         let same_program = print_before.as_ref() == Some(&(spec.process_digest, declaration.program.clone()));
@@ -40,8 +42,8 @@ impl Controller {
         }
         if known != Some(spec.digest) {
             service.generation += 1;
-            service.digest = Some(spec.digest);
         }
+        service.digest = Some(spec.digest);
         if before.as_ref().is_some_and(|old| old.spec.replicas != spec.replicas) {
             service.scaled_to = None;
         }
@@ -73,13 +75,14 @@ impl Controller {
         for instance in &mut service.instances {
             match &mut instance.life {
                 Life::Running(running) => {
-                    let print = spec.process_digest == running.made.print.process
-                        && made.as_ref().is_none_or(|made| made.print == running.made.print);
+                    let print = made.as_ref().map_or(spec.process_digest == running.made.print.process, |made| {
+                        made.print == running.made.print
+                    });
                     if print {
                         let old = running.made.spec.clone();
                         running.untold = running.made.generation != service.generation;
                         running.made = Arc::new(Made {
-                            print: running.made.print,
+                            print: made.as_ref().map_or(running.made.print, |made| made.print),
                             generation: service.generation,
                             own: None,
                             spec: Some(spec.clone()),

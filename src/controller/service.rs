@@ -224,7 +224,11 @@ impl Service {
         let declaration = self.declared.as_ref()?;
         match &declaration.program {
             Resolved::Found { wrapper, content } => Some(Made {
-                print: Print { process: declaration.spec.process_digest, content: *content },
+                print: Print {
+                    process: declaration.spec.process_digest,
+                    content: *content,
+                    source: u64::from_str_radix(&declaration.source.sha256, 16).unwrap_or(0),
+                },
                 generation: self.generation,
                 own: None,
                 spec: Some(declaration.spec.clone()),

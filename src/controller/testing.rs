@@ -53,7 +53,9 @@ fn digest_of(text: &str) -> Digest {
     for byte in text.bytes() {
         state = (state ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
     }
-    Digest(state.to_le_bytes())
+    let mut bytes = state.to_le_bytes();
+    bytes[..2].fill(0); // the mark of one encoding
+    Digest(bytes)
 }
 
 /// As the directory would declare it.

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::model::settings::Settings;
 
 pub use find::{FindError, Found, find};
-pub use lock::{Lock, LockError};
+pub use lock::{Holder, Lock, LockError};
 
 /// The longest path that fits `sockaddr_un` with its closing zero.
 const SOCKET_PATH_MAX: usize = 107;

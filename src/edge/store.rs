@@ -5,17 +5,21 @@
 //! a database that is torn, newer than us or somebody else's is moved aside and a new one begun,
 //! and where none can be written plugd runs without memory and says so.
 //!
-//! Opening waits for the disk as long as [`OPEN_MAX`] and no longer: a database that hangs or is locked
+//! Opening waits for the disk as long as `OPEN_MAX` and no longer: a database that hangs or is locked
 //! is tried again beside the node that runs. A file that is taken away is made again.
 //!
 //! `thread` owns the connection, `inbox` is what waits for it, `rows` is what it reads and writes, `open`
-//! how it is begun.
+//! how it is begun; the past in numbers is gathered by `samples` and kept by `history`, a blob of `packed`
+//! a minute.
 //!
 //! Not here: what is worth remembering (the brain decides) and what is shown of it (`view`).
 
+mod history;
 mod inbox;
 mod open;
+mod packed;
 mod rows;
+mod samples;
 mod thread;
 
 use std::collections::BTreeMap;
@@ -28,12 +32,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+pub use self::history::{EXITS_OF_ONE, Minute, Question};
 use self::inbox::{Call, Inbox};
 pub use self::open::era;
-use self::thread::Keeper;
+pub use self::samples::{Sample, Samples};
+use self::thread::Writer;
 use crate::controller::Memory;
+use crate::model::history::History;
 use crate::model::name::Name;
-use crate::model::view::Event;
+use crate::model::view::{Event, ExitView};
 
 /// How long a start waits for what the last run left.
 const OPEN_MAX: Duration = Duration::from_secs(3);
@@ -74,6 +81,8 @@ pub struct Loaded {
     pub owners: BTreeMap<Name, String>,
     /// Scripts that a manifest claimed, with what they were then (see [`Store::claim`]).
     pub claims: BTreeMap<String, String>,
+    /// Restarts that the history has (see [`Samples::known`]).
+    pub counted: BTreeMap<String, u64>,
 }
 
 impl Store {
@@ -95,7 +104,7 @@ impl Store {
 
     fn start(path: &Path, era: &str, tell: Option<Tell>) -> Store {
         let (inbox, trouble) = (Arc::new(Inbox::default()), Arc::new(Mutex::new(None)));
-        let keeper = Keeper::new(path, era, inbox.clone(), trouble.clone(), tell);
+        let keeper = Writer::new(path, era, inbox.clone(), trouble.clone(), tell);
         // No room: what nobody takes is not kept.
         let (found, answer) = mpsc::sync_channel(0);
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run(&found));
@@ -212,6 +221,38 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         self.shared.inbox.call(Call::Events { since, service: service.map(str::to_string), limit, reply });
         answer
+    }
+
+    /// What was gathered of all services; written with the next batch.
+    pub fn minute(&self, minute: Minute) {
+        self.shared.inbox.note(|batch| batch.past.note(minute));
+    }
+
+    /// How a life of a service ended, where that is not to wait for the minute.
+    pub fn exit(&self, service: Name, exit: ExitView) {
+        self.minute(Minute { exits: vec![(service, exit)], ..Minute::default() });
+    }
+
+    /// The history of a service begins at so many restarts.
+    pub fn counted(&self, service: Name, restarts: u64) {
+        self.minute(Minute { counts: vec![(service, restarts)], ..Minute::default() });
+    }
+
+    /// What is remembered of one service. A store without a thread drops the sender at once.
+    pub fn recall(&self, question: Question) -> oneshot::Receiver<History> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.inbox.call(Call::Recall { question, reply });
+        answer
+    }
+
+    /// As [`Store::recall`], of the database at `path`, which another process may be writing.
+    pub fn recall_from(path: &Path, question: &Question) -> rusqlite::Result<History> {
+        let db = open::read_only(path)?;
+        // One that no plugd of this kind has written yet.
+        match history::is_there(&db)? {
+            true => history::read(&db, question),
+            false => Ok(question.nothing()),
+        }
     }
 
     /// Answers when everything said so far is written (or cannot be): what a person was promised

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdSocket;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,10 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
+use super::reexec::STATE;
 use super::sys;
-use super::wire::{self, INLINE_MAX, KEY_MAX, Notice, PROTOCOL, Request, flag};
-pub use super::wire::{Exit, How, Identity, Stage, Welcome};
+use super::wire::{self, Field, INLINE_MAX, KEY_MAX, Malformed, Notice, PROTOCOL, Request, flag};
+pub use super::wire::{Exit, Fault, How, Identity, Stage, Welcome};
 use crate::model::name::{Instance, LifeId};
 
 /// An event's packet is at most an entry: its blob, its key and numbers. Twice that, for newer keepers.
@@ -167,7 +168,7 @@ impl SpawnRequest {
     }
 
     fn encode(&self) -> Vec<u8> {
-        Request::Spawn(Box::new(wire::Spawn {
+        let spawn = wire::Spawn {
             id: self.id.wire(),
             flags: self.flags(),
             program: &self.program,
@@ -184,8 +185,8 @@ impl SpawnRequest {
             blob: &self.blob,
             stop_signal: self.stop_signal,
             stop_grace_ms: u64::try_from(self.stop_grace.as_millis()).unwrap_or(u64::MAX),
-        }))
-        .encode()
+        };
+        Request::Spawn { spawn: Box::new(spawn) }.encode()
     }
 
     fn into_fds(self) -> Vec<Arc<OwnedFd>> {
@@ -208,7 +209,7 @@ pub enum Event {
     /// All entries and deposits of `list` have been told.
     Listed,
     /// The program was executed.
-    Spawned { id: Id, pid: i32, start_time: u64, pidfd: OwnedFd, log: OwnedFd, log_stderr: Option<OwnedFd> },
+    Spawned { id: Id, pid: i32, start_time: u64, log: OwnedFd, log_stderr: Option<OwnedFd> },
     /// Nothing of it runs or is left.
     SpawnFailed { id: Id, stage: Stage, errno: i32 },
     /// Reaped. The entry and its log stay until `forget`.
@@ -231,8 +232,6 @@ pub struct Entry {
     pub start_time: u64,
     /// CLOCK_MONOTONIC.
     pub spawned_at: Duration,
-    /// None once it has ended.
-    pub pidfd: Option<OwnedFd>,
     pub log: OwnedFd,
     pub log_stderr: Option<OwnedFd>,
     pub exit: Option<Exit>,
@@ -243,25 +242,28 @@ type Waiting = (Vec<u8>, Vec<Arc<OwnedFd>>);
 
 /// The link to the keeper.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct Link {
     socket: UnixDatagram,
     waiting: VecDeque<Waiting>,
     buffer: Box<[u8; EVENT_MAX]>,
 }
 
-impl Keeper {
+impl Link {
     /// Takes the descriptor that the keeper gave this controller (3) and says hello. Within a runtime.
-    /// `grace`: of a shutdown without a controller, where it is not the keeper's own.
-    pub fn connect(socket: OwnedFd, grace: Option<Duration>) -> io::Result<Keeper> {
+    pub fn connect(socket: OwnedFd) -> io::Result<Link> {
         // A datagram socket of the standard library, although it is SOCK_SEQPACKET: neither library has
         // that type, and only readiness is asked of it; packets go through sendmsg and recvmsg.
         let socket = StdSocket::from(socket);
         socket.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(socket)?;
-        let mut keeper = Keeper { socket, waiting: VecDeque::new(), buffer: Box::new([0; EVENT_MAX]) };
-        let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
-        keeper.send(Request::Hello { protocol: PROTOCOL, grace_ms });
-        Ok(keeper)
+        let mut link = Link { socket, waiting: VecDeque::new(), buffer: Box::new([0; EVENT_MAX]) };
+        link.send(Request::Hello { protocol: PROTOCOL });
+        Ok(link)
+    }
+
+    /// This controller serves. If it is an upgrade, the keeper keeps it and executes the same program.
+    pub fn ready(&mut self) {
+        self.send(Request::Ready { state: STATE });
     }
 
     /// Answered by `Spawned` or `SpawnFailed`. An error means that nothing was asked: the key is too long,
@@ -276,25 +278,25 @@ impl Keeper {
             return Ok(());
         }
         let large = Arc::new(sys::sealed(&packet)?);
-        let announcement = Request::SpawnLarge(request.id.wire()).encode();
+        let announcement = Request::SpawnLarge { id: request.id.wire() }.encode();
         self.post(announcement, [large].into_iter().chain(request.into_fds()).collect());
         Ok(())
     }
 
     /// Replaces what the keeper holds for a life; at most 1 KiB.
     pub fn set_blob(&mut self, id: &Id, blob: &[u8]) {
-        self.send(Request::SetBlob(id.wire(), blob));
+        self.send(Request::SetBlob { id: id.wire(), blob });
     }
 
     /// Ends a child that has not executed its program yet; what runs already is not touched. A keeper
     /// that does not know this word passes over it.
     pub fn abandon(&mut self, id: &Id) {
-        self.send(Request::Abandon(id.wire()));
+        self.send(Request::Abandon { id: id.wire() });
     }
 
     /// Drops the entry of a life that has ended, with its log.
     pub fn forget(&mut self, id: &Id) {
-        self.send(Request::Forget(id.wire()));
+        self.send(Request::Forget { id: id.wire() });
     }
 
     /// Asks for all entries and deposits, then `Listed`.
@@ -305,26 +307,26 @@ impl Keeper {
     /// Leaves a descriptor (a listener, the write end of a stdin) with the keeper, under a key of at
     /// most 128 bytes; replaces what was there.
     pub fn deposit(&mut self, key: &[u8], fd: Arc<OwnedFd>) {
-        self.post(Request::Deposit(key).encode(), vec![fd]);
+        self.post(Request::Deposit { key }.encode(), vec![fd]);
     }
 
     pub fn withdraw(&mut self, key: &[u8]) {
-        self.send(Request::Withdraw(key));
+        self.send(Request::Withdraw { key });
     }
 
     /// The keeper kills nothing and exits with this code.
     pub fn leave(&mut self, code: i32) {
-        self.send(Request::Leave(code));
+        self.send(Request::Leave { code });
     }
 
-    /// The next controller is started from this path.
+    /// The next controller is started from this path. One that does not get ready is taken back.
     pub fn upgrade(&mut self, path: &CStr) {
-        self.send(Request::Upgrade(path));
+        self.send(Request::Upgrade { path });
     }
 
     /// The keeper executes this path in its own place, with everything that it holds.
     pub fn reexec(&mut self, path: &CStr) {
-        self.send(Request::Reexec(path));
+        self.send(Request::Reexec { path });
     }
 
     fn send(&mut self, request: Request<'_>) {
@@ -340,8 +342,8 @@ impl Keeper {
     /// because the keeper is gone, is dropped: `Closed` tells of it.
     fn send_waiting(&mut self) -> io::Result<()> {
         while let Some((packet, fds)) = self.waiting.front() {
-            let numbers: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
-            match sys::send(self.socket.as_fd(), packet, &numbers) {
+            let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
+            match sys::send(self.socket.as_fd(), packet, &fds) {
                 Err(error) if full(&error) => return Err(error),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(()) | Err(_) => drop(self.waiting.pop_front()),
@@ -389,7 +391,7 @@ impl Keeper {
     /// The next event if one is there.
     pub fn try_next(&mut self) -> io::Result<Option<Event>> {
         loop {
-            let Keeper { socket, buffer, .. } = self;
+            let Link { socket, buffer, .. } = self;
             let received = match socket.try_io(Interest::READABLE, || sys::receive(socket.as_fd(), buffer.as_mut())) {
                 Ok(received) => received,
                 Err(error) => match error.kind() {
@@ -403,10 +405,11 @@ impl Keeper {
                 return Ok(Some(Event::Closed));
             }
             let packet = self.buffer.get(..received.length).unwrap_or(&[]);
-            match Notice::decode(packet).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))? {
-                Some(Notice::Ping) => self.send(Request::Pong),
-                Some(notice) => return event(notice, received.fds).map(Some),
-                None => {} // of a newer keeper
+            match Notice::decode(packet) {
+                Ok(Notice::Ping) => self.send(Request::Pong),
+                Ok(notice) => return event(notice, received.fds).map(Some),
+                Err(Malformed::Unknown) => {} // of a newer keeper
+                Err(why) => return Err(io::Error::new(io::ErrorKind::InvalidData, why)),
             }
         }
     }
@@ -423,13 +426,12 @@ fn event(notice: Notice<'_>, fds: Vec<OwnedFd>) -> io::Result<Event> {
     let mut fds = fds.into_iter();
     let mut fd = || fds.next().ok_or_else(|| io::Error::from_raw_os_error(libc::EMFILE));
     Ok(match notice {
-        Notice::Welcome(welcome) => Event::Welcome(welcome),
-        Notice::Entry(entry) => Event::Entry(Entry {
+        Notice::Welcome { welcome } => Event::Welcome(welcome),
+        Notice::Entry { entry } => Event::Entry(Entry {
             id: entry.id.into(),
             pid: entry.pid,
             start_time: entry.start_time,
             spawned_at: Duration::from_nanos(entry.spawned_at),
-            pidfd: if entry.exit.is_none() { Some(fd()?) } else { None },
             log: fd()?,
             log_stderr: fd().ok(),
             exit: entry.exit,
@@ -437,14 +439,14 @@ fn event(notice: Notice<'_>, fds: Vec<OwnedFd>) -> io::Result<Event> {
         }),
         Notice::Listed => Event::Listed,
         Notice::Spawned { id, pid, start_time } => {
-            Event::Spawned { id: id.into(), pid, start_time, pidfd: fd()?, log: fd()?, log_stderr: fd().ok() }
+            Event::Spawned { id: id.into(), pid, start_time, log: fd()?, log_stderr: fd().ok() }
         }
-        Notice::SpawnFailed { id, stage, errno } => Event::SpawnFailed { id: id.into(), stage, errno },
+        Notice::SpawnFailed { id, fault: Fault { stage, errno } } => Event::SpawnFailed { id: id.into(), stage, errno },
         Notice::Exited { id, exit } => Event::Exited { id: id.into(), exit },
-        Notice::Deposited(key) => Event::Deposited { key: key.into(), fd: fd()? },
-        Notice::Signal(signal) => Event::Signal(signal),
-        Notice::Reexecuted(0) => Event::Reexecuted(Ok(())),
-        Notice::Reexecuted(errno) => Event::Reexecuted(Err(errno)),
+        Notice::Deposited { key } => Event::Deposited { key: key.into(), fd: fd()? },
+        Notice::Signal { signal } => Event::Signal(signal),
+        Notice::Reexecuted { errno: 0 } => Event::Reexecuted(Ok(())),
+        Notice::Reexecuted { errno } => Event::Reexecuted(Err(errno)),
         // Answered before it gets here; one more is as good as nothing heard.
         Notice::Ping => Event::Signal(0),
     })

@@ -6,7 +6,6 @@
 
 use super::program::Keeper;
 use super::sys;
-use super::table::Entry;
 
 /// Between two looks while killing: a kill takes effect within microseconds, a fork bomb forks on.
 const LOOK_EVERY: u64 = 20_000_000;
@@ -30,16 +29,14 @@ impl Keeper {
         if self.farewell.is_some() {
             return;
         }
-        sys::say(&format!("stopping {} services: {why}", self.table.iter().filter(|(_, e)| e.exit.is_none()).count()));
+        sys::say(&format!("stopping every service: {why}"));
         self.minder.kill();
         self.minder.restart_at = None;
         let mut grace = 0;
-        for entry in self.table.iter_mut().rev() {
-            if entry.lives() {
-                signal(entry, entry.stop_signal);
-                signal(entry, libc::SIGCONT); // a stopped process hears nothing else
-                grace = grace.max(entry.stop_grace_ms.saturating_mul(1_000_000));
-            }
+        for entry in self.table.entries.values_mut().rev().filter_map(|entry| entry.lives().then_some(entry)) {
+            grace = grace.max(entry.stop_grace_ms.saturating_mul(1_000_000));
+            let _gone_already = sys::kill(-entry.pid, entry.stop_signal);
+            let _gone_already = sys::kill(-entry.pid, libc::SIGCONT); // a stopped process hears nothing else
         }
         let kill_at = now.saturating_add(grace.min(self.grace));
         self.farewell = Some(Farewell { kill_at, next_look: kill_at });
@@ -47,30 +44,29 @@ impl Keeper {
 
     /// Called whenever something ended and when a look is due; ends the keeper when no child is left.
     pub fn go_on_with_farewell(&mut self, now: u64) {
-        let Some(farewell) = &mut self.farewell else { return };
         let code = 128 + self.stop_heard.unwrap_or(libc::SIGTERM);
-        if sys::peek_ended().is_err() {
+        let nobody_left = loop {
+            match self.reap(-1) {
+                Ok(true) => {}
+                Ok(false) => break false,
+                Err(_) => break true,
+            }
+        };
+        let Some(farewell) = &mut self.farewell else { return };
+        let late = now.saturating_sub(farewell.kill_at) > KILLING_MAX;
+        if late && !nobody_left {
+            sys::say(&format!("leaving {} processes that cannot be killed", sys::children().len()));
+        }
+        if late || nobody_left {
             std::process::exit(code);
         }
         if now < farewell.next_look {
             return;
         }
-        if now.saturating_sub(farewell.kill_at) > KILLING_MAX {
-            sys::say(&format!("leaving {} processes that cannot be killed", sys::children().len()));
-            std::process::exit(code);
-        }
         farewell.next_look = now + LOOK_EVERY;
-        for entry in self.table.iter_mut().rev() {
-            if entry.lives() {
-                signal(entry, libc::SIGKILL);
-            }
-        }
-        for pid in sys::children() {
+        let lives = self.table.entries.values_mut().rev().filter_map(|entry| entry.lives().then_some(-entry.pid));
+        for pid in lives.chain(sys::children()) {
             let _gone_already = sys::kill(pid, libc::SIGKILL);
         }
     }
-}
-
-fn signal(entry: &Entry, signal: i32) {
-    let _gone_already = sys::kill(-entry.pid, signal);
 }

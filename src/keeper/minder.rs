@@ -1,15 +1,22 @@
-//! The controller's own life, as the keeper sees it: started, answering, silent, ended.
+//! The controller's own life, as the keeper sees it: started, answering, silent, ended, upgraded.
 //!
 //! It is dead when its pidfd says so, never when its socket closes: only then are all its threads gone.
 //! The first restarts come at once, then with a growing delay of at most a second, for ever: while there
 //! is no controller services block as soon as their pipes are full.
+//!
+//! An upgrade is a trial: the new program must say that it is ready, within 10 s and three starts, or the
+//! keeper goes back to its own, which `/proc/self/exe` names whatever became of the file.
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 
-use super::launch::{self, Launch, Role, Stack};
+use rustix::event::epoll::EventFlags;
+
+use super::launch::{Desk, Launch, Role};
 use super::sys;
-use super::wire::{How, Stage};
+use super::wire::field::{Field, Read, record};
+use super::wire::{How, Spawn, Stage};
 
 const RESTARTS_AT_ONCE: u32 = 3;
 const DELAY_FIRST: u64 = 50_000_000;
@@ -19,25 +26,33 @@ const GOOD_LIFE: u64 = 10_000_000_000;
 /// A silent controller is pinged so many times before it is killed.
 const PINGS: u32 = 6;
 
-#[derive(Debug)]
-pub struct Minder {
-    pub path: CString,
-    pub args: Vec<CString>,
-    pub answer_limit: u64,
-    pub process: Option<(i32, OwnedFd)>,
-    pub socket: Option<OwnedFd>,
-    pub started: u32,
-    pub last_end: Option<How>,
-    /// When the last one was started.
-    pub started_at: u64,
-    /// Starts that failed, one after another.
-    pub failures: u32,
-    pub restart_at: Option<u64>,
-    /// Since when no controller has been there that said hello.
-    pub away_since: Option<u64>,
-    pub ping_at: u64,
-    pub ping_open: bool,
-    pub silent: u32,
+record! {
+    #[derive(Debug, Default)]
+    pub struct Minder {
+        /// The keeper's own program.
+        pub path: CString,
+        pub args: Vec<CString>,
+        pub answer_limit: u64,
+        /// The program of an upgrade: first on trial, then in use if the keeper could not execute it.
+        pub next: Option<CString>,
+        pub on_trial: bool,
+        /// The last trial was lost.
+        pub taken_back: bool,
+        pub process: Option<(i32, OwnedFd)>,
+        pub socket: Option<OwnedFd>,
+        pub started: u32,
+        pub last_end: Option<How>,
+        /// When the last one was started.
+        pub started_at: u64,
+        /// Starts that failed, one after another.
+        pub failures: u32,
+        pub restart_at: Option<u64>,
+        /// Since when no controller has been there that said hello.
+        pub away_since: Option<u64>,
+        pub ping_at: u64,
+        pub ping_open: bool,
+        pub silent: u32,
+    }
 }
 
 /// What a look at the clock says.
@@ -51,74 +66,48 @@ pub enum Tick {
 
 impl Minder {
     pub fn new(path: CString, args: Vec<CString>, answer_limit: u64, now: u64) -> Minder {
-        Minder {
-            path,
-            args,
-            answer_limit,
-            process: None,
-            socket: None,
-            started: 0,
-            last_end: None,
-            started_at: now,
-            failures: 0,
-            restart_at: Some(now),
-            away_since: Some(now),
-            ping_at: 0,
-            ping_open: false,
-            silent: 0,
-        }
+        let (restart_at, away_since) = (Some(now), Some(now));
+        Minder { path, args, answer_limit, started_at: now, restart_at, away_since, ..Minder::default() }
+    }
+
+    fn program(&self) -> &CStr {
+        self.next.as_ref().unwrap_or(&self.path)
     }
 
     /// Starts a controller; a failure is what an immediate end is.
-    pub fn start(&mut self, stack: &Stack, now: u64) {
+    pub fn start(&mut self, desk: &Desk, now: u64) {
         self.restart_at = None;
         self.started_at = now;
         self.started = self.started.saturating_add(1);
-        match self.try_start(stack) {
-            Ok(()) => {
-                self.ping_at = now + self.ping_every();
-                self.ping_open = false;
-                self.silent = 0;
+        self.ping_at = now + self.ping_every();
+        self.heard();
+        if let Err((stage, error)) = self.try_start(desk) {
+            if self.failures == 0 || self.failures.is_power_of_two() {
+                let (path, start) = (self.program(), self.started);
+                sys::say(&format!(
+                    "cannot start the controller {path:?} ({stage:?}, start {start}): {error}; trying on"
+                ));
             }
-            Err((stage, error)) => {
-                if self.failures == 0 {
-                    sys::say(&format!("cannot start the controller {:?} ({stage:?}): {error}; trying on", self.path));
-                }
-                self.ended(How::Code(127), now);
-            }
+            self.ended(How::Code(127), now);
         }
     }
 
-    fn try_start(&mut self, stack: &Stack) -> Result<(), (Stage, std::io::Error)> {
+    fn try_start(&mut self, desk: &Desk) -> Result<(), (Stage, std::io::Error)> {
         let pair = sys::packet_pair().map_err(|error| (Stage::Pipe, error))?;
-        let null_ended =
-            |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>();
-        let mut launch = Launch {
-            role: Role::Controller { keeper: std::process::id().cast_signed() },
-            program: &self.path,
-            argv: null_ended(&self.args),
-            env: sys::environment(),
-            listen_pid: None,
-            working_dir: None,
-            stdio: [0, 1, 2],
-            extra: vec![(pair.1.as_raw_fd(), 3)],
-            cgroup: None,
-            life_line: None,
-            open_files: None,
-            limits: &[],
-            oom_score_adj: None,
-            umask: None,
-            nice: None,
-            identity: None,
-            no_new_privs: false,
-            report: -1,
-            moves_itself: false,
-            shares_descriptors: false,
-            began: false,
-            fault: None,
-            start_time: 0,
+        let mut env = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            env.extend(CString::new([name.into_vec(), b"=".into(), value.into_vec()].concat()));
+        }
+        let what = Spawn {
+            program: self.program(),
+            argv: self.args.iter().map(|text| text.as_c_str()).collect(),
+            env: env.iter().map(|text| text.as_c_str()).collect(),
+            ..Spawn::default()
         };
-        let child = launch::start(&mut launch, stack, false).map_err(|error| (Stage::Clone, error))?;
+        let role = Role::Controller { keeper: std::process::id().cast_signed() };
+        let mut launch = Launch::new(&what, role, desk.stdio.each_ref().map(|fd| fd.as_raw_fd()));
+        launch.extra.push((pair.1.as_raw_fd(), 3));
+        let child = launch.start(desk, false).map_err(|error| (Stage::Clone, error))?;
         if let Some(fault) = launch.fault {
             let _reaped = sys::reap(child.pid, true);
             return Err((fault.stage, std::io::Error::from_raw_os_error(fault.errno)));
@@ -128,10 +117,33 @@ impl Minder {
         Ok(())
     }
 
+    /// The next controller is this program, and has to prove itself. The end of the one before it is none of
+    /// its failures.
+    pub fn try_out(&mut self, path: CString) {
+        self.next = Some(path);
+        (self.on_trial, self.taken_back) = (true, false);
+        self.failures = 0;
+    }
+
+    /// The present controller is the new program: the one before it has made room.
+    pub fn is_trial(&self) -> bool {
+        self.on_trial && self.failures > 0
+    }
+
+    fn take_back(&mut self, why: &str) {
+        sys::say(&format!("the upgrade to {:?} {why}; going back to the program before it", self.program()));
+        self.next = None;
+        (self.on_trial, self.taken_back) = (false, true);
+        self.failures = 0;
+    }
+
     /// Notes the end and when the next one is due.
     pub fn ended(&mut self, how: How, now: u64) {
         let good = self.away_since.is_none() && now.saturating_sub(self.started_at) >= GOOD_LIFE;
         self.failures = if good { 1 } else { self.failures.saturating_add(1) };
+        if self.on_trial && self.failures > RESTARTS_AT_ONCE {
+            self.take_back("ended three times before it was ready");
+        }
         let over = self.failures.checked_sub(RESTARTS_AT_ONCE + 1);
         let delay = over.map_or(0, |over| DELAY_MAX.min(DELAY_FIRST << over.min(5)));
         self.process = None;
@@ -142,11 +154,16 @@ impl Minder {
 
     /// Anything that it sends shows that it turns.
     pub fn heard(&mut self) {
-        self.ping_open = false;
-        self.silent = 0;
+        (self.ping_open, self.silent) = (false, 0);
     }
 
-    /// Between two pings; also how long a TERM waits for a controller that is away. 10 s of 60.
+    /// It closed its socket: it is about to end, and is helped if it does not.
+    pub fn hung_up(&mut self, now: u64) {
+        (self.ping_open, self.silent, self.ping_at) = (true, PINGS, now + DELAY_MAX);
+    }
+
+    /// Between two pings; also how long a TERM waits for a controller that is away, and an upgrade may take
+    /// until it is ready. 10 s of 60.
     pub fn ping_every(&self) -> u64 {
         (self.answer_limit / u64::from(PINGS)).max(1)
     }
@@ -156,6 +173,11 @@ impl Minder {
     pub fn tick(&mut self, now: u64) -> Tick {
         if self.process.is_none() || now < self.ping_at {
             return Tick::Nothing;
+        }
+        // The first tick of a life comes when an upgrade should be ready.
+        if self.is_trial() {
+            self.take_back("is not ready in time");
+            return Tick::Hung;
         }
         let paused = now - self.ping_at > self.ping_every();
         self.ping_at = now + self.ping_every();
@@ -187,10 +209,9 @@ impl Minder {
 
     pub fn watch(&self, poll: &sys::Poll, process_tag: u64, socket_tag: u64) {
         if let (Some((_, pidfd)), Some(socket)) = (&self.process, &self.socket) {
-            let watched = poll
-                .add(pidfd.as_fd(), libc::EPOLLIN, process_tag)
-                .and_then(|()| poll.add(socket.as_fd(), libc::EPOLLIN, socket_tag));
-            if watched.is_err() {
+            let both = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+            let watched = poll.add(pidfd, process_tag, EventFlags::IN);
+            if watched.and_then(|()| poll.add(socket, socket_tag, both)).is_err() {
                 self.kill(); // cannot be heard; SIGCHLD will tell of its end
             }
         }
@@ -232,8 +253,8 @@ mod tests {
     fn a_silent_controller_is_hung_after_its_limit_but_not_while_the_keeper_was_paused() {
         let mut minder = minder();
         // A process that is no child: only that there is one matters here.
-        let null = sys::open_null().expect("/dev/null");
-        minder.process = Some((0, null));
+        let (some, _) = sys::pipe().expect("a pipe");
+        minder.process = Some((0, some));
         minder.ping_at = 10 * SECOND;
         assert_eq!(minder.tick(9 * SECOND), Tick::Nothing);
         assert_eq!(minder.tick(10 * SECOND), Tick::Ping);
@@ -245,5 +266,28 @@ mod tests {
         assert_eq!(minder.silent, 0);
         minder.heard();
         assert_eq!(minder.tick(510 * SECOND), Tick::Ping);
+    }
+
+    #[test]
+    fn an_upgrade_has_three_starts_and_ten_seconds_and_its_predecessor_s_end_does_not_count() {
+        let mut minder = minder();
+        minder.away_since = None;
+        minder.try_out(c"/new".into());
+        for (end, program) in [(1, c"/new"), (2, c"/new"), (3, c"/new"), (4, c"/x")] {
+            minder.ended(How::Code(0), end * SECOND);
+            assert_eq!((minder.program(), minder.restart_at), (program, Some(end * SECOND)), "end {end}");
+        }
+        assert!(minder.taken_back);
+
+        minder.try_out(c"/new".into());
+        assert!(!minder.taken_back);
+        minder.process = Some((0, sys::pipe().expect("a pipe").0));
+        minder.ping_at = 10 * SECOND;
+        assert_eq!(minder.tick(10 * SECOND), Tick::Ping, "the old one still makes room");
+        minder.ended(How::Code(0), 10 * SECOND);
+        minder.process = Some((0, sys::pipe().expect("a pipe").0));
+        minder.ping_at = 20 * SECOND;
+        assert_eq!(minder.tick(20 * SECOND), Tick::Hung);
+        assert_eq!(minder.program(), c"/x");
     }
 }

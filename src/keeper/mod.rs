@@ -3,14 +3,14 @@
 //! The keeper starts the controller and, when that asks, services. It holds the read ends of their
 //! pipes and the descriptors left with it, reaps every child and orphan, and keeps an ended life's
 //! entry until it is told to forget it. So the controller may die at any moment: a new one lists what
-//! is there and goes on. The keeper is one thread on libc: no tokio, no files but /proc and cgroups,
+//! is there and goes on. The keeper is one thread of system calls: no tokio, no files but /proc and cgroups,
 //! no text that a user wrote except what is handed to execve. It blocks on no child, pipe or
 //! controller, and has nothing that could live in the controller.
 //!
 //! In reading order: `wire` (the protocol), `launch` (from fork to exec), `sys` (other system calls),
-//! `table` (lives), `minder` (the controller's own life), `program` (the loop), `requests` (what the
-//! controller asks), `farewell` (shutdown without a controller), `reexec` (the keeper replaces itself),
-//! `client` (the controller's half).
+//! `table` (lives), `minder` (the controller's own life), `program` (the loop), `notes` (what the keeper
+//! tells), `requests` (what the controller asks), `farewell` (shutdown without a controller), `reexec`
+//! (the keeper replaces itself), `client` and `inherit` (the controller's half).
 
 mod client;
 mod farewell;
@@ -18,6 +18,7 @@ mod inherit;
 mod launch;
 pub mod memory;
 mod minder;
+mod notes;
 mod program;
 mod reexec;
 mod requests;
@@ -25,15 +26,17 @@ mod sys;
 mod table;
 mod wire;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, OsString};
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use client::{Entry, Event, Exit, How, Id, Identity, Keeper, SpawnRequest, Stage, Stdin, Welcome};
+use rustix::process::{Resource, Rlimit};
+
+pub use client::{Entry, Event, Exit, Fault, How, Id, Identity, Link, SpawnRequest, Stage, Stdin, Welcome};
 pub use inherit::{ignore_sigio, link as inherited_link};
+use program::Keeper;
 
 /// How a keeper begins.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ pub struct Start {
 
 /// Becomes the keeper. Call it in a process that has one thread.
 pub fn run(start: Start) -> ! {
-    sys::settle_descriptors();
+    sys::close_at_exec();
     match begin(start) {
         Ok(keeper) => keeper.run(),
         Err(error) => give_up(&format!("cannot begin: {error}")),
@@ -61,8 +64,13 @@ pub fn run(start: Start) -> ! {
 
 /// Goes on as the keeper that executed itself, `plugd keeper-resume FD`.
 pub fn resume(state: RawFd) -> ! {
-    match program::Keeper::read_state(state) {
-        Ok(keeper) => keeper.run(),
+    // It would be called by the name of the link by which it was executed.
+    let _unnamed = rustix::thread::set_name(c"plugd");
+    match Keeper::from_state(state) {
+        Ok(mut keeper) => {
+            keeper.tell(program::Note::Reexecuted { errno: 0 });
+            keeper.run()
+        }
         Err(error) => give_up(&format!("cannot go on: {error}")),
     }
 }
@@ -73,40 +81,16 @@ fn give_up(why: &str) -> ! {
     std::process::exit(71)
 }
 
-fn begin(start: Start) -> Result<program::Keeper, Box<dyn std::error::Error>> {
+fn begin(start: Start) -> Result<Keeper, Box<dyn std::error::Error>> {
     let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let path = CString::new(start.controller.into_os_string().into_vec())?;
     let args = start.args.into_iter().map(|text| CString::new(text.into_vec())).collect::<Result<_, _>>()?;
-    let now = sys::now();
-    let deaf_to_hup = sys::is_ignored(libc::SIGHUP);
-    let (signals, children) = sys::take_signals(&program::Keeper::signals_heard(deaf_to_hup))?;
-    sys::become_subreaper()?;
-    let open_files = sys::open_files_limit()?;
-    let raised = libc::rlimit { rlim_cur: open_files.rlim_max, rlim_max: open_files.rlim_max };
-    sys::set_open_files_limit(raised)?;
-    let keeper = program::Keeper {
-        poll: sys::Poll::new()?,
-        signals,
-        children,
-        stack: launch::Stack::new()?,
-        null: sys::open_null()?,
-        lock: start.lock,
-        open_files,
-        deaf_to_hup,
-        table: table::Table::default(),
-        deposits: BTreeMap::new(),
-        minder: minder::Minder::new(path, args, nanos(start.answer_limit), now),
-        outbox: VecDeque::new(),
-        full: false,
-        interest: libc::EPOLLIN,
-        retry_at: None,
-        strangers_at: None,
-        started_at: sys::wall_us(),
-        grace: nanos(start.shutdown_grace),
-        unheard: Vec::new(),
-        stop_heard: None,
-        farewell: None,
-    };
-    keeper.watch_all()?;
+    let minder = minder::Minder::new(path, args, nanos(start.answer_limit), sys::now());
+    let mut keeper = Keeper::new(minder, launch::Desk::new(None)?, sys::is_ignored(libc::SIGHUP))?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let given = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: given.maximum, maximum: given.maximum })?;
+    keeper.open_files = (given.current.unwrap_or(u64::MAX), given.maximum.unwrap_or(u64::MAX));
+    (keeper.lock, keeper.grace) = (start.lock, nanos(start.shutdown_grace));
     Ok(keeper)
 }

@@ -1,18 +1,18 @@
 //! What the controller may ask.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::launch::{self, Fault, LISTEN_PID, Launch, Role};
+use super::launch::{Launch, Role};
 use super::program::{Keeper, Note};
+use super::reexec::STATE;
 use super::sys;
 use super::table::Entry;
-use super::wire::{BLOB_MAX, FDS_MAX, Id, KEY_MAX, LARGE_MAX, Request, Spawn, Stage, flag};
+use super::wire::{BLOB_MAX, FDS_MAX, Fault, Field, Id, KEY_MAX, LARGE_MAX, Request, Spawn, Stage, flag};
 
 /// Descriptors kept free: a packet's, the pipes and pidfd of a spawn, a file of proc, and the state of a
 /// re-exec, with room to spare.
 const RESERVE: u64 = 64;
-
-type Answer<T> = Result<T, Fault>;
 
 fn refusal(errno: i32) -> Fault {
     Fault { stage: Stage::Request, errno }
@@ -21,37 +21,39 @@ fn refusal(errno: i32) -> Fault {
 impl Keeper {
     /// One packet. `truncated`: some of its descriptors found no room.
     pub fn answer(&mut self, packet: &[u8], fds: Vec<OwnedFd>, truncated: bool) {
-        match Request::decode(packet) {
-            Ok(Some(Request::Hello { grace_ms, protocol: _ })) => {
-                self.minder.away_since = None;
-                self.grace = grace_ms.map_or(self.grace, |millis| millis.saturating_mul(1_000_000));
-            }
-            Ok(Some(Request::Spawn(spawn))) => self.spawn_or_say_why(&spawn, fds, truncated),
-            Ok(Some(Request::SpawnLarge(id))) => self.spawn_large(id, fds, truncated),
-            Ok(Some(Request::SetBlob(id, blob))) => {
+        let request = match Request::decode(packet) {
+            Ok(request) => request,
+            Err(error) => return sys::say(&format!("the controller sent a {error}; passing over it")),
+        };
+        match request {
+            Request::Hello { protocol: _ } => self.minder.away_since = None,
+            Request::Ready { state } => self.ready(state),
+            Request::Spawn { spawn } => self.spawn_or_say_why(&spawn, fds, truncated),
+            Request::SpawnLarge { id } => self.spawn_large(id, fds, truncated),
+            Request::SetBlob { id, blob } => {
                 let number = self.table.number_of(id).filter(|_| blob.len() <= BLOB_MAX);
                 if let Some(entry) = number.and_then(|number| self.table.get_mut(number)) {
                     entry.blob = blob.into();
                 }
             }
-            Ok(Some(Request::Forget(id))) => self.forget(id),
-            Ok(Some(Request::Abandon(id))) => self.abandon(id),
-            Ok(Some(Request::List)) => self.tell(Note::Entries(0)),
-            Ok(Some(Request::Deposit(key))) => {
-                if let Some(fd) = fds.into_iter().next().filter(|fd| self.has_room(fd)) {
-                    self.deposits.insert(key.into(), fd);
-                }
+            Request::Forget { id } => {
+                let number = self.table.number_of(id);
+                let ended = |number: &u64| self.table.get(*number).is_some_and(|entry| entry.exit.is_some());
+                let _forgotten = number.filter(ended).map(|number| self.table.remove(number));
             }
-            Ok(Some(Request::Withdraw(key))) => drop(self.deposits.remove(key)),
-            Ok(Some(Request::Leave(code))) => std::process::exit(code),
-            Ok(Some(Request::Upgrade(path))) => self.minder.path = path.into(),
-            Ok(Some(Request::Reexec(path))) => {
-                let errno = self.reexec(path);
-                self.tell(Note::Reexecuted(errno));
+            Request::Abandon { id } => self.abandon(id),
+            Request::List => self.tell(Note::Entries { from: 0 }),
+            Request::Deposit { key } => {
+                let fd = fds.into_iter().next().filter(|fd| self.has_room(fd) && key.len() <= KEY_MAX);
+                let _replaced = fd.map(|fd| self.deposits.insert(key.into(), fd));
             }
-            Ok(Some(Request::Pong)) => {} // that something came is what counts
-            Ok(None) => sys::say("the controller asks for something unknown; passing over it"),
-            Err(error) => sys::say(&format!("the controller sent a {error}; passing over it")),
+            Request::Withdraw { key } => drop(self.deposits.remove(key)),
+            // An upgrade that refuses to run ends nothing: it is a start that failed.
+            Request::Leave { .. } if self.minder.is_trial() => self.minder.kill(),
+            Request::Leave { code } => std::process::exit(code),
+            Request::Upgrade { path } => self.minder.try_out(path.into()),
+            Request::Reexec { path } => self.reexec_or_say_why(path),
+            Request::Pong => {} // that something came is what counts
         }
     }
 
@@ -66,86 +68,79 @@ impl Keeper {
         }
     }
 
-    fn forget(&mut self, id: Id<'_>) {
-        let Some(number) = self.table.number_of(id) else { return };
-        if self.table.get(number).is_some_and(|entry| entry.exit.is_some()) {
-            self.table.remove(number);
+    /// An upgrade has come up. The keeper follows it, by the very file that runs.
+    fn ready(&mut self, state: u32) {
+        self.minder.taken_back = false; // it has been told
+        let Some((pid, _)) = self.minder.process.as_ref().filter(|_| self.minder.on_trial) else { return };
+        let path = std::ffi::CString::new(format!("/proc/{pid}/exe")).unwrap_or_default();
+        self.minder.on_trial = false;
+        if state < STATE {
+            sys::say("the new controller is older than the keeper, which goes on as it is");
+            return self.tell(Note::Reexecuted { errno: libc::EPROTONOSUPPORT });
         }
+        let next = self.minder.next.take();
+        self.reexec_or_say_why(&path);
+        self.minder.next = next; // it could not: the controller's program stays another one than the keeper's
+    }
+
+    fn reexec_or_say_why(&mut self, path: &CStr) {
+        let errno = self.reexec(path);
+        self.tell(Note::Reexecuted { errno });
     }
 
     fn spawn_large(&mut self, id: Id<'_>, mut fds: Vec<OwnedFd>, truncated: bool) {
-        let failed = |errno| Note::Failed { key: id.key.into(), life: id.life, fault: refusal(errno) };
         if fds.is_empty() {
-            return self.tell(failed(if truncated { libc::EMFILE } else { libc::EINVAL }));
+            return self.fail(id, refusal(if truncated { libc::EMFILE } else { libc::EINVAL }));
         }
-        let memory = fds.remove(0);
-        match sys::read_sealed(memory.as_fd(), LARGE_MAX) {
-            Err(error) => self.tell(failed(sys::errno(&error))),
+        match sys::read_sealed(fds.remove(0), LARGE_MAX) {
+            Err(error) => self.fail(id, refusal(sys::errno(&error))),
             Ok(content) => match Request::decode(&content) {
-                Ok(Some(Request::Spawn(spawn))) if spawn.id == id => self.spawn_or_say_why(&spawn, fds, truncated),
-                Ok(_) | Err(_) => self.tell(failed(libc::EINVAL)),
+                Ok(Request::Spawn { spawn }) if spawn.id == id => self.spawn_or_say_why(&spawn, fds, truncated),
+                Ok(_) | Err(_) => self.fail(id, refusal(libc::EINVAL)),
             },
         }
     }
 
     fn spawn_or_say_why(&mut self, spawn: &Spawn<'_>, fds: Vec<OwnedFd>, truncated: bool) {
         if let Err(fault) = self.spawn(spawn, fds, truncated) {
-            self.tell(Note::Failed { key: spawn.id.key.into(), life: spawn.id.life, fault });
+            self.fail(spawn.id, fault);
         }
     }
 
-    fn spawn(&mut self, spawn: &Spawn<'_>, fds: Vec<OwnedFd>, truncated: bool) -> Answer<()> {
+    fn fail(&mut self, id: Id<'_>, fault: Fault) {
+        self.tell(Note::Failed { key: id.key.into(), life: id.life, fault });
+    }
+
+    fn spawn(&mut self, spawn: &Spawn<'_>, fds: Vec<OwnedFd>, truncated: bool) -> Result<(), Fault> {
+        let failed = |stage| move |error| Fault { stage, errno: sys::errno(&error) };
         let given = Given::sort(spawn, &fds, truncated).map_err(refusal)?;
-        let mut tree_known_empty = false;
         if let Some(cgroup) = given.cgroup {
-            let state = CgroupState::read(cgroup).map_err(|errno| Fault { stage: Stage::Cgroup, errno })?;
+            let events = cgroup_events(cgroup).map_err(failed(Stage::Cgroup))?;
+            let says = |line: &[u8]| events.split(|byte| *byte == b'\n').any(|found| found == line);
             // A child that is frozen at once would stop the keeper with it.
-            if state.frozen || state.populated && !spawn.has(flag::JOINS_CGROUP) {
+            if says(b"frozen 1") || says(b"populated 1") && !spawn.has(flag::JOINS_CGROUP) {
                 return Err(refusal(libc::EBUSY));
             }
-            tree_known_empty = true;
         }
-        self.table.refuse(spawn.id, tree_known_empty).map_err(refusal)?;
+        self.table.refuse(spawn.id, given.cgroup.is_some()).map_err(refusal)?;
 
-        let new_pipe = || sys::pipe().map_err(|error| Fault { stage: Stage::Pipe, errno: sys::errno(&error) });
-        let (log, out) = new_pipe()?;
-        let separate = spawn.has(flag::SEPARATE_STDERR).then(new_pipe).transpose()?;
+        let (log, out) = sys::pipe().map_err(failed(Stage::Pipe))?;
+        let separate = spawn.has(flag::SEPARATE_STDERR).then(sys::pipe).transpose().map_err(failed(Stage::Pipe))?;
         let err = separate.as_ref().map_or(&out, |(_, err)| err);
         if !self.has_room(err) {
             return Err(refusal(libc::EMFILE));
         }
-
-        let mut listen_pid = spawn.has(flag::LISTEN_PID).then(|| Box::new([0u8; 32]));
-        let mut launch = Launch {
-            role: Role::Service,
-            program: spawn.program,
-            argv: null_ended(spawn.argv.iter().map(|text| text.as_ptr())),
-            env: environment(spawn, listen_pid.as_deref_mut()),
-            listen_pid,
-            working_dir: spawn.working_dir,
-            stdio: [given.stdin.map_or(self.null.as_raw_fd(), |fd| fd.as_raw_fd()), out.as_raw_fd(), err.as_raw_fd()],
-            extra: given.extra,
-            cgroup: given.cgroup,
-            life_line: given.life_line.map(|file| (file, spawn.life_line)),
-            open_files: Some(self.open_files),
-            limits: &spawn.limits,
-            oom_score_adj: spawn.oom_score_adj,
-            umask: spawn.umask,
-            nice: spawn.nice,
-            identity: spawn.identity.as_ref(),
-            no_new_privs: spawn.has(flag::NO_NEW_PRIVS),
-            report: -1,
-            moves_itself: false,
-            shares_descriptors: false,
-            began: false,
-            fault: None,
-            start_time: 0,
-        };
+        // The keeper's own 0 is /dev/null.
+        let stdio = [given.stdin.map_or(0, |fd| fd.as_raw_fd()), out.as_raw_fd(), err.as_raw_fd()];
+        let mut launch = Launch::new(spawn, Role::Service, stdio);
+        (launch.extra, launch.cgroup) = (given.extra, given.cgroup);
+        launch.life_line = given.life_line.map(|fd| fd.as_raw_fd());
+        launch.open_files = Some(self.open_files);
         // Once it has another user's credentials, that user's processes may stop it before its exec, and a
         // keeper that shares its memory with it.
-        let plain = spawn.has(flag::PLAIN_FORK) || launch.identity.is_some_and(|who| who.uid != sys::user());
-        let child = launch::start(&mut launch, &self.stack, plain)
-            .map_err(|error| Fault { stage: Stage::Clone, errno: sys::errno(&error) })?;
+        let stranger = spawn.identity.as_ref().is_some_and(|who| who.uid != rustix::process::geteuid().as_raw());
+        let plain = stranger || spawn.has(flag::PLAIN_FORK);
+        let child = launch.start(&self.desk, plain).map_err(failed(Stage::Clone))?;
         if let Some(fault) = launch.fault {
             // It has left our memory, so it is as good as ended: this waits for microseconds.
             let _reaped = sys::reap(child.pid, true);
@@ -174,14 +169,14 @@ impl Keeper {
             self.watch(number, entry);
         }
         if executed {
-            self.tell(Note::Spawned(number));
+            self.tell(Note::Spawned { number });
         }
         Ok(())
     }
 
     /// The lowest free number was taken, so it says how many are in use.
     fn has_room(&self, newest: &OwnedFd) -> bool {
-        let room_below = self.open_files.rlim_max.saturating_sub(RESERVE);
+        let room_below = self.open_files.1.saturating_sub(RESERVE);
         u64::try_from(newest.as_raw_fd()).is_ok_and(|number| number < room_below)
     }
 }
@@ -190,22 +185,6 @@ impl Spawn<'_> {
     fn has(&self, bit: u32) -> bool {
         self.flags & bit != 0
     }
-}
-
-fn null_ended<T>(pointers: impl Iterator<Item = *const T>) -> Vec<*const T> {
-    pointers.chain([std::ptr::null()]).collect()
-}
-
-/// The environment as execve takes it; the child writes its pid into `listen_pid`, which replaces any other.
-fn environment(spawn: &Spawn<'_>, listen_pid: Option<&mut [u8; 32]>) -> Vec<*const libc::c_char> {
-    let Some(slot) = listen_pid else {
-        return null_ended(spawn.env.iter().map(|text| text.as_ptr()));
-    };
-    for (to, from) in slot.iter_mut().zip(LISTEN_PID) {
-        *to = *from;
-    }
-    let others = spawn.env.iter().filter(|text| !text.to_bytes().starts_with(LISTEN_PID));
-    null_ended(others.map(|text| text.as_ptr()).chain([slot.as_mut_ptr().cast_const().cast()]))
 }
 
 /// The descriptors of a request by their use.
@@ -243,20 +222,11 @@ impl<'a> Given<'a> {
     }
 }
 
-/// What cgroup.events says.
-struct CgroupState {
-    populated: bool,
-    frozen: bool,
-}
-
-impl CgroupState {
-    fn read(cgroup: BorrowedFd<'_>) -> Result<CgroupState, i32> {
-        let mut text = [0; 256];
-        let length = sys::open_at(Some(cgroup), c"cgroup.events")
-            .and_then(|file| sys::read(file.as_fd(), &mut text))
-            .map_err(|error| sys::errno(&error))?;
-        let says =
-            |line: &[u8]| text.get(..length).unwrap_or(&[]).split(|byte| *byte == b'\n').any(|found| found == line);
-        Ok(CgroupState { populated: says(b"populated 1"), frozen: says(b"frozen 1") })
-    }
+fn cgroup_events(cgroup: BorrowedFd<'_>) -> std::io::Result<Vec<u8>> {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+    let file = rustix::fs::openat(cgroup, c"cgroup.events", flags, rustix::fs::Mode::empty())?;
+    let mut text = vec![0; 256];
+    let length = rustix::io::read(&file, &mut text)?;
+    text.truncate(length);
+    Ok(text)
 }

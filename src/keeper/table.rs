@@ -1,35 +1,37 @@
 //! The lives that the keeper knows, and the first law: never two lives of one instance at a time.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::launch::Fault;
 use super::sys;
-use super::wire::{Exit, Id};
+use super::wire::field::{Field, Read, record};
+use super::wire::{Exit, Fault, Id};
 
-/// One life, from its spawn until it is forgotten.
-#[derive(Debug)]
-pub struct Entry {
-    pub key: Box<[u8]>,
-    pub life: u64,
-    pub pid: i32,
-    pub start_time: u64,
-    /// CLOCK_MONOTONIC, nanoseconds.
-    pub spawned_at: u64,
-    /// Until it is reaped, and the controller has been given a copy.
-    pub pidfd: Option<OwnedFd>,
-    pub log: OwnedFd,
-    pub log_stderr: Option<OwnedFd>,
-    /// Until the exec of a plain copy is over.
-    pub verdict: Option<OwnedFd>,
-    /// What the verdict said.
-    pub fault: Option<Fault>,
-    pub blob: Box<[u8]>,
-    pub exit: Option<Exit>,
-    /// Its process group was seen empty after its exit: from then on the number may be a stranger's.
-    pub group_gone: bool,
-    pub stop_signal: i32,
-    pub stop_grace_ms: u64,
+record! {
+    /// One life, from its spawn until it is forgotten.
+    #[derive(Debug)]
+    pub struct Entry {
+        pub key: Box<[u8]>,
+        pub life: u64,
+        pub pid: i32,
+        pub start_time: u64,
+        /// CLOCK_MONOTONIC, nanoseconds.
+        pub spawned_at: u64,
+        /// Until it is reaped.
+        pub pidfd: Option<OwnedFd>,
+        pub log: OwnedFd,
+        pub log_stderr: Option<OwnedFd>,
+        /// Until the exec of a plain copy is over.
+        pub verdict: Option<OwnedFd>,
+        /// What the verdict said.
+        pub fault: Option<Fault>,
+        pub blob: Box<[u8]>,
+        pub exit: Option<Exit>,
+        /// Its process group was seen empty after its exit: from then on the number may be a stranger's.
+        pub group_gone: bool,
+        pub stop_signal: i32,
+        pub stop_grace_ms: u64,
+    }
 }
 
 impl Entry {
@@ -37,14 +39,21 @@ impl Entry {
         Id { key: &self.key, life: self.life }
     }
 
+    /// What the controller is given.
+    pub fn logs(&self) -> Vec<BorrowedFd<'_>> {
+        [Some(&self.log), self.log_stderr.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect()
+    }
+
+    pub fn descriptors(&self) -> impl Iterator<Item = &OwnedFd> {
+        let own = [self.pidfd.as_ref(), Some(&self.log), self.log_stderr.as_ref(), self.verdict.as_ref()];
+        own.into_iter().flatten()
+    }
+
     /// The process or another of its group is there. An ended process's number stays taken as long as its
     /// group has members, so it is no stranger's before the group was seen empty.
     pub fn lives(&mut self) -> bool {
-        if self.exit.is_none() {
-            return true;
-        }
         let no_such_group = |error: std::io::Error| error.raw_os_error() == Some(libc::ESRCH);
-        self.group_gone = self.group_gone || sys::kill(-self.pid, 0).is_err_and(no_such_group);
+        self.group_gone = self.group_gone || self.exit.is_some() && sys::kill(-self.pid, 0).is_err_and(no_such_group);
         !self.group_gone
     }
 }
@@ -52,10 +61,25 @@ impl Entry {
 /// All entries, by a number that counts spawns; it is also their tag in epoll.
 #[derive(Debug, Default)]
 pub struct Table {
-    entries: BTreeMap<u64, Box<Entry>>,
+    pub entries: BTreeMap<u64, Box<Entry>>,
     of_key: BTreeMap<Box<[u8]>, Vec<u64>>,
-    of_pid: BTreeMap<i32, u64>,
+    running: BTreeMap<i32, u64>,
     last: u64,
+}
+
+impl<'a> Field<'a> for Table {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.entries.write(to);
+    }
+
+    fn read(from: &mut &'a [u8]) -> Read<Self> {
+        let mut table = Table::default();
+        for (number, entry) in BTreeMap::<u64, Entry>::read(from)? {
+            table.last = number.saturating_sub(1);
+            table.insert(entry);
+        }
+        Ok(table)
+    }
 }
 
 impl Table {
@@ -76,18 +100,12 @@ impl Table {
 
     pub fn insert(&mut self, entry: Entry) -> u64 {
         self.last += 1;
-        self.restore(self.last, entry);
-        self.last
-    }
-
-    /// Puts an entry back under its number.
-    pub fn restore(&mut self, number: u64, entry: Entry) {
-        self.last = self.last.max(number);
         if entry.exit.is_none() {
-            self.of_pid.insert(entry.pid, number);
+            self.running.insert(entry.pid, self.last);
         }
-        self.of_key.entry(entry.key.clone()).or_default().push(number);
-        self.entries.insert(number, Box::new(entry));
+        self.of_key.entry(entry.key.clone()).or_default().push(self.last);
+        self.entries.insert(self.last, Box::new(entry));
+        self.last
     }
 
     pub fn get(&self, number: u64) -> Option<&Entry> {
@@ -105,25 +123,15 @@ impl Table {
 
     /// The running life with this pid.
     pub fn number_of_pid(&self, pid: i32) -> Option<u64> {
-        self.of_pid.get(&pid).copied()
+        self.running.get(&pid).copied()
     }
 
-    /// Notes an end. The pidfd is let go, unless the controller is still owed it.
-    pub fn end(&mut self, number: u64, exit: Exit, owed: bool) {
+    pub fn end(&mut self, number: u64, exit: Exit) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
-        self.of_pid.remove(&entry.pid);
+        self.running.remove(&entry.pid);
         entry.exit = Some(exit);
         entry.lives(); // notes an empty group while its number cannot be a stranger's yet
-        if !owed {
-            entry.pidfd = None;
-        }
-    }
-
-    /// The controller has the pidfd.
-    pub fn told(&mut self, number: u64) {
-        if let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.exit.is_some()) {
-            entry.pidfd = None;
-        }
+        entry.pidfd = None;
     }
 
     pub fn remove(&mut self, number: u64) -> Option<Entry> {
@@ -135,18 +143,5 @@ impl Table {
             }
         }
         Some(*entry)
-    }
-
-    pub fn next_from(&self, number: u64) -> Option<(u64, &Entry)> {
-        self.entries.range(number..).next().map(|(number, entry)| (*number, &**entry))
-    }
-
-    /// In the order of their spawns.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &Entry)> {
-        self.entries.iter().map(|(number, entry)| (*number, &**entry))
-    }
-
-    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut Entry> {
-        self.entries.values_mut().map(|entry| &mut **entry)
     }
 }

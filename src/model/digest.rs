@@ -12,6 +12,8 @@ use super::spec::{Digest, Process, Spec};
 
 /// Changes only together with the encoding: it restarts every service of every user.
 const VERSION: &str = "plugd spec 1\n";
+/// Bytes of a digest that say its version.
+const MARK: usize = 2;
 
 /// Both digests of a spec; those that it holds are not looked at.
 pub fn of(spec: &Spec) -> (Digest, Digest) {
@@ -72,6 +74,7 @@ fn difference(value: Value, assumed: &Value) -> Option<Value> {
     }
 }
 
+/// Begins with a mark of the encoding's version: see [`comparable`].
 fn hash(mut value: Value) -> Digest {
     value.sort_all_objects();
     let mut hasher = Sha256::new();
@@ -79,7 +82,14 @@ fn hash(mut value: Value) -> Digest {
     hasher.update(value.to_string());
     let mut digest = [0; 16];
     digest.copy_from_slice(&hasher.finalize()[..16]);
+    digest[..MARK].copy_from_slice(&Sha256::digest(VERSION)[..MARK]);
     Digest(digest)
+}
+
+/// Whether both are of one encoding. Where a plugd of another one made the other, the two differ
+/// whatever they mean.
+pub fn comparable(one: Digest, other: Digest) -> bool {
+    one.0[..MARK] == other.0[..MARK]
 }
 
 /// How the bytes of a manifest are named wherever they are told (`manifest.sha256`): the first 16 hex

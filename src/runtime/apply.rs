@@ -30,6 +30,7 @@ impl Node {
             Action::AwaitPort(port) => self.await_port(port),
             Action::Announce(name) => {
                 if let Some(view) = self.controller.view(&name, now) {
+                    self.observed(&view, now);
                     self.publisher.announce(view, now);
                 }
             }
@@ -38,6 +39,7 @@ impl Node {
                 self.forget_try(&name);
                 self.specs.remove(name.as_str());
                 self.chatter.forget(name.as_str());
+                self.samples.forget(&name, now);
                 self.store.forget(name);
             }
             Action::AnnounceNode => self.publisher.node(self.controller.node()),

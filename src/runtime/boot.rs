@@ -29,8 +29,8 @@ use crate::edge::process::prepare::Ground;
 use crate::edge::process::tree::{Scope, Trees};
 use crate::edge::process::walk::Walker;
 use crate::edge::stderr;
-use crate::edge::store::Store;
-use crate::keeper::{self, Event as KeeperEvent, Keeper, Welcome};
+use crate::edge::store::{Loaded, Store};
+use crate::keeper::{self, Event as KeeperEvent, Link, Welcome};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::settings::Settings;
@@ -105,7 +105,10 @@ pub fn controller(task: Task) -> Result<i32, Refusal> {
             .map_err(|error| refusal(2, format!("`plugd controller` is started by `plugd run`: {error}")))?;
         let spare = link.try_clone().map_err(|error| refusal(1, format!("no descriptor is left: {error}")))?;
         match build(task, link).await {
-            Ok(node) => Ok(node.run().await),
+            Ok(mut node) => {
+                node.keeper.ready();
+                Ok(node.run().await)
+            }
             Err(refusal) => {
                 // Said before the keeper hears of it, for with it we are gone.
                 voice::say(&refusal.to_string());
@@ -119,7 +122,7 @@ pub fn controller(task: Task) -> Result<i32, Refusal> {
 
 /// A node that cannot begin ends with its keeper: starting it again would end the same way.
 async fn give_up(link: OwnedFd, refusal: &Refusal) {
-    if let Ok(mut keeper) = Keeper::connect(link, None) {
+    if let Ok(mut keeper) = Link::connect(link) {
         keeper.leave(i32::from(refusal.code));
         let _ = keeper.flush().await;
     }
@@ -127,7 +130,9 @@ async fn give_up(link: OwnedFd, refusal: &Refusal) {
 
 async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
     let failed = |what: &str, error: std::io::Error| refusal(1, format!("{what}: {error}"));
-    let mut keeper = Keeper::connect(link, None).map_err(|error| failed("the keeper cannot be reached", error))?;
+    // `exe` is what it would be called by the link by which it is executed.
+    let _unnamed = rustix::thread::set_name(c"plugd");
+    let mut keeper = Link::connect(link).map_err(|error| failed("the keeper cannot be reached", error))?;
     let welcome = welcome(&mut keeper).await.map_err(|error| failed("the keeper says nothing", error))?;
     let pid1 = welcome.keeper_pid == 1;
 
@@ -155,11 +160,11 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
     let first = welcome.controllers_started <= 1;
     let keeper_name = strays::identity(welcome.keeper_pid);
     // Also by a later controller: the first may have died before it was through.
-    let strays = match first || strays::left_by_another(places.run.as_deref(), &keeper_name) {
-        true => strays::empty(places.run.as_deref(), cgroups.as_ref(), &keeper_name, &places.key),
+    let strays = match first || strays::left_by_another(&places, &keeper_name) {
+        true => strays::empty(&places, cgroups.as_ref(), &keeper_name),
         false => Vec::new(),
     };
-    let table = LivesTable::open(places.run.as_deref(), keeper_name);
+    let table = LivesTable::open(&places, keeper_name);
     table.note("controller", std::process::id() as i32);
 
     let (sender, inputs) = mpsc::channel(INPUTS_MAX);
@@ -237,6 +242,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
         }),
         directory: None,
         store: store.clone(),
+        samples: Default::default(),
         publisher,
         run: RunDir::of(places.run.clone()),
         helpers: Helpers::new(welcome.controllers_started),
@@ -280,8 +286,11 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
             service: None,
             instance: None,
             reason: Reason::ControllerRestarted,
-            warning: welcome.last_end.is_some_and(|end| end != keeper::How::Code(0)),
-            message: format!("a new controller takes over (start {})", welcome.controllers_started),
+            warning: welcome.taken_back || welcome.last_end.is_some_and(|end| end != keeper::How::Code(0)),
+            message: match welcome.taken_back {
+                true => "the upgrade did not come up: the program from before it goes on".to_string(),
+                false => format!("a new controller takes over (start {})", welcome.controllers_started),
+            },
         });
     }
     node.remember_and_list().await.map_err(|error| failed("the keeper does not tell what it has", error))?;
@@ -317,7 +326,7 @@ async fn build(task: Task, link: OwnedFd) -> Result<Node, Refusal> {
     Ok(node)
 }
 
-async fn welcome(keeper: &mut Keeper) -> std::io::Result<Welcome> {
+async fn welcome(keeper: &mut Link) -> std::io::Result<Welcome> {
     loop {
         match keeper.next().await? {
             KeeperEvent::Welcome(welcome) => return Ok(welcome),
@@ -330,7 +339,11 @@ async fn welcome(keeper: &mut Keeper) -> std::io::Result<Welcome> {
 impl Node {
     /// What is remembered, then what the keeper has; a new controller has no other recovery.
     async fn remember_and_list(&mut self) -> std::io::Result<()> {
-        for (name, memory) in self.store.load().memories {
+        let Loaded { memories, counted, owners: _, claims: _ } = self.store.load();
+        for (name, memory) in memories {
+            if let Some(restarts) = counted.get(name.as_str()) {
+                self.samples.known(name.clone(), *restarts);
+            }
             self.queue.push_back(Input::Remembered(name, memory));
         }
         self.keeper.list();
@@ -389,6 +402,7 @@ fn serve(
         requests,
         events: node.publisher.events.clone(),
         history: node.publisher.history.clone(),
+        store: node.store.clone(),
         places: shown,
         dir: dir.to_path_buf(),
         info,

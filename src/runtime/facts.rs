@@ -39,8 +39,7 @@ impl Node {
             Event::Deposited { key, fd } => {
                 self.deposits.insert(key.into_vec(), fd);
             }
-            // No pidfd is kept: one is opened, and compared, when a signal is sent.
-            Event::Spawned { id, pid, start_time, pidfd: _, log, log_stderr } => {
+            Event::Spawned { id, pid, start_time, log, log_stderr } => {
                 self.on_spawned(Spawned { id, pid, start_time, log, log_stderr });
             }
             Event::SpawnFailed { id, stage, errno } => {
@@ -66,6 +65,9 @@ impl Node {
             Event::Signal(signal) => self.on_signal(signal),
             Event::Reexecuted(result) => match result {
                 Ok(()) => tracing::info!("the keeper was executed anew"),
+                Err(libc::EPROTONOSUPPORT) => {
+                    tracing::warn!("this controller is older than its keeper, which goes on as it is");
+                }
                 Err(errno) => {
                     let error = std::io::Error::from_raw_os_error(errno);
                     tracing::error!(%error, "the keeper could not be executed anew and goes on as it was");
@@ -86,8 +88,8 @@ impl Node {
         let Some(life) = spawned.id.life_id() else { return };
         let Some(pending) = self.pending.remove(&life) else { return };
         let Pending { spec, scope, listened, passive, .. } = pending;
-        self.table.spawned(&life, &spec, spawned.pid);
         let tree = Tree { life: life.clone(), pid: spawned.pid, start_time: spawned.start_time, scope };
+        self.table.spawned(&life, &spec, &tree);
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
         let context =
             LifeContext::new(Some(tree.clone()), listened).with_port(instance_port(&spec.process, life.instance.index));
@@ -312,14 +314,27 @@ impl Node {
                 tracing::info!("SIGUSR1: opening the log files anew");
                 self.pump.reopen();
             }
-            libc::SIGUSR2 => {
-                tracing::info!(executable = %self.executable.display(), "SIGUSR2: making room for a new controller");
-                if let Some(path) = super::boot::c_path(&self.executable) {
-                    self.keeper.upgrade(&path);
-                }
+            libc::SIGUSR2 => self.upgrade(),
+            other => tracing::debug!(signal = other, "signal ignored"),
+        }
+    }
+}
+
+impl Node {
+    /// The keeper starts what lies where this program lay, and once that is ready executes it itself.
+    fn upgrade(&mut self) {
+        let path = &self.executable;
+        let executable = rustix::fs::access(path, rustix::fs::Access::EXEC_OK);
+        match executable
+            .map_err(std::io::Error::from)
+            .and_then(|()| super::boot::c_path(path).ok_or_else(|| std::io::ErrorKind::InvalidInput.into()))
+        {
+            Ok(path) => {
+                tracing::info!("SIGUSR2: making room for a new controller, {}", self.executable.display());
+                self.keeper.upgrade(&path);
                 self.leaving = Some(Leave::Successor);
             }
-            other => tracing::debug!(signal = other, "signal ignored"),
+            Err(error) => tracing::error!("SIGUSR2: no upgrade, {} cannot be executed: {error}", path.display()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::boot::{Refusal, Task, UNUSABLE, What, chain, refusal};
 use super::layers::{SHUTDOWN_PID1, settings_of};
-use super::{single, voice};
+use super::{single, strays, voice};
 use crate::edge::places::{Lock, LockError, Places, Who};
 use crate::keeper::{self, Start};
 use crate::model::settings::Settings;
@@ -49,6 +49,7 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
             let taken = Lock::take(dir, places.run.as_deref());
             if taken.is_ok() {
                 own_run(&places)?;
+                not_run_already(dir, &places)?;
             }
             taken
         }
@@ -63,6 +64,11 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
                 voice::say(&warning.to_string());
             }
             Ok(Some(lock))
+        }
+        Err(LockError::Held { dir, holder: Some(holder) }) if !holder.is_plugd() => {
+            let pid = holder.pid;
+            let error = LockError::Held { dir, holder: Some(holder) };
+            Err(refusal(OWNED, format!("{error}; plugd needs that lock: end it (kill {pid}) or let it unlock")))
         }
         Err(error @ LockError::Held { .. }) => {
             Err(refusal(OWNED, format!("{error}; `plugd get` talks to it, `plugd run` needs a directory of its own")))
@@ -88,8 +94,8 @@ fn own_run(places: &Places) -> Result<(), Refusal> {
             std::mem::forget(lock);
             Ok(())
         }
-        Err(LockError::Held { pid, .. }) => {
-            let who = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        Err(LockError::Held { holder, .. }) => {
+            let who = holder.map(|holder| format!(" (pid {})", holder.pid)).unwrap_or_default();
             Err(refusal(
                 OWNED,
                 format!(
@@ -101,6 +107,24 @@ fn own_run(places: &Places) -> Result<(), Refusal> {
         // Where it cannot be locked, the lock of the directory has to do.
         Err(LockError::Io { .. }) => Ok(()),
     }
+}
+
+/// Both directories may be other ones than those that a running node has locked.
+fn not_run_already(dir: &Path, places: &Places) -> Result<(), Refusal> {
+    // A killed one lets its locks go a moment before it is gone.
+    let until = std::time::Instant::now() + LAST_BREATH;
+    while strays::living_keeper(places).is_some() && std::time::Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let Some(pid) = strays::living_keeper(places) else { return Ok(()) };
+    let shown = dir.display();
+    Err(refusal(
+        OWNED,
+        format!(
+            "another plugd (pid {pid}) runs the services of {shown}, although the directory was replaced since it began; \
+             it takes up the new one by itself, or end it first: kill {pid}"
+        ),
+    ))
 }
 
 fn usable(dir: &Path) -> Result<(), Refusal> {

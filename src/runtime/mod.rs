@@ -13,6 +13,7 @@
 //! - `front`    what becomes the keeper; `boot` builds the controller, `layers` its settings
 //! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
 //! - `helpers`  exec probes and hooks: short processes beside a life
+//! - `observe`  what is seen of services, for the memory
 //! - `preparing` what is on its way from an action to the keeper
 //! - `publish`  snapshot, status files, the start-up report
 //! - `requests` what people ask by the socket
@@ -39,8 +40,8 @@ use crate::edge::output::{Pump, PumpEvent};
 use crate::edge::probe::Sockets;
 use crate::edge::process::cgroup::CgroupRoot;
 use crate::edge::process::tree::Trees;
-use crate::edge::store::Store;
-use crate::keeper::{Event as KeeperEvent, Id, Keeper};
+use crate::edge::store::{Samples, Store};
+use crate::keeper::{Event as KeeperEvent, Id, Link};
 use crate::model::name::{LifeId, Name};
 use crate::model::settings::Settings;
 use crate::model::spec::Spec;
@@ -56,6 +57,8 @@ pub mod front;
 mod helpers;
 mod layers;
 mod live;
+mod lives_copy;
+mod observe;
 mod preparing;
 mod publish;
 mod requests;
@@ -83,7 +86,7 @@ const TURNS_MAX: usize = 64;
 /// Everything that the loop owns.
 pub struct Node {
     controller: Controller,
-    keeper: Keeper,
+    keeper: Link,
     pump: Pump,
     trees: Rc<Trees>,
     sockets: Arc<Sockets>,
@@ -92,6 +95,7 @@ pub struct Node {
     preparing: preparing::Preparing,
     directory: Option<Directory>,
     store: Store,
+    samples: Samples,
     publisher: Publisher,
     run: rundir::RunDir,
     helpers: Helpers,
@@ -234,6 +238,7 @@ impl Node {
         for _ in 0..TURNS_MAX {
             let now = self.now();
             while let Some(input) = self.queue.pop_front() {
+                self.observe(&input, now);
                 self.controller.absorb(input, now);
             }
             let plan = self.controller.decide(now);
@@ -286,6 +291,7 @@ impl Node {
         }
         let now = self.now();
         self.publisher.serve(now);
+        self.hand_over_samples_if_due(now);
         if self.table.is_long() && self.pending.is_empty() {
             self.table.compact();
         }
@@ -305,6 +311,7 @@ impl Node {
             // The keeper starts another, which lists what there is.
             Leave::Lost => 1,
         };
+        self.hand_over_samples(self.now());
         self.close_files().await;
         if let Leave::Node(_) = leave {
             self.end_all_helpers().await;
@@ -341,9 +348,10 @@ impl Node {
         let brain = self.controller.next_deadline().map(instant_at);
         let publisher = self.publisher.next_due();
         let preparation = self.next_preparation().map(Instant::from_std);
+        let samples = self.samples.next_due().map(instant_at);
         match self.queue.is_empty() {
             false => Some(Instant::now()),
-            true => brain.into_iter().chain(publisher).chain(preparation).min(),
+            true => [brain, publisher, preparation, samples].into_iter().flatten().min(),
         }
     }
 

@@ -86,6 +86,10 @@ impl Publisher {
         self.mark();
     }
 
+    pub fn view(&self, name: &Name) -> Option<Arc<ServiceView>> {
+        self.board.look(|shown| shown.services.get(name.as_str()).cloned())
+    }
+
     pub fn knows(&self, name: &Name) -> bool {
         self.board.look(|now| now.services.contains_key(name.as_str()))
     }

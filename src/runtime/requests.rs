@@ -53,6 +53,11 @@ impl Node {
                 let vitals = self.controller.vitals(&name, self.now());
                 let _ = reply.send(vitals.ok_or_else(|| OrderError::NoSuchService(name.to_string())));
             }
+            Request::Gathered { reply } => {
+                let now = self.now();
+                self.hand_over_samples(now);
+                let _ = reply.send(Ok(now.wall));
+            }
             Request::Rescan { reply } => {
                 if let Some(directory) = &self.directory {
                     directory.rescan();

@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::strays::LivesTable;
 use super::{Node, Notice};
 use crate::api;
 use crate::edge::places::{self, Lock};
@@ -106,7 +105,7 @@ impl Node {
                 self.run.lock = None;
                 self.run.hold();
                 if path.join("lives").symlink_metadata().is_err() {
-                    self.table = LivesTable::open(Some(&path), self.table.keeper());
+                    self.table.renew(&path);
                     self.fill_table();
                 }
                 tracing::warn!("{} was taken away; socket and table of lives are there again", path.display());

@@ -7,6 +7,9 @@
 //! orders/0#3 15 30000 BOOT-ID PID-NAMESPACE KEEPER PID START-TIME
 //! ```
 //!
+//! A second table in the state directory, a moment behind, serves where the run directory was taken away
+//! (see [`copy`](super::lives_copy)).
+//!
 //! A keeper that was killed leaves its services; the next run ends them before it starts anything,
 //! because two copies of one instance must never run. Nothing is adopted across a keeper's death.
 
@@ -21,8 +24,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::lives_copy::Copy;
+use crate::edge::places::Places;
 use crate::edge::process::cgroup::{CgroupRoot, Group};
 use crate::edge::process::stat::{self, Stat};
+use crate::edge::process::tree::Tree;
 use crate::model::name::LifeId;
 use crate::model::spec::Spec;
 
@@ -30,15 +36,17 @@ use crate::model::spec::Spec;
 const GRACE_MAX: Duration = Duration::from_secs(10);
 /// How long killed processes may take to be gone.
 const KILL_MAX: Duration = Duration::from_secs(5);
+const LIVES: &str = "lives";
 /// A table of more lines than this is written anew: 10,000 lives of 100 bytes are 1 MiB of tmpfs.
-const LINES_MAX: usize = 10_000;
+pub(super) const LINES_MAX: usize = 10_000;
 
 /// The file, open for appending; none where no run directory can be written.
 #[derive(Debug)]
 pub struct LivesTable {
     file: Option<(Arc<OwnedFd>, PathBuf)>,
+    copy: Option<Copy>,
+    /// And of which keeper its lines are.
     place: String,
-    keeper: String,
     lines: usize,
     /// It was not there.
     pub fresh: bool,
@@ -47,24 +55,24 @@ pub struct LivesTable {
 }
 
 impl LivesTable {
-    pub fn open(run: Option<&Path>, keeper: String) -> LivesTable {
+    pub fn open(places: &Places, keeper: String) -> LivesTable {
+        let copy = places.state.as_ref().map(|state| Copy::start(state.join(LIVES)));
         let place = format!("{} {keeper}", place());
-        let mut fresh = false;
-        let mut open = |run: &Path| {
-            let path = run.join("lives");
-            fresh = path.symlink_metadata().is_err();
-            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-            io::Result::Ok((Arc::new(OwnedFd::from(file)), path))
-        };
-        let file = run.and_then(|run| {
-            open(run).inspect_err(|error| tracing::warn!(%error, "the table of lives cannot be written")).ok()
-        });
-        LivesTable { file, place, keeper, lines: 0, fresh, expected: HashSet::new() }
+        let mut table = LivesTable { file: None, copy, place, lines: 0, fresh: false, expected: HashSet::new() };
+        if let Some(run) = &places.run {
+            table.renew(run);
+        }
+        table
     }
 
-    /// Of which keeper its lines are.
-    pub fn keeper(&self) -> String {
-        self.keeper.clone()
+    /// Begins anew in a run directory that was made again.
+    pub fn renew(&mut self, run: &Path) {
+        let path = run.join(LIVES);
+        self.fresh = path.symlink_metadata().is_err();
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+        let file = file.inspect_err(|error| tracing::warn!(%error, "the table of lives cannot be written")).ok();
+        self.file = file.map(|file| (Arc::new(OwnedFd::from(file)), path));
+        self.lines = 0;
     }
 
     /// The descriptor and the beginning of the line that the child completes with pid and start time.
@@ -95,19 +103,25 @@ impl LivesTable {
     }
 
     /// A life is there: its line is written if the child itself could not.
-    pub fn spawned(&mut self, life: &LifeId, spec: &Spec, pid: i32) {
+    pub fn spawned(&mut self, life: &LifeId, spec: &Spec, tree: &Tree) {
         if self.expected.remove(life) {
-            self.note_life(life, Some(spec), pid);
+            self.note_life(life, Some(spec), tree.pid);
+        } else if let Some(copy) = &self.copy {
+            let (signal, grace) = (spec.stop.signal, spec.stop.grace_period.as_millis());
+            copy.write(format!("{life} {signal} {grace} {} {} {}\n", self.place, tree.pid, tree.start_time));
         }
     }
 
     fn write(&self, head: &str, pid: i32) {
-        if let Some((file, _)) = &self.file {
-            let start = start_time(pid).unwrap_or_default();
-            let line = format!("{head} {} {pid} {start}\n", self.place);
-            if let Err(error) = rustix::io::write(file, line.as_bytes()) {
-                tracing::warn!(%error, "the table of lives cannot be written");
-            }
+        let start = start_time(pid).unwrap_or_default();
+        let line = format!("{head} {} {pid} {start}\n", self.place);
+        if let Some((file, _)) = &self.file
+            && let Err(error) = rustix::io::write(file, line.as_bytes())
+        {
+            tracing::warn!(%error, "the table of lives cannot be written");
+        }
+        if let Some(copy) = &self.copy {
+            copy.write(line);
         }
     }
 
@@ -116,6 +130,9 @@ impl LivesTable {
         if let Some((_, path)) = self.file.take() {
             let _ = std::fs::remove_file(path);
         }
+        if let Some(copy) = self.copy.take() {
+            copy.clear();
+        }
     }
 
     /// Whether it is time to write the table anew (when no spawn is under way).
@@ -123,21 +140,25 @@ impl LivesTable {
         self.lines > LINES_MAX
     }
 
-    /// Keeps only the lines of processes that are still there.
     pub fn compact(&mut self) {
         let Some((_, path)) = &self.file else { return };
-        let path = path.clone();
-        let alive: String = strays(&path).iter().map(|stray| format!("{}\n", stray.line)).collect();
-        let stage = path.with_extension("new");
-        let written = std::fs::write(&stage, alive).and_then(|()| std::fs::rename(&stage, &path));
-        match written.and_then(|()| OpenOptions::new().append(true).open(&path)) {
+        match shortened(path) {
             Ok(file) => {
-                self.file = Some((Arc::new(OwnedFd::from(file)), path));
+                self.file = Some((Arc::new(OwnedFd::from(file)), path.clone()));
                 self.lines = 0;
             }
             Err(error) => tracing::warn!(%error, "the table of lives cannot be shortened"),
         }
     }
+}
+
+/// The table with only the lines of processes that are still there.
+pub(super) fn shortened(path: &Path) -> io::Result<std::fs::File> {
+    let alive: String = strays(path).iter().map(|stray| format!("{}\n", stray.line)).collect();
+    let stage = path.with_extension("new");
+    std::fs::write(&stage, alive)?;
+    std::fs::rename(&stage, path)?;
+    OpenOptions::new().append(true).open(path)
 }
 
 /// A process of an earlier run that is still there.
@@ -158,16 +179,44 @@ pub fn identity(pid: i32) -> String {
     format!("{pid}.{}", start_time(pid).unwrap_or_default())
 }
 
+/// A keeper of these places that runs, whatever became of the directories that it locked: its pid.
+pub fn living_keeper(places: &Places) -> Option<i32> {
+    let place = place();
+    let texts = tables(places).into_iter().filter_map(|table| std::fs::read_to_string(table).ok());
+    let keepers = texts.flat_map(|text| {
+        let lines = text.lines().filter_map(|line| parse(line, &place));
+        lines.map(|line| line.keeper).collect::<HashSet<_>>()
+    });
+    keepers
+        .filter_map(|keeper| Some((keeper.split_once('.')?.0.parse().ok()?, keeper)))
+        .find_map(|(pid, keeper): (i32, String)| (identity(pid) == keeper && start_time(pid).is_some()).then_some(pid))
+}
+
+/// Where lines may be: run directory, state directory.
+fn tables(places: &Places) -> Vec<PathBuf> {
+    [&places.run, &places.state].into_iter().flatten().map(|dir| dir.join(LIVES)).collect()
+}
+
+/// Processes that a keeper left which is not this one.
+fn left_behind(places: &Places, own: &str) -> Vec<Stray> {
+    let mut found: Vec<Stray> = Vec::new();
+    for stray in tables(places).iter().flat_map(|table| strays(table)).filter(|stray| stray.keeper != own) {
+        if !found.iter().any(|known| (known.pid, known.start) == (stray.pid, stray.start)) {
+            found.push(stray);
+        }
+    }
+    found
+}
+
 /// Whether processes of another keeper of this directory are still there.
-pub fn left_by_another(run: Option<&Path>, own: &str) -> bool {
-    run.is_some_and(|run| strays(&run.join("lives")).iter().any(|stray| stray.keeper != own))
+pub fn left_by_another(places: &Places, own: &str) -> bool {
+    !left_behind(places, own).is_empty()
 }
 
 /// Ends whatever an earlier keeper of this directory left, and says what it was.
-pub fn empty(run: Option<&Path>, cgroups: Option<&CgroupRoot>, own: &str, node: &str) -> Vec<String> {
-    let table = run.map(|run| run.join("lives"));
-    let mut found = table.as_deref().map(strays).unwrap_or_default();
-    found.retain(|stray| stray.keeper != own);
+pub fn empty(places: &Places, cgroups: Option<&CgroupRoot>, own: &str) -> Vec<String> {
+    let node = places.key.as_str();
+    let mut found = left_behind(places, own);
     // The old controller first: nothing may start a service while the old ones are being ended.
     found.sort_by_key(|stray| stray.name != "controller");
     let mut named: Vec<String> = Vec::new();
@@ -229,7 +278,7 @@ pub fn empty(run: Option<&Path>, cgroups: Option<&CgroupRoot>, own: &str, node: 
         std::thread::sleep(Duration::from_millis(2));
     }
     wait_gone(&found, KILL_MAX);
-    if let Some(table) = table {
+    for table in tables(places) {
         let _ = std::fs::remove_file(table);
     }
     named

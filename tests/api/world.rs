@@ -8,6 +8,7 @@ use plugd::api::board::Board;
 use plugd::api::client::Client;
 use plugd::api::context::{Context, Request};
 use plugd::api::{server, socket};
+use plugd::edge::store::Store;
 use plugd::model::reason::{Reason, Status};
 use plugd::model::text::{ControllerInfo, Places};
 use plugd::model::view::{Event, ExitView, InstanceView, ServiceView, Snapshot};
@@ -59,6 +60,7 @@ impl World {
             requests: asks,
             events: events.clone(),
             history: Arc::clone(&history),
+            store: Store::open(&dir.path().join("state.db")),
             places: Places { logs: Some(dir.path().join("logs")), socket: Some(path.clone()), ..Places::default() },
             dir: dir.path().join("services.d"),
             info: ControllerInfo {

@@ -14,3 +14,4 @@ mod restart;
 mod stop;
 mod supervisor;
 mod tampering;
+mod upgrade;

@@ -282,6 +282,37 @@ fn a_required_crash_loop_without_a_check_ends_the_node_with_its_code() {
     assert_eq!(world.wait_end().code(), Some(7), "{}", world.log());
 }
 
+/// A node without cgroups, on `services.d` and `state` below a folder.
+fn run_without_cgroups(root: &std::path::Path) -> std::process::Child {
+    let shell = format!(
+        "mount -t tmpfs none /sys/fs/cgroup && exec {} run --no-tee --state-dir {} {}",
+        env!("CARGO_BIN_EXE_plugd"),
+        root.join("state").display(),
+        root.join("services.d").display()
+    );
+    command("unshare")
+        .args(["--mount", "sh", "-c", &shell])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("unshare")
+}
+
+fn wait(what: &str, holds: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + crate::world::PATIENCE * 2;
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// The lines of a file that are pids.
+fn pids_in(file: &std::path::Path) -> Vec<i32> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
 #[test]
 fn without_cgroups_a_killed_keeper_s_escaped_children_are_ended_by_the_next_run() {
     let temp = tempfile::tempdir().expect("a temp folder");
@@ -296,44 +327,45 @@ fn without_cgroups_a_killed_keeper_s_escaped_children_are_ended_by_the_next_run(
         ),
     )
     .expect("written");
-    let run = || {
-        let shell = format!(
-            "mount -t tmpfs none /sys/fs/cgroup && exec {} run --no-tee --state-dir {} {}",
-            env!("CARGO_BIN_EXE_plugd"),
-            temp.path().join("state").display(),
-            dir.display()
-        );
-        command("unshare")
-            .args(["--mount", "sh", "-c", &shell])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("unshare")
-    };
-    let known = || -> Vec<i32> {
-        let text = std::fs::read_to_string(&pids).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
-    };
-    let deadline = std::time::Instant::now() + crate::world::PATIENCE * 2;
-    let wait = |what: &str, holds: &dyn Fn() -> bool| {
-        while !holds() {
-            assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-    };
 
-    let mut first = run();
-    wait("the first two", &|| known().len() == 2);
-    let old = known();
+    let mut first = run_without_cgroups(temp.path());
+    wait("the first two", || pids_in(&pids).len() == 2);
+    let old = pids_in(&pids);
     kill(first.id() as i32, 9);
     first.wait().expect("waitable");
-    let mut second = run();
-    wait("the second two", &|| known().len() == 4);
+    let mut second = run_without_cgroups(temp.path());
+    wait("the second two", || pids_in(&pids).len() == 4);
 
     for pid in &old {
         assert!(!lives(*pid), "{pid} of the killed keeper lives beside its successor");
     }
+    kill(second.id() as i32, 3);
+    second.wait().expect("waitable");
+}
+
+#[test]
+fn without_cgroups_and_run_directory_a_process_that_names_no_node_is_still_known_to_the_next_run() {
+    let temp = tempfile::tempdir().expect("a temp folder");
+    let (dir, state) = (temp.path().join("services.d"), temp.path().join("state"));
+    std::fs::create_dir(&dir).expect("made");
+    let pids = temp.path().join("pids");
+    let script = format!("echo $$ >> {}; exec sleep 3600", pids.display());
+    std::fs::write(dir.join("bare.yaml"), format!("command: [env, -i, sh, -c, \"{script}\"]\n")).expect("written");
+
+    let mut first = run_without_cgroups(temp.path());
+    wait("the first", || pids_in(&pids).len() == 1);
+    let old = pids_in(&pids);
+    let copy = state.join("lives");
+    wait("the second table", || {
+        std::fs::read_to_string(&copy).is_ok_and(|text| text.contains(&format!(" {} ", old[0])))
+    });
+    kill(first.id() as i32, 9);
+    first.wait().expect("waitable");
+    std::fs::remove_dir_all(state.join("run")).expect("removed");
+    let mut second = run_without_cgroups(temp.path());
+    wait("the second", || pids_in(&pids).len() == 2);
+
+    assert!(!lives(old[0]), "{} of the killed keeper lives beside its successor", old[0]);
     kill(second.id() as i32, 3);
     second.wait().expect("waitable");
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::world::{World, kill, lives};
+use crate::world::{World, command, kill, lives};
 
 #[test]
 fn a_status_file_that_is_deleted_or_overwritten_is_written_again() {
@@ -127,4 +127,36 @@ fn what_is_not_taken_is_listed_with_its_reason() {
     let check = world.plugd(&["check"]);
     let check = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
     assert!(check.contains("lib.sh begins neither") && check.contains("_odd.yaml"), "{check}");
+}
+
+#[test]
+fn a_second_node_is_refused_where_both_directories_of_a_living_one_were_replaced() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.wait_status("web", "running");
+    let web = world.pid("web").expect("a pid");
+    let copy = world.state().join("lives");
+    world.wait("the second table", |_| fs::read_to_string(&copy).is_ok_and(|text| text.contains(&format!(" {web} "))));
+    let controller = world.controller_pid().expect("a controller");
+    // Stopped, so that it cannot lock the new ones first.
+    kill(controller, 19);
+    for (dir, aside) in [(world.dir(), "dir.aside"), (world.state().join("run"), "run.aside")] {
+        fs::rename(&dir, world.root().join(aside)).expect("moved away");
+        fs::create_dir(&dir).expect("made");
+    }
+
+    let second = command(env!("CARGO_BIN_EXE_plugd"))
+        .arg("run")
+        .arg("--state-dir")
+        .arg(world.state())
+        .arg(world.dir())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("started");
+
+    kill(controller, 18);
+    assert_eq!(second.status.code(), Some(73), "{second:?}");
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains(&format!("pid {}", world.node_pid())) && said.contains("was replaced"), "{said}");
+    assert!(lives(web) && lives(controller));
 }

@@ -16,6 +16,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct World {
     temp: tempfile::TempDir,
     node: Option<Child>,
+    /// What is executed as plugd.
+    pub program: PathBuf,
     /// What the node's own environment has besides.
     pub env: Vec<(&'static str, String)>,
 }
@@ -25,7 +27,7 @@ impl World {
     pub fn empty() -> World {
         let temp = tempfile::Builder::new().prefix("plugd-test-").tempdir().expect("a temp folder");
         fs::create_dir(temp.path().join("services.d")).expect("services.d");
-        World { temp, node: None, env: Vec::new() }
+        World { temp, node: None, program: env!("CARGO_BIN_EXE_plugd").into(), env: Vec::new() }
     }
 
     /// An empty directory and a node that watches it.
@@ -67,7 +69,7 @@ impl World {
     /// As [`World::spawn`], with standard output and error somewhere else.
     pub fn spawn_saying(&mut self, flags: &[&str], log: fs::File) {
         assert!(self.node.is_none(), "a node runs already");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_plugd"));
+        let mut command = Command::new(&self.program);
         command.arg("run").args(flags).arg("--no-tee").arg("--state-dir").arg(self.state()).arg(self.dir());
         command.current_dir(self.root()).stdin(Stdio::null()).envs(self.env.iter().cloned());
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);

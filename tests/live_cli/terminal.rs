@@ -7,7 +7,7 @@ use crate::ask::{STAYS, code_of, ends};
 use crate::world::{World, lives};
 
 /// A command line in a terminal of so many columns; what it showed comes back.
-fn shown(world: &World, columns: u16, environment: &[(&str, &str)], line: &str) -> String {
+pub fn shown(world: &World, columns: u16, environment: &[(&str, &str)], line: &str) -> String {
     let line = format!("stty cols {columns}; {line}");
     let mut command = Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).current_dir(world.root()).stdin(Stdio::null());
@@ -19,7 +19,7 @@ fn shown(world: &World, columns: u16, environment: &[(&str, &str)], line: &str) 
 }
 
 /// `plugd run` in a terminal whose keyboard is a pipe; the terminal is closed with it.
-struct Terminal(Child);
+pub struct Terminal(pub Child);
 
 impl Terminal {
     fn open(world: &World) -> Terminal {
@@ -32,12 +32,12 @@ impl Terminal {
         Terminal(command.spawn().expect("script is there"))
     }
 
-    fn press_control_c(&mut self) {
+    pub fn press_control_c(&mut self) {
         self.0.stdin.as_mut().expect("a pipe").write_all(b"\x03").expect("typed");
     }
 
     /// The code of the node, which `script` hands on.
-    fn code(&mut self) -> Option<i32> {
+    pub fn code(&mut self) -> Option<i32> {
         code_of(&mut self.0)
     }
 
@@ -53,7 +53,7 @@ impl Drop for Terminal {
     }
 }
 
-fn screen(world: &World) -> String {
+pub fn screen(world: &World) -> String {
     String::from_utf8_lossy(&std::fs::read(world.root().join("screen")).unwrap_or_default()).replace('\r', "")
 }
 

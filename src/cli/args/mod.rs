@@ -16,7 +16,7 @@ pub mod values;
 
 pub use change::{AddArgs, EditArgs, InitArgs, RmArgs};
 pub use run::{Given, RunArgs, RunFlags, RunWhat, SettingsFlags};
-pub use see::{EventsArgs, GetArgs, GetOutput, LogsArgs, LogsOutput, StatusArgs};
+pub use see::{EventsArgs, GetArgs, GetOutput, HistoryArgs, LogsArgs, LogsOutput, StatusArgs, TopArgs};
 pub use steer::{ExecArgs, OrderArgs, ScaleArgs, SignalArgs};
 pub use trust::{CheckArgs, CompletionArgs, ExplainArgs, HelpArgs, VersionArgs, WaitArgs, WaitFor};
 
@@ -105,6 +105,10 @@ pub enum Verb {
     Logs(LogsArgs),
     /// Show what happened
     Events(EventsArgs),
+    /// Watch the services on a whole terminal, and steer them
+    Top(TopArgs),
+    /// Show a service's past: availability, score, latency, restarts, exits
+    History(HistoryArgs),
 
     /// Start services, or run a job now; clears back-off and overrides
     Start(OrderArgs),

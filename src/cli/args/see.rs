@@ -1,4 +1,4 @@
-//! Arguments of the verbs that look: get, status, logs, events.
+//! Arguments of the verbs that look: get, status, logs, events, top, history.
 
 use std::time::Duration;
 
@@ -109,4 +109,23 @@ pub struct EventsArgs {
     /// text, or json: one object a line
     #[arg(short, long, value_name = "FORMAT", default_value = "text", hide_default_value = true)]
     pub output: LogsOutput,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct HistoryArgs {
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// How far back: 24h, 7d, 90d, or a moment; a day is told in minutes, more in hours
+    #[arg(long, value_name = "WHEN", default_value = "24h", value_parser = values::since)]
+    pub since: values::Since,
+    /// text, or json
+    #[arg(short, long, value_name = "FORMAT", default_value = "text", hide_default_value = true)]
+    pub output: LogsOutput,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TopArgs {
+    /// Begin with only those whose name, status or cause has this in it
+    #[arg(value_name = "FILTER")]
+    pub filter: Option<String>,
 }

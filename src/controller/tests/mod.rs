@@ -394,3 +394,15 @@ fn each_instance_is_told_with_its_own_port() {
     let ports: Vec<_> = world.view("web").instances.iter().map(|instance| instance.port).collect();
     assert_eq!(ports, [Some(8080), Some(8081)]);
 }
+
+#[test]
+fn a_life_of_a_plugd_with_other_digests_is_kept_if_the_manifest_s_bytes_are_the_same() {
+    use crate::controller::life::Print;
+    use crate::model::spec::Digest;
+    let ours = Print { process: Digest([1; 16]), content: Digest::default(), source: 7 };
+    let of = |mark, source| Print { process: Digest([mark; 16]), content: Digest::default(), source };
+    assert!(ours == of(1, 8), "the same meaning in other bytes");
+    assert!(ours == of(2, 7), "another encoding of the same bytes");
+    assert!(ours != of(2, 8), "an edit beside a new plugd");
+    assert!(of(1, 0) != of(2, 0), "bytes that nobody knows are not the same");
+}

@@ -392,7 +392,7 @@ impl Thread {
         }
         match Lock::take(&self.desk.dir, None) {
             Ok(lock) => self.lock = Some(lock),
-            Err(LockError::Held { dir, pid }) => return Err(LockError::Held { dir, pid }.to_string()),
+            Err(error @ LockError::Held { .. }) => return Err(error.to_string()),
             // Where directories cannot be locked the first one is not either.
             Err(LockError::Io { .. }) => {}
         }

@@ -183,16 +183,20 @@ impl Opened {
     fn write(&mut self, stem: &str, text: &[u8], like: Option<&Path>, last: Option<Mark>) -> Result<Mark, Errno> {
         let name = format!("{stem}.status");
         let sheet = self.workshop.sheet(like.is_some())?;
-        if let Err(errno) = sheet.fill(text, like) {
-            self.workshop.discard(sheet);
-            return Err(errno);
-        }
+        // Before it can be reached: whoever writes to it from then on changes it.
+        let mark = match sheet.fill(text, like) {
+            Ok(stat) => Mark::of(&stat),
+            Err(errno) => {
+                self.workshop.discard(sheet);
+                return Err(errno);
+            }
+        };
         // Only a file of ours may be moved away: what somebody else put there is replaced, or is in the way.
-        let file = match last.is_some() && self.mark(&name) == last {
+        match last.is_some() && self.mark(&name) == last {
             true => self.workshop.exchange(sheet, &self.dir, &name)?,
             false => self.workshop.rename(sheet, &self.dir, &name)?,
-        };
-        rustix::fs::fstat(&file).map(|stat| Mark::of(&stat))
+        }
+        Ok(mark)
     }
 
     fn mark(&self, name: &str) -> Option<Mark> {

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
 use crate::edge::{afar, lease};
@@ -87,18 +87,16 @@ impl Workshop {
     }
 
     /// Takes the place of `name` in `dir`, whatever file is there.
-    pub fn rename(&self, sheet: Sheet, dir: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
-        match rustix::fs::renameat(&self.folder, &sheet.name, dir, name) {
-            Ok(()) => Ok(sheet.file),
-            Err(errno) => {
-                self.discard(sheet);
-                Err(errno)
-            }
+    pub fn rename(&self, sheet: Sheet, dir: &OwnedFd, name: &str) -> Result<(), Errno> {
+        let renamed = rustix::fs::renameat(&self.folder, &sheet.name, dir, name);
+        if renamed.is_err() {
+            self.discard(sheet);
         }
+        renamed
     }
 
     /// Changes places with `name` in `dir`, which is an older file of ours.
-    pub fn exchange(&mut self, sheet: Sheet, dir: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    pub fn exchange(&mut self, sheet: Sheet, dir: &OwnedFd, name: &str) -> Result<(), Errno> {
         let swap = || rustix::fs::renameat_with(&self.folder, &sheet.name, dir, name, RenameFlags::EXCHANGE);
         if !self.keeps_spares || self.spare.is_some() {
             return self.rename(sheet, dir, name);
@@ -119,7 +117,7 @@ impl Workshop {
             return Err(Errno::ISDIR);
         }
         self.spare = Some((sheet.name, old.st_ino));
-        Ok(sheet.file)
+        Ok(())
     }
 }
 
@@ -133,7 +131,7 @@ impl Drop for Workshop {
 
 impl Sheet {
     /// The whole text, with owner, group and mode of the manifest `like`; then others may open it.
-    pub fn fill(&self, text: &[u8], like: Option<&Path>) -> Result<(), Errno> {
+    pub fn fill(&self, text: &[u8], like: Option<&Path>) -> Result<Stat, Errno> {
         let mut at = 0;
         while at < text.len() {
             match rustix::io::pwrite(&self.file, &text[at..], at as u64) {
@@ -145,9 +143,10 @@ impl Sheet {
         }
         rustix::fs::ftruncate(&self.file, text.len() as u64)?;
         like.into_iter().for_each(|like| self.resemble(like));
+        let stat = rustix::fs::fstat(&self.file)?;
         // None is held on a new sheet.
         lease::let_go(&self.file).ok();
-        Ok(())
+        Ok(stat)
     }
 
     /// Takes owner, group and mode of the manifest, as far as that is allowed.

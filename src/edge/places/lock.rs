@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::edge::process::stat::Stat;
+
 /// A directory that is ours until this is dropped (or the last process that inherited it ends).
 #[derive(Debug)]
 pub struct Lock {
@@ -21,10 +23,34 @@ pub struct Lock {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    #[error("{} belongs to another plugd{}", dir.display(), pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
-    Held { dir: PathBuf, pid: Option<i32> },
+    #[error("{} {}", dir.display(), told(holder.as_ref()))]
+    Held { dir: PathBuf, holder: Option<Holder> },
     #[error("lock {}", path.display())]
     Io { path: PathBuf, source: io::Error },
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: i32,
+    command: String,
+}
+
+impl Holder {
+    /// By the name that plugd gives itself, or by which this program was started.
+    pub fn is_plugd(&self) -> bool {
+        let own = Stat::of(std::process::id() as i32).map(|own| own.command);
+        self.command == "plugd" || Some(&self.command) == own.as_ref()
+    }
+}
+
+fn told(holder: Option<&Holder>) -> String {
+    match holder {
+        Some(holder) if holder.is_plugd() => format!("belongs to another plugd (pid {})", holder.pid),
+        // Whoever may open the directory may lock it.
+        Some(Holder { pid, command }) => format!("is locked by {command} (pid {pid}), which is no plugd"),
+        None => "belongs to another plugd".to_string(),
+    }
 }
 
 impl Lock {
@@ -35,7 +61,7 @@ impl Lock {
         let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|errno| failed(dir, errno))?;
         let refused = match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Lock { fd, warning: None }),
-            Err(Errno::WOULDBLOCK) => return Err(LockError::Held { dir: dir.to_path_buf(), pid: holder(&fd) }),
+            Err(Errno::WOULDBLOCK) => return Err(LockError::Held { dir: dir.to_path_buf(), holder: holder(&fd) }),
             Err(errno) => errno,
         };
         let Some(run) = run else { return Err(failed(dir, refused)) };
@@ -49,7 +75,7 @@ impl Lock {
                     format!("{} cannot be locked ({why}): a plugd on another host is not kept out", dir.display());
                 Ok(Lock { fd, warning: Some(warning) })
             }
-            Err(Errno::WOULDBLOCK) => Err(LockError::Held { dir: dir.to_path_buf(), pid: holder(&fd) }),
+            Err(Errno::WOULDBLOCK) => Err(LockError::Held { dir: dir.to_path_buf(), holder: holder(&fd) }),
             Err(errno) => Err(failed(&path, errno)),
         }
     }
@@ -61,15 +87,16 @@ impl Lock {
 }
 
 /// Who holds the lock, from `/proc/locks`: `1: FLOCK  ADVISORY  WRITE 4711 fd:01:1234 0 EOF`.
-fn holder(fd: &OwnedFd) -> Option<i32> {
+fn holder(fd: &OwnedFd) -> Option<Holder> {
     let inode = rustix::fs::fstat(fd).ok()?.st_ino.to_string();
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| {
+    let pid = locks.lines().find_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let ours = words.get(1) == Some(&"FLOCK") && words.get(5)?.rsplit(':').next() == Some(inode.as_str());
         // 0 and -1 are holders in other pid namespaces.
         ours.then(|| words.get(4)?.parse().ok()).flatten().filter(|pid| *pid > 0)
-    })
+    })?;
+    Some(Holder { pid, command: Stat::of(pid).map(|stat| stat.command).unwrap_or_default() })
 }
 
 #[cfg(test)]
@@ -81,10 +108,22 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let first = Lock::take(dir.path(), None).expect("free");
         match Lock::take(dir.path(), None) {
-            Err(LockError::Held { pid, .. }) => assert_eq!(pid, Some(std::process::id() as i32)),
+            Err(LockError::Held { holder: Some(holder), .. }) => {
+                assert_eq!(holder.pid, std::process::id() as i32);
+                assert!(holder.is_plugd());
+            }
             other => panic!("{other:?}"),
         }
         drop(first);
         Lock::take(dir.path(), None).expect("free again");
+    }
+
+    #[test]
+    fn a_lock_of_somebody_else_is_told_as_such() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let dir = dir.path().to_path_buf();
+        let holder = Some(Holder { pid: 7, command: "flock".into() });
+        let said = LockError::Held { dir: dir.clone(), holder }.to_string();
+        assert!(said.ends_with("is locked by flock (pid 7), which is no plugd"), "{said}");
     }
 }

@@ -12,5 +12,6 @@ mod queue;
 pub(crate) mod raw;
 pub mod stat;
 pub mod tree;
+pub mod usage;
 mod variables;
 pub mod walk;

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
+use super::history::{Pending, Question};
 use crate::controller::Memory;
+use crate::model::history::History;
 use crate::model::name::Name;
 use crate::model::view::Event;
 
@@ -29,14 +31,20 @@ pub(super) struct Batch {
     pub claims: BTreeMap<String, Option<String>>,
     pub accepted: BTreeMap<String, Option<String>>,
     pub events: VecDeque<Event>,
+    pub past: Pending,
     /// What found no room.
     pub dropped: u64,
 }
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
-        let Batch { memories, owners, claims, accepted, events, dropped: _ } = self;
-        memories.is_empty() && owners.is_empty() && claims.is_empty() && accepted.is_empty() && events.is_empty()
+        let Batch { memories, owners, claims, accepted, events, past, dropped: _ } = self;
+        memories.is_empty()
+            && owners.is_empty()
+            && claims.is_empty()
+            && accepted.is_empty()
+            && events.is_empty()
+            && past.is_empty()
     }
 
     pub fn remember(&mut self, name: Name, memory: Option<Memory>) {
@@ -69,6 +77,7 @@ impl Batch {
         older.owners.into_iter().for_each(|(name, file)| _ = self.owners.entry(name).or_insert(file));
         older.claims.into_iter().for_each(|(script, stamp)| _ = self.claims.entry(script).or_insert(stamp));
         older.accepted.into_iter().for_each(|(file, text)| _ = self.accepted.entry(file).or_insert(text));
+        self.past.after(older.past);
         self.dropped += older.dropped;
         let newer = std::mem::replace(&mut self.events, older.events);
         newer.into_iter().for_each(|event| self.record(event));
@@ -87,6 +96,7 @@ fn put<K: Ord, V>(to: &mut BTreeMap<K, V>, key: K, value: V, dropped: &mut u64) 
 #[derive(Debug)]
 pub(super) enum Call {
     Events { since: Option<Timestamp>, service: Option<String>, limit: usize, reply: oneshot::Sender<Vec<Event>> },
+    Recall { question: Question, reply: oneshot::Sender<History> },
     Settle(oneshot::Sender<()>),
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::rows::SCHEMA;
+use super::{history, rows};
 
 /// "plug": marks the file as ours.
 const APPLICATION_ID: i32 = 0x706c_7567;
@@ -44,6 +44,12 @@ impl Unusable {
             Unusable::Io(_) => false,
         }
     }
+}
+
+/// Whether it tells of a file that no waiting mends.
+pub(super) fn is_torn(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error, rusqlite::Error::SqliteFailure(error, _) if matches!(error.code, DatabaseCorrupt | NotADatabase))
 }
 
 /// How long a reader waits for the writer's batch.
@@ -126,7 +132,6 @@ pub(super) fn make_again(db: &Connection, path: &Path) -> Result<(), NotMade> {
     Ok(())
 }
 
-/// The identity is of the file as it is opened: one that takes its place in the same moment is noticed.
 fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
     let ours = rustix::process::geteuid().as_raw();
     match std::fs::symlink_metadata(path) {
@@ -137,9 +142,8 @@ fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
         Err(error) => return Err(error.into()),
     }
     // Manifests hold values that are nobody else's business; the journals take the mode of the file.
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    let identity = file.metadata().map(|found| (found.dev(), found.ino()))?;
-    drop(file);
+    // Closed again before SQLite opens it: closing it later would take SQLite's locks along (fcntl(2)).
+    let found = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?.metadata()?;
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
@@ -157,13 +161,20 @@ fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
     db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
     db.execute_batch(&format!(
         "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};
-         {SCHEMA}"
+         {}{}",
+        rows::SCHEMA,
+        history::SCHEMA,
     ))?;
-    Ok((db, identity))
+    // Whoever replaced it meanwhile may have done so before or after SQLite opened it.
+    let ours = (found.dev(), found.ino());
+    match identity(path) == Some(ours) {
+        true => Ok((db, ours)),
+        false => Err(io::Error::other("it was replaced while it was opened").into()),
+    }
 }
 
 /// Renames the database and its journals to the first free `NAME.broken-N`.
-fn move_aside(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
     // A hundred broken databases tell of something else that is broken: the last is overwritten.
     let kept = (1..100).map(|n| beside(path, &format!(".broken-{n}"))).find(|kept| kept.symlink_metadata().is_err());
     let kept = kept.unwrap_or_else(|| beside(path, ".broken-100"));

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::inbox::Batch;
-use super::{EVENTS_MAX, Loaded};
+use super::{EVENTS_MAX, Loaded, history};
 use crate::controller::Memory;
 use crate::model::name::Name;
 use crate::model::view::Event;
@@ -67,10 +67,11 @@ pub(super) fn write(db: &mut Connection, batch: &Batch, era: &str, foreign: bool
             trim.execute([EVENTS_MAX as i64])?;
         }
     }
+    history::write(&change, &batch.past)?;
     change.commit()
 }
 
-fn to_json<T: serde::Serialize>(value: &T) -> String {
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("memories and events are plain values")
 }
 
@@ -113,6 +114,10 @@ pub(super) fn load(db: &Connection, era: &str) -> rusqlite::Result<Loaded> {
         if let Ok(name) = Name::parse(&name) {
             loaded.owners.insert(name, file);
         }
+    }
+    // A reader may meet a database that has no numbers yet.
+    if history::is_there(db)? {
+        loaded.counted = history::counted(db)?;
     }
     let mut query = db.prepare("SELECT script, stamp FROM claim")?;
     let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;

@@ -13,10 +13,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+use super::history::{self, Question};
 use super::inbox::{Batch, Call, Inbox, Load};
 use super::open::{self, Identity, Opened};
 use super::rows;
 use super::{Found, Tell};
+use crate::model::history::History;
 use crate::model::view::Event;
 
 /// How far behind the facts a batch may be.
@@ -26,7 +28,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(10);
 /// How often a file that cannot be opened is tried again, and one that is open looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(4);
 
-pub(super) struct Keeper {
+pub(super) struct Writer {
     path: PathBuf,
     era: String,
     inbox: Arc<Inbox>,
@@ -39,25 +41,22 @@ pub(super) struct Keeper {
     failing: bool,
 }
 
-impl Keeper {
+impl Writer {
     pub fn new(
         path: &Path,
         era: &str,
         inbox: Arc<Inbox>,
         trouble: Arc<Mutex<Option<String>>>,
         tell: Option<Tell>,
-    ) -> Keeper {
+    ) -> Writer {
         let (path, era) = (path.to_path_buf(), era.to_string());
-        Keeper { path, era, inbox, trouble, tell, db: None, foreign: false, failing: false }
+        Writer { path, era, inbox, trouble, tell, db: None, foreign: false, failing: false }
     }
 
     /// `found`: who waits for what the last run left, for a while.
     pub fn run(mut self, found: &SyncSender<Found>) {
         self.open();
-        let what = self.db.as_ref().map(|(db, _)| Found {
-            loaded: rows::load(db, &self.era).unwrap_or_default(),
-            accepted: rows::load_accepted(db).unwrap_or_default(),
-        });
+        let what = self.find();
         // Nobody waits any more, or nothing was found: this controller began without.
         self.foreign = found.send(what.unwrap_or_default()).is_err() || self.db.is_none();
         crate::edge::stand_back();
@@ -92,6 +91,39 @@ impl Keeper {
             Err(why) => {
                 self.failing = true;
                 self.say(Some(why), true);
+            }
+        }
+    }
+
+    /// What the last run left.
+    fn find(&mut self) -> Option<Found> {
+        let (db, _) = self.db.as_ref()?;
+        let loaded = rows::load(db, &self.era);
+        match loaded.and_then(|loaded| Ok(Found { loaded, accepted: rows::load_accepted(db)? })) {
+            Ok(found) => Some(found),
+            Err(error) => {
+                self.begin_anew(&error);
+                self.db.is_some().then(Found::default)
+            }
+        }
+    }
+
+    /// A file whose pages are torn is put aside, for whoever wants to look at it.
+    fn begin_anew(&mut self, error: &rusqlite::Error) {
+        let shown = self.path.display().to_string();
+        if !open::is_torn(error) {
+            return self.say(Some(format!("{shown} cannot be read: {error}")), true);
+        }
+        // Closed first: it takes its journals with it.
+        self.db = None;
+        match open::move_aside(&self.path) {
+            Ok(kept) => {
+                self.open();
+                self.say(Some(format!("{shown}: {error}; kept as {}, a new one is begun", kept.display())), false);
+            }
+            Err(aside) => {
+                let text = format!("running without memory: {shown}: {error}, and it cannot be moved: {aside}");
+                self.say(Some(text), true);
             }
         }
     }
@@ -151,6 +183,10 @@ impl Keeper {
                     tracing::info!("memory is written again");
                 }
             }
+            Err(error) if open::is_torn(&error) => {
+                self.inbox.give_back(batch);
+                self.begin_anew(&error);
+            }
             Err(error) => {
                 self.failing = true;
                 self.inbox.give_back(batch);
@@ -163,10 +199,20 @@ impl Keeper {
         // Nobody waits for the answer any more: that is theirs to know.
         match call {
             Call::Settle(reply) => drop(reply.send(())),
+            Call::Recall { question, reply } => drop(reply.send(self.recall(&question))),
             Call::Events { since, service, limit, reply } => {
                 drop(reply.send(self.events(since, service.as_deref(), limit)));
             }
         }
+    }
+
+    fn recall(&self, question: &Question) -> History {
+        let written = self.db.as_ref().map(|(db, _)| history::read(db, question));
+        let read = written.transpose().inspect_err(|error| tracing::warn!(%error, "the history cannot be read"));
+        read.ok().flatten().unwrap_or_else(|| {
+            let events = self.events(Some(question.since), Some(&question.service), history::EVENTS_TOLD);
+            History { events, ..question.nothing() }
+        })
     }
 
     fn events(&self, since: Option<Timestamp>, service: Option<&str>, limit: usize) -> Vec<Event> {

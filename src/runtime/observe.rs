@@ -1,0 +1,84 @@
+//! What the loop sees of services, as samples for the memory: verdicts, changes of state, exits.
+//!
+//! Nothing here waits for a disk: buckets are summed in memory and handed to the store once a minute.
+
+use std::time::Duration;
+
+use super::Node;
+use crate::controller::{Input, ProbeSlot};
+use crate::edge::store::Sample;
+use crate::model::reason::Status;
+use crate::model::time::Now;
+use crate::model::view::ServiceView;
+
+impl Node {
+    /// A fact that is about to be absorbed.
+    pub(super) fn observe(&mut self, input: &Input, now: Now) {
+        let Input::Verdict { life, probe, verdict } = input else { return };
+        let Some(view) = self.publisher.view(&life.instance.service) else { return };
+        let name = life.instance.to_string();
+        let instance = view.instances.iter().find(|known| known.name == name || view.instances.len() == 1);
+        let starts = instance.is_none_or(|instance| instance.status == Status::Starting);
+        let counts = match probe {
+            // How often a service that is starting was asked tells nothing of how it is.
+            ProbeSlot::Readiness | ProbeSlot::Liveness => verdict.passed || !starts,
+            ProbeSlot::Startup => false,
+        };
+        if counts && !view.settled {
+            let latency = Some(verdict.took).filter(|took| verdict.passed && *took > Duration::ZERO);
+            let probes = if verdict.passed { (1, 0) } else { (0, 1) };
+            let sample = Sample { latency, probes, ..sample(&view, now) };
+            self.samples.take(sample);
+        }
+    }
+
+    /// A view that is announced.
+    pub(super) fn observed(&mut self, view: &ServiceView, now: Now) {
+        match expects_nothing(view) {
+            true => self.samples.rest(&view.service, now),
+            false => self.samples.take(sample(view, now)),
+        }
+        if let Some(count) = self.samples.restarts(&view.service, view.restarts, now) {
+            self.store.counted(view.service.clone(), count);
+        }
+        if let Some(exit) = &view.last_exit
+            && let Some(exit) = self.samples.exit(&view.service, exit, now)
+        {
+            self.store.exit(view.service.clone(), exit);
+        }
+    }
+
+    /// Hands over what was gathered: a minute is over, somebody asks, or this is the end.
+    pub(super) fn hand_over_samples(&mut self, now: Now) {
+        if let Some(minute) = self.samples.close(now) {
+            self.store.minute(minute);
+        }
+    }
+
+    pub(super) fn hand_over_samples_if_due(&mut self, now: Now) {
+        if self.samples.next_due().is_some_and(|due| due <= now.mono) {
+            self.hand_over_samples(now);
+        }
+    }
+}
+
+/// Time in which nobody expects it to be usable is neither good nor bad: it ended its work, was stopped
+/// on purpose, or cannot run here and need not.
+fn expects_nothing(view: &ServiceView) -> bool {
+    let aside = match view.status {
+        Status::Completed | Status::Stopped | Status::Skipped => true,
+        Status::Starting
+        | Status::Running
+        | Status::Healthy
+        | Status::Degraded
+        | Status::Unhealthy
+        | Status::Waiting
+        | Status::Stopping
+        | Status::Failed => false,
+    };
+    aside || (view.settled && !view.available)
+}
+
+fn sample(view: &ServiceView, now: Now) -> Sample {
+    Sample { at: now, service: view.service.clone(), ready: view.available, score: view.score, latency: None, probes: (0, 0) }
+}
