@@ -20,7 +20,7 @@ use plugd::api::client::{Client, ClientError};
 use plugd::api::context::{OrderError, Request};
 use plugd::api::wire::{Health, List, Node, Register};
 use plugd::controller::Order;
-use plugd::model::view::{ServiceView, Snapshot};
+use plugd::model::view::{InstanceVitals, ServiceView, Snapshot, VitalsView};
 use world::{World, broken, name, snapshot, view};
 
 fn agree(request: Request) {
@@ -29,6 +29,11 @@ fn agree(request: Request) {
         | Request::Signal { reply, .. }
         | Request::ConfirmMissing { reply }
         | Request::Rescan { reply } => drop(reply.send(Ok(()))),
+        Request::Vitals { name, reply } => {
+            let instance = InstanceVitals { name: name.to_string(), consecutive_failures: 0, response_ms: Some(0.4) };
+            let vitals = VitalsView { availability_percent: Some(99.9), instances: vec![instance] };
+            drop(reply.send(Ok(vitals)));
+        }
         Request::Gathered { reply } => drop(reply.send(Ok(samples::at("2026-11-23T12:00:00Z")))),
         Request::Effective { reply, .. } => drop(reply.send(Ok(serde_json::json!({ "replicas": 1 })))),
     }

@@ -1,6 +1,15 @@
-//! Checks against real sockets: who holds a port, and what an odd server makes of httpGet.
+//! Checks against real sockets: who holds a port, and what an odd server makes of a check.
 
 #![expect(clippy::disallowed_methods, reason = "a test's services are its children, and it takes the time")]
+
+#[path = "probes/grpc.rs"]
+mod grpc;
+#[path = "probes/https.rs"]
+mod https;
+#[path = "probes/mcp.rs"]
+mod mcp;
+#[path = "probes/names.rs"]
+mod names;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -239,9 +248,14 @@ fn head(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&head).into_owned()
 }
 
+fn plain(port: u16, path: &str) -> Get {
+    let (place, path) = (Place::Local(port), path.into());
+    Get { place, path, headers: vec![], https: false, expect_status: vec![], expect_body: None }
+}
+
 async fn get(port: u16, path: &str, timeout: Duration) -> Verdict {
     let headers = vec![("X-Token".to_string(), "secret".to_string())];
-    let get = Get { place: Place::Local(port), path: path.into(), headers, https: false };
+    let get = Get { headers, ..plain(port, path) };
     http(Arc::new(LifeContext::new(None, vec![])), Arc::new(Sockets::new()), get, timeout).await
 }
 

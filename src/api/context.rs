@@ -12,7 +12,7 @@ use crate::controller::Order;
 use crate::edge::store::Store;
 use crate::model::name::Name;
 use crate::model::text::{ControllerInfo, Places};
-use crate::model::view::Event;
+use crate::model::view::{Event, VitalsView};
 
 /// Everything that a handler may look at. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -48,6 +48,8 @@ pub enum Request {
     ConfirmMissing { reply: Reply<()> },
     /// The whole spec in force, with defaults and where each value came from.
     Effective { name: Name, reply: Reply<serde_json::Value> },
+    /// What wobbles: availability, response times.
+    Vitals { name: Name, reply: Reply<VitalsView> },
     /// Hand what was gathered in numbers to the store, so that a history includes it; answered with
     /// the moment.
     Gathered { reply: Reply<Timestamp> },

@@ -122,6 +122,9 @@ fn instance(view: &InstanceView) -> Value {
     if let Some(pid) = view.pid {
         status["pid"] = json!(pid);
     }
+    if let Some(score) = &view.score {
+        status["score"] = json!(score);
+    }
     if let Some(port) = view.port {
         status["port"] = json!(port);
     }

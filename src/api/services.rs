@@ -92,11 +92,19 @@ fn shape(query: Result<Query<Form>, QueryRejection>, usual: Shape) -> Result<Sha
 /// The full object: what was never valid has no spec; its status is told all the same.
 async fn full(ctx: &Context, view: &ServiceView) -> Result<serde_json::Value, Refusal> {
     let name = view.service.clone();
-    match ask(ctx, ANSWER_WAIT, |reply| Request::Effective { name, reply }).await {
-        Ok(spec) => Ok(object::object(view, Some(spec))),
-        Err(Asked::Answered(_)) => Ok(object::object(view, None)),
-        Err(Asked::Unanswered(refusal)) => Err(refusal),
+    let mut object = match ask(ctx, ANSWER_WAIT, |reply| Request::Effective { name, reply }).await {
+        Ok(spec) => object::object(view, Some(spec)),
+        Err(Asked::Answered(_)) => object::object(view, None),
+        Err(Asked::Unanswered(refusal)) => return Err(refusal),
+    };
+    let name = view.service.clone();
+    match ask(ctx, ANSWER_WAIT, |reply| Request::Vitals { name, reply }).await {
+        Ok(vitals) => object["status"]["vitals"] = serde_json::to_value(vitals).unwrap_or_default(),
+        // It has just gone.
+        Err(Asked::Answered(_)) => {}
+        Err(Asked::Unanswered(refusal)) => return Err(refusal),
     }
+    Ok(object)
 }
 
 pub(super) async fn start(State(app): State<App>, Named(view): Named) -> Result<Response, Refusal> {

@@ -117,6 +117,7 @@ pub fn parse(text: &str) -> Option<Row> {
         reason: string("reason").and_then(word),
         ready: ready.and_then(|(ready, desired)| Some((ready.parse().ok()?, desired.parse().ok()?))),
         restarts: value.get("restarts").and_then(Value::as_u64),
+        score: None,
         since: string("since").and_then(|since| since.parse().ok()),
         why: text.lines().find_map(|line| line.strip_prefix("# why:")).unwrap_or_default().trim().to_string(),
         // What was a pid then may be anybody's now.

@@ -17,6 +17,7 @@ pub struct Row {
     /// Ready and desired instances; none for a file that makes no service.
     pub ready: Option<(u32, u32)>,
     pub restarts: Option<u64>,
+    pub score: Option<u8>,
     /// Since when the oldest process runs; where none does, since when the status is what it is.
     pub since: Option<Timestamp>,
     pub why: String,
@@ -34,6 +35,7 @@ impl Row {
             reason: view.reason,
             ready: Some((view.ready, view.desired)),
             restarts: Some(view.restarts),
+            score: view.score,
             since: Some(began(view)),
             why: why(view),
             pids: view.instances.iter().filter_map(|instance| instance.pid).collect(),
@@ -51,6 +53,7 @@ impl Row {
             reason: Some(problem.reason),
             ready: None,
             restarts: None,
+            score: None,
             since: None,
             why: problem.message.lines().next().unwrap_or_default().to_string(),
             pids: Vec::new(),

@@ -12,10 +12,12 @@ use super::look::{Color, Look, columns, wrap};
 use super::{Session, last, logs, ready, row, select};
 use crate::model::name::Name;
 use crate::model::text::{age, clean, indicator, since, span};
-use crate::model::view::{FileProblem, RejectedView, ServiceView, Snapshot};
+use crate::model::view::{FileProblem, InstanceView, RejectedView, ScoreView, ServiceView, Snapshot, VitalsView};
 
 /// Log lines under a status: what fits beside the rest on one screen.
 const LOG_LINES: usize = 10;
+/// Instances whose response time is told; `-o json` has them all.
+const INSTANCES_SHOWN: usize = 10;
 /// Links of a chain of causes that are told: nobody debugs deeper on one screen.
 const CHAIN_MAX: usize = 16;
 
@@ -50,6 +52,11 @@ pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
             writeln!(out)?;
         }
         write!(out, "{}", text(view, &snapshot, &session.look, session.now()))?;
+        // What wobbles is asked for by itself; a node that does not say it is an older one.
+        let told = node.object(&view.service).ok().and_then(|object| object.pointer("/status/vitals").cloned());
+        if let Some(told) = told.and_then(|told| serde_json::from_value(told).ok()) {
+            write!(out, "{}", vitals(&told, &session.look))?;
+        }
         let files = log_dir.as_ref().map(|dir| logs::files_of(dir, view, instance));
         let lines = files.map(|files| logs::last_lines(&files, LOG_LINES)).unwrap_or_default();
         if !lines.is_empty() {
@@ -175,6 +182,7 @@ fn facts(view: &ServiceView, snapshot: &Snapshot, look: &Look, now: Timestamp) -
     put("address", clean(view.address.as_deref().unwrap_or_default()).into_owned());
     put("check", clean(view.check.as_deref().unwrap_or_default()).into_owned());
     put("restarts", view.restarts.to_string());
+    put("score", score(view));
     put("since", moment(view.since));
     put("retry at", view.retry_at.map(moment).unwrap_or_default());
     put("last exit", last_exit(view));
@@ -191,6 +199,41 @@ fn facts(view: &ServiceView, snapshot: &Snapshot, look: &Look, now: Timestamp) -
     // How far a stop reaches matters where there is something to stop.
     let kill_scope = view.kill_scope.as_deref().filter(|_| view.process_running);
     put("kill scope", clean(kill_scope.unwrap_or_default()).into_owned());
+    text
+}
+
+/// The subtraction: `65 = 100 - 15 (a failed check) - 20 (2 restarts in the last 10 min)`.
+fn score(view: &ServiceView) -> String {
+    match (view.score, view.instances.as_slice()) {
+        (None, _) => String::new(),
+        (Some(_), [InstanceView { score: Some(one), .. }]) => subtraction(one),
+        (Some(mean), _) => format!("{mean}, the mean of its instances"),
+    }
+}
+
+fn subtraction(score: &ScoreView) -> String {
+    let steps: Vec<String> =
+        score.less.iter().map(|less| format!(" - {} ({})", less.points, clean(&less.why))).collect();
+    if steps.is_empty() { score.points.to_string() } else { format!("{} = 100{}", score.points, steps.concat()) }
+}
+
+/// Availability and response times, as they are now.
+pub fn vitals(vitals: &VitalsView, look: &Look) -> String {
+    let mut text = String::new();
+    if let Some(percent) = vitals.availability_percent {
+        text.push_str(&label("availability", &format!("{percent} %"), look));
+    }
+    let several = vitals.instances.len() > 1;
+    for instance in vitals.instances.iter().take(INSTANCES_SHOWN) {
+        let Some(response) = instance.response_ms else { continue };
+        let name = if several { format!("{}: ", instance.name) } else { String::new() };
+        let failures = match instance.consecutive_failures {
+            0 => String::new(),
+            1 => "; the last check failed".into(),
+            count => format!("; the last {count} checks failed"),
+        };
+        text.push_str(&label("answers in", &format!("{name}{response} ms on average{failures}"), look));
+    }
     text
 }
 
@@ -232,7 +275,8 @@ fn instances(view: &ServiceView, now: Timestamp) -> String {
         let port = instance.port.map(|port| format!("  port {port}")).unwrap_or_default();
         let up = instance.started.map(|at| format!("  up {}", age(since(at, now)))).unwrap_or_default();
         let word = row::word(instance.status, instance.reason);
-        let _ = writeln!(text, "  {}  {word}{pid}{port}{up}  {} restarts", instance.name, instance.restarts);
+        let score = instance.score.as_ref().map(|score| format!("  score {}", subtraction(score))).unwrap_or_default();
+        let _ = writeln!(text, "  {}  {word}{pid}{port}{up}  {} restarts{score}", instance.name, instance.restarts);
     }
     text
 }

@@ -29,7 +29,7 @@ const GIVE_WAY: [usize; 3] = [3, 4, 1];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     Normal,
-    /// With PID, ADDRESS, FILE and CHECK.
+    /// With SCORE, PID, ADDRESS, FILE and CHECK.
     Wide,
 }
 
@@ -141,7 +141,9 @@ fn print(cells: &[String], row: Option<&Row>, plan: &Plan, look: &Look) -> Strin
 fn titles(shape: Shape) -> Vec<String> {
     let titles: &[&str] = match shape {
         Shape::Normal => &["NAME", "READY", "STATUS", "RESTARTS", "AGE", "WHY"],
-        Shape::Wide => &["NAME", "READY", "STATUS", "RESTARTS", "AGE", "PID", "ADDRESS", "FILE", "CHECK", "WHY"],
+        Shape::Wide => {
+            &["NAME", "READY", "STATUS", "RESTARTS", "AGE", "SCORE", "PID", "ADDRESS", "FILE", "CHECK", "WHY"]
+        }
     };
     titles.iter().map(ToString::to_string).collect()
 }
@@ -161,6 +163,7 @@ fn cells(row: &Row, shape: Shape, look: &Look, now: Timestamp) -> Vec<String> {
         Shape::Normal => {}
         Shape::Wide => {
             let pids: Vec<String> = row.pids.iter().map(ToString::to_string).collect();
+            cells.push(row.score.map_or("-".into(), |score| score.to_string()));
             cells.push(dash(pids.join(",")));
             cells.push(dash(clean(&row.address).into_owned()));
             cells.push(dash(clean(&row.file).into_owned()));

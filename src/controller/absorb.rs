@@ -151,6 +151,7 @@ impl Controller {
             Input::Notified { life, message } => {
                 self.of_life(&life, |controller, service, at| controller.notified(service, at, &message, now));
             }
+            Input::Awoke => self.forgive(now),
             Input::PortFree(port) => self.port_free(port, now),
             Input::Problem { name, reason, message } => {
                 if let Some(id) = self.table.id(&name) {
@@ -330,6 +331,30 @@ impl Controller {
             | Life::Stopping(_)
             | Life::BackOff(_)
             | Life::Finished(_) => {}
+        }
+    }
+
+    /// Everything that is checked begins a period in which failures do not count.
+    fn forgive(&mut self, now: Now) {
+        for id in self.table.ids().collect::<Vec<_>>() {
+            let Some(service) = self.table.get_mut(id) else { continue };
+            for instance in &mut service.instances {
+                match &mut instance.life {
+                    Life::Running(running) => {
+                        if let Some(spec) = running.made.spec.clone() {
+                            running.checks.forgive(&spec, now.mono);
+                        }
+                    }
+                    Life::Idle
+                    | Life::Preparing(_)
+                    | Life::Starting(_)
+                    | Life::Stopping(_)
+                    | Life::BackOff(_)
+                    | Life::Finished(_) => {}
+                }
+            }
+            // Its deadlines have moved.
+            self.mark(id);
         }
     }
 

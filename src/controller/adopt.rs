@@ -41,6 +41,7 @@ impl Controller {
         }
         instance.number = instance.number.max(adopted.life.life);
         instance.restarts = instance.restarts.max(blob.restarts);
+        instance.vitals.remember(&blob.restarted, now);
         let before = instance.held.replace(adopted.life.life).filter(|&life| life != adopted.life.life);
         instance.spare.extend(before);
         if memory_is_newer {

@@ -54,6 +54,9 @@ pub(super) struct Blob {
     /// Of the life before: code, signal, microseconds since the epoch.
     #[serde(rename = "e", default)]
     pub last_exit: Option<(Option<i32>, Option<i32>, i64)>,
+    /// The last restarts that count against its score, microseconds since the epoch; three at most.
+    #[serde(rename = "n", default, skip_serializing_if = "Vec::is_empty")]
+    pub restarted: Vec<i64>,
     /// Left out where it would not fit.
     #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
     pub own: Option<Own>,
@@ -172,6 +175,7 @@ mod tests {
             signal: i32::MIN,
             grace: u64::MAX,
             last_exit: Some((Some(i32::MIN), Some(i32::MIN), i64::MIN)),
+            restarted: vec![i64::MIN; crate::policy::score::RESTARTS_COUNTED],
             own: None,
         };
         let bytes = blob.encode();

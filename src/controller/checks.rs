@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::input::{Notification, ProbeSlot, Verdict};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, Probe, Readiness, Spec};
+use crate::policy::pace::Pace;
 use crate::policy::probe::{Counts, Course, Turn, is_active};
 use crate::policy::random::Random;
 
@@ -26,6 +27,8 @@ pub(super) struct Checks {
     pub said: Option<Said>,
     /// The failure that made it not ready, while it lasts.
     pub failing: Option<String>,
+    /// How fast it answers.
+    pub pace: Pace,
 }
 
 /// What is known of a life whose checks begin.
@@ -64,6 +67,8 @@ fn is_checkable(check: &Check) -> bool {
         Check::Exec { .. }
         | Check::HttpGet { .. }
         | Check::TcpSocket { .. }
+        | Check::Grpc { .. }
+        | Check::Mcp { .. }
         | Check::Notify
         | Check::Fd(_)
         | Check::LogLine(_) => true,
@@ -174,6 +179,10 @@ impl Checks {
         };
         let turn = course.answer(probe, verdict.passed, counts, spawned, now, random.unit());
         let (failures, message) = (course.failures(), verdict.message.clone());
+        // Of different checks only one can be compared.
+        if verdict.passed && (slot == ProbeSlot::Readiness || self.readiness.is_none()) {
+            self.pace.took(verdict.took);
+        }
         if slot != ProbeSlot::Liveness || !verdict.passed {
             self.said = Some(Said { message: verdict.message, passed: verdict.passed, reason: verdict.reason });
         }
@@ -200,6 +209,25 @@ impl Checks {
                 Finding::GiveUp(format!("the liveness probe failed {failures} times in a row: {message}"))
             }
         }
+    }
+
+    /// The machine slept, or the loop stood still: what is found within one period proves nothing.
+    pub fn forgive(&mut self, spec: &Spec, now: Duration) {
+        for slot in [ProbeSlot::Startup, ProbeSlot::Readiness, ProbeSlot::Liveness] {
+            if let (Some(probe), Some(course)) = (probe_of(spec, slot), self.course(slot).as_mut()) {
+                course.forgive(probe, now);
+            }
+        }
+        let slot = if self.started { ProbeSlot::Liveness } else { ProbeSlot::Startup };
+        if let (Some(probe), Some(ends)) = (probe_of(spec, slot), &mut self.silence_ends) {
+            *ends = (*ends).max(now + probe.period);
+        }
+    }
+
+    /// Failed checks in a row, of the probe that has most.
+    pub fn failures(&self) -> u32 {
+        let courses = [&self.startup, &self.readiness, &self.liveness];
+        courses.into_iter().flatten().map(Course::failures).max().unwrap_or(0)
     }
 
     /// sd_notify: readiness, startup and liveness of the kind `notify`.

@@ -170,6 +170,7 @@ impl Controller {
         }
         self.retally(&mut service);
         wake(self.requirement(&mut service, now));
+        wake(self.weigh(&mut service, now));
         self.present(&mut service, now, plan);
         let standing = self.standing(&service);
         let news = self.table.standing(id) != standing;

@@ -113,6 +113,7 @@ impl Controller {
         instance.fresh = false;
         if std::mem::take(&mut instance.unasked) {
             instance.restarts += 1;
+            instance.vitals.restarted(now);
             service.restarts += 1;
         }
         service.count_life(at);
@@ -356,6 +357,7 @@ pub(super) fn blob(
         ready_age: ready_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         stopping,
         last_exit: instance.last_exit.as_ref().map(|exit| (exit.code, exit.signal, exit.at)),
+        restarted: instance.vitals.restarts(),
         ..Blob::of(made)
     }
 }

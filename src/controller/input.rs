@@ -94,6 +94,9 @@ pub enum Input {
         life: LifeId,
         message: Notification,
     },
+    /// The machine slept, or the loop stood still for longer than a check may take: what failed
+    /// meanwhile, and fails within the next period, proves nothing.
+    Awoke,
     /// The port that a wait names has become free.
     PortFree(u16),
     /// Something that the edge has to say of a service beside its life (`LogsDropped`,

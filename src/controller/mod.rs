@@ -33,6 +33,7 @@ mod standing;
 mod status;
 mod stop;
 mod turns;
+mod vitals;
 mod waits;
 
 #[doc(hidden)]

@@ -98,7 +98,9 @@ impl Controller {
         let share = Share {
             present: service.declared.is_some() || service.rejected.is_some(),
             required: service.required(),
-            bad: matches!(status, Status::Failed | Status::Unhealthy),
+            // One that serves, however badly, is a reason to go on.
+            bad: matches!(status, Status::Failed | Status::Unhealthy)
+                && !service.instances.iter().any(|i| i.life.is_ready()),
             for_good: over,
             aside: matches!(status, Status::Skipped | Status::Stopped),
             over: (over && !held) || service.gate == Gate::Disabled,
@@ -168,6 +170,12 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
             let hint = "it ends with 0 at once: if it is a job, write `restart: Never`; if it is a daemon that forks, \
                         keep it in the foreground; an MCP server on stdin cannot be run by this version yet";
             add(Reason::EndsAtOnce, hint.into());
+        }
+        if instance.vitals.is_slow() {
+            add(
+                Reason::Slow,
+                format!("{}/{} answers its checks slower than its siblings", service.name, instance.index),
+            );
         }
         if instance.forked {
             add(Reason::Forked, "it forked and left the foreground; run it in the foreground".into());
@@ -292,6 +300,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         ready,
         desired,
         restarts: service.restarts,
+        score: service.health.points(),
         address: served.filter(|_| running).map(|port| format!("127.0.0.1:{port}")),
         check: said,
         retry_at: word.retry_at,
@@ -348,6 +357,7 @@ fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceVie
         port: served_port(&instance.life).unwrap_or(port).map(|port| port.saturating_add(instance.index as u16)),
         ready: instance.life.is_ready(),
         restarts: instance.restarts,
+        score: instance.vitals.score(),
         status: word.status,
         reason: word.reason,
         started,

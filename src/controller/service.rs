@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::input::{Declaration, ExitMemory, Memory, Rejection};
 use super::life::{Life, Made, Print};
+use super::vitals::{Health, Vitals};
 use crate::model::name::{Instance as InstanceName, LifeId, Name};
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Digest, Spec};
@@ -51,6 +52,7 @@ pub(super) struct Service {
     pub bereft: Option<String>,
     /// It failed, or was down after it had been up: becoming ready is news to others.
     pub troubled: bool,
+    pub health: Health,
     pub edge_problems: BTreeMap<Reason, String>,
     /// As told last, with their times.
     pub problems: Vec<Problem>,
@@ -106,6 +108,7 @@ pub(super) struct Instance {
     pub oom_killed: bool,
     /// What a check said when it last ended: the port was somebody else's.
     pub blamed: Option<(Reason, String)>,
+    pub vitals: Vitals,
 }
 
 /// Whether anything may start, and why not.
@@ -176,6 +179,7 @@ impl Service {
             seen_ready: Vec::new(),
             bereft: None,
             troubled: false,
+            health: Health::default(),
             edge_problems: BTreeMap::new(),
             problems: Vec::new(),
             word: (Status::Waiting, None),
@@ -314,6 +318,7 @@ impl Service {
     /// It begins anew: edited, or started by hand. Waits end, ladders go back, breakers close.
     pub fn begin_anew(&mut self) {
         self.bereft = None;
+        self.health.begin_anew();
         for instance in &mut self.instances {
             instance.begin_anew();
         }
@@ -323,6 +328,7 @@ impl Service {
     /// has been done).
     pub fn begin_gently(&mut self) {
         self.bereft = None;
+        self.health.begin_anew();
         for instance in &mut self.instances {
             let fresh = instance.fresh;
             instance.begin_anew();
@@ -353,6 +359,7 @@ impl Instance {
             forked: false,
             oom_killed: false,
             blamed: None,
+            vitals: Vitals::default(),
         }
     }
 
@@ -363,6 +370,7 @@ impl Instance {
         self.forked = false;
         self.oom_killed = false;
         self.blamed = None;
+        self.vitals.begin_anew();
         match &self.life {
             Life::BackOff(_) => {
                 self.life = Life::Idle;

@@ -9,7 +9,9 @@ use super::explain;
 use super::input::Resolved;
 use super::life::*;
 use super::service::{Gate, Instance, Service};
+use super::vitals;
 use crate::model::reason::{Reason, Status};
+use crate::policy::score::Band;
 use crate::policy::update;
 
 /// What is said of a service or of one instance.
@@ -37,9 +39,28 @@ impl Word {
     }
 }
 
+/// A score may say worse of what serves, never better.
+fn by_score(service: &Service, word: Word) -> Word {
+    let status = match (word.status, service.health.band()) {
+        (Status::Healthy, Band::Degraded) => Status::Degraded,
+        (Status::Healthy | Status::Degraded, Band::Unhealthy) => Status::Unhealthy,
+        (_, Band::Healthy | Band::Degraded | Band::Unhealthy) => return word,
+    };
+    let next = match service.health.is_held() {
+        true => "better when its score has stayed up for 30 s",
+        false => "better when its checks pass, and restarts are 10 min past",
+    };
+    let whys = vitals::why(service);
+    let mut why = word.why;
+    why.extend(
+        whys.into_iter().enumerate().map(|(at, one)| if at == 0 { format!("its score is low: {one}") } else { one }),
+    );
+    Word { status, reason: Some(vitals::word_of(service)), why, next: Some(next.into()), retry_at: word.retry_at }
+}
+
 /// The whole service.
 pub(super) fn of_service(service: &Service, ending: bool, ends_for: Option<&str>) -> Word {
-    let mut word = of_all(service, ending);
+    let mut word = by_score(service, of_all(service, ending));
     if let (Some(Reason::ControllerStopped), Some(why), Some(first)) = (word.reason, ends_for, word.why.first_mut()) {
         *first = format!("plugd ended by itself: {why}");
     }

@@ -102,9 +102,13 @@ impl Controller {
 pub(super) fn port_of(spec: &crate::model::spec::Spec) -> Option<u16> {
     let checked = spec.readiness.probe().and_then(|probe| match &probe.check {
         Check::TcpSocket { port: ProbePort::Number(port), .. }
-        | Check::HttpGet { port: ProbePort::Number(port), .. } => Some(*port),
+        | Check::HttpGet { port: ProbePort::Number(port), .. }
+        | Check::Grpc { port: ProbePort::Number(port), .. }
+        | Check::Mcp { port: ProbePort::Number(port), .. } => Some(*port),
         Check::TcpSocket { port: ProbePort::Instance, .. }
         | Check::HttpGet { port: ProbePort::Instance, .. }
+        | Check::Grpc { port: ProbePort::Instance, .. }
+        | Check::Mcp { port: ProbePort::Instance, .. }
         | Check::Exec { .. }
         | Check::Notify
         | Check::Fd(_)

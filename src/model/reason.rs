@@ -63,12 +63,14 @@ words! {
         // degraded
         InstanceDown = "InstanceDown",
         RollStuck = "RollStuck",
+        Slow = "Slow",
         // unhealthy
         BackOff = "BackOff",
         CrashLoopBackOff = "CrashLoopBackOff",
         ProbeFailed = "ProbeFailed",
         AddressInUse = "AddressInUse",
         OomKilled = "OOMKilled",
+        LowScore = "LowScore",
         // waiting
         DependencyNotReady = "DependencyNotReady",
         StartLimit = "StartLimit",

@@ -214,16 +214,34 @@ pub enum Check {
         port: ProbePort,
         path: String,
         headers: Vec<(String, String)>,
+        /// Not verified, as with Kubernetes: a check asks whether it answers, not who it is.
         https: bool,
+        /// Empty: 200 to 399.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        expect_status: Vec<u16>,
+        /// A pattern that what is read of the body must match.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expect_body: Option<String>,
     },
     TcpSocket {
         host: Option<String>,
         port: ProbePort,
     },
+    /// `grpc.health.v1.Health/Check` over HTTP/2 without TLS, as with Kubernetes.
+    Grpc {
+        port: ProbePort,
+        /// Empty: the server as a whole.
+        service: String,
+    },
+    /// An MCP server on its port: `server/discover`, or `initialize` and `ping` of the older protocol.
+    Mcp {
+        port: ProbePort,
+        path: String,
+    },
     Notify,
     Fd(i32),
     LogLine(String),
-    /// `grpc` and `mcp`: understood, built later.
+    /// `mcp` of a server on stdin or elsewhere: understood, built later.
     Later(String),
 }
 

@@ -79,6 +79,9 @@ pub struct ServiceView {
     pub ready: u32,
     pub desired: u32,
     pub restarts: u64,
+    /// 0 to 100, the mean of its instances'; none where nothing is checked or expected.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub score: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// The last thing that a check said: `tcp 127.0.0.1:5432 passed`.
@@ -125,6 +128,8 @@ pub struct InstanceView {
     pub port: Option<u16>,
     pub ready: bool,
     pub restarts: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub score: Option<ScoreView>,
     /// The status word of this one instance.
     pub status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +137,44 @@ pub struct InstanceView {
     /// When its process was spawned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Timestamp>,
+}
+
+/// The health score of one instance, with the subtraction that gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScoreView {
+    pub points: u8,
+    /// What was taken from 100.
+    pub less: Vec<LessView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LessView {
+    pub points: u8,
+    /// `2 failed checks in a row`.
+    pub why: String,
+}
+
+/// What wobbles: told when somebody asks, never announced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VitalsView {
+    /// In how much of the time in which it was meant to serve it could be used, since it was first ready in
+    /// this controller's time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub availability_percent: Option<f64>,
+    pub instances: Vec<InstanceVitals>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceVitals {
+    pub name: String,
+    pub consecutive_failures: u32,
+    /// What the last ten passed checks or so took on average, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_ms: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -23,7 +23,11 @@ const LOST_AFTER: Duration = Duration::from_secs(10);
 /// Whether the brain runs this check; the other kinds speak by themselves.
 pub fn is_active(check: &Check) -> bool {
     match check {
-        Check::Exec { .. } | Check::HttpGet { .. } | Check::TcpSocket { .. } => true,
+        Check::Exec { .. }
+        | Check::HttpGet { .. }
+        | Check::TcpSocket { .. }
+        | Check::Grpc { .. }
+        | Check::Mcp { .. } => true,
         Check::Notify | Check::Fd(_) | Check::LogLine(_) | Check::Later(_) => false,
     }
 }
@@ -34,6 +38,8 @@ pub fn next_age(check: &Check, period: Duration, age: Duration) -> Duration {
         Check::Exec { .. } => GAP_MIN_EXEC,
         Check::HttpGet { .. }
         | Check::TcpSocket { .. }
+        | Check::Grpc { .. }
+        | Check::Mcp { .. }
         | Check::Notify
         | Check::Fd(_)
         | Check::LogLine(_)
@@ -74,6 +80,8 @@ pub struct Course {
     pub ever: bool,
     /// The last threshold that was reached was the good one.
     pub passing: bool,
+    /// A check that was begun before this proves nothing by failing.
+    forgiven_until: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +114,13 @@ impl Course {
             first,
             ever: false,
             passing: false,
+            forgiven_until: Duration::ZERO,
         }
+    }
+
+    /// The machine slept, or the loop stood still: what is found within one period proves nothing.
+    pub fn forgive(&mut self, probe: &Probe, now: Duration) {
+        self.forgiven_until = now + probe.period;
     }
 
     /// When something is to be done about it next.
@@ -145,7 +159,7 @@ impl Course {
     ) -> Turn {
         let asked = self.asked.take();
         let overdue = |asked: Asked| asked.late || now.saturating_sub(asked.at) > probe.timeout + probe.period;
-        let forgiven = asked.is_some_and(overdue);
+        let forgiven = asked.is_some_and(overdue) || asked.map_or(now, |asked| asked.at) < self.forgiven_until;
         let first = passed && !self.ever && self.successes + 1 >= probe.success_threshold;
         if is_active(&probe.check) {
             self.due = Some(if first {

@@ -270,6 +270,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         requests,
         notices: notices.clone(),
         noticed,
+        absence: super::absence::Absence::new(),
         signals: Signals { stops: 0, last_stop: None, had_terminal: has_terminal() },
         leaving: None,
         executable,

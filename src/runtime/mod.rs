@@ -5,6 +5,7 @@
 //! Edges that may block have a thread of their own: the directory, the status files, the database,
 //! the logs, the walks over /proc.
 //!
+//! - `absence`  whether the loop was away: a machine that slept, a turn that took long
 //! - `apply`    an action, handed to its edge
 //! - `attend`   the wait for one helper
 //! - `chatter`  how much one service may say
@@ -46,6 +47,7 @@ use crate::model::settings::Settings;
 use crate::model::spec::Spec;
 use crate::model::time::Now;
 
+mod absence;
 mod apply;
 mod attend;
 pub mod boot;
@@ -66,6 +68,7 @@ mod spawn;
 mod strays;
 mod voice;
 
+use absence::Absence;
 use chatter::Chatter;
 use helpers::Helpers;
 use live::{Adoptee, Live, Pending};
@@ -123,6 +126,7 @@ pub struct Node {
     noticed: mpsc::UnboundedReceiver<Notice>,
 
     signals: Signals,
+    absence: Absence,
     /// Set once the node has decided to leave.
     leaving: Option<Leave>,
     executable: PathBuf,
@@ -179,8 +183,16 @@ impl Node {
                 Some(notice) = self.noticed.recv() => self.on_notice(notice),
                 () = sleep_until(deadline) => {}
             }
+            let began = Instant::now();
+            if self.absence.on_wake(deadline.map(|due| began.saturating_duration_since(due))) {
+                // Before the failures that came of it.
+                self.queue.push_front(Input::Awoke);
+            }
             self.drain();
             self.turn();
+            if absence::is_long(began.elapsed()) {
+                self.queue.push_back(Input::Awoke);
+            }
             if let Some(leave) = self.leaving {
                 return self.last_words(leave).await;
             }

@@ -80,5 +80,5 @@ fn expects_nothing(view: &ServiceView) -> bool {
 }
 
 fn sample(view: &ServiceView, now: Now) -> Sample {
-    Sample { at: now, service: view.service.clone(), ready: view.available, score: None, latency: None, probes: (0, 0) }
+    Sample { at: now, service: view.service.clone(), ready: view.available, score: view.score, latency: None, probes: (0, 0) }
 }

@@ -49,6 +49,10 @@ impl Node {
                 });
                 let _ = reply.send(result);
             }
+            Request::Vitals { name, reply } => {
+                let vitals = self.controller.vitals(&name, self.now());
+                let _ = reply.send(vitals.ok_or_else(|| OrderError::NoSuchService(name.to_string())));
+            }
             Request::Gathered { reply } => {
                 let now = self.now();
                 self.hand_over_samples(now);

@@ -102,7 +102,12 @@ impl Node {
         let mut ports: Vec<u16> = own.into_iter().collect();
         for slot in [ProbeSlot::Startup, ProbeSlot::Readiness, ProbeSlot::Liveness] {
             let port = match probe_in(spec, slot).map(|probe| &probe.check) {
-                Some(Check::TcpSocket { host: None, port } | Check::HttpGet { host: None, port, .. }) => port,
+                Some(
+                    Check::TcpSocket { host: None, port }
+                    | Check::HttpGet { host: None, port, .. }
+                    | Check::Grpc { port, .. }
+                    | Check::Mcp { port, .. },
+                ) => port,
                 _ => continue,
             };
             if let ProbePort::Number(number) = port

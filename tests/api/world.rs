@@ -198,6 +198,7 @@ pub fn broken(service: &str) -> ServiceView {
         available: false,
         process_running: false,
         ready: 0,
+        score: Some(0),
         last_exit: Some(ExitView {
             code: Some(1),
             signal: None,

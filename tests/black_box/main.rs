@@ -9,6 +9,7 @@ mod hardship;
 mod hung;
 mod last_good;
 mod older_mesh;
+mod probes;
 mod restart;
 mod stop;
 mod supervisor;

@@ -10,6 +10,7 @@ mod world;
 mod configmap;
 mod container;
 mod embedded;
+mod outage;
 mod shipped;
 mod story;
 mod system;

@@ -42,7 +42,7 @@ pub fn probe_of(spec: &Spec, slot: ProbeSlot) -> Option<&Probe> {
 }
 
 fn is_asked_for(check: &Check) -> bool {
-    matches!(check, Check::Exec { .. } | Check::HttpGet { .. } | Check::TcpSocket { .. })
+    plugd::policy::probe::is_active(check)
 }
 
 impl Slots {

@@ -99,7 +99,7 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
         .iter()
         .any(|(life, entry)| life.instance.service == *name && entry.main && entry.print != spec.process_digest);
     // A job, and what a limit or a gate keeps down, are told with their reasons.
-    if !expected.contains(&view.status) && !outdated {
+    if !expected.contains(&view.status) && !outdated && !is_remembered(view) {
         return Err(format!(
             "law 6: {name} is {} ({:?}) long after all faults: {:?}",
             view.status, view.reason, view.why
@@ -108,6 +108,31 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
     let alive = world.facts.ready_lives(name).filter(|life| life.instance.index < wish.desired()).count();
     if alive != view.ready as usize {
         return Err(format!("law 7: {alive} of {name} are ready, {} are told", view.ready));
+    }
+    Ok(())
+}
+
+/// It serves, and what it did in the last ten minutes is still held against it, and nothing else.
+fn is_remembered(view: &ServiceView) -> bool {
+    let restarts_alone = |instance: &plugd::model::view::InstanceView| {
+        instance.score.iter().flat_map(|score| &score.less).all(|less| less.why.contains("restart"))
+    };
+    let ready = || view.instances.iter().filter(|instance| instance.ready);
+    match (view.status, view.reason) {
+        (Status::Degraded, Some(Reason::LowScore)) => ready().all(restarts_alone),
+        // One of three: a third of its score.
+        (Status::Unhealthy, Some(Reason::LowScore)) => view.ready < view.desired && ready().all(restarts_alone),
+        _ => false,
+    }
+}
+
+/// Ten minutes later nothing is held against what serves.
+pub fn forgotten(world: &World) -> Result<(), String> {
+    for view in world.views.values() {
+        let whole = view.ready > 0 && view.ready == view.desired;
+        if whole && (view.reason == Some(Reason::LowScore) || view.score.is_some_and(|score| score < 100)) {
+            return Err(format!("law 6: {} has a score of {:?} long after all faults", view.service, view.score));
+        }
     }
     Ok(())
 }

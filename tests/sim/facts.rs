@@ -230,6 +230,8 @@ impl Facts {
                     known.slots.notified(&spec, message, now);
                 }
             }
+            // Whatever is asked within the longest period of this world may be forgiven.
+            Input::Awoke => self.late_until = self.late_until.max(now + Duration::from_secs(10)),
             Input::PortFree(_) => self.rungs.values_mut().for_each(Rungs::excuse),
             Input::Remembered(..)
             | Input::Adopted(_)

@@ -275,6 +275,16 @@ pub fn told(world: &mut World, view: &ServiceView) -> Result<(), String> {
     if view.status == Status::Healthy && !lives().any(|(life, _)| world.passed.contains(life)) {
         return Err(format!("law 9: {name} is told healthy without a check"));
     }
+    if view.status == Status::Healthy && view.score.is_some_and(|score| score <= 70) {
+        return Err(format!("law 9: {name} is told healthy with a score of {:?}", view.score));
+    }
+    for instance in &view.instances {
+        let Some(score) = &instance.score else { continue };
+        let told: i32 = 100 - score.less.iter().map(|less| i32::from(less.points)).sum::<i32>();
+        if i32::from(score.points) != told.max(0) || (score.points > 0 && instance.pid.is_none()) {
+            return Err(format!("law 9: {} is told a score of {score:?}", instance.name));
+        }
+    }
     for pid in view.instances.iter().filter_map(|instance| instance.pid) {
         if !lives().any(|(_, entry)| entry.pid == pid && living(entry)) {
             return Err(format!("law 9: {name} is told to run as {pid} and does not"));

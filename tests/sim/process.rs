@@ -20,6 +20,11 @@ pub struct Entry {
     pub ready_after: Option<Duration>,
     /// It answers nothing from then on.
     pub hung: Option<Duration>,
+    /// Every second check of it fails.
+    pub flaps: bool,
+    /// How long a check of it takes.
+    pub takes: Duration,
+    checked: u32,
     pub exit: Option<Exit>,
     pub ended: Duration,
     pub blob: Vec<u8>,
@@ -118,6 +123,9 @@ impl World {
             stubborn: (draw / 352).is_multiple_of(5),
             ready_after,
             hung: None,
+            flaps: false,
+            takes: Duration::from_millis(draw % 7),
+            checked: 0,
             exit: None,
             ended: spawned,
             blob,
@@ -206,11 +214,17 @@ impl World {
 
     pub fn probe(&mut self, life: LifeId, probe: ProbeSlot) {
         let now = self.now.mono;
-        let passed = self.entries.get(&life).is_some_and(|entry| entry.answers(now));
+        let calm = self.calm;
+        let (mut passed, mut took) = (false, Duration::ZERO);
+        if let Some(entry) = self.entries.get_mut(&life) {
+            entry.checked += 1;
+            passed = entry.answers(now) && (calm || !entry.flaps || entry.checked.is_multiple_of(2));
+            took = entry.takes;
+        }
         let flaky = !self.calm && self.random.below(20) == 0;
         let reason = (!passed && self.seed.is_multiple_of(5)).then_some(Reason::AddressInUse);
         let message = if passed { "tcp passed" } else { "tcp refused" };
-        let verdict = Verdict { passed: passed && !flaky, message: message.into(), reason, took: Duration::ZERO };
+        let verdict = Verdict { passed: passed && !flaky, message: message.into(), reason, took };
         let input = Input::Verdict { life, probe, verdict };
         match self.random.below(40) {
             // Lost on the way, or long after its timeout.

@@ -33,6 +33,10 @@ pub enum Act {
     Kill(u8),
     /// It lives and answers nothing any more.
     Hang(u8),
+    /// Every second check fails from then on, and not.
+    Flap(u8),
+    /// It answers, but takes its time.
+    Slow(u8),
     /// `STOPPING=1`.
     SaysStopping(u8),
     PortFree(u8),
@@ -44,7 +48,7 @@ pub enum Act {
     ConfirmMissing,
     /// The loop is not run for so long: everything that came meanwhile is one turn.
     Late(Duration),
-    /// The machine slept: only the wall clock knows.
+    /// The machine slept: the wall clock knows, and the loop says so.
     Sleep(Duration),
     Nothing,
 }
@@ -78,6 +82,8 @@ pub fn plan(seed: u64, length: usize) -> Vec<Stimulus> {
                 102..106 => Act::Late(Duration::from_millis(random.below(35_000))),
                 106..108 => Act::Sleep(Duration::from_secs(random.below(40_000))),
                 108 => Act::ConfirmMissing,
+                109..112 => Act::Flap(service),
+                112..114 => Act::Slow(service),
                 _ => Act::Nothing,
             };
             let after = match random.below(10) {

@@ -16,6 +16,8 @@ use crate::world::{Event, World};
 const CONVERGES_IN: Duration = Duration::from_secs(180);
 /// It stays so.
 const STAYS: Duration = Duration::from_secs(120);
+/// A restart counts for ten minutes, and a better word has to last.
+const FORGETS_IN: Duration = Duration::from_secs(700);
 /// Six levels, each with its hook, its grace and KILL.
 const ENDS_IN: Duration = Duration::from_secs(150);
 
@@ -61,6 +63,7 @@ impl World {
         for life in lives {
             if let Some(entry) = self.entries.get_mut(&life) {
                 entry.hung = None;
+                entry.takes = Duration::from_millis(1);
                 entry.ready_after = Some(now - entry.spawned);
             }
             // After it has been told of.
@@ -75,6 +78,12 @@ impl World {
         self.run_until(self.now.mono + STAYS)?;
         if self.left.is_none() && self.deeds != deeds && !self.controller.node().shutting_down {
             return Err("law 6: a world that has converged does not rest".into());
+        }
+        if self.seed.is_multiple_of(8) && self.left.is_none() && !self.controller.node().shutting_down {
+            self.run_until(self.now.mono + FORGETS_IN)?;
+            if self.left.is_none() && !self.controller.node().shutting_down {
+                return crate::converged::forgotten(self);
+            }
         }
         Ok(())
     }
@@ -156,6 +165,20 @@ impl World {
                 }
                 Ok(())
             }
+            Act::Flap(service) => {
+                let life = self.someone(*service);
+                if let Some(entry) = life.and_then(|life| self.entries.get_mut(&life)) {
+                    entry.flaps = !entry.flaps;
+                }
+                Ok(())
+            }
+            Act::Slow(service) => {
+                let life = self.someone(*service);
+                if let Some(entry) = life.and_then(|life| self.entries.get_mut(&life)) {
+                    entry.takes = Duration::from_millis(900);
+                }
+                Ok(())
+            }
             Act::SaysStopping(service) => {
                 if let Some(life) = self.someone(*service) {
                     let message = Notification { stopping: true, ..Notification::default() };
@@ -199,7 +222,7 @@ impl World {
             Act::Sleep(span) => {
                 let wall = jiff::SignedDuration::try_from(*span).unwrap_or_default();
                 self.now.wall = self.now.wall.checked_add(wall).unwrap_or(self.now.wall);
-                Ok(())
+                self.tell(Input::Awoke)
             }
             Act::Nothing => Ok(()),
         }

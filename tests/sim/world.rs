@@ -168,7 +168,7 @@ impl World {
     pub fn be_late(&mut self, span: Duration) -> Result<(), String> {
         self.deaf = Some(Vec::new());
         self.run_until(self.now.mono + span)?;
-        self.facts.late_until = self.now.mono;
+        self.facts.late_until = self.facts.late_until.max(self.now.mono);
         for input in self.deaf.take().unwrap_or_default() {
             self.absorb(input);
         }

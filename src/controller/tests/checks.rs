@@ -32,12 +32,14 @@ fn ping() -> Notification {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn one_failure_fewer_than_the_threshold_changes_nothing_and_the_threshold_takes_it_out() {
+fn one_failure_fewer_than_the_threshold_keeps_it_ready_and_the_threshold_takes_it_out() {
     let mut world = World::running(probed());
     world.verdict("web", 1, ProbeSlot::Readiness, true);
-    for _ in 0..2 {
+    for (score, word) in [(85, (Status::Healthy, None)), (70, (Status::Degraded, Some(Reason::LowScore)))] {
         world.verdict("web", 1, ProbeSlot::Readiness, false);
-        assert_eq!(world.status("web").0, Status::Healthy);
+        let view = world.view("web");
+        assert_eq!((view.ready, view.available, view.score), (1, true, Some(score)));
+        assert_eq!(world.status("web"), word);
     }
     world.verdict("web", 1, ProbeSlot::Readiness, false);
     assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::ProbeFailed)));
@@ -51,8 +53,10 @@ fn a_success_between_failures_begins_the_count_anew() {
     world.verdict("web", 1, ProbeSlot::Readiness, true);
     for passed in [false, false, true, false, false] {
         world.verdict("web", 1, ProbeSlot::Readiness, passed);
+        assert!(world.view("web").available);
     }
-    assert_eq!(world.status("web").0, Status::Healthy);
+    let view = world.view("web");
+    assert_eq!((view.status, view.score), (Status::Degraded, Some(70)), "{:?}", view.why);
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod edits;
 mod ends;
 mod handover;
 mod node;
+mod outage;
+mod score;
 mod world;
 
 use std::time::Duration;

@@ -3,8 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::mcp::Era;
 use crate::edge::process::tree::Tree;
 use crate::model::spec::ProbePort;
+
+/// A compiled pattern in bytes: what a hundred words take, times ten.
+const PATTERN_MAX: usize = 1024 * 1024;
 
 /// One life, from its spawn to its end; kept by the runtime.
 #[derive(Debug, Default)]
@@ -20,6 +26,10 @@ pub struct LifeContext {
     pub instance_port: Option<u16>,
     /// What was found, by port; a life has one or two.
     known: Mutex<Vec<(u16, Known)>>,
+    /// How its MCP server is spoken to, once that was found out.
+    era: Mutex<Option<Era>>,
+    /// The pattern of `expectBody`, made ready once; a life rarely has two.
+    pattern: Mutex<Option<Regex>>,
 }
 
 /// A listener that was found to count.
@@ -51,6 +61,28 @@ impl LifeContext {
     pub fn with_port(mut self, port: Option<u16>) -> LifeContext {
         self.instance_port = port;
         self
+    }
+
+    pub(super) fn era(&self) -> Option<Era> {
+        self.era.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn remember_era(&self, era: Era) {
+        *self.era.lock().unwrap_or_else(PoisonError::into_inner) = Some(era);
+    }
+
+    pub(super) fn forget_era(&self) {
+        *self.era.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    pub(super) fn pattern(&self, written: &str) -> Result<Regex, String> {
+        let mut known = self.pattern.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pattern) = known.as_ref().filter(|pattern| pattern.as_str() == written) {
+            return Ok(pattern.clone());
+        }
+        let made = RegexBuilder::new(written).size_limit(PATTERN_MAX).build();
+        let made = made.map_err(|_| "`expectBody` is too large a pattern".to_string())?;
+        Ok(known.insert(made).clone())
     }
 
     pub(super) fn known(&self, port: u16) -> Option<Known> {

@@ -1,35 +1,22 @@
-//! httpGet: a status from 200 to 399 passes, as with Kubernetes.
+//! httpGet: a status from 200 to 399 passes, as with Kubernetes, or what the manifest expects.
 //!
 //! Each check is a connection of its own. Redirects are not followed: a 3xx passes, and what lies
-//! behind it is not ours to ask, least of all on another host. The other side may be anything that
-//! listens, so all that it sends together is capped, 1xx answers and headers included, and one
-//! deadline covers the whole check.
+//! behind it is not ours to ask, least of all on another host. One deadline covers the whole check.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use hyper::header::{ACCEPT, HeaderName, HeaderValue};
 
 use super::context::{LifeContext, Place};
+use super::exchange::{self, BODY_MAX, HEAD_MAX};
+use super::line;
 use super::sockets::Sockets;
 use super::tcp::{Failure, connect, judged};
 use crate::controller::Verdict;
-
-/// Head and 1xx answers, in bytes: what common servers allow for a request's head, times eight.
-const HEAD_MAX: usize = 64 * 1024;
-/// Of a body this much is read, so that an honest server does not meet a closed connection; what
-/// comes after is not waited for. Kubernetes reads 10 KiB.
-const BODY_MAX: usize = 64 * 1024;
-const HEADERS_MAX: usize = 100;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,140 +26,61 @@ pub struct Get {
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub https: bool,
+    /// Empty: 200 to 399.
+    pub expect_status: Vec<u16>,
+    /// A pattern that the first 64 KiB of the body must match.
+    pub expect_body: Option<String>,
 }
 
 /// One check; ends within `timeout`.
 pub async fn http(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, get: Get, timeout: Duration) -> Verdict {
+    let kind = if get.https { "https" } else { "http" };
     let check = async {
-        if get.https {
-            return Err(Failure::because("probe is not made: https is not supported yet; use tcpSocket or exec"));
-        }
-        let request = request(&get)?;
+        let invalid = |what: String| Failure::because(format!("request cannot be made: {what}"));
+        let request = request(&get).map_err(invalid)?;
+        let pattern = match &get.expect_body {
+            Some(pattern) => Some(ctx.pattern(pattern).map_err(invalid)?),
+            None => None,
+        };
         let reached = connect(&ctx, &sockets, &get.place).await?;
-        let (addr, note) = (reached.addr.clone(), reached.note());
-        let path = request.uri().path().to_string();
-        let status =
-            answer(reached.stream, request).await.map_err(|why| Failure::because(format!("{addr}{path} {why}")))?;
-        match status {
-            200..=399 => Ok(format!("http {addr}{path} passed ({status}){note}")),
-            _ => Err(Failure::because(format!("{addr}{path} answered {status}{note}"))),
+        let (note, path) = (reached.note(), request.uri().path().to_string());
+        let at = format!("{}{path}", reached.addr);
+        let said = |why: String| Failure::because(format!("{at} {why}"));
+        let most = HEAD_MAX + BODY_MAX;
+        let line = match get.https {
+            true => line::tls(reached.stream, &get.place, most).await.map_err(said)?,
+            false => line::plain(reached.stream, most),
+        };
+        let answer = exchange::exchange(line, request, |_| false).await.map_err(said)?;
+        let status = answer.status.as_u16();
+        let fits = match get.expect_status.as_slice() {
+            [] => (200..=399).contains(&status),
+            expected => expected.contains(&status),
+        };
+        if !fits {
+            let expected: Vec<String> = get.expect_status.iter().map(u16::to_string).collect();
+            let instead =
+                if expected.is_empty() { String::new() } else { format!(" and not {}", expected.join(" or ")) };
+            return Err(said(format!("answered {status}{instead}{note}")));
         }
+        // What it said instead may be anything, a secret too: it is not repeated.
+        if pattern.is_some_and(|pattern| !pattern.is_match(&answer.body)) {
+            return Err(said(format!("answered {status}, but its body does not match `expectBody`{note}")));
+        }
+        Ok(format!("{kind} {at} passed ({status}){note}"))
     };
-    judged("http", &ctx, &get.place, timeout, check).await
+    judged(kind, &ctx, &get.place, timeout, check).await
 }
 
-fn request(get: &Get) -> Result<Request<Empty<Bytes>>, Failure> {
-    let slash = if get.path.starts_with('/') { "" } else { "/" };
-    let host = match &get.place {
-        Place::Local(port) => format!("localhost:{port}"),
-        Place::Host(host, port) if host.contains(':') => format!("[{host}]:{port}"),
-        Place::Host(host, port) => format!("{host}:{port}"),
-    };
-    let invalid = |what: &str| Failure::because(format!("request cannot be made: {what}"));
-    let built = Request::get(format!("{slash}{}", get.path)).body(Empty::new());
-    let mut request = built.map_err(|_| invalid(&format!("{:?} is not a path", get.path)))?;
+fn request(get: &Get) -> Result<Request<Full<Bytes>>, String> {
+    let mut request = exchange::request("GET", &get.place, &get.path, Bytes::new())?;
     let headers = request.headers_mut();
-    let agent = HeaderValue::from_static(concat!("plugd-probe/", env!("CARGO_PKG_VERSION")));
-    headers.insert(USER_AGENT, agent);
-    headers.insert(HOST, HeaderValue::from_str(&host).map_err(|_| invalid(&format!("{host:?} is not a host")))?);
-    headers.insert(hyper::header::ACCEPT, HeaderValue::from_static("*/*"));
-    headers.insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     for (name, value) in &get.headers {
         let parsed = HeaderName::try_from(name.as_str()).ok().zip(HeaderValue::from_str(value).ok());
         // The value may be a secret (a token): only the name is told.
-        let (name, value) = parsed.ok_or_else(|| invalid(&format!("header {name:?} is not valid")))?;
+        let (name, value) = parsed.ok_or_else(|| format!("header {name:?} is not valid"))?;
         headers.insert(name, value);
     }
     Ok(request)
-}
-
-/// The status, once the body has come to its end or to what is read of it.
-async fn answer(stream: TcpStream, request: Request<Empty<Bytes>>) -> Result<u16, String> {
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_MAX).max_headers(HEADERS_MAX);
-    let io = TokioIo::new(Capped { stream, left: HEAD_MAX + BODY_MAX });
-    let (mut sender, connection) = builder.handshake(io).await.map_err(|error| told(&error))?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| told(&error))?;
-        let status = response.status().as_u16();
-        let mut body = response.into_body();
-        let mut length = 0;
-        while let Some(frame) = body.frame().await {
-            // Cut off in the middle: it had answered, and a check is not a download.
-            let Ok(frame) = frame else { break };
-            length += frame.data_ref().map_or(0, Bytes::len);
-            if length >= BODY_MAX {
-                break;
-            }
-        }
-        Ok(status)
-    };
-    // The connection has to be driven beside the exchange; when it ends first the exchange learns
-    // why from its own side.
-    let driven = async {
-        let _ = connection.await;
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        biased;
-        status = exchange => status,
-        () = driven => Err("closed the connection".into()),
-    }
-}
-
-/// hyper's errors, as the end of a sentence.
-fn told(error: &hyper::Error) -> String {
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-    while let Some(one) = cause {
-        if let Some(io) = one.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                std::io::ErrorKind::QuotaExceeded => format!("sent more than {HEAD_MAX} bytes of head"),
-                _ => format!("broke off: {io}"),
-            };
-        }
-        cause = one.source();
-    }
-    if error.is_parse_too_large() {
-        format!("sent more than {HEAD_MAX} bytes or {HEADERS_MAX} lines of head")
-    } else if error.is_parse() {
-        "did not answer in HTTP/1".into()
-    } else if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        "closed the connection without an answer".into()
-    } else {
-        format!("failed: {error}")
-    }
-}
-
-/// A connection that yields about so many bytes and then fails.
-#[derive(Debug)]
-struct Capped {
-    stream: TcpStream,
-    left: usize,
-}
-
-impl AsyncRead for Capped {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        if self.left == 0 {
-            return Poll::Ready(Err(std::io::ErrorKind::QuotaExceeded.into()));
-        }
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        // hyper's buffer bounds one read, so the cap may be passed by that much and no more.
-        self.left = self.left.saturating_sub(buf.filled().len() - before);
-        polled
-    }
-}
-
-impl AsyncWrite for Capped {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

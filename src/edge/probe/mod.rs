@@ -1,4 +1,4 @@
-//! One check each: exec, httpGet, tcpSocket, and the passive kinds.
+//! One check each: exec, httpGet, tcpSocket, grpc, mcp, and the passive kinds.
 //!
 //! A check is a future that ends with one [`Verdict`], within its
 //! timeout whatever the other side does. When to check, and what a verdict means, is the brain's
@@ -7,10 +7,15 @@
 
 pub mod context;
 mod diag;
+mod exchange;
 pub mod exec;
 pub mod fd;
+pub mod grpc;
 pub mod http;
+mod line;
 pub mod listener;
+pub mod mcp;
+pub mod names;
 pub mod neighbours;
 pub mod notification;
 pub mod notify;
@@ -33,10 +38,25 @@ pub async fn check(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, probe: &Probe) 
             let place = Place::of(host.as_deref(), port, &ctx)?;
             Some(tcp::tcp(ctx, sockets, place, probe.timeout).await)
         }
-        Check::HttpGet { host, port, path, headers, https } => {
+        Check::HttpGet { host, port, path, headers, https, expect_status, expect_body } => {
             let place = Place::of(host.as_deref(), port, &ctx)?;
-            let get = http::Get { place, path: path.clone(), headers: headers.clone(), https: *https };
+            let get = http::Get {
+                place,
+                path: path.clone(),
+                headers: headers.clone(),
+                https: *https,
+                expect_status: expect_status.clone(),
+                expect_body: expect_body.clone(),
+            };
             Some(http::http(ctx, sockets, get, probe.timeout).await)
+        }
+        Check::Grpc { port, service } => {
+            let place = Place::of(None, port, &ctx)?;
+            Some(grpc::grpc(ctx, sockets, place, service, probe.timeout).await)
+        }
+        Check::Mcp { port, path } => {
+            let place = Place::of(None, port, &ctx)?;
+            Some(mcp::mcp(ctx, sockets, place, path, probe.timeout).await)
         }
         Check::Exec { .. } | Check::Notify | Check::Fd(_) | Check::LogLine(_) | Check::Later(_) => None,
     }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::diag;
+use super::names::Names;
 use super::neighbours::Neighbours;
 use crate::edge::process::stat::{self, Stat};
 
@@ -70,6 +71,8 @@ pub struct Sockets {
     scan: tokio::sync::Mutex<()>,
     /// Whose sockets are not everybody's.
     pub neighbours: Neighbours,
+    /// Hosts that are not this machine.
+    pub names: Names,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +93,11 @@ impl Sockets {
         Sockets { diag: Mutex::new(diag), ..Sockets::without_netlink() }
     }
 
+    /// Hosts are looked up by these.
+    pub fn asking(names: Names) -> Sockets {
+        Sockets { names, ..Sockets::new() }
+    }
+
     /// Whether the kernel answers on netlink here; for the doctor.
     pub fn answers() -> bool {
         diag::open().and_then(|socket| diag::listeners(&socket, 1, 1)).is_ok()
@@ -102,6 +110,7 @@ impl Sockets {
             holders: Mutex::default(),
             scan: tokio::sync::Mutex::new(()),
             neighbours: Neighbours::default(),
+            names: Names::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,11 @@ use super::listener::{self, Found};
 use super::sockets::Sockets;
 use crate::controller::Verdict;
 use crate::model::reason::Reason;
+
+/// Addresses of one name that are tried, one after the other.
+const TRIED_MAX: usize = 4;
+/// How long each but the last may keep the next waiting: what RFC 8305 calls the attempt delay.
+const STEP: Duration = Duration::from_millis(250);
 
 /// One check; ends within `timeout`.
 pub async fn tcp(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, place: Place, timeout: Duration) -> Verdict {
@@ -64,12 +69,40 @@ pub(super) async fn connect(ctx: &LifeContext, sockets: &Arc<Sockets>, place: &P
         },
         Place::Host(host, port) => {
             let shown = shown(host, *port);
-            match TcpStream::connect((host.as_str(), *port)).await {
+            let connected = match host.parse::<IpAddr>() {
+                Ok(literal) => TcpStream::connect((literal, *port)).await,
+                Err(_) => {
+                    let found = sockets.names.of(host).await;
+                    let found = found.map_err(|why| Failure::because(format!("{host} {why}")))?;
+                    to_any(&found[..found.len().min(TRIED_MAX)], *port).await
+                }
+            };
+            match connected {
                 Ok(stream) => Ok(Reached { stream, addr: shown, note: None }),
                 Err(error) => Err(refused(&shown, &error)),
             }
         }
     }
+}
+
+/// The first address that accepts. One that is silent holds up the next for a moment only; the last
+/// has whatever time is left.
+async fn to_any(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
+    let mut why = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for (at, addr) in addresses.iter().enumerate() {
+        let connecting = TcpStream::connect((*addr, port));
+        let connected = if at + 1 == addresses.len() {
+            connecting.await
+        } else {
+            let patience = tokio::time::timeout(STEP, connecting).await;
+            patience.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        };
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
 }
 
 fn refused(addr: &str, error: &io::Error) -> Failure {

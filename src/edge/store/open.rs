@@ -85,7 +85,7 @@ pub(super) fn open_usable(path: &Path) -> Result<Opened, String> {
     let failed = |error: Unusable| format!("running without memory: {shown} cannot be used: {error}");
     let opened = |note| move |(db, identity)| Opened { db, identity, note };
     let error = match open_one(path) {
-        Ok(db) => return Ok(opened(None)(db)),
+        Ok(one) => return Ok(opened(None)(one)),
         Err(error) => error,
     };
     if !error.is_the_files_fault() {

@@ -36,7 +36,7 @@ pub fn fields(spec: &Spec) -> Map<String, Value> {
     insert(&mut out, "dependsOn", !spec.depends_on.is_empty(), || spec.depends_on.iter().map(dependency).collect());
     for (name, one) in [("startupProbe", spec.startup_probe.as_ref()), ("livenessProbe", spec.liveness_probe.as_ref())]
     {
-        insert(&mut out, name, one.is_some(), || one.map(|one| probe(one, &spec.later, name)).unwrap_or_default());
+        insert(&mut out, name, one.is_some(), || one.map(probe).unwrap_or_default());
     }
     match &spec.readiness {
         Readiness::ImpliedPort(_) => {}
@@ -44,7 +44,7 @@ pub fn fields(spec: &Spec) -> Map<String, Value> {
             drop(out.insert("readinessProbe".into(), json!("none")))
         }
         Readiness::AtExec => {}
-        Readiness::Probe(one) => drop(out.insert("readinessProbe".into(), probe(one, &spec.later, "readinessProbe"))),
+        Readiness::Probe(one) => drop(out.insert("readinessProbe".into(), probe(one))),
     }
     insert(&mut out, "minReady", spec.min_ready != assumed.min_ready, || json!(show(spec.min_ready)));
     restart(&mut out, &spec.restart, &assumed.restart);
@@ -209,7 +209,7 @@ fn dependency(dependency: &Dependency) -> Value {
     inner.into()
 }
 
-fn probe(probe: &Probe, later: &Map<String, Value>, field: &str) -> Value {
+fn probe(probe: &Probe) -> Value {
     let mut out = Map::new();
     let at = |host: &Option<String>, port: &ProbePort| {
         let mut inner = Map::new();
@@ -226,18 +226,26 @@ fn probe(probe: &Probe, later: &Map<String, Value>, field: &str) -> Value {
     match &probe.check {
         Check::Exec { command } => drop(out.insert("exec".into(), json!({"command": command}))),
         Check::TcpSocket { host, port } => drop(out.insert("tcpSocket".into(), at(host, port).into())),
-        Check::HttpGet { host, port, path, headers: _, https } => {
+        Check::HttpGet { host, port, path, headers, https, expect_status, expect_body } => {
             let mut inner = at(host, port);
             inner.insert("path".into(), json!(path));
             insert(&mut inner, "scheme", *https, || json!("HTTPS"));
+            let header = |(name, value): &(String, String)| json!({"name": name, "value": value});
+            insert(&mut inner, "httpHeaders", !headers.is_empty(), || headers.iter().map(header).collect());
+            insert(&mut inner, "expectStatus", !expect_status.is_empty(), || json!(expect_status));
+            insert(&mut inner, "expectBody", expect_body.is_some(), || json!(expect_body));
             out.insert("httpGet".into(), inner.into());
         }
+        Check::Grpc { port, service } => {
+            let mut inner = at(&None, port);
+            insert(&mut inner, "service", !service.is_empty(), || json!(service));
+            out.insert("grpc".into(), inner.into());
+        }
+        Check::Mcp { port: _, path: _ } => drop(out.insert("mcp".into(), json!(true))),
         Check::Notify => drop(out.insert("notify".into(), json!(true))),
         Check::Fd(number) => drop(out.insert("fd".into(), json!(number))),
         Check::LogLine(pattern) => drop(out.insert("logLine".into(), json!(pattern))),
-        Check::Later(kind) => {
-            drop(out.insert(kind.clone(), later.get(&format!("{field}.{kind}")).cloned().unwrap_or_default()))
-        }
+        Check::Later(kind) => drop(out.insert(kind.clone(), json!(true))),
     }
     let seconds = std::time::Duration::from_secs;
     insert(&mut out, "initialDelay", !probe.initial_delay.is_zero(), || json!(show(probe.initial_delay)));

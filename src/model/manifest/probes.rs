@@ -29,13 +29,28 @@ impl Slot {
     }
 }
 
+/// What a probe may leave out, because the service says it.
+struct Own {
+    ports: Vec<Port>,
+    /// Where its MCP server is spoken to; none where that is not on a port of its own.
+    mcp_path: Option<String>,
+}
+
+impl Own {
+    fn of(spec: &Spec, given: &Given) -> Own {
+        let here = !spec.process.stdio_mcp && given.at(&["mcp", "url"]).is_none();
+        let path = given.at(&["mcp", "path"]).and_then(Given::as_text).unwrap_or("/mcp");
+        Own { ports: spec.process.ports.clone(), mcp_path: here.then(|| with_slash(path)) }
+    }
+}
+
 /// All three, and what follows from them for the process.
 pub fn all(ctx: &mut Context<'_>, spec: &mut Spec, given: &Given) {
-    let ports = spec.process.ports.clone();
-    spec.startup_probe = probe(ctx, given, Slot::Startup, &ports);
-    spec.liveness_probe = probe(ctx, given, Slot::Liveness, &ports);
+    let own = Own::of(spec, given);
+    spec.startup_probe = probe(ctx, given, Slot::Startup, &own);
+    spec.liveness_probe = probe(ctx, given, Slot::Liveness, &own);
     let opted_out = given.get("readinessProbe").is_some_and(|probe| probe.as_text() == Some("none"));
-    spec.readiness = match probe(ctx, given, Slot::Readiness, &ports) {
+    spec.readiness = match probe(ctx, given, Slot::Readiness, &own) {
         Some(probe) => Readiness::Probe(probe),
         None if opted_out || spec.process.port.is_none() || spec.process.stdio_mcp => Readiness::AtExec,
         None => Readiness::ImpliedPort(numbers(None, Check::TcpSocket { host: None, port: ProbePort::Instance })),
@@ -45,6 +60,7 @@ pub fn all(ctx: &mut Context<'_>, spec: &mut Spec, given: &Given) {
     spec.process.ready_fd = probes.iter().flatten().find_map(|probe| match probe.check {
         Check::Fd(number) => Some(number),
         Check::Exec { .. } | Check::HttpGet { .. } | Check::TcpSocket { .. } => None,
+        Check::Grpc { .. } | Check::Mcp { .. } => None,
         Check::Notify | Check::LogLine(_) | Check::Later(_) => None,
     });
     spec.process.watchdog = spec
@@ -54,13 +70,14 @@ pub fn all(ctx: &mut Context<'_>, spec: &mut Spec, given: &Given) {
         .map(|probe| probe.period.saturating_mul(probe.failure_threshold));
 }
 
-fn probe(ctx: &mut Context<'_>, given: &Given, slot: Slot, ports: &[Port]) -> Option<Probe> {
+fn probe(ctx: &mut Context<'_>, given: &Given, slot: Slot, own: &Own) -> Option<Probe> {
+    let ports = own.ports.as_slice();
     let given = given.get(slot.field())?;
     let Data::Map(_) = given.data else { return None };
     let name = slot.field();
     let Some((kind, value)) = CHECKS.iter().find_map(|kind| Some((*kind, given.get(kind)?))) else {
         if !ctx.failed() {
-            let remedy = "write one of exec, httpGet, tcpSocket, notify, fd, logLine, or `none` to opt out";
+            let remedy = "write one of exec, httpGet, tcpSocket, grpc, mcp, notify, fd, logLine, or `none` to opt out";
             ctx.error(&given.place, format!("`{name}` does not say what to check"), remedy);
         }
         return None;
@@ -70,9 +87,7 @@ fn probe(ctx: &mut Context<'_>, given: &Given, slot: Slot, ports: &[Port]) -> Op
         "httpGet" => Check::HttpGet {
             host: value.text("host"),
             port: port(ctx, value, name, ports)?,
-            path: value
-                .text("path")
-                .map_or_else(|| "/".into(), |path| if path.starts_with('/') { path } else { format!("/{path}") }),
+            path: with_slash(&value.text("path").unwrap_or_default()),
             headers: value
                 .get("httpHeaders")
                 .map(Given::items)
@@ -81,16 +96,29 @@ fn probe(ctx: &mut Context<'_>, given: &Given, slot: Slot, ports: &[Port]) -> Op
                 .filter_map(|header| Some((header.text("name")?, header.text("value")?)))
                 .collect(),
             https: value.text("scheme").as_deref() == Some("HTTPS"),
+            expect_status: value
+                .get("expectStatus")
+                .map(Given::items)
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|status| u16::try_from(status.as_int()?).ok())
+                .collect(),
+            expect_body: value.get("expectBody").and_then(Given::as_text).map(str::to_owned),
         },
         "tcpSocket" => Check::TcpSocket { host: value.text("host"), port: port(ctx, value, name, ports)? },
         "fd" => Check::Fd(value.as_int()? as i32),
         "logLine" => Check::LogLine(value.as_text()?.to_owned()),
-        "grpc" => Check::Later("grpc".into()),
+        "grpc" => {
+            Check::Grpc { port: port(ctx, value, name, ports)?, service: value.text("service").unwrap_or_default() }
+        }
         "mcp" | "notify" if !matches!(value.data, Data::Bool(true)) => {
             ctx.error(&value.place, format!("`{name}.{kind}` can only be true"), "remove the probe, or write true");
             return None;
         }
-        "mcp" => Check::Later("mcp".into()),
+        "mcp" => match &own.mcp_path {
+            Some(path) => Check::Mcp { port: port(ctx, value, name, ports)?, path: path.clone() },
+            None => Check::Later("mcp".into()),
+        },
         _ => Check::Notify,
     };
     if slot == Slot::Liveness && matches!(check, Check::Fd(_) | Check::LogLine(_)) {
@@ -110,6 +138,10 @@ fn probe(ctx: &mut Context<'_>, given: &Given, slot: Slot, ports: &[Port]) -> Op
         }
     }
     Some(probe)
+}
+
+fn with_slash(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
 /// Kubernetes' numbers where nothing is written.

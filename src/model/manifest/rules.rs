@@ -18,14 +18,14 @@ pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
     if spec.process.kill_scope_tree {
         spec.not_yet_supported.push("stop.killScope".into());
     }
-    for (probe, field) in
-        [(Some(&spec.readiness), "readinessProbe")].into_iter().filter_map(|(r, n)| Some((r?.probe()?, n)))
-    {
-        https(probe, field, &mut spec.not_yet_supported);
-    }
-    for (probe, field) in [(&spec.startup_probe, "startupProbe"), (&spec.liveness_probe, "livenessProbe")] {
-        if let Some(probe) = probe {
-            https(probe, field, &mut spec.not_yet_supported);
+    let probes = [
+        (spec.startup_probe.as_ref(), "startupProbe"),
+        (spec.readiness.probe(), "readinessProbe"),
+        (spec.liveness_probe.as_ref(), "livenessProbe"),
+    ];
+    for (probe, field) in probes {
+        if let Some(Check::Later(kind)) = probe.map(|probe| &probe.check) {
+            spec.not_yet_supported.push(format!("{field}.{kind}"));
         }
     }
     if given.at(&["logs", "maxSize"]).is_some() && spec.logs.max_size < 4096 {
@@ -34,12 +34,6 @@ pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
             "`logs.maxSize` is less than 4Ki",
             "write a size such as 10Mi",
         );
-    }
-}
-
-fn https(probe: &Probe, field: &str, not_yet: &mut Vec<String>) {
-    if matches!(probe.check, Check::HttpGet { https: true, .. }) {
-        not_yet.push(format!("{field}.httpGet.scheme"));
     }
 }
 

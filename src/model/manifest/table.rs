@@ -137,8 +137,14 @@ pub static PROBE: Object = Object {
             "Asks over HTTP; 200 to 399 passes.",
         ),
         field("tcpSocket", Kind::Object(&TCP_SOCKET), "none", "{port: 8080}", "Connects."),
-        field("grpc", Kind::Object(&GRPC), "none", "{service: orders}", "Asks the gRPC health service.").later(),
-        field("mcp", Kind::Bool, "none", "true", "Pings the MCP server.").later(),
+        field("grpc", Kind::Object(&GRPC), "none", "{service: orders}", "Asks the gRPC health service, without TLS."),
+        field(
+            "mcp",
+            Kind::Bool,
+            "none",
+            "true",
+            "Asks the MCP server on its port: server/discover, or initialize and ping.",
+        ),
         field(
             "notify",
             Kind::Bool,
@@ -193,11 +199,9 @@ pub static HTTP_GET: Object = Object::of(&[
         "[]",
         "[{name: Accept, value: text/plain}]",
         "Headers of the request.",
-    )
-    .later(),
-    field("expectStatus", Kind::List(&Kind::Int(100, 599)), "200 to 399", "[200, 204]", "Status codes that pass.")
-        .later(),
-    field("expectBody", Kind::Regex, "none", "ok", "A pattern that the body must match.").later(),
+    ),
+    field("expectStatus", Kind::List(&Kind::Int(100, 599)), "200 to 399", "[200, 204]", "Status codes that pass."),
+    field("expectBody", Kind::Regex, "none", "ok", "A pattern that the body, its first 64 KiB, must match."),
 ])
 .short("path");
 

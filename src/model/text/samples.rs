@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use plugd::model::name::Name;
 use plugd::model::reason::{Reason, Status};
-use plugd::model::view::{InstanceView, ManifestView, NodeView, Problem, ServiceView, Snapshot};
+use plugd::model::view::{InstanceView, ManifestView, NodeView, Problem, ScoreView, ServiceView, Snapshot};
 
 pub fn at(text: &str) -> Timestamp {
     text.parse().expect("a moment")
@@ -33,6 +33,7 @@ pub fn healthy(service: &str) -> ServiceView {
         ready: 1,
         desired: 1,
         restarts: 0,
+        score: Some(100),
         address: Some("127.0.0.1:5432".to_string()),
         check: Some("tcp 127.0.0.1:5432 passed".to_string()),
         retry_at: None,
@@ -65,6 +66,7 @@ pub fn instance(name: &str, pid: Option<i32>) -> InstanceView {
         port: None,
         ready: pid.is_some(),
         restarts: 0,
+        score: pid.map(|_| ScoreView { points: 100, less: Vec::new() }),
         status: if pid.is_some() { Status::Healthy } else { Status::Unhealthy },
         reason: None,
         started: None,
@@ -79,6 +81,7 @@ pub fn down(service: &str, status: Status, reason: Option<Reason>) -> ServiceVie
         available: false,
         process_running: false,
         ready: 0,
+        score: None,
         address: None,
         check: None,
         instances: Vec::new(),
