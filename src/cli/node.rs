@@ -49,6 +49,8 @@ pub struct Node {
     client: Client,
     /// The watched directory, where it is known.
     dir: Option<PathBuf>,
+    /// Nothing named it: it is the only one that runs here.
+    unnamed: bool,
 }
 
 impl Node {
@@ -76,7 +78,10 @@ impl Node {
             None => runtime.block_on(Client::connect(&found.socket)),
         };
         match client {
-            Ok(client) => Ok(Node { runtime, client, dir }),
+            Ok(client) => {
+                let unnamed = dir.is_none() && global.run_dir.is_none() && global.state_dir.is_none();
+                Ok(Node { runtime, client, dir, unnamed })
+            }
             Err(error) => Err(told(error, &dir.unwrap_or(found.socket).display().to_string())),
         }
     }
@@ -91,6 +96,16 @@ impl Node {
                 answer => return answer,
             }
         }
+    }
+
+    /// Of a node that nothing named not everything is changed at once: it may be another one's.
+    pub fn must_be_named(&self) -> Result<(), Fault> {
+        if !self.unnamed {
+            return Ok(());
+        }
+        let dir = self.dir()?;
+        let message = format!("there is no services.d here, and the node that runs is that of {}", dir.display());
+        Err(Fault::no(message, format!("if it is meant, say --dir {}", dir.display())))
     }
 
     /// The watched directory; the controller is asked where the flags do not tell.

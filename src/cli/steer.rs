@@ -56,6 +56,9 @@ pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
 fn order(args: &OrderArgs, session: &Session, order: Order) -> Result<Code, Fault> {
     let node = session.node()?;
     let before = node.snapshot_with(&args.names)?;
+    if args.all {
+        node.must_be_named()?;
+    }
     let names = select::names(&before, &args.names, args.all)?;
     let orders = names.into_iter().map(|name| (name, order)).collect();
     carry_out(&node, &before, orders, args.wait.then_some(args.timeout), session)
@@ -113,6 +116,7 @@ fn taken_up(orders: &[(Name, Order)]) -> String {
     let names = few(orders.iter().map(|(name, _)| name.to_string()));
     let next = match order {
         Order::Start => format!("`plugd status {first}` tells how it goes"),
+        Order::Stop if orders.len() > 1 => "they stay stopped until `plugd start` with their names".to_string(),
         Order::Stop => format!("it stays stopped until `plugd start {first}`"),
         Order::Restart => format!("`plugd wait {first}` returns when it is ready"),
         Order::Scale(_) => format!("`plugd status {first}` tells how it goes"),

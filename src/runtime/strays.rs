@@ -15,9 +15,9 @@
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +37,10 @@ const GRACE_MAX: Duration = Duration::from_secs(10);
 /// How long killed processes may take to be gone.
 const KILL_MAX: Duration = Duration::from_secs(5);
 const LIVES: &str = "lives";
+/// A table is written anew at a fraction of this.
+const TABLE_MAX: u64 = 16 << 20;
+/// Parents of parents that are looked at.
+const GENERATIONS_MAX: usize = 64;
 /// A table of more lines than this is written anew: 10,000 lives of 100 bytes are 1 MiB of tmpfs.
 pub(super) const LINES_MAX: usize = 10_000;
 
@@ -71,7 +75,8 @@ impl LivesTable {
     pub fn renew(&mut self, run: &Path) {
         let path = run.join(LIVES);
         self.fresh = path.symlink_metadata().is_err();
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(&path);
         let file = file.inspect_err(|error| tracing::warn!(%error, "the table of lives cannot be written")).ok();
         self.file = file.map(|file| (Arc::new(OwnedFd::from(file)), path));
         self.lines = 0;
@@ -161,9 +166,9 @@ impl LivesTable {
 pub(super) fn shortened(path: &Path) -> io::Result<std::fs::File> {
     let alive: String = strays(path).iter().map(|stray| format!("{}\n", stray.line)).collect();
     let stage = path.with_extension("new");
-    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&stage)?;
     // What a killed one left there is not of now.
-    file.set_len(0)?;
+    let _ = std::fs::remove_file(&stage);
+    let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&stage)?;
     file.write_all(alive.as_bytes())?;
     std::fs::rename(&stage, path)?;
     Ok(file)
@@ -191,7 +196,7 @@ pub fn identity(pid: i32) -> Option<String> {
 /// A keeper of these places that runs, whatever became of the directories that it locked: its pid.
 pub fn living_keeper(places: &Places) -> Option<i32> {
     let place = place();
-    let texts = tables(places).into_iter().filter_map(|table| std::fs::read_to_string(table).ok());
+    let texts = tables(places).into_iter().filter_map(|table| read(&table));
     let keepers = texts.flat_map(|text| {
         let lines = text.lines().filter_map(|line| parse(line, &place));
         lines.map(|line| line.keeper).collect::<HashSet<_>>()
@@ -250,7 +255,9 @@ pub fn empty(places: &Places, cgroups: Option<&CgroupRoot>, own: &str) -> Vec<St
             named.push(format!("{name} (pid {pid})"));
         }
     }
-    let groups = cgroups.map(populated).unwrap_or_default();
+    let above = lineage(std::process::id() as i32);
+    let mut groups = cgroups.map(populated).unwrap_or_default();
+    groups.retain(|group| !group.procs().into_iter().any(|pid| is_kept(pid, &above)));
     if found.is_empty() {
         let name = |group: &Group| group.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
         named.extend(groups.iter().map(name));
@@ -296,13 +303,27 @@ pub fn empty(places: &Places, cgroups: Option<&CgroupRoot>, own: &str) -> Vec<St
 /// Processes of the sessions, or whose environment names the node: pid, start time, command. One walk
 /// over /proc, some 20 µs a process, and only where there are no cgroups.
 fn relatives(sessions: &[i32], node: &str) -> Vec<(i32, u64, String)> {
-    let own = std::process::id() as i32;
+    let above = lineage(std::process::id() as i32);
     let of = |pid: i32| {
         let stat = Stat::of(pid).filter(Stat::lives)?;
         let kin = sessions.contains(&stat.session) || stat::names_node(pid, node);
-        (pid != own && kin).then_some((pid, stat.start_time, stat.command))
+        (kin && !above.contains(&pid) && !is_kept(pid, &above)).then_some((pid, stat.start_time, stat.command))
     };
     stat::pids().into_iter().filter_map(of).collect()
+}
+
+/// A process, its parent, and so on up to the first of all.
+fn lineage(pid: i32) -> Vec<i32> {
+    std::iter::successors(Some(pid), |pid| Stat::of(*pid).map(|stat| stat.parent).filter(|parent| *parent > 0))
+        .take(GENERATIONS_MAX)
+        .collect()
+}
+
+/// Whether a keeper that lives looks after it, which is none of those above us: then it was not left, but
+/// belongs to a node whose directory has the same path (in another mount namespace, say).
+fn is_kept(pid: i32, above: &[i32]) -> bool {
+    let mut ancestors = lineage(pid).into_iter().skip(1).filter(|ancestor| !above.contains(ancestor));
+    ancestors.any(|ancestor| stat::command(ancestor).as_deref() == Some("plugd"))
 }
 
 /// Every group of this directory's in which somebody lives.
@@ -343,9 +364,24 @@ impl Stray {
     }
 }
 
+/// The text of a table. One that others can write to, or have put there, might name anybody.
+fn read(table: &Path) -> Option<String> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(table).ok()?;
+    let found = file.metadata().ok()?;
+    let ours = found.is_file() && found.uid() == rustix::process::geteuid().as_raw() && found.nlink() == 1;
+    if !ours || found.mode() & 0o022 != 0 {
+        tracing::warn!("{} is not believed: others can write to it", table.display());
+        return None;
+    }
+    let mut text = String::new();
+    file.take(TABLE_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
 fn strays(table: &Path) -> Vec<Stray> {
     let place = place();
-    let text = std::fs::read_to_string(table).unwrap_or_default();
+    let text = read(table).unwrap_or_default();
     text.lines().filter_map(|line| parse(line, &place)).filter(Stray::lives).collect()
 }
 

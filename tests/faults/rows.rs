@@ -293,7 +293,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
             "hostile_text_changes_no_other_key",
         ],
     ),
-    (76, "pinned wrapper swapped", &["row_76_a_pinned_wrapper_that_is_swapped_in_a_race_never_stays"]),
+    (76, "pinned wrapper swapped", &["row_76_a_pinned_wrapper_that_was_changed_is_told_and_not_started_again"]),
     (
         77,
         "secrets",

@@ -132,6 +132,8 @@ impl Drop for Workshop {
 impl Sheet {
     /// The whole text, with owner, group and mode of the manifest `like`; then others may open it.
     pub fn fill(&self, text: &[u8], like: Option<&Path>) -> Result<Stat, Errno> {
+        // Before there is anything to read: it may have been another service's.
+        like.into_iter().for_each(|like| self.resemble(like));
         let mut at = 0;
         while at < text.len() {
             match rustix::io::pwrite(&self.file, &text[at..], at as u64) {
@@ -142,7 +144,6 @@ impl Sheet {
             }
         }
         rustix::fs::ftruncate(&self.file, text.len() as u64)?;
-        like.into_iter().for_each(|like| self.resemble(like));
         let stat = rustix::fs::fstat(&self.file)?;
         // None is held on a new sheet.
         lease::let_go(&self.file).ok();
