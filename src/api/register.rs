@@ -19,6 +19,7 @@ use crate::edge::put::{Existing, put};
 use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::view::{ServiceView, Snapshot};
+use crate::model::yaml;
 
 /// The size cap of the directory's scan: a larger one would only be refused there.
 const MANIFEST_MAX: usize = 64 * 1024;
@@ -81,9 +82,9 @@ fn check(name: &Name, manifest: &str) -> Result<(), Refusal> {
         return Err(Refusal::bad_request("the manifest is empty", "`plugd explain` shows what can stand in it"));
     }
     // Whatever else is wrong is told by the status, with line and column.
-    let Ok(value) = serde_yaml::from_str::<serde_yaml::Value>(manifest) else { return Ok(()) };
-    let at = |keys: &[&str]| keys.iter().try_fold(&value, |value, key| value.get(key)).and_then(|value| value.as_str());
-    for written in [at(&["name"]), at(&["metadata", "name"])].into_iter().flatten() {
+    let documents = yaml::parse(manifest.as_bytes(), 0).unwrap_or_default();
+    let [document] = documents.as_slice() else { return Ok(()) };
+    for written in [document.text_at(&["name"]), document.text_at(&["metadata", "name"])].into_iter().flatten() {
         if written != name.as_str() {
             let message = format!("the manifest says name {:?}, the request {:?}", written, name.as_str());
             return Err(Refusal::bad_request(message, "use one name in both"));

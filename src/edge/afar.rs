@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
 use std::time::Duration;
 
 use super::mounts::remote_mount;
@@ -42,6 +42,15 @@ struct Silent {
     /// The remote file system that it lies on, which is silent as a whole.
     mount: Option<PathBuf>,
     back: Arc<AtomicBool>,
+}
+
+/// Says when it goes that a look has come back, also by a panic.
+struct Back(Arc<AtomicBool>);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 thread_local! {
@@ -114,14 +123,20 @@ impl Afar {
         }
         let (reply, answer) = sync_channel(1);
         let back = Arc::new(AtomicBool::new(false));
-        let (named, done) = (path.to_path_buf(), back.clone());
+        let (named, done) = (path.to_path_buf(), Back(back.clone()));
         self.give(Box::new(move || {
             // Nobody waits any more: that it came back is all that is left to say.
             reply.send(look(&named)).ok();
-            done.store(true, Ordering::Release);
+            drop(done);
         }));
-        if let Ok(found) = answer.recv_timeout(LIMIT) {
-            return Some(found);
+        match answer.recv_timeout(LIMIT) {
+            Ok(found) => return Some(found),
+            // No thread, or a look that panicked: that says nothing of the path.
+            Err(RecvTimeoutError::Disconnected) => {
+                self.hand = None;
+                return None;
+            }
+            Err(RecvTimeoutError::Timeout) => {}
         }
         tracing::warn!("{} does not answer; the rest goes on without it", path.display());
         // It ends when it is back: nobody gives it anything more.

@@ -55,6 +55,20 @@ pub struct Entry {
     pub value: Node,
 }
 
+impl Node {
+    /// The text that stands under these keys, each within the one before it.
+    pub fn text_at(&self, keys: &[&str]) -> Option<&str> {
+        let found = keys.iter().try_fold(self, |node, key| match &node.kind {
+            Kind::Map(entries) => entries.iter().find(|entry| entry.key == *key).map(|entry| &entry.value),
+            Kind::Null | Kind::Scalar { .. } | Kind::List(_) => None,
+        });
+        match &found?.kind {
+            Kind::Scalar { text, .. } => Some(text),
+            Kind::Null | Kind::List(_) | Kind::Map(_) => None,
+        }
+    }
+}
+
 /// Why a text is no YAML that is taken here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

@@ -2,36 +2,49 @@
 //!
 //! Its lines are written by a thread, a moment after the process is there: nothing between a wish and a
 //! start waits for a disk. It matters where both a keeper is killed and the run directory is gone.
+//! Where the disk is slower than the starts, lines are left out and then the first table is copied whole.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use super::strays::{LINES_MAX, shortened};
+
+/// Lines that wait for the disk, of some 100 bytes each.
+const WAITING_MAX: usize = 4096;
 
 /// The way to the thread, which ends with it.
 #[derive(Debug)]
 pub struct Copy {
-    lines: Sender<String>,
+    lines: SyncSender<String>,
+    /// Some found no room.
+    missed: Arc<AtomicBool>,
     path: PathBuf,
 }
 
 impl Copy {
-    pub fn start(path: PathBuf) -> Copy {
-        let (lines, received) = channel();
-        let file = path.clone();
-        let thread = std::thread::Builder::new().name("lives".into()).spawn(move || append(&file, &received));
+    /// `first`: the table that this is a copy of.
+    pub fn start(path: PathBuf, first: Option<PathBuf>) -> Copy {
+        let (lines, received) = sync_channel(WAITING_MAX);
+        let missed = Arc::new(AtomicBool::new(false));
+        let (file, gap) = (path.clone(), missed.clone());
+        let work = move || append(&file, &received, first.as_deref(), &gap);
+        let thread = std::thread::Builder::new().name("lives".into()).spawn(work);
         if let Err(error) = thread {
             tracing::warn!(%error, "{} is not written", path.display());
         }
-        Copy { lines, path }
+        Copy { lines, missed, path }
     }
 
     pub fn write(&self, line: String) {
         // Without the thread the first table has to do.
-        let _ = self.lines.send(line);
+        if let Err(TrySendError::Full(_)) = self.lines.try_send(line) {
+            self.missed.store(true, Ordering::Release);
+        }
     }
 
     /// The node ends in order.
@@ -40,7 +53,7 @@ impl Copy {
     }
 }
 
-fn append(path: &Path, lines: &Receiver<String>) {
+fn append(path: &Path, lines: &Receiver<String>, first: Option<&Path>, missed: &AtomicBool) {
     crate::edge::stand_back();
     let mut written = 0;
     let mut file = None;
@@ -56,6 +69,14 @@ fn append(path: &Path, lines: &Receiver<String>) {
             && let Err(error) = file.write_all(text.as_bytes())
         {
             tracing::debug!(%error, "{} is not written", path.display());
+        }
+        if missed.swap(false, Ordering::AcqRel)
+            && let Some(Ok(whole)) = first.map(std::fs::read)
+            && let Some(file) = &mut file
+        {
+            // A line that stands there twice is of the same process.
+            let _ = file.write_all(&whole);
+            written = LINES_MAX + 1;
         }
         if written > LINES_MAX {
             written = 0;

@@ -15,7 +15,7 @@
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,8 @@ pub struct LivesTable {
     /// And of which keeper its lines are.
     place: String,
     lines: usize,
+    /// When it is written anew; later each time that this fails.
+    lines_max: usize,
     /// It was not there.
     pub fresh: bool,
     /// Asked for with the table before this one: their lines are not in it.
@@ -56,9 +58,9 @@ pub struct LivesTable {
 
 impl LivesTable {
     pub fn open(places: &Places, keeper: String) -> LivesTable {
-        let copy = places.state.as_ref().map(|state| Copy::start(state.join(LIVES)));
+        let copy = places.state.as_ref().map(|state| Copy::start(state.join(LIVES), places.run.as_ref().map(|run| run.join(LIVES))));
         let place = format!("{} {keeper}", place());
-        let mut table = LivesTable { file: None, copy, place, lines: 0, fresh: false, expected: HashSet::new() };
+        let mut table = LivesTable { file: None, copy, place, lines: 0, lines_max: LINES_MAX, fresh: false, expected: HashSet::new() };
         if let Some(run) = &places.run {
             table.renew(run);
         }
@@ -137,7 +139,7 @@ impl LivesTable {
 
     /// Whether it is time to write the table anew (when no spawn is under way).
     pub fn is_long(&self) -> bool {
-        self.lines > LINES_MAX
+        self.lines > self.lines_max
     }
 
     pub fn compact(&mut self) {
@@ -145,9 +147,12 @@ impl LivesTable {
         match shortened(path) {
             Ok(file) => {
                 self.file = Some((Arc::new(OwnedFd::from(file)), path.clone()));
-                self.lines = 0;
+                (self.lines, self.lines_max) = (0, LINES_MAX);
             }
-            Err(error) => tracing::warn!(%error, "the table of lives cannot be shortened"),
+            Err(error) => {
+                self.lines_max = self.lines * 2;
+                tracing::warn!(%error, "the table of lives cannot be shortened");
+            }
         }
     }
 }
@@ -156,9 +161,12 @@ impl LivesTable {
 pub(super) fn shortened(path: &Path) -> io::Result<std::fs::File> {
     let alive: String = strays(path).iter().map(|stray| format!("{}\n", stray.line)).collect();
     let stage = path.with_extension("new");
-    std::fs::write(&stage, alive)?;
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&stage)?;
+    // What a killed one left there is not of now.
+    file.set_len(0)?;
+    file.write_all(alive.as_bytes())?;
     std::fs::rename(&stage, path)?;
-    OpenOptions::new().append(true).open(path)
+    Ok(file)
 }
 
 /// A process of an earlier run that is still there.
