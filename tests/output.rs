@@ -476,6 +476,33 @@ fn a_rate_limit_drops_whole_lines_and_counts_them() {
     assert_eq!((bytes + dropped) as usize, numbered(0).len() * 10_000);
 }
 
+fn seen(pattern: &regex::Regex) -> PumpEvent {
+    PumpEvent::LogLine { life: life(1), pattern: pattern.to_string() }
+}
+
+#[test]
+fn another_pattern_is_looked_for_in_what_was_said_and_in_what_comes() {
+    let mut world = World::new();
+    let regex = |text: &str| regex::Regex::new(text).expect("valid");
+    let (misspelt, right, later) = (regex("redy"), regex("^ready"), regex("later"));
+    let (fd, mut service) = pipe();
+    let log_line = Some(misspelt);
+    world.pump.attach(Stream { life: life(1), fd, stderr: None, logs: logs(MIB, 5), instances: 1, log_line });
+    service.write_all(b"starting\nready\n").expect("room");
+    assert_eq!(world.drained(1), ["starting", "ready"]);
+
+    world.pump.look_for(life(1), Some(right.clone()));
+    assert_eq!(world.event(), seen(&right));
+
+    world.pump.look_for(life(1), Some(later.clone()));
+    service.write_all(b"later\n").expect("room");
+    assert_eq!(world.event(), seen(&later));
+
+    world.pump.look_for(life(1), None);
+    service.write_all(b"later\n").expect("room");
+    assert_eq!(world.drained(1).last().map(String::as_str), Some("later"));
+}
+
 #[test]
 fn the_line_that_a_probe_waits_for_is_told_once_even_when_it_was_written_before() {
     let mut world = World::new();
@@ -493,7 +520,7 @@ fn the_line_that_a_probe_waits_for_is_told_once_even_when_it_was_written_before(
     world.pump.attach(stream(fd));
     service.write_all(b"starting\nready on po").expect("room");
     service.write_all(b"rt 80\nready on port 81\n").expect("room");
-    assert_eq!(world.event(), PumpEvent::LogLine { life: life(1) });
+    assert_eq!(world.event(), seen(&pattern));
     assert_eq!(world.drained(1).last().map(String::as_str), Some("ready on port 81"));
     world.pump.shutdown();
 
@@ -502,7 +529,7 @@ fn the_line_that_a_probe_waits_for_is_told_once_even_when_it_was_written_before(
     let settings = Settings { dir: Some(world.dir.path().into()), total: None, tee: None };
     let mut next = World { pump: Pump::start(settings, sender).expect("a thread"), events, dir: world.dir };
     next.pump.attach(stream(keeper));
-    assert_eq!(next.event(), PumpEvent::LogLine { life: life(1) });
+    assert_eq!(next.event(), seen(&pattern));
 }
 
 #[test]

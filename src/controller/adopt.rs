@@ -81,6 +81,7 @@ impl Controller {
                     give_up: None,
                     carried,
                     untold: false,
+                    rejudged: false,
                 };
                 instance.life = if blob.stopping {
                     Life::Stopping(Box::new(Stopping::of(running, Cause::Unwanted, now.mono)))

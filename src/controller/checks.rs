@@ -96,6 +96,12 @@ fn probe_of(spec: &Spec, slot: ProbeSlot) -> Option<&Probe> {
     }
 }
 
+/// Where the line that a service prints counts.
+pub(super) fn log_line_slots(spec: &Spec) -> impl Iterator<Item = ProbeSlot> {
+    let is_log_line = |slot: &ProbeSlot| probe_of(spec, *slot).is_some_and(|p| matches!(p.check, Check::LogLine(_)));
+    [ProbeSlot::Startup, ProbeSlot::Readiness, ProbeSlot::Liveness].into_iter().filter(is_log_line)
+}
+
 impl Checks {
     pub fn begin(spec: &Spec, spawned: Duration, now: Duration, past: Past) -> Checks {
         let mut checks = Checks { past, ..Checks::default() };

@@ -90,14 +90,18 @@ impl Controller {
                             signal: spec.stop.signal,
                             grace: spec.stop.grace_period,
                         });
+                        running.rejudged |= old.as_ref() != Some(&spec);
                         running.take_up(old.as_deref(), &spec, Past::of(running.was_ready), now);
                     } else if running.made.spec.is_none() {
                         // Adopted and outdated: until it is replaced it is checked as its own version said,
                         // and by nothing where that is not known.
                         let mut made = (*running.made).clone();
-                        let spec = Arc::new(made.own.take().unwrap_or_default().checks_in(&spec));
+                        let mut spec = made.own.take().unwrap_or_default().checks_in(&spec);
+                        (spec.stop.signal, spec.stop.grace_period) = (made.signal, made.grace);
+                        let spec = Arc::new(spec);
                         made.spec = Some(spec.clone());
                         running.made = Arc::new(made);
+                        running.rejudged = true;
                         running.take_up(None, &spec, Past::of(running.was_ready), now);
                     }
                 }

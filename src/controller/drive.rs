@@ -229,6 +229,9 @@ impl Controller {
         let instance = &mut service.instances[at];
         let Life::Running(running) = &mut instance.life else { return Step::Until(None) };
         let Some(spec) = running.made.spec.clone() else { return Step::Until(None) };
+        if std::mem::take(&mut running.rejudged) {
+            plan.actions.push(Action::Judge { life: life_id.clone(), spec: spec.clone() });
+        }
         if let super::checks::Finding::GiveUp(why) = running.checks.silence(&spec, now.mono) {
             running.give_up = Some(why);
         }

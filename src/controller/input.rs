@@ -89,6 +89,12 @@ pub enum Input {
         probe: ProbeSlot,
         verdict: Verdict,
     },
+    /// A line that matches this pattern came in the life's output: of the `logLine` probe that it was
+    /// judged by when it was looked for.
+    LogLine {
+        life: LifeId,
+        pattern: String,
+    },
     /// sd_notify(3), from a process of the life's tree.
     Notified {
         life: LifeId,

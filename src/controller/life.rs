@@ -126,6 +126,8 @@ pub(super) struct Running {
     pub carried: Option<Duration>,
     /// The keeper's blob tells of the version before an edit that needed no new process.
     pub untold: bool,
+    /// The edge has not been told yet by which spec it is judged now.
+    pub rejudged: bool,
 }
 
 #[derive(Debug)]

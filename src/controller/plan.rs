@@ -73,6 +73,12 @@ pub enum Action {
         probe: ProbeSlot,
         spec: Arc<Spec>,
     },
+    /// From now on the life is judged by this spec, as an edit that needed no new process says: what it
+    /// says by itself is listened for anew, also in what it has said.
+    Judge {
+        life: LifeId,
+        spec: Arc<Spec>,
+    },
     /// Say `PortFree(port)` once nobody listens on it any more.
     AwaitPort(u16),
     /// The view of these services changed: write their status files, publish the snapshot.

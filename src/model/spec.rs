@@ -51,6 +51,24 @@ pub struct Spec {
     pub process_digest: Digest,
 }
 
+impl Spec {
+    /// The pattern of the `logLine` probe; a service has one.
+    pub fn log_line(&self) -> Option<&str> {
+        let probes = [self.startup_probe.as_ref(), self.readiness.probe(), self.liveness_probe.as_ref()];
+        probes.into_iter().flatten().find_map(|probe| match &probe.check {
+            Check::LogLine(pattern) => Some(pattern.as_str()),
+            Check::Exec { .. }
+            | Check::HttpGet { .. }
+            | Check::TcpSocket { .. }
+            | Check::Grpc { .. }
+            | Check::Mcp { .. }
+            | Check::Notify
+            | Check::Fd(_)
+            | Check::Later(_) => None,
+        })
+    }
+}
+
 /// 128 bits of a sha256 over a canonical form that carries a version number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 16]);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::facts::{notify_key, ready_key};
+use super::facts::{notify_key, pattern, ready_key};
 use super::live::probe_in;
 use super::{Leave, Node, helpers};
 use crate::controller::{Action, Input, ProbeSlot, Target};
@@ -27,6 +27,7 @@ impl Node {
             }
             Action::CancelHooks { life } => self.end_helpers_of(&life),
             Action::Probe { life, probe, spec } => self.probe(life, probe, spec),
+            Action::Judge { life, spec } => self.judge(life, spec),
             Action::AwaitPort(port) => self.await_port(port),
             Action::Announce(name) => {
                 if let Some(view) = self.controller.view(&name, now) {
@@ -63,9 +64,9 @@ impl Node {
         if let Err(error) = self.trees.signal(&tree, signal, to) {
             tracing::warn!(%life, signal, %error, "the signal could not be sent");
         }
-        // One that is stopped (SIGSTOP) hears of its end only when it goes on.
-        let stop = self.lives.get(life).map_or(libc::SIGTERM, |live| live.spec.stop.signal);
-        if signal == stop && signal != libc::SIGKILL {
+        // Every signal of the brain asks for an end, and one that is stopped (SIGSTOP) hears of it only
+        // when it goes on.
+        if signal != libc::SIGKILL {
             let _gone_already = self.trees.signal(&tree, libc::SIGCONT, to);
         }
     }
@@ -128,6 +129,25 @@ impl Node {
                 let _ = sender.send(Input::Verdict { life, probe: slot, verdict }).await;
             }
         });
+    }
+
+    /// The brain judges the life by another spec than before.
+    fn judge(&mut self, life: LifeId, spec: Arc<Spec>) {
+        let Some(live) = self.lives.get_mut(&life) else { return };
+        let before = std::mem::replace(&mut live.spec, spec.clone());
+        if Arc::ptr_eq(&before, &spec) {
+            return;
+        }
+        let probes =
+            |spec: &Spec| [spec.startup_probe.clone(), spec.readiness.probe().cloned(), spec.liveness_probe.clone()];
+        let looks = before.log_line().is_some() || spec.log_line().is_some();
+        if looks && probes(&before) != probes(&spec) {
+            // Also for the same pattern: its checks begin anew.
+            self.pump.look_for(life.clone(), pattern(&spec));
+        }
+        if before.logs != spec.logs {
+            self.pump.update(life, spec.logs.clone());
+        }
     }
 
     fn await_port(&mut self, port: u16) {

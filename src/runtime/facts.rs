@@ -102,14 +102,13 @@ impl Node {
 
     /// Hands the log pipe of a life to the pump.
     fn attach(&self, life: &LifeId, spec: &Spec, log: OwnedFd, log_stderr: Option<OwnedFd>) {
-        let pattern = slots_pattern(spec);
         self.pump.attach(Stream {
             life: life.clone(),
             fd: log,
             stderr: log_stderr,
             logs: spec.logs.clone(),
             instances: spec.replicas,
-            log_line: pattern.and_then(|pattern| regex::Regex::new(&pattern).ok()),
+            log_line: pattern(spec),
         });
     }
 
@@ -202,18 +201,16 @@ impl Node {
     /// The directory has said what a service is: lives of it that were found are taken up.
     pub(super) fn on_declared(&mut self, declaration: &Declaration) {
         let spec = &declaration.spec;
-        self.specs.insert(spec.name.clone(), spec.clone());
+        let before = self.specs.insert(spec.name.clone(), spec.clone());
         if let Some(adoptees) = self.adoptees.remove(spec.name.as_str()) {
             for adoptee in adoptees {
                 self.adopt(adoptee, spec.clone());
             }
         }
-        for (life, live) in &mut self.lives {
-            if life.instance.service == spec.name && live.spec.logs != spec.logs {
+        // Where its logs go is in force whatever runs; by what it is judged the brain says (`judge`).
+        if before.is_none_or(|before| before.logs != spec.logs) {
+            for life in self.lives.keys().filter(|life| life.instance.service == spec.name) {
                 self.pump.update(life.clone(), spec.logs.clone());
-            }
-            if life.instance.service == spec.name {
-                live.spec = spec.clone();
             }
         }
     }
@@ -260,13 +257,7 @@ impl Node {
                     self.keeper.forget(&Id::from(&life));
                 }
             }
-            PumpEvent::LogLine { life } => {
-                let Some(live) = self.lives.get(&life) else { return };
-                for probe in slots(&live.spec, |check| matches!(check, Check::LogLine(_))) {
-                    let verdict = said(true, "its log line came");
-                    self.queue.push_back(Input::Verdict { life: life.clone(), probe, verdict });
-                }
-            }
+            PumpEvent::LogLine { life, pattern } => self.queue.push_back(Input::LogLine { life, pattern }),
             PumpEvent::Dropped { life, bytes, why } => self.queue.push_back(Input::Problem {
                 name: life.instance.service,
                 reason: Reason::LogsDropped,
@@ -339,14 +330,9 @@ impl Node {
     }
 }
 
-/// The pattern of the `logLine` probe; a service has one.
-fn slots_pattern(spec: &Spec) -> Option<String> {
-    [spec.startup_probe.as_ref(), spec.readiness.probe(), spec.liveness_probe.as_ref()].into_iter().flatten().find_map(
-        |probe| match &probe.check {
-            Check::LogLine(pattern) => Some(pattern.clone()),
-            _ => None,
-        },
-    )
+/// What the pump looks for in the output of a service.
+pub(super) fn pattern(spec: &Spec) -> Option<regex::Regex> {
+    spec.log_line().and_then(|pattern| regex::Regex::new(pattern).ok())
 }
 
 /// What a service says by itself takes no time and has no reason but its own.

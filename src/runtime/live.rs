@@ -45,6 +45,7 @@ pub struct Passive {
 
 /// A life that the keeper has: running, or ended and not yet forgotten.
 pub struct Live {
+    /// What it runs under and is judged by, as the brain says: not always what its file says now.
     pub spec: Arc<Spec>,
     pub tree: Tree,
     pub context: Arc<LifeContext>,

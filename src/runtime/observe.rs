@@ -8,25 +8,36 @@ use super::Node;
 use crate::controller::{Input, ProbeSlot};
 use crate::edge::store::Sample;
 use crate::model::reason::Status;
+use crate::model::spec::Check;
 use crate::model::time::Now;
 use crate::model::view::ServiceView;
 
 impl Node {
     /// A fact that is about to be absorbed.
     pub(super) fn observe(&mut self, input: &Input, now: Now) {
-        let Input::Verdict { life, probe, verdict } = input else { return };
+        let (life, probe, passed, took) = match input {
+            Input::Verdict { life, probe, verdict } => (life, *probe, verdict.passed, verdict.took),
+            Input::LogLine { life, pattern } => {
+                let judged = self.lives.get(life).and_then(|live| live.spec.readiness.probe());
+                if judged.is_none_or(|probe| probe.check != Check::LogLine(pattern.clone())) {
+                    return;
+                }
+                (life, ProbeSlot::Readiness, true, Duration::ZERO)
+            }
+            _ => return,
+        };
         let Some(view) = self.publisher.view(&life.instance.service) else { return };
         let name = life.instance.to_string();
         let instance = view.instances.iter().find(|known| known.name == name || view.instances.len() == 1);
         let starts = instance.is_none_or(|instance| instance.status == Status::Starting);
         let counts = match probe {
             // How often a service that is starting was asked tells nothing of how it is.
-            ProbeSlot::Readiness | ProbeSlot::Liveness => verdict.passed || !starts,
+            ProbeSlot::Readiness | ProbeSlot::Liveness => passed || !starts,
             ProbeSlot::Startup => false,
         };
         if counts && !view.settled {
-            let latency = Some(verdict.took).filter(|took| verdict.passed && *took > Duration::ZERO);
-            let probes = if verdict.passed { (1, 0) } else { (0, 1) };
+            let latency = Some(took).filter(|took| passed && *took > Duration::ZERO);
+            let probes = if passed { (1, 0) } else { (0, 1) };
             let sample = Sample { latency, probes, ..sample(&view, now) };
             self.samples.take(sample);
         }
@@ -80,5 +91,12 @@ fn expects_nothing(view: &ServiceView) -> bool {
 }
 
 fn sample(view: &ServiceView, now: Now) -> Sample {
-    Sample { at: now, service: view.service.clone(), ready: view.available, score: view.score, latency: None, probes: (0, 0) }
+    Sample {
+        at: now,
+        service: view.service.clone(),
+        ready: view.available,
+        score: view.score,
+        latency: None,
+        probes: (0, 0),
+    }
 }

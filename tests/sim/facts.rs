@@ -209,18 +209,16 @@ impl Facts {
                     }
                 }
             }
-            Input::Verdict { life, probe, verdict } => {
-                let late_until = self.late_until;
-                let mut back = false;
-                if let Some(known) = self.lives.get_mut(life).filter(|known| known.runs() && known.stopping.is_none())
-                    && let Some(spec) = known.spec.clone()
-                {
-                    known.slots.verdict(&spec, *probe, verdict.passed, now, late_until);
-                    back = verdict.passed && known.slots.is_news(&spec, *probe);
-                }
-                // It may have been out, and is back.
-                if back {
-                    self.spread(&BTreeSet::from([life.instance.service.clone()]));
+            Input::Verdict { life, probe, verdict } => self.verdict(life, *probe, verdict.passed, now),
+            Input::LogLine { life, pattern } => {
+                let judged = self.lives.get(life).and_then(|known| known.spec.clone());
+                if let Some(spec) = judged.filter(|spec| spec.log_line() == Some(pattern)) {
+                    let said = |probe: Option<&Probe>| probe.is_some_and(|p| matches!(p.check, Check::LogLine(_)));
+                    let startup = said(spec.startup_probe.as_ref()).then_some(ProbeSlot::Startup);
+                    let readiness = said(spec.readiness.probe()).then_some(ProbeSlot::Readiness);
+                    for probe in startup.into_iter().chain(readiness) {
+                        self.verdict(life, probe, true, now);
+                    }
                 }
             }
             Input::Notified { life, message } => {
@@ -244,6 +242,21 @@ impl Facts {
             | Input::Problem { .. } => {}
         }
         self.look(now);
+    }
+
+    fn verdict(&mut self, life: &LifeId, probe: ProbeSlot, passed: bool, now: Duration) {
+        let late_until = self.late_until;
+        let mut back = false;
+        if let Some(known) = self.lives.get_mut(life).filter(|known| known.runs() && known.stopping.is_none())
+            && let Some(spec) = known.spec.clone()
+        {
+            known.slots.verdict(&spec, probe, passed, now, late_until);
+            back = passed && known.slots.is_news(&spec, probe);
+        }
+        // It may have been out, and is back.
+        if back {
+            self.spread(&BTreeSet::from([life.instance.service.clone()]));
+        }
     }
 
     /// The brain has looked at everything.

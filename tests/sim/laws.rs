@@ -46,6 +46,7 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
                 known.slots.asked(*probe, now);
             }
         }
+        Action::Judge { life, spec } => judged(world, life, spec)?,
         Action::Forget { life } => drop(world.facts.lives.remove(life)),
         Action::Retire(name) => {
             let name = name.clone();
@@ -94,6 +95,15 @@ pub fn waits(world: &mut World) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whoever listens to a life is told the checks by which it is judged, and no others.
+fn judged(world: &World, life: &LifeId, spec: &Spec) -> Result<(), String> {
+    let checks = |spec: &Spec| (spec.startup_probe.clone(), spec.readiness.clone(), spec.liveness_probe.clone());
+    match world.facts.lives.get(life).and_then(|known| known.spec.as_deref()) {
+        Some(own) if checks(own) != checks(spec) => Err(format!("{life} is judged by the checks of another version")),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Law 1: no other life of the instance has anything left, a hook included.

@@ -387,6 +387,8 @@ impl World {
                 self.run_hook(life, hook, limit);
             }
             Action::Probe { life, probe, .. } => self.probe(life, probe),
+            // Nobody here prints lines that are looked for; that it is the right spec is a law.
+            Action::Judge { .. } => {}
             Action::AwaitPort(port) => {
                 let delay = Duration::from_millis(self.random.below(20_000));
                 self.later(delay, Event::Tell(Input::PortFree(port)));

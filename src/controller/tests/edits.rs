@@ -6,7 +6,7 @@ use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Readiness, Spec};
+use crate::model::spec::{Check, Probe, Readiness, Spec};
 
 /// The same service with another program and this dependency.
 fn edited(service: &str, dependency: &str) -> Spec {
@@ -220,4 +220,55 @@ fn what_has_had_no_verdict_is_pending_and_neither_started_nor_failed() {
 
     let report = world.controller.report();
     assert_eq!((names(report.pending), names(report.failed)), (vec![], vec!["db".into(), "web".into()]));
+}
+
+/// Ready once it prints a line that matches.
+fn prints(mut spec: Spec, pattern: &str) -> Spec {
+    spec.readiness = Readiness::Probe(Probe { check: Check::LogLine(pattern.into()), ..tcp(1) });
+    spec
+}
+
+fn line(pattern: &str) -> Input {
+    Input::LogLine { life: life("web", 1), pattern: pattern.into() }
+}
+
+/// By what the edge was told to judge.
+fn judged(actions: &[Action]) -> Vec<Option<String>> {
+    let of = actions.iter().filter_map(|action| match action {
+        Action::Judge { spec, .. } => Some(spec.log_line().map(str::to_owned)),
+        _ => None,
+    });
+    of.collect()
+}
+
+#[test]
+fn a_line_of_the_pattern_before_an_edit_passes_no_check_of_the_version_after_it() {
+    let mut world = World::running(prints(spec("web"), "redy"));
+
+    assert_eq!(judged(&world.declare(prints(spec("web"), "ready"))), [Some("ready".to_owned())]);
+    world.tell(line("redy"));
+    assert_eq!(world.status("web").0, Status::Starting);
+
+    // The check that is in flight now has to answer for itself.
+    let mut checked = spec("web");
+    checked.readiness = Readiness::ImpliedPort(tcp(80));
+    assert_eq!(judged(&world.declare(checked)), [None]);
+    world.until_asked("web", 1, ProbeSlot::Readiness);
+    world.tell(line("ready"));
+    assert_eq!(world.status("web").0, Status::Starting);
+    world.answer("web", 1, ProbeSlot::Readiness, true);
+    assert_eq!(world.status("web").0, Status::Healthy);
+}
+
+#[test]
+fn while_an_update_is_blocked_the_line_of_the_version_that_runs_counts() {
+    let mut world = World::running(prints(spec("web"), "old"));
+
+    let actions = world.declare(prints(edited("web", "missing"), "new"));
+
+    assert!(judged(&actions).is_empty(), "{actions:?}");
+    world.tell(line("new"));
+    assert_eq!(world.status("web").0, Status::Starting);
+    world.tell(line("old"));
+    assert_eq!(world.status("web").0, Status::Healthy);
 }

@@ -139,6 +139,10 @@ impl Engine {
             match self.inbox.try_recv() {
                 Ok(Command::Attach(stream)) => self.table.attach(*stream, &mut self.outbox),
                 Ok(Command::Update(life, logs)) => self.update(life, logs),
+                Ok(Command::LookFor(life, pattern)) => match self.moved.get(&life) {
+                    Some(lane) => lane.send(Command::LookFor(life, pattern)),
+                    None => self.table.look_for(&life, pattern.as_ref(), &mut self.outbox),
+                },
                 Ok(Command::Finish(life)) => match self.moved.get(&life) {
                     Some(lane) => lane.send(Command::Finish(life)),
                     None => self.table.finish(&life, &mut self.outbox),

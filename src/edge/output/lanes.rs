@@ -137,9 +137,12 @@ impl Lanes {
         let mut state = self.lock();
         let home = match &command {
             Command::Close(_) => state.homes.remove(life),
-            Command::Attach(_) | Command::Update(..) | Command::Finish(_) | Command::Reopen | Command::Shutdown => {
-                state.homes.get(life).cloned()
-            }
+            Command::Attach(_)
+            | Command::Update(..)
+            | Command::LookFor(..)
+            | Command::Finish(_)
+            | Command::Reopen
+            | Command::Shutdown => state.homes.get(life).cloned(),
         };
         let lane = state.lanes.get(&home.flatten()).cloned();
         drop(state);

@@ -31,6 +31,11 @@ impl Look {
         Some(Look { pattern, line: Vec::new(), at: from })
     }
 
+    /// The pattern as it was written.
+    pub(super) fn source(&self) -> &str {
+        self.pattern.as_str()
+    }
+
     /// For a look at another file.
     pub(super) fn pattern(&self) -> Option<regex::Regex> {
         regex::Regex::new(self.pattern.as_str()).ok()

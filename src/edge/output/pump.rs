@@ -60,8 +60,8 @@ pub struct Stream {
 pub enum PumpEvent {
     /// Answer to [`Pump::finish`]: the pipe was empty; the last output, at most 2 KiB, harmless.
     Drained { life: LifeId, lines: Vec<String> },
-    /// The pattern of the `logLine` probe was seen; told once.
-    LogLine { life: LifeId },
+    /// A line that matches the pattern of the `logLine` probe was seen; told once.
+    LogLine { life: LifeId, pattern: String },
     /// Output is being lost: bytes since the loss began, and why. Repeated every 10 s at most.
     Dropped { life: LifeId, bytes: u64, why: String },
     /// Answer to [`Pump::close`]: everything that the life wrote is where it belongs.
@@ -89,6 +89,7 @@ pub(super) type Counts = Arc<Mutex<BTreeMap<Instance, Arc<Counted>>>>;
 pub(super) enum Command {
     Attach(Box<Stream>),
     Update(LifeId, Logs),
+    LookFor(LifeId, Option<regex::Regex>),
     Finish(LifeId),
     Close(LifeId),
     Reopen,
@@ -143,6 +144,11 @@ impl Pump {
     /// Takes up edited settings for a life that runs.
     pub fn update(&self, life: LifeId, logs: Logs) {
         self.lanes.tell(&life.clone(), Command::Update(life, logs));
+    }
+
+    /// Looks for another line than before, also in what the file holds of this life; none: for no line.
+    pub fn look_for(&self, life: LifeId, pattern: Option<regex::Regex>) {
+        self.lanes.tell(&life.clone(), Command::LookFor(life, pattern));
     }
 
     /// The process has ended: empty its pipe, then say `Drained`. End-of-file is never waited for,

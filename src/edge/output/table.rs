@@ -117,10 +117,6 @@ impl Table {
         let text = if instances > 1 { life.instance.to_string() } else { life.instance.service.to_string() };
         let label = Arc::new(Label { text, err: side == Side::Err });
         self.kit.copier.iter().for_each(|copier| copier.meet(&label));
-        let from = match target.and_then(|target| self.targets[target].as_ref()) {
-            Some(Target { file: LogFile { began: Began::Here(offset), .. }, .. }) => *offset,
-            _ => 0,
-        };
         let counted = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = { counted }.entry(life.instance.clone()).or_default().clone();
         let mut pipe = Box::new(Pipe {
@@ -131,7 +127,7 @@ impl Table {
             instances,
             logs: logs.clone(),
             label,
-            look: log_line.and_then(|pattern| Look::new(pattern, from)),
+            look: None,
             matched: false,
             counted,
             grown: 0,
@@ -140,11 +136,8 @@ impl Table {
             paused_until: None,
             last: Vec::new(),
         });
-        if let (Some(look), Some(target)) = (&mut pipe.look, target)
-            && let Some(target) = &self.targets[target]
-        {
-            pipe.matched = look.advance(&target.file, &mut self.kit.buffer);
-        }
+        let target = target.and_then(|target| self.targets[target].as_ref());
+        begin_look(&mut pipe, log_line, target, &mut self.kit.buffer);
         arm(&self.epoll, token, &pipe);
         self.pipes.insert(token, pipe);
         self.lives.entry(life.clone()).or_default().push(token);
@@ -232,6 +225,25 @@ impl Table {
                 target.max_size = logs.max_size;
             }
         }
+    }
+
+    /// Looks for another line, from where the life begins in its file.
+    pub(super) fn look_for(&mut self, life: &LifeId, pattern: Option<&regex::Regex>, outbox: &mut Outbox) {
+        let tokens = self.lives.get(life).cloned().unwrap_or_default();
+        // What is in the pipes now is in the file then.
+        for token in &tokens {
+            self.turn(*token, Turn::Empty, outbox);
+        }
+        for token in &tokens {
+            let Some(pipe) = self.pipes.get_mut(token) else { continue };
+            let mut target = pipe.target.and_then(|target| self.targets[target].as_mut());
+            if let (Some(target), Some(_)) = (&mut target, pattern) {
+                // A controller before us may have stored what this life said.
+                target.file.look_up(&mut self.kit.index, self.kit.now);
+            }
+            begin_look(pipe, pattern, target.as_deref(), &mut self.kit.buffer);
+        }
+        tokens.into_iter().for_each(|token| self.tell(token, outbox));
     }
 
     /// Lets go of a life whose logs go where another thread writes; what is in its pipes now still goes
@@ -392,12 +404,13 @@ impl Table {
         }
         if pipe.matched {
             let life = pipe.life.clone();
+            let pattern = pipe.look.as_ref().map(|look| look.source().to_owned()).unwrap_or_default();
             for token in self.lives.get(&life).into_iter().flatten() {
                 if let Some(pipe) = self.pipes.get_mut(token) {
                     (pipe.matched, pipe.look) = (false, None);
                 }
             }
-            outbox.push_back(PumpEvent::LogLine { life });
+            outbox.push_back(PumpEvent::LogLine { life, pattern });
         }
     }
 
@@ -443,6 +456,19 @@ impl Table {
             }
         }
     }
+}
+
+/// Looks for a line in what the file holds of the life; what comes is looked at as it comes.
+fn begin_look(pipe: &mut Pipe, pattern: Option<&regex::Regex>, target: Option<&Target>, buffer: &mut [u8]) {
+    let from = match target.map(|target| target.file.began) {
+        Some(Began::Here(offset)) => offset,
+        Some(Began::Before(_) | Began::Older) | None => 0,
+    };
+    pipe.look = pattern.and_then(|pattern| Look::new(pattern, from));
+    pipe.matched = match (&mut pipe.look, target) {
+        (Some(look), Some(target)) => look.advance(&target.file, buffer),
+        (Some(_), None) | (None, _) => false,
+    };
 }
 
 fn arm(epoll: &OwnedFd, token: u64, pipe: &Pipe) {
