@@ -99,7 +99,9 @@ pub fn waits(world: &mut World) -> Result<(), String> {
 
 /// Whoever listens to a life is told the checks by which it is judged, and no others.
 fn judged(world: &World, life: &LifeId, spec: &Spec) -> Result<(), String> {
-    let checks = |spec: &Spec| (spec.startup_probe.clone(), spec.readiness.clone(), spec.liveness_probe.clone());
+    // Whether a readiness was implied does not outlive the controller that read it.
+    let checks =
+        |spec: &Spec| (spec.startup_probe.clone(), spec.readiness.probe().cloned(), spec.liveness_probe.clone());
     match world.facts.lives.get(life).and_then(|known| known.spec.as_deref()) {
         Some(own) if checks(own) != checks(spec) => Err(format!("{life} is judged by the checks of another version")),
         Some(_) | None => Ok(()),
