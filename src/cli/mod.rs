@@ -36,8 +36,8 @@ pub mod table;
 pub mod top;
 
 pub mod events;
-pub mod history;
 mod gone;
+pub mod history;
 pub mod logs;
 pub mod spark;
 

@@ -125,7 +125,10 @@ impl Controller {
                 instance: None,
                 reason: Reason::RunsAsRoot,
                 warning: true,
-                message: format!("{} runs as root; write `user:` in its manifest to run it as somebody else", service.name),
+                message: format!(
+                    "{} runs as root; write `user:` in its manifest to run it as somebody else",
+                    service.name
+                ),
             });
         }
     }

@@ -63,7 +63,8 @@ fn append(path: &Path, lines: &Receiver<String>, first: Option<&Path>, missed: &
         // Taken away with the state directory: the next line begins another one.
         file = file.filter(|_| path.symlink_metadata().is_ok());
         if file.is_none() {
-            file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path).ok();
+            file =
+                OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path).ok();
         }
         if let Some(file) = &mut file
             && let Err(error) = file.write_all(text.as_bytes())

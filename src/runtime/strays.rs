@@ -62,9 +62,20 @@ pub struct LivesTable {
 
 impl LivesTable {
     pub fn open(places: &Places, keeper: String) -> LivesTable {
-        let copy = places.state.as_ref().map(|state| Copy::start(state.join(LIVES), places.run.as_ref().map(|run| run.join(LIVES))));
+        let copy = places
+            .state
+            .as_ref()
+            .map(|state| Copy::start(state.join(LIVES), places.run.as_ref().map(|run| run.join(LIVES))));
         let place = format!("{} {keeper}", place());
-        let mut table = LivesTable { file: None, copy, place, lines: 0, lines_max: LINES_MAX, fresh: false, expected: HashSet::new() };
+        let mut table = LivesTable {
+            file: None,
+            copy,
+            place,
+            lines: 0,
+            lines_max: LINES_MAX,
+            fresh: false,
+            expected: HashSet::new(),
+        };
         if let Some(run) = &places.run {
             table.renew(run);
         }
