@@ -46,7 +46,13 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
     let taken = match &dir {
         Some(dir) => {
             let places = Places::choose(dir, &settings, &Who::now());
-            let taken = Lock::take(dir, places.run.as_deref());
+            let until = std::time::Instant::now() + LAST_BREATH;
+            let mut taken = Lock::take(dir, places.run.as_deref());
+            // Held by nobody who lives: a child that a killed keeper was about to start has it until its exec.
+            while held_by_the_dead(&taken) && std::time::Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+                taken = Lock::take(dir, places.run.as_deref());
+            }
             if taken.is_ok() {
                 own_run(&places)?;
                 not_run_already(dir, &places)?;
@@ -74,6 +80,15 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
             Err(refusal(OWNED, format!("{error}; `plugd get` talks to it, `plugd run` needs a directory of its own")))
         }
         Err(error @ LockError::Io { .. }) => Err(refusal(UNUSABLE, chain(&error))),
+    }
+}
+
+fn held_by_the_dead(taken: &Result<Lock, LockError>) -> bool {
+    match taken {
+        Err(LockError::Held { holder, .. }) => {
+            holder.as_ref().is_none_or(|holder| strays::identity(holder.pid).is_none())
+        }
+        Ok(_) | Err(LockError::Io { .. }) => false,
     }
 }
 

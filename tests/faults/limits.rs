@@ -93,6 +93,7 @@ fn row_15_a_fork_that_is_refused_is_a_reason_and_is_tried_again() {
         assert_eq!(world.status("calm"), "running");
     }
     world.wait_status("late", "running");
+    world.wait("its first line", |world| !guard::starts(world, "late").is_empty());
     assert_eq!(guard::starts(&world, "late").len(), 1);
     assert_eq!(guard::starts(&world, "calm").len(), 1);
     guard::assert_single(&world);
@@ -113,6 +114,7 @@ fn row_15_a_thread_or_a_pipe_that_is_refused_ends_nothing() {
         std::thread::sleep(std::time::Duration::from_millis(700));
     }
     world.wait_status("late", "running");
+    world.wait("its first line", |world| !guard::starts(world, "late").is_empty());
     for name in ["calm", "late"] {
         assert_eq!(guard::starts(&world, name).len(), 1, "{name}");
     }
