@@ -57,7 +57,8 @@ fn phase(status: Status) -> &'static str {
 
 /// metav1.Condition, one of each type.
 fn conditions(view: &ServiceView) -> Vec<Value> {
-    let ready = view.status == Status::Completed || (view.desired > 0 && view.ready >= view.desired);
+    let armed = view.reason == Some(Reason::NextRun);
+    let ready = armed || view.status == Status::Completed || (view.desired > 0 && view.ready >= view.desired);
     let invalid = fault(
         view,
         &[Reason::ConfigInvalid, Reason::NameInvalid, Reason::NameConflict, Reason::UntrustedFile, Reason::Unreadable],
