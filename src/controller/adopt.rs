@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Controller;
 use super::absorb::{LINGER_MAX, note_exit};
-use super::agenda::Agenda;
+use super::agenda::Place;
 use super::blob::{Blob, unhex};
 use super::checks::Checks;
 use super::input::{Adopted, Memory};
@@ -148,7 +148,7 @@ pub(super) fn remember(service: &mut Service, memory: Memory) {
     {
         first.last_exit = Some(exit.clone());
     }
-    service.agenda = Agenda::of_memory(memory.schedule.as_deref());
+    service.agenda = Place::of_memory(memory.schedule.as_deref());
     service.lives.clone_from(&memory.lives);
     service.lives.truncate(super::INSTANCES_MAX as usize);
     service.remembered = Some(memory);

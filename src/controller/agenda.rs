@@ -3,6 +3,7 @@
 //! Data and how it is remembered and told; what happens to it stands in `job.rs` and `runs.rs`.
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -55,9 +56,51 @@ pub(super) struct Agenda {
     pub look: Option<(Timestamp, Look)>,
 }
 
+/// Most services keep no schedule, and its place costs them a pointer.
+#[derive(Debug, Default)]
+pub(super) struct Place(Option<Box<Agenda>>);
+
+static NOTHING: Agenda = Agenda {
+    of: String::new(),
+    dealt: Dealt::new(),
+    paused: false,
+    waiting: None,
+    asked: false,
+    over: VecDeque::new(),
+    last_id: 0,
+    last_success: None,
+    failed: None,
+    found: Vec::new(),
+    told: Vec::new(),
+    look: None,
+};
+
+impl Deref for Place {
+    type Target = Agenda;
+
+    fn deref(&self) -> &Agenda {
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Place {
+    fn deref_mut(&mut self) -> &mut Agenda {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl Place {
+    pub fn of_memory(memory: Option<&ScheduleMemory>) -> Place {
+        Place(memory.map(|memory| Box::new(Agenda::of_memory(memory))))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 impl Agenda {
-    pub fn of_memory(memory: Option<&ScheduleMemory>) -> Agenda {
-        let Some(memory) = memory else { return Agenda::default() };
+    fn of_memory(memory: &ScheduleMemory) -> Agenda {
         let (found, over): (Vec<RunMemory>, Vec<RunMemory>) =
             memory.runs.iter().cloned().partition(|run: &RunMemory| run.result.is_none());
         Agenda {
@@ -206,7 +249,7 @@ impl Service {
 
     /// The schedule is gone, or the service is a new one of an old name.
     pub fn forget_schedule(&mut self) {
-        self.agenda = Agenda::default();
+        self.agenda = Place::default();
         for instance in &mut self.instances {
             let Some(run) = instance.run.take() else { continue };
             instance.told = Some(run.id);

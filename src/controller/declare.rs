@@ -179,7 +179,9 @@ impl Controller {
                 service.trial = None;
                 service.begin_anew();
                 // A restart is of the run that goes on, where one does.
-                service.agenda.asked = order == Order::Start || service.runs().next().is_none();
+                if service.schedule().is_some() || !service.agenda.is_empty() {
+                    service.agenda.asked = order == Order::Start || service.runs().next().is_none();
+                }
                 for instance in &mut service.instances {
                     match &instance.life {
                         Life::Finished(_) if instance.run.is_none() => instance.life = Life::Idle,

@@ -90,7 +90,7 @@ impl Controller {
     pub(super) fn follow_schedule(&mut self, service: &mut Service, now: Now) -> Option<Duration> {
         let spec: Arc<Spec> = service.spec().cloned()?;
         let Some(schedule) = &spec.schedule else {
-            if service.agenda.last_id != 0 || !service.agenda.of.is_empty() {
+            if !service.agenda.is_empty() {
                 service.forget_schedule();
             }
             return None;

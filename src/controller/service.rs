@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::agenda::{Agenda, Run};
+use super::agenda::{Place, Run};
 use super::input::{Declaration, ExitMemory, Memory, Rejection};
 use super::life::{Life, Made, Print};
 use super::vitals::{Health, Vitals};
@@ -40,7 +40,7 @@ pub(super) struct Service {
     pub stopped: bool,
     pub scaled_to: Option<u32>,
     pub instances: Vec<Instance>,
-    pub agenda: Agenda,
+    pub agenda: Place,
     /// The highest life of each instance that was there once; numbers are never used again.
     pub lives: Vec<u64>,
     /// No life of this service is numbered lower or equal: late news of a namesake is no news of it.
@@ -177,7 +177,7 @@ impl Service {
             stopped: false,
             scaled_to: None,
             instances: Vec::new(),
-            agenda: Agenda::default(),
+            agenda: Place::default(),
             lives: Vec::new(),
             life_floor: 0,
             trial: None,

@@ -44,6 +44,10 @@ fn moment(second: i64) -> Timestamp {
 }
 
 impl Dealt {
+    pub const fn new() -> Dealt {
+        Dealt(Vec::new())
+    }
+
     pub fn of(stretches: &[Stretch]) -> Dealt {
         let mut dealt = Dealt::default();
         for &(first, last) in stretches.iter().take(STRETCHES_MAX) {
