@@ -93,3 +93,36 @@ fn stop_ends_a_run_whole_and_suspends_the_job() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("concurrencyPolicy: Allow"), "{said}");
 }
+
+/// Of a job without a schedule: once per run of plugd and version.
+#[test]
+fn a_job_runs_again_when_it_is_started_edited_or_plugd_runs_anew_and_not_for_a_controller_s_death() {
+    let mut world = World::running();
+    let ran = world.root().join("ran");
+    let job = |word: &str| format!("restart: Never\nscript: echo {word} >> {}\n", ran.display());
+    let has_run = |world: &World, times: usize| {
+        world.wait("another run", |world| lines(world, "ran") == times);
+        world.wait_status("migrate", "completed");
+    };
+    world.put("migrate.yaml", &job("one"));
+    has_run(&world, 1);
+
+    let controller = world.controller_pid().expect("a controller");
+    crate::world::kill(controller, 9);
+    world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller));
+    // What is declared after it has been decided on after it.
+    world.put(
+        "later.yaml",
+        &format!("restart: Never\nscript: echo later >> {}\n", world.root().join("later").display()),
+    );
+    world.wait_status("later", "completed");
+    has_run(&world, 1);
+
+    world.ask(&["start", "migrate"]);
+    has_run(&world, 2);
+    world.put("migrate.yaml", &job("two"));
+    has_run(&world, 3);
+    assert!(world.stop().success());
+    world.run(&[]);
+    has_run(&world, 4);
+}
