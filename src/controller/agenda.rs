@@ -119,16 +119,17 @@ impl Agenda {
 
     /// The run that a life of the keeper's list belongs to; an error if it is over and has been told.
     pub fn claim(&mut self, mark: &Mark) -> Result<Run, i64> {
+        self.last_id = self.last_id.max(mark.id);
+        self.found.retain(|run| run.id != mark.id);
+        // Memory knows of what was told, and of a schedule that has begun anew since then.
+        if self.told.contains(&mark.id) {
+            return Err(mark.id);
+        }
         let scheduled = mark.scheduled.and_then(|at| Timestamp::from_second(at).ok());
         if let Some(at) = scheduled {
             self.dealt.cover(at);
         }
-        self.last_id = self.last_id.max(mark.id);
-        self.found.retain(|run| run.id != mark.id);
-        match self.told.contains(&mark.id) {
-            true => Err(mark.id),
-            false => Ok(Run { id: mark.id, scheduled, began: None, replaced: false }),
-        }
+        Ok(Run { id: mark.id, scheduled, began: None, replaced: false })
     }
 
     pub fn next(&self) -> Option<Timestamp> {

@@ -488,6 +488,27 @@ fn what_is_over_and_told_is_not_told_again_by_the_next_controller() {
 }
 
 #[test]
+fn a_run_of_a_schedule_that_is_gone_silences_nothing_of_the_next() {
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.take(&world.declare(job("tidy", "*/10 * * * *")));
+    held.take(&until(&mut world, "11:10:00"));
+    held.take(&world.spawned("tidy", 1));
+    held.take(&world.crash("tidy", 1, 0));
+    set_clock(&mut world, "2026-11-18T10:05:00Z");
+    held.take(&world.declare(Spec { schedule: None, enabled: false, ..job("tidy", "*/10 * * * *") }));
+    held.take(&world.declare(job("tidy", "*/10 * * * *")));
+    let mut next = held.next(&world, Some(Some(Exit::code(0))), true);
+    next.declare(job("tidy", "*/10 * * * *"));
+    next.tell(Input::Scanned);
+    set_clock(&mut next, "2026-11-18T18:47:00Z");
+    let told = said(&next.tell(Input::Awoke), Reason::MissedRun);
+    assert!(
+        told[0].contains(" runs from 2026-11-18T10:10:00Z on were missed; that of 2026-11-18T18:40:00Z"),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn what_fell_due_while_plugd_was_down_is_made_up_for_once_and_what_it_took_along_is_unknown() {
     let (mut world, mut held) = (World::new(), Held::default());
     held.take(&world.declare(job("tidy", "*/10 * * * *")));
