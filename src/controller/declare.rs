@@ -170,6 +170,8 @@ impl Controller {
         let Some(service) = self.table.get_mut(id) else { return };
         service.touched = true;
         match order {
+            // A service that is going takes with it what is said of it.
+            Order::Stop | Order::Scale(_) if service.gate == Gate::Gone => {}
             Order::Stop => service.stopped = true,
             // How many run is its schedule's business.
             Order::Scale(_) if service.schedule().is_some() => {}

@@ -105,6 +105,7 @@ pub fn without_run(blob: &[u8]) -> Vec<u8> {
 pub fn passed(world: &mut World) -> Result<(), String> {
     let now = world.now.wall;
     let ending = world.facts.shutdown.is_some() || world.controller.node().shutting_down;
+    world.clock.jobs.retain(|name, _| !world.facts.gone.contains(name));
     let names: Vec<Name> = world.facts.wishes.keys().cloned().collect();
     for name in names {
         let wish = &world.facts.wishes[&name];
