@@ -69,7 +69,7 @@ fn conditions(view: &ServiceView) -> Vec<Value> {
         None => ("NotReady", view.why.join("; "), view.since),
     };
     vec![
-        condition("Ready", ready, "InstancesReady", own(), view.since),
+        condition("Ready", ready, if armed { Reason::NextRun.as_str() } else { "InstancesReady" }, own(), view.since),
         condition("Available", view.available, "MayBeUsed", own(), view.since),
         condition("Valid", invalid.is_none(), "ManifestValid", invalid.unwrap_or_else(own), view.since),
         condition("DependenciesReady", waits.is_none(), "DependenciesReady", waits.unwrap_or_else(own), view.since),

@@ -29,6 +29,9 @@ fn start_runs_a_job_now_and_its_runs_are_told_also_by_the_next_node() {
     assert!(text.contains("# why:  next run at ") && text.contains("-01-01T00:00:00Z"), "{text}");
     assert!(world.ask(&["get"]).contains("next run at "), "{}", world.ask(&["get"]));
     assert!(world.ask(&["wait", "tidy"]).is_empty(), "a job that waits for its next run is ready");
+    let object: serde_json::Value = serde_json::from_str(&world.ask(&["get", "tidy", "-o", "json"])).expect("JSON");
+    let ready = &object["status"]["conditions"][0];
+    assert_eq!((&ready["type"], &ready["reason"]), (&"Ready".into(), &"NextRun".into()), "{ready}");
 
     world.ask(&["start", "tidy", "--wait"]);
     world.wait("its run to be over", |world| runs(world, "tidy").iter().any(|run| run["result"] == "completed"));
