@@ -38,6 +38,8 @@ pub mod cli;
 pub mod controller;
 pub mod edge;
 pub mod embed;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod keeper;
 pub mod model;
 pub mod policy;

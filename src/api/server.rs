@@ -11,6 +11,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -66,16 +67,32 @@ fn admit(stream: UnixStream, seat: OwnedSemaphorePermit, router: Router, lane: L
         return;
     }
     tokio::spawn(async move {
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).max_buf_size(BUFFER);
-        match lane {
-            Lane::General => http.header_read_timeout(HEADER_WAIT),
-            Lane::Reserved => http.header_read_timeout(HEADER_WAIT_RESERVED).keep_alive(false),
-        };
-        let io = TokioIo::new(Patient::new(stream));
-        if let Err(error) = http.serve_connection(io, TowerToHyperService::new(router)).await {
+        if let Err(error) = converse(stream, router, lane).await {
             tracing::debug!(uid = peer.uid(), pid = peer.pid(), %error, "a connection ended early");
         }
         drop(seat);
     });
+}
+
+async fn converse<S>(stream: S, router: Router, lane: Lane) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).max_buf_size(BUFFER);
+    match lane {
+        Lane::General => http.header_read_timeout(HEADER_WAIT),
+        Lane::Reserved => http.header_read_timeout(HEADER_WAIT_RESERVED).keep_alive(false),
+    };
+    http.serve_connection(TokioIo::new(Patient::new(stream)), TowerToHyperService::new(router)).await
+}
+
+/// One conversation in the general lane, whoever it is with: for `fuzz`.
+pub(crate) async fn answer<S>(stream: S, ctx: Context)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let router = routes::router(App { ctx: Arc::new(ctx), lane: Lane::General });
+    // What it ends with is the peer's.
+    let _ = converse(stream, router, Lane::General).await;
 }

@@ -156,6 +156,15 @@ impl Blob {
     }
 }
 
+/// Whether what is read of these bytes is the same when it was written and read again (but for checks that do
+/// not fit): for `fuzz`.
+pub(crate) fn is_read_again(bytes: &[u8]) -> bool {
+    Blob::decode(bytes).is_none_or(|blob| {
+        let again = Blob::decode(&blob.encode());
+        again.is_some_and(|again| again == blob || again == Blob { own: None, ..blob })
+    })
+}
+
 pub(super) fn unhex(text: &str) -> Digest {
     let mut digest = Digest::default();
     if text.len() == 32 && text.is_ascii() {

@@ -13,7 +13,7 @@
 mod absorb;
 mod adopt;
 mod agenda;
-mod blob;
+pub(crate) mod blob;
 mod called_off;
 mod checks;
 mod decide;

@@ -17,7 +17,7 @@
 mod history;
 mod inbox;
 mod open;
-mod packed;
+pub(crate) mod packed;
 mod rows;
 mod samples;
 mod thread;

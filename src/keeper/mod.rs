@@ -19,12 +19,12 @@ mod launch;
 pub mod memory;
 mod minder;
 mod notes;
-mod program;
+pub(crate) mod program;
 mod reexec;
 mod requests;
 mod sys;
 mod table;
-mod wire;
+pub(crate) mod wire;
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{OwnedFd, RawFd};

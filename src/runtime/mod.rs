@@ -65,7 +65,7 @@ mod requests;
 mod rundir;
 mod single;
 mod spawn;
-mod strays;
+pub(crate) mod strays;
 mod voice;
 
 use absence::Absence;

@@ -396,6 +396,11 @@ fn strays(table: &Path) -> Vec<Stray> {
     text.lines().filter_map(|line| parse(line, &place)).filter(Stray::lives).collect()
 }
 
+/// Whom a line names, and with which signal that is ended: for `fuzz`.
+pub(crate) fn read_line(line: &str, place: &str) -> Option<(i32, i32)> {
+    parse(line, place).map(|stray| (stray.pid, stray.signal))
+}
+
 fn parse(line: &str, place: &str) -> Option<Stray> {
     let mut words = line.split(' ');
     let name = words.next()?.to_string();

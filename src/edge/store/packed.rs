@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use crate::model::history::{Bucket, NUMBERS};
 
 /// The buckets by the service's number.
-pub(super) type Buckets = BTreeMap<u64, Bucket>;
+pub(crate) type Buckets = BTreeMap<u64, Bucket>;
 
-pub(super) fn pack(buckets: &Buckets) -> Vec<u8> {
+pub(crate) fn pack(buckets: &Buckets) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(buckets.len() * 20);
     for (id, bucket) in buckets {
         put(&mut bytes, *id);
@@ -23,7 +23,7 @@ pub(super) fn pack(buckets: &Buckets) -> Vec<u8> {
 }
 
 /// The entries of a blob, one after the other.
-pub(super) fn entries(mut bytes: &[u8]) -> impl Iterator<Item = (u64, Bucket)> {
+pub(crate) fn entries(mut bytes: &[u8]) -> impl Iterator<Item = (u64, Bucket)> {
     std::iter::from_fn(move || entry(&mut bytes))
 }
 
