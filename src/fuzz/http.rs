@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use super::shown;
 use crate::api::board::Board;
 use crate::api::context::{Context, Request};
 use crate::api::server;
-use super::shown;
 use crate::edge::store::Store;
 use crate::model::text::{ControllerInfo, Places};
 use crate::model::view::{NodeView, Snapshot};

@@ -53,8 +53,7 @@ pub fn settings(bytes: &[u8]) {
 
 pub fn script(bytes: &[u8]) {
     let main = Text { file: "web.sh", text: bytes };
-    let reading =
-        Reading { main, stem: "web", dir: Path::new("/services.d"), defaults: None, drop_ins: Vec::new() };
+    let reading = Reading { main, stem: "web", dir: Path::new("/services.d"), defaults: None, drop_ins: Vec::new() };
     match in_time(1, || manifest::from_script(&reading, Path::new("/services.d/web.sh"))) {
         Ok(Some(document)) => look_at(&document.warnings, &[main]),
         Ok(None) => assert!(!bytes.starts_with(b"#!") && !bytes.starts_with(b"\x7fELF")),

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::controller::testing::{declare, life, name, spec};
 use crate::controller::blob::is_read_again;
+use crate::controller::testing::{declare, life, name, spec};
 use crate::controller::{Action, Adopted, Config, Controller, Exit, ExitHow, Input, Memory, Plan};
 use crate::edge::store::packed;
 use crate::model::cron::Cron;

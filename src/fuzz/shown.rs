@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::model::reason::Reason;
 use crate::model::text::harmless::{Layout, clip, escape, escape_bytes, is_hostile, strip};
 use crate::model::text::{ControllerInfo, ControllerLine, NodeFile, Places, node_file, status_file, yaml};
 use crate::model::view::{FileProblem, NodeView, ServiceView, Snapshot};
-use crate::model::reason::Reason;
 
 /// Lines of a status file with one instance, and its size.
 const LINES_MAX: usize = 25;
@@ -63,13 +63,7 @@ pub fn status(bytes: &[u8]) {
     let node = NodeView { directory_lost: view.next.clone(), problems: vec![problem], ..NodeView::default() };
     let services = [(view.service.clone(), std::sync::Arc::new(view))].into_iter().collect();
     let snapshot = Snapshot { sequence: 1, node, services };
-    let info = ControllerInfo {
-        pid: 8,
-        keeper_pid: 1,
-        version: "0.1.0".into(),
-        since,
-        working_dir: dir.clone(),
-    };
+    let info = ControllerInfo { pid: 8, keeper_pid: 1, version: "0.1.0".into(), since, working_dir: dir.clone() };
     let places = Places { logs: Some(dir.clone()), ..Places::default() };
     let file = NodeFile { snapshot: &snapshot, dir: &dir, places: &places, info: &info, heartbeat: since };
     let text = node_file(&file);

@@ -47,8 +47,7 @@ pub fn command(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     match words::split(&text) {
         Ok(split) => {
-            let quoted: Vec<String> =
-                split.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
+            let quoted: Vec<String> = split.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
             assert_eq!(words::split(&quoted.join(" ")), Ok(split));
         }
         Err(wrong) => assert!(text.is_char_boundary(wrong.at()) && wrong.at() < text.len(), "{wrong:?}"),
