@@ -48,6 +48,7 @@ impl World {
         let config = Config {
             dir: root.path().join("services.d"),
             settings: Settings::default(),
+            settings_text: None,
             store,
             on_settings: None,
             on_accepted: None,
@@ -855,13 +856,14 @@ fn the_settings_file_is_told_at_the_start_and_at_each_change() {
     fs::write(dir.join("_plugd.yaml"), "one").expect("written");
     let (said, heard) = std::sync::mpsc::channel();
     let (to, _inputs) = mpsc::channel(64);
-    let on_settings = Box::new(move |text: Option<&str>| {
-        said.send(text.map(str::to_string)).expect("heard");
+    let on_settings = Box::new(move |text: Option<&[u8]>| {
+        said.send(text.map(|text| String::from_utf8_lossy(text).into_owned())).expect("heard");
         Ok(())
     });
     let config = Config {
         dir: dir.clone(),
         settings: Settings::default(),
+        settings_text: None,
         store: Store::none(),
         on_settings: Some(on_settings),
         on_accepted: None,

@@ -41,7 +41,8 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
         What::Directory(dir) => {
             usable(dir)?;
             trusted(task, dir)?;
-            (settings_of(task, dir, false), Some(dir.clone()))
+            // The controller says what there is to say of them.
+            (settings_of(task, dir, false, None, false)?.settings, Some(dir.clone()))
         }
         What::File(_) | What::Command(_) => ((task.layer)(Settings::default()), None),
     };

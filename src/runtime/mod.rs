@@ -147,8 +147,8 @@ enum Leave {
 pub(crate) enum Notice {
     /// A helper is over: the keeper may drop it.
     HelperDone(Id),
-    /// `_plugd.yaml` was edited.
-    Settings(Box<Settings>),
+    /// `_plugd.yaml` was read or edited: what it makes of the settings, and its text.
+    Settings { settings: Box<Settings>, text: Option<Vec<u8>> },
     /// A directory was accepted at the path: the first, or one that replaced it.
     Accepted,
     /// A status file is not what was written last: of a service, or the node's own.
@@ -272,7 +272,8 @@ impl Node {
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::HelperDone(id) => self.on_helper_done(&id),
-            Notice::Settings(settings) => {
+            Notice::Settings { settings, text } => {
+                layers::hold(&mut self.keeper, text.as_deref());
                 if let Some(directory) = &self.directory {
                     directory.settings(*settings);
                 }
