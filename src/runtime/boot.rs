@@ -177,8 +177,8 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         true => strays::empty(&places, cgroups.as_ref(), &keeper_name),
         false => Vec::new(),
     };
-    let table = LivesTable::open(&places, keeper_name);
-    table.note("controller", std::process::id() as i32);
+    let table = LivesTable::open(&places, &dir, keeper_name);
+    table.note_controller();
 
     let (sender, inputs) = mpsc::channel(INPUTS_MAX);
     let (pump_sender, pump_events) = mpsc::channel(INPUTS_MAX);
@@ -258,7 +258,8 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         store: store.clone(),
         samples: Default::default(),
         publisher,
-        run: RunDir::of(places.run.clone()),
+        // Of one command or file the logs have a name each, and several may lie in one place.
+        run: RunDir::of(places.run.clone(), places.logs.clone().filter(|_| !single)),
         helpers: Helpers::new(welcome.controllers_started),
         chatter: Default::default(),
         lives: Default::default(),
@@ -351,7 +352,6 @@ async fn welcome(keeper: &mut Link) -> std::io::Result<Welcome> {
     }
 }
 
-impl Node {
 /// All that the keeper has.
 async fn list(keeper: &mut Link) -> std::io::Result<Vec<KeeperEvent>> {
     keeper.list();
@@ -365,6 +365,7 @@ async fn list(keeper: &mut Link) -> std::io::Result<Vec<KeeperEvent>> {
     }
 }
 
+impl Node {
     /// What is remembered; with what the keeper has a new controller has no other recovery.
     fn remember(&mut self) {
         let Loaded { memories, counted, owners: _, claims: _ } = self.store.load();
@@ -442,9 +443,9 @@ fn serve(
 /// What the directory's thread is given beside the directory.
 struct Watched {
     settings: Settings,
-    store: Store,
     /// What they come from.
     text: Option<Vec<u8>>,
+    store: Store,
     check: Option<StatusCheck>,
     run: Option<PathBuf>,
 }
@@ -461,8 +462,8 @@ fn watch(
     let config = directory::Config {
         dir: dir.to_path_buf(),
         settings,
-        store,
         settings_text: text,
+        store,
         on_settings: Some(Box::new(move |text| {
             let settings = layered(&task, pid1, text)?;
             let text = text.map(<[u8]>::to_vec);

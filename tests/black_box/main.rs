@@ -10,6 +10,7 @@ mod hung;
 mod judged;
 mod last_good;
 mod older_mesh;
+mod places;
 mod probes;
 mod restart;
 mod stop;
