@@ -362,7 +362,10 @@ fn a_client_finds_the_controller_of_a_directory_by_its_status_file_and_by_the_us
     assert!(places::find(Some(&dir), None, None, &me, &|_, _| None).is_err());
     let run = Places::choose(&dir, &Settings::default(), &me).run.expect("a place");
     let usual = places::bind(&run.join(places::SOCKET)).expect("bound");
-    assert_eq!(places::find(Some(&dir), None, None, &me, &|_, _| None).expect("found").socket, run.join(places::SOCKET));
+    assert_eq!(
+        places::find(Some(&dir), None, None, &me, &|_, _| None).expect("found").socket,
+        run.join(places::SOCKET)
+    );
     // A path that is too long for a socket address, and the status file that names it.
     let deep = root.path().join("x".repeat(120));
     std::fs::create_dir(&deep).expect("made");

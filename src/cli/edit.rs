@@ -113,7 +113,8 @@ impl Copy {
         let usual = std::env::temp_dir().join(&name);
         let beside = place.dir.join(format!(".{name}"));
         let copy = Copy::in_folder(usual, file, text);
-        copy.or_else(|_| Copy::in_folder(beside.clone(), file, text)).map_err(|error| Fault::path("make", beside, error))
+        copy.or_else(|_| Copy::in_folder(beside.clone(), file, text))
+            .map_err(|error| Fault::path("make", beside, error))
     }
 
     fn in_folder(folder: PathBuf, file: &str, text: &[u8]) -> std::io::Result<Copy> {

@@ -74,8 +74,7 @@ impl Node {
     fn open_now(global: &Global) -> Result<Node, Fault> {
         let dir = global.dir.clone().or_else(|| Some(PathBuf::from(HERE)).filter(|here| here.is_dir()));
         let (run, state) = (global.run_dir.as_deref(), global.state_dir.as_deref());
-        let found =
-            places::find(dir.as_deref(), run, state, &Who::now(), &client::of_another).map_err(not_found)?;
+        let found = places::find(dir.as_deref(), run, state, &Who::now(), &client::of_another).map_err(not_found)?;
         let runtime = runtime()?;
         let client = match &dir {
             Some(dir) => runtime.block_on(Client::connect_in(&found.socket, dir)),

@@ -130,7 +130,10 @@ fn own(place: &Path, what: &str, flag: &str) -> Result<(), Refusal> {
         Err(LockError::Held { holder, .. }) => {
             let who = holder.map(|holder| format!(" (pid {})", holder.pid)).unwrap_or_default();
             let place = place.display();
-            Err(refusal(OWNED, format!("{place} is the {what} of another plugd{who}; give this one a {flag} of its own")))
+            Err(refusal(
+                OWNED,
+                format!("{place} is the {what} of another plugd{who}; give this one a {flag} of its own"),
+            ))
         }
         // Where it cannot be locked, the lock of the directory has to do.
         Err(LockError::Io { .. }) => Ok(()),

@@ -123,7 +123,11 @@ fn what_somebody_else_changed_or_removed_meanwhile_is_not_undone_by_an_edit() {
     let changed = format!("echo 'labels: {{mine: \"yes\"}}' >> \"$1\"; echo 'command: sleep 7777' > {shown}\n");
     let refused = edit_with(&world, &editor(&world, &changed), world.root());
     assert_eq!(refused.status.code(), Some(1), "{}", err(&refused));
-    assert!(err(&refused).contains("changed by somebody else") && err(&refused).contains("kept in"), "{}", err(&refused));
+    assert!(
+        err(&refused).contains("changed by somebody else") && err(&refused).contains("kept in"),
+        "{}",
+        err(&refused)
+    );
     assert_eq!(std::fs::read_to_string(&file).expect("there"), "command: sleep 7777\n");
 
     let removed = format!("echo 'labels: {{mine: \"yes\"}}' >> \"$1\"; rm {shown}\n");
@@ -141,7 +145,8 @@ fn an_edit_needs_no_place_for_temporary_files_but_the_directory_itself() {
     let done = edit_with(&world, "sed -i s/1000/2000/", &world.root().join("nowhere"));
     assert_eq!(done.status.code(), Some(0), "{}", err(&done));
     assert_eq!(std::fs::read_to_string(world.path("web.yaml")).expect("there"), "command: sleep 2000\n");
-    let left: Vec<_> = std::fs::read_dir(world.dir()).expect("listed").flatten().map(|entry| entry.file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(world.dir()).expect("listed").flatten().map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("edit")), "{left:?}");
 }
 

@@ -38,8 +38,8 @@ use crate::controller::Input;
 use crate::edge::store::Store;
 use crate::model::settings::{Discovery, Settings};
 use crate::model::view::FileProblem;
-pub(super) use own::{SETTINGS, settings_text};
 use own::OwnFile;
+pub(super) use own::{SETTINGS, settings_text};
 use record::Record;
 use told::Told;
 

@@ -80,7 +80,8 @@ impl Desk {
                 None => self.defaults_lacking = Some(NO_DEFAULTS),
             }
         }
-        let so = self.defaults_lacking.map_or("the last good version stays", |_| "nothing that is new or changed starts");
+        let so =
+            self.defaults_lacking.map_or("the last good version stays", |_| "nothing that is new or changed starts");
         self.note_problem(DEFAULTS, reason, format!("{message}\n{so}"));
     }
 
