@@ -57,8 +57,9 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
                 taken = Lock::take(dir, places.run.as_deref());
             }
             if taken.is_ok() {
-                own_places(dir, &places)?;
+                // It can say whose they are.
                 not_run_already(dir, &places)?;
+                own_places(dir, &places)?;
             }
             taken
         }
