@@ -262,6 +262,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         run: RunDir::of(places.run.clone(), places.logs.clone().filter(|_| !single)),
         helpers: Helpers::new(welcome.controllers_started),
         chatter: Default::default(),
+        masks: Default::default(),
         lives: Default::default(),
         pending: Default::default(),
         specs: Default::default(),

@@ -231,6 +231,7 @@ impl Node {
             notify: notify.and_then(|fd| NotifySocket::adopt(fd).ok()),
             ready: self.deposits.remove(ready_key(&life).as_bytes()),
         };
+        self.learn_secrets(&life, &live.spec);
         if !ended {
             self.listen(&life, &mut live, passive);
         }

@@ -58,6 +58,7 @@ mod helpers;
 mod layers;
 mod live;
 mod lives_copy;
+mod masks;
 mod observe;
 mod preparing;
 mod publish;
@@ -100,6 +101,7 @@ pub struct Node {
     run: rundir::RunDir,
     helpers: Helpers,
     chatter: Chatter,
+    masks: masks::Masks,
 
     lives: HashMap<LifeId, Live>,
     pending: HashMap<LifeId, Pending>,
@@ -239,7 +241,7 @@ impl Node {
             let now = self.now();
             while let Some(input) = self.queue.pop_front() {
                 self.observe(&input, now);
-                self.controller.absorb(input, now);
+                self.controller.absorb(self.masks.hide(input), now);
             }
             let plan = self.controller.decide(now);
             let idle = plan.actions.is_empty();

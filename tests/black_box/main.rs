@@ -13,6 +13,7 @@ mod older_mesh;
 mod places;
 mod probes;
 mod restart;
+mod secrets;
 mod stop;
 mod supervisor;
 mod tampering;
