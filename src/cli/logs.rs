@@ -152,7 +152,7 @@ fn by_name(text: &str, dir: &Path) -> Result<Source, InvalidName> {
     let instance = Instance::parse(text);
     let name = Name::parse(instance.as_ref().map_or(text, |instance| instance.service.as_str()))?;
     let index = instance.map(|instance| instance.index);
-    let several = dir.join(name.as_str()).is_dir();
+    let several = dir.join(name.log_folder()).is_dir();
     let files = LogFiles::of(dir, &name, None, index);
     Ok(Source { name, instance: index, several, files })
 }

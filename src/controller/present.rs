@@ -333,7 +333,7 @@ fn log(service: &Service, config: &Config) -> Option<String> {
     let own = service.spec().and_then(|spec| spec.logs.path.as_ref());
     let path = match (own, &config.log_dir) {
         (Some(path), Some(_)) => path.clone(),
-        (None, Some(dir)) if service.instances.len() > 1 => dir.join(service.name.as_str()),
+        (None, Some(dir)) if service.instances.len() > 1 => dir.join(service.name.log_folder()),
         (None, Some(dir)) => dir.join(format!("{}.log", service.name)),
         (_, None) => return None,
     };
