@@ -302,6 +302,11 @@ pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
 fn of_running(service: &Service, running: &Running) -> Word {
     let said = running.checks.said.as_ref();
     if running.ready_since.is_some() {
+        if running.checks.is_doubtful() {
+            let message = said.map(|said| said.message.clone()).unwrap_or_default();
+            return Word::of(Status::Degraded, Reason::ProbeFailed, format!("its check has never passed: {message}"))
+                .next("healthy when its check passes; restarted when that has failed too often");
+        }
         return match running.checks.is_checked() {
             true => Word::plain(Status::Healthy),
             false => Word::plain(Status::Running),
