@@ -38,6 +38,7 @@ impl Controller {
     /// returns an empty plan.
     pub fn decide(&mut self, now: Now) -> Plan {
         let mut plan = Plan::default();
+        self.follow_clock(now);
         while let Some(&(at, id)) = self.deadlines.first() {
             if at > now.mono {
                 break;

@@ -93,6 +93,8 @@ pub struct Controller {
     deadlines: BTreeSet<(Duration, Id)>,
     /// Services that wait for room in the keeper's queue.
     queue: VecDeque<Id>,
+    /// A moment on both clocks, from before the wall clock was set last.
+    clock: Now,
     /// Whose turn it is.
     serving: Option<Id>,
     /// Spawns asked for and not answered, less those that are held up.
@@ -127,6 +129,7 @@ impl Controller {
     pub fn new(config: Config) -> Controller {
         Controller {
             random: Random::seeded(config.seed),
+            clock: config.started,
             config,
             table: Table::default(),
             dirty: VecDeque::new(),

@@ -112,6 +112,23 @@ impl Controller {
 
     fn warn_root(&mut self, service: &mut Service, now: Now) {
         let Some(spec) = service.spec() else { return };
+        // Of what runs since before this controller it was told when that began.
+        let before = |instance: &super::service::Instance| match &instance.life {
+            Life::Running(running) => {
+                running.spawned < self.config.started.mono
+                    && service.made().is_some_and(|made| made.print == running.made.print)
+            }
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => false,
+        };
+        if service.instances.iter().any(before) {
+            service.warned_root = true;
+            return;
+        }
         let runs = match spec.process.program {
             Program::Command(_) | Program::Wrapper(_) | Program::Script(_) => true,
             Program::External(_) => false,

@@ -19,6 +19,8 @@ const SPREAD: Duration = Duration::from_secs(2);
 /// Recovery of just any service ends a wait at most this often: a flapping neighbour must not make
 /// it hammer.
 const NEIGHBOUR: Duration = Duration::from_secs(60);
+/// The wall clock was set, not just steered: what is told of it is to the second.
+const CLOCK_STEP: Duration = Duration::from_secs(2);
 /// Between two tries, however good the news.
 const TRY_GAP: Duration = Duration::from_secs(1);
 
@@ -44,6 +46,24 @@ impl Controller {
             }
         }
         if cut {
+            service.touched = true;
+            self.mark(id);
+        }
+    }
+
+    /// A wait is told as a moment of the wall clock: anew, where that was set meanwhile.
+    pub(super) fn follow_clock(&mut self, now: Now) {
+        if self.clock.wall_at(now.mono).duration_since(now.wall).unsigned_abs() < CLOCK_STEP {
+            return;
+        }
+        self.clock = now;
+        for id in self.backing_off.iter().copied().collect::<Vec<_>>() {
+            let Some(service) = self.table.get_mut(id) else { continue };
+            for instance in &mut service.instances {
+                if let Life::BackOff(wait) = &mut instance.life {
+                    wait.until_wall = now.wall_at(wait.until);
+                }
+            }
             service.touched = true;
             self.mark(id);
         }
