@@ -221,7 +221,8 @@ fn subtraction(score: &ScoreView) -> String {
 pub fn vitals(vitals: &VitalsView, look: &Look) -> String {
     let mut text = String::new();
     if let Some(percent) = vitals.availability_percent {
-        text.push_str(&label("availability", &format!("{percent} %"), look));
+        let since = vitals.availability_since.map(|at| format!(" since {}", moment(at))).unwrap_or_default();
+        text.push_str(&label("availability", &format!("{percent} %{since}"), look));
     }
     let several = vitals.instances.len() > 1;
     for instance in vitals.instances.iter().take(INSTANCES_SHOWN) {

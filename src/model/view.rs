@@ -160,13 +160,15 @@ pub struct LessView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VitalsView {
-    /// In how much of the time in which it was meant to serve it could be used, since it was first ready in
-    /// this controller's time.
+    /// In how much of the time in which it was meant to serve it could be used, in this controller's time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub availability_percent: Option<f64>,
     pub instances: Vec<InstanceVitals>,
 }
 
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability_since: Option<Timestamp>,
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceVitals {
