@@ -272,6 +272,7 @@ fn last_exit(view: &ServiceView) -> String {
 fn instances(view: &ServiceView, now: Timestamp) -> String {
     let mut text = String::from("\n");
     for instance in &view.instances {
+    let how = exit.by.as_ref().map_or(how.clone(), |by| format!("{how} ({})", clean(by)));
         let pid = instance.pid.map(|pid| format!("  pid {pid}")).unwrap_or_default();
         let port = instance.port.map(|port| format!("  port {port}")).unwrap_or_default();
         let up = instance.started.map(|at| format!("  up {}", age(since(at, now)))).unwrap_or_default();

@@ -172,7 +172,8 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
                 }
             }
             Life::BackOff(wait) => match wait.kind {
-                Setback::NotSpawned(reason) | Setback::Missing(reason) => add(reason, wait.message.clone()),
+                Setback::NotSpawned(reason) => add(reason, wait.message.clone()),
+                Setback::Missing(reason) => add(reason, explain::missing(wait, instance)),
                 Setback::Ended => {
                     if let Some((reason, message)) = &instance.blamed {
                         add(*reason, message.clone());
@@ -337,7 +338,15 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         depends_on: spec.map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
         settled: matches!(word.status, Status::Completed | Status::Stopped),
         pending: false,
+        unproven: is_unproven(service),
     }
+}
+
+/// That a process was executed again is no start of a service in a crash loop, where nothing checks it.
+fn is_unproven(service: &Service) -> bool {
+    let checked = service.spec().is_some_and(|spec| super::decide::is_checked(spec));
+    let wanted = service.instances.iter().take(service.desired() as usize);
+    !checked && wanted.into_iter().any(|one| one.life.is_ready() && one.ladder.failed_starts > 0)
 }
 
 /// It runs, or did: then there is something to stop, and something to read.
@@ -397,6 +406,7 @@ fn exit_view(exit: &ExitMemory) -> ExitView {
     ExitView {
         code: exit.code.or(exit.signal.map(|signal| 128 + signal)),
         signal: exit.signal.map(explain::signal_name),
+        by: exit.by.clone(),
         at: Timestamp::from_microsecond(exit.at).unwrap_or(Timestamp::UNIX_EPOCH),
         ran_for: exit.ran_for,
         output: exit.output.clone(),
@@ -461,6 +471,7 @@ impl Report {
             *report.counts.entry(view.status).or_default() += 1;
             let name = view.service.clone();
             match view.status {
+                Status::Running if view.unproven => report.failed.push((name, Reason::BackOff)),
                 Status::Running | Status::Healthy | Status::Degraded | Status::Completed => report.started.push(name),
                 Status::Skipped | Status::Stopped => {
                     report.skipped.push((name, view.reason.unwrap_or(Reason::Disabled)));

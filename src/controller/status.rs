@@ -403,7 +403,7 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
     let at = explain::moment(wait.until_wall);
     let next = format!("tries again at {at}; at once after an edit or `plugd start {}`", service.name);
     let word = match wait.kind {
-        Setback::Missing(reason) => cannot(service, reason, wait.message.clone()),
+        Setback::Missing(reason) => cannot(service, reason, explain::missing(wait, instance)),
         Setback::Ended | Setback::NotSpawned(_) | Setback::HookFailed => {
             let after = service.spec().map_or(5, |spec| spec.restart.crash_loop_after);
             let reason = if instance.ladder.is_crash_loop(after) { Reason::CrashLoopBackOff } else { Reason::BackOff };

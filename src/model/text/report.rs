@@ -124,6 +124,7 @@ fn is_armed(view: &ServiceView) -> bool {
 
 fn place(view: &ServiceView) -> Place {
     match view.status {
+        Status::Running if view.unproven => Place::Failed,
         Status::Healthy | Status::Running | Status::Completed => Place::Started,
         Status::Degraded if view.available => Place::Started,
         Status::Waiting if is_armed(view) => Place::Started,
@@ -140,7 +141,8 @@ fn place(view: &ServiceView) -> Place {
 fn cause(view: &ServiceView) -> Cause {
     // A status file that cannot be written makes no service fail.
     let mut problems = view.problems.iter().map(|problem| problem.reason);
-    let reason = view.reason.or_else(|| problems.find(|reason| *reason != Reason::StatusNotWritten));
+    let unproven = view.unproven.then_some(Reason::BackOff);
+    let reason = view.reason.or(unproven).or_else(|| problems.find(|reason| *reason != Reason::StatusNotWritten));
     let reason = reason.map_or(view.status.as_str(), Reason::as_str).to_string();
     Cause { name: view.service.clone(), reason }
 }
