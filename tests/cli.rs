@@ -321,7 +321,7 @@ fn wrong_usage_is_2_and_says_what_to_write() {
         (&["frobnicate"][..], "there is no verb frobnicate; `plugd help --all`"),
         (&["wait", "--timeout", "10"], "10s"),
         (&["get", "-o", "xml"], "jsonpath"),
-        (&["scale", "web"], "orders=3"),
+        (&["scale", "web"], "web=3"),
         (&["logs", "--grep", "("], "regular expression"),
         (&["add", "web"], "-- CMD"),
         (&["help", "frobnicate"], "help --all"),

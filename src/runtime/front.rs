@@ -189,9 +189,15 @@ fn usable(dir: &Path) -> Result<(), Refusal> {
             .map_err(|error| refusal(UNUSABLE, format!("{shown} cannot be listed: {error}"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(refusal(
             UNUSABLE,
-            format!(
-                "there is no directory {shown}; make it with `mkdir -p {shown}`, or `plugd init {shown}` for one with an example"
-            ),
+            match shown.to_string() {
+                command if command.contains(char::is_whitespace) => {
+                    format!("there is no directory {command:?}; if it is a command, write `plugd run -- {command}`")
+                }
+                shown => format!(
+                    "there is no directory {shown}; make it with `mkdir -p {shown}`, or `plugd init {shown}` for one \
+                     with an example"
+                ),
+            },
         )),
         Err(error) => Err(refusal(UNUSABLE, format!("{shown} cannot be used: {error}"))),
     }
