@@ -157,7 +157,9 @@ fn variable(world: &World, name: &str) -> Option<String> {
 }
 
 fn node_tells(world: &World, file: &str) -> bool {
-    world.node_status().is_some_and(|text| text.contains(&format!("file: \"{file}\"")) && text.contains("ConfigInvalid"))
+    world
+        .node_status()
+        .is_some_and(|text| text.contains(&format!("file: \"{file}\"")) && text.contains("ConfigInvalid"))
 }
 
 #[test]
