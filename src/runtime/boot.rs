@@ -247,6 +247,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         trees: std::rc::Rc::new(Trees::new(walker)),
         sockets: Arc::new(Sockets::new()),
         cgroups,
+        key: places.key.as_str().into(),
         table,
         preparing: Preparing::new(Ground {
             inherited: Arc::new(inheritable()),

@@ -91,7 +91,8 @@ impl Node {
         let Some(life) = spawned.id.life_id() else { return };
         let Some(pending) = self.pending.remove(&life) else { return };
         let Pending { spec, scope, listened, passive, .. } = pending;
-        let tree = Tree { life: life.clone(), pid: spawned.pid, start_time: spawned.start_time, scope };
+        let node = self.key.clone();
+        let tree = Tree { life: life.clone(), node, pid: spawned.pid, start_time: spawned.start_time, scope };
         self.table.spawned(&life, &spec, &tree);
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
         let context =
@@ -174,7 +175,8 @@ impl Node {
         }
         let Some(life) = entry.id.life_id() else { return };
         let scope = self.scope_of(&life.instance);
-        let tree = Tree { life: life.clone(), pid: entry.pid, start_time: entry.start_time, scope };
+        let node = self.key.clone();
+        let tree = Tree { life: life.clone(), node, pid: entry.pid, start_time: entry.start_time, scope };
         let until = entry.exit.map_or_else(monotonic, |exit| Duration::from_nanos(exit.at));
         self.queue.push_back(Input::Adopted(Adopted {
             life: life.clone(),

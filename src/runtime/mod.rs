@@ -92,6 +92,8 @@ pub struct Node {
     trees: Rc<Trees>,
     sockets: Arc<Sockets>,
     cgroups: Option<CgroupRoot>,
+    /// Which node this is, as its processes are told by `PLUGD_NODE`.
+    key: Arc<str>,
     table: LivesTable,
     preparing: preparing::Preparing,
     directory: Option<Directory>,

@@ -32,14 +32,17 @@ pub enum CgroupError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupRoot {
     path: PathBuf,
+    /// The same, as /proc/PID/cgroup tells it.
+    told: PathBuf,
 }
 
 impl CgroupRoot {
     /// `key` tells the nodes of one machine apart; letters, digits and `-`.
     pub fn find(key: &str) -> Result<CgroupRoot, CgroupError> {
-        let own = own_group()?;
+        let (own, told) = own_place()?;
         sweep(&own);
-        let path = own.join(format!("plugd-{key}"));
+        let name = format!("plugd-{key}");
+        let (path, told) = (own.join(&name), told.join(&name));
         match std::fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(CgroupError::NotWritable { path, source }),
@@ -49,12 +52,7 @@ impl CgroupRoot {
         let probe = path.join("cgroup.procs");
         rustix::fs::access(&probe, rustix::fs::Access::WRITE_OK)
             .map_err(|source| CgroupError::NotWritable { path: probe, source: source.into() })?;
-        Ok(CgroupRoot { path })
-    }
-
-    /// Below a folder that is known to be a cgroup.
-    pub fn at(path: PathBuf) -> CgroupRoot {
-        CgroupRoot { path }
+        Ok(CgroupRoot { path, told })
     }
 
     pub fn path(&self) -> &Path {
@@ -63,7 +61,8 @@ impl CgroupRoot {
 
     /// `NAME.INDEX` within the root; no file of the kernel's ends in a number.
     pub fn group(&self, instance: &Instance) -> Group {
-        Group { path: self.path.join(format!("{}.{}", instance.service, instance.index)) }
+        let name = format!("{}.{}", instance.service, instance.index);
+        Group { path: self.path.join(&name), told: Some(self.told.join(name)) }
     }
 
     /// The group, made if it is not there, as clone3(2) wants it.
@@ -90,11 +89,13 @@ impl CgroupRoot {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Group {
     path: PathBuf,
+    /// The same, as /proc/PID/cgroup tells it; unknown of those that only have to be emptied.
+    told: Option<PathBuf>,
 }
 
 impl Group {
     pub fn at(path: PathBuf) -> Group {
-        Group { path }
+        Group { path, told: None }
     }
 
     pub fn path(&self) -> &Path {
@@ -129,13 +130,9 @@ impl Group {
     /// Whether the process is in this group or below, by what /proc says of it now.
     pub fn contains(&self, pid: i32) -> bool {
         let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
-        let Some(path) = text.lines().find_map(|line| line.strip_prefix("0::")) else { return false };
-        // The path is told as our cgroup namespace sees it, the mount point may not be: the last
-        // two parts, `plugd-KEY/NAME.INDEX`, are ours and are compared.
-        let mut own = self.path.components().rev().take(2).map(|part| part.as_os_str().as_encoded_bytes());
-        let (Some(group), Some(root)) = (own.next(), own.next()) else { return false };
-        let parts: Vec<&[u8]> = path.as_bytes().split(|b| *b == b'/').collect();
-        parts.windows(2).any(|pair| pair == [root, group])
+        let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+        // Whole: anybody who may make groups can make one of the same name elsewhere.
+        self.told.as_ref().zip(path).is_some_and(|(told, path)| Path::new(path).starts_with(told))
     }
 
     /// The instance is retired: remove its group, and groups that it made within.
@@ -182,6 +179,11 @@ fn sweep(parent: &Path) {
 
 /// The folder of the group that this process is in.
 pub fn own_group() -> Result<PathBuf, CgroupError> {
+    own_place().map(|(folder, _)| folder)
+}
+
+/// The same, and what /proc calls it.
+fn own_place() -> Result<(PathBuf, PathBuf), CgroupError> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own = groups.lines().find_map(|line| line.strip_prefix("0::")).ok_or(CgroupError::NotMounted)?;
@@ -191,7 +193,7 @@ pub fn own_group() -> Result<PathBuf, CgroupError> {
     if below.components().any(|part| part == std::path::Component::ParentDir) {
         return Err(outside());
     }
-    Ok(mount.1.join(below))
+    Ok((mount.1.join(below), own.into()))
 }
 
 /// Root and mount point of a cgroup2 line of mountinfo, proc_pid_mountinfo(5).
