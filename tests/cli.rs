@@ -339,6 +339,16 @@ fn wrong_usage_is_2_and_says_what_to_write() {
 }
 
 #[test]
+fn check_tells_what_looks_like_a_service_and_is_none() {
+    let world = world();
+    std::fs::write(world.path().join("services.d/web.conf"), "command: true\n").expect("written");
+    let output = plugd(world.path(), &["check"]);
+    let told = out(&output) + &err(&output);
+    assert!(told.contains("web.conf is not read: manifests end in .yaml"), "{told}");
+    assert_eq!(output.status.code(), Some(0), "{told}");
+}
+
+#[test]
 fn an_empty_variable_is_one_that_is_not_set() {
     let world = world();
     for name in ["PLUGD_DIR", "PLUGD_STATE_DIR", "PLUGD_RUN_DIR"] {

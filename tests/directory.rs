@@ -505,6 +505,25 @@ fn renaming_a_manifest_that_keeps_its_name_only_moves_the_source() {
 }
 
 #[test]
+fn an_executable_whose_name_cannot_be_a_services_is_told() {
+    let mut world = World::with(|dir| {
+        for (file, mode) in [("my server.sh", 0o755), ("just notes", 0o644)] {
+            fs::write(dir.join(file), "#!/bin/sh\nexec sleep 100\n").expect("written");
+            fs::set_permissions(dir.join(file), fs::Permissions::from_mode(mode)).expect("chmod");
+        }
+    });
+    let before = world.until_scanned();
+    let problems = before.iter().rev().find_map(|input| match input {
+        Input::FileProblems(problems) => Some(problems.clone()),
+        _ => None,
+    });
+    let problems = problems.expect("told");
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!((problems[0].file.as_str(), problems[0].reason), ("my server.sh", Reason::NameInvalid));
+    assert!(problems[0].message.contains("try \"my-server\""), "{problems:?}");
+}
+
+#[test]
 fn the_litter_of_editors_is_ignored() {
     let mut world = World::with(|dir| {
         let litter = ["x.yaml~", ".x.yaml.swp", "4913", "#x#", "x.yaml.bak", "x.yaml.orig", "sedAbC123", "x.status"];

@@ -144,6 +144,7 @@ impl Desk {
             | Candidate::DropIns { .. }
             | Candidate::Wrappers
             | Candidate::Mcp
+            | Candidate::Misnamed { .. }
             | Candidate::Refused { .. }
             | Candidate::Skipped
             | Candidate::Other => Seen::Done,

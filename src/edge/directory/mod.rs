@@ -190,6 +190,19 @@ pub fn admit(dir: &Path, settings: &Settings) -> Result<Option<String>, String> 
     }
 }
 
+/// Files that make no service though they look as if they were meant to: what to do, a sentence each.
+pub fn bystanders(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut told: Vec<String> = entries
+        .filter_map(|entry| {
+            let executable = disk::stat(&entry.path()).is_ok_and(|found| found.is_executable());
+            names::bystander(&entry.file_name(), executable)
+        })
+        .collect();
+    told.sort();
+    told
+}
+
 /// Device and inode of the directory at a path, through links; None where there is none, or no answer.
 pub fn identity(dir: &Path) -> Option<(u64, u64)> {
     disk::stat(dir).ok().filter(disk::Stamp::is_dir).map(|found| (found.dev, found.ino))

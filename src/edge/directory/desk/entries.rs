@@ -8,7 +8,9 @@ use super::super::names::{Candidate, candidate};
 use super::Desk;
 use super::drop_ins::stamps;
 use super::own::{DEFAULTS, SETTINGS};
+use crate::model::name::Name;
 use crate::model::reason::Reason;
+use crate::model::settings::Discovery;
 use crate::model::text::clip;
 
 impl Desk {
@@ -68,6 +70,13 @@ impl Desk {
                 Candidate::Refused { why } => {
                     let shown = clip(&name, 255);
                     self.note_problem(&shown, Reason::NameInvalid, format!("{shown}: {why}"));
+                }
+                Candidate::Misnamed { stem } => {
+                    let runs = disk::stat(&entry.path()).is_ok_and(|found| found.is_executable());
+                    if let (true, Err(error)) = (runs && self.discovery() != Discovery::Off, Name::parse(&stem)) {
+                        let shown = clip(&name, 255);
+                        self.note_problem(&shown, Reason::NameInvalid, format!("{shown}: {error}"));
+                    }
                 }
                 Candidate::Skipped => tracing::debug!(name, "not a manifest: skipped"),
                 Candidate::Other => {}
