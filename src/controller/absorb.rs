@@ -454,6 +454,7 @@ impl Controller {
         service.trial = None;
         service.gate = Gate::Gone;
         service.begin_anew();
+        let so = if service.is_occupied() { "; it is being stopped" } else { "" };
         for instance in &mut service.instances {
             match instance.life {
                 Life::Finished(_) => instance.life = Life::Idle,
@@ -468,7 +469,7 @@ impl Controller {
         let names = service.declared.take().map(|old| super::declare::dependency_names(&old.spec)).unwrap_or_default();
         self.table.unlink(id, &names);
         self.edges_changed.push(id);
-        self.record_of(id, Reason::Withdrawn, false, "its manifest is gone; it is being stopped".into(), now);
+        self.record_of(id, Reason::Withdrawn, false, format!("its manifest is gone{so}"), now);
         self.mark(id);
     }
 }

@@ -171,7 +171,7 @@ impl Node {
     pub(super) fn learn_secrets(&mut self, life: &LifeId, spec: &Arc<Spec>) {
         if spec.process.env.iter().any(|(_, value)| matches!(value, EnvValue::File(_))) {
             // Of a program that is always there, for the sake of its surroundings.
-            let what = What::Helper(vec!["/proc/self/exe".into()]);
+            let what = What::Helper(vec!["/proc/self/exe".into()], 0);
             self.preparing.submit(Purpose::Learn(life.instance.service.clone()), spec.clone(), life.clone(), what);
         }
     }

@@ -185,6 +185,26 @@ fn one_that_lives_again_for_a_moment_after_failed_starts_is_not_told_as_started(
 }
 
 #[test]
+fn a_try_that_came_to_no_process_is_no_restart() {
+    let mut world = World::new();
+    world.declare(spec("web"));
+    let fails = |world: &mut World, number: u64| {
+        let (reason, message) = (Reason::WorkingDirNotFound, "working directory /nowhere cannot be used".into());
+        world.tell(Input::SpawnFailed { life: life("web", number), reason, message });
+        world.sleep(Duration::from_secs(60));
+    };
+    fails(&mut world, 1);
+    fails(&mut world, 2);
+    world.spawned("web", 3);
+    assert_eq!(world.view("web").restarts, 0);
+    world.crash("web", 3, 1);
+    world.sleep(Duration::from_secs(60));
+    fails(&mut world, 4);
+    world.spawned("web", 5);
+    assert_eq!((world.view("web").restarts, world.view("web").instances[0].restarts), (1, 1));
+}
+
+#[test]
 fn an_instance_that_is_on_its_way_out_keeps_its_service_from_being_stopped() {
     let mut web = spec("web");
     web.replicas = 2;

@@ -175,6 +175,9 @@ pub fn node_ready(snapshot: &Snapshot) -> bool {
 
 /// The one line that is printed when every service has had its first verdict.
 pub fn start_report(report: &Report) -> String {
+    if report.summary.total == 0 {
+        return "nothing is declared yet; a manifest that is dropped into the directory starts at once".to_string();
+    }
     let started = names(report.started.iter().map(Name::to_string), report.started.len());
     let mut parts = vec![match report.started.is_empty() {
         true => "started: none".to_string(),
@@ -264,7 +267,7 @@ mod tests {
     fn many_names_stay_one_line() {
         let report = Report::of(&snapshot((0..100).map(|i| healthy(&format!("s{i:02}")))));
         assert_eq!(start_report(&report), "started: s00, s01, s02, s03, s04, s05, s06, s07, s08, s09 and 90 more");
-        assert_eq!(start_report(&Report::of(&snapshot([]))), "started: none");
+        assert!(start_report(&Report::of(&snapshot([]))).starts_with("nothing is declared yet"));
     }
 
     #[test]
