@@ -9,6 +9,7 @@ use super::life::{BackOff, Cause, Setback, Stopping};
 use super::service::{Gate, Instance};
 use crate::model::reason::Reason;
 use crate::model::spec::{Condition, Dependency};
+use crate::model::zone::Zone;
 use crate::policy::depends::Standing;
 
 /// `0.2 s`, `30 s`, `5 min`.
@@ -26,6 +27,17 @@ pub(super) fn span(span: Duration) -> String {
     } else {
         format!("{:.0} min", seconds / 60.0)
     }
+}
+
+/// A moment and what the clock of a zone shows then: `2026-11-24T02:00:00Z (03:00 in Europe/Berlin)`.
+pub(super) fn moment_in(at: Timestamp, zone: &Zone) -> String {
+    if zone.name() == "UTC" {
+        return moment(at);
+    }
+    let shown = zone.rules().to_datetime(at);
+    let other_day = shown.date() != jiff::tz::TimeZone::UTC.to_datetime(at).date();
+    let shown = shown.strftime(if other_day { "%Y-%m-%d %H:%M" } else { "%H:%M" });
+    format!("{} ({shown} in {zone})", moment(at))
 }
 
 /// A moment, to the second: `2026-11-23T12:30:34Z`.
@@ -61,7 +73,7 @@ pub(super) fn ended(exit: &Exit, ran_for: Option<Duration>) -> String {
 /// Who asked for an end: none where it came by itself.
 pub(super) fn asked_by(stopping: &Stopping, gate: &Gate, must_restart: bool) -> Option<String> {
     let by = match &stopping.cause {
-        Cause::Ended => return None,
+        Cause::Ended | Cause::Told => return None,
         Cause::CheckFailed(why) => why.clone(),
         Cause::DependencyLost(dependency) => format!("{dependency} was not ready any more"),
         Cause::Replaced if must_restart => "plugd restart".into(),

@@ -12,6 +12,7 @@
 
 mod absorb;
 mod adopt;
+mod agenda;
 mod blob;
 mod called_off;
 mod checks;
@@ -23,10 +24,12 @@ mod end;
 mod explain;
 mod graph;
 mod input;
+mod job;
 mod life;
 mod node;
 mod plan;
 mod present;
+mod runs;
 mod service;
 mod shutdown;
 mod standing;
@@ -93,8 +96,6 @@ pub struct Controller {
     deadlines: BTreeSet<(Duration, Id)>,
     /// Services that wait for room in the keeper's queue.
     queue: VecDeque<Id>,
-    /// A moment on both clocks, from before the wall clock was set last.
-    clock: Now,
     /// Whose turn it is.
     serving: Option<Id>,
     /// Spawns asked for and not answered, less those that are held up.
@@ -113,6 +114,7 @@ pub struct Controller {
     turnover: u64,
     /// Became ready after having been in trouble: waits may end.
     recovered: Vec<Id>,
+    clocks: job::Clocks,
     random: Random,
     events: Vec<Event>,
     scanned: bool,
@@ -129,7 +131,6 @@ impl Controller {
     pub fn new(config: Config) -> Controller {
         Controller {
             random: Random::seeded(config.seed),
-            clock: config.started,
             config,
             table: Table::default(),
             dirty: VecDeque::new(),
@@ -141,6 +142,7 @@ impl Controller {
             backing_off: BTreeSet::new(),
             ports: BTreeMap::new(),
             port_asks: Vec::new(),
+            clocks: job::Clocks::default(),
             edges_changed: Vec::new(),
             puzzled: BTreeSet::new(),
             turnover: 0,
@@ -159,7 +161,7 @@ impl Controller {
     /// When `decide` wants to be called next, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Duration> {
         let services = self.deadlines.first().map(|&(at, _)| at);
-        services.into_iter().chain(self.node_deadline()).min()
+        services.into_iter().chain(self.node_deadline()).chain(self.clocks.deadline()).min()
     }
 
     /// What is told of a service, as of the last decision.

@@ -19,8 +19,6 @@ const SPREAD: Duration = Duration::from_secs(2);
 /// Recovery of just any service ends a wait at most this often: a flapping neighbour must not make
 /// it hammer.
 const NEIGHBOUR: Duration = Duration::from_secs(60);
-/// The wall clock was set, not just steered: what is told of it is to the second.
-const CLOCK_STEP: Duration = Duration::from_secs(2);
 /// Between two tries, however good the news.
 const TRY_GAP: Duration = Duration::from_secs(1);
 
@@ -51,12 +49,8 @@ impl Controller {
         }
     }
 
-    /// A wait is told as a moment of the wall clock: anew, where that was set meanwhile.
-    pub(super) fn follow_clock(&mut self, now: Now) {
-        if self.clock.wall_at(now.mono).duration_since(now.wall).unsigned_abs() < CLOCK_STEP {
-            return;
-        }
-        self.clock = now;
+    /// A wait is told as a moment of the wall clock, which was set.
+    pub(super) fn tell_waits_anew(&mut self, now: Now) {
         for id in self.backing_off.iter().copied().collect::<Vec<_>>() {
             let Some(service) = self.table.get_mut(id) else { continue };
             for instance in &mut service.instances {
