@@ -61,6 +61,7 @@ fn scenarios() -> Vec<Scenario> {
         scenario!(a_second_life_is_refused_while_anything_of_the_first_is_left),
         scenario!(a_child_that_hangs_before_its_exec_can_be_given_up_and_no_other),
         scenario!(a_populated_or_frozen_cgroup_refuses_a_life),
+        scenario!(a_process_goes_through_every_entrance_before_it_is_executed),
         scenario!(everything_asked_for_is_what_the_process_gets),
         scenario!(blobs_are_kept_replaced_and_bounded),
         scenario!(an_environment_of_any_size_arrives),
@@ -346,6 +347,29 @@ async fn a_populated_or_frozen_cgroup_refuses_a_life(world: &mut World) {
     fs::write(group.join("cgroup.freeze"), "1").expect("frozen");
     assert_eq!(world.try_spawn(life("a/0", 9, false)).await.err(), Some((Stage::Request, libc::EBUSY)));
     fs::remove_dir(&group).expect("it is empty");
+}
+
+async fn a_process_goes_through_every_entrance_before_it_is_executed(world: &mut World) {
+    // An entrance is a file `cgroup.procs`; what is written there can be seen in any other.
+    for (number, plain_fork) in [(1, false), (2, true)] {
+        let path = |n: usize| world.dir.join(format!("entrance{number}-{n}"));
+        let paths = [path(0), path(1), path(2)];
+        let entrances = paths.iter().map(|path| Arc::new(OwnedFd::from(fs::File::create(path).expect("a file"))));
+        let script = format!(
+            "cat {0} {1} {2}; echo; ls /proc/self/fd",
+            paths[0].display(),
+            paths[1].display(),
+            paths[2].display()
+        );
+        let request = SpawnRequest { entrances: entrances.collect(), plain_fork, ..shell("through/0", &script) };
+        let alive = world.spawn(SpawnRequest { id: Id::new("through/0", number), ..request }).await;
+        assert_eq!(all_of(alive.log).split_whitespace().collect::<Vec<_>>(), ["000", "0", "1", "2", "3"]);
+        world.end_of(&Id::new("through/0", number)).await;
+
+        let closed = Arc::new(OwnedFd::from(fs::File::open(&paths[0]).expect("a file")));
+        let request = SpawnRequest { entrances: vec![closed], plain_fork, ..shell("closed/0", "true") };
+        assert_eq!(world.try_spawn(request).await.err(), Some((Stage::Cgroup, libc::EBADF)));
+    }
 }
 
 async fn everything_asked_for_is_what_the_process_gets(world: &mut World) {

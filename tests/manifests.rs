@@ -226,11 +226,18 @@ fn only_what_a_process_is_made_of_is_in_its_digest() {
         "stop: {killScope: Tree}",
         "readinessProbe: notify",
         "securityContext: {nice: 1}",
+        "resources: {limits: {memory: 64Mi}}",
+        "resources: {limits: {nofile: 9}}",
         "envFrom: [x]",
     ] {
         let spec = one(&format!("command: bin/web\n{restarts}\n")).spec;
         assert_ne!(spec.process_digest, base.process_digest, "{restarts}");
     }
+    // Once what it uses is counted, the numbers are the kernel's to change.
+    let limited = |limits: &str| one(&format!("command: bin/web\nresources: {{limits: {{{limits}}}}}\n")).spec;
+    let (one_limit, other) = (limited("memory: 64Mi"), limited("memory: 65Mi, cpu: 2, pids: 7"));
+    assert_eq!(one_limit.process_digest, other.process_digest);
+    assert_ne!(one_limit.digest, other.digest);
 }
 
 #[test]

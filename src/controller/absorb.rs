@@ -203,6 +203,7 @@ impl Controller {
                 };
                 let untold = made.generation != starting.made.generation;
                 let rejudged = made.spec != starting.made.spec;
+                let resized = rejudged && made.is_resized(starting.made.spec.as_deref());
                 let checks = made
                     .spec
                     .as_ref()
@@ -224,6 +225,7 @@ impl Controller {
                     carried: None,
                     untold,
                     rejudged,
+                    resized,
                 }));
                 service.touched = true;
                 let held = service.instances[at].held.take();

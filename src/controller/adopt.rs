@@ -82,6 +82,7 @@ impl Controller {
                     carried,
                     untold: false,
                     rejudged: false,
+                    resized: false,
                 };
                 instance.life = if blob.stopping {
                     Life::Stopping(Box::new(Stopping::of(running, Cause::Unwanted, now.mono)))
@@ -93,6 +94,7 @@ impl Controller {
                 let ended = jiff::SignedDuration::try_from(adopted.age).unwrap_or_default();
                 let at = spawned_wall.checked_add(ended).unwrap_or(now.wall);
                 note_exit(instance, exit, at, adopted.age, adopted.life.life);
+                instance.oom_killed = exit.oom_killed;
                 let cause = if blob.stopping { Cause::Unwanted } else { Cause::Ended };
                 instance.life = Life::Stopping(Box::new(Stopping {
                     kill_at: now.mono + made.grace.min(LINGER_MAX),

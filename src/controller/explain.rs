@@ -47,23 +47,27 @@ pub(super) fn signal_name(signal: i32) -> String {
 pub(super) fn ended(exit: &Exit, ran_for: Option<Duration>) -> String {
     let how = match exit.how {
         ExitHow::Code(code) => format!("exited with {code}"),
-        ExitHow::Signal(signal) if exit.oom_killed => format!("was killed by {} (out of memory)", signal_name(signal)),
         ExitHow::Signal(signal) => format!("was killed by {}", signal_name(signal)),
     };
+    let how = format!("{how}{}", out_of_memory(exit.oom_killed));
     match ran_for {
         Some(ran_for) => format!("{how} after {}", span(ran_for)),
         None => how,
     }
 }
 
+fn out_of_memory(oom_killed: bool) -> &'static str {
+    if oom_killed { " (out of memory)" } else { "" }
+}
+
 /// `exits with 1 after 0.2 s, 6 times running: "bind: address already in use"`.
-pub(super) fn keeps_ending(exit: &ExitMemory, times: u32) -> String {
+pub(super) fn keeps_ending(exit: &ExitMemory, oom_killed: bool, times: u32) -> String {
     let mut text = match (exit.code, exit.signal) {
         (Some(code), _) => format!("exits with {code}"),
         (None, Some(signal)) => format!("is killed by {}", signal_name(signal)),
         (None, None) => "ends".into(),
     };
-    text.push_str(&format!(" after {}", span(exit.ran_for)));
+    text.push_str(&format!("{} after {}", out_of_memory(oom_killed), span(exit.ran_for)));
     if times > 1 {
         text.push_str(&format!(", {times} times running"));
     }
@@ -125,7 +129,7 @@ mod tests {
             output: vec!["bind: address already in use".into()],
         };
         assert_eq!(
-            keeps_ending(&exit, 6),
+            keeps_ending(&exit, false, 6),
             r#"exits with 1 after 0.2 s, 6 times running: "bind: address already in use""#
         );
     }

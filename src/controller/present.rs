@@ -14,6 +14,7 @@ use super::service::{Gate, Service};
 use super::status::{self, Word};
 use super::{Config, Controller};
 use crate::model::digest::hex;
+use crate::model::quantity::show_bytes;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::Program;
 use crate::model::time::Now;
@@ -167,7 +168,9 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
             Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::Stopping(_) | Life::Finished(_) => {}
         }
         if instance.oom_killed {
-            add(Reason::OomKilled, "it used more memory than there was and was killed by the kernel".into());
+            let limit = service.spec().and_then(|spec| spec.resources.limits.memory);
+            let limit = limit.map(|bytes| format!(" (its limit is {})", show_bytes(bytes))).unwrap_or_default();
+            add(Reason::OomKilled, format!("it ran out of memory{limit} and was killed by the kernel"));
         }
         if instance.quick_zeroes >= 2 {
             let hint = "it ends with 0 at once: if it is a job, write `restart: Never`; if it is a daemon that forks, \

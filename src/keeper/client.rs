@@ -97,6 +97,8 @@ pub struct SpawnRequest {
     pub limits: Vec<(u32, u64, u64)>,
     /// The directory of a cgroup v2 in which the process begins. It must be empty, see `joins_cgroup`.
     pub cgroup: Option<Arc<OwnedFd>>,
+    /// Files `cgroup.procs` of groups of cgroup v1 in which the process begins as well.
+    pub entrances: Vec<Arc<OwnedFd>>,
     /// A helper, for which it does not matter that the cgroup already has processes.
     pub joins_cgroup: bool,
     /// Opened for appending. The child writes `TEXT PID STARTTIME\n` before it executes anything.
@@ -139,6 +141,7 @@ impl SpawnRequest {
             no_new_privs: false,
             limits: Vec::new(),
             cgroup: None,
+            entrances: Vec::new(),
             joins_cgroup: false,
             life_line: None,
             stdin: Stdin::Null,
@@ -185,6 +188,7 @@ impl SpawnRequest {
             blob: &self.blob,
             stop_signal: self.stop_signal,
             stop_grace_ms: u64::try_from(self.stop_grace.as_millis()).unwrap_or(u64::MAX),
+            entrances: u32::try_from(self.entrances.len()).unwrap_or(u32::MAX),
         };
         Request::Spawn { spawn: Box::new(spawn) }.encode()
     }
@@ -195,7 +199,7 @@ impl SpawnRequest {
             Stdin::Fd(fd) => Some(fd),
         };
         let own = [self.cgroup, self.life_line.map(|(fd, _)| fd), stdin];
-        own.into_iter().flatten().chain(self.extra_fds.into_iter().map(|(fd, _)| fd)).collect()
+        own.into_iter().flatten().chain(self.entrances).chain(self.extra_fds.into_iter().map(|(fd, _)| fd)).collect()
     }
 }
 

@@ -133,7 +133,7 @@ impl Keeper {
         // The keeper's own 0 is /dev/null.
         let stdio = [given.stdin.map_or(0, |fd| fd.as_raw_fd()), out.as_raw_fd(), err.as_raw_fd()];
         let mut launch = Launch::new(spawn, Role::Service, stdio);
-        (launch.extra, launch.cgroup) = (given.extra, given.cgroup);
+        (launch.extra, launch.cgroup, launch.entrances) = (given.extra, given.cgroup, given.entrances);
         launch.life_line = given.life_line.map(|fd| fd.as_raw_fd());
         launch.open_files = Some(self.open_files);
         // Once it has another user's credentials, that user's processes may stop it before its exec, and a
@@ -192,6 +192,7 @@ struct Given<'a> {
     cgroup: Option<BorrowedFd<'a>>,
     life_line: Option<BorrowedFd<'a>>,
     stdin: Option<BorrowedFd<'a>>,
+    entrances: Vec<i32>,
     /// Sorted by the number wanted.
     extra: Vec<(i32, i32)>,
 }
@@ -204,6 +205,7 @@ impl<'a> Given<'a> {
         let mut rest = fds.iter().map(AsFd::as_fd);
         let mut next = |bit| if spawn.has(bit) { rest.next().map(Some).ok_or(()) } else { Ok(None) };
         let own = (next(flag::CGROUP), next(flag::LIFE_LINE), next(flag::STDIN));
+        let entrances: Vec<i32> = rest.by_ref().take(spawn.entrances as usize).map(|fd| fd.as_raw_fd()).collect();
         let mut extra: Vec<_> = rest.map(|fd| fd.as_raw_fd()).zip(spawn.targets.iter().copied()).collect();
         extra.sort_by_key(|(_, number)| *number);
         let twice = extra.windows(2).any(|pair| matches!(pair, [(_, a), (_, b)] if a == b));
@@ -211,13 +213,14 @@ impl<'a> Given<'a> {
         let (Ok(cgroup), Ok(life_line), Ok(stdin)) = own else {
             return Err(if truncated { libc::EMFILE } else { libc::EINVAL });
         };
-        let used = [cgroup, life_line, stdin].into_iter().flatten().count() + extra.len();
+        let used = [cgroup, life_line, stdin].into_iter().flatten().count() + entrances.len() + extra.len();
+        let lacks = extra.len() != spawn.targets.len() || entrances.len() != spawn.entrances as usize;
         if truncated || fds.len() > FDS_MAX {
             Err(libc::EMFILE)
-        } else if twice || too_low || extra.len() != spawn.targets.len() || used != fds.len() || spawn.argv.is_empty() {
+        } else if twice || too_low || lacks || used != fds.len() || spawn.argv.is_empty() {
             Err(libc::EINVAL)
         } else {
-            Ok(Given { cgroup, life_line, stdin, extra })
+            Ok(Given { cgroup, life_line, stdin, entrances, extra })
         }
     }
 }

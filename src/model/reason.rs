@@ -116,6 +116,7 @@ words! {
         NotARegularFile = "NotARegularFile",
         NameInvalid = "NameInvalid",
         LogsDropped = "LogsDropped",
+        LimitsNotApplied = "LimitsNotApplied",
         SecretReadable = "SecretReadable",
         StatusNotWritten = "StatusNotWritten",
         PortConflict = "PortConflict",

@@ -160,7 +160,14 @@ impl Node {
         }
         let adoptees = self.adoptees.get_mut(life.instance.service.as_str()).into_iter().flatten();
         adoptees.filter(|adoptee| adoptee.life == life).for_each(|adoptee| adoptee.ended = true);
-        self.queue.push_back(Input::Exited { life, exit: exit(how) });
+        let exit = self.exit_of(&life, how);
+        self.queue.push_back(Input::Exited { life, exit });
+    }
+
+    /// What ended for want of memory says nothing of it itself: its group has counted.
+    fn exit_of(&self, life: &LifeId, how: How) -> Exit {
+        let exit = exit(how);
+        Exit { oom_killed: exit.status() != 0 && self.limits.oom_killed(life), ..exit }
     }
 
     /// A life of the keeper's list, at the start of this controller.
@@ -172,13 +179,14 @@ impl Node {
         let Some(life) = entry.id.life_id() else { return };
         let scope = self.scope_of(&life.instance);
         let tree = Tree { life: life.clone(), pid: entry.pid, start_time: entry.start_time, scope };
+        let ended = entry.exit.map(|ended| self.exit_of(&life, ended.how));
         let until = entry.exit.map_or_else(monotonic, |exit| Duration::from_nanos(exit.at));
         self.queue.push_back(Input::Adopted(Adopted {
             life: life.clone(),
             pid: entry.pid,
             start_time: entry.start_time,
             age: until.saturating_sub(entry.spawned_at),
-            exit: entry.exit.map(|ended| exit(ended.how)),
+            exit: ended,
             blob: entry.blob,
         }));
         let adoptee = Adoptee {
@@ -242,6 +250,7 @@ impl Node {
             let spec = Arc::new(manifest::assumed(adoptee.life.instance.service.clone()));
             self.adopt(adoptee, spec);
         }
+        self.limits.sweep(self.lives.keys().chain(self.pending.keys()));
         // All lives are taken up: what is left was deposited for one that never began.
         for (key, _) in std::mem::take(&mut self.deposits) {
             self.keeper.withdraw(&key);

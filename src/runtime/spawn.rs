@@ -12,6 +12,7 @@ use super::facts::{notify_key, ready_key};
 use super::live::{Passive, Pending, probe_in};
 use crate::controller::ProbeSlot;
 use crate::edge::probe::notify::NotifySocket;
+use crate::edge::process::limits;
 use crate::edge::process::prepare::{self, Prepared, Unpreparable};
 use crate::keeper::{Id, Identity, SpawnRequest, Stdin};
 use crate::model::manifest::instance_port;
@@ -58,6 +59,8 @@ impl Node {
                 self.keeper.deposit(key.as_bytes(), Arc::new(copy));
             }
         }
+        let begun = self.limits.begin(life, spec);
+        self.tell_limits(&spec.name, begun.missed);
         let cgroup = self.cgroups.as_ref().and_then(|root| {
             root.create(&life.instance)
                 .inspect_err(|error| tracing::warn!(instance = %life.instance, %error, "no cgroup can be made"))
@@ -72,6 +75,7 @@ impl Node {
         let (interpreter, working_dir) = (prepared.interpreter.take(), prepared.working_dir.clone());
         let mut request = request(prepared, spec, Id::from(life));
         request.cgroup = cgroup.map(Arc::new);
+        request.entrances = begun.entrances;
         request.extra_fds = extra_fds;
         request.separate_stderr = spec.process.separate_logs;
         request.blob = blob;
@@ -130,7 +134,8 @@ pub(super) fn request(prepared: Prepared, spec: &Spec, id: Id) -> SpawnRequest {
         prepared.identity.map(|identity| Identity { uid: identity.uid, gid: identity.gid, groups: identity.groups });
     request.umask = process.umask;
     request.nice = process.nice;
-    request.oom_score_adj = process.oom_score_adj;
+    request.oom_score_adj = limits::oom_score_adj(process);
+    request.limits.extend(limits::open_files(process));
     request.no_new_privs = !process.allow_privilege_escalation;
     request.stdin = Stdin::Null;
     request.plain_fork = prepared.may_hang;

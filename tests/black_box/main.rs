@@ -9,6 +9,7 @@ mod hardship;
 mod hung;
 mod judged;
 mod last_good;
+mod limits;
 mod older_mesh;
 mod probes;
 mod restart;

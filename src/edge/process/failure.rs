@@ -36,6 +36,14 @@ pub fn explain_failure(program: &Path, interpreter: Option<&str>, stage: Stage, 
         (Stage::Groups | Stage::Gid | Stage::Uid, _) => {
             fault(Reason::PermissionDenied, format!("its user cannot be taken on: {error}; is plugd root?"))
         }
+        (Stage::OomScore, libc::EACCES | libc::EPERM) => fault(
+            Reason::PermissionDenied,
+            "its oomScoreAdj is below plugd's own, which needs CAP_SYS_RESOURCE; write a higher one",
+        ),
+        (Stage::Nice, libc::EACCES | libc::EPERM) => fault(
+            Reason::PermissionDenied,
+            "its nice is below plugd's own, which needs CAP_SYS_NICE; write a higher one",
+        ),
         (
             Stage::Request
             | Stage::Pipe

@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod environment;
 pub mod failure;
 pub mod identity;
+pub mod limits;
 pub mod prepare;
 pub mod preparer;
 mod program;

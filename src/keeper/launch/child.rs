@@ -56,6 +56,9 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
             check(Stage::Cgroup, procs)?;
             check(Stage::Cgroup, libc::write(procs, c"0".as_ptr().cast(), 1) as i64)?;
         }
+        for procs in &launch.entrances {
+            check(Stage::Cgroup, libc::write(*procs, c"0".as_ptr().cast(), 1) as i64)?;
+        }
         match launch.role {
             Role::Service => check(Stage::Session, libc::setsid())?,
             Role::Controller { keeper } => {

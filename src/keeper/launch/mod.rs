@@ -36,6 +36,8 @@ pub struct Launch<'a> {
     /// (descriptor, number in the child), sorted by number; each number is 3 or more.
     pub extra: Vec<(RawFd, RawFd)>,
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Files to which it writes to be in further cgroups.
+    pub entrances: Vec<RawFd>,
     pub life_line: Option<RawFd>,
     /// The limit of open files that the keeper was given: it has raised its own.
     pub open_files: Option<(u64, u64)>,
@@ -123,6 +125,7 @@ impl<'a> Launch<'a> {
             stdio,
             extra: Vec::new(),
             cgroup: None,
+            entrances: Vec::new(),
             life_line: None,
             open_files: None,
             report: -1,

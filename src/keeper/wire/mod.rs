@@ -26,7 +26,7 @@ pub const LARGE_MAX: usize = 8 * 1024 * 1024;
 pub const KEY_MAX: usize = 128;
 /// Longest blob of an entry, from `interfaces.md`; 1,000 services make 1 MiB of them at the worst.
 pub const BLOB_MAX: usize = 1024;
-/// Descriptors beside a spawn request: 4 of its own and its extra ones. Half of the keeper's reserve.
+/// Descriptors beside a spawn request: 7 of its own and its extra ones. Half of the keeper's reserve.
 pub const FDS_MAX: usize = 32;
 
 record! {
@@ -66,7 +66,8 @@ choice! {
 }
 
 record! {
-    /// What to run and how. Its descriptors travel in this order: cgroup, life line, stdin, extra ones.
+    /// What to run and how. Its descriptors travel in this order: cgroup, life line, stdin, entrances,
+    /// extra ones.
     #[derive(Debug, Clone, Default, PartialEq)]
     pub struct Spawn<'a> {
         pub id: Id<'a>,
@@ -87,6 +88,8 @@ record! {
         pub blob: &'a [u8],
         pub stop_signal: i32,
         pub stop_grace_ms: u64,
+        /// So many files `cgroup.procs` of cgroup v1, to which the child writes before anything else.
+        pub entrances: u32,
     }
 }
 

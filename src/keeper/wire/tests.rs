@@ -22,6 +22,7 @@ fn requests() -> Vec<Request<'static>> {
         targets: vec![3, 9],
         blob: &[0, 255],
         stop_signal: 15,
+        entrances: 2,
         stop_grace_ms: 30_000,
     };
     vec![

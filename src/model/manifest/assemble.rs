@@ -62,6 +62,7 @@ pub fn assumed(name: Name) -> Spec {
             rate_limit: None,
             json: false,
         },
+        resources: Resources::default(),
         not_yet_supported: Vec::new(),
         later: Map::new(),
         digest: Digest::default(),
@@ -82,6 +83,8 @@ pub fn assumed_process() -> Process {
         umask: None,
         nice: None,
         oom_score_adj: None,
+        nofile: None,
+        counted: false,
         allow_privilege_escalation: true,
         port: None,
         ports: Vec::new(),
@@ -117,6 +120,9 @@ pub fn spec(ctx: &mut Context<'_>, given: &Given, name: Name, dir: &Path) -> Spe
         spec.stop.grace_period = stop.duration("gracePeriod").unwrap_or(spec.stop.grace_period);
     }
     logs(&mut spec.logs, given, dir);
+    if let Some(given) = given.get("resources") {
+        resources(&mut spec, given);
+    }
     later("", given, &SERVICE, &mut spec);
     rules::check(ctx, given, &mut spec);
     (spec.digest, spec.process_digest) = digest::of(&spec);
@@ -278,6 +284,23 @@ fn logs(logs: &mut Logs, given: &Given, dir: &Path) {
     logs.json = given.text("format").as_deref() == Some("json");
 }
 
+fn resources(spec: &mut Spec, given: &Given) {
+    let number =
+        |group: &str, name: &str| given.at(&[group, name])?.as_int().and_then(|value| u64::try_from(value).ok());
+    let cpu = |group: &str| {
+        // Decoded as `500m`.
+        let text = given.get(group)?.text("cpu")?;
+        text.trim_end_matches('m').parse().ok()
+    };
+    spec.resources = Resources {
+        limits: Limits { cpu: cpu("limits"), memory: number("limits", "memory"), pids: number("limits", "pids") },
+        requests: Requests { cpu: cpu("requests"), memory: number("requests", "memory") },
+        single_process_oom_kill: given.flag("singleProcessOOMKill").unwrap_or(false),
+    };
+    spec.process.nofile = number("limits", "nofile");
+    spec.process.counted = spec.resources != Resources::default();
+}
+
 /// What is understood and acted on later: kept whole, and named.
 fn later(prefix: &str, given: &Given, object: &'static Object, spec: &mut Spec) {
     for field in object.fields {
@@ -286,7 +309,7 @@ fn later(prefix: &str, given: &Given, object: &'static Object, spec: &mut Spec) 
         if field.later {
             // `activation.onDemand` tells more than `activation`.
             match (field.kind.object(), value.entries()) {
-                (Some(_), [(only, _)]) if matches!(field.name, "activation" | "resources") => {
+                (Some(_), [(only, _)]) if field.name == "activation" => {
                     spec.not_yet_supported.push(format!("{path}.{only}"))
                 }
                 _ => spec.not_yet_supported.push(path.clone()),

@@ -15,6 +15,7 @@ pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
     ports(ctx, given, spec);
     restarts(ctx, given, spec);
     rolling(ctx, given, spec);
+    resources(ctx, given, spec);
     if spec.process.kill_scope_tree {
         spec.not_yet_supported.push("stop.killScope".into());
     }
@@ -130,6 +131,33 @@ fn restarts(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
     }
     if let (RestartPolicy::Never, Some(limit)) = (spec.restart.policy, given.at(&["restart", "limit"])) {
         ctx.warning(&limit.place, "`restart.limit` means nothing with `policy: Never`", "remove it");
+    }
+}
+
+/// Less than this no program can be executed in; who writes it means another unit.
+const MEMORY_MIN: u64 = 1 << 20;
+
+fn resources(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let Resources { limits, requests, .. } = &spec.resources;
+    if let Some(memory) = limits.memory.filter(|memory| *memory < MEMORY_MIN) {
+        let place = place_of(given, &["resources", "limits", "memory"]);
+        ctx.error(
+            &place,
+            format!("no program can run in {memory} bytes"),
+            format!(
+                "write a size such as {}",
+                if (1..65_536).contains(&memory) { format!("{memory}Mi") } else { "256Mi".into() }
+            ),
+        );
+    }
+    for (name, wanted, most) in [("cpu", requests.cpu, limits.cpu), ("memory", requests.memory, limits.memory)] {
+        if wanted.zip(most).is_some_and(|(wanted, most)| wanted > most) {
+            ctx.error(
+                &place_of(given, &["resources", "requests", name]),
+                format!("`resources.requests.{name}` is more than `resources.limits.{name}`"),
+                "make the request at most as large as the limit",
+            );
+        }
     }
 }
 
