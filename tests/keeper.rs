@@ -471,8 +471,11 @@ async fn a_killed_controller_finds_lives_logs_and_deposits_again(world: &mut Wor
         for (number, request) in requests.into_iter().enumerate() {
             let request = SpawnRequest { blob: vec![number as u8; 9], separate_stderr: number == 0, ..request };
             pids += &format!("{} ", world.spawn(request).await.pid);
+            if number == 1 {
+                // Told while the next spawn is waited for it would be missed.
+                world.end_of(&lives[1]).await;
+            }
         }
-        world.end_of(&lives[1]).await;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         world.keeper.deposit(b"withdrawn", Arc::new(listener.try_clone().expect("a copy").into()));
         world.keeper.withdraw(b"withdrawn");
