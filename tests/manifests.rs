@@ -92,6 +92,8 @@ fn bombs_are_refused_in_no_time() {
         (0..100)
             .map(|i| format!("---\napiVersion: plugd/v1\nmetadata: {{name: s{i}}}\nspec: {{command: x}}\n"))
             .collect::<String>(),
+        format!("command: x\nwatchFiles: [{}]", format!("'{}', ", "?/".repeat(32)).repeat(900)),
+        format!("command: x\nwatchFiles: [{}]", format!("'{}{}', ", "{a,".repeat(300), "}".repeat(300)).repeat(40)),
         "command: x\nreadinessProbe: {logLine: '(\\pL\\w\\W){9}'}\nstartupProbe: {logLine: '\\w{18}'}\n".into(),
     ] {
         let start = Instant::now();

@@ -7,6 +7,7 @@ pub mod cron;
 pub mod digest;
 pub mod duration;
 pub mod expand;
+pub mod glob;
 pub mod history;
 pub mod manifest;
 pub mod name;

@@ -103,6 +103,7 @@ words! {
         UserNotFound = "UserNotFound",
         PermissionDenied = "PermissionDenied",
         EnvFileNotFound = "EnvFileNotFound",
+        WatchFileNotFound = "WatchFileNotFound",
         SecretNotFound = "SecretNotFound",
         ResourceExhausted = "ResourceExhausted",
         // problems beside a status

@@ -40,6 +40,8 @@ pub struct Spec {
     pub stop: Stop,
     pub logs: Logs,
     pub resources: Resources,
+    /// Patterns ([`glob`](super::glob)), relative to the manifest.
+    pub watch_files: Vec<String>,
     /// Fields that are valid but whose machinery is not built yet, as they are written
     /// (`schedule`, `activation.onDemand`); told as the problem `NotYetSupported`.
     pub not_yet_supported: Vec<String>,

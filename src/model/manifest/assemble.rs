@@ -63,6 +63,7 @@ pub fn assumed(name: Name) -> Spec {
             json: false,
         },
         resources: Resources::default(),
+        watch_files: Vec::new(),
         not_yet_supported: Vec::new(),
         later: Map::new(),
         digest: Digest::default(),
@@ -123,6 +124,7 @@ pub fn spec(ctx: &mut Context<'_>, given: &Given, name: Name, dir: &Path) -> Spe
     if let Some(given) = given.get("resources") {
         resources(&mut spec, given);
     }
+    spec.watch_files = given.get("watchFiles").map(Given::texts).unwrap_or_default();
     later("", given, &SERVICE, &mut spec);
     rules::check(ctx, given, &mut spec);
     (spec.digest, spec.process_digest) = digest::of(&spec);

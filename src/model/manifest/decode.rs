@@ -5,7 +5,7 @@
 
 use crate::model::name::Name;
 use crate::model::yaml::{Entry, Kind as Node_, Node, Place};
-use crate::model::{cron, duration, quantity, signal};
+use crate::model::{cron, duration, glob, quantity, signal};
 
 use super::command;
 use super::context::Context;
@@ -224,7 +224,7 @@ fn is_scalar(kind: &Kind) -> bool {
         Kind::Text | Kind::Word | Kind::Free | Kind::Name | Kind::Path | Kind::Bool | Kind::Int(..) => true,
         Kind::Number(..) | Kind::Duration | Kind::Size | Kind::Cpu | Kind::Enum(_) | Kind::Signal | Kind::Umask => true,
         Kind::Regex | Kind::Cron | Kind::PortRef | Kind::User | Kind::Sha256 => true,
-        Kind::BoolOrNames | Kind::DurationOrBool => true,
+        Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob => true,
         Kind::Command | Kind::List(_) | Kind::Map(..) | Kind::Object(_) => false,
     }
 }
@@ -251,6 +251,10 @@ pub fn scalar(kind: &Kind, text: &str, plain: bool) -> Result<Data, String> {
             Err("variables are expanded in `command`, `args` and `env` only; write the path".into())
         }
         Kind::Path => Ok(Data::Text(text.into())),
+        Kind::Glob => {
+            scalar(&Kind::Path, text, plain)?;
+            glob::check(text).map(|()| Data::Text(text.into()))
+        }
         Kind::Bool => boolean(text, plain),
         Kind::BoolOrNames => boolean(text, plain).map_err(|_| format!("write true, false or a list: [{text}]")),
         Kind::DurationOrBool => boolean(text, plain).or_else(|_| duration::parse(text).map(Data::Duration)),

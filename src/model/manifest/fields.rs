@@ -40,6 +40,8 @@ pub enum Kind {
     Name,
     /// `NAME` of an environment variable, in lists.
     Path,
+    /// A path, or a pattern of paths.
+    Glob,
     Bool,
     Int(i64, i64),
     Number(f64, f64),
@@ -164,7 +166,7 @@ impl Kind {
             Kind::Text | Kind::Word | Kind::Free | Kind::Name | Kind::Path | Kind::Bool | Kind::Int(..) => None,
             Kind::Number(..) | Kind::Duration | Kind::Size | Kind::Cpu | Kind::Enum(_) | Kind::Signal => None,
             Kind::Umask | Kind::Regex | Kind::Cron | Kind::Command | Kind::PortRef | Kind::User => None,
-            Kind::Sha256 | Kind::BoolOrNames | Kind::DurationOrBool => None,
+            Kind::Sha256 | Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob => None,
         }
     }
 
@@ -174,6 +176,7 @@ impl Kind {
             Kind::Text | Kind::Word | Kind::Free => "a text".into(),
             Kind::Name => "the name of a service".into(),
             Kind::Path => "a path".into(),
+            Kind::Glob => "a path or a pattern such as config/*.toml".into(),
             Kind::Bool => "true or false".into(),
             Kind::Int(min, max) => format!("a whole number from {min} to {max}"),
             Kind::Number(min, max) => format!("a number from {min} to {max}"),

@@ -74,6 +74,7 @@ pub fn fields(spec: &Spec) -> Map<String, Value> {
     nest(&mut out, "stop", stop);
     logs(&mut out, spec, &assumed.logs);
     resources(&mut out, spec);
+    insert(&mut out, "watchFiles", !spec.watch_files.is_empty(), || json!(spec.watch_files));
     later(&mut out, &spec.later);
     out
 }

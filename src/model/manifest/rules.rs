@@ -8,6 +8,9 @@ use super::assemble::{place_of, takes_given_port};
 use super::context::Context;
 use super::given::Given;
 
+/// Each pattern is looked for at each look at the service.
+const WATCH_FILES_MAX: usize = 64;
+
 pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
     program(ctx, given, spec);
     identity(ctx, given);
@@ -16,6 +19,10 @@ pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
     restarts(ctx, given, spec);
     rolling(ctx, given, spec);
     resources(ctx, given, spec);
+    if let Some(more) = given.get("watchFiles").and_then(|list| list.items().get(WATCH_FILES_MAX)) {
+        let remedy = "name a folder, or join several with a pattern";
+        ctx.error(&more.place, format!("`watchFiles` has more than {WATCH_FILES_MAX} lines"), remedy);
+    }
     if spec.process.kill_scope_tree {
         spec.not_yet_supported.push("stop.killScope".into());
     }

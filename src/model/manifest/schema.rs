@@ -116,7 +116,13 @@ fn is_value(field: &Field) -> bool {
         Kind::Text | Kind::Word | Kind::Free | Kind::Name | Kind::Path | Kind::Cpu | Kind::Umask | Kind::Regex => {
             field.default.starts_with('/')
         }
-        Kind::Cron | Kind::PortRef | Kind::User | Kind::Sha256 | Kind::BoolOrNames | Kind::DurationOrBool => false,
+        Kind::Cron
+        | Kind::PortRef
+        | Kind::User
+        | Kind::Sha256
+        | Kind::BoolOrNames
+        | Kind::DurationOrBool
+        | Kind::Glob => false,
     }
 }
 
@@ -124,7 +130,7 @@ fn kind(kind_: &'static Kind) -> Value {
     match kind_ {
         Kind::Text | Kind::Word => json!({"type": ["string", "number", "boolean"]}),
         Kind::Free => json!({}),
-        Kind::Path | Kind::Regex | Kind::Cron => json!({"type": "string"}),
+        Kind::Path | Kind::Glob | Kind::Regex | Kind::Cron => json!({"type": "string"}),
         Kind::Name => {
             json!({"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", "maxLength": 63})
         }
