@@ -97,7 +97,7 @@ fn the_pure_floors_name_no_clock_no_disk_and_no_process() {
 /// controller (`client`, `inherit`) and tests are not counted, nor are comments and empty lines.
 #[test]
 fn the_keeper_does_not_grow() {
-    const LINES_MAX: usize = 1880;
+    const LINES_MAX: usize = 1920;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/keeper");
     let mut files = Vec::new();
     sources(&root, &mut files);

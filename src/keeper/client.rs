@@ -20,7 +20,7 @@ use tokio::net::UnixDatagram;
 use super::reexec::STATE;
 use super::sys;
 use super::wire::{self, Field, INLINE_MAX, KEY_MAX, Malformed, Notice, PROTOCOL, Request, flag};
-pub use super::wire::{Exit, Fault, How, Identity, Stage, Welcome};
+pub use super::wire::{Capabilities, Exit, Fault, How, Identity, Stage, Welcome};
 use crate::model::name::{Instance, LifeId};
 
 /// An event's packet is at most an entry: its blob, its key and numbers. Twice that, for newer keepers.
@@ -93,6 +93,8 @@ pub struct SpawnRequest {
     pub nice: Option<i32>,
     pub oom_score_adj: Option<i32>,
     pub no_new_privs: bool,
+    /// None is the keeper's own.
+    pub capabilities: Option<Capabilities>,
     /// (RLIMIT_…, soft, hard)
     pub limits: Vec<(u32, u64, u64)>,
     /// The directory of a cgroup v2 in which the process begins. It must be empty, see `joins_cgroup`.
@@ -139,6 +141,7 @@ impl SpawnRequest {
             nice: None,
             oom_score_adj: None,
             no_new_privs: false,
+            capabilities: None,
             limits: Vec::new(),
             cgroup: None,
             entrances: Vec::new(),
@@ -189,6 +192,7 @@ impl SpawnRequest {
             stop_signal: self.stop_signal,
             stop_grace_ms: u64::try_from(self.stop_grace.as_millis()).unwrap_or(u64::MAX),
             entrances: u32::try_from(self.entrances.len()).unwrap_or(u32::MAX),
+            capabilities: self.capabilities,
         };
         Request::Spawn { spawn: Box::new(spawn) }.encode()
     }

@@ -34,7 +34,9 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit};
 
-pub use client::{Entry, Event, Exit, Fault, How, Id, Identity, Link, SpawnRequest, Stage, Stdin, Welcome};
+pub use client::{
+    Capabilities, Entry, Event, Exit, Fault, How, Id, Identity, Link, SpawnRequest, Stage, Stdin, Welcome,
+};
 pub use inherit::{ignore_sigio, link as inherited_link};
 use program::Keeper;
 

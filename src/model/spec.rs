@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::capability::Set;
 use super::name::Name;
 
 /// One service, valid.
@@ -98,6 +99,8 @@ pub struct Process {
     /// It begins in groups of its own in which the kernel counts what it uses: the numbers
     /// ([`Spec::resources`]) may then change while it runs.
     pub counted: bool,
+    /// None: plugd's own.
+    pub capabilities: Option<Capabilities>,
     /// Kubernetes' field; false sets no_new_privs.
     pub allow_privilege_escalation: bool,
     /// The first of `ports`, or `port:`.
@@ -114,6 +117,14 @@ pub struct Process {
     pub notify: bool,
     /// WATCHDOG_USEC, where the liveness probe is `notify`.
     pub watchdog: Option<Duration>,
+}
+
+/// Kubernetes' field: what is added is there, also where all are dropped.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    pub drop: Set,
+    pub add: Set,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -14,7 +14,7 @@ use crate::controller::ProbeSlot;
 use crate::edge::probe::notify::NotifySocket;
 use crate::edge::process::limits;
 use crate::edge::process::prepare::{self, Prepared, Unpreparable};
-use crate::keeper::{Id, Identity, SpawnRequest, Stdin};
+use crate::keeper::{Capabilities, Id, Identity, SpawnRequest, Stdin};
 use crate::model::manifest::instance_port;
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
@@ -136,7 +136,13 @@ pub(super) fn request(prepared: Prepared, spec: &Spec, id: Id) -> SpawnRequest {
     request.nice = process.nice;
     request.oom_score_adj = limits::oom_score_adj(process);
     request.limits.extend(limits::open_files(process));
-    request.no_new_privs = !process.allow_privilege_escalation;
+    let granted = prepared.capabilities;
+    request.no_new_privs = !process.allow_privilege_escalation || granted.is_some_and(|granted| granted.no_new_privs);
+    request.capabilities = granted.map(|granted| Capabilities {
+        bounding: granted.bounding.0,
+        kept: granted.kept.0,
+        ambient: granted.ambient.0,
+    });
     request.stdin = Stdin::Null;
     request.plain_fork = prepared.may_hang;
     request.stop_signal = spec.stop.signal;

@@ -1,9 +1,9 @@
 //! What a service may use: limits that are kept where this machine can keep them, and said where not.
 
 use std::fs;
-use std::os::unix::fs::chown;
 use std::path::PathBuf;
 
+use crate::privileges::ordinary;
 use crate::world::{World, kill};
 
 const LIMITS: &str = "command: sleep 86400\nresources: {limits: {cpu: 500m, memory: 64Mi, pids: 40, nofile: 200}}\n";
@@ -133,18 +133,7 @@ fn the_first_limit_needs_a_new_process_and_nothing_is_left_of_groups_at_the_end(
 
 #[test]
 fn an_ordinary_user_s_services_run_and_say_which_limits_they_lack() {
-    let mut world = World::empty();
-    // Where the tests themselves run as an ordinary user that is so anyway.
-    if rustix::process::geteuid().is_root() {
-        const NOBODY: u32 = 65_534;
-        for path in [world.root().to_path_buf(), world.dir()] {
-            chown(path, Some(NOBODY), Some(NOBODY)).expect("given away");
-        }
-        // A build's folder may be closed to others.
-        world.program = world.root().join("plugd");
-        World::copy_program(&world.program);
-        world.under = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(String::from).into();
-    }
+    let mut world = ordinary();
     world.put("web.yaml", LIMITS);
     world.run(&[]);
     world.wait_status("web", "running");

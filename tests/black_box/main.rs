@@ -11,6 +11,7 @@ mod judged;
 mod last_good;
 mod limits;
 mod older_mesh;
+mod privileges;
 mod probes;
 mod restart;
 mod stop;

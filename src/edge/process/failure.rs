@@ -40,6 +40,9 @@ pub fn explain_failure(program: &Path, interpreter: Option<&str>, stage: Stage, 
             Reason::PermissionDenied,
             "its oomScoreAdj is below plugd's own, which needs CAP_SYS_RESOURCE; write a higher one",
         ),
+        (Stage::Capabilities, libc::EPERM) => {
+            fault(Reason::PermissionDenied, "its capabilities cannot be set: plugd does not have what is asked for")
+        }
         (Stage::Nice, libc::EACCES | libc::EPERM) => fault(
             Reason::PermissionDenied,
             "its nice is below plugd's own, which needs CAP_SYS_NICE; write a higher one",
@@ -54,6 +57,7 @@ pub fn explain_failure(program: &Path, interpreter: Option<&str>, stage: Stage, 
             | Stage::Limits
             | Stage::Nice
             | Stage::NoNewPrivs
+            | Stage::Capabilities
             | Stage::Descriptors,
             _,
         ) => fault(Reason::Error, format!("{shown} cannot be started (step {stage:?}): {error}")),

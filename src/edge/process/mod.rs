@@ -7,6 +7,7 @@ pub mod identity;
 pub mod limits;
 pub mod prepare;
 pub mod preparer;
+pub mod privileges;
 mod program;
 pub mod progress;
 mod queue;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::environment::Environment;
 use super::identity::Identity;
+use super::privileges::{Granted, Own};
 use super::program::{can_hang, find, interpreter};
 use super::progress::{Progress, Sight};
 use super::variables::variables;
@@ -43,6 +44,8 @@ pub struct Prepared {
     pub working_dir: PathBuf,
     /// None: plugd's own user.
     pub identity: Option<Identity>,
+    /// None: plugd's own.
+    pub capabilities: Option<Granted>,
     /// The program or its directory lies on a filesystem that can hang: no vfork.
     pub may_hang: bool,
     /// Of its `#!` line.
@@ -121,6 +124,7 @@ struct Base {
     environment: Environment,
     working_dir: PathBuf,
     identity: Option<Identity>,
+    capabilities: Option<Granted>,
 }
 
 impl Base {
@@ -154,7 +158,10 @@ impl Base {
             }
         }
         let environment = variables(ground, spec, life, identity.as_ref(), progress)?;
-        Ok(Base { environment, working_dir, identity })
+        let uid = identity.as_ref().map_or(ground.uid, |identity| identity.uid);
+        let grant = |wanted| Own::now().grant(wanted, uid == 0, uid != ground.uid);
+        let capabilities = process.capabilities.as_ref().map(grant).transpose()?;
+        Ok(Base { environment, working_dir, identity, capabilities })
     }
 
     fn finish(self, argv: Vec<String>, progress: &Progress) -> Result<Prepared, Unpreparable> {
@@ -176,6 +183,7 @@ impl Base {
             environment: self.environment,
             working_dir: self.working_dir,
             identity: self.identity,
+            capabilities: self.capabilities,
             may_hang,
             interpreter,
         })

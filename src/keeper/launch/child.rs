@@ -11,7 +11,7 @@ use std::mem::zeroed;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 
-use super::super::wire::{Fault, Stage, flag};
+use super::super::wire::{Capabilities, Fault, Stage, flag};
 use super::line::Line;
 use super::{HEARD, LISTEN_PID, Launch, Role, start_time_in};
 
@@ -104,11 +104,19 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
         if let Some(nice) = what.nice {
             check(Stage::Nice, libc::setpriority(libc::PRIO_PROCESS, 0, nice))?;
         }
+        if let Some(sets) = &what.capabilities {
+            drop_bounding(sets.bounding)?;
+            // Until the exec, which clears it.
+            check(Stage::Capabilities, libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
+        }
         if let Some(who) = &what.identity {
             let (uid, gid) = (who.uid, who.gid);
             check(Stage::Groups, libc::syscall(libc::SYS_setgroups, who.groups.len(), who.groups.as_ptr()))?;
             check(Stage::Gid, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
             check(Stage::Uid, libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+        }
+        if let Some(sets) = &what.capabilities {
+            set_capabilities(sets)?;
         }
         if what.flags & flag::NO_NEW_PRIVS != 0 {
             check(Stage::NoNewPrivs, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
@@ -132,6 +140,41 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
         check(Stage::Exec, libc::execve(what.program.as_ptr(), launch.argv.as_ptr(), launch.env.as_ptr()))?;
         Err(Fault { stage: Stage::Exec, errno: libc::EIO })
     }
+}
+
+/// Before the user changes, who alone may do it; the kernel knows none beyond the first that it refuses.
+unsafe fn drop_bounding(stays: u64) -> Result<(), Fault> {
+    for capability in (0..64u64).filter(|number| stays >> number & 1 == 0) {
+        // SAFETY: plain calls.
+        unsafe {
+            if libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) < 0 {
+                break;
+            }
+            check(Stage::Capabilities, libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0))?;
+        }
+    }
+    Ok(())
+}
+
+unsafe fn set_capabilities(sets: &Capabilities) -> Result<(), Fault> {
+    let (kept, ambient) = (halves(sets.kept), halves(sets.ambient));
+    // Version 3 and this process; then effective, permitted, inheritable of the lower and of the upper half.
+    let header = [0x2008_0522u32, 0];
+    let data = [kept[0], kept[0], ambient[0], kept[1], kept[1], ambient[1]];
+    // SAFETY: arrays of the sizes that capset(2) reads; the rest are plain calls.
+    unsafe {
+        check(Stage::Capabilities, libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()))?;
+        check(Stage::Capabilities, libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))?;
+        for capability in (0..64u64).filter(|number| sets.ambient >> number & 1 == 1) {
+            let raise = libc::PR_CAP_AMBIENT_RAISE;
+            check(Stage::Capabilities, libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0, 0))?;
+        }
+    }
+    Ok(())
+}
+
+fn halves(set: u64) -> [u32; 2] {
+    [set as u32, (set >> 32) as u32]
 }
 
 unsafe fn set_stdio(stdio: [RawFd; 3]) -> Result<(), Fault> {

@@ -90,6 +90,20 @@ record! {
         pub stop_grace_ms: u64,
         /// So many files `cgroup.procs` of cgroup v1, to which the child writes before anything else.
         pub entrances: u32,
+        pub capabilities: Option<Capabilities>,
+    }
+}
+
+record! {
+    /// Sets of capabilities, a bit for each.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Capabilities {
+        /// What is not in it leaves the bounding set.
+        pub bounding: u64,
+        /// Permitted and effective.
+        pub kept: u64,
+        /// Inheritable and ambient, which an exec hands on to whoever is not root.
+        pub ambient: u64,
     }
 }
 
@@ -202,6 +216,6 @@ choice! {
         /// The keeper refused it: EEXIST, EBUSY, EMFILE, EINVAL.
         0 Request,
         1 Pipe, 2 Clone, 3 Cgroup, 4 Session, 5 OomScore, 6 Limits, 7 Nice, 8 Groups, 9 Gid, 10 Uid,
-        11 NoNewPrivs, 12 Descriptors, 13 WorkingDir, 14 Exec,
+        11 NoNewPrivs, 12 Descriptors, 13 WorkingDir, 14 Exec, 15 Capabilities,
     }
 }

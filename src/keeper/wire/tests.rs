@@ -23,6 +23,7 @@ fn requests() -> Vec<Request<'static>> {
         blob: &[0, 255],
         stop_signal: 15,
         entrances: 2,
+        capabilities: Some(Capabilities { bounding: 1 << 40, kept: u64::MAX, ambient: 7 }),
         stop_grace_ms: 30_000,
     };
     vec![

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Map;
 
+use crate::model::capability;
 use crate::model::digest;
 use crate::model::expand;
 use crate::model::name::Name;
@@ -84,6 +85,7 @@ pub fn assumed_process() -> Process {
         umask: None,
         nice: None,
         oom_score_adj: None,
+        capabilities: None,
         nofile: None,
         counted: false,
         allow_privilege_escalation: true,
@@ -175,6 +177,7 @@ fn process(process: &mut Process, given: &Given, dir: &Path) {
         process.group = process.group.take().or(security.text("runAsGroup"));
         process.umask = security.count("umask");
         process.nice = security.int("nice").map(|nice| nice as i32);
+        process.capabilities = security.get("capabilities").map(capabilities).filter(|all| *all != Default::default());
         process.oom_score_adj = security.int("oomScoreAdj").map(|adj| adj as i32);
     }
     let escalation =
@@ -188,6 +191,15 @@ fn process(process: &mut Process, given: &Given, dir: &Path) {
     process.separate_logs = given.get("logs").and_then(|logs| logs.flag("separate")).unwrap_or(false);
     process.kill_scope_tree =
         given.get("stop").and_then(|stop| stop.text("killScope")).is_some_and(|scope| scope == "Tree");
+}
+
+fn capabilities(given: &Given) -> Capabilities {
+    let set = |name: &str| {
+        let names = given.get(name).map(Given::texts).unwrap_or_default();
+        let sets = names.iter().filter_map(|name| capability::parse(name)).map(|(_, set)| set);
+        sets.fold(capability::Set::default(), capability::Set::with)
+    };
+    Capabilities { drop: set("drop"), add: set("add") }
 }
 
 fn env_value(value: &Given, dir: &Path) -> EnvValue {

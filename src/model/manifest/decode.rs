@@ -5,7 +5,7 @@
 
 use crate::model::name::Name;
 use crate::model::yaml::{Entry, Kind as Node_, Node, Place};
-use crate::model::{cron, duration, glob, quantity, signal};
+use crate::model::{capability, cron, duration, glob, quantity, signal};
 
 use super::command;
 use super::context::Context;
@@ -224,7 +224,7 @@ fn is_scalar(kind: &Kind) -> bool {
         Kind::Text | Kind::Word | Kind::Free | Kind::Name | Kind::Path | Kind::Bool | Kind::Int(..) => true,
         Kind::Number(..) | Kind::Duration | Kind::Size | Kind::Cpu | Kind::Enum(_) | Kind::Signal | Kind::Umask => true,
         Kind::Regex | Kind::Cron | Kind::PortRef | Kind::User | Kind::Sha256 => true,
-        Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob => true,
+        Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob | Kind::Capability => true,
         Kind::Command | Kind::List(_) | Kind::Map(..) | Kind::Object(_) => false,
     }
 }
@@ -289,6 +289,20 @@ pub fn scalar(kind: &Kind, text: &str, plain: bool) -> Result<Data, String> {
             }
         },
         Kind::Cron => cron::validate(text).map(|()| Data::Text(text.split_whitespace().collect::<Vec<_>>().join(" "))),
+        Kind::Capability => match capability::parse(text) {
+            Some((name, _)) => Ok(Data::Text(name.into())),
+            None => {
+                let name = text.to_ascii_uppercase();
+                let name = name.strip_prefix("CAP_").unwrap_or(&name);
+                let mut longer = capability::names().filter(|known| !name.is_empty() && known.starts_with(name));
+                let only = longer.next().filter(|_| longer.next().is_none());
+                let near = nearest(name, capability::names()).or(only);
+                let near = near.map(|near| format!("did you mean {near}?"));
+                Err(near.unwrap_or_else(|| {
+                    "write a name such as NET_BIND_SERVICE, or ALL; capabilities(7) lists them".into()
+                }))
+            }
+        },
         Kind::PortRef => match text {
             "$(instance.port)" => Ok(Data::Text(text.into())),
             digits if digits.bytes().all(|b| b.is_ascii_digit()) => integer(digits, 1, 65_535),

@@ -57,6 +57,8 @@ pub enum Kind {
     Umask,
     Regex,
     Cron,
+    /// Of Linux, or ALL.
+    Capability,
     /// A list of words, or one string that is split.
     Command,
     /// A port's number, its name in `ports`, or `$(instance.port)`.
@@ -167,6 +169,7 @@ impl Kind {
             Kind::Number(..) | Kind::Duration | Kind::Size | Kind::Cpu | Kind::Enum(_) | Kind::Signal => None,
             Kind::Umask | Kind::Regex | Kind::Cron | Kind::Command | Kind::PortRef | Kind::User => None,
             Kind::Sha256 | Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob => None,
+            Kind::Capability => None,
         }
     }
 
@@ -189,6 +192,7 @@ impl Kind {
             Kind::Umask => "octal digits such as \"0027\"".into(),
             Kind::Regex => "a regular expression".into(),
             Kind::Cron => "five cron fields such as \"0 3 * * *\"".into(),
+            Kind::Capability => "a capability such as NET_BIND_SERVICE, or ALL".into(),
             Kind::Command => "a list of words or one line".into(),
             Kind::PortRef => "a port, its name in `ports`, or $(instance.port)".into(),
             Kind::User => "name or name:group".into(),

@@ -176,6 +176,12 @@ fn process(out: &mut Map<String, Value>, spec: &Spec) {
     insert(&mut security, "umask", process.umask.is_some(), || json!(process.umask.map(|mask| format!("{mask:04o}"))));
     insert(&mut security, "nice", process.nice.is_some(), || json!(process.nice));
     insert(&mut security, "oomScoreAdj", process.oom_score_adj.is_some(), || json!(process.oom_score_adj));
+    if let Some(capabilities) = &process.capabilities {
+        let mut inner = Map::new();
+        insert(&mut inner, "drop", !capabilities.drop.is_empty(), || json!(capabilities.drop));
+        insert(&mut inner, "add", !capabilities.add.is_empty(), || json!(capabilities.add));
+        nest(&mut security, "capabilities", inner);
+    }
     // Its default depends on `mcp`.
     let escalation = process.allow_privilege_escalation;
     insert(&mut security, "allowPrivilegeEscalation", escalation == spec.later.contains_key("mcp"), || {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::model::capability::Set;
 use crate::model::spec::*;
 
 use super::assemble::{place_of, takes_given_port};
@@ -19,6 +20,7 @@ pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
     restarts(ctx, given, spec);
     rolling(ctx, given, spec);
     resources(ctx, given, spec);
+    capabilities(ctx, given, spec);
     if let Some(more) = given.get("watchFiles").and_then(|list| list.items().get(WATCH_FILES_MAX)) {
         let remedy = "name a folder, or join several with a pattern";
         ctx.error(&more.place, format!("`watchFiles` has more than {WATCH_FILES_MAX} lines"), remedy);
@@ -138,6 +140,20 @@ fn restarts(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
     }
     if let (RestartPolicy::Never, Some(limit)) = (spec.restart.policy, given.at(&["restart", "limit"])) {
         ctx.warning(&limit.place, "`restart.limit` means nothing with `policy: Never`", "remove it");
+    }
+}
+
+fn capabilities(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let Some(Capabilities { drop, add }) = &spec.process.capabilities else { return };
+    // `drop: [ALL]` with some that are added is how to have only these.
+    let both = match (*drop == Set::EVERY, *add == Set::EVERY) {
+        (true, true) => Set::EVERY,
+        (true, false) | (false, true) => Set::default(),
+        (false, false) => drop.common(*add),
+    };
+    if !both.is_empty() {
+        let place = place_of(given, &["securityContext", "capabilities", "add"]);
+        ctx.error(&place, format!("{} is both dropped and added", both.names().join(", ")), "keep one of the two");
     }
 }
 

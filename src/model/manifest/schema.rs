@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::model::capability;
 use crate::model::yaml;
 
 use super::envelope::API_VERSION;
@@ -122,7 +123,8 @@ fn is_value(field: &Field) -> bool {
         | Kind::Sha256
         | Kind::BoolOrNames
         | Kind::DurationOrBool
-        | Kind::Glob => false,
+        | Kind::Glob
+        | Kind::Capability => false,
     }
 }
 
@@ -130,6 +132,7 @@ fn kind(kind_: &'static Kind) -> Value {
     match kind_ {
         Kind::Text | Kind::Word => json!({"type": ["string", "number", "boolean"]}),
         Kind::Free => json!({}),
+        Kind::Capability => json!({"enum": capability::names().collect::<Vec<_>>()}),
         Kind::Path | Kind::Glob | Kind::Regex | Kind::Cron => json!({"type": "string"}),
         Kind::Name => {
             json!({"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", "maxLength": 63})

@@ -422,14 +422,19 @@ pub static SECURITY: Object = Object::of(&[
         Kind::Object(&CAPABILITIES),
         "plugd's own",
         "{drop: [ALL], add: [NET_BIND_SERVICE]}",
-        "Linux capabilities.",
-    )
-    .later(),
+        "Linux capabilities, as Kubernetes means them. For a `user` that is not root those that are added work, too (they are ambient).",
+    ),
 ]);
 
 pub static CAPABILITIES: Object = Object::of(&[
-    field("drop", TEXTS, "[]", "[ALL]", "Those it loses."),
-    field("add", TEXTS, "[]", "[NET_BIND_SERVICE]", "Those it keeps."),
+    field(
+        "drop",
+        Kind::List(&Kind::Capability),
+        "[]",
+        "[ALL]",
+        "Those it loses, and no program gives back. Where plugd is not root that is done by no_new_privs.",
+    ),
+    field("add", Kind::List(&Kind::Capability), "[]", "[NET_BIND_SERVICE]", "Those it has, of what plugd has itself."),
 ]);
 
 pub static LOGS: Object = Object::of(&[
