@@ -206,6 +206,8 @@ pub(super) enum Cause {
     Ended,
     /// One of our checks gave up on it: which, and what it said.
     CheckFailed(String),
+    /// It may not be what is pinned.
+    Mismatched(String),
     /// `onLoss: Restart`: this dependency is not ready any more.
     DependencyLost(String),
 }

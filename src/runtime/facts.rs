@@ -11,6 +11,7 @@ use crate::edge::output::{PumpEvent, Stream};
 use crate::edge::probe::notify::NotifySocket;
 use crate::edge::probe::{LifeContext, fd};
 use crate::edge::process::failure::explain_failure;
+use crate::edge::process::pin::Pin;
 use crate::edge::process::tree::{Scope, Tree};
 use crate::keeper::{Entry, Event, How, Id};
 use crate::model::manifest::{self, instance_port};
@@ -87,7 +88,7 @@ impl Node {
         }
         let Some(life) = spawned.id.life_id() else { return };
         let Some(pending) = self.pending.remove(&life) else { return };
-        let Pending { spec, scope, listened, passive, .. } = pending;
+        let Pending { spec, scope, listened, passive, pin, .. } = pending;
         let tree = Tree { life: life.clone(), pid: spawned.pid, start_time: spawned.start_time, scope };
         self.table.spawned(&life, &spec, &tree);
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
@@ -97,7 +98,22 @@ impl Node {
         self.listen(&life, &mut live, passive);
         self.sockets.neighbours.enter(&live.tree);
         self.lives.insert(life.clone(), live);
+        pin.into_iter().for_each(|pin| self.look_again(pin, life.clone()));
         self.queue.push_back(Input::Spawned { life, pid: spawned.pid, start_time: spawned.start_time });
+    }
+
+    /// Whether what was executed is what is pinned. What lies there may not answer, so the loop does not look.
+    fn look_again(&self, pin: Pin, life: LifeId) {
+        let sender = self.sender.clone();
+        let look = move || {
+            if let Some(why) = pin.broken() {
+                // Nobody listens any more: then the node is ending, and the life with it.
+                let _ = sender.blocking_send(Input::Mismatched { life, why });
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("pin".into()).spawn(look) {
+            tracing::error!(%error, "no thread can be started to look at a pinned wrapper once more");
+        }
     }
 
     /// Hands the log pipe of a life to the pump.

@@ -73,6 +73,7 @@ impl Node {
             None => crate::edge::process::tree::Scope::Session,
         };
         let (interpreter, working_dir) = (prepared.interpreter.take(), prepared.working_dir.clone());
+        let pin = prepared.pin.take();
         let mut request = request(prepared, spec, Id::from(life));
         request.cgroup = cgroup.map(Arc::new);
         request.entrances = begun.entrances;
@@ -88,6 +89,7 @@ impl Node {
             program,
             interpreter,
             working_dir,
+            pin,
             scope,
             listened,
             passive,

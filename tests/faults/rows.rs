@@ -312,7 +312,14 @@ const ROWS: &[(u32, &str, &[&str])] = &[
             "hostile_text_changes_no_other_key",
         ],
     ),
-    (76, "pinned wrapper swapped", &["row_76_a_pinned_wrapper_that_was_changed_is_told_and_not_started_again"]),
+    (
+        76,
+        "pinned wrapper swapped",
+        &[
+            "row_76_a_pinned_wrapper_that_was_changed_is_told_and_not_started_again",
+            "row_76_a_pinned_wrapper_that_is_swapped_between_its_hash_and_its_exec_is_killed",
+        ],
+    ),
     (
         77,
         "secrets",

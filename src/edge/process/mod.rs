@@ -5,6 +5,7 @@ pub mod environment;
 pub mod failure;
 pub mod identity;
 pub mod limits;
+pub mod pin;
 pub mod prepare;
 pub mod preparer;
 pub mod privileges;

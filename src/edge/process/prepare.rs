@@ -7,13 +7,14 @@
 //! as silent: what is looked at is said before the look (`progress`), and the loop never does this
 //! itself (`preparer`).
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::environment::Environment;
 use super::identity::Identity;
+use super::pin::Pin;
 use super::privileges::{Granted, Own};
 use super::program::{can_hang, find, interpreter};
 use super::progress::{Progress, Sight};
@@ -21,7 +22,7 @@ use super::variables::variables;
 use crate::model::manifest::instance_port;
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
-use crate::model::spec::{Program, Spec};
+use crate::model::spec::{self, Program, Spec};
 
 /// What is the same for all services of this node.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct Prepared {
     pub identity: Option<Identity>,
     /// None: plugd's own.
     pub capabilities: Option<Granted>,
+    /// The program is a wrapper whose content is pinned.
+    pub pin: Option<Pin>,
     /// The program or its directory lies on a filesystem that can hang: no vfork.
     pub may_hang: bool,
     /// Of its `#!` line.
@@ -102,7 +105,13 @@ pub fn main_process(
     for word in &mut argv[literal..] {
         *word = base.environment.expand(word);
     }
-    base.finish(argv, progress)
+    let mut prepared = base.finish(argv, progress)?;
+    if let Program::Wrapper(spec::Wrapper { sha256: Some(pinned), .. }) = &process.program {
+        let path = PathBuf::from(OsStr::from_bytes(prepared.program.as_bytes()));
+        progress.at(Sight::Program(path.clone()));
+        prepared.pin = Some(Pin::take(&path, pinned)?);
+    }
+    Ok(prepared)
 }
 
 /// A command that runs beside a life, in the same surroundings: an exec probe or a hook. `life` is
@@ -184,6 +193,7 @@ impl Base {
             working_dir: self.working_dir,
             identity: self.identity,
             capabilities: self.capabilities,
+            pin: None,
             may_hang,
             interpreter,
         })
