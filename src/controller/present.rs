@@ -316,7 +316,10 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         since: service.since,
         instances,
         manifest: manifest_view(service),
-        kill_scope: config.kill_scope.filter(|_| has_run(service)).map(str::to_string),
+        kill_scope: config
+            .kill_scope
+            .filter(|_| has_run(service))
+            .map(|word| kill_scope(word, spec.is_some_and(|spec| spec.process.kill_scope_tree))),
         log: log(service, config).filter(|_| has_run(service)),
         labels: spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
@@ -329,6 +332,11 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
 /// It runs, or did: then there is something to stop, and something to read.
 fn has_run(service: &Service) -> bool {
     service.instances.iter().any(|instance| instance.life.is_occupied() || instance.last_exit.is_some())
+}
+
+/// How far a stop of this service reaches: a cgroup holds everything, without one it may have a reaper.
+fn kill_scope(word: &str, tree: bool) -> String {
+    if tree && word == "session" { "tree".into() } else { word.into() }
 }
 
 /// The log that a person would look at: the file of one instance, the folder of several.

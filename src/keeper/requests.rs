@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::launch::{Launch, Role};
 use super::program::{Keeper, Note};
+use super::reapers::Told;
 use super::reexec::STATE;
 use super::sys;
 use super::table::Entry;
@@ -61,10 +62,13 @@ impl Keeper {
         let Some(number) = self.table.number_of(id) else { return };
         // It may have executed and the news wait to be read: then this is too late, and nothing is done.
         self.executed_by_now(number);
-        let unborn = |entry: &&Entry| entry.verdict.is_some() && entry.exit.is_none();
-        if let Some(entry) = self.table.get(number).filter(unborn) {
-            // It is our child and was not reaped: the number is its own. It leads no group of others yet.
-            let _gone_already = sys::kill(entry.pid, libc::SIGKILL);
+        self.hear_reaper_by_now(number);
+        let waits = |entry: &&Entry| entry.verdict.is_some() && entry.exit.is_none();
+        if let Some(entry) = self.table.get(number).filter(waits) {
+            // It is our child, or its reaper's, and was not reaped: the number is its own. It leads no group of
+            // others yet, but is in its reaper's until it is known.
+            let pid = if self.is_unborn(number) { -entry.pid } else { entry.pid };
+            let _gone_already = sys::kill(pid, libc::SIGKILL);
         }
     }
 
@@ -148,13 +152,15 @@ impl Keeper {
         }
         let known = Some(launch.start_time).filter(|time| *time != 0);
         let executed = child.verdict.is_none();
+        let reaper = child.told.map(|told| Told { pid: child.pid, start_time: sys::start_time(child.pid), told });
         let number = self.table.insert(Entry {
             key: spawn.id.key.into(),
             life: spawn.id.life,
             pid: child.pid,
             start_time: known.unwrap_or_else(|| sys::start_time(child.pid)),
             spawned_at: sys::now(),
-            pidfd: Some(child.pidfd),
+            // Of a reaper it says nothing of the service.
+            pidfd: reaper.is_none().then_some(child.pidfd),
             log,
             log_stderr: separate.map(|(log, _)| log),
             verdict: child.verdict,
@@ -168,6 +174,7 @@ impl Keeper {
         if let Some(entry) = self.table.get(number) {
             self.watch(number, entry);
         }
+        reaper.into_iter().for_each(|reaper| self.enter_reaper(number, reaper));
         if executed {
             self.tell(Note::Spawned { number });
         }
@@ -205,7 +212,7 @@ impl<'a> Given<'a> {
         let mut rest = fds.iter().map(AsFd::as_fd);
         let mut next = |bit| if spawn.has(bit) { rest.next().map(Some).ok_or(()) } else { Ok(None) };
         let own = (next(flag::CGROUP), next(flag::LIFE_LINE), next(flag::STDIN));
-        let entrances: Vec<i32> = rest.by_ref().take(spawn.entrances as usize).map(|fd| fd.as_raw_fd()).collect();
+        let entrances: Vec<i32> = rest.by_ref().take(spawn.entrances.0 as usize).map(|fd| fd.as_raw_fd()).collect();
         let mut extra: Vec<_> = rest.map(|fd| fd.as_raw_fd()).zip(spawn.targets.iter().copied()).collect();
         extra.sort_by_key(|(_, number)| *number);
         let twice = extra.windows(2).any(|pair| matches!(pair, [(_, a), (_, b)] if a == b));
@@ -214,7 +221,7 @@ impl<'a> Given<'a> {
             return Err(if truncated { libc::EMFILE } else { libc::EINVAL });
         };
         let used = [cgroup, life_line, stdin].into_iter().flatten().count() + entrances.len() + extra.len();
-        let lacks = extra.len() != spawn.targets.len() || entrances.len() != spawn.entrances as usize;
+        let lacks = extra.len() != spawn.targets.len() || entrances.len() != spawn.entrances.0 as usize;
         if truncated || fds.len() > FDS_MAX {
             Err(libc::EMFILE)
         } else if twice || too_low || lacks || used != fds.len() || spawn.argv.is_empty() {

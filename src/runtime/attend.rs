@@ -89,17 +89,17 @@ pub(super) fn end_tree(trees: &Trees, tree: &Tree, timed_out: bool) -> bool {
             }
             false
         }
-        Scope::Session if timed_out => {
+        Scope::Session | Scope::Reaper(_) if timed_out => {
             let _ = trees.signal(tree, libc::SIGKILL, Target::Tree);
             true
         }
         // Its group is all that can be found cheaply of one that has ended, and mostly nobody is left
         // in it: a walk over /proc for each probe of each service would be most of what plugd does.
-        Scope::Session if group_is_there(tree.pid) => {
+        Scope::Session | Scope::Reaper(_) if group_is_there(tree.pid) => {
             let _ = trees.signal(tree, libc::SIGKILL, Target::Group);
             true
         }
-        Scope::Session => false,
+        Scope::Session | Scope::Reaper(_) => false,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::edge::probe::{LifeContext, fd};
 use crate::edge::process::failure::explain_failure;
 use crate::edge::process::pin::Pin;
 use crate::edge::process::tree::{Scope, Tree};
-use crate::keeper::{Entry, Event, How, Id};
+use crate::keeper::{Entry, Event, How, Id, Reaper};
 use crate::model::manifest::{self, instance_port};
 use crate::model::name::{Instance, LifeId};
 use crate::model::reason::Reason;
@@ -27,6 +27,7 @@ pub(super) struct Spawned {
     pub id: Id,
     pub pid: i32,
     pub start_time: u64,
+    pub reaper: Option<Reaper>,
     pub log: OwnedFd,
     pub log_stderr: Option<OwnedFd>,
 }
@@ -40,8 +41,8 @@ impl Node {
             Event::Deposited { key, fd } => {
                 self.deposits.insert(key.into_vec(), fd);
             }
-            Event::Spawned { id, pid, start_time, log, log_stderr } => {
-                self.on_spawned(Spawned { id, pid, start_time, log, log_stderr });
+            Event::Spawned { id, pid, start_time, reaper, log, log_stderr } => {
+                self.on_spawned(Spawned { id, pid, start_time, reaper, log, log_stderr });
             }
             Event::SpawnFailed { id, stage, errno } => {
                 if helpers::is_helper(&id) {
@@ -89,6 +90,7 @@ impl Node {
         let Some(life) = spawned.id.life_id() else { return };
         let Some(pending) = self.pending.remove(&life) else { return };
         let Pending { spec, scope, listened, passive, pin, .. } = pending;
+        let scope = scope.below(spawned.reaper);
         let tree = Tree { life: life.clone(), pid: spawned.pid, start_time: spawned.start_time, scope };
         self.table.spawned(&life, &spec, &tree);
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
@@ -193,7 +195,7 @@ impl Node {
             return;
         }
         let Some(life) = entry.id.life_id() else { return };
-        let scope = self.scope_of(&life.instance);
+        let scope = self.scope_of(&life.instance).below(entry.reaper);
         let tree = Tree { life: life.clone(), pid: entry.pid, start_time: entry.start_time, scope };
         let ended = entry.exit.map(|ended| self.exit_of(&life, ended.how));
         let until = entry.exit.map_or_else(monotonic, |exit| Duration::from_nanos(exit.at));

@@ -75,6 +75,7 @@ impl Node {
         let (interpreter, working_dir) = (prepared.interpreter.take(), prepared.working_dir.clone());
         let pin = prepared.pin.take();
         let mut request = request(prepared, spec, Id::from(life));
+        request.reaper = cgroup.is_none() && spec.process.kill_scope_tree;
         request.cgroup = cgroup.map(Arc::new);
         request.entrances = begun.entrances;
         request.extra_fds = extra_fds;

@@ -18,6 +18,7 @@ use super::raw;
 use super::stat::{self, Stat};
 use super::walk::{Request, Walker};
 use crate::controller::{Leftover, Target};
+use crate::keeper::Reaper;
 use crate::model::name::LifeId;
 
 /// A KILL without cgroup.kill goes over the list this often; 190 passes were seen to be needed for
@@ -43,6 +44,8 @@ pub struct Tree {
 pub enum Scope {
     Cgroup(Group),
     Session,
+    /// As `Session`, and whatever descends from this process of ours, to which all that gets away falls.
+    Reaper(Reaper),
 }
 
 impl Scope {
@@ -53,6 +56,15 @@ impl Scope {
             None => "session",
         }
     }
+
+    /// Without a cgroup a life may have a reaper, until nothing of it is left.
+    #[must_use]
+    pub fn below(self, reaper: Option<Reaper>) -> Scope {
+        match (self, reaper) {
+            (Scope::Session | Scope::Reaper(_), Some(reaper)) => Scope::Reaper(reaper),
+            (scope, _) => scope,
+        }
+    }
 }
 
 impl Tree {
@@ -60,7 +72,7 @@ impl Tree {
     pub fn contains(&self, pid: i32) -> bool {
         match &self.scope {
             Scope::Cgroup(group) => group.contains(pid),
-            Scope::Session => self.descends(pid) || self.claims(pid),
+            Scope::Session | Scope::Reaper(_) => self.descends(pid) || self.claims(pid),
         }
     }
 
@@ -69,6 +81,10 @@ impl Tree {
         let mut next = pid;
         for _ in 0..ANCESTORS_MAX {
             let Some(stat) = Stat::of(next) else { return false };
+            let reaper = self.reaper().filter(|reaper| is_reaper(*reaper, &stat));
+            if reaper.is_some() {
+                return next != pid;
+            }
             if stat.start_time < self.start_time {
                 return false;
             }
@@ -92,6 +108,13 @@ impl Tree {
         cookie.1 == self.life.life && cookie.0 == self.life.instance.to_string()
     }
 
+    pub(super) fn reaper(&self) -> Option<Reaper> {
+        match self.scope {
+            Scope::Reaper(reaper) => Some(reaper),
+            Scope::Cgroup(_) | Scope::Session => None,
+        }
+    }
+
     pub(super) fn is_main(&self, stat: &Stat) -> bool {
         stat.pid == self.pid && stat.start_time == self.start_time
     }
@@ -111,7 +134,7 @@ impl Tree {
                 let procs = group.procs();
                 pids.extend(procs.into_iter().filter(|pid| *pid != self.pid));
             }
-            Scope::Session => {
+            Scope::Session | Scope::Reaper(_) => {
                 let mut next = 0;
                 while next < pids.len() && pids.len() < FAMILY_MAX {
                     pids.extend(stat::children(pids[next]));
@@ -145,7 +168,7 @@ impl Trees {
         }
         match &tree.scope {
             Scope::Cgroup(group) => signal_cgroup(tree, group, signal, to),
-            Scope::Session => {
+            Scope::Session | Scope::Reaper(_) => {
                 self.walker.ask(Request::Signal { tree: tree.clone(), signal, to });
                 Ok(())
             }
@@ -157,7 +180,7 @@ impl Trees {
     pub fn survey(&self, tree: &Tree) -> Option<Vec<Leftover>> {
         match &tree.scope {
             Scope::Cgroup(group) => Some(survey_cgroup(group)),
-            Scope::Session => {
+            Scope::Session | Scope::Reaper(_) => {
                 self.walker.ask(Request::Survey(tree.clone()));
                 None
             }
@@ -166,10 +189,15 @@ impl Trees {
 
     /// The life is over; what the walker has learned of it may go.
     pub fn forget(&self, tree: &Tree) {
-        if tree.scope == Scope::Session {
-            self.walker.ask(Request::Forget(tree.life.clone()));
+        match tree.scope {
+            Scope::Cgroup(_) => {}
+            Scope::Session | Scope::Reaper(_) => self.walker.ask(Request::Forget(tree.life.clone())),
         }
     }
+}
+
+pub(super) fn is_reaper(reaper: Reaper, stat: &Stat) -> bool {
+    (stat.pid, stat.start_time) == (reaper.pid, reaper.start_time)
 }
 
 /// To the group that the main process leads, while it is there (a zombie is there). ESRCH once its

@@ -3,7 +3,8 @@
 //! A process belongs to a life if it is its main process, is in its session or group, descends from
 //! a member, was a member when it was last seen, or is an orphan of ours that carries the life's
 //! cookie. What this misses: a daemon that has left session, parents and environment behind before
-//! anybody looked, and one that forks itself anew faster than a round of looking takes. `plugd doctor` says so, and a cgroup or `killScope: Tree` mends it.
+//! anybody looked. Where the life has a reaper (`killScope: Tree`) nothing gets away: what descends from
+//! that belongs to it. The reaper itself does not; it ends when nothing is left.
 //!
 //! The walk costs some 10 microseconds a process, so it runs in a thread of its own, and requests
 //! that wait meanwhile share the next one.
@@ -131,7 +132,8 @@ impl Seen {
                 }
             }
             signals = again;
-            look_again(&mut table, self.keeper);
+            let reapers = signals.iter().filter_map(|(tree, ..)| tree.reaper());
+            look_again(&mut table, std::iter::once(self.keeper).chain(reapers.map(|reaper| reaper.pid)));
         }
         if surveys.is_empty() {
             return Vec::new();
@@ -196,9 +198,9 @@ fn look() -> Table {
 }
 
 /// Add what is new since: cheap enough to keep up with a tree that forks as fast as it can. What
-/// tries to get away falls to the keeper, so its children are where to look.
-fn look_again(table: &mut Table, keeper: i32) {
-    let orphans = stat::children(keeper);
+/// tries to get away falls to the keeper or to a reaper, so their children are where to look.
+fn look_again(table: &mut Table, reapers: impl Iterator<Item = i32>) {
+    let orphans: Vec<i32> = reapers.flat_map(stat::children).collect();
     let mut waiting = if orphans.is_empty() { stat::pids() } else { orphans };
     while let Some(pid) = waiting.pop() {
         if let Entry::Vacant(place) = table.entry(pid) {
@@ -226,7 +228,15 @@ fn lineage(
         .enumerate()
         .flat_map(|(index, tree)| members.get(&tree.life).into_iter().flatten().map(move |one| (*one, index)))
         .collect();
+    let reapers: HashMap<(i32, u64), usize> = trees
+        .iter()
+        .enumerate()
+        .filter_map(|(index, tree)| tree.reaper().map(|reaper| ((reaper.pid, reaper.start_time), index)))
+        .collect();
     let mut direct = |stat: &Stat| -> Option<usize> {
+        if let Some(index) = reapers.get(&(stat.pid, stat.start_time)) {
+            return Some(*index);
+        }
         let by_number = [stat.pid, stat.session, stat.group].into_iter().find_map(|pid| mains.get(&pid).copied());
         let by_number = by_number.filter(|index| stat.start_time >= trees[*index].start_time);
         by_number.or_else(|| known.get(&(stat.pid, stat.start_time)).copied()).or_else(|| {
@@ -257,7 +267,8 @@ fn lineage(
         decided.extend(path.into_iter().map(|pid| (pid, verdict)));
     }
     let member = |(pid, index): (i32, Option<usize>)| Some((pid, index?));
-    decided.into_iter().filter_map(member).filter(|(pid, _)| table.contains_key(pid)).collect()
+    let process = |pid: &i32| table.get(pid).is_some_and(|stat| !reapers.contains_key(&(*pid, stat.start_time)));
+    decided.into_iter().filter_map(member).filter(|(pid, _)| process(pid)).collect()
 }
 
 /// Through a pidfd, and only if the number is still the one that was seen.

@@ -13,7 +13,7 @@ use std::ptr;
 
 use super::super::wire::{Capabilities, Fault, Stage, flag};
 use super::line::Line;
-use super::{HEARD, LISTEN_PID, Launch, Role, start_time_in};
+use super::{HEARD, LISTEN_PID, Launch, Role, reaper, start_time_in};
 
 /// # Safety
 /// `launch` points at the parent's [`Launch`], which waits, or at a copy of it.
@@ -22,10 +22,22 @@ pub unsafe extern "C" fn child(launch: *mut libc::c_void) -> ! {
     unsafe {
         let launch = &mut *launch.cast::<Launch<'_>>();
         launch.began = true;
+        if launch.tell >= 0 && !std::mem::replace(&mut launch.reaped, true) {
+            reaper::live(launch);
+        }
         let Err(fault) = become_program(launch);
-        launch.fault = Some(fault);
-        let [a, b, c, d] = fault.errno.to_le_bytes();
-        let report = [fault.stage as u8, a, b, c, d];
+        fail(launch, fault)
+    }
+}
+
+/// # Safety
+/// As [`child`].
+pub unsafe fn fail(launch: &mut Launch<'_>, fault: Fault) -> ! {
+    launch.fault = Some(fault);
+    let [a, b, c, d] = fault.errno.to_le_bytes();
+    let report = [fault.stage as u8, a, b, c, d];
+    // SAFETY: plain calls; the report is a pipe of ours or -1.
+    unsafe {
         libc::write(launch.report, report.as_ptr().cast(), report.len());
         libc::_exit(127)
     }
@@ -104,7 +116,7 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
         if let Some(nice) = what.nice {
             check(Stage::Nice, libc::setpriority(libc::PRIO_PROCESS, 0, nice))?;
         }
-        if let Some(sets) = &what.capabilities {
+        if let Some(sets) = &what.capabilities.0 {
             drop_bounding(sets.bounding)?;
             // Until the exec, which clears it.
             check(Stage::Capabilities, libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
@@ -115,7 +127,7 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
             check(Stage::Gid, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
             check(Stage::Uid, libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
         }
-        if let Some(sets) = &what.capabilities {
+        if let Some(sets) = &what.capabilities.0 {
             set_capabilities(sets)?;
         }
         if what.flags & flag::NO_NEW_PRIVS != 0 {
@@ -210,8 +222,9 @@ unsafe fn close_at_exec(first: i32, last: i32) {
     }
 }
 
-/// LISTEN_PID, and the line in the table of lives: `TEXT PID STARTTIME\n`. A line that cannot be
-/// written (the run directory is full) keeps no service from starting: it is only needed if the keeper dies.
+/// LISTEN_PID, who it is (to a keeper that is not its parent), and the line in the table of lives: `TEXT PID
+/// STARTTIME\n`. A line that cannot be written (the run directory is full) keeps no service from starting: it
+/// is only needed if the keeper dies.
 fn tell_life(launch: &mut Launch<'_>) {
     // SAFETY: plain calls; buffers are locals with their lengths.
     unsafe {
@@ -221,12 +234,18 @@ fn tell_life(launch: &mut Launch<'_>) {
         for (to, from) in room.zip(tail.text()) {
             *to = *from; // zeros behind the digits end the string
         }
-        let Some(file) = launch.life_line else { return };
+        if launch.life_line.is_none() && launch.tell < 0 {
+            return;
+        }
         let stat = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         let mut content = [0u8; 1024];
         let length = libc::read(stat, content.as_mut_ptr().cast(), content.len()); // of -1: nothing
         launch.start_time = start_time_in(content.get(..length.max(0) as usize).unwrap_or(&[]));
         libc::close(stat); // its number may be below the limit of open files
+        if launch.tell >= 0 {
+            reaper::tell(launch.tell, reaper::BORN, libc::getpid(), launch.start_time);
+        }
+        let Some(file) = launch.life_line else { return };
         tail.push(b" ");
         tail.push_number(launch.start_time);
         tail.push(b"\n");

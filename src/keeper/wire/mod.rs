@@ -11,7 +11,7 @@ mod tests;
 
 use std::ffi::CStr;
 
-pub use field::{Field, Malformed, Read};
+pub use field::{Added, Field, Malformed, Read};
 use field::{choice, record};
 
 /// Raised when an old reader could misunderstand, not when something is added.
@@ -89,8 +89,8 @@ record! {
         pub stop_signal: i32,
         pub stop_grace_ms: u64,
         /// So many files `cgroup.procs` of cgroup v1, to which the child writes before anything else.
-        pub entrances: u32,
-        pub capabilities: Option<Capabilities>,
+        pub entrances: Added<u32>,
+        pub capabilities: Added<Option<Capabilities>>,
     }
 }
 
@@ -118,6 +118,8 @@ pub mod flag {
     pub const NO_NEW_PRIVS: u32 = 64;
     /// A helper that runs in a cgroup which already has processes.
     pub const JOINS_CGROUP: u32 = 128;
+    /// It begins below a reaper of its own, to whom whatever it leaves falls.
+    pub const REAPER: u32 = 256;
 }
 
 record! {
@@ -138,7 +140,7 @@ choice! {
         b'l' Entry { entry: Entry<'a> },
         b'o' Listed,
         /// Descriptors: log, log of stderr where it is separate.
-        b's' Spawned { id: Id<'a>, pid: i32, start_time: u64 },
+        b's' Spawned { id: Id<'a>, pid: i32, start_time: u64, reaper: Added<Option<Reaper>> },
         b'f' SpawnFailed { id: Id<'a>, fault: Fault },
         b'e' Exited { id: Id<'a>, exit: Exit },
         b'd' Deposited { key: &'a [u8] },
@@ -176,6 +178,16 @@ record! {
         pub spawned_at: u64,
         pub exit: Option<Exit>,
         pub blob: &'a [u8],
+        pub reaper: Added<Option<Reaper>>,
+    }
+}
+
+record! {
+    /// The process between the keeper and a life, while it is there: its tree is what descends from it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Reaper {
+        pub pid: i32,
+        pub start_time: u64,
     }
 }
 

@@ -25,9 +25,6 @@ pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
         let remedy = "name a folder, or join several with a pattern";
         ctx.error(&more.place, format!("`watchFiles` has more than {WATCH_FILES_MAX} lines"), remedy);
     }
-    if spec.process.kill_scope_tree {
-        spec.not_yet_supported.push("stop.killScope".into());
-    }
     let probes = [
         (spec.startup_probe.as_ref(), "startupProbe"),
         (spec.readiness.probe(), "readinessProbe"),

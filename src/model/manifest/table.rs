@@ -292,7 +292,7 @@ pub static STOP: Object = Object::of(&[
         Kind::Enum(&["Session", "Tree"]),
         "Session",
         "Tree",
-        "Tree: also daemons that left the session, by a sub-reaper of its own.",
+        "Tree: also daemons that left everything behind, by a reaper of its own (a cgroup does it for all).",
     ),
 ]);
 
