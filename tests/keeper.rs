@@ -59,6 +59,7 @@ fn scenarios() -> Vec<Scenario> {
         scenario!(a_process_is_spawned_and_its_output_and_end_are_told),
         scenario!(the_stage_and_errno_of_a_failed_spawn_are_told),
         scenario!(a_second_life_is_refused_while_anything_of_the_first_is_left),
+        scenario!(what_has_ended_of_a_former_life_refuses_no_next_one),
         scenario!(a_child_that_hangs_before_its_exec_can_be_given_up_and_no_other),
         scenario!(a_populated_or_frozen_cgroup_refuses_a_life),
         scenario!(a_process_goes_through_every_entrance_before_it_is_executed),
@@ -286,6 +287,26 @@ async fn a_second_life_is_refused_while_anything_of_the_first_is_left(world: &mu
         assert_eq!(why, (Stage::Request, libc::EBUSY));
     }
     world.spawn(shell("b/0", "exit 0")).await; // another instance is not concerned
+}
+
+/// The next life may come before the keeper's look for orphans does, which is at most every 20 ms.
+async fn what_has_ended_of_a_former_life_refuses_no_next_one(world: &mut World) {
+    for round in 0..20 {
+        let key = format!("a{round}/0");
+        let life = |number| SpawnRequest { id: Id::new(&key, number), ..shell(&key, "sleep 30 & echo $!; wait") };
+        let first = world.spawn(life(1)).await;
+        let mut line = [0; 32];
+        let length = (&first.log).read(&mut line).expect("the number of its sleep");
+        let sleep = std::str::from_utf8(&line[..length]).expect("digits").trim().to_owned();
+        kill_process_group(Pid::from_raw(first.pid).expect("a pid"), Signal::KILL).expect("its group is there");
+        world.end_of(&Id::new(&key, 1)).await;
+        let has_ended = || match fs::read_to_string(format!("/proc/{sleep}/stat")) {
+            Ok(stat) => stat.contains(") Z"),
+            Err(_) => true,
+        };
+        while !has_ended() {}
+        assert_eq!(world.try_spawn(life(2)).await.err(), None, "round {round}");
+    }
 }
 
 async fn a_child_that_hangs_before_its_exec_can_be_given_up_and_no_other(world: &mut World) {

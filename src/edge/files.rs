@@ -404,7 +404,7 @@ impl Writer {
                     }
                     Err(refused) => {
                         let delay = known.failed.as_ref().map_or(RETRY_MIN, |last| (last.delay * 2).min(RETRY_MAX));
-                        if known.failed.is_none() {
+                        if known.failed.is_none() && !self.place.is_nowhere() {
                             (self.on_trouble)(name.as_ref(), Some(explain(stem, &refused)));
                         }
                         self.failing.insert(stem.to_string());

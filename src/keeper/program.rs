@@ -15,7 +15,7 @@ use super::reapers::Told;
 use super::sys::{self, Poll};
 use super::table::{self, Table};
 use super::wire::field::{Field, Read, choice};
-use super::wire::{Exit, Fault, Malformed, PACKET_MAX};
+use super::wire::{Exit, Fault, How, Malformed, PACKET_MAX};
 
 /// SIGCHLD comes with every exit; a look for unknown children costs 50 ns a child, so one in this time.
 const STRANGERS_EVERY: u64 = 20_000_000;
@@ -217,17 +217,22 @@ impl Keeper {
         Ok(true)
     }
 
-    /// What it had sent is still answered: it may have been its last word.
+    /// What it had sent is still answered: its last word may be that the keeper is to leave.
     fn controller_ended(&mut self, pid: i32, exit: Exit) {
-        if self.farewell.is_none() {
-            sys::say(&format!("the controller (pid {pid}) ended with {:?}; starting another", exit.how));
-        }
         if let Some((_, pidfd)) = &self.minder.process {
             self.poll.remove(pidfd);
         }
         self.minder.ended(exit.how, exit.at);
         while self.serve_one() {}
         self.lose_socket();
+        // Not where its last word was that the keeper should leave as well.
+        if self.farewell.is_none() {
+            let how = match exit.how {
+                How::Code(code) => format!("code {code}"),
+                How::Signal(signal) => format!("signal {signal}"),
+            };
+            sys::say(&format!("the controller (pid {pid}) ended with {how}; starting another"));
+        }
     }
 
     fn lose_socket(&mut self) {

@@ -56,6 +56,13 @@ impl Entry {
         self.group_gone = self.group_gone || self.exit.is_some() && sys::kill(-self.pid, 0).is_err_and(no_such_group);
         !self.group_gone
     }
+
+    /// The same, once those of its group that have ended already are reaped. They are the keeper's children,
+    /// for whoever had them is gone too; the look for strangers would only come to them in a while.
+    fn outlives(&mut self) -> bool {
+        while self.lives() && self.exit.is_some() && matches!(sys::reap(-self.pid, false), Ok(Some(_))) {}
+        self.lives()
+    }
 }
 
 /// All entries, by a number that counts spawns; it is also their tag in epoll.
@@ -91,7 +98,7 @@ impl Table {
             if entry.life == id.life {
                 return Err(libc::EEXIST);
             }
-            if entry.exit.is_none() || !tree_known_empty && entry.lives() {
+            if entry.exit.is_none() || !tree_known_empty && entry.outlives() {
                 return Err(libc::EBUSY);
             }
         }

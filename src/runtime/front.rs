@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::boot::{Refusal, Task, UNUSABLE, What, chain, refusal};
 use super::layers::{SHUTDOWN_PID1, settings_of};
 use super::{single, strays, voice};
+use crate::edge::directory;
 use crate::edge::places::{Lock, LockError, Places, Who};
 use crate::keeper::{self, Start};
 use crate::model::settings::Settings;
@@ -39,6 +40,7 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
     let (settings, dir) = match &task.what {
         What::Directory(dir) => {
             usable(dir)?;
+            trusted(task, dir)?;
             (settings_of(task, dir, false), Some(dir.clone()))
         }
         What::File(_) | What::Command(_) => ((task.layer)(Settings::default()), None),
@@ -140,6 +142,19 @@ fn not_run_already(dir: &Path, places: &Places) -> Result<(), Refusal> {
              it takes up the new one by itself, or end it first: kill {pid}"
         ),
     ))
+}
+
+/// Whoever may write to the directory decides what runs. What its own `_plugd.yaml` says of trust is of the
+/// same hand, and does not count here.
+fn trusted(task: &Task, dir: &Path) -> Result<(), Refusal> {
+    match directory::admit(dir, &(task.layer)(Settings::default())) {
+        Ok(None) => Ok(()),
+        Ok(Some(warning)) => {
+            voice::say(&format!("warning: {warning}"));
+            Ok(())
+        }
+        Err(why) => Err(refusal(UNUSABLE, format!("{why}, or start plugd with --trust any"))),
+    }
 }
 
 fn usable(dir: &Path) -> Result<(), Refusal> {

@@ -212,3 +212,43 @@ fn a_service_that_is_stopped_by_sigstop_hears_of_its_end() {
     assert!(asked.elapsed() < Duration::from_secs(10), "it was killed at the end of its grace");
     assert!(world.root().join("heard").exists(), "its handler did not run");
 }
+
+/// What a main process leaves behind is asked to end before it is killed, however its tree is known.
+#[test]
+fn what_a_leader_leaves_hears_the_signal_before_the_kill() {
+    let without_cgroups = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && exec \"$@\"", "sh"];
+    for under in [&[][..], &without_cgroups] {
+        let mut world = World::empty();
+        world.under = under.iter().map(|word| word.to_string()).collect();
+        world.run(&[]);
+        let (said, pids) = (world.root().join("said"), world.root().join("pids"));
+        world.put_script(
+            "wrappers/worker.sh",
+            &format!(
+                "#!/bin/sh\ntrap 'echo heard >> {}; exit 0' TERM\necho $$ >> {}\nwhile :; do sleep 0.05; done\n",
+                said.display(),
+                pids.display()
+            ),
+        );
+        let worker = world.path("wrappers/worker.sh");
+        // Its leader ends by itself, once; then it is stopped with a child in a session of its own.
+        world.put(
+            "crew.yaml",
+            &format!(
+                "script: |\n  {0} & setsid {0} &\n  while [ $(wc -l < {1}) -lt 2 ]; do sleep 0.02; done\n  [ $(wc -l < {1}) -gt 2 ] || exit 1\n  wait\n",
+                worker.display(),
+                pids.display()
+            ),
+        );
+        let heard =
+            |world: &World| std::fs::read_to_string(world.root().join("said")).unwrap_or_default().lines().count();
+        world.wait("both to hear that their leader is gone, and two new ones", |world| {
+            heard(world) == 2 && pids_in(world, "pids").len() == 4
+        });
+        world.ask(&["stop", "--wait", "crew"]);
+        world.wait_status("crew", "stopped (StoppedByOperator)");
+        assert_eq!(heard(&world), 4, "{under:?}");
+        assert!(pids_in(&world, "pids").into_iter().all(|pid| !lives(pid)));
+        assert!(world.stop().success());
+    }
+}

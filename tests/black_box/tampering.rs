@@ -1,6 +1,7 @@
 //! What others do to the files of plugd: status files, the run directory, the whole directory.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use crate::world::{World, command, kill, lives};
@@ -159,4 +160,30 @@ fn a_second_node_is_refused_where_both_directories_of_a_living_one_were_replaced
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains(&format!("pid {}", world.node_pid())) && said.contains("was replaced"), "{said}");
     assert!(lives(web) && lives(controller));
+}
+
+#[test]
+fn a_directory_that_others_may_write_to_is_refused_or_told() {
+    let mut world = World::empty();
+    world.put("web.yaml", "command: sleep 1000\n");
+    // What the directory itself says of trust is of the hand that is not trusted.
+    world.put("_plugd.yaml", "trust: any\n");
+    fs::set_permissions(world.dir(), fs::Permissions::from_mode(0o777)).expect("chmod");
+    world.spawn(&["--trust", "strict"]);
+    assert_eq!(world.wait_end().code(), Some(78));
+    let said = world.log();
+    let remedy = format!("run `chmod o-w {}`", world.dir().display());
+    assert!(said.contains("everybody may write to") && said.contains(&remedy), "{said}");
+    assert_eq!(world.status("web"), "absent");
+
+    world.run(&["--trust", "any"]);
+    world.wait_status("web", "running");
+    assert!(world.log().contains(&remedy), "{}", world.log());
+    assert!(world.stop().success());
+
+    // A volume of a container is often open to all: there it is told and used.
+    world.under = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"].map(String::from).into();
+    world.run(&[]);
+    world.wait_status("web", "running");
+    assert!(world.log().contains(&remedy), "{}", world.log());
 }

@@ -13,7 +13,8 @@ fn on_a_small_disk(options: &str) -> Option<(World, Disk)> {
         return None;
     }
     let mut world = World::empty();
-    let disk = Disk::small(&world.dir(), options);
+    // Of a mode that a watched directory may have: a new tmpfs is open to everybody.
+    let disk = Disk::small(&world.dir(), &format!("{options},mode=755"));
     // The stage of `put` must be on the same disk.
     fs::write(world.path("web.yaml"), guard::stays(&world, "web")).expect("written");
     world.run(&[]);

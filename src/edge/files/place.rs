@@ -87,6 +87,11 @@ impl Place {
         }
     }
 
+    /// There is no place for any file, which was said at the start.
+    pub fn is_nowhere(&self) -> bool {
+        self.fallback.is_none() && self.main.as_ref().is_err_and(|errno| !passes(*errno))
+    }
+
     /// Where most files go.
     pub fn shown(&self) -> PathBuf {
         match (&self.main, &self.fallback) {

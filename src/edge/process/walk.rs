@@ -110,7 +110,7 @@ impl Seen {
         }
         // Signals first: a survey that was asked for together with a KILL then tells what the KILL left.
         let mut table = if signals.is_empty() { Table::new() } else { look() };
-        let mut reached: HashSet<(i32, u64)> = HashSet::new();
+        let mut reached: HashSet<(i32, u64, i32)> = HashSet::new();
         for _ in 0..KILL_ROUNDS {
             if signals.is_empty() {
                 break;
@@ -123,7 +123,8 @@ impl Seen {
                 let wanted = members.iter().filter(|stat| *to == Target::Tree || stat.group == tree.pid);
                 // One that does not die at once (in a system call) is no reason to go round again; a
                 // new one is, also if it is gone already: it may have forked what comes next.
-                let new: Vec<&Stat> = wanted.filter(|stat| reached.insert((stat.pid, stat.start_time))).collect();
+                let unreached = |stat: &&Stat| reached.insert((stat.pid, stat.start_time, *signal));
+                let new: Vec<&Stat> = wanted.filter(unreached).collect();
                 for stat in &new {
                     send(stat, *signal);
                 }
@@ -150,8 +151,25 @@ impl Seen {
         surveys.into_iter().zip(found).map(told).collect()
     }
 
-    /// The living members of each tree, in the order asked.
-    fn members_in(&mut self, table: &Table, trees: &[&Tree]) -> Vec<Vec<Stat>> {
+    /// The living members of each tree, in the order asked. One life may be asked for several times: two
+    /// signals, or a survey that was thought lost.
+    fn members_in(&mut self, table: &Table, asked: &[&Tree]) -> Vec<Vec<Stat>> {
+        let mut trees: Vec<&Tree> = Vec::new();
+        let mut place_of: HashMap<&LifeId, usize> = HashMap::new();
+        let mut places = Vec::new();
+        for tree in asked {
+            let place = *place_of.entry(&tree.life).or_insert(trees.len());
+            if place == trees.len() {
+                trees.push(tree);
+            }
+            places.push(place);
+        }
+        let found = self.members_of_each(table, &trees);
+        places.into_iter().map(|place| found[place].clone()).collect()
+    }
+
+    /// The same, of trees of which none is named twice.
+    fn members_of_each(&mut self, table: &Table, trees: &[&Tree]) -> Vec<Vec<Stat>> {
         let cookies = &mut self.cookies;
         let cookie = |stat: &Stat| match cookies.get(&(stat.pid, stat.start_time)) {
             Some(told) => told.clone(),
@@ -344,6 +362,15 @@ mod tests {
         let mut found = lineage(&table(&rows), &[&web], 10, &members, |_| None);
         found.sort();
         assert_eq!(found, [(60, 0), (61, 0)]);
+    }
+
+    #[test]
+    fn a_life_that_is_asked_for_twice_is_answered_twice() {
+        let (web, db) = (tree("web", 20, 5), tree("db", 30, 5));
+        let rows = table(&[(20, 10, 20, 20, 5), (21, 20, 21, 21, 6), (30, 10, 30, 30, 5)]);
+        let found = Seen::new(10).members_in(&rows, &[&web, &db, &web]);
+        let pids: Vec<Vec<i32>> = found.iter().map(|members| members.iter().map(|stat| stat.pid).collect()).collect();
+        assert_eq!(pids, [vec![20, 21], vec![30], vec![20, 21]]);
     }
 
     #[test]

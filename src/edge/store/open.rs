@@ -18,7 +18,7 @@ const CACHE_KIB: u32 = 256;
 
 /// Why a database cannot be used as it stands.
 #[derive(Debug, thiserror::Error)]
-enum Unusable {
+pub(super) enum Unusable {
     #[error("it belongs to uid {0}")]
     Foreign(u32),
     #[error("it was not written by plugd")]
@@ -104,32 +104,63 @@ pub(super) enum NotMade {
     Sqlite(#[from] rusqlite::Error),
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("{0}")]
+    Unusable(#[from] Unusable),
 }
 
-/// Copies everything that an open connection still sees into a new file at `path`: the one that it has
-/// open was removed or replaced. What lies there now is put aside.
-pub(super) fn make_again(db: &Connection, path: &Path) -> Result<(), NotMade> {
+/// Copies everything that an open connection still sees into a file beside `path`, whose own file was removed
+/// or replaced. It stays there until `put_back` has opened it in its place: there is no other copy.
+pub(super) fn save(db: &Connection, path: &Path) -> Result<(), NotMade> {
     if let Some(dir) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
-    let stage = beside(path, ".new");
-    match std::fs::remove_file(&stage) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        Ok(()) | Err(_) => {}
-    }
+    let part = beside(path, ".part");
+    absent(std::fs::remove_file(&part))?;
     // SQLite takes an empty file for none; made here for its mode.
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&stage)?;
-    db.execute("VACUUM INTO ?1", [stage.to_string_lossy()])?;
-    if path.symlink_metadata().is_ok() {
-        let kept = move_aside(path)?;
-        tracing::warn!("{} was replaced by something else; that is kept as {}", path.display(), kept.display());
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+    db.execute("VACUUM INTO ?1", [part.to_string_lossy()])?;
+    Ok(std::fs::rename(&part, beside(path, SAVED))?)
+}
+
+/// Whether a copy waits to be put back: another controller may have made it.
+pub(super) fn is_saved(path: &Path) -> bool {
+    beside(path, SAVED).symlink_metadata().is_ok()
+}
+
+/// Opens what was saved in the place of whatever lies at `path` now, which is put aside. Whoever had the file
+/// that was there has closed it, for it takes its journals with it.
+pub(super) fn put_back(path: &Path) -> Result<Opened, NotMade> {
+    let copy = beside(path, SAVED);
+    let (wanted, mut note) = (identity(&copy), None);
+    // It may be there already, since an earlier try.
+    if identity(path) != wanted {
+        if path.symlink_metadata().is_ok() {
+            let kept = move_aside(path)?;
+            note = Some(format!("what lay at {} was not plugd's; it is kept as {}", path.display(), kept.display()));
+        }
+        for journal in JOURNALS {
+            absent(std::fs::remove_file(beside(path, journal)))?;
+        }
+        // Some file systems know one name a file.
+        std::fs::hard_link(&copy, path).or_else(|_| std::fs::rename(&copy, path))?;
     }
-    for journal in JOURNALS {
-        // Of the one that is gone; most often there is none.
-        std::fs::remove_file(beside(path, journal)).ok();
+    let (db, opened) = open_one(path)?;
+    if Some(opened) != wanted {
+        return Err(replaced().into());
     }
-    std::fs::rename(&stage, path)?;
-    Ok(())
+    absent(std::fs::remove_file(&copy))?;
+    Ok(Opened { db, identity: opened, note })
+}
+
+fn absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn replaced() -> io::Error {
+    io::Error::other("it was replaced while it was opened")
 }
 
 fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
@@ -169,7 +200,7 @@ fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
     let ours = (found.dev(), found.ino());
     match identity(path) == Some(ours) {
         true => Ok((db, ours)),
-        false => Err(io::Error::other("it was replaced while it was opened").into()),
+        false => Err(replaced().into()),
     }
 }
 
@@ -186,6 +217,8 @@ pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
+/// Where a copy waits until it is in its place.
+const SAVED: &str = ".new";
 const JOURNALS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -203,4 +236,38 @@ pub fn era() -> String {
     // Field 22 of stat; the command (field 2) may hold anything, so count from its closing bracket.
     let start = first.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19)).unwrap_or_default();
     format!("{} {} {start}", boot.trim(), space.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All that `db` knows is in one place at every moment, whoever replaces the file at whichever.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the file is what is tested")]
+    fn what_was_saved_is_put_back_however_often_the_file_is_replaced() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("state.db");
+        let value = |db: &Connection| db.query_row("SELECT value FROM mark", [], |row| row.get::<_, i32>(0));
+        let Opened { db, .. } = open_usable(&path).expect("opened");
+        db.execute_batch("CREATE TABLE mark (value INT); INSERT INTO mark VALUES (42)").expect("written");
+        std::fs::remove_file(&path).expect("removed");
+        save(&db, &path).expect("saved");
+        drop(db);
+        assert!(is_saved(&path));
+
+        std::fs::write(&path, "not a database").expect("replaced");
+        let Opened { db, note, .. } = put_back(&path).expect("put back");
+        assert_eq!(value(&db), Ok(42));
+        assert!(note.is_some_and(|note| note.contains("state.db.broken-1")));
+        assert!(!is_saved(&path));
+
+        // Replaced once more before it was opened: the copy is there still.
+        save(&db, &path).expect("saved");
+        drop(db);
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::hard_link(beside(&path, SAVED), &path).expect("a first try came so far");
+        let Opened { db, note, .. } = put_back(&path).expect("put back");
+        assert_eq!((value(&db), note), (Ok(42), None));
+    }
 }

@@ -79,7 +79,13 @@ impl Writer {
     }
 
     fn open(&mut self) {
-        match open::open_usable(&self.path) {
+        let opened = match open::is_saved(&self.path) {
+            true => open::put_back(&self.path).map_err(|error| {
+                format!("{} was taken away and cannot be put back: {error}; trying on", self.path.display())
+            }),
+            false => open::open_usable(&self.path),
+        };
+        match opened {
             Ok(Opened { db, identity, note }) => {
                 self.db = Some((db, identity));
                 let again = std::mem::take(&mut self.failing);
@@ -146,21 +152,23 @@ impl Writer {
 
     /// Whether the file is still where it belongs.
     fn look(&mut self) {
+        let path = self.path.display();
         match &self.db {
             None => {
+                // What a copy holds, this controller was told or said itself.
+                let known = open::is_saved(&self.path);
                 self.open();
-                self.foreign |= self.db.is_some();
+                self.foreign |= self.db.is_some() && !known;
             }
             Some((_, identity)) if open::identity(&self.path) == Some(*identity) => {}
-            Some((db, _)) => match open::make_again(db, &self.path) {
+            Some((db, _)) => match open::save(db, &self.path) {
                 Ok(()) => {
+                    tracing::warn!("{path} was taken away; it is made again, with all that it held");
                     // Closed before the new one is opened: it takes its journals with it.
                     self.db = None;
-                    tracing::warn!("{} was taken away; it is there again, with all that it held", self.path.display());
                     self.open();
                 }
                 Err(error) => {
-                    let path = self.path.display();
                     self.say(Some(format!("{path} was taken away and cannot be made again: {error}; trying on")), true);
                 }
             },

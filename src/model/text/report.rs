@@ -138,7 +138,9 @@ fn place(view: &ServiceView) -> Place {
 }
 
 fn cause(view: &ServiceView) -> Cause {
-    let reason = view.reason.or_else(|| view.problems.first().map(|problem| problem.reason));
+    // A status file that cannot be written makes no service fail.
+    let mut problems = view.problems.iter().map(|problem| problem.reason);
+    let reason = view.reason.or_else(|| problems.find(|reason| *reason != Reason::StatusNotWritten));
     let reason = reason.map_or(view.status.as_str(), Reason::as_str).to_string();
     Cause { name: view.service.clone(), reason }
 }
@@ -200,8 +202,11 @@ fn whole_or_fraction<S: serde::Serializer>(value: &f64, serializer: S) -> Result
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::model::text::samples::{down, healthy, snapshot};
+    use crate::model::view::Problem;
 
     fn armed(name: &str) -> ServiceView {
         ServiceView { settled: true, available: true, ..down(name, Status::Waiting, None) }
@@ -241,6 +246,16 @@ mod tests {
             "started: a, d, e; failed: c (BackOff), f (DependencyNotReady), h (DependencyLost), i (starting), \
              j (ConfigInvalid); skipped: b (WrapperNotFound), g (StoppedByOperator)"
         );
+    }
+
+    #[test]
+    fn a_status_file_that_cannot_be_written_is_no_cause() {
+        let problem = |reason| Problem { reason, message: String::new(), since: Timestamp::UNIX_EPOCH };
+        let mut view = down("a", Status::Unhealthy, None);
+        view.problems = vec![problem(Reason::StatusNotWritten)];
+        assert_eq!(start_report(&Report::of(&snapshot([view.clone()]))), "started: none; failed: a (unhealthy)");
+        view.problems.push(problem(Reason::Forked));
+        assert_eq!(start_report(&Report::of(&snapshot([view]))), "started: none; failed: a (Forked)");
     }
 
     #[test]
