@@ -14,12 +14,14 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::Sender;
 
 use super::raw;
 use super::stat::{self, Stat};
-use super::tree::{Tree, hold};
+use super::tree::{Tree, hold, is_reaper};
 use crate::controller::{Input, Leftover, Target};
+use crate::keeper::Reaper;
 use crate::model::name::LifeId;
 
 /// A KILL goes round at most this often while new members turn up; 137 rounds were seen to be
@@ -27,6 +29,8 @@ use crate::model::name::LifeId;
 const KILL_ROUNDS: usize = 200;
 /// Members of one life that are remembered; after that only those that are there now.
 const MEMBERS_MAX: usize = 16 * 1024;
+/// What a reaper has to do when nothing of its tree lives takes microseconds.
+const REAPING_MAX: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 /// Leftovers named in one answer; the status names the first few.
 const LEFT_MAX: usize = 64;
 
@@ -144,6 +148,10 @@ impl Seen {
         let found = self.members_in(&table, &trees);
         self.cookies.retain(|(pid, start), _| table.get(pid).is_some_and(|stat| stat.start_time == *start));
         let told = |(tree, members): (Tree, Vec<Stat>)| {
+            let members = match tree.reaper().filter(|_| members.is_empty()) {
+                Some(reaper) => outlasting(reaper).into_iter().collect(),
+                None => members,
+            };
             let left = members.into_iter().take(LEFT_MAX);
             let left = left.map(|stat| Leftover { pid: stat.pid, command: stat.command }).collect();
             Input::Surveyed { life: tree.life, left }
@@ -289,6 +297,18 @@ fn lineage(
     decided.into_iter().filter_map(member).filter(|(pid, _)| process(pid)).collect()
 }
 
+/// Nothing was seen to live below this reaper. It ends when it has reaped the last: only then is nothing left,
+/// and the next life let in. One that does not end has something that no look has caught.
+fn outlasting(reaper: Reaper) -> Option<Stat> {
+    let pidfd = hold(reaper.pid).ok()?;
+    let there = || Stat::of(reaper.pid).filter(|stat| is_reaper(reaper, stat) && stat.lives());
+    there()?;
+    let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
+    // What it answers shows at the next look.
+    let _ended_or_not = poll(&mut ended, Some(&REAPING_MAX));
+    there()
+}
+
 /// Through a pidfd, and only if the number is still the one that was seen.
 fn send(seen: &Stat, signal: i32) -> bool {
     let Ok(pidfd) = hold(seen.pid) else { return false };
@@ -345,6 +365,16 @@ mod tests {
         let rows = [(50, 10, 50, 50, 8), (51, 1, 51, 51, 8), (52, 50, 52, 52, 9)];
         assert_eq!(found(&rows, &[&web], &[(50, "web/0"), (51, "web/0")]), [(50, 0), (52, 0)]);
         assert_eq!(found(&rows, &[&web], &[(50, "other/0")]), []);
+    }
+
+    #[test]
+    fn what_descends_from_a_reaper_belongs_and_the_reaper_does_not() {
+        let mut web = tree("web", 21, 5);
+        web.scope = Scope::Reaper(Reaper { pid: 20, start_time: 5 });
+        let rows = [(20, 10, 20, 20, 5), (21, 20, 21, 21, 5), (22, 20, 22, 22, 9), (23, 22, 23, 23, 9)];
+        assert_eq!(found(&rows, &[&web], &[]), [(21, 0), (22, 0), (23, 0)]);
+        // The main process has ended, and one that has its reaper's number since is a stranger.
+        assert_eq!(found(&[(20, 10, 20, 20, 8), (22, 20, 22, 22, 9)], &[&web], &[]), []);
     }
 
     #[test]
