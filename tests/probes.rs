@@ -33,7 +33,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 fn tree_of(pid: u32) -> Tree {
     let instance = Instance::parse("web/0").expect("a valid name");
     let start_time = Stat::of(pid as i32).expect("it runs").start_time;
-    Tree { life: LifeId { instance, life: 1 }, pid: pid as i32, start_time, scope: Scope::Session }
+    Tree { life: LifeId { instance, life: 1 }, node: "node".into(), pid: pid as i32, start_time, scope: Scope::Session }
 }
 
 /// A child in its own session that holds `listener` as its stdin and sleeps.

@@ -63,7 +63,7 @@ impl World {
         let mut command = Command::new("sh");
         command.args(["-c", &outer, script, &self.mark]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.env("PLUGD_INSTANCE", life.instance.to_string()).env("PLUGD_LIFE", "7");
+        command.env("PLUGD_INSTANCE", life.instance.to_string()).env("PLUGD_LIFE", "7").env("PLUGD_NODE", "node");
         let child = {
             let mut ours = OURS.lock().expect("no test panics in here");
             let child = command.spawn().expect("sh runs");
@@ -75,7 +75,7 @@ impl World {
         let scope = group.map_or(Scope::Session, Scope::Cgroup);
         until("the service to lead its session", || Stat::of(pid).is_some_and(|stat| stat.session == pid));
         let start_time = Stat::of(pid).expect("it runs").start_time;
-        Tree { life, pid, start_time, scope }
+        Tree { life, node: "node".into(), pid, start_time, scope }
     }
 
     /// Every living process with the mark, however it got away.
@@ -246,7 +246,9 @@ fn without_a_cgroup_a_daemon_that_left_everything_behind_is_found_only_if_it_was
 #[test]
 fn a_signal_to_the_group_reaches_the_group_alone_and_then_nobody() {
     for cgroup in [true, false] {
-        let Some(mut world) = World::new("group", cgroup) else { continue };
+        // Each has lives of its own: a walk of the first may still be under way.
+        let name = if cgroup { "group" } else { "group-in-session" };
+        let Some(mut world) = World::new(name, cgroup) else { continue };
         let tree = world.spawn("setsid sleep 600 $1 & sleep 600 $1 & wait");
         until("all to run", || world.asleep() == 2);
         world.trees.signal(&tree, TERM, Target::Group).expect("sent");
@@ -274,4 +276,54 @@ fn zombies_and_recycled_pids_are_nobody() {
     assert_eq!(world.survey(&gone), []);
     assert!(!gone.contains(stranger.pid));
     assert_eq!(world.marked(), [stranger.pid]);
+}
+
+#[test]
+fn who_left_the_cgroup_is_told_and_killed() {
+    let Some(mut world) = World::new("left", true) else { return };
+    let elsewhere = world.root.clone().expect("has one").path().parent().expect("a parent").join("cgroup.procs");
+    let away = elsewhere.display();
+    let main = world.spawn(&format!("echo $$ > {away}; trap '' TERM; exec sleep 600 $1"));
+    let child = world.spawn(&format!("(echo 0 > {away}; trap '' TERM; exec sleep 600 $1) & exec sleep 600 $1"));
+    until("all to run", || world.asleep() == 3);
+    assert_eq!(world.survey(&main).iter().map(|one| one.pid).collect::<Vec<_>>(), [main.pid]);
+    world.end(&main);
+    assert_eq!(world.asleep(), 2);
+    world.trees.signal(&child, TERM, Target::Tree).expect("sent");
+    world.children[1].wait().expect("it ends");
+    assert_eq!(world.survey(&child).len(), 1, "what was in its group and not in its cgroup is left");
+    world.end(&child);
+    assert!(world.marked().is_empty());
+}
+
+#[test]
+fn a_strangers_word_makes_nobody_one_of_the_tree() {
+    for cgroup in [true, false] {
+        let Some(mut world) = World::new(if cgroup { "word" } else { "word-in-session" }, cgroup) else { continue };
+        let tree = world.spawn("exec sleep 600 $1");
+        let mut stranger = Command::new("setsid");
+        stranger.args(["sleep", "600", &world.mark]).env("PLUGD_INSTANCE", tree.life.instance.to_string());
+        let mut stranger = stranger.env("PLUGD_LIFE", "7").env("PLUGD_NODE", "node").spawn().expect("setsid runs");
+        OURS.lock().expect("no test panics in here").push(stranger.id() as i32);
+        until("both to run", || world.asleep() == 2);
+        let pid = stranger.id() as i32;
+        let mut made = Vec::new();
+        if let Scope::Cgroup(group) = &tree.scope {
+            // A group of the same name that somebody else made elsewhere.
+            let other = group.path().ancestors().nth(2).expect("above").join(format!("other-{pid}"));
+            let twin = other.join(group.path().parent().and_then(|root| root.file_name()).expect("a name"));
+            let twin_group = twin.join(group.path().file_name().expect("a name"));
+            std::fs::create_dir_all(&twin_group).expect("made");
+            std::fs::write(twin_group.join("cgroup.procs"), pid.to_string()).expect("moved");
+            made = vec![twin_group, twin, other];
+        }
+        assert!(tree.contains(tree.pid));
+        assert!(!tree.contains(pid));
+        stranger.kill().expect("it runs");
+        stranger.wait().expect("it ends");
+        for folder in made {
+            until("the group to be removable", || std::fs::remove_dir(&folder).is_ok());
+        }
+        world.end(&tree);
+    }
 }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::controller::{Exit, Target};
 use crate::edge::probe::exec::{Ended, Tail};
-use crate::edge::process::tree::{Scope, Tree, Trees};
+use crate::edge::process::tree::{Scope, Tree, Trees, group_is_there};
 
 /// A killed group is empty within a millisecond; one that is not, after this, is left where it is.
 const GROUP_MAX: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ fn drain(pipe: Option<&Receiver>, output: &mut Tail) {
 
 /// Ends what the helper left running, and the helper itself where its time is over. Whether the
 /// walker was asked for it.
-pub(super) fn end_tree(trees: &Trees, tree: &Tree, timed_out: bool) -> bool {
+pub(super) fn end_tree(trees: &Trees, tree: &Tree, timed_out: bool, hook: bool) -> bool {
     match &tree.scope {
         Scope::Cgroup(group) => {
             if group.populated() {
@@ -89,7 +89,8 @@ pub(super) fn end_tree(trees: &Trees, tree: &Tree, timed_out: bool) -> bool {
             }
             false
         }
-        Scope::Session | Scope::Reaper(_) if timed_out => {
+        // A hook runs once a life; what it leaves in a session of its own may have nobody else to end it.
+        Scope::Session | Scope::Reaper(_) if timed_out || hook => {
             let _ = trees.signal(tree, libc::SIGKILL, Target::Tree);
             true
         }
@@ -101,12 +102,6 @@ pub(super) fn end_tree(trees: &Trees, tree: &Tree, timed_out: bool) -> bool {
         }
         Scope::Session | Scope::Reaper(_) => false,
     }
-}
-
-/// EPERM means somebody as well; that it may be a stranger's by now is the walker's to find out.
-fn group_is_there(pid: i32) -> bool {
-    rustix::process::Pid::from_raw(pid)
-        .is_some_and(|pid| rustix::process::test_kill_process_group(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 /// Once it is empty.

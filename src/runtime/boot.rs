@@ -245,6 +245,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         cgroups,
         limits,
         unlimited: Default::default(),
+        key: places.key.as_str().into(),
         table,
         preparing: Preparing::new(Ground {
             inherited: Arc::new(inheritable()),

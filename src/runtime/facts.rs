@@ -90,8 +90,8 @@ impl Node {
         let Some(life) = spawned.id.life_id() else { return };
         let Some(pending) = self.pending.remove(&life) else { return };
         let Pending { spec, scope, listened, passive, pin, .. } = pending;
-        let scope = scope.below(spawned.reaper);
-        let tree = Tree { life: life.clone(), pid: spawned.pid, start_time: spawned.start_time, scope };
+        let (node, scope) = (self.key.clone(), scope.below(spawned.reaper));
+        let tree = Tree { life: life.clone(), node, pid: spawned.pid, start_time: spawned.start_time, scope };
         self.table.spawned(&life, &spec, &tree);
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
         let context =
@@ -195,8 +195,8 @@ impl Node {
             return;
         }
         let Some(life) = entry.id.life_id() else { return };
-        let scope = self.scope_of(&life.instance).below(entry.reaper);
-        let tree = Tree { life: life.clone(), pid: entry.pid, start_time: entry.start_time, scope };
+        let (node, scope) = (self.key.clone(), self.scope_of(&life.instance).below(entry.reaper));
+        let tree = Tree { life: life.clone(), node, pid: entry.pid, start_time: entry.start_time, scope };
         let ended = entry.exit.map(|ended| self.exit_of(&life, ended.how));
         let until = entry.exit.map_or_else(monotonic, |exit| Duration::from_nanos(exit.at));
         self.queue.push_back(Input::Adopted(Adopted {

@@ -5,8 +5,8 @@
 //! has ended or nobody waits for them any more. A task (`attend`) waits for one helper and ends with
 //! one fact.
 //!
-//! A helper has an identity of its own, not that of the life it runs beside: what a stop looks for
-//! without a cgroup are the processes that carry the life's name, and a hook is none of them.
+//! A helper has an identity of its own, and is none of the processes of the life that it runs beside. What it
+//! leaves behind is: without a cgroup a stop looks for processes that carry the life's name, and finds it.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -25,7 +25,7 @@ use crate::edge::probe::exec::{Ended, Tail, judge};
 use crate::edge::process::cgroup::Group;
 use crate::edge::process::prepare::{self, Prepared, Unpreparable};
 use crate::edge::process::stat::Stat;
-use crate::edge::process::tree::{Scope, Tree};
+use crate::edge::process::tree::{Scope, Tree, helper_life};
 use crate::keeper::{Entry, Id};
 use crate::model::name::{Instance, LifeId};
 use crate::model::reason::Reason;
@@ -67,7 +67,7 @@ pub(super) struct Request {
     pub purpose: Purpose,
     pub command: Vec<String>,
     spec: Arc<Spec>,
-    number: u64,
+    pub number: u64,
     limit: Duration,
     asked: Instant,
 }
@@ -144,9 +144,9 @@ impl Helpers {
     }
 }
 
-/// The identity of a helper's tree: lives of services count up from 1 and never come this far.
+/// The identity of a helper's tree.
 fn identity(instance: &Instance, number: u64) -> LifeId {
-    LifeId { instance: instance.clone(), life: u64::MAX - number }
+    LifeId { instance: instance.clone(), life: helper_life(number) }
 }
 
 /// `!orders/0:4294967297`. A key of its own each time: the keeper refuses two lives of one key at once.
@@ -200,9 +200,8 @@ impl Node {
 
     fn start(&mut self, purpose: Purpose, command: Vec<String>, spec: Arc<Spec>, limit: Duration) {
         let number = self.helpers.next();
-        let life = identity(&purpose.life().instance, number);
         let request = Request { purpose, command, spec: spec.clone(), number, limit, asked: Instant::now() };
-        self.prepare_helper(request, spec, life);
+        self.prepare_helper(request, spec);
     }
 
     pub(super) fn start_prepared(&mut self, request: Request, prepared: Result<Prepared, Unpreparable>) {
@@ -282,7 +281,8 @@ impl Node {
         };
         let (ended, mut exit) = oneshot::channel();
         let life = identity(&helper.purpose.life().instance, id.life);
-        let tree = Tree { life, pid, start_time, scope: helper.scope.clone() };
+        let tree = Tree { life, node: self.key.clone(), pid, start_time, scope: helper.scope.clone() };
+        self.trees.helper_runs(&tree, true);
         helper.ended = Some(ended);
         helper.tree = Some(tree.clone());
         if helper.cancelled {
@@ -298,7 +298,8 @@ impl Node {
             let timed_out = matches!(ended, Ended::TimedOut(_));
             let _ = sender.send(purpose.input(&command, &ended, &output, asked.elapsed())).await;
             let killed = matches!(&ended, Ended::Exited(Exit { how: ExitHow::Signal(libc::SIGKILL), .. }));
-            let walked = end_tree(&trees, &tree, timed_out);
+            let hook = matches!(purpose, Purpose::Hook(..));
+            let walked = end_tree(&trees, &tree, timed_out, hook);
             if timed_out {
                 // However long a killed process takes, its entry is dropped after it, never before.
                 let _ = exit.await;
@@ -313,7 +314,10 @@ impl Node {
 
     /// A task's last word: the keeper may drop the helper.
     pub(super) fn on_helper_done(&mut self, id: &Id) {
-        self.helpers.running.remove(id);
+        let helper = self.helpers.running.remove(id);
+        if let Some(tree) = helper.and_then(|helper| helper.tree) {
+            self.trees.helper_runs(&tree, false);
+        }
         self.keeper.forget(id);
     }
 
@@ -361,7 +365,7 @@ impl Node {
             Some(path) => Scope::Cgroup(Group::at(path)),
             None => Scope::Session,
         };
-        let tree = Tree { life: identity(&instance, id.life), pid, start_time, scope };
+        let tree = Tree { life: identity(&instance, id.life), node: self.key.clone(), pid, start_time, scope };
         let _ = self.trees.signal(&tree, libc::SIGKILL, Target::Tree);
         self.trees.forget(&tree);
         tokio::task::spawn_local(async move { remove_group(&tree.scope).await });

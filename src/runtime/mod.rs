@@ -95,6 +95,8 @@ pub struct Node {
     limits: Limits,
     /// Services of which not every limit could be applied.
     unlimited: HashSet<Name>,
+    /// Which node this is, as its processes are told by `PLUGD_NODE`.
+    key: Arc<str>,
     table: LivesTable,
     preparing: preparing::Preparing,
     directory: Option<Directory>,

@@ -142,8 +142,9 @@ impl Node {
         self.preparing.submit(Purpose::Try { name, digest }, spec, life, What::Main(wrapper));
     }
 
-    pub(super) fn prepare_helper(&mut self, request: Request, spec: Arc<Spec>, life: LifeId) {
-        let what = What::Helper(request.command.clone());
+    pub(super) fn prepare_helper(&mut self, request: Request, spec: Arc<Spec>) {
+        let life = request.purpose.life().clone();
+        let what = What::Helper(request.command.clone(), request.number);
         self.preparing.submit(Purpose::Helper(Box::new(request)), spec, life, what);
     }
 

@@ -222,6 +222,7 @@ fn what_a_leader_leaves_hears_the_signal_before_the_kill() {
         world.under = under.iter().map(|word| word.to_string()).collect();
         world.run(&[]);
         let (said, pids) = (world.root().join("said"), world.root().join("pids"));
+        std::fs::write(&pids, "").expect("written");
         world.put_script(
             "wrappers/worker.sh",
             &format!(

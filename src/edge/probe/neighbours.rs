@@ -26,7 +26,7 @@ impl Neighbours {
     pub fn owner(&self, pid: i32, asker: &LifeId) -> Option<Instance> {
         // Its own word first: that is one look instead of one for each life.
         let named = match stat::cookie(pid) {
-            Cookie::Of(instance, life) => Instance::parse(&instance).map(|instance| LifeId { instance, life }),
+            Cookie::Of(mark) => Instance::parse(&mark.instance).map(|instance| LifeId { instance, life: mark.life }),
             Cookie::Absent | Cookie::Unread => None,
         };
         let known: Vec<Tree> = {

@@ -128,7 +128,7 @@ mod tests {
         let life = LifeId { instance: Instance::parse("web/0").expect("a valid name"), life: 1 };
         let own = std::process::id() as i32;
         let start_time = stat::Stat::of(own).expect("we run").start_time;
-        let tree = Tree { life, pid: own, start_time, scope: Scope::Session };
+        let tree = Tree { life, node: "node".into(), pid: own, start_time, scope: Scope::Session };
         let uid = rustix::process::getuid().as_raw();
         assert!(is_of(&tree, Sender { pid, uid }));
         assert!(!is_of(&tree, Sender { pid, uid: uid + 1 }));

@@ -36,6 +36,8 @@ pub const LEAF: &str = "plugd";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupRoot {
     path: PathBuf,
+    /// The same, as /proc/PID/cgroup tells it.
+    told: PathBuf,
     /// The group around it is the first that is to be seen from here: a container's.
     whole: bool,
 }
@@ -50,8 +52,9 @@ impl CgroupRoot {
         let above = if told.ends_with(&leaf) { 2 } else { 0 };
         let base = own.ancestors().nth(above).unwrap_or(&own);
         let whole = told.ancestors().nth(above) == Some(Path::new("/"));
+        let told_base = told.ancestors().nth(above).unwrap_or(&told);
         sweep(base);
-        let path = base.join(name);
+        let (path, told) = (base.join(&name), told_base.join(&name));
         match std::fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(CgroupError::NotWritable { path, source }),
@@ -61,12 +64,7 @@ impl CgroupRoot {
         let probe = path.join("cgroup.procs");
         rustix::fs::access(&probe, rustix::fs::Access::WRITE_OK)
             .map_err(|source| CgroupError::NotWritable { path: probe, source: source.into() })?;
-        Ok(CgroupRoot { path, whole })
-    }
-
-    /// Below a folder that is known to be a cgroup.
-    pub fn at(path: PathBuf) -> CgroupRoot {
-        CgroupRoot { path, whole: false }
+        Ok(CgroupRoot { path, told, whole })
     }
 
     pub fn path(&self) -> &Path {
@@ -79,7 +77,8 @@ impl CgroupRoot {
 
     /// `NAME.INDEX` within the root; no file of the kernel's ends in a number.
     pub fn group(&self, instance: &Instance) -> Group {
-        Group { path: self.path.join(format!("{}.{}", instance.service, instance.index)) }
+        let name = format!("{}.{}", instance.service, instance.index);
+        Group { path: self.path.join(&name), told: Some(self.told.join(name)) }
     }
 
     /// A new group, of which the counts begin at 0.
@@ -117,11 +116,13 @@ impl CgroupRoot {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Group {
     path: PathBuf,
+    /// The same, as /proc/PID/cgroup tells it; unknown of those that only have to be emptied.
+    told: Option<PathBuf>,
 }
 
 impl Group {
     pub fn at(path: PathBuf) -> Group {
-        Group { path }
+        Group { path, told: None }
     }
 
     pub fn path(&self) -> &Path {
@@ -156,13 +157,9 @@ impl Group {
     /// Whether the process is in this group or below, by what /proc says of it now.
     pub fn contains(&self, pid: i32) -> bool {
         let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
-        let Some(path) = text.lines().find_map(|line| line.strip_prefix("0::")) else { return false };
-        // The path is told as our cgroup namespace sees it, the mount point may not be: the last
-        // two parts, `plugd-KEY/NAME.INDEX`, are ours and are compared.
-        let mut own = self.path.components().rev().take(2).map(|part| part.as_os_str().as_encoded_bytes());
-        let (Some(group), Some(root)) = (own.next(), own.next()) else { return false };
-        let parts: Vec<&[u8]> = path.as_bytes().split(|b| *b == b'/').collect();
-        parts.windows(2).any(|pair| pair == [root, group])
+        let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+        // Whole: anybody who may make groups can make one of the same name elsewhere.
+        self.told.as_ref().zip(path).is_some_and(|(told, path)| Path::new(path).starts_with(told))
     }
 
     /// The instance is retired: remove its group, and groups that it made within.

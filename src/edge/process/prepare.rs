@@ -114,16 +114,18 @@ pub fn main_process(
     Ok(prepared)
 }
 
-/// A command that runs beside a life, in the same surroundings: an exec probe or a hook. `life` is
-/// its own: with the number of the life that it runs beside it would be taken for a part of that.
+/// A command that runs beside a life, in the same surroundings: an exec probe or a hook. Its number stands
+/// beside the name of the life, so that what it leaves behind is found with that, and it is told from that.
 pub fn helper(
     ground: &Ground,
     spec: &Spec,
     life: &LifeId,
     command: &[String],
+    number: u64,
     progress: &Progress,
 ) -> Result<Prepared, Unpreparable> {
-    let base = Base::of(ground, spec, life, progress)?;
+    let mut base = Base::of(ground, spec, life, progress)?;
+    base.environment.set("PLUGD_HELPER".into(), number.to_string().into());
     let argv = command.iter().map(|word| base.environment.expand(word)).collect();
     base.finish(argv, progress)
 }

@@ -38,8 +38,8 @@ pub struct Job {
 pub enum What {
     /// The main process, with the wrapper that was found.
     Main(Option<PathBuf>),
-    /// A command that runs beside it.
-    Helper(Vec<String>),
+    /// A command that runs beside it, and the number of the helper.
+    Helper(Vec<String>, u64),
 }
 
 /// The answer to a job.
@@ -185,7 +185,9 @@ impl Shared {
             What::Main(wrapper) => {
                 prepare::main_process(&self.ground, &job.spec, &job.life, wrapper.as_deref(), progress)
             }
-            What::Helper(command) => prepare::helper(&self.ground, &job.spec, &job.life, command, progress),
+            What::Helper(command, number) => {
+                prepare::helper(&self.ground, &job.spec, &job.life, command, *number, progress)
+            }
         }
     }
 }

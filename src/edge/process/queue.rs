@@ -121,7 +121,7 @@ impl Queue {
         let first = match (&job.what, &process.program) {
             (What::Main(Some(wrapper)), _) => Some(wrapper.clone()),
             (What::Main(None), Program::Wrapper(written)) => Some(written.path.clone()),
-            (What::Main(None), Program::Command(command)) | (What::Helper(command), _) => {
+            (What::Main(None), Program::Command(command)) | (What::Helper(command, _), _) => {
                 command.first().filter(|word| word.contains('/')).map(PathBuf::from)
             }
             (What::Main(None), Program::Script(_) | Program::External(_)) => None,

@@ -80,11 +80,20 @@ pub fn children(pid: i32) -> Vec<i32> {
     text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
-/// The instance and life that a process's environment names. Only a hint: a program may overwrite
-/// its environment, and anybody may write one.
+/// Whom a process's environment says that it belongs to. Only a hint: a program may overwrite its
+/// environment, and anybody may write one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub node: String,
+    pub instance: String,
+    pub life: u64,
+    /// Of a helper beside the life: its number.
+    pub helper: Option<u64>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cookie {
-    Of(String, u64),
+    Of(Mark),
     Absent,
     /// Not ours to read, or empty.
     Unread,
@@ -101,11 +110,16 @@ pub fn cookie(pid: i32) -> Cookie {
         let entry = bytes.split(|b| *b == 0).find(|entry| entry.starts_with(name))?;
         std::str::from_utf8(&entry[name.len()..]).ok()
     };
-    let life = value(b"PLUGD_LIFE=").and_then(|text| text.parse().ok());
-    match (value(b"PLUGD_INSTANCE="), life) {
-        (Some(instance), Some(life)) => Cookie::Of(instance.to_string(), life),
-        (None, _) | (_, None) => Cookie::Absent,
-    }
+    let number = |name: &[u8]| value(name).and_then(|text| text.parse().ok());
+    let mark = || {
+        Some(Mark {
+            node: value(b"PLUGD_NODE=")?.to_string(),
+            instance: value(b"PLUGD_INSTANCE=")?.to_string(),
+            life: number(b"PLUGD_LIFE=")?,
+            helper: number(b"PLUGD_HELPER="),
+        })
+    };
+    mark().map_or(Cookie::Absent, Cookie::Of)
 }
 
 /// Whether a process's environment says that it belongs to this node.

@@ -7,15 +7,17 @@
 //! A signal goes through a pidfd that was opened before the process was identified. So a number
 //! that has changed hands in between is noticed, and one that changes hands later does not matter.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::cgroup::{CgroupRoot, Group};
 use super::raw;
-use super::stat::{self, Stat};
+use super::stat::{self, Mark, Stat};
 use super::walk::{Request, Walker};
 use crate::controller::{Leftover, Target};
 use crate::keeper::Reaper;
@@ -33,10 +35,17 @@ const FAMILY_MAX: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
     pub life: LifeId,
+    /// The node that the life is of, as its processes find it in their environment.
+    pub node: Arc<str>,
     /// The main process.
     pub pid: i32,
     pub start_time: u64,
     pub scope: Scope,
+}
+
+/// The life in the identity of a helper's tree: those of services count up from 1 and never come this far.
+pub fn helper_life(number: u64) -> u64 {
+    u64::MAX - number
 }
 
 /// How far a stop reaches.
@@ -76,13 +85,12 @@ impl Tree {
         }
     }
 
-    /// By session, by group, or by a chain of parents that leads to the main process or its session.
+    /// By session, by group, or by a chain of parents that leads to the main process, its session or the reaper.
     fn descends(&self, pid: i32) -> bool {
         let mut next = pid;
         for _ in 0..ANCESTORS_MAX {
             let Some(stat) = Stat::of(next) else { return false };
-            let reaper = self.reaper().filter(|reaper| is_reaper(*reaper, &stat));
-            if reaper.is_some() {
+            if self.reaper().is_some_and(|reaper| is_reaper(reaper, &stat)) {
                 return next != pid;
             }
             if stat.start_time < self.start_time {
@@ -96,16 +104,26 @@ impl Tree {
         false
     }
 
-    /// An orphan, known by its cookie alone.
+    /// An orphan, known by its cookie alone. Anybody can write one: it counts only for what fell to our keeper,
+    /// and for a user that the main process is as well.
     fn claims(&self, pid: i32) -> bool {
+        let keeper = rustix::process::getppid().map_or(0, |keeper| keeper.as_raw_nonzero().get());
+        if Stat::of(pid).is_none_or(|stat| stat.parent != keeper) {
+            return false;
+        }
+        let uids = stat::uids(self.pid);
         match stat::cookie(pid) {
-            stat::Cookie::Of(instance, life) => self.is_named(&(instance, life)),
+            stat::Cookie::Of(mark) => self.is_named(&mark) && stat::uids(pid).iter().any(|uid| uids.contains(uid)),
             stat::Cookie::Absent | stat::Cookie::Unread => false,
         }
     }
 
-    pub(super) fn is_named(&self, cookie: &(String, u64)) -> bool {
-        cookie.1 == self.life.life && cookie.0 == self.life.instance.to_string()
+    /// By its own life, or as what a helper beside it left.
+    pub(super) fn is_named(&self, mark: &Mark) -> bool {
+        let life = self.life.life;
+        (life == mark.life || mark.helper.map(helper_life) == Some(life))
+            && *mark.node == *self.node
+            && mark.instance == self.life.instance.to_string()
     }
 
     pub(super) fn reaper(&self) -> Option<Reaper> {
@@ -151,11 +169,13 @@ impl Tree {
 #[derive(Debug)]
 pub struct Trees {
     walker: Walker,
+    /// Lives that the walker was asked about.
+    walked: RefCell<HashSet<LifeId>>,
 }
 
 impl Trees {
     pub fn new(walker: Walker) -> Trees {
-        Trees { walker }
+        Trees { walker, walked: RefCell::default() }
     }
 
     /// Send a signal; that nobody is there is no error.
@@ -167,9 +187,18 @@ impl Trees {
             }
         }
         match &tree.scope {
-            Scope::Cgroup(group) => signal_cgroup(tree, group, signal, to),
+            Scope::Cgroup(group) => {
+                signal_cgroup(tree, group, signal, to)?;
+                match outside(tree, group) {
+                    Outside::Nobody => {}
+                    Outside::Main(_) => drop(signal_main(tree, signal)),
+                    Outside::Somebody if group.populated() && signal != libc::SIGKILL => {}
+                    Outside::Somebody => self.walk(Request::Signal { tree: tree.clone(), signal, to }, tree),
+                }
+                Ok(())
+            }
             Scope::Session | Scope::Reaper(_) => {
-                self.walker.ask(Request::Signal { tree: tree.clone(), signal, to });
+                self.walk(Request::Signal { tree: tree.clone(), signal, to }, tree);
                 Ok(())
             }
         }
@@ -179,19 +208,44 @@ impl Trees {
     /// `Input::Surveyed` when it knows.
     pub fn survey(&self, tree: &Tree) -> Option<Vec<Leftover>> {
         match &tree.scope {
-            Scope::Cgroup(group) => Some(survey_cgroup(group)),
+            Scope::Cgroup(group) => {
+                let mut left = survey_cgroup(group);
+                match outside(tree, group) {
+                    Outside::Nobody => Some(left),
+                    Outside::Main(stat) => {
+                        left.insert(0, Leftover { pid: stat.pid, command: stat.command });
+                        Some(left)
+                    }
+                    Outside::Somebody if !left.is_empty() => Some(left),
+                    Outside::Somebody => {
+                        self.walk(Request::Survey(tree.clone()), tree);
+                        None
+                    }
+                }
+            }
             Scope::Session | Scope::Reaper(_) => {
-                self.walker.ask(Request::Survey(tree.clone()));
+                self.walk(Request::Survey(tree.clone()), tree);
                 None
             }
         }
     }
 
+    fn walk(&self, request: Request, tree: &Tree) {
+        self.walked.borrow_mut().insert(tree.life.clone());
+        self.walker.ask(request);
+    }
+
+    /// The first process of a helper runs, or no more: it is not of the life that it names.
+    pub fn helper_runs(&self, tree: &Tree, runs: bool) {
+        if tree.scope == Scope::Session {
+            self.walker.helper_runs(tree, runs);
+        }
+    }
+
     /// The life is over; what the walker has learned of it may go.
     pub fn forget(&self, tree: &Tree) {
-        match tree.scope {
-            Scope::Cgroup(_) => {}
-            Scope::Session | Scope::Reaper(_) => self.walker.ask(Request::Forget(tree.life.clone())),
+        if self.walked.borrow_mut().remove(&tree.life) {
+            self.walker.ask(Request::Forget(tree.life.clone()));
         }
     }
 }
@@ -243,6 +297,38 @@ fn signal_listed(group: &Group, signal: i32, wanted: impl Fn(i32) -> bool) -> us
     let still: HashSet<i32> = if held.is_empty() { HashSet::new() } else { group.procs().into_iter().collect() };
     let sent = held.iter().filter(|(pid, _)| still.contains(pid) && wanted(*pid));
     sent.filter(|(_, pidfd)| raw::signal_process(pidfd.as_fd(), signal).is_ok()).count()
+}
+
+/// Who of a life with a cgroup is not in it: whoever may write to another group can leave.
+enum Outside {
+    Nobody,
+    Main(Stat),
+    /// Its main process is gone, or in there, and the process group that it led is not empty without the cgroup:
+    /// who that is takes a walk. Ended children that nobody has reaped yet look the same.
+    Somebody,
+}
+
+fn outside(tree: &Tree, group: &Group) -> Outside {
+    match Stat::of(tree.pid).filter(|stat| tree.is_main(stat) && stat.lives()) {
+        Some(stat) if !group.contains(tree.pid) => Outside::Main(stat),
+        Some(_) => Outside::Nobody,
+        None if group_is_there(tree.pid) => Outside::Somebody,
+        None => Outside::Nobody,
+    }
+}
+
+/// Whether any process, one that has ended among them, is in the group of this number. EPERM means somebody
+/// as well; that it may be a stranger's by now is the walker's to find out.
+pub fn group_is_there(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|pid| rustix::process::test_kill_process_group(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+fn signal_main(tree: &Tree, signal: i32) -> io::Result<()> {
+    let pidfd = hold(tree.pid)?;
+    match Stat::of(tree.pid).is_some_and(|stat| tree.is_main(&stat)) {
+        true => raw::signal_process(pidfd.as_fd(), signal),
+        false => Ok(()),
+    }
 }
 
 fn survey_cgroup(group: &Group) -> Vec<Leftover> {

@@ -12,13 +12,13 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::Sender;
 
 use super::raw;
-use super::stat::{self, Stat};
+use super::stat::{self, Mark, Stat};
 use super::tree::{Tree, hold, is_reaper};
 use crate::controller::{Input, Leftover, Target};
 use crate::keeper::Reaper;
@@ -54,14 +54,21 @@ pub enum Request {
 #[derive(Debug)]
 pub struct Walker {
     requests: mpsc::Sender<Request>,
+    helpers: Arc<Mutex<Helpers>>,
 }
+
+/// The first processes of helpers that run, by pid and start time: they carry the name of the life that they
+/// run beside and are not of it.
+type Helpers = HashSet<(i32, u64)>;
 
 impl Walker {
     /// `keeper` is the process to which orphans of ours fall.
     pub fn start(keeper: i32, inputs: Sender<Input>) -> std::io::Result<Walker> {
         let (requests, waiting) = mpsc::channel();
+        let helpers: Arc<Mutex<Helpers>> = Arc::default();
+        let running = helpers.clone();
         let run = move || {
-            let mut seen = Seen::new(keeper);
+            let mut seen = Seen::new(keeper, running);
             while let Ok(first) = waiting.recv() {
                 let batch: Vec<Request> = std::iter::once(first).chain(waiting.try_iter()).collect();
                 for input in seen.serve(batch) {
@@ -72,7 +79,17 @@ impl Walker {
             }
         };
         std::thread::Builder::new().name("tree".into()).stack_size(256 * 1024).spawn(run)?;
-        Ok(Walker { requests })
+        Ok(Walker { requests, helpers })
+    }
+
+    pub(super) fn helper_runs(&self, tree: &Tree, runs: bool) {
+        let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (tree.pid, tree.start_time);
+        if runs {
+            helpers.insert(key)
+        } else {
+            helpers.remove(&key)
+        };
     }
 
     /// A request to a walker that is gone is lost: so is the loop that asks.
@@ -85,6 +102,7 @@ impl Walker {
 #[derive(Debug)]
 struct Seen {
     keeper: i32,
+    helpers: Arc<Mutex<Helpers>>,
     /// Members of lives that are being asked about, by pid and start time: once seen, one stays a
     /// member, wherever it moves.
     members: HashMap<LifeId, HashSet<(i32, u64)>>,
@@ -92,11 +110,11 @@ struct Seen {
 }
 
 /// What environments said, by pid and start time; reading one costs as much as all the rest.
-type Cookies = HashMap<(i32, u64), Option<(String, u64)>>;
+type Cookies = HashMap<(i32, u64), Option<Mark>>;
 
 impl Seen {
-    fn new(keeper: i32) -> Seen {
-        Seen { keeper, members: HashMap::new(), cookies: Cookies::new() }
+    fn new(keeper: i32, helpers: Arc<Mutex<Helpers>>) -> Seen {
+        Seen { keeper, helpers, members: HashMap::new(), cookies: Cookies::new() }
     }
 
     fn serve(&mut self, batch: Vec<Request>) -> Vec<Input> {
@@ -188,14 +206,16 @@ impl Seen {
                     cookies.insert((stat.pid, stat.start_time), None);
                     None
                 }
-                stat::Cookie::Of(instance, life) => {
-                    let told = Some((instance, life));
+                stat::Cookie::Of(mark) => {
+                    let told = Some(mark);
                     cookies.insert((stat.pid, stat.start_time), told.clone());
                     told
                 }
             },
         };
-        let lineage = lineage(table, trees, self.keeper, &self.members, cookie);
+        let helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let outside = Outside { keeper: self.keeper, helpers };
+        let lineage = lineage(table, trees, &outside, &self.members, cookie);
         let mut found = vec![Vec::new(); trees.len()];
         let mut known = vec![HashSet::new(); trees.len()];
         for (pid, index) in lineage {
@@ -237,13 +257,20 @@ fn look_again(table: &mut Table, reapers: impl Iterator<Item = i32>) {
     }
 }
 
+/// Who is there besides the lives.
+struct Outside {
+    /// To whom orphans of ours fall.
+    keeper: i32,
+    helpers: Helpers,
+}
+
 /// Which tree each process belongs to; those of none are left out. Pure, but for reading a cookie.
 fn lineage(
     table: &Table,
     trees: &[&Tree],
-    keeper: i32,
+    outside: &Outside,
     members: &HashMap<LifeId, HashSet<(i32, u64)>>,
-    mut cookie: impl FnMut(&Stat) -> Option<(String, u64)>,
+    mut cookie: impl FnMut(&Stat) -> Option<Mark>,
 ) -> Vec<(i32, usize)> {
     // A main pid that somebody else has now is nobody's session any more.
     let ours = |tree: &Tree| table.get(&tree.pid).is_none_or(|stat| tree.is_main(stat));
@@ -267,11 +294,15 @@ fn lineage(
         let by_number = by_number.filter(|index| stat.start_time >= trees[*index].start_time);
         by_number.or_else(|| known.get(&(stat.pid, stat.start_time)).copied()).or_else(|| {
             // Only orphans that fell to our keeper are asked for a cookie: anybody can write one.
-            let told = (stat.parent == keeper).then(|| cookie(stat)).flatten()?;
-            trees.iter().position(|tree| tree.is_named(&told) && stat.start_time >= tree.start_time)
+            let orphan = stat.parent == outside.keeper && !outside.helpers.contains(&(stat.pid, stat.start_time));
+            let mark = orphan.then(|| cookie(stat)).flatten()?;
+            // What a preStart left behind is older than the main process.
+            let late = |tree: &Tree| mark.helper.is_some() || stat.start_time >= tree.start_time;
+            trees.iter().position(|tree| tree.is_named(&mark) && late(tree))
         })
     };
-    let mut decided: HashMap<i32, Option<usize>> = HashMap::from([(keeper, None), (0, None), (1, None), (2, None)]);
+    let mut decided: HashMap<i32, Option<usize>> =
+        HashMap::from([(outside.keeper, None), (0, None), (1, None), (2, None)]);
     for pid in table.keys() {
         let mut path = Vec::new();
         let mut next = *pid;
@@ -319,12 +350,16 @@ fn send(seen: &Stat, signal: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::process::tree::Scope;
+    use crate::edge::process::tree::{Scope, helper_life};
     use crate::model::name::Instance;
 
     fn tree(name: &str, pid: i32, start_time: u64) -> Tree {
         let instance = Instance::parse(&format!("{name}/0")).expect("a valid name");
-        Tree { life: LifeId { instance, life: 1 }, pid, start_time, scope: Scope::Session }
+        Tree { life: LifeId { instance, life: 1 }, node: "node".into(), pid, start_time, scope: Scope::Session }
+    }
+
+    fn mark(instance: &str) -> Mark {
+        Mark { node: "node".into(), instance: instance.into(), life: 1, helper: None }
     }
 
     /// (pid, parent, group, session, start)
@@ -335,9 +370,15 @@ mod tests {
         rows.iter().filter_map(|row| Some((row.0, Stat::parse(line(row).as_bytes())?))).collect()
     }
 
-    fn found(rows: &[(i32, i32, i32, i32, u64)], trees: &[&Tree], cookies: &[(i32, &str)]) -> Vec<(i32, usize)> {
-        let cookie = |stat: &Stat| cookies.iter().find(|one| one.0 == stat.pid).map(|one| (one.1.to_string(), 1));
-        let mut found = lineage(&table(rows), trees, 10, &HashMap::new(), cookie);
+    fn found(rows: &[(i32, i32, i32, i32, u64)], trees: &[&Tree], cookies: &[(i32, Mark)]) -> Vec<(i32, usize)> {
+        let cookie = |stat: &Stat| cookies.iter().find(|one| one.0 == stat.pid).map(|one| one.1.clone());
+        let mut found = lineage(
+            &table(rows),
+            trees,
+            &Outside { keeper: 10, helpers: HashSet::from([(80, 8)]) },
+            &HashMap::new(),
+            cookie,
+        );
         found.sort();
         found
     }
@@ -363,8 +404,23 @@ mod tests {
     fn an_orphan_is_known_by_its_cookie_only_if_it_fell_to_our_keeper() {
         let web = tree("web", 20, 5);
         let rows = [(50, 10, 50, 50, 8), (51, 1, 51, 51, 8), (52, 50, 52, 52, 9)];
-        assert_eq!(found(&rows, &[&web], &[(50, "web/0"), (51, "web/0")]), [(50, 0), (52, 0)]);
-        assert_eq!(found(&rows, &[&web], &[(50, "other/0")]), []);
+        assert_eq!(found(&rows, &[&web], &[(50, mark("web/0")), (51, mark("web/0"))]), [(50, 0), (52, 0)]);
+        let strange = [mark("other/0"), Mark { life: 2, ..mark("web/0") }, Mark { node: "b".into(), ..mark("web/0") }];
+        for mark in strange {
+            assert_eq!(found(&rows, &[&web], &[(50, mark.clone())]), [], "{mark:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_helper_left_is_of_its_life_and_the_helper_itself_is_not() {
+        let web = tree("web", 20, 5);
+        let of_helper = Mark { helper: Some(7), ..mark("web/0") };
+        // Pid 80 is a helper that runs; 82 went away from one before the main process began.
+        let rows = [(80, 10, 80, 80, 8), (81, 80, 81, 81, 9), (82, 10, 82, 82, 3)];
+        let cookies = [80, 81, 82].map(|pid| (pid, of_helper.clone()));
+        assert_eq!(found(&rows, &[&web], &cookies), [(82, 0)]);
+        let helper = Tree { life: LifeId { life: helper_life(7), ..web.life.clone() }, ..tree("web", 80, 8) };
+        assert_eq!(found(&rows, &[&helper], &cookies), [(80, 0), (81, 0), (82, 0)]);
     }
 
     #[test]
@@ -389,7 +445,8 @@ mod tests {
         let web = tree("web", 20, 5);
         let rows = [(60, 10, 60, 60, 8), (61, 60, 61, 61, 9)];
         let members = HashMap::from([(web.life.clone(), HashSet::from([(60, 8)]))]);
-        let mut found = lineage(&table(&rows), &[&web], 10, &members, |_| None);
+        let mut found =
+            lineage(&table(&rows), &[&web], &Outside { keeper: 10, helpers: HashSet::new() }, &members, |_| None);
         found.sort();
         assert_eq!(found, [(60, 0), (61, 0)]);
     }
@@ -398,7 +455,7 @@ mod tests {
     fn a_life_that_is_asked_for_twice_is_answered_twice() {
         let (web, db) = (tree("web", 20, 5), tree("db", 30, 5));
         let rows = table(&[(20, 10, 20, 20, 5), (21, 20, 21, 21, 6), (30, 10, 30, 30, 5)]);
-        let found = Seen::new(10).members_in(&rows, &[&web, &db, &web]);
+        let found = Seen::new(10, Arc::default()).members_in(&rows, &[&web, &db, &web]);
         let pids: Vec<Vec<i32>> = found.iter().map(|members| members.iter().map(|stat| stat.pid).collect()).collect();
         assert_eq!(pids, [vec![20, 21], vec![30], vec![20, 21]]);
     }
