@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::hands;
 use super::index::Writer;
 use super::layout::{Place, number};
 
@@ -115,8 +116,10 @@ impl Budget {
             let target = number + u32::from(moves);
             if target > keep {
                 self.old_bytes -= old.size;
-                remove(&place.rotated(number), &old, index);
-            } else if !moves || std::fs::rename(place.rotated(number), place.rotated(target)).is_ok() {
+                remove(place, number, &old, index);
+            } else if !moves
+                || hands::with(place, || std::fs::rename(place.rotated(number), place.rotated(target))).is_ok()
+            {
                 shifted.insert(target, old);
             } else {
                 self.old_bytes -= old.size;
@@ -134,7 +137,7 @@ impl Budget {
         let Some(files) = self.old.get_mut(&place.base) else { return };
         for (number, old) in files.extract_if(.., |number, old| *number > 0 && old.modified < oldest) {
             self.old_bytes -= old.size;
-            remove(&place.rotated(number), &old, index);
+            remove(place, number, &old, index);
         }
     }
 
@@ -148,10 +151,11 @@ impl Budget {
             let largest = all.max_by_key(|(_, (number, old))| (**number > 0, old.size));
             let Some((base, number)) = largest.map(|(base, (number, _))| (base.clone(), *number)) else { return };
             if let Some(old) = self.drop_entry(&base, number) {
-                let place = Place { base, index: PathBuf::new(), own: false };
-                let path = if number == 0 { place.base.clone() } else { place.rotated(number) };
+                let own = self.dir.as_deref().is_none_or(|dir| !base.starts_with(dir));
+                let place = Place { base, index: PathBuf::new(), own };
+                let path = path_of(&place, number);
                 tracing::info!(log = %path.display(), bytes = old.size, "removed: all logs together are over logs.total");
-                remove(&path, &old, index);
+                remove(&place, number, &old, index);
             }
         }
     }
@@ -208,8 +212,13 @@ pub(super) fn old_file(meta: &Metadata, index: PathBuf) -> Old {
     Old { size: meta.len(), modified: meta.mtime(), index }
 }
 
-fn remove(path: &Path, old: &Old, index: &mut Writer) {
-    if let Err(error) = std::fs::remove_file(path) {
+fn path_of(place: &Place, number: u32) -> PathBuf {
+    if number == 0 { place.base.clone() } else { place.rotated(number) }
+}
+
+fn remove(place: &Place, number: u32, old: &Old, index: &mut Writer) {
+    let path = path_of(place, number);
+    if let Err(error) = hands::with(place, || std::fs::remove_file(&path)) {
         tracing::debug!(log = %path.display(), %error, "an old log could not be removed");
     }
     index.remove(&old.index);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::pipe::{SpliceFlags, splice};
 
+use super::hands;
 use super::index::{self, Entry, Mark, Writer};
 use super::layout::Place;
 use super::pipe::Moment;
@@ -127,7 +128,7 @@ impl LogFile {
 
     fn reopen(&mut self, index: &mut Writer, now: Moment) -> io::Result<()> {
         self.open = None;
-        let file = open(&self.place)?;
+        let file = hands::with(&self.place, || open(&self.place))?;
         let meta = file.metadata()?;
         let size = meta.len();
         let path = self.place.index_of(&meta);

@@ -18,6 +18,7 @@ pub mod escape;
 mod file;
 mod flow;
 mod follow;
+mod hands;
 mod index;
 mod lanes;
 pub mod layout;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::budget::{Budget, Old};
 use super::file::{Began, LogFile};
+use super::hands;
 use super::index::Writer;
 use super::pipe::Moment;
 
@@ -31,10 +32,10 @@ impl LogFile {
         let old_files = max_files.saturating_sub(1);
         budget.shift(&self.place, old_files, index);
         let Some(path) = self.index().cloned() else { return Ok(()) };
-        let aside = match old_files {
+        let aside = hands::with(&self.place, || match old_files {
             0 => std::fs::remove_file(&self.place.base),
             _ => std::fs::rename(&self.place.base, self.place.rotated(1)),
-        };
+        });
         if let Err(error) = aside {
             tracing::warn!(log = %self.place.base.display(), %error, "the log cannot be rotated; it grows on");
             self.no_rotation_until = Some(now.mono + RETRY);

@@ -1,7 +1,8 @@
 //! The system calls for which rustix has no safe form: the edge's only `unsafe`.
 //!
 //! A few things: a signal through a pidfd to a whole group (and to real-time signals), a datagram
-//! with its sender's credentials, a user's entry from NSS, and whether clone3 answers. Each function is complete in itself:
+//! with its sender's credentials, a user's entry from NSS, another user's rights for a moment, and whether
+//! clone3 answers. Each function is complete in itself:
 //! what goes in is safe Rust, what comes out is plain values.
 #![expect(unsafe_code, reason = "rustix has no call for these; each block says why it holds")]
 
@@ -51,6 +52,30 @@ pub(crate) fn kill_group(group: i32, signal: i32) -> io::Result<()> {
     }
     // SAFETY: kill(2) touches no memory of ours.
     if unsafe { libc::kill(-group, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Does something on the file system with the rights of another user, on this thread alone (setfsuid(2)); for
+/// who is root. The kernel takes root's powers over files away meanwhile.
+pub(crate) fn with_rights_of<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> io::Result<T> {
+    /// Takes the old ones back, also where `act` panics.
+    struct Back(libc::c_int, libc::c_int);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            // SAFETY: both take plain numbers and touch no memory; they are the calling thread's alone.
+            unsafe { (libc::setfsuid(self.0 as libc::uid_t), libc::setfsgid(self.1 as libc::gid_t)) };
+        }
+    }
+    // SAFETY: as above. The group first: without root's powers it could not be changed any more. Both give
+    // the number before, and tell of a refusal only by what the next call gives.
+    let (_back, now) = unsafe {
+        let group = libc::setfsgid(gid);
+        let back = Back(libc::setfsuid(uid), group);
+        (back, (libc::setfsuid(libc::uid_t::MAX), libc::setfsgid(libc::gid_t::MAX)))
+    };
+    match now == (uid as libc::c_int, gid as libc::c_int) {
+        true => Ok(act()),
+        false => Err(io::Error::from(io::ErrorKind::PermissionDenied)),
+    }
 }
 
 /// Whether clone3(2) is there and not refused by a seccomp profile.
