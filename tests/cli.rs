@@ -60,6 +60,7 @@ fn mailer() -> ServiceView {
     ServiceView {
         restarts: 5,
         next: Some("tries again at 2026-11-23T12:30:34Z; at once after an edit or `plugd start mailer`".into()),
+        schedule: None,
         last_exit: Some(ExitView {
             code: Some(1),
             signal: None,

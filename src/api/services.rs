@@ -129,6 +129,11 @@ pub(super) async fn scale(
             format!("{} instances are more than the {REPLICAS_MAX} that one service may have", scale.replicas);
         return Err(Refusal::bad_request(message, "ask for fewer"));
     }
+    if view.schedule.is_some() {
+        let message = format!("{} runs by its schedule, one process a run", view.service);
+        let next = "`schedule.concurrencyPolicy: Allow` in its manifest lets runs overlap; `plugd start` runs it now";
+        return Err(Refusal::conflict(message, next));
+    }
     order(&app.ctx, &view, Order::Scale(scale.replicas)).await
 }
 

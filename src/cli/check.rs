@@ -268,8 +268,9 @@ fn lint(
         Ok(documents) => {
             let source = Source { file: shown.into(), sha256: digest::short(&text) };
             let mut declared = Vec::new();
-            for document in documents {
+            for mut document in documents {
                 findings.diagnostics(&document.warnings, &[main], look);
+                crate::edge::zones::of_this_machine(&mut document.spec);
                 declared.push(Declaration {
                     spec: Arc::new(document.spec),
                     source: source.clone(),

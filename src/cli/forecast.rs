@@ -165,11 +165,7 @@ fn unsupported(spec: &Spec) -> Option<String> {
         Program::Command(_) | Program::Wrapper(_) | Program::Script(_) if spec.process.stdio_mcp => {
             Some("an stdio MCP server is started by its first call".into())
         }
-        Program::Command(_) | Program::Wrapper(_) | Program::Script(_) => spec
-            .not_yet_supported
-            .iter()
-            .any(|field| field == "schedule")
-            .then(|| "this version keeps no schedules".into()),
+        Program::Command(_) | Program::Wrapper(_) | Program::Script(_) => None,
     }
 }
 
@@ -265,6 +261,10 @@ fn place(plan: &mut Forecast, one: &Declaration, found: &Declared, running: &Run
         Some(fields) if lives && fields.iter().all(|field| !PROCESS_FIELDS.contains(&field.as_str())) => {
             plan.apply.push(Step { name, why: format!("{} changed", fields.join(", ")) });
         }
+        // A run that goes on is not ended for it.
+        Some(fields) if spec.schedule.is_some() && view.schedule.is_some() => {
+            plan.apply.push(Step { name, why: format!("{} changed; from its next run on", fields.join(", ")) });
+        }
         Some(fields) => {
             plan.restart.push(Step { name, why: format!("{} changed; {}", fields.join(", "), update::explain(spec)) });
         }
@@ -278,6 +278,9 @@ fn is_changed(one: &Declaration, view: Option<&ServiceView>) -> bool {
 }
 
 fn how_many(spec: &Spec) -> String {
+    if let Some(schedule) = &spec.schedule {
+        return format!("runs by its schedule, {} in {}", schedule.cron, schedule.time_zone);
+    }
     let what = match &spec.process.program {
         Program::Command(words) => words.first().cloned().unwrap_or_default(),
         Program::Wrapper(wrapper) => wrapper.path.display().to_string(),

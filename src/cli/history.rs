@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -18,7 +19,7 @@ use crate::edge::store::{Question, Store};
 use crate::model::history::{Bucket, History, fold};
 use crate::model::name::Name;
 use crate::model::text::{age, clean, since, span};
-use crate::model::view::{Event, ExitView, ServiceView};
+use crate::model::view::{Event, ExitView, RunView, ServiceView};
 
 /// Columns of a sparkline where nothing else says how many.
 const CELLS: usize = 60;
@@ -103,6 +104,7 @@ pub fn text(history: &History, view: Option<&ServiceView>, look: &Look, now: Tim
     } else {
         text.push_str(&figures(history, look));
     }
+    text.push_str(&runs(&history.runs, look, now));
     text.push_str(&exits(&history.exits, look, now));
     text.push_str(&events(&history.events, look, now));
     text
@@ -227,6 +229,18 @@ fn millis(micros: f64) -> String {
         _ if micros < 1_000_000.0 => format!("{:.0} ms", micros / 1_000.0),
         _ => format!("{:.1} s", micros / 1_000_000.0),
     }
+}
+
+/// The runs of a job, also for `plugd status`.
+pub fn runs(runs: &[RunView], look: &Look, now: Timestamp) -> String {
+    let rows = runs.iter().map(|run| {
+        let scheduled = run.scheduled.map_or("by hand".into(), |at| when(at, look, now));
+        let started = run.started.map_or("-".into(), |at| when(at, look, now));
+        let took = run.took_seconds.and_then(|took| Duration::try_from_secs_f64(took).ok());
+        let code = run.code.map_or(String::new(), |code| format!(", code {code}"));
+        [scheduled, started, took.map_or("-".into(), span), format!("{}{code}", run.result.word())]
+    });
+    table("last runs", ["SCHEDULED", "STARTED", "TOOK", "RESULT"], rows.collect(), look)
 }
 
 fn exits(exits: &[ExitView], look: &Look, now: Timestamp) -> String {

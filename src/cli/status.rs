@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::args::StatusArgs;
 use super::fault::{Code, Fault};
 use super::look::{Color, Look, columns, wrap};
-use super::{Session, last, logs, ready, row, select};
+use super::{Session, history, last, logs, ready, row, select};
 use crate::model::name::Name;
 use crate::model::text::{age, clean, indicator, since, span};
 use crate::model::view::{FileProblem, InstanceView, RejectedView, ScoreView, ServiceView, Snapshot, VitalsView};
@@ -92,6 +92,9 @@ pub fn text(view: &ServiceView, snapshot: &Snapshot, look: &Look, now: Timestamp
     text.push_str(&facts(view, snapshot, look, now));
     if view.instances.len() > 1 {
         text.push_str(&instances(view, now));
+    }
+    if let Some(schedule) = &view.schedule {
+        text.push_str(&history::runs(&schedule.runs, look, now));
     }
     text
 }
@@ -184,6 +187,11 @@ fn facts(view: &ServiceView, snapshot: &Snapshot, look: &Look, now: Timestamp) -
     put("restarts", view.restarts.to_string());
     put("score", score(view));
     put("since", moment(view.since));
+    if let Some(schedule) = &view.schedule {
+        put("schedule", clean(&format!("{} in {}", schedule.cron, schedule.time_zone)).into_owned());
+        put("next run", schedule.next_run.map(moment).unwrap_or_default());
+        put("last success", schedule.last_success.map(moment).unwrap_or_default());
+    }
     put("retry at", view.retry_at.map(moment).unwrap_or_default());
     put("last exit", last_exit(view));
     put("tried", view.tried.iter().map(|path| clean(path).into_owned()).collect::<Vec<_>>().join(", "));

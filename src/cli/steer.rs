@@ -169,8 +169,11 @@ pub fn is_done(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
             | Status::Stopping => false,
         },
         Order::Start => match before.status {
-            // It ran to its end once; only a new end counts.
+            // It ran to its end once, or waits for its next run; only a new life counts.
             Status::Completed => ready::is_ready(now) && has_new_life(before, now),
+            _ if before.schedule.is_some() && !before.process_running => {
+                ready::is_ready(now) && has_new_life(before, now)
+            }
             _ => ready::is_ready(now),
         },
         Order::Restart => ready::is_ready(now) && has_new_life(before, now),

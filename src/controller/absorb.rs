@@ -476,6 +476,7 @@ impl Controller {
         service.touched = true;
         service.rejected = None;
         service.forget_orders();
+        service.forget_schedule();
         service.trial = None;
         service.gate = Gate::Gone;
         service.begin_anew();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Controller;
 use super::absorb::{LINGER_MAX, note_exit};
+use super::agenda::Place;
 use super::blob::{Blob, unhex};
 use super::checks::Checks;
 use super::input::{Adopted, Memory};
@@ -22,6 +23,7 @@ impl Controller {
         let Some(service) = self.table.get_mut(id) else { return };
         let blob = Blob::decode(&adopted.blob).unwrap_or_default();
         service.restarts = service.restarts.max(blob.service_restarts);
+        let claim = blob.run.as_ref().map(|mark| service.agenda.claim(mark));
         let spawned = now.mono.saturating_sub(adopted.age);
         let spawned_wall = jiff::Timestamp::from_microsecond(blob.spawned).unwrap_or(now.wall);
         let instance = service.instance(adopted.life.instance.index);
@@ -38,6 +40,11 @@ impl Controller {
             }
             instance.spare.push(instance.number);
             instance.held = None;
+        }
+        match &claim {
+            Some(Ok(run)) => instance.run = Some(run.clone()),
+            Some(Err(told)) => (instance.run, instance.told) = (None, Some(*told)),
+            None => instance.run = None,
         }
         instance.number = instance.number.max(adopted.life.life);
         instance.restarts = instance.restarts.max(blob.restarts);
@@ -95,7 +102,11 @@ impl Controller {
                 let at = spawned_wall.checked_add(ended).unwrap_or(now.wall);
                 note_exit(instance, exit, at, adopted.age, adopted.life.life);
                 instance.oom_killed = exit.oom_killed;
-                let cause = if blob.stopping { Cause::Unwanted } else { Cause::Ended };
+                let cause = match &claim {
+                    Some(Err(_)) => Cause::Told,
+                    Some(Ok(_)) | None if blob.stopping => Cause::Unwanted,
+                    Some(Ok(_)) | None => Cause::Ended,
+                };
                 instance.life = Life::Stopping(Box::new(Stopping {
                     kill_at: now.mono + made.grace.min(LINGER_MAX),
                     made,
@@ -139,6 +150,7 @@ pub(super) fn remember(service: &mut Service, memory: Memory) {
     {
         first.last_exit = Some(exit.clone());
     }
+    service.agenda = Place::of_memory(memory.schedule.as_deref());
     service.lives.clone_from(&memory.lives);
     service.lives.truncate(super::INSTANCES_MAX as usize);
     service.remembered = Some(memory);

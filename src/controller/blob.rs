@@ -57,9 +57,22 @@ pub(super) struct Blob {
     /// The last restarts that count against its score, microseconds since the epoch; three at most.
     #[serde(rename = "n", default, skip_serializing_if = "Vec::is_empty")]
     pub restarted: Vec<i64>,
+    /// Of which run, where a schedule says when it runs.
+    #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Mark>,
     /// Left out where it would not fit.
     #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
     pub own: Option<Own>,
+}
+
+/// The run that a life carries out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Mark {
+    #[serde(rename = "i")]
+    pub id: i64,
+    /// Seconds since the epoch; none: by hand.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<i64>,
 }
 
 /// By what the version is checked that a process runs: a later controller that finds another version
@@ -176,6 +189,7 @@ mod tests {
             grace: u64::MAX,
             last_exit: Some((Some(i32::MIN), Some(i32::MIN), i64::MIN)),
             restarted: vec![i64::MIN; crate::policy::score::RESTARTS_COUNTED],
+            run: Some(Mark { id: i64::MIN, scheduled: Some(i64::MIN) }),
             own: None,
         };
         let bytes = blob.encode();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Controller;
 use super::input::Resolved;
+use super::life::Life;
 use super::plan::{Action, Plan};
 use super::service::{Gate, Id, Needs, Service};
 use crate::model::manifest::nearest;
@@ -38,6 +39,7 @@ impl Controller {
     /// returns an empty plan.
     pub fn decide(&mut self, now: Now) -> Plan {
         let mut plan = Plan::default();
+        self.compare_clocks(now);
         while let Some(&(at, id)) = self.deadlines.first() {
             if at > now.mono {
                 break;
@@ -162,6 +164,7 @@ impl Controller {
         }
         let mut wake = |at: Option<Duration>| deadline = deadline.into_iter().chain(at).min();
         wake(self.trial_deadline(&service, now));
+        self.clocks.keeps(id, service.schedule().is_some());
         self.retire_spare(&mut service, plan);
 
         if service.gate == Gate::Gone && !service.is_occupied() {
@@ -216,8 +219,8 @@ impl Controller {
                 _ => self.puzzled.remove(&id),
             };
         }
+        let mut deadline = self.follow_schedule(service, now);
         let wants = self.wants(service, now, plan);
-        let mut deadline: Option<Duration> = None;
         for (at, want) in wants.into_iter().enumerate() {
             let wake = self.drive(id, service, at, want, now, plan);
             deadline = deadline.into_iter().chain(wake).min();
@@ -247,6 +250,7 @@ impl Controller {
         }
         self.backing_off.remove(&id);
         self.puzzled.remove(&id);
+        self.clocks.keeps(id, false);
         service.instances.clear();
         self.retally(&mut service);
         self.discount(&service);
@@ -315,9 +319,6 @@ impl Controller {
         }
         if spec.process.stdio_mcp {
             return Gate::External("an stdio MCP server is started by its first call".into());
-        }
-        if spec.not_yet_supported.iter().any(|field| field == "schedule") {
-            return Gate::External("this version keeps no schedules, and a job is not run before its time".into());
         }
         if self.config.require_user && spec.process.user.is_none() {
             return Gate::NeedsUser;
@@ -418,12 +419,42 @@ impl Controller {
             let spare = at >= desired && general != Want::Hold && service.declared.is_some();
             wants.push(if spare && self.ending.is_none() { Want::Stop } else { general });
         }
+        if service.schedule().is_some() {
+            service.touched |= service.trial.take().is_some();
+            by_schedule(service, general, &mut wants);
+            return wants;
+        }
         if (general != Want::Run && general != Want::Keep) || self.ending.is_some() || service.made().is_none() {
             service.touched |= service.trial.take().is_some();
         } else {
             self.give_turns(service, desired, &mut wants, now, plan);
         }
         wants
+    }
+}
+
+/// Only what carries out a run may run. An edit waits for the next one: a run that goes on is not ended
+/// for it.
+fn by_schedule(service: &Service, general: Want, wants: &mut [Want]) {
+    if general != Want::Run && general != Want::Keep {
+        return;
+    }
+    for (want, instance) in wants.iter_mut().zip(&service.instances) {
+        let running = match &instance.life {
+            Life::Running(_) => true,
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => false,
+        };
+        *want = match &instance.run {
+            Some(run) if run.replaced => Want::Stop,
+            Some(_) if instance.must_restart && running => Want::Replace,
+            Some(_) => general,
+            None => Want::Stop,
+        };
     }
 }
 

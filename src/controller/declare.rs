@@ -37,6 +37,7 @@ impl Controller {
         if service.gate == Gate::Gone {
             // A new service of an old name: what is told of the one that ends is not told of it.
             service.forget_orders();
+            service.forget_schedule();
             service.restarts = 0;
             service.instances.iter_mut().for_each(|instance| instance.restarts = 0);
         }
@@ -106,6 +107,8 @@ impl Controller {
                         running.take_up(None, &spec, Past::of(running.was_ready), now);
                     }
                 }
+                // A run that is over, to be told.
+                Life::Finished(_) if instance.run.is_some() => {}
                 Life::Finished(finished) => {
                     let print = made.as_ref().is_none_or(|made| made.print == finished.print);
                     let again = match &finished.outcome {
@@ -168,15 +171,23 @@ impl Controller {
         let Some(service) = self.table.get_mut(id) else { return };
         service.touched = true;
         match order {
+            // A service that is going takes with it what is said of it.
+            Order::Stop | Order::Scale(_) if service.gate == Gate::Gone => {}
             Order::Stop => service.stopped = true,
+            // How many run is its schedule's business.
+            Order::Scale(_) if service.schedule().is_some() => {}
             Order::Scale(count) => service.scaled_to = Some(count.min(super::INSTANCES_MAX)),
             Order::Start | Order::Restart => {
                 service.stopped = false;
                 service.trial = None;
                 service.begin_anew();
+                // A restart is of the run that goes on, where one does.
+                if service.schedule().is_some() || !service.agenda.is_empty() {
+                    service.agenda.asked = order == Order::Start || service.runs().next().is_none();
+                }
                 for instance in &mut service.instances {
                     match &instance.life {
-                        Life::Finished(_) => instance.life = Life::Idle,
+                        Life::Finished(_) if instance.run.is_none() => instance.life = Life::Idle,
                         Life::Running(_) | Life::Starting(_) if order == Order::Restart => {
                             instance.must_restart = true;
                         }
@@ -185,7 +196,8 @@ impl Controller {
                         | Life::Idle
                         | Life::Preparing(_)
                         | Life::Stopping(_)
-                        | Life::BackOff(_) => {}
+                        | Life::BackOff(_)
+                        | Life::Finished(_) => {}
                     }
                 }
             }

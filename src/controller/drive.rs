@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Controller;
-use super::blob::Blob;
+use super::blob::{Blob, Mark};
 use super::decide::Want;
 use super::input::Hook;
 use super::life::*;
@@ -84,6 +84,8 @@ impl Controller {
                 self.leave_back_off(id, service, at);
                 Step::Again
             }
+            // A run that is over is told first.
+            (Life::Finished(_), _) if service.instances[at].run.is_some() => Step::Until(None),
             (Life::Finished(finished), Want::Run)
                 if service.made().is_some_and(|made| made.print != finished.print) =>
             {
@@ -364,6 +366,7 @@ pub(super) fn blob(
         stopping,
         last_exit: instance.last_exit.as_ref().map(|exit| (exit.code, exit.signal, exit.at)),
         restarted: instance.vitals.restarts(),
+        run: instance.run.as_ref().map(|run| Mark { id: run.id, scheduled: run.scheduled.map(|at| at.as_second()) }),
         ..Blob::of(made)
     }
 }

@@ -82,7 +82,10 @@ fn intent(declaration: &Declaration, current: Option<&(Arc<ServiceView>, Arc<Spe
             }
             Some((_, old)) if runs && old.digest != spec.digest => Intent::Live,
             Some(_) if runs => Intent::Nothing,
-            Some((view, old)) if view.status == Status::Completed && old.process_digest == spec.process_digest => {
+            Some((view, old))
+                if (view.status == Status::Completed || view.reason == Some(Reason::NextRun))
+                    && old.process_digest == spec.process_digest =>
+            {
                 Intent::Nothing
             }
             Some(_) | None => Intent::Start,

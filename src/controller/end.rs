@@ -25,8 +25,10 @@ impl Controller {
         let name = service.instance_name(at);
         let spec = service.spec().cloned();
         let current = service.made().map(|made| made.print);
-        let gone = service.gate == Gate::Gone || service.gate == Gate::ShuttingDown;
+        let ending = service.gate == Gate::ShuttingDown;
         let instance = &mut service.instances[at];
+        // How a run came out counts also at the end of the node.
+        let gone = service.gate == Gate::Gone || (ending && instance.run.is_none());
         let Life::Stopping(stopping) = std::mem::replace(&mut instance.life, Life::Idle) else {
             return Again::Until(None);
         };
@@ -36,15 +38,25 @@ impl Controller {
         let said = super::explain::ended(&exit, instance.last_exit.as_ref().map(|exit| exit.ran_for));
         // The next start is of another version: this end says nothing about it.
         let outdated = current.is_some_and(|print| print != stopping.made.print);
-        let fresh = std::mem::take(&mut instance.fresh) || outdated;
+        // A run is over whatever was edited or asked for meanwhile.
+        let fresh = (std::mem::take(&mut instance.fresh) || outdated) && instance.run.is_none();
         let unwanted = want == Want::Stop;
         let spec = match (&stopping.cause, spec) {
+            (Cause::Told, _) => return Again::Again,
             (Cause::Unwanted | Cause::Replaced, _) | (_, None) => None,
             (Cause::Ended | Cause::CheckFailed(_) | Cause::Mismatched(_) | Cause::DependencyLost(_), Some(spec)) => {
                 Some(spec)
             }
         };
         let Some(spec) = spec else {
+            // What is on disk is not valid, and a run is over all the same: it is told when that is.
+            if instance.run.is_some() && stopping.cause == Cause::Ended {
+                let outcome = match exit.status() {
+                    0 => Outcome::Completed,
+                    _ => Outcome::Failed(Reason::Error, said.clone()),
+                };
+                instance.life = Life::Finished(Finished { print: stopping.made.print, outcome });
+            }
             self.record(service, at, Reason::Stopped, false, format!("{name} is stopped; it {said}"), now);
             return Again::Again;
         };
@@ -56,7 +68,7 @@ impl Controller {
         let end = match stopping.cause {
             Cause::Ended => End::Status(exit.status()),
             Cause::CheckFailed(_) | Cause::Mismatched(_) | Cause::DependencyLost(_) => End::KilledByUs,
-            Cause::Unwanted | Cause::Replaced => End::KilledByUs,
+            Cause::Unwanted | Cause::Replaced | Cause::Told => End::KilledByUs,
         };
         let quick = exit.how == ExitHow::Code(0)
             && end != End::KilledByUs
@@ -126,7 +138,7 @@ impl Controller {
             Next::Failed => {
                 let message = match &stopping.cause {
                     Cause::CheckFailed(why) | Cause::Mismatched(why) => why.clone(),
-                    Cause::Ended | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
+                    Cause::Ended | Cause::Told | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
                 };
                 let outcome = Outcome::Failed(Reason::Error, message);
                 instance.life = Life::Finished(Finished { print, outcome });
@@ -146,7 +158,7 @@ impl Controller {
                 }
                 let message = match stopping.cause {
                     Cause::CheckFailed(why) | Cause::Mismatched(why) => why,
-                    Cause::Ended | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
+                    Cause::Ended | Cause::Told | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
                 };
                 if unwanted {
                     return Again::Again;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::input::{Exit, ExitHow, ExitMemory};
 use super::life::Stopping;
 use crate::model::spec::{Condition, Dependency};
+use crate::model::zone::Zone;
 use crate::policy::depends::Standing;
 
 /// `0.2 s`, `30 s`, `5 min`.
@@ -24,6 +25,17 @@ pub(super) fn span(span: Duration) -> String {
     } else {
         format!("{:.0} min", seconds / 60.0)
     }
+}
+
+/// A moment and what the clock of a zone shows then: `2026-11-24T02:00:00Z (03:00 in Europe/Berlin)`.
+pub(super) fn moment_in(at: Timestamp, zone: &Zone) -> String {
+    if zone.name() == "UTC" {
+        return moment(at);
+    }
+    let shown = zone.rules().to_datetime(at);
+    let other_day = shown.date() != jiff::tz::TimeZone::UTC.to_datetime(at).date();
+    let shown = shown.strftime(if other_day { "%Y-%m-%d %H:%M" } else { "%H:%M" });
+    format!("{} ({shown} in {zone})", moment(at))
 }
 
 /// A moment, to the second: `2026-11-23T12:30:34Z`.

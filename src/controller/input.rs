@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::name::{LifeId, Name};
 use crate::model::reason::Reason;
 use crate::model::spec::{Digest, Spec};
-use crate::model::view::FileProblem;
+use crate::model::view::{FileProblem, RunResult};
 
 /// One fact.
 #[derive(Debug, Clone)]
@@ -185,6 +185,44 @@ pub struct Memory {
     pub last_exit: Option<super::ExitMemory>,
     /// The highest life of each instance.
     pub lives: Vec<u64>,
+    /// Of a service that runs by the clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Box<ScheduleMemory>>,
+}
+
+/// What outlives the keeper, of a schedule.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ScheduleMemory {
+    /// Expression and zone that the rest is of.
+    pub of: String,
+    /// It was not meant to run: stopped or disabled.
+    pub paused: bool,
+    /// Which scheduled times were dealt with (policy/agenda.rs).
+    pub dealt: Vec<(i64, i64)>,
+    /// The last that are over and those that are open, oldest first.
+    pub runs: Vec<RunMemory>,
+    /// Of the runs of which the keeper holds a life, those that were told as over.
+    pub told: Vec<i64>,
+    /// Microseconds since the epoch.
+    pub last_success: Option<i64>,
+    /// Why the last run failed, if it did.
+    pub failed: Option<String>,
+}
+
+/// One run of a job.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct RunMemory {
+    /// When it was called, microseconds since the epoch; no two of a service are the same.
+    pub id: i64,
+    /// Seconds since the epoch; none: by hand.
+    pub scheduled: Option<i64>,
+    /// When its first process was spawned, microseconds since the epoch.
+    pub began: Option<i64>,
+    /// None while it is open.
+    pub result: Option<RunResult>,
+    /// Of its last process: the code, or 128 + signal.
+    pub code: Option<i32>,
+    pub took: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]

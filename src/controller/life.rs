@@ -204,6 +204,8 @@ pub(super) enum Cause {
     Replaced,
     /// By itself.
     Ended,
+    /// A run that an earlier controller has told as over.
+    Told,
     /// One of our checks gave up on it: which, and what it said.
     CheckFailed(String),
     /// It may not be what is pinned.

@@ -12,6 +12,7 @@
 
 mod absorb;
 mod adopt;
+mod agenda;
 mod blob;
 mod called_off;
 mod checks;
@@ -23,10 +24,12 @@ mod end;
 mod explain;
 mod graph;
 mod input;
+mod job;
 mod life;
 mod node;
 mod plan;
 mod present;
+mod runs;
 mod service;
 mod shutdown;
 mod standing;
@@ -111,6 +114,7 @@ pub struct Controller {
     turnover: u64,
     /// Became ready after having been in trouble: waits may end.
     recovered: Vec<Id>,
+    clocks: job::Clocks,
     random: Random,
     events: Vec<Event>,
     scanned: bool,
@@ -138,6 +142,7 @@ impl Controller {
             backing_off: BTreeSet::new(),
             ports: BTreeMap::new(),
             port_asks: Vec::new(),
+            clocks: job::Clocks::default(),
             edges_changed: Vec::new(),
             puzzled: BTreeSet::new(),
             turnover: 0,
@@ -156,7 +161,7 @@ impl Controller {
     /// When `decide` wants to be called next, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Duration> {
         let services = self.deadlines.first().map(|&(at, _)| at);
-        services.into_iter().chain(self.node_deadline()).min()
+        services.into_iter().chain(self.node_deadline()).chain(self.clocks.deadline()).min()
     }
 
     /// What is told of a service, as of the last decision.

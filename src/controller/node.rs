@@ -121,10 +121,12 @@ impl Controller {
             // Executed is all that `ready` means where nothing checks it: in a crash loop that counts for
             // nothing until the start has lasted.
             let checked = service.spec().is_some_and(|spec| super::decide::is_checked(spec));
-            let fine = service.instances.iter().any(|instance| {
-                let steady = checked || instance.ladder.failed_starts == 0;
-                (instance.life.is_ready() && steady) || is_completed(&instance.life)
-            });
+            // It is ready for its next run, whatever became of the last.
+            let fine = service.is_armed()
+                || service.instances.iter().any(|instance| {
+                    let steady = checked || instance.ladder.failed_starts == 0;
+                    (instance.life.is_ready() && steady) || is_completed(&instance.life)
+                });
             if ends_for_good(service) && self.node.fatal.is_none() {
                 self.node.fatal = Some(service.name.clone());
             } else if !ends_for_good(service) && self.node.fatal.as_ref() == Some(&service.name) {

@@ -101,7 +101,8 @@ impl Controller {
             required: service.required(),
             // One that serves, however badly, is a reason to go on.
             bad: matches!(status, Status::Failed | Status::Unhealthy)
-                && !service.instances.iter().any(|i| i.life.is_ready()),
+                && !service.instances.iter().any(|i| i.life.is_ready())
+                && !service.has_a_future(),
             for_good: over,
             aside: matches!(status, Status::Skipped | Status::Stopped),
             over: (over && !held) || service.gate == Gate::Disabled,
@@ -311,6 +312,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         check: said,
         retry_at: word.retry_at,
         last_exit: last.map(exit_view),
+        schedule: service.schedule_view(),
         problems: service.problems.clone(),
         tried,
         since: service.since,
@@ -324,7 +326,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         labels: spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
         depends_on: spec.map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
-        settled: matches!(word.status, Status::Completed | Status::Stopped),
+        settled: matches!(word.status, Status::Completed | Status::Stopped) || word.reason == Some(Reason::NextRun),
         pending: false,
     }
 }
@@ -422,11 +424,13 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     let step = service.instances.iter().map(|instance| instance.ladder.step).max().unwrap_or(0);
     let failed_starts = service.instances.iter().map(|instance| instance.ladder.failed_starts).max().unwrap_or(0);
     let last_exit = service.instances.iter().filter_map(|instance| instance.last_exit.as_ref()).max_by_key(|e| e.at);
+    let schedule = service.remember_schedule();
     if let Some(old) = &service.remembered
         && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator, old.scaled_to)
             == (service.generation, service.restarts, step, failed_starts, service.stopped, service.scaled_to)
         && old.last_exit.as_ref() == last_exit
         && old.lives == service.lives
+        && old.schedule == schedule
     {
         return;
     }
@@ -440,22 +444,28 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         scaled_to: service.scaled_to,
         last_exit: last_exit.cloned(),
         lives: service.lives.clone(),
+        schedule,
     };
     service.remembered = Some(memory.clone());
     plan.actions.push(Action::Remember(service.name.clone(), memory));
 }
 
 impl Report {
-    /// Of any set of views: started (ready, running, completed), pending (no verdict yet), skipped (also
+    /// Of any set of views: started (ready, running, completed, armed), pending (no verdict yet), skipped (also
     /// stopped and disabled), failed (all else, with its reason).
     pub fn of<'a>(views: impl Iterator<Item = &'a ServiceView>) -> Report {
         let mut report = Report::default();
+        let mut armed = 0;
         for view in views {
             report.total += 1;
             *report.counts.entry(view.status).or_default() += 1;
             let name = view.service.clone();
             match view.status {
                 Status::Running | Status::Healthy | Status::Degraded | Status::Completed => report.started.push(name),
+                Status::Waiting if view.settled => {
+                    armed += 1;
+                    report.started.push(name);
+                }
                 Status::Skipped | Status::Stopped => {
                     report.skipped.push((name, view.reason.unwrap_or(Reason::Disabled)));
                 }
@@ -479,7 +489,7 @@ impl Report {
             }
         }
         let count = |status| report.counts.get(&status).copied().unwrap_or(0);
-        let counted = report.total - count(Status::Stopped) - count(Status::Completed);
+        let counted = report.total - count(Status::Stopped) - count(Status::Completed) - armed;
         let good = count(Status::Healthy) + count(Status::Running);
         report.percentage_healthy = (100 * good).checked_div(counted).unwrap_or(100);
         report

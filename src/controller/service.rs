@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::agenda::{Place, Run};
 use super::input::{Declaration, ExitMemory, Memory, Rejection};
 use super::life::{Life, Made, Print};
 use super::vitals::{Health, Vitals};
@@ -39,6 +40,7 @@ pub(super) struct Service {
     pub stopped: bool,
     pub scaled_to: Option<u32>,
     pub instances: Vec<Instance>,
+    pub agenda: Place,
     /// The highest life of each instance that was there once; numbers are never used again.
     pub lives: Vec<u64>,
     /// No life of this service is numbered lower or equal: late news of a namesake is no news of it.
@@ -88,6 +90,10 @@ pub(super) struct Instance {
     pub held: Option<u64>,
     /// Ended lives whose entries are of no use any more.
     pub spare: Vec<u64>,
+    /// The run that it carries out, where a schedule says when it runs.
+    pub run: Option<Run>,
+    /// The run of its last life, told as over.
+    pub told: Option<i64>,
     pub ladder: Ladder,
     pub recent: Recent,
     pub last_exit: Option<ExitMemory>,
@@ -171,6 +177,7 @@ impl Service {
             stopped: false,
             scaled_to: None,
             instances: Vec::new(),
+            agenda: Place::default(),
             lives: Vec::new(),
             life_floor: 0,
             trial: None,
@@ -206,6 +213,10 @@ impl Service {
 
     /// Instances that are wanted while it runs.
     pub fn desired(&self) -> u32 {
+        if self.schedule().is_some() {
+            let last = self.instances.iter().rev().find(|instance| instance.run.is_some());
+            return last.map_or(1, |last| last.index + 1);
+        }
         let known = u32::try_from(self.instances.len()).unwrap_or(u32::MAX).max(1);
         self.scaled_to.unwrap_or_else(|| self.spec().map_or(known, |spec| spec.replicas))
     }
@@ -345,6 +356,8 @@ impl Instance {
             number: 0,
             held: None,
             spare: Vec::new(),
+            run: None,
+            told: None,
             ladder: Ladder::default(),
             recent: Recent::default(),
             last_exit: None,

@@ -12,6 +12,8 @@ impl Controller {
         let desired = service.desired() as usize;
         let wanted = || service.instances.iter().take(desired);
         let completed = |instance: &super::service::Instance| match &instance.life {
+            // A run that is not told yet is known to nobody.
+            Life::Finished(_) if instance.run.is_some() => false,
             Life::Finished(finished) => finished.outcome == super::life::Outcome::Completed,
             Life::Idle
             | Life::Preparing(_)
@@ -35,11 +37,12 @@ impl Controller {
                 let next = |exit: super::input::Exit| {
                     service.spec().map(|spec| restart::next(&spec.restart, End::Status(exit.status())))
                 };
-                let current = service.made().is_none_or(|made| made.print == stopping.made.print);
-                stopping.cause == Cause::Ended
-                    && current
-                    && !instance.fresh
-                    && stopping.exit.and_then(next) == Some(Next::Completed)
+                // A run is what it is, whatever was edited meanwhile.
+                let counts = match service.schedule() {
+                    Some(_) => instance.run.is_some(),
+                    None => !instance.fresh && service.made().is_none_or(|made| made.print == stopping.made.print),
+                };
+                stopping.cause == Cause::Ended && counts && stopping.exit.and_then(next) == Some(Next::Completed)
             }
             Life::Idle
             | Life::Preparing(_)
@@ -48,6 +51,18 @@ impl Controller {
             | Life::BackOff(_)
             | Life::Finished(_) => false,
         };
+        if service.schedule().is_some() {
+            // Once a run has completed, what needs it has what it needs.
+            let done = service.agenda.has_succeeded();
+            let held = done || wanted().any(completing);
+            return Standing {
+                known: true,
+                started: held || wanted().any(started),
+                ready: held || wanted().any(|instance| instance.life.is_ready()),
+                completed: done,
+                coming: self.is_coming(service),
+            };
+        }
         // All that are wanted, also those that were not begun yet.
         let all = desired > 0 && wanted().count() == desired;
         let over = all && wanted().all(|instance| completed(instance) || completing(instance));
@@ -63,7 +78,10 @@ impl Controller {
     /// On its way to a first verdict.
     pub(super) fn is_coming(&self, service: &Service) -> bool {
         let on_its_way = |instance: &super::service::Instance| match &instance.life {
-            Life::Idle => matches!(service.gate, Gate::Open | Gate::Unknown | Gate::Waiting(_)),
+            Life::Idle => {
+                let called = service.schedule().is_none() || instance.run.is_some();
+                called && matches!(service.gate, Gate::Open | Gate::Unknown | Gate::Waiting(_))
+            }
             // That nothing answers is a verdict: nobody knows when that ends.
             Life::Preparing(preparing) => preparing.held_up.is_none(),
             Life::Starting(starting) => starting.held_up.is_none(),
@@ -83,6 +101,7 @@ impl Controller {
                     && !service.instances.iter().any(|i| i.life.is_ready())
             }
             // Waiting for something that has had its verdict is a verdict too.
+            Gate::Waiting(_) if service.is_armed() => false,
             Gate::Waiting(_) => {
                 let fresh = service.instances.iter().all(|i| i.ladder.failed_starts == 0);
                 fresh

@@ -6,11 +6,12 @@
 use jiff::Timestamp;
 
 use super::explain;
-use super::input::Resolved;
+use super::input::{Resolved, RunMemory};
 use super::life::*;
 use super::service::{Gate, Instance, Service};
 use super::vitals;
 use crate::model::reason::{Reason, Status};
+use crate::model::view::RunResult;
 use crate::policy::score::Band;
 use crate::policy::update;
 
@@ -73,6 +74,9 @@ fn of_all(service: &Service, ending: bool) -> Word {
     if ending && !occupied {
         return of_gate(service);
     }
+    if service.schedule().is_some() && (occupied || service.is_armed() || service.runs().next().is_some()) {
+        return of_runs(service);
+    }
     let wanted = match &service.gate {
         Gate::Disabled
         | Gate::StoppedByOperator
@@ -110,13 +114,67 @@ fn of_all(service: &Service, ending: bool) -> Word {
         return degraded(service, wanted, ready);
     }
     let worst = wanted.iter().map(|instance| of_instance(service, instance)).min_by_key(|word| urgency(word.status));
-    let worst = worst.unwrap_or_else(|| of_gate(service));
+    not_before_all(service, worst.unwrap_or_else(|| of_gate(service)))
+}
+
+/// One that is not wanted any more is on its way out: stopped is when nothing is left.
+fn not_before_all(service: &Service, worst: Word) -> Word {
     let at_rest = matches!(worst.status, Status::Stopped | Status::Completed);
-    // One that is not wanted any more is on its way out: stopped is when nothing is left.
     match service.instances.iter().find(|instance| instance.life.is_occupied()).filter(|_| at_rest) {
         Some(instance) => of_instance(service, instance),
         None => worst,
     }
+}
+
+/// A service that runs by the clock: what goes on, else what comes next.
+fn of_runs(service: &Service) -> Word {
+    let open = service.instances.iter().filter(|instance| instance.run.is_some() || instance.life.is_occupied());
+    let worst = open.map(|instance| of_instance(service, instance)).min_by_key(|word| urgency(word.status));
+    worst.map_or_else(|| between_runs(service), |worst| not_before_all(service, worst))
+}
+
+fn between_runs(service: &Service) -> Word {
+    let (Some(schedule), agenda) = (service.schedule(), &service.agenda) else { return of_gate(service) };
+    let next = agenda.next().map(|next| explain::moment_in(next, &schedule.time_zone));
+    let name = &service.name;
+    let comes = match &next {
+        Some(next) => format!("runs at {next}; at once with `plugd start {name}`"),
+        None => format!("its schedule has no further time; runs with `plugd start {name}`"),
+    };
+    let last = agenda.over.back();
+    let mut word = match agenda.failure() {
+        Some(why) => {
+            let of = last.map_or(String::new(), |last| format!(", {},", of_run(last)));
+            Word::of(Status::Failed, Reason::Error, format!("its last run{of} failed: {why}"))
+        }
+        None => {
+            let why = next.map_or("its schedule has no further time".into(), |next| format!("next run at {next}"));
+            let mut word = Word::of(Status::Waiting, Reason::NextRun, why);
+            word.why.extend(last.map(last_run));
+            word
+        }
+    };
+    if let Some(until) = agenda.done_until() {
+        let until = explain::moment(until);
+        word.why.push(format!("the clock was set back: what is scheduled until {until} has been dealt with"));
+    }
+    word.next(comes)
+}
+
+fn of_run(run: &RunMemory) -> String {
+    run.view().scheduled.map_or("by hand".into(), |at| format!("of {}", explain::moment(at)))
+}
+
+/// `the last run, of 2026-11-23T03:00:00Z, completed after 12 s`.
+fn last_run(run: &RunMemory) -> String {
+    let view = run.view();
+    let what = match view.result {
+        RunResult::Stopped | RunResult::Replaced => format!("was {}", view.result.word()),
+        RunResult::Unknown => "was cut off with plugd".into(),
+        RunResult::Waiting | RunResult::Running | RunResult::Completed | RunResult::Failed => view.result.word().into(),
+    };
+    let after = run.took.map_or(String::new(), |took| format!(" after {}", explain::span(took)));
+    format!("the last run, {}, {what}{after}", of_run(run))
 }
 
 /// Trouble first.
@@ -268,6 +326,7 @@ pub(super) fn cycle(service: &Service) -> String {
 /// One instance.
 pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
     match &instance.life {
+        Life::Idle if instance.run.is_none() && service.keeps_schedule() => between_runs(service),
         Life::Idle => of_gate(service),
         Life::Preparing(Preparing { held_up: Some(why), .. }) | Life::Starting(Starting { held_up: Some(why), .. }) => {
             Word::of(Status::Starting, Reason::NotAnswering, why.clone()).next("starts by itself when that answers")
@@ -360,7 +419,7 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
             | Gate::Cycle => "it is being stopped".into(),
         },
         Cause::Replaced => "the old version is being stopped".into(),
-        Cause::Ended => match &stopping.exit {
+        Cause::Ended | Cause::Told => match &stopping.exit {
             Some(exit) => format!("it {}; what it left is being ended", explain::ended(exit, None)),
             None => "it is ending".into(),
         },
@@ -384,6 +443,7 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
                 Cause::Replaced => "the new version starts when it has ended",
                 Cause::Unwanted
                 | Cause::Ended
+                | Cause::Told
                 | Cause::CheckFailed(_)
                 | Cause::Mismatched(_)
                 | Cause::DependencyLost(_) => "done when nothing of it is left",

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::input::{Declaration, Resolved, Source};
+use crate::model::cron::Cron;
 use crate::model::manifest::assumed;
 use crate::model::name::{Instance, LifeId, Name};
 use crate::model::spec::*;
+use crate::model::zone::Zone;
 
 pub fn name(text: &str) -> Name {
     Name::parse(text).expect("a test's name is valid")
@@ -40,6 +42,20 @@ pub fn tcp(port: u16) -> Probe {
 /// `dependsOn: [other]`.
 pub fn needs(other: &str) -> Dependency {
     Dependency { name: name(other), condition: Condition::Ready, optional: false, on_loss: OnLoss::Ignore }
+}
+
+/// A job that runs by the clock, in UTC.
+pub fn job(service: &str, cron: &str) -> Spec {
+    let mut spec = spec(service);
+    spec.restart.policy = RestartPolicy::Never;
+    spec.schedule = Some(Schedule {
+        cron: Cron::parse(cron).expect("a test's schedule is valid"),
+        time_zone: Zone::utc(),
+        concurrency_policy: Concurrency::Forbid,
+        starting_deadline: None,
+        history_limit: 3,
+    });
+    spec
 }
 
 /// Gives the digests that a manifest of this meaning would have, as far as tests care.

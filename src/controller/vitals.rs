@@ -72,7 +72,7 @@ impl Vitals {
 
     /// When the next restart is forgotten.
     fn next_change(&self, now: Duration) -> Option<Duration> {
-        self.restarts.iter().map(|(at, _)| *at + RESTART_COUNTS).find(|at| *at > now)
+        self.restarts.iter().map(|(at, _)| *at + RESTART_COUNTS).filter(|at| *at > now).min()
     }
 
     pub fn is_slow(&self) -> bool {
@@ -134,11 +134,13 @@ impl Controller {
         }
         let points = score::mean(service.instances.iter().filter_map(|i| i.vitals.less.as_deref().map(score::points)));
         let ready = service.instances.iter().take(wanted).filter(|instance| instance.life.is_ready()).count();
+        let job = service.schedule().is_some();
         let (before, was_ready) = (service.health.said, service.health.ready);
         let health = &mut service.health;
         (health.points, health.ready) = (points, ready);
         health.availability.follow(
-            if !meant {
+            // Nobody calls a job: how often it runs says nothing of how well it is.
+            if !meant || job {
                 State::Aside
             } else if ready > 0 {
                 State::Up
@@ -250,6 +252,7 @@ fn observed(instance: &Instance, now: Duration) -> Option<Observed> {
             Cause::Ended => Some(of(false, 0)),
             Cause::Unwanted
             | Cause::Replaced
+            | Cause::Told
             | Cause::CheckFailed(_)
             | Cause::Mismatched(_)
             | Cause::DependencyLost(_) => None,
@@ -277,6 +280,7 @@ fn has_checks(spec: &Spec) -> bool {
 fn is_meant(service: &Service) -> bool {
     let over = |instance: &Instance| node::is_completed(&instance.life);
     match service.gate {
+        _ if service.schedule().is_some() && service.runs().next().is_none() => false,
         Gate::Open | Gate::Waiting(_) | Gate::Cycle | Gate::NeverValid => {
             service.desired() > 0 && (service.instances.is_empty() || !service.instances.iter().all(over))
         }

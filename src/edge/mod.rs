@@ -13,6 +13,7 @@ pub mod process;
 pub mod put;
 pub mod stderr;
 pub mod store;
+pub mod zones;
 
 /// Whether a filesystem of this type (`f_type` of statfs(2)) asks a server that may never answer.
 pub(crate) fn is_remote(magic: rustix::fs::FsWord) -> bool {

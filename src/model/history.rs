@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::view::{Event, ExitView};
+use super::view::{Event, ExitView, RunView};
 
 /// What was seen in one stretch of time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -220,6 +220,9 @@ pub struct History {
     pub total: Bucket,
     /// The oldest first; where nothing was seen there is none.
     pub points: Vec<Point>,
+    /// Of a service that runs by the clock, as many as its manifest says; the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<RunView>,
     /// The newest last.
     pub exits: Vec<ExitView>,
     /// The newest last.
@@ -229,7 +232,7 @@ pub struct History {
 impl History {
     /// Nothing is remembered.
     pub fn is_empty(&self) -> bool {
-        self.points.is_empty() && self.exits.is_empty() && self.events.is_empty()
+        self.points.is_empty() && self.runs.is_empty() && self.exits.is_empty() && self.events.is_empty()
     }
 }
 
@@ -319,6 +322,7 @@ mod tests {
             step_secs: 60,
             total: Bucket::default(),
             points: vec![point(0, 1), point(70, 2), point(130, 4), point(600, 8), point(700, 16)],
+            runs: Vec::new(),
             exits: Vec::new(),
             events: Vec::new(),
         };

@@ -22,3 +22,4 @@ pub mod time;
 pub mod view;
 pub mod words;
 pub mod yaml;
+pub mod zone;

@@ -74,6 +74,7 @@ words! {
         // waiting
         DependencyNotReady = "DependencyNotReady",
         StartLimit = "StartLimit",
+        NextRun = "NextRun",
         // stopping
         StuckKilling = "StuckKilling",
         // stopped
@@ -135,6 +136,9 @@ words! {
         Stopped = "Stopped",
         Completed = "Completed",
         Recovered = "Recovered",
+        MissedRun = "MissedRun",
+        SkippedRun = "SkippedRun",
+        ClockSetBack = "ClockSetBack",
         RunsAsRoot = "RunsAsRoot",
         KeeperLost = "KeeperLost",
         ControllerRestarted = "ControllerRestarted",

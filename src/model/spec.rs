@@ -15,7 +15,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::capability::Set;
+use super::cron::Cron;
 use super::name::Name;
+use super::zone::Zone;
 
 /// One service, valid.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,6 +38,8 @@ pub struct Spec {
     pub liveness_probe: Option<Probe>,
     pub min_ready: Duration,
     pub restart: Restart,
+    /// It runs by the clock, to its end each time.
+    pub schedule: Option<Schedule>,
     pub update: Option<Update>,
     pub lifecycle: Lifecycle,
     pub stop: Stop,
@@ -44,9 +48,9 @@ pub struct Spec {
     /// Patterns ([`glob`](super::glob)), relative to the manifest.
     pub watch_files: Vec<String>,
     /// Fields that are valid but whose machinery is not built yet, as they are written
-    /// (`schedule`, `activation.onDemand`); told as the problem `NotYetSupported`.
+    /// (`loadBalancing`, `activation.onDemand`); told as the problem `NotYetSupported`.
     pub not_yet_supported: Vec<String>,
-    /// Everything of the manifest that is understood but acted on later (mesh, MCP, schedule …),
+    /// Everything of the manifest that is understood but acted on later (mesh, MCP …),
     /// canonical, so that it is part of the digest and of `get -o yaml`.
     pub later: serde_json::Map<String, serde_json::Value>,
     #[serde(skip)]
@@ -357,6 +361,29 @@ pub struct Backoff {
 pub struct RestartLimit {
     pub max: u32,
     pub within: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Schedule {
+    pub cron: Cron,
+    pub time_zone: Zone,
+    pub concurrency_policy: Concurrency,
+    /// How late a run may start; none: however late.
+    pub starting_deadline: Option<Duration>,
+    /// Runs that are over and still told.
+    pub history_limit: u32,
+}
+
+/// What becomes of a run that falls due while the one before is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Concurrency {
+    /// Both run.
+    Allow,
+    /// The new one is skipped.
+    Forbid,
+    /// The old one is ended.
+    Replace,
 }
 
 /// `update:` as written; the strategy is computed where it is not (policy/update.rs).

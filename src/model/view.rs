@@ -91,6 +91,9 @@ pub struct ServiceView {
     pub retry_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<ExitView>,
+    /// Of a service that runs by the clock.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub schedule: Option<Box<ScheduleView>>,
     pub problems: Vec<Problem>,
     /// Paths tried for a wrapper that was not found.
     pub tried: Vec<String>,
@@ -115,6 +118,71 @@ pub struct ServiceView {
 
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+/// What a service does by the clock, and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleView {
+    pub cron: String,
+    pub time_zone: String,
+    /// None while it is stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_run: Option<Timestamp>,
+    /// When the last run that ended well was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_success: Option<Timestamp>,
+    /// What goes on, and the last that are over; the newest last.
+    pub runs: Vec<RunView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunView {
+    /// None: started by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled: Option<Timestamp>,
+    /// When its first process was spawned; none where it came to none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    pub result: RunResult,
+    /// How its last process ended: the exit code, or 128 + signal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// From the first start to the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub took_seconds: Option<f64>,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunResult {
+    /// It is due and has not begun.
+    Waiting,
+    Running,
+    Completed,
+    Failed,
+    /// It was ended on purpose: `plugd stop`, or the end of plugd.
+    Stopped,
+    /// It was ended for the next one.
+    Replaced,
+    /// plugd was killed with it: nobody knows.
+    Unknown,
+}
+
+impl RunResult {
+    pub fn word(self) -> &'static str {
+        match self {
+            RunResult::Waiting => "waiting",
+            RunResult::Running => "running",
+            RunResult::Completed => "completed",
+            RunResult::Failed => "failed",
+            RunResult::Stopped => "stopped",
+            RunResult::Replaced => "replaced",
+            RunResult::Unknown => "unknown",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -21,7 +21,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Takes the lock and becomes the keeper, whose child is the controller. Returns only if it cannot.
 pub fn become_keeper(task: &Task, args: Vec<OsString>) -> Refusal {
-    match lock(task) {
+    match surroundings().and_then(|()| lock(task)) {
         Err(refusal) => refusal,
         Ok(lock) => {
             keeper::memory::trim();
@@ -34,6 +34,24 @@ pub fn become_keeper(task: &Task, args: Vec<OsString>) -> Refusal {
             })
         }
     }
+}
+
+/// What a process manager cannot do without: signals go to whom /proc shows, and nothing would be stopped.
+fn surroundings() -> Result<(), Refusal> {
+    let own = std::process::id();
+    let shown = std::fs::read_link("/proc/self").map_err(|error| {
+        refusal(UNUSABLE, format!("/proc/self cannot be read ({error}); run `mount -t proc proc /proc` first"))
+    })?;
+    if shown != Path::new(&own.to_string()) {
+        let text = format!(
+            "/proc is of another pid namespace: it calls this process {}, and it is {own}; mount it anew (`mount -t proc proc /proc`, or unshare's --mount-proc)",
+            shown.display()
+        );
+        return Err(refusal(UNUSABLE, text));
+    }
+    let null = std::fs::metadata("/dev/null");
+    null.map_err(|error| refusal(UNUSABLE, format!("/dev/null, which each service has as its input: {error}")))?;
+    Ok(())
 }
 
 fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {

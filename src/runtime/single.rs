@@ -8,6 +8,7 @@ use super::boot::{Refusal, refusal};
 use crate::controller::{Declaration, Source};
 use crate::edge::directory;
 use crate::edge::places::Places;
+use crate::edge::zones;
 use crate::model::digest;
 use crate::model::manifest::{self, Reading, Text};
 use crate::model::name::Name;
@@ -78,7 +79,10 @@ fn read(file: &str, text: &[u8], stem: &str, dir: &Path) -> Result<Arc<Spec>, Re
         refusal(INVALID, manifest::render(&refused.diagnostics, &texts, false, 80))
     })?;
     match (documents.pop(), documents.is_empty()) {
-        (Some(document), true) => Ok(Arc::new(document.spec)),
+        (Some(mut document), true) => {
+            zones::of_this_machine(&mut document.spec);
+            Ok(Arc::new(document.spec))
+        }
         _ => Err(refusal(INVALID, format!("{file} holds several services; `plugd run DIR` runs many"))),
     }
 }

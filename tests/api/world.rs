@@ -199,6 +199,7 @@ pub fn broken(service: &str) -> ServiceView {
         process_running: false,
         ready: 0,
         score: Some(0),
+        schedule: None,
         last_exit: Some(ExitView {
             code: Some(1),
             signal: None,

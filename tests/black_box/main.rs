@@ -7,6 +7,7 @@ mod directory;
 mod extras;
 mod hardship;
 mod hung;
+mod jobs;
 mod judged;
 mod last_good;
 mod limits;

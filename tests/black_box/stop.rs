@@ -253,3 +253,39 @@ fn what_a_leader_leaves_hears_the_signal_before_the_kill() {
         assert!(world.stop().success());
     }
 }
+
+/// Without a cgroup nothing but the environment tells whose they are.
+#[test]
+fn what_hooks_and_probes_leave_in_a_session_of_their_own_goes_with_the_service() {
+    let mut world = World::empty();
+    let without_cgroups = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && exec \"$@\"", "sh"];
+    world.under = without_cgroups.map(String::from).into();
+    world.run(&[]);
+    let pids = world.root().join("pids");
+    std::fs::write(&pids, "").expect("written");
+    // It ends when what it leaves is there.
+    let leave = |count: u32| {
+        let pids = pids.display();
+        format!(
+            "setsid sh -c \"echo \\$\\$ >> {pids}; exec sleep 3600\" & while [ $(wc -l < {pids}) -lt {count} ]; do sleep 0.02; done"
+        )
+    };
+    world.put(
+        "web.yaml",
+        &format!(
+            "command: sleep 3600\nlifecycle: {{preStart: {{exec: {{command: [sh, -c, '{}']}}}}}}\nreadinessProbe: {{exec: {{command: [sh, -c, '{}']}}, period: 1h}}\n",
+            leave(1),
+            leave(2)
+        ),
+    );
+    world.wait_status("web", "healthy");
+    let all = || -> Vec<i32> {
+        let text = std::fs::read_to_string(&pids).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    world.wait("both to run", |_| all().len() >= 2);
+    // What a hook left goes with the hook; what a probe left, at the latest with the service.
+    world.remove("web.yaml");
+    world.wait("the end", |world| world.status_file("web").is_none());
+    world.wait("nothing to be left", |_| all().into_iter().all(|pid| !lives(pid)));
+}

@@ -159,6 +159,20 @@ fn a_hot_upgrade_of_the_controller_keeps_every_process() {
 }
 
 #[test]
+fn under_a_proc_of_another_pid_namespace_it_refuses_and_says_what_to_do() {
+    let world = World::empty();
+    let ended = command("unshare")
+        .args(["--pid", "--fork", "--kill-child", env!("CARGO_BIN_EXE_plugd"), "run", "--no-tee"])
+        .arg(world.dir())
+        .stdin(Stdio::null())
+        .output()
+        .expect("unshare");
+    assert_eq!(ended.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains("/proc is of another pid namespace") && said.contains("--mount-proc"), "{said}");
+}
+
+#[test]
 fn as_pid_1_it_reaps_strangers_and_ends_in_time() {
     let temp = tempfile::tempdir().expect("a temp folder");
     let dir = temp.path().join("services.d");

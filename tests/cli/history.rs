@@ -8,7 +8,7 @@ use plugd::cli::look::{Look, columns};
 use plugd::model::history::{Bucket, History, Point};
 use plugd::model::reason::Reason;
 use plugd::model::text::Charset;
-use plugd::model::view::{Event, ExitView};
+use plugd::model::view::{Event, ExitView, RunResult, RunView};
 
 use super::samples::at;
 use super::{TERMINAL, mailer, now};
@@ -40,6 +40,7 @@ fn day() -> History {
         step_secs: 60,
         total,
         points,
+        runs: Vec::new(),
         exits: vec![
             ExitView {
                 code: None,
@@ -102,4 +103,28 @@ fn where_nothing_was_measured_that_is_said() {
     let day = day();
     let empty = History { points: Vec::new(), exits: Vec::new(), events: Vec::new(), total: Bucket::default(), ..day };
     insta::assert_snapshot!("history_empty", text(&empty, Some(&mailer()), &TERMINAL, now()));
+}
+
+#[test]
+fn the_runs_of_a_job_are_told_with_what_became_of_them() {
+    let run = |scheduled: Option<&str>, started: &str, result: RunResult, code: Option<i32>, took: Option<f64>| {
+        RunView { scheduled: scheduled.map(at), started: Some(at(started)), result, code, took_seconds: took }
+    };
+    let runs = vec![
+        run(Some("2026-11-22T03:00:00Z"), "2026-11-22T03:00:00.1Z", RunResult::Failed, Some(1), Some(12.34)),
+        run(None, "2026-11-22T09:30:00Z", RunResult::Completed, Some(0), Some(312.0)),
+        run(Some("2026-11-23T03:00:00Z"), "2026-11-23T03:00:00.1Z", RunResult::Running, None, None),
+    ];
+    let told = text(&History { runs, ..day() }, None, &TERMINAL, now());
+    let table: Vec<&str> = told.lines().skip_while(|line| *line != "last runs").take(5).map(str::trim_end).collect();
+    assert_eq!(
+        table,
+        [
+            "last runs",
+            "  SCHEDULED             STARTED               TOOK   RESULT",
+            "  2026-11-22T03:00:00Z  2026-11-22T03:00:00Z  12.3s  failed, code 1",
+            "  by hand               2026-11-22T09:30:00Z  5m     completed, code 0",
+            "  2026-11-23T03:00:00Z  2026-11-23T03:00:00Z  -      running",
+        ]
+    );
 }

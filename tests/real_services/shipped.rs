@@ -115,3 +115,19 @@ fn files_mcp_is_skipped_affects_nobody_and_starts_as_soon_as_its_wrapper_appears
     world.wait_status("files-mcp", "running");
     assert!(!world.log().contains("its manifest was edited"), "{}", world.log());
 }
+
+/// The one test that waits for the clock: a minute at most.
+#[test]
+fn minutely_runs_when_its_minute_comes_and_waits_for_the_next() {
+    let world = shipped();
+    world.wait_status("minutely", "waiting (NextRun)");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60) + crate::world::PATIENCE;
+    while !log(&world, "minutely").contains("minutely ran at ") {
+        assert!(std::time::Instant::now() < deadline, "{}", world.status_file("minutely").unwrap_or_default());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    world.wait("its run to be told", |world| {
+        world.field("minutely", "schedule").is_some_and(|schedule| schedule.contains("result: completed"))
+    });
+    world.wait_status("minutely", "waiting (NextRun)");
+}

@@ -1,12 +1,15 @@
 //! Laws 6 and 7: after all faults the world is as desired, is told so, and stays so.
 
-use plugd::model::name::Instance;
+use plugd::model::name::{Instance, Name};
 use plugd::model::reason::{Reason, Status};
 use plugd::model::text::{ControllerLine, status_file};
-use plugd::model::view::ServiceView;
+use plugd::model::view::{RunResult, RunView, ServiceView};
 
 use crate::manifest::service_name;
 use crate::world::World;
+
+/// What a run leaves behind is ended within this.
+const LINGERS: std::time::Duration = std::time::Duration::from_secs(10);
 
 pub fn converged(world: &World) -> Result<(), String> {
     for &service in world.files.keys() {
@@ -23,7 +26,8 @@ pub fn converged(world: &World) -> Result<(), String> {
             let what = if entry.lives() { "lives" } else { "is kept by the keeper" };
             return Err(format!("law 6: {life} {what} and its manifest is gone"));
         }
-        if entry.exit.is_some() && entry.lives() {
+        let just_now = entry.spec.schedule.is_some() && world.now.mono.saturating_sub(entry.ended) < LINGERS;
+        if entry.exit.is_some() && entry.lives() && !just_now {
             return Err(format!("law 6: {life} ended and {:?} of it are left", entry.left()));
         }
         let newer = world.entries.keys().any(|other| other.instance == life.instance && other.life > life.life);
@@ -31,7 +35,8 @@ pub fn converged(world: &World) -> Result<(), String> {
             return Err(format!("law 6: the keeper still holds {life}, of which nobody will ask"));
         }
     }
-    match world.hooks.keys().next() {
+    let job = |name: &Name| world.facts.wishes.get(name).is_some_and(|wish| wish.spec.schedule.is_some());
+    match world.hooks.keys().find(|(life, _)| !job(&life.instance.service)) {
         Some((life, hook)) => Err(format!("law 6: the {hook:?} hook of {life} runs on")),
         None => Ok(()),
     }
@@ -44,6 +49,9 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
         return Ok(());
     };
     let spec = &wish.spec;
+    if spec.schedule.is_some() {
+        return of_job(world, view);
+    }
     let optional = spec.depends_on.iter().any(|dependency| dependency.optional);
     let known = world.entries.keys().filter(|life| life.instance.service == *name).map(|life| life.instance.index);
     let most = known.max().map_or(0, |most| most + 1).max(wish.desired());
@@ -115,6 +123,36 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
     Ok(())
 }
 
+/// A job by the clock has a next run, and what runs of it is the run that is told.
+fn of_job(world: &World, view: &ServiceView) -> Result<(), String> {
+    let name = &view.service;
+    let wish = &world.facts.wishes[name];
+    let told = view.schedule.as_ref().ok_or(format!("law 6: {name} runs by the clock and does not say so"))?;
+    let open = |run: &&RunView| matches!(run.result, RunResult::Waiting | RunResult::Running);
+    let open = told.runs.iter().filter(open).count();
+    let lives = world.entries.iter().filter(|(life, entry)| life.instance.service == *name && entry.lives()).count();
+    let off = !wish.spec.enabled || wish.stopped;
+    if off && lives > 0 {
+        return Err(format!("law 6: {name} is off and {lives} of it live"));
+    }
+    if off || wish.bereft {
+        return Ok(());
+    }
+    if told.next_run.is_none_or(|next| next <= world.now.wall) {
+        return Err(format!("law 6: {name} was to run next at {:?} and it is {}", told.next_run, world.now.wall));
+    }
+    if lives > open {
+        return Err(format!("law 6: {lives} of {name} live and {open} runs are told"));
+    }
+    match view.status {
+        Status::Waiting if open == 0 && view.reason == Some(Reason::NextRun) => Ok(()),
+        // What it depends on, or what the last run came to.
+        Status::Waiting | Status::Failed | Status::Skipped => Ok(()),
+        _ if open > 0 => Ok(()),
+        other => Err(format!("law 6: {name} is {other} ({:?}) and no run of it is open", view.reason)),
+    }
+}
+
 /// It serves, and what it did in the last ten minutes is still held against it, and nothing else.
 fn is_remembered(view: &ServiceView) -> bool {
     let restarts_alone = |instance: &plugd::model::view::InstanceView| {
@@ -131,7 +169,7 @@ fn is_remembered(view: &ServiceView) -> bool {
 
 /// Ten minutes later nothing is held against what serves.
 pub fn forgotten(world: &World) -> Result<(), String> {
-    for view in world.views.values() {
+    for view in world.views.values().filter(|view| world.is_to_rest(&view.service)) {
         let whole = view.ready > 0 && view.ready == view.desired;
         if whole && (view.reason == Some(Reason::LowScore) || view.score.is_some_and(|score| score < 100)) {
             return Err(format!("law 6: {} has a score of {:?} long after all faults", view.service, view.score));

@@ -22,6 +22,8 @@ pub struct Facts {
     pub rungs: BTreeMap<Instance, Rungs>,
     /// Jobs that ran to their end, with what they were made from.
     pub completed: BTreeMap<Instance, Digest>,
+    /// Jobs by the clock of which a run has completed.
+    pub succeeded: BTreeSet<Name>,
     /// Whose file was deleted.
     pub gone: BTreeSet<Name>,
     /// Whose file is refused, and of those who have none any more while the directory is lost.
@@ -66,6 +68,10 @@ pub struct Wish {
 
 impl Wish {
     pub fn desired(&self) -> u32 {
+        // Runs side by side have an instance each.
+        if self.spec.schedule.is_some() {
+            return 10;
+        }
         self.scaled.unwrap_or(self.spec.replicas)
     }
 }
@@ -106,6 +112,8 @@ pub struct Life {
     pub born: Duration,
     /// What it needs was lost when we began to end it.
     pub for_its_need: bool,
+    /// It carries out a run, by a schedule that has been in force since it began.
+    pub is_run: bool,
     /// The keeper holds that it was ready when it was told last.
     pub carried: bool,
 }
@@ -301,7 +309,9 @@ impl Facts {
             .map(|(name, _)| name.clone())
             .collect();
         for name in bereft {
-            if self.rungs.keys().any(|instance| instance.service == name)
+            // A run that has come no further than its hook leaves no trace here.
+            let job = self.wishes.get(&name).is_some_and(|wish| wish.spec.schedule.is_some());
+            if (job || self.rungs.keys().any(|instance| instance.service == name))
                 && let Some(wish) = self.wishes.get_mut(&name)
             {
                 wish.bereft = true;
@@ -353,7 +363,9 @@ impl Facts {
     /// Required, meant to run, and neither ready nor completed.
     fn is_owed(&self, name: &Name) -> bool {
         let wish = &self.wishes[name];
-        let at_rest = !wish.spec.enabled || wish.stopped || wish.bereft || wish.desired() == 0;
+        // A job waits for its next run, whatever became of the last.
+        let job = wish.spec.schedule.is_some();
+        let at_rest = job || !wish.spec.enabled || wish.stopped || wish.bereft || wish.desired() == 0;
         let fine = (0..wish.desired()).any(|index| {
             let instance = Instance { service: name.clone(), index };
             self.completed.contains_key(&instance) || self.ready_lives(name).any(|life| life.instance == instance)
@@ -376,6 +388,7 @@ impl Facts {
         let before = old.as_ref().map(|wish| (wish.spec.process_digest, wish.found, wish.spec.digest));
         let same = before.is_some_and(|(print, was, _)| print == spec.process_digest && was == found);
         let mut moved = before.is_some_and(|(_, _, digest)| digest != spec.digest);
+        let was_job = old.as_ref().is_some_and(|wish| wish.spec.schedule.is_some());
         let same_scale = old.as_ref().is_some_and(|wish| wish.spec.replicas == spec.replicas);
         let mut wish = Wish {
             found,
@@ -409,6 +422,21 @@ impl Facts {
         if new {
             // Whether its ladder was begun anew with it depends on when it was seen to be gone.
             self.rungs.iter_mut().filter(|(of, _)| of.service == name).for_each(|(_, rungs)| rungs.doubt());
+        }
+        if spec.schedule.is_none() || new {
+            self.end_schedule(&name);
+        }
+        if self.succeeded.contains(&name) {
+            // That it has is known with its manifest.
+            self.spread(&BTreeSet::from([name.clone()]));
+        }
+        match (was_job, spec.schedule.is_some()) {
+            (true, false) => {
+                let mine = self.rungs.iter_mut().filter(|(of, _)| of.service == name);
+                mine.for_each(|(_, rungs)| rungs.let_go());
+            }
+            (_, true) => self.completed.retain(|of, _| of.service != name),
+            (false, false) => {}
         }
         let always = spec.restart.policy == RestartPolicy::Always;
         let kept = |print: &Digest| !always && (!found || *print == spec.process_digest);
@@ -453,7 +481,17 @@ impl Facts {
         }
         self.said.remove(name);
         self.completed.retain(|of, _| of.service != *name);
+        self.end_schedule(name);
         self.anew(name, Duration::ZERO);
+    }
+
+    /// It keeps no schedule any more: what runs is no run.
+    fn end_schedule(&mut self, name: &Name) {
+        self.succeeded.remove(name);
+        self.lives
+            .iter_mut()
+            .filter(|(life, _)| life.instance.service == *name)
+            .for_each(|(_, life)| life.is_run = false);
     }
 
     fn ordered(&mut self, name: &Name, order: Order) {
@@ -462,6 +500,7 @@ impl Facts {
         };
         match order {
             Order::Stop => wish.stopped = true,
+            Order::Scale(_) if wish.spec.schedule.is_some() => {}
             Order::Scale(count) => {
                 wish.scaled = Some(count);
                 // With fewer wanted, all that are may have completed.
@@ -556,12 +595,26 @@ impl Facts {
             }
             if let (End::ByItself(exit), Some(known)) = (end, self.lives.get(life))
                 && exit.status() == 0
+                && known.is_run
+            {
+                self.succeeded.insert(life.instance.service.clone());
+            } else if let (End::ByItself(exit), Some(known)) = (end, self.lives.get(life))
+                && exit.status() == 0
                 && known.is_job
             {
                 self.completed.insert(life.instance.clone(), known.print);
             }
             return;
         };
+        if wish.spec.schedule.is_some() {
+            // Its ladder is of one run and is not followed here.
+            let run = self.lives.get(life).is_some_and(|known| known.is_run);
+            if run && matches!(end, End::ByItself(exit) if exit.status() == 0) {
+                self.succeeded.insert(life.instance.service.clone());
+                self.spread(&BTreeSet::from([life.instance.service.clone()]));
+            }
+            return;
+        }
         let known = self.lives.get(life);
         let outdated = known.is_some_and(|known| wish.found && known.print != wish.spec.process_digest);
         let (steady, inherited) = known.map_or((false, false), |known| (known.steady, known.inherited));
@@ -589,8 +642,12 @@ impl Facts {
     pub fn inherit<'a>(&mut self, held: impl Iterator<Item = (&'a LifeId, &'a crate::process::Entry)>, now: Duration) {
         let old = std::mem::take(self);
         let mut ran_out = Vec::new();
+        let mut succeeded = old.succeeded.clone();
         for (life, entry) in held {
-            if entry.exit == Some(Exit::code(0)) {
+            let is_run = entry.spec.schedule.is_some() && old.lives.get(life).is_none_or(|before| before.is_run);
+            if entry.exit == Some(Exit::code(0)) && !entry.doomed && is_run {
+                succeeded.insert(life.instance.service.clone());
+            } else if entry.exit == Some(Exit::code(0)) {
                 ran_out.push((life.instance.clone(), entry.print));
             }
             let before = old.lives.get(life);
@@ -610,6 +667,7 @@ impl Facts {
                 born: entry.spawned,
                 is_job: entry.spec.restart.policy != RestartPolicy::Always,
                 carried: was_ready,
+                is_run,
                 ..Life::default()
             };
             self.lives.insert(life.clone(), known);
@@ -627,6 +685,7 @@ impl Facts {
             }
             rungs.inherit(self.lives.keys().filter(known).map(|life| life.life).max());
         }
+        self.succeeded = succeeded;
         self.completed = old.completed;
         // As the keeper has it, it ran to its end, whatever was ordered since.
         self.completed.extend(ran_out);
@@ -656,9 +715,13 @@ impl Facts {
         let mine = |life: &LifeId| life.instance.service == *name && life.instance.index < desired;
         let started = || self.lives.iter().any(|(life, known)| mine(life) && known.runs() && known.stopping.is_none());
         let ready = || self.ready_lives(name).any(mine);
-        let completed = || {
-            (1..=1_000).contains(&desired)
-                && (0..desired).all(|index| self.completed.contains_key(&Instance { service: name.clone(), index }))
+        let job = self.wishes.get(name).is_some_and(|wish| wish.spec.schedule.is_some());
+        let completed = || match job {
+            true => self.succeeded.contains(name),
+            false => {
+                (1..=1_000).contains(&desired)
+                    && (0..desired).all(|index| self.completed.contains_key(&Instance { service: name.clone(), index }))
+            }
         };
         match condition {
             Condition::Started => started() || completed(),

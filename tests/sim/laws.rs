@@ -14,7 +14,7 @@ use std::time::Duration;
 use plugd::controller::*;
 use plugd::model::name::{LifeId, Name};
 use plugd::model::reason::Status;
-use plugd::model::spec::{Digest, Spec};
+use plugd::model::spec::{Concurrency, Digest, Spec};
 use plugd::model::view::ServiceView;
 
 use crate::facts::Life;
@@ -29,14 +29,18 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
         Action::Spawn { life, spec, .. } => {
             alone(world, life)?;
             needs_hold(world, life, spec)?;
-            patient(world, life, spec.process_digest)?;
+            if spec.schedule.is_none() {
+                patient(world, life, spec.process_digest)?;
+            }
             begin(world, life, spec);
         }
         Action::RunHook { life, hook: Hook::Selfcheck | Hook::PreStart, spec, .. } => {
             world.facts.completed.remove(&life.instance);
             alone(world, life)?;
             needs_hold(world, life, spec)?;
-            patient(world, life, spec.process_digest)?;
+            if spec.schedule.is_none() {
+                patient(world, life, spec.process_digest)?;
+            }
         }
         Action::RunHook { life, hook: Hook::PreStop, .. } => end(world, life, false)?,
         Action::Signal { life, signal, to: _ } => end(world, life, *signal == 9)?,
@@ -151,7 +155,7 @@ fn begin(world: &mut World, life: &LifeId, spec: &std::sync::Arc<Spec>) {
     let restarts = world.facts.wishes.get(&life.instance.service).map_or(0, |wish| wish.restarts);
     let known =
         Life { spec: Some(spec.clone()), print: spec.process_digest, restarts, needs_held: true, ..Life::default() };
-    let known = Life { own: Some(spec.clone()), ..known };
+    let known = Life { own: Some(spec.clone()), is_run: spec.schedule.is_some(), ..known };
     world.facts.completed.remove(&life.instance);
     world.facts.lives.retain(|other, known| other.instance != life.instance || !known.empty);
     world.facts.lives.insert(life.clone(), known);
@@ -198,12 +202,18 @@ fn causes(world: &World, life: &LifeId) -> (bool, bool) {
         let held = !facts.scanned || facts.lost || facts.refused.contains(name);
         return (shutdown || !held || facts.gone.contains(name), false);
     };
+    // An edit ends no run; the next one may, where the schedule says so.
+    let (edited, replaced) = match &wish.spec.schedule {
+        None => (wish.found && known.print != wish.spec.process_digest, false),
+        Some(schedule) => (!known.is_run, schedule.concurrency_policy == Concurrency::Replace),
+    };
     let asked = shutdown
         || !wish.spec.enabled
         || wish.stopped
         || wish.bereft
         || life.instance.index >= wish.desired()
-        || (wish.found && known.print != wish.spec.process_digest)
+        || edited
+        || replaced
         || known.restarts != wish.restarts;
     let spec = known.spec.as_ref();
     let gave_up = spec.is_some_and(|spec| known.slots.gave_up(spec, world.now.mono));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use plugd::controller::testing::{declare, name};
 use plugd::controller::*;
+use plugd::model::cron::Cron;
 use plugd::model::spec::{Readiness, Spec};
 
 use crate::stimulus::{self, STIMULI};
@@ -37,6 +38,10 @@ pub enum Lie {
     BadEditIsDeletion,
     /// Law 10: a directory that is lost is told as an empty one.
     LostIsEmpty,
+    /// The clock: a new controller is told nothing of runs.
+    ForgetsRuns,
+    /// The clock: the brain is told of another schedule than the manifest's.
+    AnotherSchedule,
     /// The required: the brain is told that nothing is.
     NothingIsRequired,
 }
@@ -62,6 +67,11 @@ impl Lie {
             (Lie::GhostProcess, Input::SpawnFailed { life, .. }) => Input::Spawned { life, pid: 7, start_time: 1 },
             (Lie::BadEditIsDeletion, Input::Rejected(rejection)) => Input::Withdrawn(rejection.name),
             (Lie::LostIsEmpty, Input::DirectoryLost(_)) => Input::Withdrawn(name("s0")),
+            (Lie::AnotherSchedule, Input::Declared(declaration)) => respec(declaration, |spec| {
+                if let Some(schedule) = &mut spec.schedule {
+                    schedule.cron = Cron::parse("0 0 1 1 *").expect("a schedule");
+                }
+            }),
             (Lie::NothingIsRequired, Input::Declared(declaration)) => respec(declaration, |spec| spec.required = false),
             (_, input) => input,
         }
@@ -168,4 +178,14 @@ fn a_lost_directory_that_stops_a_service_breaks_law_10() {
 #[test]
 fn a_required_service_that_is_forgotten_breaks_the_law_of_the_required() {
     found_out(Lie::NothingIsRequired, "law of the required");
+}
+
+#[test]
+fn a_run_that_is_forgotten_and_runs_once_more_breaks_the_law_of_the_clock() {
+    found_out(Lie::ForgetsRuns, "law of the clock");
+}
+
+#[test]
+fn a_time_that_passes_without_a_run_and_without_a_word_breaks_the_law_of_the_clock() {
+    found_out(Lie::AnotherSchedule, "law of the clock");
 }

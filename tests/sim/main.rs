@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test may look at its settings and its watch")]
 
 mod checks;
+mod clock;
 mod converged;
 mod facts;
 mod ladder;
@@ -26,7 +27,7 @@ use stimulus::{STIMULI, Stimulus};
 use world::World;
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 8_500;
+const SEEDS: u64 = 9_100;
 /// Broken worlds that are told before the run ends.
 const STORIES: usize = 6;
 

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use plugd::controller::testing::{declare, name, needs, spec, tcp};
 use plugd::controller::*;
+use plugd::model::cron::Cron;
 use plugd::model::name::Name;
 use plugd::model::reason::Reason;
 use plugd::model::spec::*;
+use plugd::model::zone::Zone;
 use plugd::policy::random::Random;
 
 use crate::stimulus::SERVICES;
@@ -83,6 +85,9 @@ impl File {
             spec.process.counted = true;
             spec.resources.limits.pids = Some(u64::from(label) + 10);
         }
+        if dice.one_in(4) {
+            schedule(&mut spec, &mut dice);
+        }
         File { declaration: declare(spec), spoiled: false, wrapper: true, salt, label }
     }
 
@@ -106,6 +111,24 @@ impl File {
             message: "x.yaml:1:1: no".into(),
             required: false,
         }
+    }
+}
+
+/// It runs by the clock.
+fn schedule(spec: &mut Spec, dice: &mut Dice) {
+    let times = ["* * * * *", "* * * * *", "*/2 * * * *", "0,7,9 * * * *", "*/5 0-12 * * *", "30 2 * * *"];
+    let zones = ["UTC", "Europe/Berlin", "Australia/Lord_Howe"];
+    spec.schedule = Some(Schedule {
+        cron: Cron::parse(times[dice.roll(6) as usize]).expect("a schedule"),
+        time_zone: Zone::find(zones[dice.roll(3) as usize]).expect("a zone"),
+        concurrency_policy: [Concurrency::Forbid, Concurrency::Replace, Concurrency::Allow][dice.roll(3) as usize],
+        starting_deadline: [None, Some(Duration::from_secs(40)), Some(Duration::from_secs(7_200))]
+            [dice.roll(3) as usize],
+        history_limit: [3, 3, 1, 0][dice.roll(4) as usize],
+    });
+    spec.replicas = 1;
+    if spec.restart.policy == RestartPolicy::Always {
+        spec.restart.policy = RestartPolicy::Never;
     }
 }
 

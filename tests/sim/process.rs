@@ -142,6 +142,15 @@ impl World {
         let job = spec.restart.policy == RestartPolicy::Never;
         let dies = if job { Some(0) } else { Some(draw / 1760 % 6).filter(|_| !self.calm) };
         let after = Duration::from_millis(draw / 10560 % 4_000);
+        let (dies, after) = match (&spec.schedule, draw / 7 % 8) {
+            (None, _) => (dies, after),
+            // Runs: most are short and end well, some go on beyond the next time, some fail.
+            (Some(_), 0..4) => (Some(0), after),
+            (Some(_), 4) => (Some(0), after * 50),
+            (Some(_), 5) if !self.calm => (Some(1), after * 50),
+            (Some(_), 6) if !self.calm => (None, after),
+            (Some(_), _) => (Some(0), after * 5),
+        };
         match dies {
             Some(0) => self.later(after, Event::MainEnds(life.clone(), Exit::code(0))),
             Some(1) => self.later(after / 100, Event::MainEnds(life.clone(), Exit::code(1))),

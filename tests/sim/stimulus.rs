@@ -50,8 +50,13 @@ pub enum Act {
     Late(Duration),
     /// The machine slept: the wall clock knows, and the loop says so.
     Sleep(Duration),
+    /// Somebody sets the wall clock, by so many seconds; nobody says so.
+    SetClock(i64),
     Nothing,
 }
+
+/// An hour, a day, ten years; as often back as ahead.
+const SET_BY: [i64; 6] = [3_600, -3_600, 86_400, -86_400, 315_360_000, -315_360_000];
 
 pub fn plan(seed: u64, length: usize) -> Vec<Stimulus> {
     let mut random = Random::seeded(seed ^ 0x5151);
@@ -84,6 +89,7 @@ pub fn plan(seed: u64, length: usize) -> Vec<Stimulus> {
                 108 => Act::ConfirmMissing,
                 109..112 => Act::Flap(service),
                 112..114 => Act::Slow(service),
+                114..116 => Act::SetClock(SET_BY[random.below(6) as usize]),
                 _ => Act::Nothing,
             };
             let after = match random.below(10) {

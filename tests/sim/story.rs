@@ -76,6 +76,7 @@ impl World {
         crate::converged::converged(self)?;
         let deeds = self.deeds;
         self.run_until(self.now.mono + STAYS)?;
+        // Jobs run on, and may be what others wait for.
         if self.left.is_none() && self.deeds != deeds && !self.controller.node().shutting_down {
             return Err("law 6: a world that has converged does not rest".into());
         }
@@ -224,6 +225,11 @@ impl World {
                 self.now.wall = self.now.wall.checked_add(wall).unwrap_or(self.now.wall);
                 self.tell(Input::Awoke)
             }
+            Act::SetClock(by) => {
+                let by = jiff::SignedDuration::from_secs(*by);
+                self.now.wall = self.now.wall.checked_add(by).unwrap_or(self.now.wall);
+                self.decide()
+            }
             Act::Nothing => Ok(()),
         }
     }
@@ -281,7 +287,7 @@ pub fn play_single(seed: u64) -> Result<(), String> {
     let mut file = File::drawn(seed, 0, random.below(1_000) as u32, 0);
     let spec = std::sync::Arc::make_mut(&mut file.declaration.spec);
     spec.restart.policy = plugd::model::spec::RestartPolicy::Never;
-    (spec.replicas, spec.enabled) = (1, true);
+    (spec.replicas, spec.enabled, spec.schedule) = (1, true, None);
     spec.depends_on.clear();
     world.tell(Input::Declared(file.declaration))?;
     let stop = random.below(3) == 0;

@@ -17,6 +17,7 @@ use plugd::model::time::Now;
 use plugd::model::view::ServiceView;
 use plugd::policy::random::Random;
 
+use crate::clock::Clock;
 use crate::facts::Facts;
 use crate::laws;
 use crate::lie::Lie;
@@ -41,6 +42,7 @@ pub struct World {
     sequence: u64,
     pub random: Random,
     pub facts: Facts,
+    pub clock: Clock,
     pub lie: Option<Lie>,
     /// Lives of which a check has passed.
     pub passed: BTreeSet<LifeId>,
@@ -121,6 +123,7 @@ impl World {
             sequence: 0,
             random: Random::seeded(seed),
             facts: Facts::default(),
+            clock: Clock::default(),
             lie,
             passed: BTreeSet::new(),
             renewed: BTreeSet::new(),
@@ -271,6 +274,9 @@ impl World {
             Input::ConfirmMissing => self.renewed.extend(self.views.keys().cloned()),
             Input::Declared(declaration) => {
                 let name = &declaration.spec.name;
+                if self.facts.gone.contains(name) {
+                    self.clock.forget(name);
+                }
                 if self.facts.scanned && !self.facts.wishes.contains_key(name) {
                     self.renewed.insert(name.clone());
                 }
@@ -304,10 +310,12 @@ impl World {
             self.ending_since = Some(self.now.mono);
             self.unready_at_end = self.facts.unready.clone();
         }
+        self.clock.hear(&plan.actions)?;
         for action in plan.actions {
             laws::action(self, &action)?;
             self.carry_out(action)?;
         }
+        crate::clock::passed(self)?;
         self.facts.decided();
         laws::waits(self)?;
         if self.left.is_some() {
@@ -346,7 +354,7 @@ impl World {
     fn carry_out(&mut self, action: Action) -> Result<(), String> {
         match action {
             Action::Spawn { life, spec, blob, .. } => {
-                self.deeds += 1;
+                self.deeds += u64::from(self.is_to_rest(&life.instance.service));
                 self.prepare(life, spec, blob)?;
             }
             Action::CallOff { life } => {
@@ -362,7 +370,7 @@ impl World {
                 }
             }
             Action::Signal { life, signal, to } => {
-                self.deeds += 1;
+                self.deeds += u64::from(self.is_to_rest(&life.instance.service));
                 self.signal(&life, signal, to);
             }
             Action::CancelHooks { life } => self.end_hooks(&life),
@@ -383,7 +391,7 @@ impl World {
                 self.answer(Input::Tried { name, digest, result });
             }
             Action::RunHook { life, hook, limit, .. } => {
-                self.deeds += 1;
+                self.deeds += u64::from(self.is_to_rest(&life.instance.service));
                 self.run_hook(life, hook, limit);
             }
             Action::Probe { life, probe, .. } => self.probe(life, probe),
@@ -455,7 +463,10 @@ impl World {
         // What had passed before counts where the keeper was told of it.
         let lives = &self.facts.lives;
         self.passed.retain(|life| lives.get(life).is_some_and(|known| known.carried));
-        for (name, memory) in self.memory.clone() {
+        for (name, mut memory) in self.memory.clone() {
+            if self.lie == Some(Lie::ForgetsRuns) {
+                memory.schedule = None;
+            }
             self.controller.absorb(Input::Remembered(name, memory), self.now);
         }
         for (life, entry) in &mut self.entries {
@@ -469,6 +480,10 @@ impl World {
                 exit: entry.exit,
                 blob: entry.blob.clone(),
             };
+            let adopted = match self.lie {
+                Some(Lie::ForgetsRuns) => Adopted { blob: crate::clock::without_run(&adopted.blob), ..adopted },
+                Some(_) | None => adopted,
+            };
             self.controller.absorb(Input::Adopted(adopted), self.now);
         }
         self.scanned = false;
@@ -480,8 +495,8 @@ impl World {
         needs.into_iter().flatten().all(|need| {
             let told = self.views.get(&need.name);
             told.is_some_and(|view| match need.condition {
-                Condition::Started | Condition::Ready => view.ready > 0 || view.status == Status::Completed,
-                Condition::Completed => view.status == Status::Completed,
+                Condition::Started | Condition::Ready => view.ready > 0 || has_completed(view),
+                Condition::Completed => has_completed(view),
             })
         })
     }
@@ -492,8 +507,15 @@ impl World {
         let hooked = self.hooks.keys().any(|(life, _)| life.instance == *instance);
         let wish = self.facts.wishes.get(&instance.service);
         let optional = wish.is_some_and(|wish| wish.spec.depends_on.iter().any(|need| need.optional));
-        let runs = self.facts.should_run(instance) && self.surely_held(instance);
+        let job = wish.is_some_and(|wish| wish.spec.schedule.is_some());
+        let runs = !job && self.facts.should_run(instance) && self.surely_held(instance);
         occupied || hooked || optional || !self.facts.scanned || !runs
+    }
+
+    /// No job by the clock, and nothing that waits for one.
+    pub fn is_to_rest(&self, name: &Name) -> bool {
+        let job = |name: &Name| self.facts.wishes.get(name).is_some_and(|wish| wish.spec.schedule.is_some());
+        !job(name) && !self.facts.needs(name).iter().any(job)
     }
 
     pub fn budgeted(&self) -> bool {
@@ -515,6 +537,14 @@ impl World {
                 && entry.exit.is_some()
                 && (entry.spec.restart.policy != RestartPolicy::Always || entry.spec.restart.limit.is_some())
         })
+    }
+}
+
+/// A job that ran to its end, or of which a run by the clock did.
+fn has_completed(view: &ServiceView) -> bool {
+    match &view.schedule {
+        Some(schedule) => schedule.last_success.is_some(),
+        None => view.status == Status::Completed,
     }
 }
 

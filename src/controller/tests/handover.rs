@@ -56,6 +56,19 @@ fn what_was_said_before_the_manifest_was_read_outlives_the_controller_too() {
 }
 
 #[test]
+fn a_service_that_is_going_takes_with_it_what_is_said_of_it() {
+    let (mut blob, mut memory) = (Vec::new(), None);
+    let mut world = World::running(spec("web"));
+    held(&world.tell(Input::Withdrawn(name("web"))), &mut blob, &mut memory);
+    held(&world.order("web", Order::Stop), &mut blob, &mut memory);
+    held(&world.gone("web", 1, Exit::signal(15)), &mut blob, &mut memory);
+
+    let mut next = World::unread(config(), world.now);
+    next.tell(Input::Remembered(name("web"), memory.expect("it was withdrawn")));
+    assert!(spawns(&next.declare(spec("web")), "web", 2), "a new service of an old name is not stopped");
+}
+
+#[test]
 fn a_number_of_a_life_is_never_used_again() {
     let memory = Memory { generation: 1, lives: vec![3, 9], ..Memory::default() };
     let mut world = World::unread(config(), start());

@@ -4,6 +4,7 @@ mod checks;
 mod edits;
 mod ends;
 mod handover;
+mod jobs;
 mod node;
 mod outage;
 mod score;

@@ -149,7 +149,9 @@ pub(super) fn defaults_fault(defaults: &OwnedText) -> Option<String> {
 
 fn parsed(document: Document) -> Parsed {
     let warnings = document.warnings.iter().map(|warning| (Reason::ConfigInvalid, warning.one_line())).collect();
-    Parsed { spec: Arc::new(document.spec), warnings }
+    let mut spec = document.spec;
+    crate::edge::zones::of_this_machine(&mut spec);
+    Parsed { spec: Arc::new(spec), warnings }
 }
 
 fn refusal(file: &str, bytes: &[u8], context: &Context, refused: Refused) -> Refusal {

@@ -264,6 +264,7 @@ impl Question {
             step_secs: self.table().secs() as u64,
             total: Bucket::default(),
             points: Vec::new(),
+            runs: Vec::new(),
             exits: Vec::new(),
             events: Vec::new(),
         }
@@ -303,6 +304,7 @@ pub(super) fn read(db: &Connection, question: &Question) -> rusqlite::Result<His
         history.exits.extend(serde_json::from_str::<ExitView>(&text));
     }
     history.exits.reverse();
+    history.runs = rows::runs(db, service)?;
     history.events = rows::read_events(db, Some(*since), Some(service), EVENTS_TOLD)?;
     Ok(history)
 }

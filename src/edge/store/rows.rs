@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::inbox::Batch;
 use super::{EVENTS_MAX, Loaded, history};
-use crate::controller::Memory;
+use crate::controller::{Memory, RunMemory};
 use crate::model::name::Name;
-use crate::model::view::Event;
+use crate::model::view::{Event, RunView};
 
 pub(super) const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS memory (name TEXT PRIMARY KEY, json TEXT NOT NULL, era TEXT NOT NULL) WITHOUT ROWID;
@@ -92,6 +92,15 @@ pub(super) fn read_events(
     }
     events.reverse();
     Ok(events)
+}
+
+/// The runs of a job that are remembered with it.
+pub(super) fn runs(db: &Connection, service: &str) -> rusqlite::Result<Vec<RunView>> {
+    let mut query = db.prepare_cached("SELECT json FROM memory WHERE name = ?1")?;
+    let json: Option<String> = query.query_row([service], |row| row.get(0)).optional()?;
+    let memory = json.and_then(|json| serde_json::from_str::<Memory>(&json).ok());
+    let runs = memory.and_then(|memory| memory.schedule).map(|schedule| schedule.runs).unwrap_or_default();
+    Ok(runs.iter().map(RunMemory::view).collect())
 }
 
 pub(super) fn load(db: &Connection, era: &str) -> rusqlite::Result<Loaded> {

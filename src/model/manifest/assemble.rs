@@ -8,11 +8,13 @@ use std::time::Duration;
 use serde_json::Map;
 
 use crate::model::capability;
+use crate::model::cron::Cron;
 use crate::model::digest;
 use crate::model::expand;
 use crate::model::name::Name;
 use crate::model::spec::*;
 use crate::model::yaml::Place;
+use crate::model::zone::Zone;
 
 use super::context::Context;
 use super::fields::Object;
@@ -50,6 +52,7 @@ pub fn assumed(name: Name) -> Spec {
             limit: None,
             success_exit_codes: vec![0],
         },
+        schedule: None,
         update: None,
         lifecycle: Lifecycle::default(),
         stop: Stop { signal: 15, grace_period: Duration::from_secs(30) },
@@ -115,7 +118,14 @@ pub fn spec(ctx: &mut Context<'_>, given: &Given, name: Name, dir: &Path) -> Spe
     process(&mut spec.process, given, dir);
     probes::all(ctx, &mut spec, given);
     spec.min_ready = given.duration("minReady").unwrap_or(spec.min_ready);
+    spec.schedule = given.get("schedule").and_then(schedule);
+    if spec.schedule.is_some() {
+        spec.restart.policy = RestartPolicy::Never;
+    }
     restart(&mut spec.restart, given);
+    if spec.schedule.is_some() && spec.restart.policy == RestartPolicy::Always {
+        spec.restart.policy = RestartPolicy::OnFailure;
+    }
     spec.update = given.get("update").map(update);
     spec.lifecycle = Lifecycle { pre_start: hook(given, "preStart"), pre_stop: hook(given, "preStop") };
     if let Some(stop) = given.get("stop") {
@@ -250,7 +260,8 @@ fn restart(restart: &mut Restart, given: &Given) {
     restart.policy = match given.text("policy").as_deref() {
         Some("OnFailure") => RestartPolicy::OnFailure,
         Some("Never") => RestartPolicy::Never,
-        Some(_) | None => RestartPolicy::Always,
+        Some(_) => RestartPolicy::Always,
+        None => restart.policy,
     };
     if let Some(backoff) = given.get("backoff") {
         restart.backoff.initial = backoff.duration("initial").unwrap_or(restart.backoff.initial);
@@ -272,6 +283,20 @@ fn restart(restart: &mut Restart, given: &Given) {
             restart.success_exit_codes.insert(0, 0);
         }
     }
+}
+
+fn schedule(given: &Given) -> Option<Schedule> {
+    Some(Schedule {
+        cron: Cron::parse(&given.text("cron")?).ok()?,
+        time_zone: given.text("timeZone").and_then(|name| Zone::find(&name).ok()).unwrap_or_else(Zone::utc),
+        concurrency_policy: match given.text("concurrencyPolicy").as_deref() {
+            Some("Allow") => Concurrency::Allow,
+            Some("Replace") => Concurrency::Replace,
+            Some(_) | None => Concurrency::Forbid,
+        },
+        starting_deadline: given.duration("startingDeadline"),
+        history_limit: given.count("historyLimit").unwrap_or(3),
+    })
 }
 
 fn update(given: &Given) -> Update {

@@ -3,9 +3,11 @@
 //! It does not stop at a mistake: a field that is wrong is left out and the next one is read, so
 //! that one look at a file finds them all. What fields mean together is `assemble`'s business.
 
+use crate::model::cron::Cron;
 use crate::model::name::Name;
 use crate::model::yaml::{Entry, Kind as Node_, Node, Place};
-use crate::model::{capability, cron, duration, glob, quantity, signal};
+use crate::model::zone::Zone;
+use crate::model::{capability, duration, glob, quantity, signal};
 
 use super::command;
 use super::context::Context;
@@ -223,7 +225,7 @@ fn is_scalar(kind: &Kind) -> bool {
     match kind {
         Kind::Text | Kind::Word | Kind::Free | Kind::Name | Kind::Path | Kind::Bool | Kind::Int(..) => true,
         Kind::Number(..) | Kind::Duration | Kind::Size | Kind::Cpu | Kind::Enum(_) | Kind::Signal | Kind::Umask => true,
-        Kind::Regex | Kind::Cron | Kind::PortRef | Kind::User | Kind::Sha256 => true,
+        Kind::Regex | Kind::Cron | Kind::TimeZone | Kind::PortRef | Kind::User | Kind::Sha256 => true,
         Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob | Kind::Capability => true,
         Kind::Command | Kind::List(_) | Kind::Map(..) | Kind::Object(_) => false,
     }
@@ -288,7 +290,6 @@ pub fn scalar(kind: &Kind, text: &str, plain: bool) -> Result<Data, String> {
                 Err(format!("as a regular expression: {last}; a `\\` before a special character makes it plain"))
             }
         },
-        Kind::Cron => cron::validate(text).map(|()| Data::Text(text.split_whitespace().collect::<Vec<_>>().join(" "))),
         Kind::Capability => match capability::parse(text) {
             Some((name, _)) => Ok(Data::Text(name.into())),
             None => {
@@ -303,6 +304,8 @@ pub fn scalar(kind: &Kind, text: &str, plain: bool) -> Result<Data, String> {
                 }))
             }
         },
+        Kind::Cron => Cron::parse(text).map(|cron| Data::Text(cron.as_str().into())),
+        Kind::TimeZone => Zone::find(text).map(|zone| Data::Text(zone.name().into())),
         Kind::PortRef => match text {
             "$(instance.port)" => Ok(Data::Text(text.into())),
             digits if digits.bytes().all(|b| b.is_ascii_digit()) => integer(digits, 1, 65_535),

@@ -57,6 +57,7 @@ pub enum Kind {
     Umask,
     Regex,
     Cron,
+    TimeZone,
     /// Of Linux, or ALL.
     Capability,
     /// A list of words, or one string that is split.
@@ -167,7 +168,9 @@ impl Kind {
             Kind::List(kind) | Kind::Map(_, kind) => kind.object(),
             Kind::Text | Kind::Word | Kind::Free | Kind::Name | Kind::Path | Kind::Bool | Kind::Int(..) => None,
             Kind::Number(..) | Kind::Duration | Kind::Size | Kind::Cpu | Kind::Enum(_) | Kind::Signal => None,
-            Kind::Umask | Kind::Regex | Kind::Cron | Kind::Command | Kind::PortRef | Kind::User => None,
+            Kind::Umask | Kind::Regex | Kind::Cron | Kind::TimeZone | Kind::Command | Kind::PortRef | Kind::User => {
+                None
+            }
             Kind::Sha256 | Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob => None,
             Kind::Capability => None,
         }
@@ -192,6 +195,7 @@ impl Kind {
             Kind::Umask => "octal digits such as \"0027\"".into(),
             Kind::Regex => "a regular expression".into(),
             Kind::Cron => "five cron fields such as \"0 3 * * *\"".into(),
+            Kind::TimeZone => "a time zone such as Europe/Berlin".into(),
             Kind::Capability => "a capability such as NET_BIND_SERVICE, or ALL".into(),
             Kind::Command => "a list of words or one line".into(),
             Kind::PortRef => "a port, its name in `ports`, or $(instance.port)".into(),

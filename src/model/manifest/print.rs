@@ -47,7 +47,14 @@ pub fn fields(spec: &Spec) -> Map<String, Value> {
         Readiness::Probe(one) => drop(out.insert("readinessProbe".into(), probe(one))),
     }
     insert(&mut out, "minReady", spec.min_ready != assumed.min_ready, || json!(show(spec.min_ready)));
-    restart(&mut out, &spec.restart, &assumed.restart);
+    let usual = match &spec.schedule {
+        Some(_) => Restart { policy: RestartPolicy::Never, ..assumed.restart },
+        None => assumed.restart,
+    };
+    restart(&mut out, &spec.restart, &usual);
+    if let Some(one) = &spec.schedule {
+        out.insert("schedule".into(), schedule(one));
+    }
     if let Some(update) = &spec.update {
         let mut inner = Map::new();
         insert(&mut inner, "strategy", update.strategy.is_some(), || json!(update.strategy));
@@ -285,6 +292,19 @@ fn restart(out: &mut Map<String, Value>, restart: &Restart, assumed: &Restart) {
         json!(restart.success_exit_codes)
     });
     nest(out, "restart", inner);
+}
+
+fn schedule(schedule: &Schedule) -> Value {
+    let mut out = Map::new();
+    out.insert("cron".into(), json!(schedule.cron.as_str()));
+    insert(&mut out, "timeZone", schedule.time_zone.name() != "UTC", || json!(schedule.time_zone.name()));
+    let policy = schedule.concurrency_policy;
+    insert(&mut out, "concurrencyPolicy", policy != Concurrency::Forbid, || json!(policy));
+    insert(&mut out, "startingDeadline", schedule.starting_deadline.is_some(), || {
+        json!(schedule.starting_deadline.map(show))
+    });
+    insert(&mut out, "historyLimit", schedule.history_limit != 3, || json!(schedule.history_limit));
+    out.into()
 }
 
 fn logs(out: &mut Map<String, Value>, spec: &Spec, assumed: &Logs) {

@@ -7,7 +7,7 @@ use crate::model::spec::*;
 
 use super::assemble::{place_of, takes_given_port};
 use super::context::Context;
-use super::given::Given;
+use super::given::{Data, Given};
 
 /// Each pattern is looked for at each look at the service.
 const WATCH_FILES_MAX: usize = 64;
@@ -19,6 +19,7 @@ pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
     ports(ctx, given, spec);
     restarts(ctx, given, spec);
     rolling(ctx, given, spec);
+    scheduled(ctx, given, spec);
     resources(ctx, given, spec);
     capabilities(ctx, given, spec);
     if let Some(more) = given.get("watchFiles").and_then(|list| list.items().get(WATCH_FILES_MAX)) {
@@ -178,6 +179,47 @@ fn resources(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
                 "make the request at most as large as the limit",
             );
         }
+    }
+}
+
+/// A job that runs by the clock is one process that ends.
+fn scheduled(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let Some(schedule) = given.get("schedule").filter(|_| spec.schedule.is_some()) else { return };
+    if let Some(policy) = given.at(&["restart", "policy"]).filter(|policy| policy.as_text() == Some("Always")) {
+        ctx.warning(
+            &policy.place,
+            "with `schedule`, `restart: Always` means `OnFailure`: a run that ended well is over",
+            "write `OnFailure` to try a failed run again, or remove it",
+        );
+    }
+    if let Some(deadline) = schedule.get("startingDeadline")
+        && spec.schedule.as_ref().and_then(|one| one.starting_deadline).is_some_and(|one| one.as_secs() == 0)
+    {
+        ctx.error(&deadline.place, "with less than a second no run could ever begin", "write a duration such as 5m");
+    }
+    if let Some(replicas) = given.get("replicas").filter(|_| spec.replicas != 1) {
+        ctx.warning(
+            &replicas.place,
+            "`replicas` means nothing with `schedule`: a run is one process",
+            "remove it; `schedule.concurrencyPolicy: Allow` lets runs overlap",
+        );
+    }
+    if let Some(on_demand) = given.at(&["activation", "onDemand"]).filter(|on| matches!(on.data, Data::Bool(true))) {
+        ctx.warning(
+            &on_demand.place,
+            "`activation.onDemand` means nothing with `schedule`: the clock starts it",
+            "keep one of the two",
+        );
+    }
+    if spec.process.stdio_mcp {
+        ctx.warning(
+            &schedule.place,
+            "`schedule` means nothing for an MCP server on stdin: its first call starts it",
+            "keep one of the two",
+        );
+    }
+    if matches!(spec.process.program, Program::External(_)) && !ctx.failed() {
+        ctx.error(&schedule.place, "`schedule` without a program to run", "remove it, or write `command`");
     }
 }
 

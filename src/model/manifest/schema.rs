@@ -117,6 +117,7 @@ fn is_value(field: &Field) -> bool {
         Kind::Text | Kind::Word | Kind::Free | Kind::Name | Kind::Path | Kind::Cpu | Kind::Umask | Kind::Regex => {
             field.default.starts_with('/')
         }
+        Kind::TimeZone => true,
         Kind::Cron
         | Kind::PortRef
         | Kind::User
@@ -133,7 +134,7 @@ fn kind(kind_: &'static Kind) -> Value {
         Kind::Text | Kind::Word => json!({"type": ["string", "number", "boolean"]}),
         Kind::Free => json!({}),
         Kind::Capability => json!({"enum": capability::names().collect::<Vec<_>>()}),
-        Kind::Path | Kind::Glob | Kind::Regex | Kind::Cron => json!({"type": "string"}),
+        Kind::Path | Kind::Glob | Kind::Regex | Kind::Cron | Kind::TimeZone => json!({"type": "string"}),
         Kind::Name => {
             json!({"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", "maxLength": 63})
         }

@@ -39,7 +39,8 @@ pub static SERVICE: Object = Object::of(&[
     field("livenessProbe", Kind::Object(&PROBE), "none", "{exec: {command: [bin/check]}}", "A check whose failure restarts it.").first(),
     field("restart", Kind::Object(&RESTART), "Always", "OnFailure", "Always, OnFailure or Never; or a mapping with `policy`, `backoff`, `limit`.").first(),
     field("stop", Kind::Object(&STOP), "{signal: SIGTERM, gracePeriod: 30s}", "{signal: SIGTERM, gracePeriod: 30s}", "How it is asked to stop, and how long it may take.").first(),
-    field("schedule", Kind::Object(&SCHEDULE), "none", "\"0 3 * * *\"", "Runs it by the clock instead of always: five cron fields.").first().later(),
+    field("schedule", Kind::Object(&SCHEDULE), "none", "\"0 3 * * *\"",
+        "Runs it by the clock, to its end, instead of always: five cron fields (minute, hour, day, month, weekday) or @daily. `restart` is then Never, or OnFailure.").first(),
     field("mcp", Kind::Object(&MCP), "none", "stdio", "It speaks the Model Context Protocol, on stdin and stdout or on its port.").first().later(),
     // ── the second page ──
     field("name", Kind::Name, "the file's name without its ending", "orders", "The service's name."),
@@ -356,17 +357,36 @@ pub static WRAPPER: Object = Object::of(&[
 .short("path");
 
 pub static SCHEDULE: Object = Object::of(&[
-    field("cron", Kind::Cron, "none", "\"0 3 * * *\"", "Minute, hour, day, month, weekday.").required(),
-    field("timeZone", Kind::Word, "UTC", "Europe/Berlin", "The clock that is meant."),
+    field(
+        "cron",
+        Kind::Cron,
+        "none",
+        "\"0 3 * * *\"",
+        "Minute, hour, day, month, weekday: numbers, names (mon, jan), lists, ranges, */n; or @hourly, @daily, @weekly, @monthly, @yearly.",
+    )
+    .required(),
+    field(
+        "timeZone",
+        Kind::TimeZone,
+        "UTC",
+        "Europe/Berlin",
+        "The clock that is meant. A fixed time that it leaves out in spring runs at the next moment, one that it shows twice in autumn runs once; `*` and `/` follow the clock.",
+    ),
     field(
         "concurrencyPolicy",
         Kind::Enum(&["Allow", "Forbid", "Replace"]),
         "Forbid",
         "Replace",
-        "What happens when the last run is not done.",
+        "What happens when the last run is not done: both run (ten at most), the new one is skipped, or the old one is ended.",
     ),
-    field("startingDeadline", Kind::Duration, "none", "5m", "How late a missed run may still start."),
-    field("historyLimit", U32, "3", "3", "Runs that are remembered."),
+    field(
+        "startingDeadline",
+        Kind::Duration,
+        "none",
+        "5m",
+        "How late a run may start that was missed or had to wait; of several that were missed only the last is made up for.",
+    ),
+    field("historyLimit", Kind::Int(0, 100), "3", "3", "Runs that `plugd status` and `plugd history` tell."),
 ])
 .short("cron");
 
@@ -687,6 +707,9 @@ pub const FOREIGN: &[(&str, &str)] = &[
     ("tags", "write `labels` or `capabilities`"),
     ("title", "write `name` or `description`"),
     ("cron", "write `schedule: \"0 3 * * *\"`"),
+    ("oncalendar", "write `schedule: \"0 3 * * *\"`"),
+    ("interval", "write `schedule: \"*/10 * * * *\"` for every ten minutes"),
+    ("suspend", "write `enabled: false`; `plugd stop` suspends it by hand"),
     ("poststart", "there is no postStart: probes say when a start is complete"),
     ("prestart", "write `lifecycle: {preStart: {exec: COMMAND}}`"),
     ("execstartpre", "write `lifecycle: {preStart: {exec: COMMAND}}`"),

@@ -37,6 +37,7 @@ pub fn healthy(service: &str) -> ServiceView {
         address: Some("127.0.0.1:5432".to_string()),
         check: Some("tcp 127.0.0.1:5432 passed".to_string()),
         retry_at: None,
+        schedule: None,
         last_exit: None,
         problems: Vec::new(),
         tried: Vec::new(),

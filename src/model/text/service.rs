@@ -4,13 +4,15 @@
 //! fixed order. What is absent is left out. Everything is bounded: at most 25 lines for one
 //! instance, at most 16 KiB in all.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::harmless::clip;
 use super::word::span;
 use super::yaml::{list, map, paragraph, quoted, scalar};
 use crate::model::reason::Status;
-use crate::model::view::{ExitView, InstanceView, ManifestView, Problem, ServiceView};
+use crate::model::view::{ExitView, InstanceView, ManifestView, Problem, RunView, ScheduleView, ServiceView};
 
 /// The size of a file, in bytes: four pages, read in one `read` by whoever watches.
 pub const SIZE_MAX: usize = 16 * 1024;
@@ -136,6 +138,7 @@ fn body(view: &ServiceView, limit: usize) -> Vec<String> {
     lines.maybe("address", view.address.as_ref().map(|text| scalar(&clip(text, limit))));
     lines.maybe("check", view.check.as_ref().map(|text| scalar(&clip(text, limit))));
     lines.maybe("retryAt", view.retry_at.map(moment));
+    lines.maybe("schedule", view.schedule.as_ref().map(|view| schedule(view, limit)));
     lines.maybe("lastExit", view.last_exit.as_ref().map(|exit| last_exit(exit, limit)));
     if !view.tried.is_empty() {
         lines.put("tried", list(view.tried.iter().take(TRIED_MAX).map(|path| scalar(&clip(path, limit)))));
@@ -207,6 +210,25 @@ fn last_exit(exit: &ExitView, limit: usize) -> String {
     map(entries)
 }
 
+fn schedule(view: &ScheduleView, limit: usize) -> String {
+    let mut entries =
+        vec![("cron", quoted(&clip(&view.cron, limit))), ("timeZone", scalar(&clip(&view.time_zone, 64)))];
+    entries.extend(view.next_run.map(|at| ("nextRun", moment(at))));
+    entries.extend(view.runs.last().map(|last| ("lastRun", run(last))));
+    map(entries)
+}
+
+fn run(view: &RunView) -> String {
+    let mut entries = Vec::new();
+    entries.extend(view.scheduled.map(|at| ("scheduled", moment(at))));
+    entries.extend(view.started.map(|at| ("started", moment(at))));
+    entries.push(("result", view.result.word().into()));
+    entries.extend(view.code.map(|code| ("code", code.to_string())));
+    let took = view.took_seconds.and_then(|took| Duration::try_from_secs_f64(took).ok());
+    entries.extend(took.map(|took| ("took", scalar(&span(took)))));
+    map(entries)
+}
+
 fn problem(problem: &Problem, limit: usize) -> String {
     map([
         ("type", problem.reason.to_string()),
@@ -260,7 +282,7 @@ mod tests {
     use super::*;
     use crate::model::reason::Reason;
     use crate::model::text::samples::{at, down, healthy, instance as instance_of, problem as problem_of, read};
-    use crate::model::view::RejectedView;
+    use crate::model::view::{RejectedView, RunResult};
 
     fn controller() -> ControllerLine {
         ControllerLine { pid: 8, version: "0.1.0".to_string(), written: at("2026-11-23T11:02:44.5Z") }
@@ -288,6 +310,23 @@ mod tests {
         }
     }
 
+    fn nightly(cron: &str) -> ScheduleView {
+        let run = |day: &str, code: Option<i32>, result: RunResult| RunView {
+            scheduled: Some(at(&format!("{day}T02:00:00Z"))),
+            started: Some(at(&format!("{day}T02:00:00.1Z"))),
+            result,
+            code,
+            took_seconds: code.map(|_| 12.3),
+        };
+        ScheduleView {
+            cron: cron.to_string(),
+            time_zone: "Europe/Berlin".to_string(),
+            next_run: Some(at("2026-11-24T02:00:00Z")),
+            last_success: Some(at("2026-11-23T02:00:12Z")),
+            runs: vec![run("2026-11-22", Some(1), RunResult::Failed), run("2026-11-23", Some(0), RunResult::Completed)],
+        }
+    }
+
     /// Everything that a file can show at once, and more of it than there is room for.
     fn crowded(text: &str, instances: u32) -> ServiceView {
         let mut view = mailer();
@@ -303,6 +342,7 @@ mod tests {
         view.last_exit.as_mut().expect("there").output = vec![text.to_string(); 60];
         view.last_exit.as_mut().expect("there").signal = Some("SIGKILL".to_string());
         view.manifest.rejected = Some(RejectedView { sha256: "0".repeat(16), at: view.since });
+        view.schedule = Some(Box::new(nightly(text)));
         view.desired = instances;
         view.instances = (0..instances).map(|i| instance_of(&format!("mailer/{i}"), Some(100_000))).collect();
         view
@@ -325,6 +365,37 @@ mod tests {
         since: 2026-11-23T11:02:44Z
         manifest: {file: postgres.yaml, sha256: 9f86d081884c7d65, generation: 7}
         log: /var/log/plugd/services.d-1f3a9c/postgres.log
+        controller: {pid: 8, version: 0.1.0, written: 2026-11-23T11:02:44Z}
+        "#);
+    }
+
+    #[test]
+    fn a_job_tells_its_next_run_and_its_last() {
+        let view = ServiceView {
+            why: vec!["next run at 2026-11-24T02:00:00Z (03:00 in Europe/Berlin)".to_string()],
+            next: Some(
+                "runs at 2026-11-24T02:00:00Z (03:00 in Europe/Berlin); at once with `plugd start backup`".into(),
+            ),
+            schedule: Some(Box::new(nightly("0 3 * * *"))),
+            settled: true,
+            ..down("backup", Status::Waiting, Some(Reason::NextRun))
+        };
+        assert_snapshot!(status_file(&view, &controller()), @r#"
+        # backup  waiting (NextRun)  0/1 ready  since 2026-11-23T11:02:44Z
+        # why:  next run at 2026-11-24T02:00:00Z (03:00 in Europe/Berlin)
+        # next: runs at 2026-11-24T02:00:00Z (03:00 in Europe/Berlin); at once with `plugd start backup`
+        service: backup
+        status: waiting
+        reason: NextRun
+        available: false
+        processRunning: false
+        meshRegistration: false
+        ready: 0/1
+        restarts: 0
+        schedule: {cron: "0 3 * * *", timeZone: Europe/Berlin, nextRun: 2026-11-24T02:00:00Z, lastRun: {scheduled: 2026-11-23T02:00:00Z, started: 2026-11-23T02:00:00Z, result: completed, code: 0, took: 12.3s}}
+        since: 2026-11-23T11:02:44Z
+        manifest: {file: backup.yaml, sha256: 9f86d081884c7d65, generation: 7}
+        log: /var/log/plugd/services.d-1f3a9c/backup.log
         controller: {pid: 8, version: 0.1.0, written: 2026-11-23T11:02:44Z}
         "#);
     }
