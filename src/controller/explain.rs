@@ -70,6 +70,10 @@ pub(super) fn ended(exit: &Exit, ran_for: Option<Duration>) -> String {
     }
 }
 
+fn out_of_memory(oom_killed: bool) -> &'static str {
+    if oom_killed { " (out of memory)" } else { "" }
+}
+
 /// Who asked for an end: none where it came by itself.
 pub(super) fn asked_by(stopping: &Stopping, gate: &Gate, must_restart: bool) -> Option<String> {
     let by = match &stopping.cause {
@@ -96,10 +100,6 @@ pub(super) fn asked_by(stopping: &Stopping, gate: &Gate, must_restart: bool) -> 
         },
     };
     Some(by)
-}
-
-fn out_of_memory(oom_killed: bool) -> &'static str {
-    if oom_killed { " (out of memory)" } else { "" }
 }
 
 /// `exits with 1 after 0.2 s, 6 times running: "bind: address already in use"`.
