@@ -10,6 +10,7 @@ mod hung;
 mod jobs;
 mod judged;
 mod last_good;
+mod managed;
 mod older_mesh;
 mod probes;
 mod restart;
