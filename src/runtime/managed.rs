@@ -65,7 +65,9 @@ impl Managed {
         if stopping && !self.stopping {
             lines.push("STOPPING=1".to_string());
         }
-        let status = status(shown);
+        // Before anything is known a sum would say that nothing runs.
+        let unread = !ready && !stopping && shown.services.is_empty();
+        let status = if unread { self.status.clone() } else { status(shown) };
         if status != self.status {
             lines.push(format!("STATUS={status}"));
         }
@@ -106,12 +108,18 @@ impl Node {
         let now = Instant::now();
         self.managed.beat(now);
         let published = *self.publisher.changed.borrow();
-        let news = self.managed.seen != Some(published);
-        if news && self.managed.told.is_none_or(|at| now >= at + STATUS_MIN) {
-            self.managed.seen = Some(published);
-            let managed = &mut self.managed;
-            self.publisher.board.look(|shown| managed.tell(shown, now));
+        if self.managed.seen == Some(published) {
+            return;
         }
+        let managed = &mut self.managed;
+        self.publisher.board.look(|shown| {
+            // Somebody waits for these two; sums may wait.
+            let awaited = (shown.node.settled && !managed.ready) || (shown.node.shutting_down && !managed.stopping);
+            if awaited || managed.told.is_none_or(|at| now >= at + STATUS_MIN) {
+                managed.seen = Some(published);
+                managed.tell(shown, now);
+            }
+        });
     }
 
     /// The end is near, however little time was left to tell of it.
