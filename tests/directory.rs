@@ -48,6 +48,7 @@ impl World {
         let config = Config {
             dir: root.path().join("services.d"),
             settings: Settings::default(),
+            settings_text: None,
             store,
             on_settings: None,
             on_accepted: None,
@@ -504,6 +505,25 @@ fn renaming_a_manifest_that_keeps_its_name_only_moves_the_source() {
 }
 
 #[test]
+fn an_executable_whose_name_cannot_be_a_services_is_told() {
+    let mut world = World::with(|dir| {
+        for (file, mode) in [("my server.sh", 0o755), ("just notes", 0o644)] {
+            fs::write(dir.join(file), "#!/bin/sh\nexec sleep 100\n").expect("written");
+            fs::set_permissions(dir.join(file), fs::Permissions::from_mode(mode)).expect("chmod");
+        }
+    });
+    let before = world.until_scanned();
+    let problems = before.iter().rev().find_map(|input| match input {
+        Input::FileProblems(problems) => Some(problems.clone()),
+        _ => None,
+    });
+    let problems = problems.expect("told");
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!((problems[0].file.as_str(), problems[0].reason), ("my server.sh", Reason::NameInvalid));
+    assert!(problems[0].message.contains("try \"my-server\""), "{problems:?}");
+}
+
+#[test]
 fn the_litter_of_editors_is_ignored() {
     let mut world = World::with(|dir| {
         let litter = ["x.yaml~", ".x.yaml.swp", "4913", "#x#", "x.yaml.bak", "x.yaml.orig", "sedAbC123", "x.status"];
@@ -775,6 +795,131 @@ fn an_env_file_is_part_of_the_content() {
     assert!(none != one && one != two);
 }
 
+fn content(declaration: &Declaration) -> [u8; 16] {
+    match &declaration.program {
+        Resolved::Found { content, .. } => content.0,
+        missing => panic!("{missing:?}"),
+    }
+}
+
+/// A service that watches `config/*.toml`, in which `app.toml` lies.
+fn watching() -> (World, [u8; 16]) {
+    let mut world = World::with(|dir| {
+        fs::create_dir(dir.join("config")).expect("made");
+        fs::write(dir.join("config/app.toml"), "a = 1").expect("written");
+        fs::write(dir.join("web.yaml"), "command: one\nwatchFiles: [config/*.toml]\n").expect("written");
+    });
+    let first = world.declared();
+    assert!(world.until_scanned().is_empty());
+    (world, content(&first))
+}
+
+#[test]
+fn every_way_to_edit_a_watched_file_is_exactly_one_change() {
+    type Edit = fn(&World, &str);
+    let edits: [(&str, Edit); 5] = [
+        ("cat >", |world, text| world.write("config/app.toml", text)),
+        ("mv", |world, text| world.drop_in("config/app.toml", text)),
+        ("git", |world, text| {
+            fs::remove_file(world.path("config/app.toml")).expect("unlinked");
+            world.write("config/app.toml", text);
+        }),
+        ("vim", |world, text| {
+            fs::rename(world.path("config/app.toml"), world.path("config/app.toml~")).expect("renamed");
+            world.write("config/app.toml", text);
+            fs::remove_file(world.path("config/app.toml~")).expect("unlinked");
+        }),
+        ("another one", |world, text| world.write(&format!("config/{}.toml", text.len()), text)),
+    ];
+    let (mut world, mut before) = watching();
+    for (n, (tool, edit)) in edits.into_iter().enumerate() {
+        edit(&world, &"x".repeat(n + 10));
+        let now = content(&world.declared());
+        assert_ne!(now, before, "{tool}");
+        before = now;
+        world.silent_for(Duration::from_millis(150));
+    }
+    // What nobody watches is nothing, and what is as it was neither.
+    world.write("config/app.json", "{}");
+    world.write("config/.app.toml.swp", "x");
+    fs::create_dir(world.path("config/dir.toml")).expect("made");
+    world.write("config/app.toml", &"x".repeat(13));
+    world.silent_for(Duration::from_millis(150));
+}
+
+#[test]
+fn a_watched_file_that_is_away_changes_nothing_and_is_told_until_it_is_back() {
+    let (mut world, before) = watching();
+    fs::rename(world.path("config"), world.outside("away")).expect("moved");
+    let away = world.declared();
+    assert_eq!(content(&away), before);
+    let (reason, message) = &away.problems[0];
+    assert_eq!(*reason, Reason::WatchFileNotFound);
+    assert_eq!(message, "services.d/config/app.toml is away; what runs goes on as if it were not");
+    fs::rename(world.outside("away"), world.path("config")).expect("moved back");
+    let back = world.declared();
+    assert_eq!((content(&back), back.problems.len()), (before, 0));
+    // It is heard again.
+    world.write("config/app.toml", "a = 2");
+    assert_ne!(content(&world.declared()), before);
+}
+
+#[test]
+fn a_watched_file_that_somebody_writes_is_nothing_until_the_close() {
+    let (mut world, before) = watching();
+    let mut writer = fs::File::create(world.path("config/app.toml")).expect("open");
+    writer.write_all(b"half").expect("written");
+    world.silent_for(Duration::from_millis(150));
+    writer.write_all(b" and half").expect("written");
+    drop(writer);
+    assert_ne!(content(&world.declared()), before);
+    let mut new = fs::File::create(world.path("config/new.toml")).expect("open");
+    new.write_all(b"half").expect("written");
+    world.silent_for(Duration::from_millis(150));
+    drop(new);
+    world.declared();
+    world.silent_for(Duration::from_millis(150));
+}
+
+#[test]
+fn watched_folders_may_come_later_and_links_may_be_swapped() {
+    let mut world = World::empty();
+    let outside = world.outside("etc/app");
+    let pattern = outside.join("**/*.conf").display().to_string();
+    world.drop_in("web.yaml", &format!("command: one\nwatchFiles: ['{pattern}', mount/key]\n"));
+    let none = content(&world.declared());
+    assert_eq!(none, [0; 16], "missing ones are nothing");
+    fs::create_dir_all(outside.join("conf.d/deep")).expect("made");
+    world.silent_for(Duration::from_millis(150));
+    fs::write(outside.join("conf.d/deep/a.conf"), "a").expect("written");
+    let one = content(&world.declared());
+    assert_ne!(one, none);
+
+    // As a ConfigMap does it.
+    for n in [1, 2] {
+        fs::create_dir_all(world.path(&format!("mount/..{n}"))).expect("made");
+        fs::write(world.path(&format!("mount/..{n}/key")), format!("{n}")).expect("written");
+    }
+    std::os::unix::fs::symlink("..1", world.path("mount/..data")).expect("linked");
+    std::os::unix::fs::symlink("..data/key", world.path("mount/key")).expect("linked");
+    let two = content(&world.declared());
+    assert_ne!(two, one);
+    std::os::unix::fs::symlink("..2", world.path("mount/..new")).expect("linked");
+    fs::rename(world.path("mount/..new"), world.path("mount/..data")).expect("swapped");
+    assert_ne!(content(&world.declared()), two);
+}
+
+#[test]
+fn a_new_look_finds_the_same_content_of_watched_files() {
+    let (world, before) = watching();
+    let (_world, inputs) = restarted(world);
+    let declared = inputs.iter().find_map(|input| match input {
+        Input::Declared(declaration) => Some(declaration),
+        _ => None,
+    });
+    assert_eq!(content(declared.expect("declared")), before);
+}
+
 #[test]
 fn an_executable_script_is_a_service_by_being_there() {
     let mut world = World::empty();
@@ -855,13 +1000,14 @@ fn the_settings_file_is_told_at_the_start_and_at_each_change() {
     fs::write(dir.join("_plugd.yaml"), "one").expect("written");
     let (said, heard) = std::sync::mpsc::channel();
     let (to, _inputs) = mpsc::channel(64);
-    let on_settings = Box::new(move |text: Option<&str>| {
-        said.send(text.map(str::to_string)).expect("heard");
+    let on_settings = Box::new(move |text: Option<&[u8]>| {
+        said.send(text.map(|text| String::from_utf8_lossy(text).into_owned())).expect("heard");
         Ok(())
     });
     let config = Config {
         dir: dir.clone(),
         settings: Settings::default(),
+        settings_text: None,
         store: Store::none(),
         on_settings: Some(on_settings),
         on_accepted: None,

@@ -76,6 +76,9 @@ impl Controller {
                     controller.spawned(service, at, pid, now);
                 });
             }
+            Input::Mismatched { life, why } => {
+                self.of_life(&life, |controller, service, at| controller.mismatched(service, at, why, now));
+            }
             Input::SpawnFailed { life, reason, message } => {
                 self.of_life(&life, |controller, service, at| match &mut service.instances[at].life {
                     Life::Starting(starting) if starting.refused.is_none() => {
@@ -203,6 +206,7 @@ impl Controller {
                 };
                 let untold = made.generation != starting.made.generation;
                 let rejudged = made.spec != starting.made.spec;
+                let resized = rejudged && made.is_resized(starting.made.spec.as_deref());
                 let checks = made
                     .spec
                     .as_ref()
@@ -224,6 +228,7 @@ impl Controller {
                     carried: None,
                     untold,
                     rejudged,
+                    resized,
                 }));
                 service.touched = true;
                 let held = service.instances[at].held.take();
@@ -240,11 +245,35 @@ impl Controller {
         }
     }
 
+    /// Killed at once: nothing of it is to be heard, and its hooks are not its own.
+    fn mismatched(&mut self, service: &mut Service, at: usize, why: String, now: Now) {
+        let life = &mut service.instances[at].life;
+        match std::mem::replace(life, Life::Idle) {
+            Life::Running(running) => {
+                let cause = Cause::Mismatched(why.clone());
+                let mut stopping = Stopping::of(*running, cause, now.mono);
+                (stopping.phase, stopping.kill_at) = (Phase::Signalled, now.mono);
+                *life = Life::Stopping(Box::new(stopping));
+                service.touched = true;
+                let name = service.instance_name(at);
+                self.record(service, at, Reason::DigestMismatch, true, format!("{name} is ended: {why}"), now);
+            }
+            // It is ended or ending, and its next start is prepared anew.
+            other @ (Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_)) => *life = other,
+        }
+    }
+
     fn exited(&mut self, service: &mut Service, at: usize, exit: Exit, now: Now) {
         let number = service.instances[at].number;
         let instance = &mut service.instances[at];
         let life = &mut instance.life;
         let mut ran_for = Duration::ZERO;
+        let mut by = None;
         match life {
             Life::Running(running) => {
                 let said = running.checks.said.as_ref().filter(|said| !said.passed);
@@ -296,6 +325,7 @@ impl Controller {
                 service.instances[at].spare.extend(held);
             }
             Life::Stopping(stopping) if stopping.exit.is_none() => {
+                by = super::explain::asked_by(stopping, &service.gate, instance.must_restart);
                 ran_for = now.mono.saturating_sub(stopping.spawned);
                 stopping.exit = Some(exit);
                 stopping.survey = Survey::at(Some(now.mono));
@@ -315,6 +345,7 @@ impl Controller {
         service.touched = true;
         service.instances[at].oom_killed = exit.oom_killed;
         note_exit(&mut service.instances[at], exit, now.wall, ran_for, number);
+        service.instances[at].last_exit.iter_mut().for_each(|last| last.by.clone_from(&by));
     }
 
     fn verdict(&mut self, service: &mut Service, at: usize, probe: ProbeSlot, verdict: Verdict, now: Now) {
@@ -452,6 +483,7 @@ impl Controller {
         service.trial = None;
         service.gate = Gate::Gone;
         service.begin_anew();
+        let so = if service.is_occupied() { "; it is being stopped" } else { "" };
         for instance in &mut service.instances {
             match instance.life {
                 Life::Finished(_) => instance.life = Life::Idle,
@@ -466,7 +498,7 @@ impl Controller {
         let names = service.declared.take().map(|old| super::declare::dependency_names(&old.spec)).unwrap_or_default();
         self.table.unlink(id, &names);
         self.edges_changed.push(id);
-        self.record_of(id, Reason::Withdrawn, false, "its manifest is gone; it is being stopped".into(), now);
+        self.record_of(id, Reason::Withdrawn, false, format!("its manifest is gone{so}"), now);
         self.mark(id);
     }
 }
@@ -486,7 +518,7 @@ pub(super) fn note_exit(
         Some(earlier) if instance.last_exit_life == life => earlier.output.clone(),
         Some(_) | None => Vec::new(),
     };
-    instance.last_exit = Some(ExitMemory { code, signal, at: at.as_microsecond(), ran_for, output });
+    instance.last_exit = Some(ExitMemory { code, signal, by: None, at: at.as_microsecond(), ran_for, output });
     instance.last_exit_life = life;
 }
 

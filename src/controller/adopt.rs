@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Controller;
 use super::absorb::{LINGER_MAX, note_exit};
 use super::agenda::Place;
-use super::blob::{Blob, unhex};
+use super::blob::{Blob, COUNT_MAX, STEPS_MAX, unhex};
 use super::checks::Checks;
 use super::input::{Adopted, Memory};
 use super::life::*;
@@ -89,6 +89,7 @@ impl Controller {
                     carried,
                     untold: false,
                     rejudged: false,
+                    resized: false,
                 };
                 instance.life = if blob.stopping {
                     Life::Stopping(Box::new(Stopping::of(running, Cause::Unwanted, now.mono)))
@@ -100,6 +101,7 @@ impl Controller {
                 let ended = jiff::SignedDuration::try_from(adopted.age).unwrap_or_default();
                 let at = spawned_wall.checked_add(ended).unwrap_or(now.wall);
                 note_exit(instance, exit, at, adopted.age, adopted.life.life);
+                instance.oom_killed = exit.oom_killed;
                 let cause = match &claim {
                     Some(Err(_)) => Cause::Told,
                     Some(Ok(_)) | None if blob.stopping => Cause::Unwanted,
@@ -131,17 +133,20 @@ impl Controller {
     }
 }
 
-pub(super) fn remember(service: &mut Service, memory: Memory) {
-    service.generation = memory.generation;
+/// Numbers of the disk are cut to what can be (see [`COUNT_MAX`]).
+pub(super) fn remember(service: &mut Service, mut memory: Memory) {
+    memory.lives.truncate(super::INSTANCES_MAX as usize);
+    memory.lives.iter_mut().for_each(|life| *life = (*life).min(COUNT_MAX));
+    service.generation = memory.generation.min(COUNT_MAX);
     service.digest = (memory.digest.len() == 32).then(|| unhex(&memory.digest));
-    service.restarts = service.restarts.max(memory.restarts);
+    service.restarts = service.restarts.max(memory.restarts.min(COUNT_MAX));
     service.stopped = memory.stopped_by_operator;
-    service.scaled_to = memory.scaled_to;
-    for (index, &life) in (0..).zip(memory.lives.iter().take(super::INSTANCES_MAX as usize)) {
+    service.scaled_to = memory.scaled_to.map(|count| count.min(super::INSTANCES_MAX));
+    for (index, &life) in (0..).zip(&memory.lives) {
         let instance = service.instance(index);
         instance.number = instance.number.max(life);
-        instance.ladder.step = memory.step;
-        instance.ladder.failed_starts = memory.failed_starts;
+        instance.ladder.step = memory.step.min(STEPS_MAX);
+        instance.ladder.failed_starts = memory.failed_starts.min(STEPS_MAX);
     }
     if let Some(exit) = &memory.last_exit
         && let Some(first) = service.instances.first_mut()
@@ -150,6 +155,5 @@ pub(super) fn remember(service: &mut Service, memory: Memory) {
     }
     service.agenda = Place::of_memory(memory.schedule.as_deref());
     service.lives.clone_from(&memory.lives);
-    service.lives.truncate(super::INSTANCES_MAX as usize);
     service.remembered = Some(memory);
 }

@@ -16,6 +16,10 @@ const VERSION: u8 = 1;
 /// The keeper refuses more.
 pub(super) const BLOB_MAX: usize = 1024;
 
+/// Nothing counts so far; a number from outside that is higher is cut, so that there is always room for one more.
+pub(super) const COUNT_MAX: u64 = u64::MAX / 2;
+pub(super) const STEPS_MAX: u32 = u32::MAX / 2;
+
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Blob {
     /// Hex of both digests.
@@ -150,9 +154,21 @@ impl Blob {
 
     pub fn decode(bytes: &[u8]) -> Option<Blob> {
         match bytes.split_first() {
-            Some((&VERSION, rest)) if rest.len() < BLOB_MAX => serde_json::from_slice(rest).ok(),
+            Some((&VERSION, rest)) if rest.len() < BLOB_MAX => {
+                serde_json::from_slice(rest).ok().map(|blob: Blob| blob.bounded())
+            }
             Some(_) | None => None,
         }
+    }
+
+    fn bounded(mut self) -> Blob {
+        for count in [&mut self.generation, &mut self.restarts, &mut self.service_restarts] {
+            *count = (*count).min(COUNT_MAX);
+        }
+        for count in [&mut self.step, &mut self.failed_starts] {
+            *count = (*count).min(STEPS_MAX);
+        }
+        self
     }
 }
 
@@ -186,11 +202,11 @@ mod tests {
             process: hex(digest),
             content: hex(digest),
             source: u64::MAX,
-            generation: u64::MAX,
-            restarts: u64::MAX,
-            service_restarts: u64::MAX,
-            step: u32::MAX,
-            failed_starts: u32::MAX,
+            generation: COUNT_MAX,
+            restarts: COUNT_MAX,
+            service_restarts: COUNT_MAX,
+            step: STEPS_MAX,
+            failed_starts: STEPS_MAX,
             spawned: i64::MIN,
             ready_age: Some(u64::MAX),
             stopping: true,
@@ -203,7 +219,9 @@ mod tests {
         };
         let bytes = blob.encode();
         assert!(bytes.len() <= BLOB_MAX, "{}", bytes.len());
-        assert_eq!(Blob::decode(&bytes), Some(blob));
+        assert_eq!(Blob::decode(&bytes), Some(blob.clone()));
+        let more = Blob { generation: u64::MAX, restarts: u64::MAX, step: u32::MAX, ..blob.clone() };
+        assert_eq!(Blob::decode(&more.written()), Some(blob), "there is room for one more");
         assert_eq!(unhex(&hex(digest)), digest);
     }
 

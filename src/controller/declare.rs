@@ -61,6 +61,10 @@ impl Controller {
         }
         let adopted = before.is_none() && service.is_occupied();
         service.declared = Some(declaration);
+        // At once, for the next declaration of this turn may bring another.
+        if spec.schedule.is_none() {
+            service.forget_schedule();
+        }
         let made = service.made().map(Arc::new);
         match (edited, same_program) {
             (true, false) => service.begin_anew(),
@@ -92,6 +96,7 @@ impl Controller {
                             grace: spec.stop.grace_period,
                         });
                         running.rejudged |= old.as_ref() != Some(&spec);
+                        running.resized |= running.made.is_resized(old.as_deref());
                         running.take_up(old.as_deref(), &spec, Past::of(running.was_ready), now);
                     } else if running.made.spec.is_none() {
                         // Adopted and outdated: until it is replaced it is checked as its own version said,

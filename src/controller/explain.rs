@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::input::{Exit, ExitHow, ExitMemory};
-use super::life::Stopping;
+use super::life::{BackOff, Cause, Setback, Stopping};
+use super::service::{Gate, Instance};
+use crate::model::reason::Reason;
 use crate::model::spec::{Condition, Dependency};
 use crate::model::zone::Zone;
 use crate::policy::depends::Standing;
@@ -59,23 +61,55 @@ pub(super) fn signal_name(signal: i32) -> String {
 pub(super) fn ended(exit: &Exit, ran_for: Option<Duration>) -> String {
     let how = match exit.how {
         ExitHow::Code(code) => format!("exited with {code}"),
-        ExitHow::Signal(signal) if exit.oom_killed => format!("was killed by {} (out of memory)", signal_name(signal)),
         ExitHow::Signal(signal) => format!("was killed by {}", signal_name(signal)),
     };
+    let how = format!("{how}{}", out_of_memory(exit.oom_killed));
     match ran_for {
         Some(ran_for) => format!("{how} after {}", span(ran_for)),
         None => how,
     }
 }
 
+fn out_of_memory(oom_killed: bool) -> &'static str {
+    if oom_killed { " (out of memory)" } else { "" }
+}
+
+/// Who asked for an end: none where it came by itself.
+pub(super) fn asked_by(stopping: &Stopping, gate: &Gate, must_restart: bool) -> Option<String> {
+    let by = match &stopping.cause {
+        Cause::Ended | Cause::Told => return None,
+        Cause::CheckFailed(why) | Cause::Mismatched(why) => why.clone(),
+        Cause::DependencyLost(dependency) => format!("{dependency} was not ready any more"),
+        Cause::Replaced if must_restart => "plugd restart".into(),
+        Cause::Replaced => "an edit".into(),
+        Cause::Unwanted => match gate {
+            Gate::StoppedByOperator => "plugd stop".into(),
+            Gate::Disabled => "its manifest says `enabled: false`".into(),
+            Gate::Gone => "its manifest is gone".into(),
+            Gate::ShuttingDown => "plugd was stopped".into(),
+            Gate::DependencyLost(dependency) => format!("{dependency} was not ready any more"),
+            // One instance of several, or the order of an earlier controller.
+            Gate::Open
+            | Gate::Unknown
+            | Gate::NeverValid
+            | Gate::External(_)
+            | Gate::NeedsUser
+            | Gate::Missing
+            | Gate::Waiting(_)
+            | Gate::Cycle => "plugd".into(),
+        },
+    };
+    Some(by)
+}
+
 /// `exits with 1 after 0.2 s, 6 times running: "bind: address already in use"`.
-pub(super) fn keeps_ending(exit: &ExitMemory, times: u32) -> String {
+pub(super) fn keeps_ending(exit: &ExitMemory, oom_killed: bool, times: u32) -> String {
     let mut text = match (exit.code, exit.signal) {
         (Some(code), _) => format!("exits with {code}"),
         (None, Some(signal)) => format!("is killed by {}", signal_name(signal)),
         (None, None) => "ends".into(),
     };
-    text.push_str(&format!(" after {}", span(exit.ran_for)));
+    text.push_str(&format!("{} after {}", out_of_memory(oom_killed), span(exit.ran_for)));
     if times > 1 {
         text.push_str(&format!(", {times} times running"));
     }
@@ -83,6 +117,16 @@ pub(super) fn keeps_ending(exit: &ExitMemory, times: u32) -> String {
         text.push_str(&format!(": {:?}", line.trim()));
     }
     text
+}
+
+/// What is missing, in the words of what looked for it where there are some.
+pub(super) fn missing(wait: &BackOff, instance: &Instance) -> String {
+    let last =
+        instance.last_exit.as_ref().and_then(|exit| exit.output.iter().rev().find(|line| !line.trim().is_empty()));
+    match (wait.kind, last) {
+        (Setback::Missing(Reason::DependencyMissing), Some(line)) => format!("{}: {:?}", wait.message, line.trim()),
+        _ => wait.message.clone(),
+    }
 }
 
 /// `db is not ready yet`.
@@ -132,12 +176,13 @@ mod tests {
         let exit = ExitMemory {
             code: Some(1),
             signal: None,
+            by: None,
             at: 0,
             ran_for: Duration::from_millis(200),
             output: vec!["bind: address already in use".into()],
         };
         assert_eq!(
-            keeps_ending(&exit, 6),
+            keeps_ending(&exit, false, 6),
             r#"exits with 1 after 0.2 s, 6 times running: "bind: address already in use""#
         );
     }

@@ -42,6 +42,11 @@ pub enum Input {
         pid: i32,
         start_time: u64,
     },
+    /// What was executed may not be what is pinned, and why: it is ended at once.
+    Mismatched {
+        life: LifeId,
+        why: String,
+    },
     /// Nothing runs and nothing is left of this life.
     SpawnFailed {
         life: LifeId,
@@ -224,6 +229,9 @@ pub struct RunMemory {
 pub struct ExitMemory {
     pub code: Option<i32>,
     pub signal: Option<i32>,
+    /// Who asked for it, or why we did.
+    #[serde(default)]
+    pub by: Option<String>,
     /// Microseconds since the epoch.
     pub at: i64,
     pub ran_for: Duration,

@@ -109,7 +109,7 @@ fn of_all(service: &Service, ending: bool) -> Word {
             None => of_gate(service),
         };
     }
-    let completed = wanted.iter().filter(|instance| super::node::is_completed(&instance.life)).count();
+    let completed = wanted.iter().filter(|instance| instance.life.is_completed()).count();
     if ready > 0 && ready + completed < desired {
         return degraded(service, wanted, ready);
     }
@@ -361,6 +361,11 @@ pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
 fn of_running(service: &Service, running: &Running) -> Word {
     let said = running.checks.said.as_ref();
     if running.ready_since.is_some() {
+        if running.checks.is_doubtful() {
+            let message = said.map(|said| said.message.clone()).unwrap_or_default();
+            return Word::of(Status::Degraded, Reason::ProbeFailed, format!("its check has never passed: {message}"))
+                .next("healthy when its check passes; restarted when that has failed too often");
+        }
         return match running.checks.is_checked() {
             true => Word::plain(Status::Healthy),
             false => Word::plain(Status::Running),
@@ -423,7 +428,7 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
             Some(exit) => format!("it {}; what it left is being ended", explain::ended(exit, None)),
             None => "it is ending".into(),
         },
-        Cause::CheckFailed(why) => why.clone(),
+        Cause::CheckFailed(why) | Cause::Mismatched(why) => why.clone(),
         Cause::DependencyLost(dependency) => format!("{dependency} is not ready any more"),
     };
     let mut word = Word { why: vec![why], ..Word::plain(Status::Stopping) };
@@ -441,9 +446,12 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
         Phase::PreStop { .. } | Phase::Signalled | Phase::Lingering { .. } => {
             let then = match &stopping.cause {
                 Cause::Replaced => "the new version starts when it has ended",
-                Cause::Unwanted | Cause::Ended | Cause::Told | Cause::CheckFailed(_) | Cause::DependencyLost(_) => {
-                    "done when nothing of it is left"
-                }
+                Cause::Unwanted
+                | Cause::Ended
+                | Cause::Told
+                | Cause::CheckFailed(_)
+                | Cause::Mismatched(_)
+                | Cause::DependencyLost(_) => "done when nothing of it is left",
             };
             let grace = explain::span(stopping.kill_at.saturating_sub(stopping.began));
             format!("{then}; killed {grace} after it was told to stop")
@@ -457,7 +465,7 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
     let at = explain::moment(wait.until_wall);
     let next = format!("tries again at {at}; at once after an edit or `plugd start {}`", service.name);
     let word = match wait.kind {
-        Setback::Missing(reason) => cannot(service, reason, wait.message.clone()),
+        Setback::Missing(reason) => cannot(service, reason, explain::missing(wait, instance)),
         Setback::Ended | Setback::NotSpawned(_) | Setback::HookFailed => {
             let after = service.spec().map_or(5, |spec| spec.restart.crash_loop_after);
             let reason = if instance.ladder.is_crash_loop(after) { Reason::CrashLoopBackOff } else { Reason::BackOff };
@@ -465,7 +473,7 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
                 (Setback::Ended, Some(exit))
                     if wait.message.starts_with("exited") || wait.message.starts_with("was killed") =>
                 {
-                    explain::keeps_ending(exit, instance.ladder.failed_starts)
+                    explain::keeps_ending(exit, instance.oom_killed, instance.ladder.failed_starts)
                 }
                 (Setback::HookFailed, _) => format!("its preStart hook failed: {}", wait.message),
                 (Setback::Ended | Setback::NotSpawned(_) | Setback::Missing(_), _) => wait.message.clone(),

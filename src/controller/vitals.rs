@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::Controller;
 use super::checks::readiness_of;
 use super::life::*;
-use super::node;
 use super::service::{Gate, Instance, Service};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
@@ -190,7 +189,9 @@ impl Controller {
             }
         };
         Some(VitalsView {
-            availability_percent: service.health.availability.ratio(now.mono).map(|share| rounded(share * 100.0)),
+            // Cut, so that 100 means all.
+            availability_percent: service.health.availability.ratio(now.mono).map(|s| (s * 10_000.0).floor() / 100.0),
+            availability_since: service.health.availability.since().map(|since| now.wall_at(since)),
             instances: (0..service.instances.len()).map(instance).collect(),
         })
     }
@@ -250,7 +251,12 @@ fn observed(instance: &Instance, now: Duration) -> Option<Observed> {
         }
         Life::Stopping(stopping) => match stopping.cause {
             Cause::Ended => Some(of(false, 0)),
-            Cause::Unwanted | Cause::Replaced | Cause::Told | Cause::CheckFailed(_) | Cause::DependencyLost(_) => None,
+            Cause::Unwanted
+            | Cause::Replaced
+            | Cause::Told
+            | Cause::CheckFailed(_)
+            | Cause::Mismatched(_)
+            | Cause::DependencyLost(_) => None,
         },
         Life::BackOff(wait) => match wait.kind {
             Setback::Ended | Setback::NotSpawned(_) | Setback::HookFailed => Some(of(false, 0)),
@@ -273,21 +279,21 @@ fn has_checks(spec: &Spec) -> bool {
 
 /// Whether it is expected to serve now.
 fn is_meant(service: &Service) -> bool {
-    let over = |instance: &Instance| node::is_completed(&instance.life);
+    let over = |instance: &Instance| instance.life.is_completed();
     match service.gate {
         _ if service.schedule().is_some() && service.runs().next().is_none() => false,
         Gate::Open | Gate::Waiting(_) | Gate::Cycle | Gate::NeverValid => {
             service.desired() > 0 && (service.instances.is_empty() || !service.instances.iter().all(over))
         }
         // What runs goes on, whatever became of its wrapper.
-        Gate::Missing => service.is_occupied(),
+        Gate::Missing => service.is_occupied() || service.required(),
+        Gate::NeedsUser => true,
         Gate::Unknown
         | Gate::Gone
         | Gate::Disabled
         | Gate::StoppedByOperator
         | Gate::DependencyLost(_)
         | Gate::External(_)
-        | Gate::NeedsUser
         | Gate::ShuttingDown => false,
     }
 }

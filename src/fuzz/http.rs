@@ -18,6 +18,9 @@ use crate::model::view::{NodeView, Snapshot};
 
 /// A conversation whose other side has closed is over at once; a loaded machine is given this long.
 const TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a stream of events may be silent before its follower leaves.
+const FOLLOWED: Duration = Duration::from_millis(20);
+const STREAM: &[u8] = b"text/event-stream";
 /// What a pipe of a conversation holds.
 const ROOM: usize = 64 * 1024;
 /// What a page of another site cannot help sending.
@@ -51,7 +54,19 @@ async fn talk(bytes: &[u8]) -> (Vec<u8>, usize) {
     let (ours, theirs) = tokio::io::duplex(ROOM);
     let (asks, mut requests) = mpsc::channel(4);
     let (changed, context) = context(asks);
-    let conversation = async { tokio::join!(server::answer(theirs, context), exchange(ours, bytes)).1 };
+    let conversation = async {
+        let mut server = std::pin::pin!(server::answer(theirs, context));
+        let mut client = std::pin::pin!(exchange(ours, bytes));
+        tokio::select! {
+            () = &mut server => client.await.0,
+            (answer, followed) = &mut client => {
+                if !followed {
+                    server.await;
+                }
+                answer
+            }
+        }
+    };
     let mut conversation = std::pin::pin!(tokio::time::timeout(TIME_MAX, conversation));
     let mut asked = 0;
     let answer = loop {
@@ -68,8 +83,9 @@ async fn talk(bytes: &[u8]) -> (Vec<u8>, usize) {
     (answer, asked)
 }
 
-/// Writes all, says that this was all, and reads to the end.
-async fn exchange(stream: DuplexStream, bytes: &[u8]) -> Vec<u8> {
+/// Writes all, says that this was all, and reads to the end. What was answered, and whether that is a stream
+/// that was followed for a moment.
+async fn exchange(stream: DuplexStream, bytes: &[u8]) -> (Vec<u8>, bool) {
     let (mut read, mut write) = tokio::io::split(stream);
     let mut answer = Vec::new();
     let send = async {
@@ -78,10 +94,21 @@ async fn exchange(stream: DuplexStream, bytes: &[u8]) -> Vec<u8> {
         let _ = write.shutdown().await;
     };
     let hear = async {
-        let _ = read.read_to_end(&mut answer).await;
+        let mut piece = [0; 4096];
+        loop {
+            let told = answer.windows(STREAM.len()).any(|part| part == STREAM);
+            let more = read.read(&mut piece);
+            // Who follows what happens leaves when he likes: behind more bytes his half-close is not seen.
+            let more = if told { tokio::time::timeout(FOLLOWED, more).await } else { Ok(more.await) };
+            match more {
+                Ok(Ok(length)) if length > 0 => answer.extend_from_slice(&piece[..length]),
+                Ok(_) => break told,
+                Err(_) => break true,
+            }
+        }
     };
-    tokio::join!(send, hear);
-    answer
+    let (_, followed) = tokio::join!(send, hear);
+    (answer, followed)
 }
 
 /// A node with one service, whose directory cannot be written.

@@ -91,7 +91,8 @@ fn look_at(diagnostics: &[Diagnostic], sources: &[Text<'_>]) {
     for told in diagnostics {
         let source = sources.iter().find(|source| source.file == told.file);
         let source = source.unwrap_or_else(|| panic!("{told:?} is of no file that was read")).text;
-        let lines = source.iter().filter(|byte| **byte == b'\n').count() + 1;
+        // A carriage return alone ends a line of YAML as well.
+        let lines = source.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() + 1;
         assert!((1..=lines).contains(&told.line) && told.col > 0, "{told:?} of {lines} lines");
         assert!(told.bytes.start <= told.bytes.end && told.bytes.end <= source.len(), "{told:?}");
         assert!(told.remedy.is_some(), "no remedy: {told:?}");

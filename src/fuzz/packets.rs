@@ -1,7 +1,6 @@
 //! Packets between keeper and controller, and the datagrams of services.
 
 use std::collections::VecDeque;
-use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::edge::probe::notification;
@@ -13,20 +12,22 @@ use crate::model::text::harmless::is_hostile;
 const STATUS_MAX: usize = 256;
 const EXTEND_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Each message of the protocol, and what of a state has no descriptors.
-pub fn keeper(bytes: &[u8]) {
-    same_again::<Request<'_>>(bytes);
-    same_again::<Notice<'_>>(bytes);
-    same_again::<Spawn<'_>>(bytes);
-    same_again::<VecDeque<Note>>(bytes);
+/// What can be read is the same when it was written and is read again: the bytes may differ, for a later
+/// version's fields are read as what they stand for when they are missing.
+macro_rules! same_again {
+    ($bytes:expr, $($kind:ty),*) => {$(
+        if let Ok(value) = <$kind>::decode($bytes) {
+            let written = value.encode();
+            let again = <$kind>::decode(&written).expect("what was written is read");
+            assert_eq!(format!("{again:?}"), format!("{value:?}"));
+            assert_eq!(again.encode(), written, "{value:?}");
+        }
+    )*};
 }
 
-/// What can be read is written as at most the same bytes, and is the same when it is read again.
-fn same_again<'a, T: Field<'a> + Debug>(bytes: &'a [u8]) {
-    if let Ok(value) = T::decode(bytes) {
-        let written = value.encode();
-        assert_eq!(bytes.get(..written.len()), Some(written.as_slice()), "{value:?}");
-    }
+/// Each message of the protocol, and what of a state has no descriptors.
+pub fn keeper(bytes: &[u8]) {
+    same_again!(bytes, Request<'_>, Notice<'_>, Spawn<'_>, VecDeque<Note>);
 }
 
 pub fn notify(bytes: &[u8]) {

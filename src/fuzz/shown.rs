@@ -79,7 +79,7 @@ pub(super) fn filled(text: &str) -> ServiceView {
         "available": false, "processRunning": true, "meshRegistration": false, "required": false,
         "ready": 0, "desired": 1, "restarts": 3,
         "address": text, "check": text, "retryAt": since,
-        "lastExit": {"code": 1, "signal": text, "at": since, "ranFor": 0.25, "output": [text, text]},
+        "lastExit": {"code": 1, "signal": text, "at": since, "ranFor": "0.250s", "output": [text, text]},
         "schedule": {"cron": text, "timeZone": text, "runs": []},
         "problems": [{"type": "DependencyNotReady", "message": text, "since": since}],
         "tried": [text], "since": since,

@@ -13,6 +13,7 @@
 //! - `front`    what becomes the keeper; `boot` builds the controller, `layers` its settings
 //! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
 //! - `helpers`  exec probes and hooks: short processes beside a life
+//! - `managed`  what systemd is told of the node
 //! - `observe`  what is seen of services, for the memory
 //! - `preparing` what is on its way from an action to the keeper
 //! - `publish`  snapshot, status files, the start-up report
@@ -39,6 +40,7 @@ use crate::edge::directory::Directory;
 use crate::edge::output::{Pump, PumpEvent};
 use crate::edge::probe::Sockets;
 use crate::edge::process::cgroup::CgroupRoot;
+use crate::edge::process::limits::Limits;
 use crate::edge::process::tree::Trees;
 use crate::edge::store::{Samples, Store};
 use crate::keeper::{Event as KeeperEvent, Id, Link};
@@ -58,6 +60,8 @@ mod helpers;
 mod layers;
 mod live;
 mod lives_copy;
+mod managed;
+mod masks;
 mod observe;
 mod preparing;
 mod publish;
@@ -91,6 +95,9 @@ pub struct Node {
     trees: Rc<Trees>,
     sockets: Arc<Sockets>,
     cgroups: Option<CgroupRoot>,
+    limits: Limits,
+    /// Services of which not every limit could be applied.
+    unlimited: HashSet<Name>,
     /// Which node this is, as its processes are told by `PLUGD_NODE`.
     key: Arc<str>,
     table: LivesTable,
@@ -99,9 +106,11 @@ pub struct Node {
     store: Store,
     samples: Samples,
     publisher: Publisher,
+    managed: managed::Managed,
     run: rundir::RunDir,
     helpers: Helpers,
     chatter: Chatter,
+    masks: masks::Masks,
 
     lives: HashMap<LifeId, Live>,
     pending: HashMap<LifeId, Pending>,
@@ -149,14 +158,16 @@ enum Leave {
 pub(crate) enum Notice {
     /// A helper is over: the keeper may drop it.
     HelperDone(Id),
-    /// `_plugd.yaml` was edited.
-    Settings(Box<Settings>),
+    /// `_plugd.yaml` was read or edited: what it makes of the settings, and its text.
+    Settings { settings: Box<Settings>, text: Option<Vec<u8>> },
     /// A directory was accepted at the path: the first, or one that replaced it.
     Accepted,
     /// A status file is not what was written last: of a service, or the node's own.
     StatusLost(Option<Name>),
     /// Socket or table of lives are gone.
     RunLost,
+    /// What SIGHUP asked for was done.
+    Reloaded,
 }
 
 /// What the signals so far have led to.
@@ -241,7 +252,7 @@ impl Node {
             let now = self.now();
             while let Some(input) = self.queue.pop_front() {
                 self.observe(&input, now);
-                self.controller.absorb(input, now);
+                self.controller.absorb(self.masks.hide(input), now);
             }
             let plan = self.controller.decide(now);
             let idle = plan.actions.is_empty();
@@ -274,7 +285,8 @@ impl Node {
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::HelperDone(id) => self.on_helper_done(&id),
-            Notice::Settings(settings) => {
+            Notice::Settings { settings, text } => {
+                layers::hold(&mut self.keeper, text.as_deref());
                 if let Some(directory) = &self.directory {
                     directory.settings(*settings);
                 }
@@ -282,6 +294,7 @@ impl Node {
             Notice::Accepted => self.publisher.reopen(self.now()),
             Notice::StatusLost(name) => self.publisher.rewrite(name.as_ref(), self.now()),
             Notice::RunLost => self.renew_run(),
+            Notice::Reloaded => self.reloaded(),
         }
     }
 
@@ -293,6 +306,7 @@ impl Node {
         }
         let now = self.now();
         self.publisher.serve(now);
+        self.tell_manager();
         self.hand_over_samples_if_due(now);
         if self.table.is_long() && self.pending.is_empty() {
             self.table.compact();
@@ -304,6 +318,7 @@ impl Node {
         let code = match leave {
             Leave::Node(code) => {
                 let now = self.now();
+                self.tell_manager_the_end();
                 self.publisher.last(now);
                 // Before the keeper is gone: whoever asks then finds nobody, not somebody about to go.
                 self.publisher.close_door();
@@ -321,6 +336,7 @@ impl Node {
             if self.lives.values().all(|live| live.ended) {
                 self.table.clear();
                 self.cgroups.iter().for_each(CgroupRoot::remove);
+                self.limits.close();
             }
             // With the keeper we are gone.
             crate::edge::stderr::finish(boot::WORDS_MAX);
@@ -351,9 +367,10 @@ impl Node {
         let publisher = self.publisher.next_due();
         let preparation = self.next_preparation().map(Instant::from_std);
         let samples = self.samples.next_due().map(instant_at);
+        let manager = self.managed.next_due(*self.publisher.changed.borrow()).map(Instant::from_std);
         match self.queue.is_empty() {
             false => Some(Instant::now()),
-            true => [brain, publisher, preparation, samples].into_iter().flatten().min(),
+            true => [brain, publisher, preparation, samples, manager].into_iter().flatten().min(),
         }
     }
 

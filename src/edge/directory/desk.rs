@@ -8,7 +8,7 @@
 //! - `manifests` one manifest: read, accepted, refused (`scripts` beside the desk reads the others)
 //! - `drop_ins`  what is read together with a manifest
 //! - `own`       `_defaults.yaml` and `_plugd.yaml`
-//! - `depends`   wrappers, env files, targets of links
+//! - `depends`   wrappers, env files, watched files, targets of links
 //! - `absence`   files that are away
 //! - `record`    what is in force of one file
 //! - `told`      what the brain knows of each name
@@ -38,6 +38,8 @@ use crate::controller::Input;
 use crate::edge::store::Store;
 use crate::model::settings::{Discovery, Settings};
 use crate::model::view::FileProblem;
+use own::OwnFile;
+pub(super) use own::{SETTINGS, settings_text};
 use record::Record;
 use told::Told;
 
@@ -66,13 +68,23 @@ pub(super) struct Desk {
     problems: BTreeMap<String, FileProblem>,
     problems_told: Vec<FileProblem>,
     pub defaults: Option<OwnedText>,
-    defaults_stamp: Option<Stamp>,
-    settings_stamp: Option<Stamp>,
+    /// Somebody writes the first ones: what is to be read with them waits.
+    defaults_awaited: bool,
+    /// Why a manifest is refused that would have been read with them.
+    defaults_lacking: Option<&'static str>,
+    defaults_file: OwnFile,
+    settings_file: OwnFile,
+    /// What the settings in force were read from, until the file is looked at.
+    settings_text: Option<Vec<u8>>,
     last_good: LastGood,
     /// Stems with a `STEM.yaml.d/`, and what was in it.
     drop_ins: BTreeMap<String, Vec<Stamp>>,
     /// Files that declare, by each path that they depend on.
     pub users: BTreeMap<PathBuf, BTreeSet<String>>,
+    /// Folders of which all names are told.
+    listened: BTreeSet<PathBuf>,
+    /// Files whose dependencies were looked at in this round.
+    pub refreshed: BTreeSet<String>,
     pub scripts: super::scripts::Scripts,
     /// Names whose recorded owner has not been read yet; settled at the end of the first scan.
     held: BTreeSet<String>,
@@ -87,7 +99,7 @@ pub(super) struct Desk {
 impl Desk {
     pub fn new(
         dir: PathBuf,
-        settings: Settings,
+        (settings, settings_text): (Settings, Option<Vec<u8>>),
         surroundings: Surroundings,
         store: Store,
         on_settings: Option<OnSettings>,
@@ -109,10 +121,15 @@ impl Desk {
             problems: BTreeMap::new(),
             problems_told: Vec::new(),
             defaults: None,
-            defaults_stamp: None,
-            settings_stamp: None,
+            defaults_awaited: false,
+            defaults_lacking: None,
+            defaults_file: OwnFile::default(),
+            settings_file: OwnFile::default(),
+            settings_text,
             drop_ins: BTreeMap::new(),
             users: BTreeMap::new(),
+            listened: BTreeSet::new(),
+            refreshed: BTreeSet::new(),
             held: BTreeSet::new(),
             scanning: true,
             outbox: Vec::new(),
@@ -133,6 +150,7 @@ impl Desk {
             | Candidate::DropIns { .. }
             | Candidate::Wrappers
             | Candidate::Mcp
+            | Candidate::Misnamed { .. }
             | Candidate::Refused { .. }
             | Candidate::Skipped
             | Candidate::Other => Seen::Done,

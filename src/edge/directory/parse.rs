@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::disk;
 use crate::model::manifest::{self, Diagnostic, Document, Reading, Refused, Severity, Text};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
@@ -16,6 +15,8 @@ pub(super) struct Context {
     pub drop_ins: Vec<OwnedText>,
     /// Drop-ins that take no part, and why.
     pub left_out: Vec<(Reason, String)>,
+    /// Why nothing may be read without the defaults that should be there.
+    pub lacking: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,16 @@ pub struct OwnedText {
 impl OwnedText {
     fn borrowed(&self) -> Text<'_> {
         Text { file: &self.file, text: &self.text }
+    }
+}
+
+impl Context {
+    /// What is valid, unless something is lacking that might have changed it.
+    fn complete(&self, parsed: Vec<Parsed>) -> Result<Vec<Parsed>, Refusal> {
+        let Some(lacking) = self.lacking else { return Ok(parsed) };
+        let name = parsed.first().map(|parsed| parsed.spec.name.clone());
+        let required = parsed.iter().any(|parsed| parsed.spec.required);
+        Err(Refusal { name, required, ..Refusal::of_file(Reason::ConfigInvalid, lacking.to_string()) })
     }
 }
 
@@ -107,7 +118,7 @@ pub(super) fn manifest(
                 Program::Script(_) | Program::External(_) => None,
             });
             let named = named.collect();
-            (Ok(parsed), named)
+            (context.complete(parsed), named)
         }
         Err(refused) => {
             let named = manifest::wrapper_mentions(&reading).iter().filter_map(|path| base(path)).collect();
@@ -125,7 +136,8 @@ pub(super) fn script(
     context: &Context,
 ) -> Result<Option<Parsed>, Refusal> {
     match manifest::from_script(&reading(file, stem, dir, head, context), &dir.join(file)) {
-        Ok(document) => Ok(document.map(parsed)),
+        Ok(None) => Ok(None),
+        Ok(Some(document)) => Ok(context.complete(vec![parsed(document)])?.pop()),
         Err(refused) => Err(refusal(file, head, context, refused)),
     }
 }
@@ -181,9 +193,4 @@ fn lines(diagnostics: &[Diagnostic]) -> String {
 fn is_mcp_servers(bytes: &[u8]) -> bool {
     let top = serde_json::from_slice::<std::collections::BTreeMap<String, serde::de::IgnoredAny>>(bytes);
     top.is_ok_and(|top| top.contains_key("mcpServers") || top.contains_key("servers"))
-}
-
-/// First 16 hex digits of the sha256.
-pub(super) fn sha(bytes: &[u8]) -> String {
-    disk::short_hex(&disk::sha256(bytes))
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::agenda::{Absence, Agenda, Look, News};
 use super::desk::{Desk, Seen};
@@ -30,6 +30,8 @@ const BATCH_MAX: usize = 1024;
 pub(super) enum Message {
     Event(Event),
     Rescan,
+    /// Dropped once everything was looked at.
+    RescanWhole(oneshot::Sender<()>),
     Confirm,
     Settings(Box<Settings>),
     Stop,
@@ -54,6 +56,8 @@ pub(super) struct Thread {
     pub lock: Option<Lock>,
     /// A replacement is still being filled: what it lacks is not missed before this.
     pub filling_until: Option<Duration>,
+    /// Who waits for the next compare.
+    pub waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// The receiver is gone: nobody listens any more.
@@ -105,14 +109,17 @@ impl Thread {
                 self.look_at_directory()?;
             }
             if self.presence.is_lost() {
+                self.waiting.clear();
                 continue;
             }
+            self.desk.refreshed.clear();
             for look in self.agenda.due(now) {
                 self.look(&look)?;
                 self.hand_over()?;
             }
             if self.agenda.take_dirty(now) | self.floor.compare_is_due(now) {
                 self.compare()?;
+                self.waiting.clear();
             }
             self.filling_until.take_if(|until| *until <= now);
             self.end_first_scan();
@@ -126,6 +133,11 @@ impl Thread {
             Message::Rescan => {
                 self.look_at_directory()?;
                 self.agenda.dirty(now, true);
+            }
+            Message::RescanWhole(done) => {
+                self.look_at_directory()?;
+                self.agenda.dirty(now, true);
+                self.waiting.push(done);
             }
             Message::Confirm => self.confirm()?,
             Message::Settings(settings) => {
@@ -158,6 +170,13 @@ impl Thread {
         }
         if self.desk.users.contains_key(&path) {
             self.agenda.news(&path, news, self.desk.is_declared(&path), now);
+            // A folder that is made is listened to from now on.
+            self.desk.watch_changed |= entry && self.desk.is_listened(&path);
+        } else if let Some(folder) = path.parent().filter(|_| entry || news == News::Complete)
+            && self.desk.users.contains_key(folder)
+        {
+            // A name that somebody may watch.
+            self.agenda.news(folder, news.of_folder(), self.desk.is_declared(folder), now);
         }
         if let Some(stem) = self.drop_in_of(&path) {
             for file in self.desk.drop_in_changed(&stem) {
@@ -188,10 +207,10 @@ impl Thread {
             }
             // A Kubernetes ConfigMap is swapped by a rename of `..data` alone. What is only written
             // to (a log file in the directory) changes nothing of ours.
-            Candidate::Refused { .. } | Candidate::Skipped | Candidate::Other if entry => {
+            Candidate::Misnamed { .. } | Candidate::Refused { .. } | Candidate::Skipped | Candidate::Other if entry => {
                 self.agenda.dirty(now, file.starts_with(".."));
             }
-            Candidate::Refused { .. } | Candidate::Skipped | Candidate::Other => {}
+            Candidate::Misnamed { .. } | Candidate::Refused { .. } | Candidate::Skipped | Candidate::Other => {}
         }
         Ok(())
     }
@@ -301,8 +320,8 @@ impl Thread {
                 return Ok(());
             }
         }
-        let dependencies: Vec<PathBuf> = self.desk.users.keys().cloned().collect();
-        for path in dependencies {
+        self.desk.refreshed.clear();
+        for path in self.desk.dependencies() {
             if !self.agenda.is_waiting(&path) {
                 self.look(&Look { path, complete: false })?;
             }
@@ -433,6 +452,7 @@ impl Thread {
             paths.extend(hops);
             if !self.presence.is_lost() {
                 whole.extend(self.desk.folders());
+                whole.extend(self.desk.listened().iter().cloned());
                 paths.extend(self.desk.users.keys().cloned());
             }
             let new = self.watch.set(whole, paths, heard.as_deref());

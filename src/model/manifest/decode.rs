@@ -7,14 +7,14 @@ use crate::model::cron::Cron;
 use crate::model::name::Name;
 use crate::model::yaml::{Entry, Kind as Node_, Node, Place};
 use crate::model::zone::Zone;
-use crate::model::{duration, quantity, signal};
+use crate::model::{capability, duration, glob, quantity, signal};
 
 use super::command;
 use super::context::Context;
 use super::diagnostic::{nearest, shown};
 use super::fields::{Field, Keys, Kind, Object, Short};
 use super::given::{Data, Given};
-use super::table::{FOREIGN, FOREIGN_LOGS, FOREIGN_PROBE};
+use super::table::{FOREIGN, FOREIGN_LOGS, FOREIGN_PROBE, FOREIGN_STOP};
 
 /// Words of neighbouring tools in the place of an enum's.
 const FOREIGN_WORDS: &[(&str, &str)] = &[
@@ -226,7 +226,7 @@ fn is_scalar(kind: &Kind) -> bool {
         Kind::Text | Kind::Word | Kind::Free | Kind::Name | Kind::Path | Kind::Bool | Kind::Int(..) => true,
         Kind::Number(..) | Kind::Duration | Kind::Size | Kind::Cpu | Kind::Enum(_) | Kind::Signal | Kind::Umask => true,
         Kind::Regex | Kind::Cron | Kind::TimeZone | Kind::PortRef | Kind::User | Kind::Sha256 => true,
-        Kind::BoolOrNames | Kind::DurationOrBool => true,
+        Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob | Kind::Capability => true,
         Kind::Command | Kind::List(_) | Kind::Map(..) | Kind::Object(_) => false,
     }
 }
@@ -253,6 +253,10 @@ pub fn scalar(kind: &Kind, text: &str, plain: bool) -> Result<Data, String> {
             Err("variables are expanded in `command`, `args` and `env` only; write the path".into())
         }
         Kind::Path => Ok(Data::Text(text.into())),
+        Kind::Glob => {
+            scalar(&Kind::Path, text, plain)?;
+            glob::check(text).map(|()| Data::Text(text.into()))
+        }
         Kind::Bool => boolean(text, plain),
         Kind::BoolOrNames => boolean(text, plain).map_err(|_| format!("write true, false or a list: [{text}]")),
         Kind::DurationOrBool => boolean(text, plain).or_else(|_| duration::parse(text).map(Data::Duration)),
@@ -284,6 +288,20 @@ pub fn scalar(kind: &Kind, text: &str, plain: bool) -> Result<Data, String> {
                 let last =
                     error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
                 Err(format!("as a regular expression: {last}; a `\\` before a special character makes it plain"))
+            }
+        },
+        Kind::Capability => match capability::parse(text) {
+            Some((name, _)) => Ok(Data::Text(name.into())),
+            None => {
+                let name = text.to_ascii_uppercase();
+                let name = name.strip_prefix("CAP_").unwrap_or(&name);
+                let mut longer = capability::names().filter(|known| !name.is_empty() && known.starts_with(name));
+                let only = longer.next().filter(|_| longer.next().is_none());
+                let near = nearest(name, capability::names()).or(only);
+                let near = near.map(|near| format!("did you mean {near}?"));
+                Err(near.unwrap_or_else(|| {
+                    "write a name such as NET_BIND_SERVICE, or ALL; capabilities(7) lists them".into()
+                }))
             }
         },
         Kind::Cron => Cron::parse(text).map(|cron| Data::Text(cron.as_str().into())),
@@ -372,14 +390,15 @@ fn unknown(ctx: &mut Context<'_>, entry: &Entry, object: &'static Object, path: 
     };
     let words = match path {
         "logs" => FOREIGN_LOGS,
+        "stop" => FOREIGN_STOP,
         path if path.ends_with("Probe") => FOREIGN_PROBE,
         _ => FOREIGN,
     };
     let meant = nearest(&plain, words.iter().map(|(foreign, _)| *foreign))
         .filter(|foreign| *foreign == plain || near.is_none());
     let foreign = words.iter().find(|(foreign, _)| meant == Some(*foreign)).map(|(_, instead)| (*instead).to_owned());
-    let foreign =
-        foreign.filter(|_| path.is_empty() || path == "lifecycle" || path == "logs" || path.ends_with("Probe"));
+    let has_words = ["", "lifecycle", "logs", "stop"].contains(&path) || path.ends_with("Probe");
+    let foreign = foreign.filter(|_| has_words);
     let remedy = if entry.value.kind == Node_::Null && entry.key.contains(':') {
         // `port:8080` is one word to YAML.
         Some(format!("put a space behind the colon: `{}`", shown(&entry.key.replacen(':', ": ", 1))))
@@ -435,6 +454,9 @@ fn kind_of(node: &Node) -> String {
 fn shape_remedy(node: &Node, kind: &Kind, field: &Field) -> String {
     match (kind, &node.kind) {
         (Kind::List(_), Node_::Scalar { text, .. }) => format!("write `{}: [{}]`", field.name, shown(text)),
+        (Kind::Object(_), Node_::Scalar { text, .. }) if field.name == "logs" && text.contains('/') => {
+            format!("write `logs: {{path: {}}}`", shown(text))
+        }
         (Kind::Map(..), Node_::List(items)) => match items.first().map(|item| &item.kind) {
             Some(Node_::Scalar { text, .. }) if text.contains('=') => {
                 let (name, value) = text.split_once('=').unwrap_or((text, ""));

@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::super::accepted::Accepted;
 use super::super::disk::{self, Stamp, Unread};
 use super::super::names::{Candidate, candidate};
-use super::super::parse::{self, Parsed, Refusal};
+use super::super::parse::{self, Context, Parsed, Refusal};
 use super::super::register::Kind;
 use super::super::resolve::{Busy, Resolution};
 use super::record::{Record, Service};
 use super::{Desk, Seen};
+use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 
@@ -51,7 +52,7 @@ impl Desk {
         if newborn && !self.records.contains_key(file) {
             return Seen::Busy(path);
         }
-        let sha = parse::sha(&content.bytes);
+        let sha = digest::short(&content.bytes);
         let links = disk::hops(&path);
         let trust = self.surroundings.judge(&path, &content.stamp, None);
         if let Some(record) = self.records.get_mut(file)
@@ -176,6 +177,7 @@ impl Desk {
             | Candidate::DropIns { .. }
             | Candidate::Wrappers
             | Candidate::Mcp
+            | Candidate::Misnamed { .. }
             | Candidate::Refused { .. }
             | Candidate::Skipped
             | Candidate::Other => return None,
@@ -218,7 +220,15 @@ impl Desk {
         self.link(file);
     }
 
-    pub fn discovered(&mut self, file: &str, head: &[u8], parsed: Parsed, stamp: Stamp, complete: bool) -> Seen {
+    /// A script that is a service by itself, with its head and what that was read with.
+    pub fn discovered(
+        &mut self,
+        file: &str,
+        (head, context): (&[u8], &Context),
+        parsed: Parsed,
+        stamp: Stamp,
+        complete: bool,
+    ) -> Seen {
         let Parsed { spec, warnings } = parsed;
         let resolution = match self.resolver.resolve(&spec, complete) {
             Ok(resolution) => resolution,
@@ -228,7 +238,7 @@ impl Desk {
         let mut record = Record::new(Kind::Script, Some(stamp), self.resolver.sha_of(&path));
         record.services.push(Service { spec, warnings, resolution });
         record.links = disk::hops(&path);
-        let accepted = Accepted::of_script(&record.sha, head, &self.script_context());
+        let accepted = Accepted::of_script(&record.sha, head, context);
         record.kept = self.last_good.keep(file, self.kept(file), accepted);
         self.accept(file, record);
         Seen::Done
