@@ -6,7 +6,7 @@
 //! - `oracle`     looks at /proc, ports and `*.status` and knows nothing of plugd's code
 //! - `death`, `disk`, `own_files`, `directory`, `edits`, `process`, `limits`, `logs`, `text`, `signals`
 //!   the rows, by family
-//! - `kills`, `subsets`, `storm`, `trees`, `lines`, `reads`, `day`  the sweeps
+//! - `kills`, `errnos`, `subsets`, `storm`, `trees`, `lines`, `reads`, `day`  the sweeps
 //! - `container`  as PID 1, and in the places where containers differ
 //!
 //! The sizes are those of every push; `PLUGD_SOAK=1` multiplies them (see `inject::times`).
@@ -23,6 +23,7 @@ mod death;
 mod directory;
 mod disk;
 mod edits;
+mod errnos;
 mod guard;
 mod inject;
 mod kills;

@@ -48,7 +48,14 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         ],
     ),
     (7, "no inodes", &["row_07_a_disk_without_inodes_is_a_full_disk"]),
-    (8, "EDQUOT, EIO", &["row_08_errors_of_quota_and_of_the_disk_are_a_full_disk_at_every_call"]),
+    (
+        8,
+        "EDQUOT, EIO",
+        &[
+            "row_08_errors_of_quota_and_of_the_disk_are_a_full_disk_at_every_call",
+            "an_error_at_any_call_restarts_no_service_and_is_over_in_seconds",
+        ],
+    ),
     (
         9,
         "services.d read-only",

@@ -71,6 +71,11 @@ impl Floor {
         due
     }
 
+    /// The directory has just been lost, perhaps for a moment: an error of a read is often over at once.
+    pub fn look_soon(&mut self, now: Duration) {
+        self.tick_at = self.tick_at.min(now + POLL);
+    }
+
     /// The compare rides on the tick, so that one wake-up does for both.
     pub fn next(&self) -> Duration {
         self.tick_at

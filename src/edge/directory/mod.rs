@@ -95,6 +95,12 @@ impl OnStatus {
     }
 }
 
+impl std::fmt::Debug for OnStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnStatus")
+    }
+}
+
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Config").field("dir", &self.dir).field("settings", &self.settings).finish_non_exhaustive()
@@ -116,11 +122,12 @@ impl Directory {
         let dir = std::path::absolute(dir)?;
         let (to, inbox) = sync_channel(MESSAGES_MAX);
         let watch = Watch::start(to.clone(), on_status.clone().map(|tell| (dir.clone(), tell)));
-        let lost_events = watch.lost_events.clone();
+        let lost_events = watch.lost_events();
         let surroundings = surroundings(&dir, &settings);
         let thread = Thread {
             desk: Desk::new(dir, (settings, settings_text), surroundings, store, on_settings),
             watch,
+            lost_events: lost_events.clone(),
             inbox,
             out,
             on_accepted,

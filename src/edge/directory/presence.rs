@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The same directory found empty without a single delete event is held for this long.
 pub(super) const EMPTIED_HOLD: Duration = Duration::from_secs(30);
-/// What a replacement lacks is stopped when it has been quiet for this long.
+/// What a replacement lacks, or one that came back, is stopped when it has been quiet for this long.
 pub(super) const REPLACED_QUIET: Duration = Duration::from_secs(2);
 
 /// Device and inode.
@@ -44,17 +44,18 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// `holds_manifest` looks into the directory at the path; asked only of one that is not ours.
+    /// `holds_manifest` looks into the directory at the path; asked only of one that is not ours or comes back.
     pub fn look(&mut self, sight: Sight, holds_manifest: impl FnOnce() -> bool) -> Verdict {
         match sight {
             Sight::Nothing(why) => self.lose(why),
             Sight::There(identity) => match self.accepted {
                 Some(ours) if ours == identity => {
-                    if self.lost.take().is_some() {
-                        Verdict::Accept { found: true, doubt: Some(EMPTIED_HOLD) }
-                    } else {
-                        Verdict::Same
+                    if self.lost.take().is_none() {
+                        return Verdict::Same;
                     }
+                    // What is missing in it was deleted meanwhile, unless all of it is missing.
+                    let doubt = if holds_manifest() { REPLACED_QUIET } else { EMPTIED_HOLD };
+                    Verdict::Accept { found: true, doubt: Some(doubt) }
                 }
                 // Nothing was ever held: an empty directory is a fine start.
                 None => self.accept(identity, None),
@@ -126,6 +127,13 @@ mod tests {
         assert_eq!(presence.look(gone(), || false), Verdict::Held);
         assert_eq!(presence.look(OURS, || false), Verdict::Accept { found: true, doubt: Some(EMPTIED_HOLD) });
         assert_eq!(presence.look(OURS, || false), Verdict::Same);
+    }
+
+    #[test]
+    fn what_was_deleted_while_it_could_not_be_read_is_an_ordinary_change() {
+        let mut presence = started();
+        presence.look(Sight::Nothing("it cannot be read".into()), || false);
+        assert_eq!(presence.look(OURS, || true), Verdict::Accept { found: true, doubt: Some(REPLACED_QUIET) });
     }
 
     #[test]

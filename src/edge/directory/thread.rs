@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub(super) enum Message {
 pub(super) struct Thread {
     pub desk: Desk,
     pub watch: Watch,
+    /// Events were lost: everything is to be compared.
+    pub lost_events: Arc<AtomicBool>,
     pub inbox: Receiver<Message>,
     pub out: mpsc::Sender<Input>,
     pub on_accepted: Option<OnAccepted>,
@@ -94,7 +97,7 @@ impl Thread {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let now = self.started.elapsed();
-            if self.watch.lost_events.swap(false, Ordering::Relaxed) {
+            if self.lost_events.swap(false, Ordering::Relaxed) {
                 self.agenda.dirty(now, true);
             }
             if self.floor.tick_is_due(now) {
@@ -372,6 +375,7 @@ impl Thread {
             Verdict::Same | Verdict::Held => Ok(()),
             Verdict::Lost(why) => {
                 self.agenda = Agenda::default();
+                self.floor.look_soon(self.started.elapsed());
                 self.deliver()?;
                 // The one above is watched from now on: it tells when the directory is back.
                 self.desk.watch_changed = true;
@@ -388,7 +392,6 @@ impl Thread {
                 self.watch.forget(&self.desk.dir);
                 self.desk.watch_changed = true;
                 self.follow_links();
-                self.floor.healthy = self.watch.is_healthy();
                 self.filling_until = doubt.map(|doubt| now + doubt);
                 if found {
                     self.send(Input::DirectoryFound)?;
@@ -466,6 +469,7 @@ impl Thread {
             for used in self.desk.users.keys().filter(|used| !new.is_empty() && is_new(used)) {
                 self.agenda.later(used, now);
             }
+            self.floor.healthy = self.watch.is_healthy();
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use notify::event::{AccessKind, AccessMode, EventKind, MetadataKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -38,50 +38,99 @@ struct Interest {
 
 #[derive(Debug)]
 pub(super) struct Watch {
-    watcher: Option<RecommendedWatcher>,
+    ears: Option<Ears>,
+    told: Told,
     watched: BTreeMap<PathBuf, Identity>,
+    /// What is not heard of now, which was said.
+    deaf: bool,
+}
+
+/// A watcher, and whether its thread lives.
+#[derive(Debug)]
+struct Ears {
+    watcher: RecommendedWatcher,
+    thread: Weak<()>,
+}
+
+/// Whom the watcher's thread tells of what.
+#[derive(Debug, Clone)]
+struct Told {
+    to: SyncSender<Message>,
+    /// Of the status files in which directory.
+    status: Option<(PathBuf, OnStatus)>,
     interest: Arc<RwLock<Interest>>,
     /// Events were lost: everything is to be compared.
-    pub lost_events: Arc<AtomicBool>,
-    warned: bool,
+    lost: Arc<AtomicBool>,
+}
+
+impl Told {
+    fn tell(&self, message: Message) {
+        match self.to.try_send(message) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            // The thread has thousands of messages before it: it will see this when it gets there.
+            Err(TrySendError::Full(_)) => self.lost.store(true, Ordering::Relaxed),
+        }
+    }
+
+    fn hear(&self, event: notify::Result<notify::Event>) {
+        match event {
+            Ok(event) if event.need_rescan() => self.tell(Message::Rescan),
+            Ok(event) => {
+                if let Some((dir, told)) = &self.status
+                    && let Some(stem) = status_changed(&event, dir)
+                {
+                    return told.tell(Some(stem));
+                }
+                if let Some(event) = meaning(event, &self.interest.read().unwrap_or_else(PoisonError::into_inner)) {
+                    self.tell(Message::Event(event));
+                }
+            }
+            Err(_) => self.tell(Message::Rescan),
+        }
+    }
 }
 
 impl Watch {
     /// `status`: who is told of the status files in which directory.
     pub fn start(to: SyncSender<Message>, status: Option<(PathBuf, OnStatus)>) -> Watch {
-        let interest = Arc::new(RwLock::new(Interest::default()));
-        let lost_events = Arc::new(AtomicBool::new(false));
-        let (filter, lost) = (interest.clone(), lost_events.clone());
-        let tell = move |message| match to.try_send(message) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            // The thread has thousands of messages before it: it will see this when it gets there.
-            Err(TrySendError::Full(_)) => lost.store(true, Ordering::Relaxed),
-        };
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-            Ok(event) if event.need_rescan() => tell(Message::Rescan),
-            Ok(event) => {
-                if let Some((dir, tell)) = &status
-                    && let Some(stem) = status_changed(&event, dir)
-                {
-                    return tell.tell(Some(stem));
-                }
-                if let Some(event) = meaning(event, &filter.read().unwrap_or_else(PoisonError::into_inner)) {
-                    tell(Message::Event(event));
-                }
-            }
-            Err(_) => tell(Message::Rescan),
-        });
-        let watcher = watcher
-            .inspect_err(|error| {
-                tracing::warn!("inotify cannot be used ({error}): the directory is looked at every second instead");
-            })
-            .ok();
-        Watch { watcher, watched: BTreeMap::new(), interest, lost_events, warned: false }
+        let told = Told { to, status, interest: Arc::default(), lost: Arc::default() };
+        Watch { ears: None, told, watched: BTreeMap::new(), deaf: false }
+    }
+
+    pub fn lost_events(&self) -> Arc<AtomicBool> {
+        self.told.lost.clone()
     }
 
     /// Whether the kernel tells of changes at all.
     pub fn is_healthy(&self) -> bool {
-        self.watcher.is_some() && !self.warned
+        self.ears.is_some() && !self.deaf
+    }
+
+    /// Has a watcher whose thread lives. notify does not say where that could not be started or has ended: its
+    /// next call would panic, and so would its end, so the old one is never dropped.
+    fn listen(&mut self) -> notify::Result<&mut RecommendedWatcher> {
+        if self.let_go_of_the_dead() {
+            self.watched.clear();
+        }
+        if self.ears.is_none() {
+            let (told, lives) = (self.told.clone(), Arc::new(()));
+            let thread = Arc::downgrade(&lives);
+            let hear = move |event| {
+                let _ = &lives;
+                told.hear(event);
+            };
+            self.ears = Some(Ears { watcher: notify::recommended_watcher(hear)?, thread });
+            if self.let_go_of_the_dead() {
+                return Err(notify::Error::generic("no thread can be started for it"));
+            }
+        }
+        Ok(&mut self.ears.as_mut().expect("made above").watcher)
+    }
+
+    /// Whether there was a watcher whose thread does not live.
+    fn let_go_of_the_dead(&mut self) -> bool {
+        let dead = self.ears.take_if(|ears| ears.thread.strong_count() == 0);
+        dead.map(|ears| std::mem::forget(ears.watcher)).is_some()
     }
 
     /// Watches exactly these: all names in `whole`, and `paths` by their directories. A directory
@@ -114,13 +163,26 @@ impl Watch {
         let dirs: BTreeSet<PathBuf> = whole.iter().cloned().chain(parents).collect();
         // The filter first: an event that comes in with the new watch must pass.
         let mut added: BTreeSet<PathBuf> = {
-            let mut interest = self.interest.write().unwrap_or_else(PoisonError::into_inner);
+            let mut interest = self.told.interest.write().unwrap_or_else(PoisonError::into_inner);
             let new = paths.difference(&interest.paths).chain(whole.difference(&interest.whole)).cloned().collect();
             *interest = Interest { whole, paths };
             new
         };
-        let Some(watcher) = self.watcher.as_mut() else { return BTreeSet::new() };
-        self.watched.retain(|dir, identity| {
+        if let Err(error) = self.hear_of(&dirs, &mut added) {
+            if !std::mem::replace(&mut self.deaf, true) {
+                tracing::warn!("{error}: the directory is looked at every second instead");
+            }
+        } else if std::mem::take(&mut self.deaf) {
+            tracing::info!("changes in the directory are told again");
+        }
+        added
+    }
+
+    /// Watches these directories and no others; which of them are new.
+    fn hear_of(&mut self, dirs: &BTreeSet<PathBuf>, added: &mut BTreeSet<PathBuf>) -> Result<(), String> {
+        self.listen().map_err(|error| format!("inotify cannot be used ({error})"))?;
+        let Watch { ears: Some(Ears { watcher, .. }), watched, .. } = self else { return Ok(()) };
+        watched.retain(|dir, identity| {
             let same = disk::stat(dir).is_ok_and(|found| (found.dev, found.ino) == *identity);
             let keep = same && dirs.contains(dir);
             if !keep {
@@ -129,43 +191,46 @@ impl Watch {
             }
             keep
         });
+        let mut refused = Ok(());
         for dir in dirs {
-            if self.watched.contains_key(&dir) {
+            if watched.contains_key(dir) {
                 continue;
             }
-            let Ok(found) = disk::stat(&dir) else { continue };
+            let Ok(found) = disk::stat(dir) else { continue };
             if !found.is_dir() {
                 continue;
             }
-            match watcher.watch(&dir, RecursiveMode::NonRecursive) {
+            match watcher.watch(dir, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     added.insert(dir.clone());
-                    self.watched.insert(dir, (found.dev, found.ino));
+                    watched.insert(dir.clone(), (found.dev, found.ino));
                 }
-                Err(error) if disk::stat(&dir).is_ok() && !self.warned => {
-                    self.warned = true;
-                    tracing::warn!(
-                        "{} cannot be watched ({error}): it is looked at every second instead",
-                        dir.display()
-                    );
+                Err(error) if disk::stat(dir).is_ok() => {
+                    refused = refused.and(Err(format!("{} cannot be watched ({error})", dir.display())));
                 }
                 Err(_) => {}
             }
         }
-        added
+        refused
     }
 
     /// The watch of this directory is gone (removed, moved away): watch it anew next time.
     pub fn forget(&mut self, dir: &Path) {
         if self.watched.remove(dir).is_some()
-            && let Some(watcher) = self.watcher.as_mut()
+            && let Some(ears) = self.ears.as_mut().filter(|ears| ears.thread.strong_count() > 0)
         {
-            watcher.unwatch(dir).ok();
+            ears.watcher.unwatch(dir).ok();
         }
     }
 
     pub fn is_watched(&self, dir: &Path) -> bool {
         self.watched.contains_key(dir)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.let_go_of_the_dead();
     }
 }
 

@@ -43,7 +43,7 @@ fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) ->
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// kill(2) to a process group, for kernels without [`signal_group`]. The caller has seen that the
+/// kill(2) to a process group, for kernels without [`signal_group`], or when no descriptor is to be had. The caller has seen that the
 /// group's leader is there and is the right one.
 pub(crate) fn kill_group(group: i32, signal: i32) -> io::Result<()> {
     if group <= 1 {
@@ -52,6 +52,15 @@ pub(crate) fn kill_group(group: i32, signal: i32) -> io::Result<()> {
     }
     // SAFETY: kill(2) touches no memory of ours.
     if unsafe { libc::kill(-group, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// kill(2) to one process, for when no descriptor is to be had. The caller has seen that it is the right one.
+pub(crate) fn kill_process(pid: i32, signal: i32) -> io::Result<()> {
+    if pid <= 1 {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: kill(2) touches no memory of ours.
+    if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Does something on the file system with the rights of another user, on this thread alone (setfsuid(2)); for

@@ -257,16 +257,17 @@ pub(super) fn is_reaper(reaper: Reaper, stat: &Stat) -> bool {
 /// To the group that the main process leads, while it is there (a zombie is there). ESRCH once its
 /// number may be somebody else's: then the members are sought one by one.
 fn signal_leader_group(tree: &Tree, signal: i32) -> io::Result<()> {
-    let pidfd = hold(tree.pid)?;
+    let pidfd = hold(tree.pid);
     let stat = Stat::of(tree.pid).filter(|stat| tree.is_main(stat) && stat.group == tree.pid);
     if stat.is_none() {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
-    match raw::signal_group(pidfd.as_fd(), signal) {
-        // Before Linux 6.9. The leader has just been seen; for the number to change hands it would
-        // have to be reaped and all of pid_max used up between these two calls.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => raw::kill_group(tree.pid, signal),
-        result => result,
+    match pidfd.and_then(|pidfd| raw::signal_group(pidfd.as_fd(), signal)) {
+        result @ Ok(()) => result,
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(error),
+        // Before Linux 6.9, or no descriptor is to be had. The leader has just been seen; for the number to change
+        // hands it would have to be reaped and all of pid_max used up between these two calls.
+        Err(_) => raw::kill_group(tree.pid, signal),
     }
 }
 
@@ -325,9 +326,15 @@ pub fn group_is_there(pid: i32) -> bool {
 
 /// Through a pidfd, and only if the number is still the one that was seen.
 pub(super) fn send(seen: &Stat, signal: i32) -> bool {
-    let Ok(pidfd) = hold(seen.pid) else { return false };
-    let same = Stat::of(seen.pid).is_some_and(|stat| stat.start_time == seen.start_time && stat.lives());
-    same && raw::signal_process(pidfd.as_fd(), signal).is_ok()
+    let pidfd = hold(seen.pid);
+    if Stat::of(seen.pid).is_none_or(|stat| stat.start_time != seen.start_time || !stat.lives()) {
+        return false;
+    }
+    match pidfd {
+        Ok(pidfd) => raw::signal_process(pidfd.as_fd(), signal).is_ok(),
+        // No descriptor is to be had: by its number, a moment after it was seen.
+        Err(_) => raw::kill_process(seen.pid, signal).is_ok(),
+    }
 }
 
 fn survey_cgroup(group: &Group) -> Vec<Leftover> {

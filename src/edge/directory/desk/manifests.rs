@@ -16,7 +16,7 @@ use crate::model::name::Name;
 use crate::model::reason::Reason;
 
 /// A file that cannot be read is tried again with the tick that all idles by.
-const UNREAD_RETRY: Duration = Duration::from_secs(5);
+const UNREAD_RETRY: Duration = Duration::from_secs(1);
 
 impl Desk {
     pub(super) fn look_at_manifest(&mut self, file: &str, stem: &str, complete: bool, now: Duration) -> Seen {
