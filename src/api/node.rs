@@ -10,7 +10,8 @@ use super::refusal::Refusal;
 use super::routes::App;
 use super::services::{accepted, ask, stream_json, write_views};
 use super::wire::Node;
-use crate::model::text::{Report, node_ready};
+use crate::model::ready::node_ready;
+use crate::model::text::Report;
 
 const ANSWER_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 

@@ -13,10 +13,11 @@ use super::args::AddArgs;
 use super::check::refuse_invalid;
 use super::fault::{Code, Fault};
 use super::node::Node;
-use super::{Session, node, ready, row};
+use super::{Session, node, row};
 use crate::edge::put::{Existing, put};
 use crate::model::digest;
 use crate::model::name::Name;
+use crate::model::ready;
 use crate::model::text::yaml::quoted;
 use crate::model::view::{ServiceView, Snapshot};
 
