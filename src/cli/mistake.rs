@@ -114,7 +114,7 @@ mod tests {
             ("status", "plugd status needs NAME; `plugd status --help` shows how"),
             ("why", "plugd status needs NAME; `plugd status --help` shows how"),
             ("exec web", "plugd exec needs CMD; `plugd exec --help` shows how"),
-            ("signal HPU web", "SIGNAL HPU: write it as HUP, USR1, TERM or a number from 1 to 64"),
+            ("signal HPU web", "SIGNAL HPU: write it as HUP, USR1, RTMIN+3 or a number from 1 to 64"),
             ("get --color blue", "--color blue: choose one of auto, always, never"),
             ("logs --tail foo", "--tail foo: write a whole number"),
             ("apply -f web.yaml", "plugd add takes the file as it is; write `plugd add web.yaml`"),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::input::{Exit, ExitHow, ExitMemory};
 use super::life::Stopping;
+use crate::model::signal;
 use crate::model::spec::{Condition, Dependency};
 use crate::model::zone::Zone;
 use crate::policy::depends::Standing;
@@ -43,24 +44,12 @@ pub(super) fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-pub(super) fn signal_name(signal: i32) -> String {
-    const NAMES: [&str; 32] = [
-        "0", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-        "WINCH", "IO", "PWR", "SYS",
-    ];
-    match usize::try_from(signal).ok().and_then(|at| NAMES.get(at)) {
-        Some(name) => format!("SIG{name}"),
-        None => format!("signal {signal}"),
-    }
-}
-
 /// `exited with 1 after 0.2 s`.
 pub(super) fn ended(exit: &Exit, ran_for: Option<Duration>) -> String {
     let how = match exit.how {
         ExitHow::Code(code) => format!("exited with {code}"),
-        ExitHow::Signal(signal) if exit.oom_killed => format!("was killed by {} (out of memory)", signal_name(signal)),
-        ExitHow::Signal(signal) => format!("was killed by {}", signal_name(signal)),
+        ExitHow::Signal(signal) if exit.oom_killed => format!("was killed by {} (out of memory)", signal::name(signal)),
+        ExitHow::Signal(signal) => format!("was killed by {}", signal::name(signal)),
     };
     match ran_for {
         Some(ran_for) => format!("{how} after {}", span(ran_for)),
@@ -72,7 +61,7 @@ pub(super) fn ended(exit: &Exit, ran_for: Option<Duration>) -> String {
 pub(super) fn keeps_ending(exit: &ExitMemory, times: u32) -> String {
     let mut text = match (exit.code, exit.signal) {
         (Some(code), _) => format!("exits with {code}"),
-        (None, Some(signal)) => format!("is killed by {}", signal_name(signal)),
+        (None, Some(signal)) => format!("is killed by {}", signal::name(signal)),
         (None, None) => "ends".into(),
     };
     text.push_str(&format!(" after {}", span(exit.ran_for)));

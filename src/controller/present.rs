@@ -381,7 +381,7 @@ fn served_port(life: &Life) -> Option<Option<u16>> {
 fn exit_view(exit: &ExitMemory) -> ExitView {
     ExitView {
         code: exit.code.or(exit.signal.map(|signal| 128 + signal)),
-        signal: exit.signal.map(explain::signal_name),
+        signal: exit.signal.map(crate::model::signal::name),
         at: Timestamp::from_microsecond(exit.at).unwrap_or(Timestamp::UNIX_EPOCH),
         ran_for: exit.ran_for,
         output: exit.output.clone(),
