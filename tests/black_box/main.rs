@@ -14,6 +14,7 @@ mod older_mesh;
 mod probes;
 mod restart;
 mod stop;
+mod strangers;
 mod supervisor;
 mod tampering;
 mod upgrade;

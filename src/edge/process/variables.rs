@@ -113,3 +113,16 @@ fn read_secret(path: &Path) -> std::io::Result<OsString> {
     }
     Ok(OsString::from_vec(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_loader_heeds_is_not_handed_to_another_user() {
+        let process = crate::model::manifest::assumed_process();
+        let inherited = |name: &str, user_differs| inherits(&process, &OsString::from(name), user_differs);
+        assert!(inherited("LD_PRELOAD", false) && inherited("LANG", true));
+        assert!(!inherited("LD_PRELOAD", true) && !inherited("LD_LIBRARY_PATH", true));
+    }
+}
