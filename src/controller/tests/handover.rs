@@ -100,3 +100,30 @@ fn a_directory_that_is_found_again_tells_what_is_gone() {
     assert!(!signals(&world.tell(Input::Scanned), "web", 15));
     assert!(signals(&world.tell(Input::DirectoryFound), "web", 15));
 }
+
+#[test]
+fn a_status_is_as_old_under_the_next_controller_as_it_was() {
+    let (mut blob, mut memory) = (Vec::new(), None);
+    let mut world = World::new();
+    held(&world.declare(spec("web")), &mut blob, &mut memory);
+    held(&world.spawned("web", 1), &mut blob, &mut memory);
+    held(&world.sleep(Duration::from_secs(60)), &mut blob, &mut memory);
+    let since = world.view("web").since;
+    let memory = memory.expect("it was declared");
+
+    let adopted =
+        Adopted { life: life("web", 1), pid: 101, start_time: 7, age: Duration::from_secs(60), exit: None, blob };
+    let mut next = World::unread(config(), world.now);
+    next.tell(Input::Remembered(name("web"), memory.clone()));
+    next.tell(Input::Adopted(adopted));
+    next.declare(spec("web"));
+    assert_eq!((next.status("web").0, next.view("web").since), (Status::Running, since));
+
+    // Its keeper was killed too: what runs then has just begun.
+    let mut anew = World::unread(config(), world.now);
+    anew.tell(Input::Remembered(name("web"), memory));
+    anew.declare(spec("web"));
+    anew.tell(Input::Scanned);
+    anew.tell(Input::Spawned { life: life("web", 2), pid: 102, start_time: 8 });
+    assert_eq!((anew.status("web").0, anew.view("web").since), (Status::Running, world.now.wall));
+}
