@@ -413,7 +413,17 @@ fn manifest_view(service: &Service) -> ManifestView {
         },
     };
     let rejected = rejected.map(|(rejection, at)| RejectedView { sha256: rejection.source.sha256.clone(), at: *at });
-    ManifestView { file, sha256, generation: service.generation, in_force: service.in_force(), rejected }
+    let print = |print: Print| PrintView { process: print.process, content: print.content };
+    ManifestView {
+        file,
+        sha256,
+        generation: service.generation,
+        in_force: service.in_force(),
+        digest: service.declared.as_ref().map(|declaration| declaration.spec.digest),
+        declares: service.made().map(|made| print(made.print)),
+        runs: service.runs_all().map(print),
+        rejected,
+    }
 }
 
 /// Says what must outlive the keeper, when it changed.
