@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::api::client::{Client, ClientError};
+use crate::api::client::{self, Client, ClientError};
 use crate::edge::places;
 use crate::edge::put::{Existing, put};
 use crate::model::name::Name;
@@ -138,6 +138,6 @@ impl Plugd {
 
 /// The socket of the directory's controller, if one answers.
 fn answering(dir: &Path) -> Option<PathBuf> {
-    let found = places::find(Some(dir), None, None, &places::Who::now()).ok()?;
+    let found = places::find(Some(dir), None, None, &places::Who::now(), &client::of_another).ok()?;
     places::connect(&found.socket).ok().map(|_| found.socket)
 }

@@ -31,7 +31,8 @@ fn agree(request: Request) {
         | Request::Rescan { reply } => drop(reply.send(Ok(()))),
         Request::Vitals { name, reply } => {
             let instance = InstanceVitals { name: name.to_string(), consecutive_failures: 0, response_ms: Some(0.4) };
-            let vitals = VitalsView { availability_percent: Some(99.9), instances: vec![instance] };
+            let vitals =
+                VitalsView { availability_percent: Some(99.9), availability_since: None, instances: vec![instance] };
             drop(reply.send(Ok(vitals)));
         }
         Request::Gathered { reply } => drop(reply.send(Ok(samples::at("2026-11-23T12:00:00Z")))),

@@ -65,6 +65,7 @@ fn mailer() -> ServiceView {
         last_exit: Some(ExitView {
             code: Some(1),
             signal: None,
+            by: None,
             at: at("2026-11-23T12:30:18Z"),
             ran_for: std::time::Duration::from_millis(200),
             output: vec!["bind: \x1b[31maddress already in use".into()],
@@ -322,7 +323,7 @@ fn wrong_usage_is_2_and_says_what_to_write() {
         (&["frobnicate"][..], "there is no verb frobnicate; `plugd help --all`"),
         (&["wait", "--timeout", "10"], "10s"),
         (&["get", "-o", "xml"], "jsonpath"),
-        (&["scale", "web"], "orders=3"),
+        (&["scale", "web"], "web=3"),
         (&["logs", "--grep", "("], "regular expression"),
         (&["add", "web"], "-- CMD"),
         (&["help", "frobnicate"], "help --all"),
@@ -337,6 +338,16 @@ fn wrong_usage_is_2_and_says_what_to_write() {
         assert_eq!(output.status.code(), Some(2), "{words:?}: {}", err(&output));
         assert!(err(&output).contains(hint), "{words:?}: {}", err(&output));
     }
+}
+
+#[test]
+fn check_tells_what_looks_like_a_service_and_is_none() {
+    let world = world();
+    std::fs::write(world.path().join("services.d/web.conf"), "command: true\n").expect("written");
+    let output = plugd(world.path(), &["check"]);
+    let told = out(&output) + &err(&output);
+    assert!(told.contains("web.conf is not read: manifests end in .yaml"), "{told}");
+    assert_eq!(output.status.code(), Some(0), "{told}");
 }
 
 #[test]

@@ -48,6 +48,7 @@ impl World {
         let config = Config {
             dir: root.path().join("services.d"),
             settings: Settings::default(),
+            settings_text: None,
             store,
             on_settings: None,
             on_accepted: None,
@@ -504,6 +505,25 @@ fn renaming_a_manifest_that_keeps_its_name_only_moves_the_source() {
 }
 
 #[test]
+fn an_executable_whose_name_cannot_be_a_services_is_told() {
+    let mut world = World::with(|dir| {
+        for (file, mode) in [("my server.sh", 0o755), ("just notes", 0o644)] {
+            fs::write(dir.join(file), "#!/bin/sh\nexec sleep 100\n").expect("written");
+            fs::set_permissions(dir.join(file), fs::Permissions::from_mode(mode)).expect("chmod");
+        }
+    });
+    let before = world.until_scanned();
+    let problems = before.iter().rev().find_map(|input| match input {
+        Input::FileProblems(problems) => Some(problems.clone()),
+        _ => None,
+    });
+    let problems = problems.expect("told");
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!((problems[0].file.as_str(), problems[0].reason), ("my server.sh", Reason::NameInvalid));
+    assert!(problems[0].message.contains("try \"my-server\""), "{problems:?}");
+}
+
+#[test]
 fn the_litter_of_editors_is_ignored() {
     let mut world = World::with(|dir| {
         let litter = ["x.yaml~", ".x.yaml.swp", "4913", "#x#", "x.yaml.bak", "x.yaml.orig", "sedAbC123", "x.status"];
@@ -855,13 +875,14 @@ fn the_settings_file_is_told_at_the_start_and_at_each_change() {
     fs::write(dir.join("_plugd.yaml"), "one").expect("written");
     let (said, heard) = std::sync::mpsc::channel();
     let (to, _inputs) = mpsc::channel(64);
-    let on_settings = Box::new(move |text: Option<&str>| {
-        said.send(text.map(str::to_string)).expect("heard");
+    let on_settings = Box::new(move |text: Option<&[u8]>| {
+        said.send(text.map(|text| String::from_utf8_lossy(text).into_owned())).expect("heard");
         Ok(())
     });
     let config = Config {
         dir: dir.clone(),
         settings: Settings::default(),
+        settings_text: None,
         store: Store::none(),
         on_settings: Some(on_settings),
         on_accepted: None,

@@ -313,6 +313,35 @@ fn only_so_many_files_are_kept() {
 }
 
 #[test]
+fn a_log_that_cannot_be_rotated_ends_at_twice_its_size_and_says_what_is_lost() {
+    let mut world = World::new();
+    // Not empty, so that no rename takes its place.
+    fs::create_dir_all(world.dir.path().join("web.log.1/x")).expect("made");
+    let max = 64 * 1024;
+    let mut writer = world.attach(1, logs(max, 2));
+    let write = std::thread::spawn(move || {
+        for number in 0..20_000 {
+            writer.write_all(numbered(number).as_bytes()).expect("the service is never blocked");
+        }
+        writer
+    });
+    let why = within(Duration::from_secs(30), || match world.events.try_recv().ok()? {
+        PumpEvent::Dropped { why, .. } => Some(why),
+        _ => None,
+    });
+    assert!(why.contains("web.log") && why.contains("cannot be rotated"), "{why}");
+    let mut writer = write.join().expect("written");
+    assert!(fs::metadata(world.path()).expect("there").len() <= 2 * max);
+
+    fs::remove_dir_all(world.dir.path().join("web.log.1")).expect("removed");
+    within(Duration::from_secs(30), || {
+        writer.write_all(b"a last word\n").expect("written");
+        let size = fs::metadata(world.path()).ok()?.len();
+        (size < max && world.path().with_extension("log.1").is_file()).then_some(())
+    });
+}
+
+#[test]
 fn all_logs_together_stay_within_their_total() {
     let dir = tempfile::tempdir().expect("a folder");
     let (sender, _events) = tokio::sync::mpsc::channel(64);

@@ -189,6 +189,28 @@ async fn a_socket_that_the_keeper_hands_over_counts() {
 }
 
 #[tokio::test]
+async fn one_that_listens_on_another_port_is_told_which() {
+    let (held, port) = listener("127.0.0.1:0");
+    let (free, meant) = listener("127.0.0.1:0");
+    drop(free);
+    let service = Service::holding(Some(held));
+    let ctx = Arc::new(LifeContext::new(Some(tree_of(service.0.id())), vec![]).with_port(Some(meant)));
+    let begun = Instant::now();
+    let told = loop {
+        let verdict = check(&ctx, meant).await;
+        assert!(!verdict.passed && begun.elapsed() < Duration::from_secs(60), "{verdict:?}");
+        if verdict.message.contains("its process") {
+            break verdict.message;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let want = format!(
+        "tcp nothing listens on port {meant}; its process listens on {port}: write `port: {port}`, or hand it $(PORT)"
+    );
+    assert_eq!(told, want);
+}
+
+#[tokio::test]
 async fn any_address_is_reached_in_either_family() {
     for addr in ["0.0.0.0:0", "[::]:0", "[::1]:0", "127.0.0.3:0"] {
         let (listener, port) = listener(addr);

@@ -359,10 +359,13 @@ fn a_client_finds_the_controller_of_a_directory_by_its_status_file_and_by_the_us
     std::fs::create_dir(&dir).expect("made");
     let uid = rustix::process::geteuid().as_raw();
     let me = who(root.path(), uid);
-    assert!(places::find(Some(&dir), None, None, &me).is_err());
+    assert!(places::find(Some(&dir), None, None, &me, &|_, _| None).is_err());
     let run = Places::choose(&dir, &Settings::default(), &me).run.expect("a place");
     let usual = places::bind(&run.join(places::SOCKET)).expect("bound");
-    assert_eq!(places::find(Some(&dir), None, None, &me).expect("found").socket, run.join(places::SOCKET));
+    assert_eq!(
+        places::find(Some(&dir), None, None, &me, &|_, _| None).expect("found").socket,
+        run.join(places::SOCKET)
+    );
     // A path that is too long for a socket address, and the status file that names it.
     let deep = root.path().join("x".repeat(120));
     std::fs::create_dir(&deep).expect("made");
@@ -370,6 +373,26 @@ fn a_client_finds_the_controller_of_a_directory_by_its_status_file_and_by_the_us
     let _far = places::bind(&socket).expect("bound");
     let text = format!("node: x\nplaces: {{state: /s, socket: \"{}\"}}\n", socket.display());
     std::fs::write(dir.join("_controller.status"), text).expect("written");
-    assert_eq!(places::find(Some(&dir), None, None, &me).expect("found").socket, socket);
+    assert_eq!(places::find(Some(&dir), None, None, &me, &|_, _| None).expect("found").socket, socket);
     drop(usual);
+}
+
+#[test]
+fn what_somebody_else_made_in_a_shared_place_is_neither_entered_nor_changed() {
+    let root = tempfile::tempdir().expect("a folder");
+    let dir = root.path().join("services.d");
+    std::fs::create_dir(&dir).expect("made");
+    for shared in ["tmp", "dev/shm"] {
+        std::fs::create_dir_all(root.path().join(shared)).expect("made");
+    }
+    let planted = root.path().join("tmp/plugd-4321");
+    std::fs::create_dir(&planted).expect("made");
+    if std::os::unix::fs::chown(&planted, Some(5555), Some(5555)).is_err() {
+        return; // only root can give a directory away
+    }
+    let places = Places::choose(&dir, &Settings::default(), &who(root.path(), 4321));
+    let expected = root.path().join("dev/shm/plugd-4321").join(&places.key);
+    assert_eq!(places.run, Some(expected));
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(std::fs::metadata(&planted).expect("there").uid(), 5555);
 }

@@ -18,8 +18,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::socket::{self, Allowed};
-use super::wire::{Accepted, Problem, Register, Registered, Removed, Scale, Signal};
+use super::wire::{Accepted, Place, Problem, Register, Registered, Removed, Scale, Signal};
 use crate::controller::Order;
+use crate::edge::directory;
 use crate::model::name::Name;
 use crate::model::view::Snapshot;
 pub use stream::{Events, Follow, Watch};
@@ -230,6 +231,17 @@ impl Client {
             false => Err(ClientError::Untrusted { socket: socket(), uid: peer.uid() }),
         }
     }
+}
+
+/// The directory of the node at `socket`, where that is known and is not `dir`. Blocks.
+pub fn of_another(socket: &Path, dir: &Path) -> Option<PathBuf> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let place: Place = runtime.block_on(async {
+        let client = Client::connect_in(socket, dir).await.ok()?;
+        client.get("/v1/node?form=place").await.ok()
+    })?;
+    let here = directory::identity(dir)?;
+    (place.identity? != here).then_some(place.directory)
 }
 
 /// What the server said no with; an answer that is not plugd's is told by its number.

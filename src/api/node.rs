@@ -1,15 +1,17 @@
 //! The node as a whole: report, places, snapshot, and the two bare answers for health checks.
 
-use axum::extract::State;
-use axum::response::Response;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use serde_json::{Map, Value};
 
 use super::context::Request;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, echo};
 use super::routes::App;
-use super::services::{accepted, ask, stream_json, write_views};
-use super::wire::Node;
+use super::services::{Form, accepted, ask, stream_json, write_views};
+use super::wire::{Node, Place};
+use crate::edge::directory;
 use crate::model::ready::node_ready;
 use crate::model::text::Report;
 
@@ -42,16 +44,35 @@ pub(super) async fn snapshot(State(app): State<App>) -> Response {
     })
 }
 
-pub(super) async fn node(State(app): State<App>) -> axum::Json<Node> {
+/// Whole, or where it is alone: what a client compares before it says anything.
+pub(super) async fn node(
+    State(app): State<App>,
+    query: Result<Query<Form>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Ok(Query(query)) = query else {
+        return Err(Refusal::bad_request("the query is not understood", "use `form=place`, or none"));
+    };
+    match query.form.as_deref() {
+        None => {}
+        Some("place") => {
+            let directory = app.ctx.dir.clone();
+            let identity = directory::identity(&directory);
+            return Ok(axum::Json(Place { directory, identity }).into_response());
+        }
+        Some(other) => {
+            return Err(Refusal::bad_request(format!("there is no form {}", echo(other)), "use `place`, or none"));
+        }
+    }
     let snapshot = app.ctx.board.load();
-    axum::Json(Node {
+    let node = Node {
         directory: app.ctx.dir.clone(),
         controller: app.ctx.info.clone(),
         places: app.ctx.places.clone(),
         ready: node_ready(&snapshot),
         view: snapshot.node.clone(),
         report: Report::of(&snapshot),
-    })
+    };
+    Ok(axum::Json(node).into_response())
 }
 
 pub(super) async fn rescan(State(app): State<App>) -> Result<Response, Refusal> {

@@ -57,7 +57,7 @@ fn parameters(path: &str) -> Vec<Value> {
         parameters.push(json!({ "name": "name", "in": "path", "required": true, "schema": { "type": "string" } }));
     }
     let query: &[(&str, &str)] = match path {
-        "/v1/services" | "/v1/services/{name}" => &[("form", "string")],
+        "/v1/services" | "/v1/services/{name}" | "/v1/node" => &[("form", "string")],
         "/v1/events" => &[("follow", "boolean")],
         "/v1/services/{name}/history" => &[("since", "string")],
         "/v1/services/{name}/logs" => &[

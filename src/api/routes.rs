@@ -66,7 +66,12 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/v1/services/{name}/scale", Role::Operate, "how many instances it shall have"),
     route("POST", "/v1/services/{name}/signal", Role::Operate, "send a signal to its processes"),
     route("GET", "/v1/health", Role::View, "the report over all services"),
-    route("GET", "/v1/node", Role::View, "the node, its places and its problems"),
+    route(
+        "GET",
+        "/v1/node",
+        Role::View,
+        "the node, its places and its problems; `?form=place` for its directory alone",
+    ),
     route("GET", "/v1/snapshot", Role::View, "everything at once, with its sequence number"),
     route("GET", "/v1/watch", Role::View, "a snapshot, then every change (server-sent events)"),
     route("GET", "/v1/events", Role::View, "what happened, then what happens; `?follow=false` for a list"),

@@ -27,7 +27,7 @@ const REPLICAS_MAX: u32 = 1000;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Form {
-    form: Option<String>,
+    pub(super) form: Option<String>,
 }
 
 pub(super) async fn list(

@@ -39,6 +39,15 @@ pub struct Node {
     pub report: Report,
 }
 
+/// `GET /v1/node?form=place`: which directory it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub directory: PathBuf,
+    /// Device and inode of what is there now; absent where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<(u64, u64)>,
+}
+
 /// `POST /v1/services`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

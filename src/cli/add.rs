@@ -18,6 +18,8 @@ use crate::edge::put::{Existing, put};
 use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::ready;
+use crate::model::reason::Status;
+use crate::model::text::clean;
 use crate::model::text::yaml::quoted;
 use crate::model::view::{ServiceView, Snapshot};
 
@@ -165,6 +167,11 @@ fn accepted(node: &Node, file: &str, hash: &str, args: &AddArgs, session: &Sessi
     }
     for view in watching.known().map(of_file).unwrap_or(views) {
         writeln!(out, "{}  {}", view.service, row::word(view.status, view.reason))?;
+        // It was taken up, which is all that was asked for; why it is not well is worth a word.
+        let bad = matches!(view.status, Status::Failed | Status::Unhealthy | Status::Skipped);
+        if let (true, Some(why)) = (bad, view.why.first()) {
+            super::say(&format!("{}: {}", view.service, clean(why)));
+        }
     }
     out.flush()?;
     Ok(Code::Done)

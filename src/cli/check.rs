@@ -221,6 +221,7 @@ fn read_directory(
             findings.error(format!("{}: {}: {}", problem.file, problem.reason, problem.message));
         }
     }
+    directory::bystanders(dir).into_iter().for_each(|told| findings.warning(told));
     for script in loaded.withheld {
         findings.warning(format!("{script} starts again when it is written again: its manifest was deleted"));
     }

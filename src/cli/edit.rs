@@ -9,13 +9,15 @@ use super::args::EditArgs;
 use super::check::refuse_invalid;
 use super::fault::{Code, Fault};
 use super::{Session, last, node, select};
+use crate::edge::places::random;
 use crate::edge::put::{Existing, put};
 
 pub fn edit(args: &EditArgs, session: &Session) -> Result<Code, Fault> {
     let (dir, file) = locate(&args.name, session)?;
     let path = dir.join(&file);
     let before = std::fs::read(&path).map_err(|error| Fault::path("read", &path, error))?;
-    let copy = Copy::of(&file, &before)?;
+    let place = Place::of(&path)?;
+    let copy = Copy::of(&file, &before, &place)?;
     loop {
         let status = editor(&copy.path)?;
         if !status.success() {
@@ -27,10 +29,23 @@ pub fn edit(args: &EditArgs, session: &Session) -> Result<Code, Fault> {
             return Ok(Code::Done);
         }
         match refuse_invalid(&file, &after, &dir, session) {
-            Ok(()) => {
-                put_back(&path, &after)?;
-                return Ok(Code::Done);
+            Ok(()) if std::fs::read(&path).ok().as_ref() != Some(&before) => {
+                let what = if path.exists() { "was changed by somebody else" } else { "was removed" };
+                let kept = copy.keep();
+                let kept = kept.display();
+                return Err(Fault::no(
+                    format!("{file} {what} meanwhile, and stays as it is now"),
+                    format!("what you wrote is kept in {kept}; edit it once more with that beside it"),
+                ));
             }
+            Ok(()) => match put(&place.dir, &place.file, &after, Existing::Replace) {
+                Ok(()) => return Ok(Code::Done),
+                Err(error) => {
+                    let kept = copy.keep();
+                    super::say(&format!("what you wrote is kept in {}", kept.display()));
+                    return Err(Fault::path("write", &path, error));
+                }
+            },
             // What was typed is not thrown away: back into the editor, if there is a person.
             Err(fault) if again(&fault)? => {}
             Err(fault) => {
@@ -42,13 +57,24 @@ pub fn edit(args: &EditArgs, session: &Session) -> Result<Code, Fault> {
     }
 }
 
-/// Where a link leads to, as an editor would, rather than a file in its place.
-fn put_back(path: &Path, text: &[u8]) -> Result<(), Fault> {
-    let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let (Some(dir), Some(file)) = (real.parent(), real.file_name().and_then(|file| file.to_str())) else {
-        return Err(Fault::no(format!("{} names no file", real.display()), "edit it by hand"));
-    };
-    put(dir, file, text, Existing::Replace).map_err(|error| Fault::path("write", &real, error))
+/// Where the text goes: where a link leads to, as an editor would, rather than a file in its place.
+struct Place {
+    dir: PathBuf,
+    file: String,
+}
+
+impl Place {
+    /// An error before anything is typed, where nothing could be written.
+    fn of(path: &Path) -> Result<Place, Fault> {
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let (Some(dir), Some(file)) = (real.parent(), real.file_name().and_then(|file| file.to_str())) else {
+            return Err(Fault::no(format!("{} names no file", real.display()), "edit it by hand"));
+        };
+        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        rustix::fs::accessat(rustix::fs::CWD, dir, access, rustix::fs::AtFlags::EACCESS)
+            .map_err(|errno| Fault::path("write in", dir, errno.into()))?;
+        Ok(Place { dir: dir.to_path_buf(), file: file.to_string() })
+    }
 }
 
 /// The directory and the file of a service.
@@ -81,21 +107,21 @@ struct Copy {
 }
 
 impl Copy {
-    fn of(file: &str, text: &[u8]) -> Result<Copy, Fault> {
-        let folder = std::env::temp_dir().join(format!("plugd-edit-{}", std::process::id()));
-        let path = folder.join(file);
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&folder)
-            .map_err(|error| Fault::path("make", folder.clone(), error))?;
-        let copy = Copy { folder, path, keep: false };
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&copy.path)
-            .and_then(|mut file| file.write_all(text))
-            .map_err(|error| Fault::path("write", &copy.path, error))?;
+    /// Among other temporary files, or beside the manifest, which can be written.
+    fn of(file: &str, text: &[u8], place: &Place) -> Result<Copy, Fault> {
+        let name = format!("plugd-edit-{}", random());
+        let usual = std::env::temp_dir().join(&name);
+        let beside = place.dir.join(format!(".{name}"));
+        let copy = Copy::in_folder(usual, file, text);
+        copy.or_else(|_| Copy::in_folder(beside.clone(), file, text))
+            .map_err(|error| Fault::path("make", beside, error))
+    }
+
+    fn in_folder(folder: PathBuf, file: &str, text: &[u8]) -> std::io::Result<Copy> {
+        std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
+        let copy = Copy { path: folder.join(file), folder, keep: false };
+        let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy.path)?;
+        out.write_all(text)?;
         Ok(copy)
     }
 

@@ -50,6 +50,9 @@ pub enum Fault {
     Pipe,
     #[error("no controller answers for {node}{detail}; start one with `plugd run {node}`, or name another with --dir")]
     Unreachable { node: String, detail: String },
+    /// A copy of a directory names the socket of the original.
+    #[error("no plugd runs for {dir}: what answers at {socket} is the node of {of}; start one with `plugd run {dir}`")]
+    OfAnother { dir: String, socket: String, of: String },
     /// Neither a directory is named nor a controller found.
     #[error("no plugd runs here that this user may ask; start one with `plugd run`, or name its directory with --dir")]
     NoneRuns,
@@ -88,7 +91,9 @@ impl Fault {
     pub fn code(&self) -> Code {
         match self {
             Fault::Pipe => Code::Done,
-            Fault::Unreachable { .. } | Fault::NoneRuns | Fault::NoDirectory(_) => Code::Unreachable,
+            Fault::Unreachable { .. } | Fault::OfAnother { .. } | Fault::NoneRuns | Fault::NoDirectory(_) => {
+                Code::Unreachable
+            }
             Fault::Several(_) | Fault::Usage { .. } => Code::Usage,
             Fault::NoSuchService { .. } | Fault::Missing { .. } => Code::NoSuchService,
             Fault::NotReady { .. } | Fault::Conflict { .. } => Code::NotReady,

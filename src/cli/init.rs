@@ -12,6 +12,9 @@ use crate::model::manifest;
 /// Begins with a dot, so that it is never taken for a manifest.
 const SCHEMA: &str = ".service.schema.json";
 
+/// What plugd itself writes there.
+const IGNORED: &str = "*.status\n.plugd/\n";
+
 const EXAMPLE: &str = "\
 # yaml-language-server: $schema=.service.schema.json
 #
@@ -34,7 +37,7 @@ pub fn init(args: &InitArgs, session: &Session) -> Result<Code, Fault> {
     std::fs::create_dir_all(dir).map_err(|error| Fault::path("make", dir.clone(), error))?;
     let mut out = session.out();
     let schema = super::json(&manifest::schema());
-    for (file, text) in [("hello.yaml", EXAMPLE), (SCHEMA, schema.as_str())] {
+    for (file, text) in [("hello.yaml", EXAMPLE), (SCHEMA, schema.as_str()), (".gitignore", IGNORED)] {
         let path = dir.join(file);
         let word = if write_new(&path, text)? { "wrote" } else { "kept" };
         writeln!(out, "{word} {}", path.display())?;

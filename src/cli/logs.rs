@@ -92,6 +92,11 @@ pub fn files_of(dir: &Path, view: &ServiceView, instance: Option<u32>) -> LogFil
     LogFiles::of(dir, &view.service, own, instance)
 }
 
+/// A node that runs, and has no place for log files.
+pub fn keeps_none(told: &Value) -> bool {
+    told.get("places").is_some() && told.pointer("/places/logs").is_none()
+}
+
 /// The log directory: what the controller says, what it last said, else where the flags put it.
 pub fn directory(told: Option<&Value>, session: &Session) -> Result<PathBuf, Fault> {
     let unknown = || match node::directory(&session.global) {
@@ -101,6 +106,13 @@ pub fn directory(told: Option<&Value>, session: &Session) -> Result<PathBuf, Fau
         ),
         Err(fault) => fault,
     };
+    if told.is_some_and(keeps_none) {
+        let of = told.and_then(|told| told.get("directory")).and_then(Value::as_str).unwrap_or_default();
+        return Err(Fault::no(
+            format!("the node of {of} keeps no log files: no place for them can be written"),
+            "the output is on plugd's stdout; give `plugd run` a --log-dir to keep it",
+        ));
+    }
     let flagged = || session.global.state_dir.as_ref().map(|dir| dir.join("logs"));
     let usual = || {
         let key = places::key(&node::directory(&session.global).ok()?);
@@ -116,7 +128,7 @@ fn sources(names: &[String], dir: &Path, snapshot: Option<&Snapshot>, session: &
         Some(snapshot) => {
             let all: Vec<String> = match names {
                 [] => snapshot.services.keys().map(Name::to_string).collect(),
-                names => names.to_vec(),
+                names => select::plain(snapshot, names),
             };
             all.iter()
                 .map(|text| {
@@ -152,7 +164,7 @@ fn by_name(text: &str, dir: &Path) -> Result<Source, InvalidName> {
     let instance = Instance::parse(text);
     let name = Name::parse(instance.as_ref().map_or(text, |instance| instance.service.as_str()))?;
     let index = instance.map(|instance| instance.index);
-    let several = dir.join(name.as_str()).is_dir();
+    let several = dir.join(name.log_folder()).is_dir();
     let files = LogFiles::of(dir, &name, None, index);
     Ok(Source { name, instance: index, several, files })
 }

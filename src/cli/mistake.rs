@@ -10,15 +10,15 @@ use super::grammar;
 /// One sentence for the mistake; none where clap's message is the better one.
 pub fn sentence(error: &clap::Error, words: &[String]) -> Option<String> {
     let verb = verb_of(words);
-    let whole = verb.as_ref().map_or("plugd".to_string(), |verb| format!("plugd {verb}"));
+    // Who speaks stands before it.
+    let whole = verb.clone().unwrap_or("plugd".into());
     let help = verb.as_ref().map_or("`plugd help --all`".to_string(), |verb| format!("`plugd {verb} --help`"));
     let argument = || texts(error, ContextKind::InvalidArg).first().map(|text| name_of(text));
     let value = || texts(error, ContextKind::InvalidValue).first().cloned().filter(|value| !value.is_empty());
     match error.kind() {
         ErrorKind::InvalidSubcommand => {
             let typed = texts(error, ContextKind::InvalidSubcommand).into_iter().next()?;
-            let meant = meant(&texts(error, ContextKind::SuggestedSubcommand));
-            Some(format!("there is no verb {typed}{meant}; `plugd help --all` lists them"))
+            Some(no_verb(&typed))
         }
         ErrorKind::UnknownArgument => {
             let typed = texts(error, ContextKind::InvalidArg).into_iter().next()?;
@@ -45,10 +45,74 @@ pub fn sentence(error: &clap::Error, words: &[String]) -> Option<String> {
         },
         ErrorKind::MissingRequiredArgument => {
             let missing: Vec<String> = texts(error, ContextKind::InvalidArg).iter().map(|text| name_of(text)).collect();
-            (!missing.is_empty()).then(|| format!("{whole} needs {}; {help} shows how", missing.join(" and ")))
+            let or_all = match verb.as_deref() {
+                Some("start" | "stop" | "restart") => ", or --all",
+                Some(_) | None => "",
+            };
+            (!missing.is_empty()).then(|| format!("{whole} needs {}{or_all}; {help} shows how", missing.join(" and ")))
         }
         _ => None,
     }
+}
+
+/// First words of other tools, and what they are here.
+const FOREIGN: &[(&[&str], &str)] = &[
+    (&["up"], "`plugd run` starts what lies in services.d, and `plugd start NAME` what was stopped"),
+    (
+        &["down", "shutdown", "quit"],
+        "TERM or ^C to `plugd run` stops everything in order (`keeperPid` in _controller.status); \
+         `plugd stop --all` stops the services alone",
+    ),
+    (&["tail", "log", "journal"], "write `plugd logs -f NAME`"),
+    (&["kill"], "write `plugd stop NAME`, or `plugd signal KILL NAME`"),
+    (
+        &["reload", "reread", "update", "daemon-reload"],
+        "a file in services.d is taken up as it is written; `plugd signal HUP NAME` asks a service to read its own",
+    ),
+    (&["rollout"], "write `plugd restart NAME`; `plugd wait NAME` follows an edit"),
+    (&["enable", "disable"], "write `enabled: false` into the manifest (`plugd edit NAME`), or take it out"),
+    (&["create"], "write `plugd add FILE`"),
+    (&["inspect", "show"], "write `plugd status NAME`"),
+    (&["config"], "`plugd check` looks at the files, `plugd explain` tells their fields"),
+    (&["attach", "sh", "shell"], "write `plugd exec NAME -- sh`"),
+];
+
+/// There is no such verb: what it is here, or which one was probably meant.
+pub fn no_verb(typed: &str) -> String {
+    if let Some((_, here)) = FOREIGN.iter().find(|(words, _)| words.contains(&typed)) {
+        return format!("there is no verb {typed}; {here}");
+    }
+    let grammar = grammar();
+    let verbs = grammar.get_subcommands().filter(|verb| !verb.is_hide_set());
+    let words: Vec<&str> =
+        verbs.flat_map(|verb| std::iter::once(verb.get_name()).chain(verb.get_visible_aliases())).collect();
+    let near = |word: &&str| distance(typed, word);
+    let least = words.iter().map(near).min().unwrap_or(usize::MAX);
+    let most = if typed.len() <= 4 { 1 } else { 2 };
+    let near: Vec<String> = match least <= most {
+        true => words.iter().filter(|word| near(word) == least).take(2).map(ToString::to_string).collect(),
+        false => Vec::new(),
+    };
+    format!("there is no verb {typed}{}; `plugd help --all` lists them", meant(&near))
+}
+
+/// How many letters are wrong, missing or too many; two that changed places are one (Damerau's distance).
+fn distance(typed: &str, word: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (typed.chars().collect(), word.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let same = usize::from(a[i - 1] != b[j - 1]);
+            let mut least = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + same);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
 }
 
 /// What people of kubectl write.
@@ -60,6 +124,12 @@ fn of_kubectl(verb: Option<&str>, typed: &str, words: &[String]) -> Option<Strin
         ("rm", "-f" | "--filename") => Some("plugd rm takes names of services; write `plugd rm NAME`".into()),
         ("check", "-f" | "--filename") => {
             Some(format!("plugd check takes files as they are; write `plugd check {file}`"))
+        }
+        ("scale", replicas) if replicas.starts_with("--replicas") => {
+            Some("scale takes NAME=N; write `plugd scale NAME=3`".into())
+        }
+        ("exec", "-i" | "-t" | "-it" | "-ti" | "--stdin" | "--tty") => {
+            Some(format!("exec has your terminal anyway; leave {typed} out"))
         }
         _ => None,
     }
@@ -106,14 +176,22 @@ mod tests {
     fn each_mistake_is_told_with_what_was_meant() {
         for (typed, told) in [
             ("gett", "there is no verb gett (did you mean get?); `plugd help --all` lists them"),
+            ("strat", "there is no verb strat (did you mean start?); `plugd help --all` lists them"),
+            ("stpo", "there is no verb stpo (did you mean stop?); `plugd help --all` lists them"),
+            ("hsitory", "there is no verb hsitory (did you mean history?); `plugd help --all` lists them"),
+            ("restat", "there is no verb restat (did you mean restart?); `plugd help --all` lists them"),
+            ("ad", "there is no verb ad (did you mean add?); `plugd help --all` lists them"),
+            ("gte", "there is no verb gte (did you mean get?); `plugd help --all` lists them"),
+            ("frobnicate", "there is no verb frobnicate; `plugd help --all` lists them"),
+            ("tail web", "there is no verb tail; write `plugd logs -f NAME`"),
+            ("scale --replicas=3 web", "scale takes NAME=N; write `plugd scale NAME=3`"),
+            ("scale web 3", "NAME=N web: write it as web=3"),
+            ("exec -it web -- sh", "exec has your terminal anyway; leave -i out"),
+            ("stop", "stop needs NAME, or --all; `plugd stop --help` shows how"),
             ("--splendid", "plugd takes no --splendid; `plugd help --all` lists what it takes"),
-            (
-                "get --sumary",
-                "plugd get takes no --sumary (did you mean --summary?); `plugd get --help` lists what it takes",
-            ),
-            ("status", "plugd status needs NAME; `plugd status --help` shows how"),
-            ("why", "plugd status needs NAME; `plugd status --help` shows how"),
-            ("exec web", "plugd exec needs CMD; `plugd exec --help` shows how"),
+            ("get --sumary", "get takes no --sumary (did you mean --summary?); `plugd get --help` lists what it takes"),
+            ("history", "history needs NAME; `plugd history --help` shows how"),
+            ("exec web", "exec needs CMD; `plugd exec --help` shows how"),
             ("signal HPU web", "SIGNAL HPU: write it as HUP, USR1, RTMIN+3 or a number from 1 to 64"),
             ("get --color blue", "--color blue: choose one of auto, always, never"),
             ("logs --tail foo", "--tail foo: write a whole number"),

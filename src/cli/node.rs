@@ -12,9 +12,10 @@ use super::args::Global;
 use super::fault::Fault;
 use super::progress::Progress;
 use super::{last, left};
-use crate::api::client::{Client, ClientError, Events, Watch};
+use crate::api::client::{self, Client, ClientError, Events, Watch};
 use crate::api::wire::{EventsEvent, WatchEvent};
 use crate::controller::Order;
+use crate::edge::directory::identity;
 use crate::edge::places::{self, FindError, Who};
 use crate::model::name::Name;
 use crate::model::view::Snapshot;
@@ -60,6 +61,8 @@ impl Node {
         let until = Instant::now() + REPLACED_WITHIN;
         loop {
             match Node::open_now(global) {
+                // Of a copied directory the original's.
+                Err(fault @ Fault::OfAnother { .. }) => return Err(fault),
                 Err(fault) if fault.is_unreachable() && keeper_lives(global) && Instant::now() < until => {
                     std::thread::sleep(LOOK_AGAIN);
                 }
@@ -70,8 +73,8 @@ impl Node {
 
     fn open_now(global: &Global) -> Result<Node, Fault> {
         let dir = global.dir.clone().or_else(|| Some(PathBuf::from(HERE)).filter(|here| here.is_dir()));
-        let found = places::find(dir.as_deref(), global.run_dir.as_deref(), global.state_dir.as_deref(), &Who::now())
-            .map_err(not_found)?;
+        let (run, state) = (global.run_dir.as_deref(), global.state_dir.as_deref());
+        let found = places::find(dir.as_deref(), run, state, &Who::now(), &client::of_another).map_err(not_found)?;
         let runtime = runtime()?;
         let client = match &dir {
             Some(dir) => runtime.block_on(Client::connect_in(&found.socket, dir)),
@@ -314,7 +317,13 @@ fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
 /// One of the node's places, where the controller tells it, or told it last.
 pub fn place(which: &str, told: Option<&Value>, global: &Global) -> Option<PathBuf> {
     let of = |value: &Value| value.pointer(&format!("/places/{which}")).and_then(Value::as_str).map(PathBuf::from);
-    let said = || of(&last::value(&directory(global).ok()?.join("_controller.status"))?);
+    let said = || {
+        let dir = directory(global).ok()?;
+        let value = last::value(&dir.join("_controller.status"))?;
+        // In a copy of a directory it is that of the original.
+        let written_for = value.get("directory").and_then(Value::as_str).and_then(|of| identity(Path::new(of)));
+        of(&value).filter(|_| written_for.is_none() || written_for == identity(&dir))
+    };
     told.and_then(of).or_else(|| said().filter(|dir| dir.is_dir()))
 }
 
@@ -346,6 +355,10 @@ fn not_found(error: FindError) -> Fault {
         FindError::Several { sockets } => Fault::Several(sockets.iter().map(|socket| watched(socket)).collect()),
         FindError::Stranger { .. } => {
             Fault::no(error.to_string(), "plugd speaks only to root, this user and the directory's owner")
+        }
+        FindError::OfAnother { dir, socket, of } => {
+            let [dir, socket, of] = [dir, socket, of].map(|path| path.display().to_string());
+            Fault::OfAnother { dir, socket, of }
         }
         FindError::Denied { socket } => Fault::Permission { what: "open", path: socket },
     }

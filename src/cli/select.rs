@@ -10,7 +10,7 @@ use crate::model::view::{ServiceView, Snapshot};
 
 /// Words that people of Kubernetes write after `get`; they mean all, unless a service has that name.
 const KINDS: &[&str] =
-    &["pod", "pods", "po", "service", "services", "svc", "deploy", "deployment", "deployments", "all"];
+    &["pod", "pods", "po", "service", "services", "svc", "deploy", "deployment", "deployments", "job", "jobs", "all"];
 
 /// One term of `-l`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +69,7 @@ impl Selection {
         if self.names.first().is_some_and(is_kind) {
             self.names.remove(0);
         }
+        self.names = plain(snapshot, &self.names);
         self
     }
 
@@ -92,12 +93,38 @@ impl Selection {
     }
 }
 
+/// `deploy/web` and `pod web`, as people of Kubernetes write, are web; unless a service bears the kind's name.
+pub fn plain(snapshot: &Snapshot, names: &[String]) -> Vec<String> {
+    let is_kind = |word: &str| KINDS.contains(&word) && !snapshot.services.contains_key(word);
+    let names = match names {
+        [kind, rest @ ..] if !rest.is_empty() && is_kind(kind) => rest,
+        names => names,
+    };
+    let bare = |name: &String| match name.split_once('/') {
+        Some((kind, rest)) if is_kind(kind) && !rest.is_empty() => rest.to_string(),
+        Some(_) | None => name.clone(),
+    };
+    names.iter().map(bare).collect()
+}
+
 /// The service of that name.
 pub fn find<'s>(snapshot: &'s Snapshot, name: &str) -> Result<&'s Arc<ServiceView>, Fault> {
-    snapshot
-        .services
-        .get(name)
-        .ok_or_else(|| Fault::NoSuchService { name: name.into(), nearest: nearest(name, snapshot.services.keys()) })
+    snapshot.services.get(name).ok_or_else(|| not_found(snapshot, name))
+}
+
+fn not_found(snapshot: &Snapshot, name: &str) -> Fault {
+    let instance = Instance::parse(name).filter(|known| snapshot.services.contains_key(&known.service));
+    match instance {
+        Some(Instance { service, .. }) => Fault::Missing {
+            what: format!("{name} is one instance, and this verb takes whole services"),
+            next: format!("write {service}; `plugd status {name}` and `plugd logs {name}` tell of the one"),
+        },
+        None if name == "all" => Fault::Missing {
+            what: "no service is named all".into(),
+            next: "where all can be meant, `--all` or no name at all means it".into(),
+        },
+        None => Fault::NoSuchService { name: name.into(), nearest: nearest(name, snapshot.services.keys()) },
+    }
 }
 
 /// A service or one of its instances: `orders`, `orders/1`.
@@ -119,7 +146,7 @@ pub fn names(snapshot: &Snapshot, names: &[String], all: bool) -> Result<Vec<Nam
     if all {
         return Ok(snapshot.services.keys().cloned().collect());
     }
-    names.iter().map(|name| find(snapshot, name).map(|view| view.service.clone())).collect()
+    plain(snapshot, names).iter().map(|name| find(snapshot, name).map(|view| view.service.clone())).collect()
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use std::io::Write as _;
 
 use jiff::Timestamp;
 
-use super::args::StatusArgs;
+use super::args::{GetArgs, GetOutput, StatusArgs};
 use super::fault::{Code, Fault};
 use super::look::{Color, Look, columns, wrap};
-use super::{Session, history, last, logs, row, select};
+use super::{Session, get, history, last, logs, row, select};
 use crate::model::name::Name;
 use crate::model::ready;
 use crate::model::text::{age, clean, indicator, since, span};
@@ -23,15 +23,20 @@ const INSTANCES_SHOWN: usize = 10;
 const CHAIN_MAX: usize = 16;
 
 pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
+    if args.names.is_empty() {
+        let output = if args.output == "json" { GetOutput::Json } else { GetOutput::Table };
+        return get::get(&GetArgs { output, ..GetArgs::default() }, session);
+    }
     let node = match session.node() {
         Err(fault) if fault.is_unreachable() => return last::status(args, session, fault),
         node => node?,
     };
     let snapshot = node.snapshot_with(&args.names)?;
-    let log_dir = logs::directory(node.get("/v1/node").ok().as_ref(), session).ok();
+    let told = node.get("/v1/node").ok();
+    let log_dir = logs::directory(told.as_ref(), session).ok();
     let mut out = session.out();
     let mut code = Code::Done;
-    for (at, name) in args.names.iter().enumerate() {
+    for (at, name) in select::plain(&snapshot, &args.names).iter().enumerate() {
         // `get` shows a file that makes no service under its own name.
         if let Some(problem) = snapshot.node.problems.iter().find(|problem| problem.file == *name) {
             code = Code::NotReady;
@@ -54,9 +59,12 @@ pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
         }
         write!(out, "{}", text(view, &snapshot, &session.look, session.now()))?;
         // What wobbles is asked for by itself; a node that does not say it is an older one.
-        let told = node.object(&view.service).ok().and_then(|object| object.pointer("/status/vitals").cloned());
-        if let Some(told) = told.and_then(|told| serde_json::from_value(told).ok()) {
-            write!(out, "{}", vitals(&told, &session.look))?;
+        let wobbles = node.object(&view.service).ok().and_then(|object| object.pointer("/status/vitals").cloned());
+        if let Some(wobbles) = wobbles.and_then(|told| serde_json::from_value(told).ok()) {
+            write!(out, "{}", vitals(&wobbles, &session.look))?;
+        }
+        if told.as_ref().is_some_and(logs::keeps_none) && view.log.is_none() {
+            write!(out, "{}", label("log", "none is kept: no place for log files can be written", &session.look))?;
         }
         let files = log_dir.as_ref().map(|dir| logs::files_of(dir, view, instance));
         let lines = files.map(|files| logs::last_lines(&files, LOG_LINES)).unwrap_or_default();
@@ -230,7 +238,8 @@ fn subtraction(score: &ScoreView) -> String {
 pub fn vitals(vitals: &VitalsView, look: &Look) -> String {
     let mut text = String::new();
     if let Some(percent) = vitals.availability_percent {
-        text.push_str(&label("availability", &format!("{percent} %"), look));
+        let since = vitals.availability_since.map(|at| format!(" since {}", moment(at))).unwrap_or_default();
+        text.push_str(&label("availability", &format!("{percent} %{since}"), look));
     }
     let several = vitals.instances.len() > 1;
     for instance in vitals.instances.iter().take(INSTANCES_SHOWN) {
@@ -272,6 +281,7 @@ fn last_exit(view: &ServiceView) -> String {
         (None, Some(code)) => format!("code {code}"),
         (None, None) => "unknown".into(),
     };
+    let how = exit.by.as_ref().map_or(how.clone(), |by| format!("{how} ({})", clean(by)));
     let said = exit.output.iter().rev().find(|line| !line.trim().is_empty());
     let said = said.map(|line| format!(": {}", clean(line.trim()))).unwrap_or_default();
     format!("{how} at {}, ran for {}{said}", moment(exit.at), span(exit.ran_for))

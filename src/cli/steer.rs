@@ -1,12 +1,16 @@
-//! `start`, `stop`, `restart`, `scale`, `signal`: an order each, and with `--wait` until it is done.
+//! `start`, `stop`, `restart`, `scale`, `signal`: an order each, and until it is done: `stop` by itself, the
+//! others with `--wait`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::args::{OrderArgs, ScaleArgs, SignalArgs};
+use serde_json::Value;
+
+use super::args::values;
+use super::args::{OrderArgs, ScaleArgs, SignalArgs, StopArgs};
 use super::fault::{Code, Fault};
 use super::node::Node;
-use super::{Session, row, select};
+use super::{Session, row, select, told};
 use crate::controller::Order;
 use crate::model::name::Name;
 use crate::model::ready;
@@ -14,12 +18,47 @@ use crate::model::reason::Status;
 use crate::model::signal;
 use crate::model::view::{ServiceView, Snapshot};
 
+/// Where a manifest does not say it (manifest.md).
+const GRACE: Duration = Duration::from_secs(30);
+/// After KILL a tree is empty at once, or stuck: 10 s later its status says so.
+const AFTER_GRACE: Duration = Duration::from_secs(15);
+
 pub fn start(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
     order(args, session, Order::Start)
 }
 
-pub fn stop(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
-    order(args, session, Order::Stop)
+/// Returns when nothing is left: who stops a database goes on to its files.
+pub fn stop(args: &StopArgs, session: &Session) -> Result<Code, Fault> {
+    let node = session.node()?;
+    let before = node.snapshot_with(&args.names)?;
+    if args.all {
+        node.must_be_named()?;
+    }
+    let names = select::names(&before, &args.names, args.all)?;
+    let patience = match (args.no_wait, args.timeout) {
+        (true, _) => None,
+        (false, Some(timeout)) => Some(timeout),
+        (false, None) => Some(longest_grace(&node, &names) + AFTER_GRACE),
+    };
+    let orders = names.into_iter().map(|name| (name, Order::Stop)).collect();
+    carry_out(&node, &before, orders, patience, session)
+}
+
+fn longest_grace(node: &Node, names: &[Name]) -> Duration {
+    let objects: Vec<Value> = match names {
+        [one] => node.object(one).into_iter().collect(),
+        _ => {
+            let list = node.get("/v1/services?form=object").unwrap_or_default();
+            let items = list.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+            let is_meant = |object: &Value| {
+                let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+                names.iter().any(|meant| meant.as_str() == name)
+            };
+            items.into_iter().filter(is_meant).collect()
+        }
+    };
+    let grace = |object: &Value| values::duration(object.pointer("/spec/stop/gracePeriod")?.as_str()?).ok();
+    objects.iter().map(|object| grace(object).unwrap_or(GRACE)).max().unwrap_or(GRACE)
 }
 
 pub fn restart(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
@@ -40,7 +79,7 @@ pub fn scale(args: &ScaleArgs, session: &Session) -> Result<Code, Fault> {
 pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
     let snapshot = node.snapshot_with(&args.names)?;
-    for name in &args.names {
+    for name in &select::plain(&snapshot, &args.names) {
         let (view, instance) = select::find_instance(&snapshot, name)?;
         if !view.process_running {
             return Err(Fault::NotReady {
@@ -87,6 +126,9 @@ fn carry_out(
         let words = names.filter_map(|name| known.services.get(name)).map(|view| words(view));
         few(words)
     };
+    let stops = orders.iter().any(|(_, order)| *order == Order::Stop);
+    let meanwhile =
+        |known: &Snapshot| if stops { format!("{}; ^C leaves the order in force", all(known)) } else { all(known) };
     let done = watching.until_telling(
         Some(Instant::now() + patience),
         |known| {
@@ -97,11 +139,15 @@ fn carry_out(
             });
             Ok(open.is_empty().then_some(()))
         },
-        all,
+        meanwhile,
     )?;
     if done.is_some() {
         if let Some(known) = watching.known() {
-            session.done(&all(known));
+            // Whoever reads the files next finds the same.
+            let views = orders.iter().filter_map(|(name, _)| known.services.get(name));
+            told::files_tell(&node.dir()?, views.map(|view| (view.service.as_str(), Some(view.status.as_str()))));
+            let stays = if stops { format!("; {}", stays(&orders)) } else { String::new() };
+            session.done(&format!("{}{stays}", all(known)));
         }
         return Ok(Code::Done);
     }
@@ -117,8 +163,7 @@ fn taken_up(orders: &[(Name, Order)]) -> String {
     let names = few(orders.iter().map(|(name, _)| name.to_string()));
     let next = match order {
         Order::Start => format!("`plugd status {first}` tells how it goes"),
-        Order::Stop if orders.len() > 1 => "they stay stopped until `plugd start` with their names".to_string(),
-        Order::Stop => format!("it stays stopped until `plugd start {first}`"),
+        Order::Stop => stays(orders),
         Order::Restart => format!("`plugd wait {first}` returns when it is ready"),
         Order::Scale(_) => format!("`plugd status {first}` tells how it goes"),
     };
@@ -133,6 +178,13 @@ fn taken_up(orders: &[(Name, Order)]) -> String {
             });
             format!("told to scale {}; {next}", few(counts))
         }
+    }
+}
+
+fn stays(orders: &[(Name, Order)]) -> String {
+    match orders {
+        [(only, _)] => format!("it stays stopped until `plugd start {only}`"),
+        _ => "they stay stopped until `plugd start` with their names".to_string(),
     }
 }
 

@@ -1,14 +1,14 @@
-//! The table of `plugd get`: columns as wide as their content, WHY cut to the terminal.
+//! The table of `plugd get`: columns as wide as their content, WHY beneath where it does not fit.
 //!
 //! A terminal is rarely as wide as the content. Where the other columns leave too little for a
-//! sentence, WHY stands on a line of its own beneath the row that it is about; a name that is longer
+//! sentence, or for this one, WHY stands on lines of its own beneath the row that it is about; a name that is longer
 //! than what the others leave stands on a line of its own above its row; and on a very narrow
 //! terminal RESTARTS, AGE and READY give way, in this order. Nothing of a name or a status is cut:
 //! they are what people copy.
 
 use jiff::Timestamp;
 
-use super::look::{Color, Look, columns, cut};
+use super::look::{Color, Look, columns, cut, wrap};
 use super::row::Row;
 use crate::model::text::{age, clean, indicator, since};
 
@@ -18,6 +18,8 @@ const GAP: &str = "  ";
 const WHY_MIN: usize = 36;
 /// Before a WHY that stands beneath.
 const BENEATH: &str = "  ";
+/// And so many lines has it: a sentence and its remedy.
+const WHY_LINES: usize = 3;
 /// Names get at least as much before another column gives way.
 const NAME_MIN: usize = 8;
 /// The cell that is coloured.
@@ -122,13 +124,17 @@ fn print(cells: &[String], row: Option<&Row>, plan: &Plan, look: &Look) -> Strin
     let why = &cells[last];
     match (plan.beneath, row) {
         (false, _) => {
-            let room = look.width.map(|width| width.saturating_sub(used));
-            text.push_str(&room.map_or(why.as_str().into(), |room| cut(why, room, look.ellipsis())));
+            let room = look.width.map_or(usize::MAX, |width| width.saturating_sub(used));
+            if columns(why) <= room {
+                text.push_str(why);
+            } else {
+                text.truncate(text.trim_end().len());
+                text.push_str(&beneath(why, look));
+            }
         }
         (true, Some(_)) if !why.is_empty() => {
-            let room = look.width.unwrap_or(usize::MAX).saturating_sub(BENEATH.len());
             text.truncate(text.trim_end().len());
-            text.push_str(&format!("\n{BENEATH}{}", cut(why, room, look.ellipsis())));
+            text.push_str(&beneath(why, look));
         }
         // The head of a column that is not there would stand over nothing.
         (true, Some(_) | None) => {}
@@ -136,6 +142,17 @@ fn print(cells: &[String], row: Option<&Row>, plan: &Plan, look: &Look) -> Strin
     text.truncate(text.trim_end().len());
     text.push('\n');
     text
+}
+
+/// Cut only where it has too many lines; a command stays whole, so that it can be copied.
+fn beneath(why: &str, look: &Look) -> String {
+    let room = look.width.unwrap_or(usize::MAX).saturating_sub(BENEATH.len());
+    let mut lines = wrap(why, room);
+    if lines.len() > WHY_LINES {
+        let rest = lines.split_off(WHY_LINES - 1).join(" ");
+        lines.push(cut(&rest, room, look.ellipsis()).into_owned());
+    }
+    lines.iter().map(|line| format!("\n{BENEATH}{line}")).collect()
 }
 
 fn titles(shape: Shape) -> Vec<String> {

@@ -244,7 +244,15 @@ fn late(args: &WaitArgs, known: &Snapshot) -> Fault {
             Fault::NotReady { service: view.service.to_string(), status: row::word(view.status, view.reason) }
         }
         Some(view) => {
-            Fault::TimedOut { what, after: args.timeout, next: format!("`plugd status {}` tells why", view.service) }
+            let next = match args.what {
+                WaitFor::Deleted => format!("`plugd rm {}` removes its manifest", view.service),
+                WaitFor::Ready
+                | WaitFor::Created
+                | WaitFor::Status(_)
+                | WaitFor::Condition(..)
+                | WaitFor::JsonPath(..) => format!("`plugd status {}` tells why", view.service),
+            };
+            Fault::TimedOut { what, after: args.timeout, next }
         }
         None => Fault::TimedOut { what, after: args.timeout, next: "`plugd get` tells why".into() },
     }

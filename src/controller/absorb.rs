@@ -245,6 +245,7 @@ impl Controller {
         let instance = &mut service.instances[at];
         let life = &mut instance.life;
         let mut ran_for = Duration::ZERO;
+        let mut by = None;
         match life {
             Life::Running(running) => {
                 let said = running.checks.said.as_ref().filter(|said| !said.passed);
@@ -296,6 +297,7 @@ impl Controller {
                 service.instances[at].spare.extend(held);
             }
             Life::Stopping(stopping) if stopping.exit.is_none() => {
+                by = super::explain::asked_by(stopping, &service.gate, instance.must_restart);
                 ran_for = now.mono.saturating_sub(stopping.spawned);
                 stopping.exit = Some(exit);
                 stopping.survey = Survey::at(Some(now.mono));
@@ -315,6 +317,7 @@ impl Controller {
         service.touched = true;
         service.instances[at].oom_killed = exit.oom_killed;
         note_exit(&mut service.instances[at], exit, now.wall, ran_for, number);
+        service.instances[at].last_exit.iter_mut().for_each(|last| last.by.clone_from(&by));
     }
 
     fn verdict(&mut self, service: &mut Service, at: usize, probe: ProbeSlot, verdict: Verdict, now: Now) {
@@ -452,6 +455,7 @@ impl Controller {
         service.trial = None;
         service.gate = Gate::Gone;
         service.begin_anew();
+        let so = if service.is_occupied() { "; it is being stopped" } else { "" };
         for instance in &mut service.instances {
             match instance.life {
                 Life::Finished(_) => instance.life = Life::Idle,
@@ -466,7 +470,7 @@ impl Controller {
         let names = service.declared.take().map(|old| super::declare::dependency_names(&old.spec)).unwrap_or_default();
         self.table.unlink(id, &names);
         self.edges_changed.push(id);
-        self.record_of(id, Reason::Withdrawn, false, "its manifest is gone; it is being stopped".into(), now);
+        self.record_of(id, Reason::Withdrawn, false, format!("its manifest is gone{so}"), now);
         self.mark(id);
     }
 }
@@ -486,7 +490,7 @@ pub(super) fn note_exit(
         Some(earlier) if instance.last_exit_life == life => earlier.output.clone(),
         Some(_) | None => Vec::new(),
     };
-    instance.last_exit = Some(ExitMemory { code, signal, at: at.as_microsecond(), ran_for, output });
+    instance.last_exit = Some(ExitMemory { code, signal, by: None, at: at.as_microsecond(), ran_for, output });
     instance.last_exit_life = life;
 }
 

@@ -152,10 +152,18 @@ impl Checks {
             && (readiness_of(spec).is_none() || self.readiness.as_ref().is_some_and(|course| course.passing))
     }
 
+    /// A check has had a say. A liveness probe alone makes a service ready at once, and says nothing before
+    /// its first answer.
     pub fn is_checked(&self) -> bool {
-        // A liveness probe alone makes a service ready at once, and healthy when it has passed.
-        let lives = self.liveness.as_ref().is_some_and(|course| course.passing);
-        self.readiness.is_some() || self.startup.is_some() || lives
+        let judged = self.liveness.as_ref().is_some_and(|course| course.ever || course.failures() > 0);
+        self.readiness.is_some() || self.startup.is_some() || judged
+    }
+
+    /// It is ready without a check, and the only one that looks at it has never passed.
+    pub fn is_doubtful(&self) -> bool {
+        self.readiness.is_none()
+            && self.startup.is_none()
+            && self.liveness.as_ref().is_some_and(|course| !course.ever && course.failures() > 0)
     }
 
     fn course(&mut self, slot: ProbeSlot) -> &mut Option<Course> {
@@ -189,7 +197,8 @@ impl Checks {
         if verdict.passed && (slot == ProbeSlot::Readiness || self.readiness.is_none()) {
             self.pace.took(verdict.took);
         }
-        if slot != ProbeSlot::Liveness || !verdict.passed {
+        // The word of a readiness probe is not overwritten by what merely lives.
+        if slot != ProbeSlot::Liveness || !verdict.passed || self.readiness.is_none() {
             self.said = Some(Said { message: verdict.message, passed: verdict.passed, reason: verdict.reason });
         }
         match (slot, turn) {

@@ -158,7 +158,7 @@ impl Controller {
         Again::Again
     }
 
-    /// It did not come to a process: the next try waits.
+    /// It did not come to a process: the next try waits. It is no restart, which is a life after another.
     #[expect(clippy::too_many_arguments, reason = "each is one word of the sentence")]
     pub(super) fn set_back(
         &mut self,
@@ -177,7 +177,6 @@ impl Controller {
         service.troubled = true;
         let name = service.instance_name(at);
         let instance = &mut service.instances[at];
-        instance.unasked = true;
         let (reason, step, last) = match kind {
             // The only service of a container is what was asked for: nobody will bring it later.
             Setback::Missing(reason) => {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::input::{Exit, ExitHow, ExitMemory};
-use super::life::Stopping;
+use super::life::{BackOff, Cause, Setback, Stopping};
+use super::service::{Gate, Instance};
+use crate::model::reason::Reason;
 use crate::model::signal;
 use crate::model::spec::{Condition, Dependency};
 use crate::model::zone::Zone;
@@ -57,6 +59,34 @@ pub(super) fn ended(exit: &Exit, ran_for: Option<Duration>) -> String {
     }
 }
 
+/// Who asked for an end: none where it came by itself.
+pub(super) fn asked_by(stopping: &Stopping, gate: &Gate, must_restart: bool) -> Option<String> {
+    let by = match &stopping.cause {
+        Cause::Ended | Cause::Told => return None,
+        Cause::CheckFailed(why) => why.clone(),
+        Cause::DependencyLost(dependency) => format!("{dependency} was not ready any more"),
+        Cause::Replaced if must_restart => "plugd restart".into(),
+        Cause::Replaced => "an edit".into(),
+        Cause::Unwanted => match gate {
+            Gate::StoppedByOperator => "plugd stop".into(),
+            Gate::Disabled => "its manifest says `enabled: false`".into(),
+            Gate::Gone => "its manifest is gone".into(),
+            Gate::ShuttingDown => "plugd was stopped".into(),
+            Gate::DependencyLost(dependency) => format!("{dependency} was not ready any more"),
+            // One instance of several, or the order of an earlier controller.
+            Gate::Open
+            | Gate::Unknown
+            | Gate::NeverValid
+            | Gate::External(_)
+            | Gate::NeedsUser
+            | Gate::Missing
+            | Gate::Waiting(_)
+            | Gate::Cycle => "plugd".into(),
+        },
+    };
+    Some(by)
+}
+
 /// `exits with 1 after 0.2 s, 6 times running: "bind: address already in use"`.
 pub(super) fn keeps_ending(exit: &ExitMemory, times: u32) -> String {
     let mut text = match (exit.code, exit.signal) {
@@ -72,6 +102,16 @@ pub(super) fn keeps_ending(exit: &ExitMemory, times: u32) -> String {
         text.push_str(&format!(": {:?}", line.trim()));
     }
     text
+}
+
+/// What is missing, in the words of what looked for it where there are some.
+pub(super) fn missing(wait: &BackOff, instance: &Instance) -> String {
+    let last =
+        instance.last_exit.as_ref().and_then(|exit| exit.output.iter().rev().find(|line| !line.trim().is_empty()));
+    match (wait.kind, last) {
+        (Setback::Missing(Reason::DependencyMissing), Some(line)) => format!("{}: {:?}", wait.message, line.trim()),
+        _ => wait.message.clone(),
+    }
 }
 
 /// `db is not ready yet`.
@@ -121,6 +161,7 @@ mod tests {
         let exit = ExitMemory {
             code: Some(1),
             signal: None,
+            by: None,
             at: 0,
             ran_for: Duration::from_millis(200),
             output: vec!["bind: address already in use".into()],

@@ -237,6 +237,9 @@ pub struct RunMemory {
 pub struct ExitMemory {
     pub code: Option<i32>,
     pub signal: Option<i32>,
+    /// Who asked for it, or why we did.
+    #[serde(default)]
+    pub by: Option<String>,
     /// Microseconds since the epoch.
     pub at: i64,
     pub ran_for: Duration,

@@ -83,6 +83,7 @@ impl Controller {
             for id in self.clocks.keepers.iter().copied().collect::<Vec<_>>() {
                 self.mark(id);
             }
+            self.tell_waits_anew(now);
         }
     }
 

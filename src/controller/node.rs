@@ -225,7 +225,8 @@ impl Controller {
                 return Some((failure_code(worst), "every service has failed or is unhealthy".into()));
             }
         }
-        if (self.config.pid1 || self.config.single) && required::nothing_left(&self.node.census) {
+        let may_end = self.config.pid1 || self.config.single || self.config.exit_on_required.is_some();
+        if may_end && required::nothing_left(&self.node.census) {
             return Some((0, "nothing is left that runs or may run again".into()));
         }
         None

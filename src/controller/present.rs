@@ -113,6 +113,23 @@ impl Controller {
 
     fn warn_root(&mut self, service: &mut Service, now: Now) {
         let Some(spec) = service.spec() else { return };
+        // Of what runs since before this controller it was told when that began.
+        let before = |instance: &super::service::Instance| match &instance.life {
+            Life::Running(running) => {
+                running.spawned < self.config.started.mono
+                    && service.made().is_some_and(|made| made.print == running.made.print)
+            }
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => false,
+        };
+        if service.instances.iter().any(before) {
+            service.warned_root = true;
+            return;
+        }
         let runs = match spec.process.program {
             Program::Command(_) | Program::Wrapper(_) | Program::Script(_) => true,
             Program::External(_) => false,
@@ -156,7 +173,8 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
                 }
             }
             Life::BackOff(wait) => match wait.kind {
-                Setback::NotSpawned(reason) | Setback::Missing(reason) => add(reason, wait.message.clone()),
+                Setback::NotSpawned(reason) => add(reason, wait.message.clone()),
+                Setback::Missing(reason) => add(reason, explain::missing(wait, instance)),
                 Setback::Ended => {
                     if let Some((reason, message)) = &instance.blamed {
                         add(*reason, message.clone());
@@ -335,7 +353,15 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         depends_on: spec.map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
         settled: matches!(word.status, Status::Completed | Status::Stopped) || word.reason == Some(Reason::NextRun),
         pending: false,
+        unproven: is_unproven(service),
     }
+}
+
+/// That a process was executed again is no start of a service in a crash loop, where nothing checks it.
+fn is_unproven(service: &Service) -> bool {
+    let checked = service.spec().is_some_and(|spec| super::decide::is_checked(spec));
+    let wanted = service.instances.iter().take(service.desired() as usize);
+    !checked && wanted.into_iter().any(|one| one.life.is_ready() && one.ladder.failed_starts > 0)
 }
 
 /// It runs, or did: then there is something to stop, and something to read.
@@ -348,7 +374,7 @@ fn log(service: &Service, config: &Config) -> Option<String> {
     let own = service.spec().and_then(|spec| spec.logs.path.as_ref());
     let path = match (own, &config.log_dir) {
         (Some(path), Some(_)) => path.clone(),
-        (None, Some(dir)) if service.instances.len() > 1 => dir.join(service.name.as_str()),
+        (None, Some(dir)) if service.instances.len() > 1 => dir.join(service.name.log_folder()),
         (None, Some(dir)) => dir.join(format!("{}.log", service.name)),
         (_, None) => return None,
     };
@@ -395,6 +421,7 @@ fn exit_view(exit: &ExitMemory) -> ExitView {
     ExitView {
         code: exit.code.or(exit.signal.map(|signal| 128 + signal)),
         signal: exit.signal.map(crate::model::signal::name),
+        by: exit.by.clone(),
         at: Timestamp::from_microsecond(exit.at).unwrap_or(Timestamp::UNIX_EPOCH),
         ran_for: exit.ran_for,
         output: exit.output.clone(),
@@ -477,6 +504,7 @@ impl Report {
             *report.counts.entry(view.status).or_default() += 1;
             let name = view.service.clone();
             match view.status {
+                Status::Running if view.unproven => report.failed.push((name, Reason::BackOff)),
                 Status::Running | Status::Healthy | Status::Degraded | Status::Completed => report.started.push(name),
                 Status::Waiting if view.settled => {
                     armed += 1;

@@ -361,6 +361,11 @@ pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
 fn of_running(service: &Service, running: &Running) -> Word {
     let said = running.checks.said.as_ref();
     if running.ready_since.is_some() {
+        if running.checks.is_doubtful() {
+            let message = said.map(|said| said.message.clone()).unwrap_or_default();
+            return Word::of(Status::Degraded, Reason::ProbeFailed, format!("its check has never passed: {message}"))
+                .next("healthy when its check passes; restarted when that has failed too often");
+        }
         return match running.checks.is_checked() {
             true => Word::plain(Status::Healthy),
             false => Word::plain(Status::Running),
@@ -457,7 +462,7 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
     let at = explain::moment(wait.until_wall);
     let next = format!("tries again at {at}; at once after an edit or `plugd start {}`", service.name);
     let word = match wait.kind {
-        Setback::Missing(reason) => cannot(service, reason, wait.message.clone()),
+        Setback::Missing(reason) => cannot(service, reason, explain::missing(wait, instance)),
         Setback::Ended | Setback::NotSpawned(_) | Setback::HookFailed => {
             let after = service.spec().map_or(5, |spec| spec.restart.crash_loop_after);
             let reason = if instance.ladder.is_crash_loop(after) { Reason::CrashLoopBackOff } else { Reason::BackOff };

@@ -190,7 +190,9 @@ impl Controller {
             }
         };
         Some(VitalsView {
-            availability_percent: service.health.availability.ratio(now.mono).map(|share| rounded(share * 100.0)),
+            // Cut, so that 100 means all.
+            availability_percent: service.health.availability.ratio(now.mono).map(|s| (s * 10_000.0).floor() / 100.0),
+            availability_since: service.health.availability.since().map(|since| now.wall_at(since)),
             instances: (0..service.instances.len()).map(instance).collect(),
         })
     }
@@ -280,14 +282,14 @@ fn is_meant(service: &Service) -> bool {
             service.desired() > 0 && (service.instances.is_empty() || !service.instances.iter().all(over))
         }
         // What runs goes on, whatever became of its wrapper.
-        Gate::Missing => service.is_occupied(),
+        Gate::Missing => service.is_occupied() || service.required(),
+        Gate::NeedsUser => true,
         Gate::Unknown
         | Gate::Gone
         | Gate::Disabled
         | Gate::StoppedByOperator
         | Gate::DependencyLost(_)
         | Gate::External(_)
-        | Gate::NeedsUser
         | Gate::ShuttingDown => false,
     }
 }

@@ -49,6 +49,20 @@ impl Controller {
         }
     }
 
+    /// A wait is told as a moment of the wall clock, which was set.
+    pub(super) fn tell_waits_anew(&mut self, now: Now) {
+        for id in self.backing_off.iter().copied().collect::<Vec<_>>() {
+            let Some(service) = self.table.get_mut(id) else { continue };
+            for instance in &mut service.instances {
+                if let Life::BackOff(wait) = &mut instance.life {
+                    wait.until_wall = now.wall_at(wait.until);
+                }
+            }
+            service.touched = true;
+            self.mark(id);
+        }
+    }
+
     /// Tells everybody who waits that somebody has recovered.
     pub(super) fn spread_recovery(&mut self, now: Now) {
         for recovered in std::mem::take(&mut self.recovered) {

@@ -104,7 +104,7 @@ impl Places {
             Some(dir) => vec![dir.clone()],
             None => who.state_candidates(&key),
         };
-        places.state = places.first("memory", &state, |_| Ok(()));
+        places.state = places.first("memory", &state, writable);
 
         let beside = places.state.as_ref().map(|state| state.join("logs"));
         let system = (who.uid == 0).then(|| who.root.join("var/log/plugd").join(&key));
@@ -113,14 +113,15 @@ impl Places {
             (None, Some(dir)) => vec![dir.join("logs")],
             (None, None) => system.into_iter().chain(beside).collect(),
         };
-        places.logs = places.first("log files", &logs, |_| Ok(()));
+        places.logs = places.first("log files", &logs, writable);
 
         let run = match (&settings.run_dir, &settings.state_dir) {
             (Some(dir), _) => vec![dir.clone()],
             (None, Some(dir)) => vec![dir.join("run")],
             (None, None) => who.run_candidates(&key),
         };
-        places.run = places.first("run files", &run, |dir| private(dir, who.uid).and_then(|()| can_bind(dir)));
+        let fits = |dir: &Path| made(dir).and_then(|()| private(dir, who.uid)).and_then(|()| writable(dir));
+        places.run = places.first("run files", &run, |dir| fits(dir).and_then(|()| can_bind(dir)));
         places
     }
 
@@ -142,7 +143,7 @@ impl Places {
         let mut tried = Vec::new();
         for dir in candidates {
             let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
-            match writable(&dir).and_then(|()| fits(&dir)) {
+            match fits(&dir) {
                 Ok(()) => return Some(dir),
                 Err(error) => tried.push(format!("{}: {error}", dir.display())),
             }
@@ -153,33 +154,58 @@ impl Places {
     }
 }
 
+/// The database of a run that was, where the places of these settings have one.
+pub fn known_database(dir: &Path, settings: &Settings, who: &Who) -> Option<PathBuf> {
+    let state = settings.state_dir.clone().map_or_else(|| who.state_candidates(&key(dir)), |dir| vec![dir]);
+    state.into_iter().map(|dir| dir.join(DATABASE)).find(|path| path.is_file())
+}
+
 /// Makes the directory (0700) where it is missing and sees whether a file can be made in it.
 fn writable(dir: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    made(dir)?;
     let fd = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let name = format!(".try-{}", std::process::id());
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let name = format!(".try-{}", random());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     drop(rustix::fs::openat(&fd, &name, flags, Mode::RUSR | Mode::WUSR)?);
     Ok(rustix::fs::unlinkat(&fd, &name, rustix::fs::AtFlags::empty())?)
 }
 
-/// Makes the run directory again, as it was chosen.
-pub fn renew(run: &Path) -> io::Result<()> {
-    writable(run)?;
-    private(run, rustix::process::geteuid().as_raw())
+fn made(dir: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
-/// The place of the socket is ours alone: in `/tmp` anybody could have made it before us.
+/// What nobody can have put at a name beforehand: from the system's random source.
+pub fn random() -> String {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    format!("{:016x}", RandomState::new().build_hasher().finish())
+}
+
+/// Makes the run directory again, as it was chosen.
+pub fn renew(run: &Path) -> io::Result<()> {
+    made(run)?;
+    private(run, rustix::process::geteuid().as_raw())?;
+    writable(run)
+}
+
+/// The place of the socket is ours alone: in `/tmp` anybody could have made it before us, and what they made
+/// is not looked into. One that others may write to is left as it is: it may be a place of many.
 fn private(dir: &Path, uid: u32) -> io::Result<()> {
     // In shared places the parent (`/tmp/plugd-UID`) could be planted just as well.
     let parent = dir.parent().filter(|parent| parent.ends_with(format!("plugd-{uid}")));
     for dir in parent.into_iter().chain([dir]) {
-        let found = std::fs::symlink_metadata(dir)?;
-        if !found.is_dir() || (found.uid() != uid && found.uid() != 0) {
-            return Err(io::Error::other(format!("{} belongs to uid {}", dir.display(), found.uid())));
+        let (shown, found) = (dir.display(), std::fs::symlink_metadata(dir)?);
+        if !found.is_dir() {
+            return Err(io::Error::other(format!("{shown} is no directory")));
         }
-        if found.permissions().mode() & 0o077 != 0 {
-            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
+        if found.uid() != uid && found.uid() != 0 {
+            return Err(io::Error::other(format!("{shown} belongs to uid {}", found.uid())));
+        }
+        // The group that is only its owner's is nobody else (umask 002).
+        let group = found.gid() != 0 && found.gid() != found.uid();
+        if found.mode() & if group { 0o022 } else { 0o002 } != 0 {
+            let own = dir.join("plugd");
+            let own = own.display();
+            return Err(io::Error::other(format!("others may write to {shown}; a directory in it, {own}, would do")));
         }
     }
     Ok(())
@@ -187,7 +213,7 @@ fn private(dir: &Path, uid: u32) -> io::Result<()> {
 
 /// Some filesystems take files but no sockets (9p, some FUSE).
 fn can_bind(dir: &Path) -> io::Result<()> {
-    let path = dir.join(format!(".try-{}.sock", std::process::id()));
+    let path = dir.join(format!(".try-{}.sock", random()));
     let bound = with_short_path(&path, UnixListener::bind).map(drop);
     // Not there where bind failed.
     std::fs::remove_file(&path).ok();

@@ -6,13 +6,14 @@
 //! its own, a new one is the writer's, less the umask.
 
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
 use rustix::io::Errno;
+
+use super::places::random;
 
 /// What becomes of a file that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +34,7 @@ pub fn put(dir: &Path, file: &str, text: &[u8], existing: Existing) -> io::Resul
     }
     let folder = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(dir, folder, Mode::empty())?;
-    // Keyed from the system's random source: nobody else can plant the name beforehand.
-    let temporary = format!(".plugd-{:016x}.tmp", RandomState::new().build_hasher().finish());
+    let temporary = format!(".plugd-{}.tmp", random());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let there = rustix::fs::statat(&dir, file, AtFlags::SYMLINK_NOFOLLOW).ok();
     // What replaces a private file is private from its first moment.

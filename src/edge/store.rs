@@ -139,6 +139,11 @@ impl Store {
         Store::knowing(loaded.unwrap_or_default())
     }
 
+    /// The text of `file` that was accepted last, as another run left it.
+    pub fn accepted_at(path: &Path, file: &str) -> Option<String> {
+        open::read_only(path).and_then(|db| rows::accepted(&db, file)).ok()
+    }
+
     fn knowing(loaded: Loaded) -> Store {
         let shared = Shared {
             inbox: Arc::default(),

@@ -38,6 +38,16 @@ impl Name {
         &self.0
     }
 
+    /// The directory of its logs where it has several instances: its name. Where that can be a log of another
+    /// service (`x.log`, `y.log.1`), it has an end that no name has.
+    pub fn log_folder(&self) -> String {
+        let text = self.as_str();
+        let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let unnumbered = text.rsplit_once('.').filter(|(_, end)| number(end)).map_or(text, |(stem, _)| stem);
+        let is_log = [".log", ".err"].iter().any(|end| text.ends_with(end) || unnumbered.ends_with(end));
+        if is_log { format!("{text}-") } else { text.to_string() }
+    }
+
     fn fault(text: &str) -> Option<&'static str> {
         let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
         let bytes = text.as_bytes();

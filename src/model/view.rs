@@ -115,6 +115,9 @@ pub struct ServiceView {
     /// On its way to its first verdict: neither started nor failed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub pending: bool,
+    /// Nothing checks it, its last starts failed, and that it lives again proves nothing yet.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unproven: bool,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -229,10 +232,12 @@ pub struct LessView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VitalsView {
-    /// In how much of the time in which it was meant to serve it could be used, since it was first ready in
-    /// this controller's time.
+    /// In how much of the time in which it was meant to serve it could be used, in this controller's time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub availability_percent: Option<f64>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability_since: Option<Timestamp>,
     pub instances: Vec<InstanceVitals>,
 }
 
@@ -254,6 +259,9 @@ pub struct ExitView {
     pub code: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
+    /// Who asked for it, or why plugd did; none where it ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     pub at: Timestamp,
     #[serde(with = "super::text::seconds")]
     pub ran_for: Duration,

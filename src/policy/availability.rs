@@ -1,5 +1,5 @@
-//! The share of its time in which a service could be used: of the time since it was first ready in which
-//! it was meant to serve.
+//! The share of its time in which a service could be used: of the time in which it was meant to serve, from
+//! the first moment on. It is the number that `history` keeps (edge/store/samples.rs), of one controller's time.
 
 use std::time::Duration;
 
@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Availability {
     meant: Duration,
     up: Duration,
+    /// When it was followed first.
+    first: Option<Duration>,
     last: Option<(Duration, State)>,
 }
 
@@ -22,17 +24,19 @@ pub enum State {
 impl Availability {
     pub fn follow(&mut self, state: State, now: Duration) {
         *self = self.until(now);
-        // Before it was ready for the first time it was not down.
-        if self.last.is_some() || state == State::Up {
-            self.last = Some((now, state));
-        }
+        self.first.get_or_insert(now);
+        self.last = Some((now, state));
     }
 
-    /// 0 to 1; none before it was ready for the first time.
+    /// 0 to 1; none where nothing was expected of it yet.
     pub fn ratio(&self, now: Duration) -> Option<f64> {
-        let Availability { meant, up, last } = self.until(now);
-        last?;
-        Some(if meant.is_zero() { 1.0 } else { up.as_secs_f64() / meant.as_secs_f64() })
+        let Availability { meant, up, .. } = self.until(now);
+        (!meant.is_zero()).then(|| up.as_secs_f64() / meant.as_secs_f64())
+    }
+
+    /// Since when it is counted.
+    pub fn since(&self) -> Option<Duration> {
+        self.first
     }
 
     fn until(&self, now: Duration) -> Availability {
@@ -43,7 +47,7 @@ impl Availability {
             State::Down => (span, Duration::ZERO),
             State::Aside => (Duration::ZERO, Duration::ZERO),
         };
-        Availability { meant: self.meant + meant, up: self.up + up, last: Some((now, state)) }
+        Availability { meant: self.meant + meant, up: self.up + up, last: Some((now, state)), ..*self }
     }
 }
 
@@ -55,15 +59,16 @@ mod tests {
     fn only_the_time_in_which_it_was_meant_to_serve_counts() {
         let at = Duration::from_secs;
         let mut share = Availability::default();
-        share.follow(State::Down, at(0));
+        share.follow(State::Aside, at(0));
         assert_eq!(share.ratio(at(10)), None);
-        share.follow(State::Up, at(10));
-        assert_eq!(share.ratio(at(10)), Some(1.0));
-        share.follow(State::Down, at(100));
+        share.follow(State::Down, at(10));
+        assert_eq!(share.ratio(at(15)), Some(0.0), "one that does not start cannot be used");
+        share.follow(State::Up, at(20));
         assert_eq!(share.ratio(at(110)), Some(0.9));
         share.follow(State::Aside, at(110));
         assert_eq!(share.ratio(at(9_999)), Some(0.9));
         share.follow(State::Up, at(9_999));
         assert_eq!(share.ratio(at(9_999 + 100)), Some(0.95));
+        assert_eq!(share.since(), Some(at(0)));
     }
 }

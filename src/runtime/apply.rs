@@ -36,6 +36,7 @@ impl Node {
                 }
             }
             Action::Retire(name) => {
+                self.masks.forget(&name);
                 self.publisher.retire(&name);
                 self.forget_try(&name);
                 self.specs.remove(name.as_str());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::helpers::Helpers;
-use super::layers::{base, layered, settings_of};
+use super::layers::{self, base, layered};
 use super::preparing::Preparing;
 use super::publish::Publisher;
 use super::rundir::{Door, RunDir};
@@ -142,19 +142,25 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
     let pid1 = welcome.keeper_pid == 1;
     let first = welcome.controllers_started <= 1;
     begins.set(first);
+    let mut told = list(&mut keeper).await.map_err(|error| failed("the keeper does not tell what it has", error))?;
+    let held = layers::held(&mut told);
 
     let single = !matches!(task.what, What::Directory(_));
-    let (dir, settings, places) = match &task.what {
+    let (dir, settings, text, places) = match &task.what {
         What::Directory(dir) => {
-            let settings = settings_of(&task, dir, pid1);
+            let layers::Begun { settings, text, warning } = layers::settings_of(&task, dir, pid1, held, !first)?;
+            layers::hold(&mut keeper, text.as_deref());
+            if let Some(warning) = warning {
+                voice::say(&warning);
+            }
             let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
             let places = Places::choose(&dir, &settings, &Who::now());
-            (dir, settings, places)
+            (dir, settings, text, places)
         }
         What::File(_) | What::Command(_) => {
             let settings = (task.layer)(base(pid1));
             let places = single::places(&settings);
-            (places.status().unwrap_or_default(), settings, places)
+            (places.status().unwrap_or_default(), settings, None, places)
         }
     };
     for warning in &places.warnings {
@@ -171,8 +177,8 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         true => strays::empty(&places, cgroups.as_ref(), &keeper_name),
         false => Vec::new(),
     };
-    let table = LivesTable::open(&places, keeper_name);
-    table.note("controller", std::process::id() as i32);
+    let table = LivesTable::open(&places, &dir, keeper_name);
+    table.note_controller();
 
     let (sender, inputs) = mpsc::channel(INPUTS_MAX);
     let (pump_sender, pump_events) = mpsc::channel(INPUTS_MAX);
@@ -253,9 +259,11 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         store: store.clone(),
         samples: Default::default(),
         publisher,
-        run: RunDir::of(places.run.clone()),
+        // Of one command or file the logs have a name each, and several may lie in one place.
+        run: RunDir::of(places.run.clone(), places.logs.clone().filter(|_| !single)),
         helpers: Helpers::new(welcome.controllers_started),
         chatter: Default::default(),
+        masks: Default::default(),
         lives: Default::default(),
         pending: Default::default(),
         specs: Default::default(),
@@ -302,7 +310,8 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
             },
         });
     }
-    node.remember_and_list().await.map_err(|error| failed("the keeper does not tell what it has", error))?;
+    node.remember();
+    told.into_iter().for_each(|event| node.on_keeper(event));
     if !first && node.table.fresh {
         node.fill_table();
     }
@@ -316,7 +325,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
     }
     match &task.what {
         What::Directory(_) => {
-            let world = Watched { settings, store, check, run: places.run.clone() };
+            let world = Watched { settings, text, store, check, run: places.run.clone() };
             let directory = watch(task, &dir, world, notices, sender, pid1)
                 .map_err(|error| refusal(UNUSABLE, format!("{} cannot be watched: {error}", dir.display())))?;
             node.directory = Some(directory);
@@ -345,23 +354,28 @@ async fn welcome(keeper: &mut Link) -> std::io::Result<Welcome> {
     }
 }
 
+/// All that the keeper has.
+async fn list(keeper: &mut Link) -> std::io::Result<Vec<KeeperEvent>> {
+    keeper.list();
+    let mut told = Vec::new();
+    loop {
+        match keeper.next().await? {
+            KeeperEvent::Listed => return Ok(told),
+            KeeperEvent::Closed => return Err(std::io::ErrorKind::BrokenPipe.into()),
+            event => told.push(event),
+        }
+    }
+}
+
 impl Node {
-    /// What is remembered, then what the keeper has; a new controller has no other recovery.
-    async fn remember_and_list(&mut self) -> std::io::Result<()> {
+    /// What is remembered; with what the keeper has a new controller has no other recovery.
+    fn remember(&mut self) {
         let Loaded { memories, counted, owners: _, claims: _ } = self.store.load();
         for (name, memory) in memories {
             if let Some(restarts) = counted.get(name.as_str()) {
                 self.samples.known(name.clone(), *restarts);
             }
             self.queue.push_back(Input::Remembered(name, memory));
-        }
-        self.keeper.list();
-        loop {
-            match self.keeper.next().await? {
-                KeeperEvent::Listed => return Ok(()),
-                KeeperEvent::Closed => return Err(std::io::ErrorKind::BrokenPipe.into()),
-                event => self.on_keeper(event),
-            }
         }
     }
 
@@ -431,6 +445,8 @@ fn serve(
 /// What the directory's thread is given beside the directory.
 struct Watched {
     settings: Settings,
+    /// What they come from.
+    text: Option<Vec<u8>>,
     store: Store,
     check: Option<StatusCheck>,
     run: Option<PathBuf>,
@@ -439,7 +455,7 @@ struct Watched {
 fn watch(
     task: Task,
     dir: &Path,
-    Watched { settings, store, check, run }: Watched,
+    Watched { settings, text, store, check, run }: Watched,
     notices: mpsc::UnboundedSender<Notice>,
     sender: mpsc::Sender<Input>,
     pid1: bool,
@@ -448,10 +464,12 @@ fn watch(
     let config = directory::Config {
         dir: dir.to_path_buf(),
         settings,
+        settings_text: text,
         store,
         on_settings: Some(Box::new(move |text| {
-            let settings = layered(&task, pid1, text.map(str::as_bytes))?;
-            let _ = notices.send(Notice::Settings(Box::new(settings)));
+            let settings = layered(&task, pid1, text)?;
+            let text = text.map(<[u8]>::to_vec);
+            let _ = notices.send(Notice::Settings { settings: Box::new(settings), text });
             Ok(())
         })),
         on_accepted: Some(Box::new(move || {

@@ -64,7 +64,10 @@ impl Node {
             Event::Exited { id, exit } => self.on_exited(&id, exit.how),
             Event::Signal(signal) => self.on_signal(signal),
             Event::Reexecuted(result) => match result {
-                Ok(()) => tracing::info!("the keeper was executed anew"),
+                Ok(()) => {
+                    self.run.hold();
+                    tracing::info!("the keeper was executed anew");
+                }
                 Err(libc::EPROTONOSUPPORT) => {
                     tracing::warn!("this controller is older than its keeper, which goes on as it is");
                 }
@@ -230,6 +233,7 @@ impl Node {
             notify: notify.and_then(|fd| NotifySocket::adopt(fd).ok()),
             ready: self.deposits.remove(ready_key(&life).as_bytes()),
         };
+        self.learn_secrets(&life, &live.spec);
         if !ended {
             self.listen(&life, &mut live, passive);
         }

@@ -59,7 +59,8 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
         What::Directory(dir) => {
             usable(dir)?;
             trusted(task, dir)?;
-            (settings_of(task, dir, false), Some(dir.clone()))
+            // The controller says what there is to say of them.
+            (settings_of(task, dir, false, None, false)?.settings, Some(dir.clone()))
         }
         What::File(_) | What::Command(_) => ((task.layer)(Settings::default()), None),
     };
@@ -74,8 +75,9 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
                 taken = Lock::take(dir, places.run.as_deref());
             }
             if taken.is_ok() {
-                own_run(&places)?;
+                // It can say whose they are.
                 not_run_already(dir, &places)?;
+                own_places(dir, &places)?;
             }
             taken
         }
@@ -112,16 +114,31 @@ fn held_by_the_dead(taken: &Result<Lock, LockError>) -> bool {
     }
 }
 
-/// Socket, table of lives, memory and logs belong to one node: two directories must not share them.
-fn own_run(places: &Places) -> Result<(), Refusal> {
-    let Some(run) = &places.run else { return Ok(()) };
+/// Socket, table of lives and logs belong to one node: two directories must not share them.
+fn own_places(dir: &Path, places: &Places) -> Result<(), Refusal> {
+    let mut locked = vec![directory::identity(dir)];
+    for (place, what, flag) in
+        [(&places.run, "run directory", "--state-dir"), (&places.logs, "log directory", "--log-dir")]
+    {
+        let Some(place) = place else { continue };
+        let identity = directory::identity(place);
+        // One place for all of it has one lock.
+        if !locked.contains(&identity) {
+            own(place, what, flag)?;
+            locked.push(identity);
+        }
+    }
+    Ok(())
+}
+
+fn own(place: &Path, what: &str, flag: &str) -> Result<(), Refusal> {
     let until = std::time::Instant::now() + LAST_BREATH;
-    let mut taken = Lock::take(run, None);
+    let mut taken = Lock::take(place, None);
     // A controller that made the run directory again holds its lock, and outlives a killed keeper by
     // the moment that the kernel needs to end it. The directory's own lock is ours already.
     while matches!(taken, Err(LockError::Held { .. })) && std::time::Instant::now() < until {
         std::thread::sleep(Duration::from_millis(5));
-        taken = Lock::take(run, None);
+        taken = Lock::take(place, None);
     }
     match taken {
         // Held until this process, which becomes the keeper, ends.
@@ -131,12 +148,10 @@ fn own_run(places: &Places) -> Result<(), Refusal> {
         }
         Err(LockError::Held { holder, .. }) => {
             let who = holder.map(|holder| format!(" (pid {})", holder.pid)).unwrap_or_default();
+            let place = place.display();
             Err(refusal(
                 OWNED,
-                format!(
-                    "{} is the run directory of another plugd{who}; give this one a --state-dir of its own",
-                    run.display()
-                ),
+                format!("{place} is the {what} of another plugd{who}; give this one a {flag} of its own"),
             ))
         }
         // Where it cannot be locked, the lock of the directory has to do.
@@ -144,21 +159,29 @@ fn own_run(places: &Places) -> Result<(), Refusal> {
     }
 }
 
-/// Both directories may be other ones than those that a running node has locked.
+/// Both directories may be other ones than those that a running node has locked, and the state directory
+/// may be another node's.
 fn not_run_already(dir: &Path, places: &Places) -> Result<(), Refusal> {
     // A killed one lets its locks go a moment before it is gone.
     let until = std::time::Instant::now() + LAST_BREATH;
     while strays::living_keeper(places).is_some() && std::time::Instant::now() < until {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let Some(pid) = strays::living_keeper(places) else { return Ok(()) };
+    let Some(strays::Living { pid, dir: theirs, place }) = strays::living_keeper(places) else { return Ok(()) };
+    let ours = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
     let shown = dir.display();
     Err(refusal(
         OWNED,
-        format!(
-            "another plugd (pid {pid}) runs the services of {shown}, although the directory was replaced since it began; \
-             it takes up the new one by itself, or end it first: kill {pid}"
-        ),
+        match theirs.filter(|theirs| Path::new(theirs) != ours) {
+            Some(theirs) => format!(
+                "{} belongs to the node of {theirs} (pid {pid}); give the one of {shown} a --state-dir of its own",
+                place.display()
+            ),
+            None => format!(
+                "another plugd (pid {pid}) runs the services of {shown}, although the directory was replaced since it \
+                 began; it takes up the new one by itself, or end it first: kill {pid}"
+            ),
+        },
     ))
 }
 
@@ -184,9 +207,15 @@ fn usable(dir: &Path) -> Result<(), Refusal> {
             .map_err(|error| refusal(UNUSABLE, format!("{shown} cannot be listed: {error}"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(refusal(
             UNUSABLE,
-            format!(
-                "there is no directory {shown}; make it with `mkdir -p {shown}`, or `plugd init {shown}` for one with an example"
-            ),
+            match shown.to_string() {
+                command if command.contains(char::is_whitespace) => {
+                    format!("there is no directory {command:?}; if it is a command, write `plugd run -- {command}`")
+                }
+                shown => format!(
+                    "there is no directory {shown}; make it with `mkdir -p {shown}`, or `plugd init {shown}` for one \
+                     with an example"
+                ),
+            },
         )),
         Err(error) => Err(refusal(UNUSABLE, format!("{shown} cannot be used: {error}"))),
     }

@@ -1,11 +1,18 @@
 //! The settings in force: flags over environment over `_plugd.yaml` over what fits the place.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::boot::Task;
-use super::voice;
-use crate::edge::process::environment::read_small;
+use rustix::fs::MemfdFlags;
+
+use super::boot::{Refusal, Task, UNUSABLE, refusal};
+use crate::edge::directory;
+use crate::edge::places::{self, Who};
+use crate::keeper::{Event, Link};
 use crate::model::manifest::Text;
 use crate::model::settings::{self, Settings};
 
@@ -14,24 +21,82 @@ pub(super) const SHUTDOWN_PID1: Duration = Duration::from_secs(8);
 /// A pod has 30 s.
 const SHUTDOWN_POD: Duration = Duration::from_secs(25);
 /// As every manifest.
-const SETTINGS_MAX: u64 = 64 * 1024;
+const SETTINGS_MAX: usize = 64 * 1024;
 const EXIT_ON_REQUIRED: Duration = Duration::from_secs(300);
 
-/// The settings in force: flags over environment over `_plugd.yaml` over what fits the place.
-pub(super) fn settings_of(task: &Task, dir: &Path, pid1: bool) -> Settings {
-    let path = dir.join("_plugd.yaml");
-    let text = match read_small(&path, SETTINGS_MAX) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => {
-            eprintln!("plugd: {} is left out: {error}", path.display());
-            None
-        }
+/// Under which the keeper holds the text of the settings in force, for the next controller.
+const HELD: &[u8] = b"settings";
+
+/// The settings in force at a start, and what is to be said of them.
+pub(super) struct Begun {
+    pub settings: Settings,
+    /// The text of the file that they come from.
+    pub text: Option<Vec<u8>>,
+    pub warning: Option<String>,
+}
+
+/// The settings in force: flags over environment over `_plugd.yaml` over what fits the place. Of a file
+/// that is refused the last good version stays: the one `held` by the keeper for the next controller,
+/// else the one of an earlier run. Where none is known a node does not begin, for nobody can tell what
+/// the file was to hold back; a `successor` goes on as its predecessor did, without a file.
+pub(super) fn settings_of(
+    task: &Task,
+    dir: &Path,
+    pid1: bool,
+    held: Option<Vec<u8>>,
+    successor: bool,
+) -> Result<Begun, Refusal> {
+    let below = (task.layer)(base(pid1));
+    let found = directory::settings_text(dir, &below);
+    let why = match found.clone().and_then(|text| Ok((layered(task, pid1, text.as_deref())?, text))) {
+        Ok((settings, text)) => return Ok(Begun { settings, text, warning: None }),
+        Err(why) => why,
     };
-    layered(task, pid1, text.as_deref()).unwrap_or_else(|why| {
-        voice::say(&format!("{why}; the defaults are in force"));
-        (task.layer)(base(pid1))
-    })
+    // A place that only the file told is not known any more.
+    let lost = below.state_dir.is_none() && found.ok().flatten().is_none_or(|text| names_a_place(&text));
+    let of_a_run = || directory::settings_before(&places::known_database(dir, &below, &Who::now())?);
+    let text = held.or_else(|| if lost { None } else { of_a_run() });
+    match layered(task, pid1, text.as_deref()) {
+        Ok(settings) if successor || text.is_some() => {
+            Ok(Begun { settings, text, warning: Some(format!("{why}; the last good version stays")) })
+        }
+        Ok(_) | Err(_) => {
+            let path = dir.join("_plugd.yaml");
+            let so = "no good version of it is known; mend it, or remove it to begin with the defaults";
+            Err(refusal(UNUSABLE, format!("{} cannot be used: {why}\n  {so}", path.display())))
+        }
+    }
+}
+
+/// Whether the file may say where its own last good version lies.
+fn names_a_place(text: &[u8]) -> bool {
+    let key = b"stateDir";
+    text.windows(key.len()).any(|part| part == key)
+}
+
+/// Leaves the text of the settings in force with the keeper.
+pub(super) fn hold(keeper: &mut Link, text: Option<&[u8]>) {
+    let memory = text.map(|text| -> std::io::Result<OwnedFd> {
+        let memory = rustix::fs::memfd_create("settings", MemfdFlags::CLOEXEC)?;
+        let memory = File::from(memory);
+        memory.write_all_at(text, 0)?;
+        Ok(memory.into())
+    });
+    match memory {
+        Some(Ok(memory)) => keeper.deposit(HELD, Arc::new(memory)),
+        Some(Err(error)) => tracing::warn!("the next controller will not know the settings in force: {error}"),
+        None => keeper.withdraw(HELD),
+    }
+}
+
+/// The text that a controller before this one left with the keeper; it stays there.
+pub(super) fn held(told: &mut Vec<Event>) -> Option<Vec<u8>> {
+    let place = told.iter().position(|event| matches!(event, Event::Deposited { key, .. } if **key == *HELD))?;
+    let Event::Deposited { fd, .. } = told.remove(place) else { return None };
+    let mut text = vec![0; SETTINGS_MAX];
+    let length = File::from(fd).read_at(&mut text, 0).ok()?;
+    text.truncate(length);
+    Some(text)
 }
 
 pub(super) fn layered(task: &Task, pid1: bool, text: Option<&[u8]>) -> Result<Settings, String> {

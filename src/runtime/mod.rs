@@ -58,6 +58,7 @@ mod helpers;
 mod layers;
 mod live;
 mod lives_copy;
+mod masks;
 mod observe;
 mod preparing;
 mod publish;
@@ -102,6 +103,7 @@ pub struct Node {
     run: rundir::RunDir,
     helpers: Helpers,
     chatter: Chatter,
+    masks: masks::Masks,
 
     lives: HashMap<LifeId, Live>,
     pending: HashMap<LifeId, Pending>,
@@ -149,8 +151,8 @@ enum Leave {
 pub(crate) enum Notice {
     /// A helper is over: the keeper may drop it.
     HelperDone(Id),
-    /// `_plugd.yaml` was edited.
-    Settings(Box<Settings>),
+    /// `_plugd.yaml` was read or edited: what it makes of the settings, and its text.
+    Settings { settings: Box<Settings>, text: Option<Vec<u8>> },
     /// A directory was accepted at the path: the first, or one that replaced it.
     Accepted,
     /// A status file is not what was written last: of a service, or the node's own.
@@ -241,7 +243,7 @@ impl Node {
             let now = self.now();
             while let Some(input) = self.queue.pop_front() {
                 self.observe(&input, now);
-                self.controller.absorb(input, now);
+                self.controller.absorb(self.masks.hide(input), now);
             }
             let plan = self.controller.decide(now);
             let idle = plan.actions.is_empty();
@@ -274,7 +276,8 @@ impl Node {
     fn on_notice(&mut self, notice: Notice) {
         match notice {
             Notice::HelperDone(id) => self.on_helper_done(&id),
-            Notice::Settings(settings) => {
+            Notice::Settings { settings, text } => {
+                layers::hold(&mut self.keeper, text.as_deref());
                 if let Some(directory) = &self.directory {
                     directory.settings(*settings);
                 }

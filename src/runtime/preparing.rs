@@ -19,7 +19,7 @@ use crate::edge::process::preparer::{Done, Job, Preparer, What};
 use crate::keeper::Id;
 use crate::model::name::{Instance, LifeId, Name};
 use crate::model::reason::Reason;
-use crate::model::spec::{Digest, Spec};
+use crate::model::spec::{Digest, EnvValue, Spec};
 
 /// What takes longer than this is told.
 const HELD_UP: Duration = Duration::from_secs(2);
@@ -45,9 +45,28 @@ struct UnderWay {
 }
 
 enum Purpose {
-    Spawn { life: LifeId, spec: Arc<Spec>, blob: Vec<u8> },
-    Try { name: Name, digest: Digest },
+    Spawn {
+        life: LifeId,
+        spec: Arc<Spec>,
+        blob: Vec<u8>,
+    },
+    Try {
+        name: Name,
+        digest: Digest,
+    },
     Helper(Box<Request>),
+    /// Nothing is to run: only its secrets are to be known.
+    Learn(Name),
+}
+
+impl Purpose {
+    fn service(&self) -> &Name {
+        match self {
+            Purpose::Spawn { life, .. } => &life.instance.service,
+            Purpose::Try { name, .. } | Purpose::Learn(name) => name,
+            Purpose::Helper(request) => &request.purpose.life().instance.service,
+        }
+    }
 }
 
 impl UnderWay {
@@ -56,7 +75,7 @@ impl UnderWay {
         let tell = (!self.told).then_some(self.tell);
         match &self.purpose {
             Purpose::Helper(request) => tell.into_iter().chain([request.until()]).min(),
-            Purpose::Spawn { .. } | Purpose::Try { .. } => tell,
+            Purpose::Spawn { .. } | Purpose::Try { .. } | Purpose::Learn(_) => tell,
         }
     }
 }
@@ -131,7 +150,7 @@ impl Node {
     pub(super) fn prepare_try(&mut self, name: Name, spec: Arc<Spec>, wrapper: Option<PathBuf>, digest: Digest) {
         let same = |purpose: &Purpose| match purpose {
             Purpose::Try { name: of, digest: other } => *of == name && *other == digest,
-            Purpose::Spawn { .. } | Purpose::Helper(_) => false,
+            Purpose::Spawn { .. } | Purpose::Helper(_) | Purpose::Learn(_) => false,
         };
         // Asked again because nothing came: the answer is still under way.
         if self.preparing.under_way.values().any(|under_way| same(&under_way.purpose)) {
@@ -146,6 +165,15 @@ impl Node {
         let life = request.purpose.life().clone();
         let what = What::Helper(request.command.clone(), request.number);
         self.preparing.submit(Purpose::Helper(Box::new(request)), spec, life, what);
+    }
+
+    /// Of a life that another controller started: what its output must not tell.
+    pub(super) fn learn_secrets(&mut self, life: &LifeId, spec: &Arc<Spec>) {
+        if spec.process.env.iter().any(|(_, value)| matches!(value, EnvValue::File(_))) {
+            // Of a program that is always there, for the sake of its surroundings.
+            let what = What::Helper(vec!["/proc/self/exe".into()], 0);
+            self.preparing.submit(Purpose::Learn(life.instance.service.clone()), spec.clone(), life.clone(), what);
+        }
     }
 
     /// A spawn that is not wanted any more. What the keeper was asked for comes to its end first.
@@ -174,9 +202,14 @@ impl Node {
             // Nobody would look after it any more.
             return self.preparing.done.clear();
         }
-        while let Some(Done { number, result }) = self.preparing.done.pop_front() {
+        while let Some(Done { number, mut result }) = self.preparing.done.pop_front() {
             let Some(UnderWay { purpose, tell: _, told }) = self.preparing.under_way.remove(&number) else { continue };
+            if let Ok(prepared) = &mut result {
+                self.masks.learn(purpose.service(), prepared.environment.take_secrets());
+            }
             match purpose {
+                // What cannot be prepared has no secret that it could tell.
+                Purpose::Learn(_) => {}
                 Purpose::Spawn { life, spec, blob } => {
                     if told {
                         self.queue.push_back(Input::HeldUp { life: life.clone(), why: None });
@@ -219,6 +252,7 @@ impl Node {
                 Purpose::Spawn { life, .. } => {
                     self.queue.push_back(Input::HeldUp { life: life.clone(), why: Some(why) });
                 }
+                Purpose::Learn(_) => {}
                 // It is answered once more if it does come.
                 Purpose::Try { name, digest } => self.queue.push_back(Input::Tried {
                     name: name.clone(),

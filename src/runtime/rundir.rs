@@ -30,6 +30,9 @@ pub struct RunDir {
     path: Option<PathBuf>,
     /// Of a directory made again; the keeper holds that of the first.
     lock: Option<Lock>,
+    /// The log directory is this node's alone, too.
+    logs: Option<PathBuf>,
+    logs_lock: Option<Lock>,
     /// It is gone and could not be made again; said once.
     lost: bool,
 }
@@ -55,16 +58,19 @@ impl RunDir {
         });
     }
 
-    pub fn of(path: Option<PathBuf>) -> RunDir {
-        let mut run = RunDir { path, ..RunDir::default() };
+    pub fn of(path: Option<PathBuf>, logs: Option<PathBuf>) -> RunDir {
+        let mut run = RunDir { path, logs, ..RunDir::default() };
         run.hold();
         run
     }
 
-    /// Holds the lock where nobody does: a directory that an earlier controller made again.
-    fn hold(&mut self) {
+    /// Holds the locks where nobody does: of a directory that an earlier controller made again, and those
+    /// that the keeper lost as it executed itself anew.
+    pub(super) fn hold(&mut self) {
         // Held by the keeper, or on a filesystem without locks: the lock of the directory has to do.
-        self.lock = self.path.as_ref().and_then(|path| Lock::take(path, None).ok());
+        let take = |path: &Option<PathBuf>| path.as_ref().and_then(|path| Lock::take(path, None).ok());
+        self.lock = self.lock.take().or_else(|| take(&self.path));
+        self.logs_lock = self.logs_lock.take().or_else(|| take(&self.logs));
     }
 }
 
@@ -124,7 +130,7 @@ impl Node {
 
     /// Writes everything that runs into an empty table.
     pub(super) fn fill_table(&mut self) {
-        self.table.note("controller", std::process::id() as i32);
+        self.table.note_controller();
         let adopted = self.adoptees.values().flatten().filter(|adoptee| !adoptee.ended);
         let lives = self.lives.values().filter(|live| !live.ended);
         for (tree, spec) in

@@ -7,6 +7,8 @@
 //! orders/0#3 15 30000 BOOT-ID PID-NAMESPACE KEEPER PID START-TIME
 //! ```
 //!
+//! The controller's own line ends with the directory that it serves.
+//!
 //! A second table in the state directory, a moment behind, serves where the run directory was taken away
 //! (see [`copy`](super::lives_copy)).
 //!
@@ -51,6 +53,8 @@ pub struct LivesTable {
     copy: Option<Copy>,
     /// And of which keeper its lines are.
     place: String,
+    /// The directory that the node serves, for those who meet the table elsewhere.
+    dir: String,
     lines: usize,
     /// When it is written anew; later each time that this fails.
     lines_max: usize,
@@ -61,7 +65,7 @@ pub struct LivesTable {
 }
 
 impl LivesTable {
-    pub fn open(places: &Places, keeper: String) -> LivesTable {
+    pub fn open(places: &Places, dir: &Path, keeper: String) -> LivesTable {
         let copy = places
             .state
             .as_ref()
@@ -71,6 +75,7 @@ impl LivesTable {
             file: None,
             copy,
             place,
+            dir: dir.display().to_string().replace('\n', "?"),
             lines: 0,
             lines_max: LINES_MAX,
             fresh: false,
@@ -101,17 +106,17 @@ impl LivesTable {
         Some((file.clone(), format!("{life} {} {grace} {}", spec.stop.signal, self.place).into_bytes()))
     }
 
-    /// Writes a line of a process that is there already: the controller itself.
-    pub fn note(&self, what: &str, pid: i32) {
-        // The controller is never ended gently: it dies with its keeper anyway.
-        self.write(&format!("{what} 9 0"), pid);
+    /// Writes the line of the controller itself, which is there already.
+    pub fn note_controller(&self) {
+        // It is never ended gently: it dies with its keeper anyway.
+        self.write("controller 9 0", std::process::id() as i32, &format!(" {}", self.dir));
     }
 
     /// The same of a life; one that an earlier controller started may not have its spec yet.
     pub fn note_life(&mut self, life: &LifeId, spec: Option<&Spec>, pid: i32) {
         let (signal, grace) =
             spec.map_or((libc::SIGTERM, GRACE_MAX), |spec| (spec.stop.signal, spec.stop.grace_period));
-        self.write(&format!("{life} {signal} {}", grace.as_millis()), pid);
+        self.write(&format!("{life} {signal} {}", grace.as_millis()), pid, "");
         self.lines += 1;
     }
 
@@ -130,9 +135,9 @@ impl LivesTable {
         }
     }
 
-    fn write(&self, head: &str, pid: i32) {
+    fn write(&self, head: &str, pid: i32, more: &str) {
         let start = start_time(pid).unwrap_or_default();
-        let line = format!("{head} {} {pid} {start}\n", self.place);
+        let line = format!("{head} {} {pid} {start}{more}\n", self.place);
         if let Some((file, _)) = &self.file
             && let Err(error) = rustix::io::write(file, line.as_bytes())
         {
@@ -195,6 +200,8 @@ struct Stray {
     keeper: String,
     pid: i32,
     start: u64,
+    /// The directory of the node; the controller's line has it.
+    dir: Option<String>,
     line: String,
 }
 
@@ -204,17 +211,32 @@ pub fn identity(pid: i32) -> Option<String> {
     Some(format!("{pid}.{}", start_time(pid)?))
 }
 
-/// A keeper of these places that runs, whatever became of the directories that it locked: its pid.
-pub fn living_keeper(places: &Places) -> Option<i32> {
-    let place = place();
-    let texts = tables(places).into_iter().filter_map(|table| read(&table));
-    let keepers = texts.flat_map(|text| {
-        let lines = text.lines().filter_map(|line| parse(line, &place));
-        lines.map(|line| line.keeper).collect::<HashSet<_>>()
-    });
-    keepers
-        .filter_map(|keeper| Some((keeper.split_once('.')?.0.parse().ok()?, keeper)))
-        .find_map(|(pid, keeper): (i32, String)| identity(pid).is_some_and(|there| there == keeper).then_some(pid))
+/// A keeper that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Living {
+    pub pid: i32,
+    /// The directory that it serves, where its table tells.
+    pub dir: Option<String>,
+    /// Where its table lies.
+    pub place: PathBuf,
+}
+
+/// The keeper of these places that runs, whatever became of the directories that it locked.
+pub fn living_keeper(places: &Places) -> Option<Living> {
+    let here = place();
+    tables(places).into_iter().find_map(|table| {
+        let text = read(&table)?;
+        let lines: Vec<Stray> = text.lines().filter_map(|line| parse(line, &here)).collect();
+        let keepers: HashSet<&str> = lines.iter().map(|line| line.keeper.as_str()).collect();
+        let lives = |keeper: &&str| {
+            let pid = keeper.split_once('.').and_then(|(pid, _)| pid.parse().ok());
+            pid.and_then(identity).is_some_and(|there| there == **keeper)
+        };
+        let keeper = keepers.into_iter().find(lives)?;
+        let dir = lines.iter().rev().filter(|line| line.keeper == keeper).find_map(|line| line.dir.clone());
+        let pid = keeper.split_once('.')?.0.parse().ok()?;
+        Some(Living { pid, dir, place: table.parent()?.to_path_buf() })
+    })
 }
 
 /// Where lines may be: run directory, state directory.
@@ -408,7 +430,8 @@ fn parse(line: &str, place: &str) -> Option<Stray> {
     let keeper = words.next()?.to_string();
     let pid = words.next()?.parse().ok()?;
     let start = words.next()?.parse().ok()?;
-    Some(Stray { name, signal, grace, keeper, pid, start, line: line.to_string() })
+    let dir = Some(words.collect::<Vec<_>>().join(" ")).filter(|dir| !dir.is_empty());
+    Some(Stray { name, signal, grace, keeper, pid, start, dir, line: line.to_string() })
 }
 
 /// Boot id and pid namespace: what a pid is relative to.
@@ -428,7 +451,9 @@ mod tests {
         let whole = "orders/0#3 15 30000 boot-a pid:[1] 7.55 412 9917";
         let stray = parse(whole, here).expect("a whole line");
         assert_eq!((stray.name.as_str(), stray.keeper.as_str()), ("orders/0#3", "7.55"));
-        assert_eq!((stray.pid, stray.start), (412, 9917));
+        assert_eq!((stray.pid, stray.start, stray.dir), (412, 9917, None));
+        let controller = parse("controller 9 0 boot-a pid:[1] 7.55 8 9000 /a b/services.d", here).expect("a line");
+        assert_eq!((controller.start, controller.dir.as_deref()), (9000, Some("/a b/services.d")));
         assert_eq!(parse(whole, "boot-b pid:[1]"), None);
         assert_eq!(parse(whole, "boot-a pid:[2]"), None);
         for cut in 0..whole.len() - 5 {

@@ -100,17 +100,23 @@ fn an_update_that_is_blocked_is_still_told_by_the_next_controller() {
     assert_eq!((world.pid("web"), world.status("web").as_str()), (pid, "running"));
 }
 
+/// A text that was accepted reaches the database a moment behind the facts.
+fn wait_kept(world: &World, text: &str) {
+    let database = world.state().join("state.db");
+    let has = |suffix: &str| {
+        let bytes = fs::read(format!("{}{suffix}", database.display())).unwrap_or_default();
+        bytes.windows(text.len()).any(|part| part == text.as_bytes())
+    };
+    world.wait("the accepted text to be kept", |_| has("") || has("-wal"));
+}
+
 #[test]
 fn what_is_kept_of_manifests_is_closed_to_others() {
     let world = World::running();
     world.put("web.yaml", "command: sleep 3600\nenv: {PASSWORD: hunter2}\n");
     world.wait_status("web", "running");
+    wait_kept(&world, "hunter2");
     let database = world.state().join("state.db");
-    let has = |suffix: &str| {
-        let bytes = fs::read(format!("{}{suffix}", database.display())).unwrap_or_default();
-        bytes.windows(7).any(|part| part == b"hunter2")
-    };
-    world.wait("the accepted text to be kept", |_| has("") || has("-wal"));
     let mode = |path: &std::path::Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(&world.state()), 0o700);
     for suffix in ["", "-wal", "-shm"] {
@@ -138,4 +144,121 @@ fn a_file_that_was_renamed_and_broken_while_nothing_ran_keeps_its_last_good_vers
     world.stop();
     world.run(&[]);
     world.wait_status("web", "healthy");
+}
+
+const SETTINGS: &str = "requireUser: true\n";
+const BAD_SETTINGS: &str = "requireUser: true\nshutdownTimout: 5s\n";
+
+fn variable(world: &World, name: &str) -> Option<String> {
+    let environment = fs::read(format!("/proc/{}/environ", world.pid("web")?)).ok()?;
+    let prefix = format!("{name}=");
+    let found = environment.split(|byte| *byte == 0).find(|line| line.starts_with(prefix.as_bytes()))?;
+    Some(String::from_utf8_lossy(&found[prefix.len()..]).into_owned())
+}
+
+fn node_tells(world: &World, file: &str) -> bool {
+    world
+        .node_status()
+        .is_some_and(|text| text.contains(&format!("file: \"{file}\"")) && text.contains("ConfigInvalid"))
+}
+
+#[test]
+fn a_typo_in_the_defaults_leaves_the_last_good_ones_to_the_next_controller_and_the_next_run() {
+    let mut world = World::empty();
+    world.put("_defaults.yaml", "env: {AS: \"4321\"}\n");
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.run(&[]);
+    world.wait_status("web", "running");
+    let pid = world.pid("web");
+    wait_kept(&world, "_defaults.yaml");
+    world.put("_defaults.yaml", "env: {AS: \"4321\"}\nlabls: {}\n");
+    world.wait("the typo to be told", |world| node_tells(world, "_defaults.yaml"));
+
+    replace_controller(&world);
+
+    world.wait("the new controller's word", |world| {
+        let written = world.field("web", "controller").unwrap_or_default();
+        world.controller_pid().is_some_and(|pid| written.contains(&pid.to_string()))
+            && node_tells(world, "_defaults.yaml")
+    });
+    assert_eq!((world.pid("web"), world.status("web").as_str()), (pid, "running"));
+    world.put("late.yaml", "command: sleep 3600\n");
+    world.wait_status("late", "running");
+    world.stop();
+    world.run(&[]);
+    world.wait_status("web", "running");
+    assert_eq!(variable(&world, "AS").as_deref(), Some("4321"));
+    // Without the file nothing of it is left.
+    world.remove("_defaults.yaml");
+    world.wait("the service without defaults", |world| world.pid("web").is_some() && variable(world, "AS").is_none());
+}
+
+#[test]
+fn defaults_that_were_never_good_let_nothing_new_start_until_they_are_mended_or_removed() {
+    let mut world = World::empty();
+    world.put("_defaults.yaml", "users: \"4321\"\n");
+    world.put("web.yaml", "name: site\ncommand: sleep 3600\n");
+    world.put_script("job.sh", "#!/bin/sh\nexec sleep 3600\n");
+    world.run(&[]);
+    world.wait_status("site", "failed (ConfigInvalid)");
+    world.wait_status("job", "failed (ConfigInvalid)");
+    assert!(world.status_file("site").expect("its status").contains("_defaults.yaml"));
+    world.put("_defaults.yaml", "labels: {a: b}\n");
+    world.wait_status("site", "running");
+    world.wait_status("job", "running");
+    world.put("late.yaml", "command: sleep 3600\n");
+    world.wait_status("late", "running");
+
+    let mut world = World::empty();
+    world.put("_defaults.yaml", "users: \"4321\"\n");
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.run(&[]);
+    world.wait_status("web", "failed (ConfigInvalid)");
+    world.remove("_defaults.yaml");
+    world.wait_status("web", "running");
+}
+
+#[test]
+fn a_typo_in_the_settings_loses_none_of_them_to_the_next_controller_or_run() {
+    let mut world = World::empty();
+    world.put("_plugd.yaml", SETTINGS);
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.run(&[]);
+    let root = rustix::process::geteuid().is_root();
+    world.wait_status("web", if root { "failed (RunsAsRoot)" } else { "running" });
+    world.put("_plugd.yaml", BAD_SETTINGS);
+    world.wait("the typo to be told", |world| node_tells(world, "_plugd.yaml"));
+    let as_before = |world: &World| {
+        world.put("late.yaml", "command: sleep 3600\n");
+        world.wait("a verdict of the new one", |world| world.status("late") != "absent");
+        world.wait_status("late", "failed (RunsAsRoot)");
+        world.remove("late.yaml");
+        world.wait("it to go", |world| world.status("late") == "absent");
+    };
+
+    for _ in 0..2 {
+        replace_controller(&world);
+        world.wait("the typo to be told again", |world| node_tells(world, "_plugd.yaml"));
+        if root {
+            as_before(&world);
+        }
+    }
+    world.stop();
+    world.run(&[]);
+    let told = |world: &World| world.log().contains("_plugd.yaml:2:1") && world.log().contains("last good version");
+    world.wait("the typo to be told by the next run", told);
+    if root {
+        as_before(&world);
+        replace_controller(&world);
+        as_before(&world);
+    }
+}
+
+#[test]
+fn settings_that_were_never_good_are_no_reason_to_begin_without_them() {
+    let mut world = World::empty();
+    world.put("_plugd.yaml", BAD_SETTINGS);
+    world.spawn(&[]);
+    assert_eq!(world.wait_end().code(), Some(78), "{}", world.log());
+    assert!(world.log().contains("_plugd.yaml:2:1") && world.log().contains("mend it"), "{}", world.log());
 }

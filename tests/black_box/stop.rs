@@ -182,7 +182,7 @@ fn what_a_leader_leaves_hears_the_signal_before_the_kill() {
         world.put(
             "crew.yaml",
             &format!(
-                "script: |\n  {0} & setsid {0} &\n  while [ $(wc -l < {1}) -lt 2 ]; do sleep 0.02; done\n  [ $(wc -l < {1}) -gt 2 ] || exit 1\n  wait\n",
+                "script: |\n  echo >> {1}.runs; all=$(($(wc -l < {1}.runs) * 2))\n  {0} & setsid {0} &\n  while [ $(wc -l < {1}) -lt $all ]; do sleep 0.02; done\n  [ $all -gt 2 ] || exit 1\n  wait\n",
                 worker.display(),
                 pids.display()
             ),

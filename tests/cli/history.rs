@@ -45,6 +45,7 @@ fn day() -> History {
             ExitView {
                 code: None,
                 signal: Some("SIGKILL".into()),
+                by: None,
                 at: ago(600),
                 ran_for: Duration::from_secs(7200),
                 output: Vec::new(),
@@ -52,6 +53,7 @@ fn day() -> History {
             ExitView {
                 code: Some(1),
                 signal: None,
+                by: None,
                 at: at("2026-11-23T12:30:18Z"),
                 ran_for: Duration::from_millis(200),
                 output: vec!["bind: \x1b[31maddress already in use".into(), String::new()],

@@ -91,6 +91,65 @@ fn edit_takes_up_what_is_valid_and_keeps_what_is_not() {
     assert_eq!(std::fs::read_to_string(world.path("web.yaml")).expect("there"), "command: sleep 2000\n");
 }
 
+/// Writes a script that is used as an editor.
+fn editor(world: &World, text: &str) -> String {
+    let path = world.root().join("editor.sh");
+    std::fs::write(&path, text).expect("written");
+    format!("sh {}", path.display())
+}
+
+fn edit_with(world: &World, editor: &str, temporary: &std::path::Path) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_plugd"))
+        .arg("--dir")
+        .arg(world.dir())
+        .args(["edit", "web"])
+        .env("PLUGD_STATE_DIR", world.state())
+        .env_remove("VISUAL")
+        .env("EDITOR", editor)
+        .env("TMPDIR", temporary)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("plugd can be started")
+}
+
+#[test]
+fn what_somebody_else_changed_or_removed_meanwhile_is_not_undone_by_an_edit() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let file = world.path("web.yaml");
+    let shown = file.display();
+
+    let changed = format!("echo 'labels: {{mine: \"yes\"}}' >> \"$1\"; echo 'command: sleep 7777' > {shown}\n");
+    let refused = edit_with(&world, &editor(&world, &changed), world.root());
+    assert_eq!(refused.status.code(), Some(1), "{}", err(&refused));
+    assert!(
+        err(&refused).contains("changed by somebody else") && err(&refused).contains("kept in"),
+        "{}",
+        err(&refused)
+    );
+    assert_eq!(std::fs::read_to_string(&file).expect("there"), "command: sleep 7777\n");
+
+    let removed = format!("echo 'labels: {{mine: \"yes\"}}' >> \"$1\"; rm {shown}\n");
+    let refused = edit_with(&world, &editor(&world, &removed), world.root());
+    assert_eq!(refused.status.code(), Some(1), "{}", err(&refused));
+    assert!(err(&refused).contains("was removed"), "{}", err(&refused));
+    assert!(!file.exists());
+}
+
+#[test]
+fn an_edit_needs_no_place_for_temporary_files_but_the_directory_itself() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let done = edit_with(&world, "sed -i s/1000/2000/", &world.root().join("nowhere"));
+    assert_eq!(done.status.code(), Some(0), "{}", err(&done));
+    assert_eq!(std::fs::read_to_string(world.path("web.yaml")).expect("there"), "command: sleep 2000\n");
+    let left: Vec<_> =
+        std::fs::read_dir(world.dir()).expect("listed").flatten().map(|entry| entry.file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("edit")), "{left:?}");
+}
+
 #[test]
 fn add_without_a_controller_says_that_the_file_waits() {
     let world = World::empty();

@@ -112,10 +112,21 @@ fn every_output_format_of_get_is_what_its_name_says() {
     assert_eq!(object["kind"], "Service");
     let json: serde_json::Value =
         serde_json::from_str(&ends(&world, 0, &["get", "web", "-o", "json"]).0).expect("json");
-    assert_eq!(serde_json::to_value(&object).expect("plain"), json, "one object, printed in two ways");
+    // All but what is as of the moment in which somebody asks.
+    let steady = |mut object: serde_json::Value| {
+        object["status"].as_object_mut().expect("a status").remove("vitals").expect("vitals");
+        object
+    };
+    let of_list = |mut list: serde_json::Value| {
+        let items = list["items"].as_array_mut().expect("items");
+        items.iter_mut().for_each(|item| *item = steady(item.take()));
+        list
+    };
+    let (list, json) = (of_list(list), steady(json));
+    assert_eq!(steady(serde_json::to_value(&object).expect("plain")), json, "one object, printed in two ways");
     assert_eq!((&list["kind"], &list["items"][1]), (&"List".into(), &json), "and a list is one of the same");
     let yaml: serde_yaml::Value = serde_yaml::from_str(&ends(&world, 0, &["get", "-o", "yaml"]).0).expect("yaml");
-    assert_eq!(serde_json::to_value(&yaml).expect("plain"), list);
+    assert_eq!(of_list(serde_json::to_value(&yaml).expect("plain")), list);
     let few: serde_json::Value =
         serde_json::from_str(&ends(&world, 0, &["get", "-l", "tier=back", "-o", "json"]).0).expect("json");
     assert_eq!(few["items"], serde_json::json!([]));

@@ -8,12 +8,47 @@ fn stop_stays_stopped_and_start_undoes_it() {
     let world = World::running();
     world.put("web.yaml", STAYS);
     world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+    ends(&world, 0, &["stop", "web"]);
+    // Nothing is waited for: that is what the verb did.
+    assert_eq!(world.status("web"), "stopped (StoppedByOperator)");
+    assert!(!crate::world::lives(pid));
     ends(&world, 0, &["stop", "web", "--wait"]);
-    world.wait_status("web", "stopped (StoppedByOperator)");
     let (_, told) = ends(&world, 3, &["exec", "web", "--", "true"]);
     assert!(told.contains("web is stopped (StoppedByOperator)"), "{told}");
     ends(&world, 0, &["start", "web", "--wait"]);
     world.wait_status("web", "running");
+}
+
+#[test]
+fn a_stop_that_takes_longer_than_one_waits_goes_on_and_what_waits_for_nothing_returns() {
+    let world = World::running();
+    world.put("slow.yaml", "script: \"trap '' TERM; while :; do sleep 0.1; done\"\nstop: {gracePeriod: 3s}\n");
+    world.wait_status("slow", "running");
+    ends(&world, 0, &["stop", "slow", "--no-wait"]);
+    world.wait_status("slow", "stopping");
+    let (_, told) = ends(&world, 124, &["stop", "slow", "--timeout", "100ms"]);
+    assert!(told.contains("slow is stopping") && told.contains("plugd status slow"), "{told}");
+    world.wait_status("slow", "stopped (StoppedByOperator)");
+}
+
+#[test]
+fn names_of_kubernetes_and_of_instances_are_understood_or_told() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    for words in [&["status", "deploy/web"][..], &["get", "services/web"], &["restart", "pod", "web", "--wait"]] {
+        ends(&world, 0, words);
+    }
+    let (table, _) = ends(&world, 0, &["status"]);
+    assert!(table.starts_with("NAME") && table.contains("web"), "{table}");
+    let (_, told) = ends(&world, 4, &["restart", "web/0"]);
+    assert!(told.contains("web/0 is one instance") && told.contains("write web"), "{told}");
+    let (_, told) = ends(&world, 4, &["restart", "all"]);
+    assert!(told.contains("--all"), "{told}");
+    ends(&world, 0, &["stop", "svc/web"]);
+    ends(&world, 0, &["rm", "pod/web"]);
+    assert!(!world.path("web.yaml").exists());
 }
 
 #[test]
@@ -52,7 +87,7 @@ fn scale_makes_instances_and_takes_them_away() {
     let (said, _) = ends(&world, 3, &["status", "web"]);
     assert!(said.contains("`plugd scale web=1`"), "{said}");
     let (_, told) = ends(&world, 2, &["scale", "web", "3"]);
-    assert!(told.contains("orders=3"), "the form is told: {told}");
+    assert!(told.contains("web=3"), "the form is told: {told}");
 }
 
 #[test]

@@ -161,7 +161,12 @@ fn a_person_is_told_in_one_line_what_a_verb_did_and_a_script_is_not() {
     world.put("web.yaml", "command: sleep 1000\ndependsOn: [db]\n");
     world.wait_status("web", "running");
     let at_80 = |line: &str| shown(&world, 80, &[], line);
-    assert_eq!(at_80("$plugd stop web"), "web: told to stop; it stays stopped until `plugd start web`\n");
+    assert!(
+        at_80("$plugd stop web")
+            .ends_with("web is stopped (StoppedByOperator); it stays stopped until `plugd start web`\n")
+    );
+    let told = "web: told to stop; it stays stopped until `plugd start web`\n";
+    assert_eq!(at_80("$plugd stop --no-wait web"), told);
     assert_eq!(at_80("$plugd start web --wait 2>&1 | cat"), "");
     assert!(at_80("$plugd restart web --wait").ends_with("web is running\n"));
     assert_eq!(at_80("$plugd --quiet scale web=1"), "");

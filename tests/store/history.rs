@@ -43,7 +43,14 @@ fn recall(store: &Store, service: &str, since: &str, until: &str) -> History {
 
 fn exit(n: i64) -> ExitView {
     let at = Timestamp::from_microsecond(n).expect("in range");
-    ExitView { code: Some(3), signal: None, at, ran_for: Duration::from_millis(200), output: vec!["bye".into()] }
+    ExitView {
+        code: Some(3),
+        signal: None,
+        by: None,
+        at,
+        ran_for: Duration::from_millis(200),
+        output: vec!["bye".into()],
+    }
 }
 
 #[test]

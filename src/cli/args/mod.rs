@@ -17,7 +17,7 @@ pub mod values;
 pub use change::{AddArgs, EditArgs, InitArgs, RmArgs};
 pub use run::{Given, RunArgs, RunFlags, RunWhat, SettingsFlags};
 pub use see::{EventsArgs, GetArgs, GetOutput, HistoryArgs, LogsArgs, LogsOutput, StatusArgs, TopArgs};
-pub use steer::{ExecArgs, OrderArgs, ScaleArgs, SignalArgs};
+pub use steer::{ExecArgs, OrderArgs, ScaleArgs, SignalArgs, StopArgs};
 pub use trust::{CheckArgs, CompletionArgs, ExplainArgs, HelpArgs, VersionArgs, WaitArgs, WaitFor};
 
 /// A kubelet for plain processes.
@@ -112,8 +112,8 @@ pub enum Verb {
 
     /// Start services, or run a job now; clears back-off and overrides
     Start(OrderArgs),
-    /// Stop services until `plugd start`
-    Stop(OrderArgs),
+    /// Stop services until `plugd start`; returns when nothing of them is left
+    Stop(StopArgs),
     /// Restart services
     Restart(OrderArgs),
     /// Set the number of instances, until the manifest's digest changes

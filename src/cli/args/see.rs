@@ -47,7 +47,8 @@ pub enum GetOutput {
 
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
-    #[arg(value_name = "NAME", required = true)]
+    /// Services, or instances as orders/1; without one the list of all, as `plugd get`
+    #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// text, or json: the same object as `get -o json`
     #[arg(short, long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]

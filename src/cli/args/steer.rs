@@ -22,6 +22,25 @@ pub struct OrderArgs {
     pub timeout: Duration,
 }
 
+/// An order that has been carried out when nothing is left.
+#[derive(Debug, Clone, Args)]
+pub struct StopArgs {
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    pub names: Vec<String>,
+    /// Every service
+    #[arg(long, conflicts_with = "names")]
+    pub all: bool,
+    /// Do not wait until nothing of them is left
+    #[arg(long)]
+    pub no_wait: bool,
+    /// As without it: for whoever says so
+    #[arg(short, long, hide = true, conflicts_with = "no_wait")]
+    pub wait: bool,
+    /// Give up waiting after this time; they go on being stopped (default: the longest grace and 15s)
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    pub timeout: Option<Duration>,
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct ScaleArgs {
     /// Services and how many instances each is to have: orders=3

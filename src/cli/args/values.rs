@@ -131,7 +131,7 @@ pub fn since(text: &str) -> Result<Since, String> {
 /// `orders=3`.
 pub fn scale(text: &str) -> Result<(String, u32), String> {
     const HINT: &str = "write it as orders=3";
-    let (name, count) = text.split_once('=').ok_or(HINT)?;
+    let (name, count) = text.split_once('=').ok_or_else(|| format!("write it as {text}=3"))?;
     if name.is_empty() {
         return Err(HINT.into());
     }

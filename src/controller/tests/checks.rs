@@ -48,6 +48,31 @@ fn one_failure_fewer_than_the_threshold_keeps_it_ready_and_the_threshold_takes_i
 }
 
 #[test]
+fn a_liveness_probe_that_fails_and_never_passed_is_not_called_running() {
+    let mut web = spec("web");
+    web.liveness_probe = Some(Probe { failure_threshold: 100, ..tcp(80) });
+    let mut world = World::running(web);
+    assert_eq!(world.status("web"), (Status::Running, None), "nothing is known yet");
+    world.verdict("web", 1, ProbeSlot::Liveness, false);
+    let view = world.view("web");
+    assert_eq!((view.status, view.reason), (Status::Degraded, Some(Reason::ProbeFailed)));
+    assert_eq!(view.why, ["its check has never passed: tcp 127.0.0.1:80 refused"]);
+    assert_eq!((view.ready, view.score), (1, Some(85)));
+    for _ in 0..4 {
+        world.verdict("web", 1, ProbeSlot::Liveness, false);
+    }
+    let view = world.view("web");
+    assert_eq!((view.status, view.score), (Status::Degraded, Some(40)), "{:?}", view.why);
+    // A better word has to last, as ever.
+    for _ in 0..31 {
+        world.verdict("web", 1, ProbeSlot::Liveness, true);
+    }
+    let view = world.view("web");
+    assert_eq!((view.status, view.reason), (Status::Healthy, None), "{:?}", view.why);
+    assert_eq!(view.check.as_deref(), Some("tcp 127.0.0.1:80 passed"));
+}
+
+#[test]
 fn a_success_between_failures_begins_the_count_anew() {
     let mut world = World::running(probed());
     world.verdict("web", 1, ProbeSlot::Readiness, true);

@@ -115,6 +115,96 @@ fn what_never_ran_has_no_log_and_nothing_to_kill_and_no_user_to_warn_of() {
 }
 
 #[test]
+fn the_last_exit_says_who_asked_for_it() {
+    let by = |world: &World| world.view("web").last_exit.clone().expect("an exit").by;
+    let mut web = spec("web");
+    web.liveness_probe = Some(crate::model::spec::Probe { failure_threshold: 2, ..tcp(80) });
+    let mut world = World::running(web.clone());
+    world.crash("web", 1, 1);
+    assert_eq!(by(&world), None);
+    world.spawned("web", 2);
+    for _ in 0..2 {
+        world.verdict("web", 2, ProbeSlot::Liveness, false);
+    }
+    world.gone("web", 2, Exit::signal(15));
+    assert_eq!(by(&world).as_deref(), Some("the liveness probe failed 2 times in a row: tcp 127.0.0.1:80 refused"));
+    world.order("web", Order::Start);
+    world.spawned("web", 3);
+    assert!(by(&world).is_some(), "it stands while the next life runs");
+    world.order("web", Order::Restart);
+    world.gone("web", 3, Exit::signal(15));
+    assert_eq!(by(&world).as_deref(), Some("plugd restart"));
+    world.spawned("web", 4);
+    web.process.args = vec!["--new".into()];
+    let actions = world.declare(web);
+    let Some(Action::Try { digest, .. }) = actions.iter().find(|a| matches!(a, Action::Try { .. })) else {
+        panic!("no try in {actions:?}")
+    };
+    world.tell(Input::Tried { name: name("web"), digest: *digest, result: Ok(()) });
+    world.gone("web", 4, Exit::signal(15));
+    assert_eq!(by(&world).as_deref(), Some("an edit"));
+    world.spawned("web", 5);
+    world.order("web", Order::Stop);
+    world.gone("web", 5, Exit::signal(15));
+    assert_eq!(by(&world).as_deref(), Some("plugd stop"));
+}
+
+#[test]
+fn what_a_wrapper_lacks_is_told_in_its_own_words() {
+    let mut web = spec("web");
+    web.process.program = crate::model::spec::Program::Wrapper(crate::model::spec::Wrapper {
+        path: "/w/web.sh".into(),
+        sha256: None,
+        port_arg: false,
+    });
+    let mut world = World::running(web);
+    // The second try is at once.
+    world.gone("web", 1, Exit::code(127));
+    world.spawned("web", 2);
+    world.tell(Input::Exited { life: life("web", 2), exit: Exit::code(127) });
+    let said = "/usr/bin/env: 'nodee': No such file or directory";
+    world.tell(Input::Output { life: life("web", 2), lines: vec![said.into(), String::new()] });
+    world.tell(Input::Surveyed { life: life("web", 2), left: vec![] });
+    let view = world.view("web");
+    assert_eq!((view.status, view.reason), (Status::Skipped, Some(Reason::DependencyMissing)));
+    assert!(view.why[0].ends_with(&format!("is missing: {said:?}")), "{:?}", view.why);
+    assert_eq!(view.problems[0].message, view.why[0]);
+}
+
+#[test]
+fn one_that_lives_again_for_a_moment_after_failed_starts_is_not_told_as_started() {
+    let mut world = World::running(spec("web"));
+    assert_eq!(world.controller.report().started, [name("web")]);
+    world.crash("web", 1, 1);
+    world.spawned("web", 2);
+    assert_eq!(world.status("web").0, Status::Running);
+    let report = world.controller.report();
+    assert_eq!((report.started, report.failed), (vec![], vec![(name("web"), Reason::BackOff)]));
+    world.sleep(Duration::from_secs(11));
+    assert_eq!(world.controller.report().started, [name("web")]);
+}
+
+#[test]
+fn a_try_that_came_to_no_process_is_no_restart() {
+    let mut world = World::new();
+    world.declare(spec("web"));
+    let fails = |world: &mut World, number: u64| {
+        let (reason, message) = (Reason::WorkingDirNotFound, "working directory /nowhere cannot be used".into());
+        world.tell(Input::SpawnFailed { life: life("web", number), reason, message });
+        world.sleep(Duration::from_secs(60));
+    };
+    fails(&mut world, 1);
+    fails(&mut world, 2);
+    world.spawned("web", 3);
+    assert_eq!(world.view("web").restarts, 0);
+    world.crash("web", 3, 1);
+    world.sleep(Duration::from_secs(60));
+    fails(&mut world, 4);
+    world.spawned("web", 5);
+    assert_eq!((world.view("web").restarts, world.view("web").instances[0].restarts), (1, 1));
+}
+
+#[test]
 fn an_instance_that_is_on_its_way_out_keeps_its_service_from_being_stopped() {
     let mut web = spec("web");
     web.replicas = 2;

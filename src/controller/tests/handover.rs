@@ -39,6 +39,27 @@ fn what_speaks_by_itself_has_spoken_and_need_not_say_it_twice() {
 }
 
 #[test]
+fn that_a_service_runs_as_root_is_told_once_and_not_by_every_controller() {
+    let warned = |actions: &[Action]| {
+        actions.iter().any(|action| matches!(action, Action::Record(event) if event.reason == Reason::RunsAsRoot))
+    };
+    let warning = Config { warn_root: true, ..config() };
+    let (mut blob, mut memory) = (Vec::new(), None);
+    let mut world = World::with(warning.clone());
+    let actions = world.declare(spec("web"));
+    assert!(warned(&actions));
+    held(&actions, &mut blob, &mut memory);
+    held(&world.spawned("web", 1), &mut blob, &mut memory);
+
+    let mut next = World::unread(warning, world.now);
+    let adopted =
+        Adopted { life: life("web", 1), pid: 101, start_time: 7, age: Duration::from_secs(3), exit: None, blob };
+    next.tell(Input::Adopted(adopted));
+    assert!(!warned(&next.declare(spec("web"))));
+    assert!(warned(&next.declare(spec("other"))));
+}
+
+#[test]
 fn what_was_said_before_the_manifest_was_read_outlives_the_controller_too() {
     let mut blob = Vec::new();
     let mut memory = None;

@@ -6,7 +6,7 @@ use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Digest, Readiness, Spec};
+use crate::model::spec::{Digest, Readiness, RestartPolicy, Spec};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -104,6 +104,43 @@ fn a_required_service_that_is_scaled_to_nothing_by_hand_does_not_end_the_node() 
     world.order("web", Order::Scale(0));
     world.gone("web", 1, Exit::signal(15));
     assert!(!signals(&world.sleep(600 * SECOND), "other", 15));
+}
+
+#[test]
+fn a_node_that_is_to_end_by_itself_ends_when_its_only_job_is_done_whoever_its_parent_is() {
+    let mut job = spec("job");
+    job.restart.policy = RestartPolicy::Never;
+    for (limit, ends) in [(Some(2 * SECOND), true), (None, false)] {
+        let mut world = World::with(Config { exit_on_required: limit, ..config() });
+        world.declare(job.clone());
+        world.spawned("job", 1);
+        let actions = world.gone("job", 1, Exit::code(0));
+        assert_eq!(actions.contains(&Action::Exit(0)), ends, "{actions:?}");
+    }
+}
+
+#[test]
+fn when_the_wall_clock_is_set_the_next_try_is_told_by_the_new_one() {
+    let mut world = World::running(spec("web"));
+    for number in 1..=3 {
+        world.crash("web", number, 1);
+        if number < 3 {
+            world.sleep(4 * SECOND);
+            world.spawned("web", number + 1);
+        }
+    }
+    let told = world.view("web").retry_at.expect("a wait");
+    world.now.wall += jiff::SignedDuration::from_hours(1);
+    world.decide();
+    let view = world.view("web");
+    let later = view.retry_at.expect("a wait").duration_since(told);
+    assert_eq!(later, jiff::SignedDuration::from_hours(1));
+    assert!(
+        view.next
+            .as_ref()
+            .is_some_and(|next| next.contains(&view.retry_at.expect("a wait").strftime("%H:%M").to_string()))
+    );
+    assert!(world.decide().is_empty());
 }
 
 #[test]

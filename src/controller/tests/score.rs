@@ -188,9 +188,11 @@ fn one_that_is_slower_than_its_siblings_is_told_and_loses_ten() {
     assert_eq!((view.status, view.score), (Status::Healthy, Some(97)));
     assert_eq!(view.problems[0].reason, Reason::Slow);
     assert_eq!(view.problems[0].message, "web/1 answers its checks slower than its siblings");
+    world.sleep(Duration::from_millis(95));
     let vitals = world.controller.vitals(&name("web"), world.now).expect("known");
     assert_eq!(vitals.instances[1].response_ms, Some(400.0));
-    assert_eq!(vitals.availability_percent, Some(100.0));
+    assert_eq!(vitals.availability_percent, Some(95.0), "not in the 5 ms of its start");
+    assert!(vitals.availability_since.is_some());
 }
 
 #[test]

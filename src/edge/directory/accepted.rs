@@ -4,15 +4,20 @@
 //! stands in the file's record; here is its text, for the controller that comes after. It is the
 //! text and not the spec, so that a new version of plugd reads it as it reads every manifest.
 //!
+//! So with `_defaults.yaml` and `_plugd.yaml`, whose last good versions stay just as well: a user or a limit
+//! that they set must not be lost by a typo.
+//!
 //! Only what the first scan refuses is read from here; nothing waits for the disk, and without a
 //! database there is no last good version, as before the first one.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::desk::SETTINGS;
 use super::disk::Content;
-use super::parse::{Context, OwnedText};
+use super::parse::{self, Context, OwnedText};
 use crate::edge::store::Store;
 
 /// A manifest with its defaults and drop-ins that is longer is not kept: four full files.
@@ -56,6 +61,11 @@ impl Accepted {
         Accepted::with(sha, std::str::from_utf8(head).ok()?.to_string(), context)
     }
 
+    /// Of one of plugd's own files.
+    pub fn of_own(text: &[u8]) -> Option<Accepted> {
+        Accepted::with(&parse::sha(text), std::str::from_utf8(text).ok()?.to_string(), &Context::default())
+    }
+
     fn with(sha: &str, main: String, context: &Context) -> Option<Accepted> {
         let defaults = match &context.defaults {
             Some(defaults) => Some(Piece::of(defaults)?),
@@ -83,6 +93,12 @@ impl Piece {
     fn owned(&self) -> OwnedText {
         OwnedText { file: self.file.clone(), text: self.text.clone().into_bytes() }
     }
+}
+
+/// The text of `_plugd.yaml` that an earlier run accepted, as its memory at `database` has it.
+pub fn settings_before(database: &Path) -> Option<Vec<u8>> {
+    let accepted: Accepted = serde_json::from_str(&Store::accepted_at(database, SETTINGS)?).ok()?;
+    Some(accepted.main.into_bytes())
 }
 
 /// The accepted texts of all files. How many bytes are kept of each stands in its record.

@@ -38,6 +38,8 @@ use crate::controller::Input;
 use crate::edge::store::Store;
 use crate::model::settings::{Discovery, Settings};
 use crate::model::view::FileProblem;
+use own::OwnFile;
+pub(super) use own::{SETTINGS, settings_text};
 use record::Record;
 use told::Told;
 
@@ -68,8 +70,14 @@ pub(super) struct Desk {
     problems: BTreeMap<String, FileProblem>,
     problems_told: Vec<FileProblem>,
     pub defaults: Option<OwnedText>,
-    defaults_stamp: Option<Stamp>,
-    settings_stamp: Option<Stamp>,
+    /// Somebody writes the first ones: what is to be read with them waits.
+    defaults_awaited: bool,
+    /// Why a manifest is refused that would have been read with them.
+    defaults_lacking: Option<&'static str>,
+    defaults_file: OwnFile,
+    settings_file: OwnFile,
+    /// What the settings in force were read from, until the file is looked at.
+    settings_text: Option<Vec<u8>>,
     last_good: LastGood,
     /// Stems with a `STEM.yaml.d/`, and what was in it.
     drop_ins: BTreeMap<String, Vec<Stamp>>,
@@ -89,7 +97,7 @@ pub(super) struct Desk {
 impl Desk {
     pub fn new(
         dir: PathBuf,
-        settings: Settings,
+        (settings, settings_text): (Settings, Option<Vec<u8>>),
         surroundings: Surroundings,
         store: Store,
         on_settings: Option<OnSettings>,
@@ -112,8 +120,11 @@ impl Desk {
             problems: BTreeMap::new(),
             problems_told: Vec::new(),
             defaults: None,
-            defaults_stamp: None,
-            settings_stamp: None,
+            defaults_awaited: false,
+            defaults_lacking: None,
+            defaults_file: OwnFile::default(),
+            settings_file: OwnFile::default(),
+            settings_text,
             drop_ins: BTreeMap::new(),
             users: BTreeMap::new(),
             held: BTreeSet::new(),
@@ -136,6 +147,7 @@ impl Desk {
             | Candidate::DropIns { .. }
             | Candidate::Wrappers
             | Candidate::Mcp
+            | Candidate::Misnamed { .. }
             | Candidate::Refused { .. }
             | Candidate::Skipped
             | Candidate::Other => Seen::Done,

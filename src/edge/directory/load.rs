@@ -49,7 +49,7 @@ pub struct Invalid {
 /// when it is [`Store::none`].
 pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded> {
     let dir = std::path::absolute(dir)?;
-    let mut desk = Desk::new(dir.clone(), settings.clone(), surroundings(&dir, settings), store, None);
+    let mut desk = Desk::new(dir.clone(), (settings.clone(), None), surroundings(&dir, settings), store, None);
     desk.looks_once = true;
     for file in desk.entries()? {
         // Far in the future no script waits for a claim any more.

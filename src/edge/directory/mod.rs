@@ -44,6 +44,7 @@ use crate::controller::Input;
 use crate::edge::store::Store;
 use crate::model::settings::Settings;
 
+pub use accepted::settings_before;
 pub use load::{Invalid, Loaded, load, resolve_one};
 pub use parse::OwnedText;
 pub use trust::in_container;
@@ -58,6 +59,8 @@ pub struct Config {
     /// is seen.
     pub dir: PathBuf,
     pub settings: Settings,
+    /// The text of `_plugd.yaml` that they come from, where a controller before this one read it.
+    pub settings_text: Option<Vec<u8>>,
     /// Recorded owners of names and claims of scripts are read from it and written to it.
     pub store: Store,
     /// Told the text of `_plugd.yaml` when it is first seen and at each change (`None`: it is gone);
@@ -71,7 +74,7 @@ pub struct Config {
     pub on_tick: Option<OnTick>,
 }
 
-pub type OnSettings = Box<dyn FnMut(Option<&str>) -> Result<(), String> + Send>;
+pub type OnSettings = Box<dyn FnMut(Option<&[u8]>) -> Result<(), String> + Send>;
 pub type OnAccepted = Box<dyn FnMut() + Send>;
 pub type OnTick = Box<dyn FnMut() + Send>;
 
@@ -108,14 +111,14 @@ pub struct Directory {
 impl Directory {
     /// Starts to watch and to read. Sends `Scanned` after the first scan, then changes as they happen.
     pub fn start(config: Config, out: mpsc::Sender<Input>) -> io::Result<Directory> {
-        let Config { dir, settings, store, on_settings, on_accepted, on_status, on_tick } = config;
+        let Config { dir, settings, settings_text, store, on_settings, on_accepted, on_status, on_tick } = config;
         let dir = std::path::absolute(dir)?;
         let (to, inbox) = sync_channel(MESSAGES_MAX);
         let watch = Watch::start(to.clone(), on_status.clone().map(|tell| (dir.clone(), tell)));
         let lost_events = watch.lost_events.clone();
         let surroundings = surroundings(&dir, &settings);
         let thread = Thread {
-            desk: Desk::new(dir, settings, surroundings, store, on_settings),
+            desk: Desk::new(dir, (settings, settings_text), surroundings, store, on_settings),
             watch,
             inbox,
             out,
@@ -169,6 +172,11 @@ impl Drop for Directory {
     }
 }
 
+/// The text of `_plugd.yaml`, None where there is none; refused like any file that a third party may write.
+pub fn settings_text(dir: &Path, settings: &Settings) -> Result<Option<Vec<u8>>, String> {
+    desk::settings_text(dir, &surroundings(dir, settings))
+}
+
 /// Whether the directory itself may be used: `Err` is the reason to refuse it (exit 78), `Ok(Some)`
 /// a standing warning.
 pub fn admit(dir: &Path, settings: &Settings) -> Result<Option<String>, String> {
@@ -180,6 +188,24 @@ pub fn admit(dir: &Path, settings: &Settings) -> Result<Option<String>, String> 
         Some(finding) if finding.refused => Err(finding.message),
         finding => Ok(finding.map(|finding| finding.message)),
     }
+}
+
+/// Files that make no service though they look as if they were meant to: what to do, a sentence each.
+pub fn bystanders(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut told: Vec<String> = entries
+        .filter_map(|entry| {
+            let executable = disk::stat(&entry.path()).is_ok_and(|found| found.is_executable());
+            names::bystander(&entry.file_name(), executable)
+        })
+        .collect();
+    told.sort();
+    told
+}
+
+/// Device and inode of the directory at a path, through links; None where there is none, or no answer.
+pub fn identity(dir: &Path) -> Option<(u64, u64)> {
+    disk::stat(dir).ok().filter(disk::Stamp::is_dir).map(|found| (found.dev, found.ino))
 }
 
 fn surroundings(dir: &Path, settings: &Settings) -> Surroundings {

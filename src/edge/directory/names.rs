@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 
+use crate::model::name::Name;
+
 /// What a name makes of its file, before anything of it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Candidate {
@@ -21,6 +23,8 @@ pub(super) enum Candidate {
     Mcp,
     /// A manifest whose name cannot be used, and why.
     Refused { why: &'static str },
+    /// Would be a script by its ending, and cannot be a service by its name.
+    Misnamed { stem: String },
     /// Ours, an editor's or a package manager's.
     Skipped,
     /// Nothing that we read.
@@ -59,9 +63,34 @@ pub(super) fn candidate(name: &OsStr) -> Candidate {
         return Candidate::DropIns { stem };
     }
     match stem(".sh").or_else(|| (!name.contains('.')).then(|| name.to_string())) {
-        Some(stem) if crate::model::name::Name::parse(&stem).is_ok() => Candidate::Script { stem },
-        Some(_) | None => Candidate::Other,
+        Some(stem) if Name::parse(&stem).is_ok() => Candidate::Script { stem },
+        Some(stem) => Candidate::Misnamed { stem },
+        None => Candidate::Other,
     }
+}
+
+/// Endings of files that look like a declaration of another tool, or of ours in other letters.
+const DECLARATIONS: [&str; 6] = [".conf", ".ini", ".toml", ".service", ".yaml", ".yml"];
+
+/// What a file that is none of ours was probably meant to be, and what to do; for `check` alone.
+pub(super) fn bystander(name: &OsStr, executable: bool) -> Option<String> {
+    if candidate(name) != Candidate::Other {
+        return None;
+    }
+    let shown = name.to_string_lossy();
+    let small = shown.to_ascii_lowercase();
+    if executable {
+        return Some(format!(
+            "{shown} is executable and makes no service: `*.sh` and names without an ending do by being there; \
+             rename it, or write a manifest with `command: ./{shown}`"
+        ));
+    }
+    let ending = DECLARATIONS.iter().find(|ending| small.ends_with(**ending))?;
+    let ours = MANIFEST_ENDINGS.contains(ending);
+    Some(match ours {
+        true => format!("{shown} is not read: write its ending in small letters, {small}"),
+        false => format!("{shown} is not read: manifests end in .yaml, .yml or .json"),
+    })
 }
 
 #[cfg(test)]
@@ -108,11 +137,32 @@ mod tests {
             ("wrappers", Candidate::Wrappers),
             ("mcp", Candidate::Mcp),
             ("x.toml", Candidate::Other),
-            ("-rf", Candidate::Other),
+            ("-rf", Candidate::Misnamed { stem: "-rf".into() }),
+            ("my server.sh", Candidate::Misnamed { stem: "my server".into() }),
             ("x.status.yaml", Candidate::Manifest { stem: "x.status".into() }),
         ] {
             assert_eq!(candidate(OsStr::new(name)), what, "{name}");
         }
         assert!(matches!(candidate(OsStr::new("_x.yaml")), Candidate::Refused { .. }));
+    }
+
+    #[test]
+    fn who_was_probably_meant_to_be_read_is_told_how() {
+        for (name, executable, told) in [
+            ("mcp_18.py", true, Some("`command: ./mcp_18.py`")),
+            ("mcp_18.py", false, None),
+            ("web_api.conf", false, Some("manifests end in .yaml")),
+            ("UPPER.YAML", false, Some("in small letters, upper.yaml")),
+            ("notes.txt", false, None),
+            ("x.yaml", false, None),
+            ("x.sh", true, None),
+            (".hidden.py", true, None),
+        ] {
+            let found = bystander(OsStr::new(name), executable);
+            match told {
+                Some(told) => assert!(found.as_ref().is_some_and(|found| found.contains(told)), "{name}: {found:?}"),
+                None => assert_eq!(found, None, "{name}"),
+            }
+        }
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Context {
     pub drop_ins: Vec<OwnedText>,
     /// Drop-ins that take no part, and why.
     pub left_out: Vec<(Reason, String)>,
+    /// Why nothing may be read without the defaults that should be there.
+    pub lacking: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,16 @@ pub struct OwnedText {
 impl OwnedText {
     fn borrowed(&self) -> Text<'_> {
         Text { file: &self.file, text: &self.text }
+    }
+}
+
+impl Context {
+    /// What is valid, unless something is lacking that might have changed it.
+    fn complete(&self, parsed: Vec<Parsed>) -> Result<Vec<Parsed>, Refusal> {
+        let Some(lacking) = self.lacking else { return Ok(parsed) };
+        let name = parsed.first().map(|parsed| parsed.spec.name.clone());
+        let required = parsed.iter().any(|parsed| parsed.spec.required);
+        Err(Refusal { name, required, ..Refusal::of_file(Reason::ConfigInvalid, lacking.to_string()) })
     }
 }
 
@@ -110,7 +122,7 @@ pub(super) fn manifest(
                 Program::Script(_) | Program::External(_) => None,
             });
             let named = named.collect();
-            (Ok(parsed), named)
+            (context.complete(parsed), named)
         }
         Err(refused) => {
             let named = manifest::wrapper_mentions(&reading).iter().filter_map(|path| base(path)).collect();
@@ -128,7 +140,8 @@ pub(super) fn script(
     context: &Context,
 ) -> Result<Option<Parsed>, Refusal> {
     match manifest::from_script(&reading(file, stem, dir, head, context), &dir.join(file)) {
-        Ok(document) => Ok(document.map(parsed)),
+        Ok(None) => Ok(None),
+        Ok(Some(document)) => Ok(context.complete(vec![parsed(document)])?.pop()),
         Err(refused) => Err(refusal(file, head, context, refused)),
     }
 }

@@ -120,8 +120,12 @@ impl Desk {
             let refusal = Refusal::of_service(stem, Reason::UntrustedFile, finding.message);
             return self.refuse(file, Some(stamp), refusal, &parse::sha(&content.bytes));
         }
-        match parse::script(file, stem, &self.dir, head, &self.script_context()) {
-            Ok(Some(parsed)) => self.discovered(file, head, parsed, content.stamp, complete),
+        let context = match self.script_context() {
+            Ok(context) => context,
+            Err(busy) => return Seen::Busy(busy),
+        };
+        match parse::script(file, stem, &self.dir, head, &context) {
+            Ok(Some(parsed)) => self.discovered(file, (head, &context), parsed, content.stamp, complete),
             Ok(None) => self.not_a_service(file),
             Err(refusal) => self.refuse(file, Some(stamp), refusal, &parse::sha(&content.bytes)),
         }

@@ -188,10 +188,10 @@ impl Thread {
             }
             // A Kubernetes ConfigMap is swapped by a rename of `..data` alone. What is only written
             // to (a log file in the directory) changes nothing of ours.
-            Candidate::Refused { .. } | Candidate::Skipped | Candidate::Other if entry => {
+            Candidate::Misnamed { .. } | Candidate::Refused { .. } | Candidate::Skipped | Candidate::Other if entry => {
                 self.agenda.dirty(now, file.starts_with(".."));
             }
-            Candidate::Refused { .. } | Candidate::Skipped | Candidate::Other => {}
+            Candidate::Misnamed { .. } | Candidate::Refused { .. } | Candidate::Skipped | Candidate::Other => {}
         }
         Ok(())
     }

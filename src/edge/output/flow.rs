@@ -115,6 +115,8 @@ struct Limit {
     within_line: bool,
     /// The limit is the file's, not the rate's.
     of_file: bool,
+    /// It could not be rotated: lines go on up to the last byte that it may have.
+    held: bool,
     looks: bool,
     /// Rotate before anything is moved.
     rotate: bool,
@@ -125,17 +127,13 @@ impl Limit {
         let max = kit.budget.max_size(wanted);
         let size = target.file.size();
         let held = target.file.no_rotation_until.is_some_and(|until| kit.now.mono < until);
-        let full = size >= max && !held;
         let cut = size >= max.saturating_mul(2);
+        let full = size >= max && (!held || cut);
         let rotate = full && (cut || target.file.ends_line());
-        let room = match full {
-            true => max.saturating_mul(2).saturating_sub(size),
-            false if held => u64::MAX,
-            false => max - size,
-        };
+        let room = if full || held { max.saturating_mul(2).saturating_sub(size) } else { max - size };
         let tokens = tokens.unwrap_or(u64::MAX);
         let bytes = room.min(tokens);
-        Limit { bytes, within_line: full, of_file: room <= tokens, looks: full || bytes < 2 * LOOK, rotate }
+        Limit { bytes, within_line: full, of_file: room <= tokens, held, looks: full || bytes < 2 * LOOK, rotate }
     }
 
     /// How many bytes to move, and whether the file is to be rotated after them.
@@ -146,6 +144,9 @@ impl Limit {
         }
         let bytes = kit.scratch.look(fd, self.bytes)?;
         let seen = bytes.len() as u64;
+        if self.held && self.of_file && !self.within_line {
+            return Ok((seen, false));
+        }
         if self.within_line {
             let end = bytes.iter().position(|byte| *byte == b'\n').map(|at| at as u64 + 1);
             return Ok((end.unwrap_or(seen), end.is_some()));
@@ -217,7 +218,8 @@ fn rotate(pipe: &mut Pipe, target: &mut Target, kit: &mut Kit) -> Result<Step, E
     if let Some(age) = pipe.logs.max_age {
         kit.budget.expire(&target.file.place, age, kit.now.micros / 1_000_000, &mut kit.index);
     }
-    match target.file.rotate(pipe.logs.max_files, &mut kit.index, &mut kit.budget, kit.now) {
+    let max = kit.budget.max_size(pipe.logs.max_size);
+    match target.file.rotate(pipe.logs.max_files, max, &mut kit.index, &mut kit.budget, kit.now) {
         Ok(()) => {
             pipe.look.iter_mut().for_each(Look::rewind);
             Ok(Step::Moved(0))
@@ -257,7 +259,7 @@ fn drop_some(pipe: &mut Pipe, kit: &mut Kit, cause: Cause, why: &str) -> Result<
 /// The disk or the rate takes output again: let the rest of a dropped line go too, then go on.
 fn recover(pipe: &mut Pipe, target: &mut Target, kit: &mut Kit) -> Result<Step, Errno> {
     if target.trouble.is_some()
-        && let Err(error) = target.file.has_room()
+        && let Err(error) = target.file.has_room().and_then(|()| make_room(pipe, target, kit))
     {
         return fail(pipe, target, kit, &error);
     }
@@ -282,6 +284,15 @@ fn recover(pipe: &mut Pipe, target: &mut Target, kit: &mut Kit) -> Result<Step, 
     target.file.mark(Mark::Dropped(loss.bytes), &mut kit.index);
     target.file.mark(Mark::Time(kit.now.micros), &mut kit.index);
     Ok(Step::Recovered)
+}
+
+/// A full file that could not be put aside: perhaps it can be now.
+fn make_room(pipe: &Pipe, target: &mut Target, kit: &mut Kit) -> std::io::Result<()> {
+    let max = kit.budget.max_size(pipe.logs.max_size);
+    match target.file.size() >= max.saturating_mul(2) {
+        true => target.file.rotate(pipe.logs.max_files, max, &mut kit.index, &mut kit.budget, kit.now),
+        false => Ok(()),
+    }
 }
 
 /// The copy on plugd's stdout of what was just stored.

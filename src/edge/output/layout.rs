@@ -59,7 +59,7 @@ impl Place {
 
 /// The directory of a service with several instances.
 pub fn several_dir(dir: &Path, service: &Name) -> PathBuf {
-    dir.join(service.as_str())
+    dir.join(service.log_folder())
 }
 
 /// `/var/log/orders.log` of instance 2 is `/var/log/orders.2.log`: a number at the end would be taken
@@ -93,5 +93,22 @@ mod tests {
         assert_eq!(place(None, 1, Side::Err), Path::new("/l/orders.err"));
         assert_eq!(place(Some("/v/o.log"), 1, Side::Out), Path::new("/v/o.log"));
         assert_eq!(place(Some("/v/o.log"), 3, Side::Out), Path::new("/v/o.2.log"));
+    }
+
+    #[test]
+    fn no_directory_of_several_logs_has_the_name_of_another_services_log() {
+        let folder = |name: &str| several_dir(Path::new("/l"), &Name::parse(name).expect("valid"));
+        for (name, folder_name) in [
+            ("orders", "orders"),
+            ("x.log", "x.log-"),
+            ("x.err", "x.err-"),
+            ("y.log.1", "y.log.1-"),
+            ("y.err.12", "y.err.12-"),
+            ("y.1", "y.1"),
+            ("log", "log"),
+            ("y.log.a", "y.log.a"),
+        ] {
+            assert_eq!(folder(name), Path::new("/l").join(folder_name));
+        }
     }
 }

@@ -16,10 +16,12 @@ use super::pipe::Moment;
 const RETRY: Duration = Duration::from_secs(1);
 
 impl LogFile {
-    /// Puts the present file aside and begins a new one. An error means that there is no file now.
+    /// Puts the present file aside and begins a new one. Where the directory does not let it, the file grows on
+    /// to twice its size. An error means that nothing can be written now.
     pub(super) fn rotate(
         &mut self,
         max_files: u32,
+        max_size: u64,
         index: &mut Writer,
         budget: &mut Budget,
         now: Moment,
@@ -37,7 +39,13 @@ impl LogFile {
             _ => std::fs::rename(&self.place.base, self.place.rotated(1)),
         });
         if let Err(error) = aside {
-            tracing::warn!(log = %self.place.base.display(), %error, "the log cannot be rotated; it grows on");
+            if self.size() >= max_size.saturating_mul(2) {
+                return Err(io::Error::other(format!("it is full and cannot be rotated: {error}")));
+            }
+            if self.no_rotation_until.is_none() {
+                let log = self.place.base.display();
+                tracing::warn!(%log, %error, "the log cannot be rotated; it grows on to twice its size");
+            }
             self.no_rotation_until = Some(now.mono + RETRY);
             return Ok(());
         }

@@ -33,30 +33,56 @@ pub enum FindError {
     Stranger { socket: PathBuf, uid: u32 },
     #[error("{} may not be reached", socket.display())]
     Denied { socket: PathBuf },
+    /// A directory that was copied brings the status file of the original along.
+    #[error("no controller answers for {}: {} is that of {}", dir.display(), socket.display(), of.display())]
+    OfAnother { dir: PathBuf, socket: PathBuf, of: PathBuf },
 }
+
+/// Asks whose node answers at a socket: its directory, where that is not this one.
+pub type OfAnother<'a> = &'a dyn Fn(&Path, &Path) -> Option<PathBuf>;
 
 /// Finds the controller of `dir`; without one, `./services.d` if it exists, else the only controller
 /// whose socket is in one of the usual places. `run` and `state` are flags or their variables; with one
 /// of these and no directory nothing else is looked at.
-pub fn find(dir: Option<&Path>, run: Option<&Path>, state: Option<&Path>, who: &Who) -> Result<Found, FindError> {
+pub fn find(
+    dir: Option<&Path>,
+    run: Option<&Path>,
+    state: Option<&Path>,
+    who: &Who,
+    of_another: OfAnother<'_>,
+) -> Result<Found, FindError> {
     let here = Path::new("services.d");
     match dir.or_else(|| here.is_dir().then_some(here)) {
-        Some(dir) => find_for(dir, run, state, who),
+        Some(dir) => find_for(dir, run, state, who, of_another),
         None => find_any(run, state, who),
     }
 }
 
-fn find_for(dir: &Path, run: Option<&Path>, state: Option<&Path>, who: &Who) -> Result<Found, FindError> {
+fn find_for(
+    dir: &Path,
+    run: Option<&Path>,
+    state: Option<&Path>,
+    who: &Who,
+    of_another: OfAnother<'_>,
+) -> Result<Found, FindError> {
     let owner = std::fs::metadata(dir).ok().map(|found| found.uid());
     let key = key(dir);
     let said = socket_in(&dir.join("_controller.status"));
     let usual = who.run_candidates(&key).into_iter().chain([who.root.join("run/plugd").join(&key)]);
-    let tried: Vec<PathBuf> =
-        said.into_iter().chain(flagged(run, state)).chain(usual.map(|dir| dir.join(SOCKET))).collect();
+    let named: Vec<PathBuf> = said.into_iter().chain(flagged(run, state)).collect();
+    let tried: Vec<PathBuf> = named.iter().cloned().chain(usual.map(|dir| dir.join(SOCKET))).collect();
     let mut refused = None;
     for socket in &tried {
         match speak(socket, owner, who) {
-            Ok(found) => return Ok(found),
+            Ok(found) => match of_another(socket, dir) {
+                None => return Ok(found),
+                Some(of) => {
+                    let (dir, socket) = (dir.to_path_buf(), socket.clone());
+                    refused = refused.or(Some(FindError::OfAnother { dir, socket, of }));
+                }
+            },
+            // A usual place that is closed to us is root's, whatever runs there; what was named is meant.
+            Err(Some(FindError::Denied { .. })) if !named.contains(socket) => {}
             Err(Some(error)) => refused = refused.or(Some(error)),
             Err(None) => {}
         }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -26,11 +27,25 @@ pub struct LifeContext {
     pub instance_port: Option<u16>,
     /// What was found, by port; a life has one or two.
     known: Mutex<Vec<(u16, Known)>>,
+    /// Since when nobody listens where it should, when that was looked into last, and what was found.
+    closed: Mutex<Option<Closed>>,
     /// How its MCP server is spoken to, once that was found out.
     era: Mutex<Option<Era>>,
     /// The pattern of `expectBody`, made ready once; a life rarely has two.
     pattern: Mutex<Option<Regex>>,
 }
+
+#[derive(Debug, Clone)]
+struct Closed {
+    since: Instant,
+    looked: Option<Instant>,
+    elsewhere: Vec<u16>,
+}
+
+/// A start has this long before it is asked where it listens instead.
+const CLOSED_FOR: Duration = Duration::from_secs(2);
+/// And is asked again after this.
+const ELSEWHERE_EVERY: Duration = Duration::from_secs(10);
 
 /// A listener that was found to count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +76,32 @@ impl LifeContext {
     pub fn with_port(mut self, port: Option<u16>) -> LifeContext {
         self.instance_port = port;
         self
+    }
+
+    /// Where its processes listen while nobody does on the port that was meant; looked for rarely, for it
+    /// takes a look at all listeners there are.
+    pub(super) async fn elsewhere(&self) -> Vec<u16> {
+        let Some(tree) = &self.tree else { return Vec::new() };
+        let now = Instant::now();
+        let known = {
+            let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+            let closed = closed.get_or_insert(Closed { since: now, looked: None, elsewhere: Vec::new() });
+            let fresh = now.duration_since(closed.since) < CLOSED_FOR
+                || closed.looked.is_some_and(|looked| now.duration_since(looked) < ELSEWHERE_EVERY);
+            if !fresh {
+                closed.looked = Some(now);
+            }
+            fresh.then(|| closed.elsewhere.clone())
+        };
+        if let Some(known) = known {
+            return known;
+        }
+        let pids = tree.family();
+        let found = tokio::task::spawn_blocking(move || super::sockets::ports_of(&pids)).await.unwrap_or_default();
+        if let Some(closed) = self.closed.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            closed.elsewhere.clone_from(&found);
+        }
+        found
     }
 
     pub(super) fn era(&self) -> Option<Era> {

@@ -130,6 +130,24 @@ pub(super) fn from_proc(port: u16) -> Vec<Listener> {
     lines.filter_map(|line| proc_line(&line, port)).take(LISTENERS_MAX).collect()
 }
 
+/// The ports on which any of these sockets listens, by the same tables.
+pub(super) fn ports_of(inodes: &[u64]) -> Vec<u16> {
+    use std::io::{BufRead, BufReader, Read};
+    let tables =
+        ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().filter_map(|path| std::fs::File::open(path).ok());
+    let lines = tables.flat_map(|file| BufReader::new(file.take(TABLE_MAX)).lines().map_while(Result::ok));
+    let ports = lines.filter_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
+        let [_, local, _, "0A", _, _, _, _, _, inode] = fields[..] else { return None };
+        let port = u16::from_str_radix(local.split_once(':')?.1, 16).ok()?;
+        inodes.contains(&inode.parse().ok()?).then_some(port)
+    });
+    let mut ports: Vec<u16> = ports.take(LISTENERS_MAX).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
 /// `sl local rem st tx:rx tr:when retrnsmt uid timeout inode …`, proc_net_tcp of the kernel's docs.
 fn proc_line(line: &str, port: u16) -> Option<Listener> {
     let fields: Vec<&str> = line.split_ascii_whitespace().take(10).collect();

@@ -185,6 +185,12 @@ impl Sockets {
     }
 }
 
+/// The ports on which these processes listen; blocks.
+pub(super) fn ports_of(pids: &[i32]) -> Vec<u16> {
+    let inodes: Vec<u64> = pids.iter().flat_map(|pid| sockets_of(*pid, INLINE_FDS_MAX)).collect();
+    if inodes.is_empty() { Vec::new() } else { diag::ports_of(&inodes) }
+}
+
 /// The first of `inodes` that one of these processes holds.
 pub(super) fn held_by(pids: &[i32], inodes: &[u64]) -> Option<u64> {
     pids.iter().find_map(|pid| sockets_of(*pid, INLINE_FDS_MAX).find(|inode| inodes.contains(inode)))

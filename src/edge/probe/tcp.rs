@@ -17,6 +17,8 @@ use crate::model::reason::Reason;
 
 /// Addresses of one name that are tried, one after the other.
 const TRIED_MAX: usize = 4;
+/// Ports that are named.
+const PORTS_SHOWN: usize = 3;
 /// How long each but the last may keep the next waiting: what RFC 8305 calls the attempt delay.
 const STEP: Duration = Duration::from_millis(250);
 
@@ -60,7 +62,10 @@ impl Failure {
 pub(super) async fn connect(ctx: &LifeContext, sockets: &Arc<Sockets>, place: &Place) -> Result<Reached, Failure> {
     match place {
         Place::Local(port) => match listener::find(ctx, sockets, *port).await {
-            Found::Closed => Err(Failure::because(format!("nothing listens on port {port}"))),
+            Found::Closed => {
+                let elsewhere = elsewhere(ctx, *port).await;
+                Err(Failure::because(format!("nothing listens on port {port}{elsewhere}")))
+            }
             Found::Taken(message) => Err(Failure { reason: Some(Reason::AddressInUse), message }),
             Found::Open { addr, note } => match TcpStream::connect(addr).await {
                 Ok(stream) => Ok(Reached { stream, addr: addr.to_string(), note }),
@@ -82,6 +87,16 @@ pub(super) async fn connect(ctx: &LifeContext, sockets: &Arc<Sockets>, place: &P
                 Err(error) => Err(refused(&shown, &error)),
             }
         }
+    }
+}
+
+/// The commonest mistake is another number: `; its process listens on 8082: …`, or nothing.
+async fn elsewhere(ctx: &LifeContext, port: u16) -> String {
+    let ports: Vec<String> = ctx.elsewhere().await.iter().take(PORTS_SHOWN).map(u16::to_string).collect();
+    match (ports.as_slice(), ctx.instance_port == Some(port)) {
+        ([], _) => String::new(),
+        ([only], true) => format!("; its process listens on {only}: write `port: {only}`, or hand it $(PORT)"),
+        (several, _) => format!("; its process listens on {}", several.join(", ")),
     }
 }
 

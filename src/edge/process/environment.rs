@@ -15,6 +15,8 @@ use crate::model::expand::expand;
 pub struct Environment {
     variables: BTreeMap<OsString, OsString>,
     words: Vec<(&'static str, String)>,
+    /// Values that must not be told to everybody.
+    secrets: Vec<String>,
 }
 
 /// The values may be secrets: only the names are shown.
@@ -27,6 +29,16 @@ impl std::fmt::Debug for Environment {
 impl Environment {
     pub fn set(&mut self, name: OsString, value: OsString) {
         self.variables.insert(name, value);
+    }
+
+    /// A value that came from a file of its own.
+    pub fn set_secret(&mut self, name: OsString, value: OsString) {
+        self.secrets.push(value.to_string_lossy().into_owned());
+        self.set(name, value);
+    }
+
+    pub fn take_secrets(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.secrets)
     }
 
     pub fn get(&self, name: &str) -> Option<&OsStr> {
@@ -49,7 +61,7 @@ impl Environment {
         expand(text, |name| self.lookup(name))
     }
 
-    /// `NAME=value`, as execve(2) takes them; what holds a NUL byte cannot be passed and is left out.
+    /// `NAME=value`, as execve(2) takes them; whoever sets one has seen to it that none holds a NUL byte.
     pub fn to_c_strings(&self) -> Vec<CString> {
         self.variables
             .iter()
@@ -121,6 +133,9 @@ fn parse_env_file(bytes: &[u8]) -> io::Result<Vec<(OsString, OsString)>> {
         if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
+        if line.contains(&0) {
+            return Err(io::Error::other(format!("line {} holds a NUL byte", number + 1)));
+        }
         let Some(equals) = line.iter().position(|byte| *byte == b'=') else {
             return Err(io::Error::other(format!("line {} is not NAME=value", number + 1)));
         };
@@ -157,6 +172,13 @@ mod tests {
     fn an_env_file_line_without_a_value_is_refused_with_its_number() {
         let error = parse_env_file(b"A=1\nnonsense\n").expect_err("refused");
         assert_eq!(error.to_string(), "line 2 is not NAME=value");
+    }
+
+    #[test]
+    fn an_env_file_line_that_cannot_be_passed_is_refused_and_not_left_out() {
+        let error = parse_env_file(b"A=1\nB=x\0y\n").expect_err("refused");
+        assert_eq!(error.to_string(), "line 2 holds a NUL byte");
+        assert!(parse_env_file(b"# a \0 in a comment\nA=1\n").is_ok());
     }
 
     #[test]

@@ -58,15 +58,20 @@ pub(super) fn variables(
     }
     for (name, value) in &process.env {
         let value: OsString = match value {
+            EnvValue::Literal(text) if text.contains('\0') => {
+                return Err(fault(Reason::Error, format!("the value of {name} holds a NUL byte; no environment can")));
+            }
             EnvValue::Literal(text) => expand(text, |name| environment.lookup(name)).into(),
             EnvValue::File(path) => {
                 progress.at(Sight::Secret(path.clone()));
-                read_secret(path).map_err(|error| {
+                let secret = read_secret(path).map_err(|error| {
                     fault(
                         Reason::SecretNotFound,
-                        format!("{name} is to come from {}, which cannot be read: {error}", path.display()),
+                        format!("{name} is to come from {}, which cannot be used: {error}", path.display()),
                     )
-                })?
+                })?;
+                environment.set_secret(name.into(), secret);
+                continue;
             }
             EnvValue::FromEnv(source) => ground
                 .inherited
@@ -111,6 +116,9 @@ fn read_secret(path: &Path) -> std::io::Result<OsString> {
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
     }
+    if bytes.contains(&0) {
+        return Err(std::io::Error::other("it holds a NUL byte, which no environment can"));
+    }
     Ok(OsString::from_vec(bytes))
 }
 
@@ -124,5 +132,15 @@ mod tests {
         let inherited = |name: &str, user_differs| inherits(&process, &OsString::from(name), user_differs);
         assert!(inherited("LD_PRELOAD", false) && inherited("LANG", true));
         assert!(!inherited("LD_PRELOAD", true) && !inherited("LD_LIBRARY_PATH", true));
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_passed_whole_is_none() {
+        let temp = tempfile::tempdir().expect("a temp folder");
+        let path = temp.path().join("secret");
+        std::fs::write(&path, "s3cret\n").expect("written");
+        assert_eq!(read_secret(&path).expect("read"), "s3cret");
+        std::fs::write(&path, "s3\0cret\n").expect("written");
+        assert!(read_secret(&path).expect_err("refused").to_string().contains("NUL"));
     }
 }

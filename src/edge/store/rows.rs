@@ -142,3 +142,7 @@ pub(super) fn load_accepted(db: &Connection) -> rusqlite::Result<BTreeMap<String
     let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
     rows.collect()
 }
+
+pub(super) fn accepted(db: &Connection, file: &str) -> rusqlite::Result<String> {
+    db.query_row("SELECT text FROM accepted WHERE file = ?1", [file], |row| row.get(0))
+}

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::diagnostic::{nearest, shown};
 use super::fields::{Field, Keys, Kind, Object, Short};
 use super::given::{Data, Given};
-use super::table::{FOREIGN, FOREIGN_LOGS, FOREIGN_PROBE};
+use super::table::{FOREIGN, FOREIGN_LOGS, FOREIGN_PROBE, FOREIGN_STOP};
 
 /// Words of neighbouring tools in the place of an enum's.
 const FOREIGN_WORDS: &[(&str, &str)] = &[
@@ -372,14 +372,15 @@ fn unknown(ctx: &mut Context<'_>, entry: &Entry, object: &'static Object, path: 
     };
     let words = match path {
         "logs" => FOREIGN_LOGS,
+        "stop" => FOREIGN_STOP,
         path if path.ends_with("Probe") => FOREIGN_PROBE,
         _ => FOREIGN,
     };
     let meant = nearest(&plain, words.iter().map(|(foreign, _)| *foreign))
         .filter(|foreign| *foreign == plain || near.is_none());
     let foreign = words.iter().find(|(foreign, _)| meant == Some(*foreign)).map(|(_, instead)| (*instead).to_owned());
-    let foreign =
-        foreign.filter(|_| path.is_empty() || path == "lifecycle" || path == "logs" || path.ends_with("Probe"));
+    let has_words = ["", "lifecycle", "logs", "stop"].contains(&path) || path.ends_with("Probe");
+    let foreign = foreign.filter(|_| has_words);
     let remedy = if entry.value.kind == Node_::Null && entry.key.contains(':') {
         // `port:8080` is one word to YAML.
         Some(format!("put a space behind the colon: `{}`", shown(&entry.key.replacen(':', ": ", 1))))
@@ -435,6 +436,9 @@ fn kind_of(node: &Node) -> String {
 fn shape_remedy(node: &Node, kind: &Kind, field: &Field) -> String {
     match (kind, &node.kind) {
         (Kind::List(_), Node_::Scalar { text, .. }) => format!("write `{}: [{}]`", field.name, shown(text)),
+        (Kind::Object(_), Node_::Scalar { text, .. }) if field.name == "logs" && text.contains('/') => {
+            format!("write `logs: {{path: {}}}`", shown(text))
+        }
         (Kind::Map(..), Node_::List(items)) => match items.first().map(|item| &item.kind) {
             Some(Node_::Scalar { text, .. }) if text.contains('=') => {
                 let (name, value) = text.split_once('=').unwrap_or((text, ""));

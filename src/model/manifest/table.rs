@@ -641,6 +641,12 @@ pub const FOREIGN: &[(&str, &str)] = &[
     ("terminationgraceperiodseconds", "write `stop: {gracePeriod: 30s}`"),
     ("backoff", "write `restart: {backoff: {initial: 1s, max: 60s}}`"),
     ("restartsec", "write `restart: {backoff: {initial: 1s}}`"),
+    ("startretries", "write `restart: {limit: {max: 10, within: 10m}}`; without it nothing is given up"),
+    ("exitcodes", "write `restart: {successExitCodes: [0, 2]}`"),
+    ("priority", "write `dependsOn: [name]`: what a service needs is started before it"),
+    ("redirectstderr", "remove it: stdout and stderr share one log; `logs: {separate: true}` makes two"),
+    ("stopasgroup", "remove it: a stop reaches the whole tree"),
+    ("killasgroup", "remove it: a stop reaches the whole tree"),
     ("startsecs", "write `minReady: 1s`: how long a start must last to count as one"),
     ("maxrestarts", "write `restart: {limit: {max: 10, within: 10m}}`"),
     ("stdoutlogfile", "write `logs: {path: …}`"),
@@ -673,6 +679,15 @@ pub const FOREIGN_LOGS: &[(&str, &str)] = &[
     ("keep", "write `maxFiles: 5`"),
     ("rotate", "write `maxFiles: 5`"),
     ("retention", "write `maxAge: 7d`"),
+];
+
+/// The same, beneath `stop`.
+pub const FOREIGN_STOP: &[(&str, &str)] = &[
+    ("timeout", "write `gracePeriod: 30s`"),
+    ("timeoutseconds", "write `gracePeriod: 30s`"),
+    ("grace", "write `gracePeriod: 30s`"),
+    ("wait", "write `gracePeriod: 30s`"),
+    ("killsignal", "write `signal: TERM`"),
 ];
 
 /// The same, inside a probe.

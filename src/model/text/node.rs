@@ -82,6 +82,9 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
             false => "# next: all services are being stopped, then plugd ends".to_string(),
         });
     }
+    if !node.shutting_down {
+        lines.0.push(format!("# stop: `kill {}` stops all services in order, and plugd", file.info.keeper_pid));
+    }
     lines.put("ready", ready);
     lines.put("settled", node.settled);
     if node.shutting_down {
@@ -226,6 +229,7 @@ mod tests {
         }];
         assert_snapshot!(file(&snapshot), @r#"
         # plugd  services.d  not ready  1 healthy, 1 unhealthy, 1 skipped
+        # stop: `kill 1` stops all services in order, and plugd
         ready: false
         settled: true
         started: [a]

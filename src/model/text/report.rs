@@ -124,6 +124,7 @@ fn is_armed(view: &ServiceView) -> bool {
 
 fn place(view: &ServiceView) -> Place {
     match view.status {
+        Status::Running if view.unproven => Place::Failed,
         Status::Healthy | Status::Running | Status::Completed => Place::Started,
         Status::Degraded if view.available => Place::Started,
         Status::Waiting if is_armed(view) => Place::Started,
@@ -140,13 +141,17 @@ fn place(view: &ServiceView) -> Place {
 fn cause(view: &ServiceView) -> Cause {
     // A status file that cannot be written makes no service fail.
     let mut problems = view.problems.iter().map(|problem| problem.reason);
-    let reason = view.reason.or_else(|| problems.find(|reason| *reason != Reason::StatusNotWritten));
+    let unproven = view.unproven.then_some(Reason::BackOff);
+    let reason = view.reason.or(unproven).or_else(|| problems.find(|reason| *reason != Reason::StatusNotWritten));
     let reason = reason.map_or(view.status.as_str(), Reason::as_str).to_string();
     Cause { name: view.service.clone(), reason }
 }
 
 /// The one line that is printed when every service has had its first verdict.
 pub fn start_report(report: &Report) -> String {
+    if report.summary.total == 0 {
+        return "nothing is declared yet; a manifest that is dropped into the directory starts at once".to_string();
+    }
     let started = names(report.started.iter().map(Name::to_string), report.started.len());
     let mut parts = vec![match report.started.is_empty() {
         true => "started: none".to_string(),
@@ -236,7 +241,7 @@ mod tests {
     fn many_names_stay_one_line() {
         let report = Report::of(&snapshot((0..100).map(|i| healthy(&format!("s{i:02}")))));
         assert_eq!(start_report(&report), "started: s00, s01, s02, s03, s04, s05, s06, s07, s08, s09 and 90 more");
-        assert_eq!(start_report(&Report::of(&snapshot([]))), "started: none");
+        assert!(start_report(&Report::of(&snapshot([]))).starts_with("nothing is declared yet"));
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub fn healthy(service: &str) -> ServiceView {
         depends_on: Vec::new(),
         settled: false,
         pending: false,
+        unproven: false,
     }
 }
 

@@ -188,6 +188,7 @@ fn last_exit(exit: &ExitView, limit: usize) -> String {
     let mut entries = Vec::new();
     entries.extend(exit.code.map(|code| ("code", code.to_string())));
     entries.extend(exit.signal.as_ref().map(|signal| ("signal", scalar(&clip(signal, 32)))));
+    entries.extend(exit.by.as_ref().map(|by| ("by", scalar(&clip(by, limit)))));
     entries.push(("at", moment(exit.at)));
     entries.push(("ranFor", scalar(&span(exit.ran_for))));
     if !exit.output.is_empty() {
@@ -300,6 +301,7 @@ mod tests {
             last_exit: Some(ExitView {
                 code: Some(1),
                 signal: None,
+                by: None,
                 at: at("2026-11-23T12:30:18Z"),
                 ran_for: Duration::from_millis(214),
                 output: vec!["bind: address already in use".to_string()],
@@ -340,6 +342,7 @@ mod tests {
         view.kill_scope = Some("session".to_string());
         view.log = Some(format!("/{text}"));
         view.last_exit.as_mut().expect("there").output = vec![text.to_string(); 60];
+        view.last_exit.as_mut().expect("there").by = Some(text.to_string());
         view.last_exit.as_mut().expect("there").signal = Some("SIGKILL".to_string());
         view.manifest.rejected = Some(RejectedView { sha256: "0".repeat(16), at: view.since });
         view.schedule = Some(Box::new(nightly(text)));

@@ -1,8 +1,5 @@
 //! Files that are away, for a moment or for good.
 
-use std::path::Path;
-
-use super::super::names::{Candidate, candidate};
 use super::super::register::Kind;
 use super::Desk;
 
@@ -21,18 +18,8 @@ impl Desk {
 
     /// The file is gone for good.
     pub fn gone(&mut self, file: &str) {
-        match candidate(Path::new(file).file_name().unwrap_or_default()) {
-            Candidate::Defaults if self.defaults_stamp.take().is_some() => {
-                self.problems.remove(file);
-                self.set_defaults(None);
-                return;
-            }
-            Candidate::Settings if self.settings_stamp.take().is_some() => {
-                self.problems.remove(file);
-                self.tell_settings(None);
-                return;
-            }
-            _ => {}
+        if self.own_file_gone(file) {
+            return;
         }
         self.problems.remove(file);
         self.last_good.drop(file, self.kept(file));

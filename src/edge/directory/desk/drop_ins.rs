@@ -6,6 +6,7 @@ use super::super::disk::{self, Stamp, Unread};
 use super::super::names::{Candidate, candidate};
 use super::super::parse::{Context, OwnedText};
 use super::Desk;
+use super::own::DEFAULTS;
 use crate::model::reason::Reason;
 
 /// A drop-in directory with more is not meant.
@@ -14,7 +15,7 @@ const DROP_INS_MAX: usize = 64;
 impl Desk {
     /// The drop-ins of a manifest, and the defaults.
     pub(super) fn context(&self, stem: &str) -> Result<Context, PathBuf> {
-        let mut context = Context { defaults: self.defaults.clone(), ..Context::default() };
+        let mut context = self.script_context()?;
         let folder = self.dir.join(format!("{stem}.yaml.d"));
         // Not by what the last compare found: a manifest may arrive right after its folder.
         if !disk::stat(&folder).is_ok_and(|found| found.is_dir()) {
@@ -75,8 +76,13 @@ impl Desk {
         files
     }
 
-    pub fn script_context(&self) -> Context {
-        Context { defaults: self.defaults.clone(), ..Context::default() }
+    /// What a script's head is read with; an error names a file that is waited for.
+    pub fn script_context(&self) -> Result<Context, PathBuf> {
+        if self.defaults_awaited {
+            return Err(self.path_of(DEFAULTS));
+        }
+        let (defaults, lacking) = (self.defaults.clone(), self.defaults_lacking);
+        Ok(Context { defaults, lacking, ..Context::default() })
     }
 }
 

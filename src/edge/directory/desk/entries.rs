@@ -7,7 +7,10 @@ use super::super::disk;
 use super::super::names::{Candidate, candidate};
 use super::Desk;
 use super::drop_ins::stamps;
+use super::own::{DEFAULTS, SETTINGS};
+use crate::model::name::Name;
 use crate::model::reason::Reason;
+use crate::model::settings::Discovery;
 use crate::model::text::clip;
 
 impl Desk {
@@ -68,6 +71,13 @@ impl Desk {
                     let shown = clip(&name, 255);
                     self.note_problem(&shown, Reason::NameInvalid, format!("{shown}: {why}"));
                 }
+                Candidate::Misnamed { stem } => {
+                    let runs = disk::stat(&entry.path()).is_ok_and(|found| found.is_executable());
+                    if let (true, Err(error)) = (runs && self.discovery() != Discovery::Off, Name::parse(&stem)) {
+                        let shown = clip(&name, 255);
+                        self.note_problem(&shown, Reason::NameInvalid, format!("{shown}: {error}"));
+                    }
+                }
                 Candidate::Skipped => tracing::debug!(name, "not a manifest: skipped"),
                 Candidate::Other => {}
             }
@@ -91,14 +101,13 @@ impl Desk {
 
     /// Whether anything is known of the file.
     pub fn knows(&self, file: &str) -> bool {
-        let own = (file == "_defaults.yaml" && self.defaults_stamp.is_some())
-            || (file == "_plugd.yaml" && self.settings_stamp.is_some());
+        let own = (file == DEFAULTS && self.defaults_file.there) || (file == SETTINGS && self.settings_file.there);
         own || self.records.contains_key(file) || self.scripts.is_seen(file)
     }
 
     pub fn known_files(&self) -> BTreeSet<String> {
-        let own = [("_defaults.yaml", self.defaults_stamp), ("_plugd.yaml", self.settings_stamp)];
-        let own = own.into_iter().filter(|(_, stamp)| stamp.is_some()).map(|(file, _)| file.to_string());
+        let own = [(DEFAULTS, self.defaults_file.there), (SETTINGS, self.settings_file.there)];
+        let own = own.into_iter().filter(|(_, there)| *there).map(|(file, _)| file.to_string());
         self.records.keys().cloned().chain(self.scripts.files()).chain(own).collect()
     }
 

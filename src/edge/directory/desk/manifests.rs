@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::accepted::Accepted;
 use super::super::disk::{self, Stamp, Unread};
 use super::super::names::{Candidate, candidate};
-use super::super::parse::{self, Parsed, Refusal};
+use super::super::parse::{self, Context, Parsed, Refusal};
 use super::super::register::Kind;
 use super::super::resolve::{Busy, Resolution};
 use super::record::{Record, Service};
@@ -185,6 +185,7 @@ impl Desk {
             | Candidate::DropIns { .. }
             | Candidate::Wrappers
             | Candidate::Mcp
+            | Candidate::Misnamed { .. }
             | Candidate::Refused { .. }
             | Candidate::Skipped
             | Candidate::Other => return None,
@@ -228,7 +229,15 @@ impl Desk {
         self.link(file);
     }
 
-    pub fn discovered(&mut self, file: &str, head: &[u8], parsed: Parsed, stamp: Stamp, complete: bool) -> Seen {
+    /// A script that is a service by itself, with its head and what that was read with.
+    pub fn discovered(
+        &mut self,
+        file: &str,
+        (head, context): (&[u8], &Context),
+        parsed: Parsed,
+        stamp: Stamp,
+        complete: bool,
+    ) -> Seen {
         let Parsed { spec, origins, warnings } = parsed;
         let resolution = match self.resolver.resolve(&spec, complete) {
             Ok(resolution) => resolution,
@@ -238,7 +247,7 @@ impl Desk {
         let mut record = Record::new(Kind::Script, Some(stamp), self.resolver.sha_of(&path));
         record.services.push(Service { spec, warnings, resolution, origins: self.origins(origins) });
         record.links = disk::hops(&path);
-        let accepted = Accepted::of_script(&record.sha, head, &self.script_context());
+        let accepted = Accepted::of_script(&record.sha, head, context);
         record.kept = self.last_good.keep(file, self.kept(file), accepted);
         self.accept(file, record);
         Seen::Done

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::super::parse::Refusal;
 use super::Desk;
+use super::own::{DEFAULTS, SETTINGS};
 use crate::controller::{Declaration, Input, Rejection, Resolved, Source};
 use crate::edge::lease;
 use crate::model::name::Name;
@@ -47,11 +48,15 @@ impl Desk {
         let who = lease::writer_of(path).map(|pid| format!(" by pid {pid}")).unwrap_or_default();
         let shown = path.strip_prefix(&self.dir).unwrap_or(path).display();
         let message = format!("{shown} is held open for writing{who}; it is read when that ends");
+        if file == DEFAULTS && self.defaults_awaited {
+            self.refuse_defaults(Reason::StillWriting, &message);
+            return;
+        }
         if self.problems.get(&file).is_none_or(|problem| problem.reason != Reason::StillWriting) {
             self.note_problem(&file, Reason::StillWriting, message.clone());
         }
         // After a restart nothing is in force of it: what it declared runs on, it is not withdrawn.
-        if self.scanning && !self.records.contains_key(&file) {
+        if self.scanning && !self.records.contains_key(&file) && file != DEFAULTS && file != SETTINGS {
             let stem = self.register.recorded_of(&file).into_iter().next();
             let stem = stem.or_else(|| file.rsplit_once('.').map(|(stem, _)| stem.to_string())).unwrap_or_default();
             let refusal = Refusal::of_service(&stem, Reason::StillWriting, message);

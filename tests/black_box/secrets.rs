@@ -1,0 +1,55 @@
+//! Secrets from files: passed whole or not at all, and told to nobody.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::world::{World, kill};
+
+fn secret(world: &World, text: &[u8]) -> String {
+    let path = world.root().join("secret");
+    fs::write(&path, text).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+    path.display().to_string()
+}
+
+#[test]
+fn a_secret_that_a_service_prints_stands_in_its_log_and_in_no_status() {
+    let world = World::running();
+    let secret = secret(&world, b"s3cr3t-PASSWORD\n");
+    let prints =
+        "script: 'while [ ! -e go ]; do sleep 0.05; done; echo \"cannot connect to postgres://app:$PW@db\"; exit 1'";
+    world.put(
+        "db.yaml",
+        &format!(
+            "env: {{PW: {{file: {secret}}}}}\nworkingDir: {}\n{prints}\nrestart: {{backoff: {{initial: 30s}}}}\n",
+            world.root().display()
+        ),
+    );
+    world.wait("the process", |world| world.pid("db").is_some());
+    // Its successor has not passed the secret on, and knows it all the same.
+    let controller = world.controller_pid().expect("a controller");
+    kill(controller, 9);
+    world.wait("another controller", |world| {
+        let written = world.field("db", "controller").unwrap_or_default();
+        world.controller_pid().is_some_and(|pid| pid != controller && written.contains(&pid.to_string()))
+    });
+    fs::write(world.root().join("go"), "").expect("written");
+
+    world.wait("its last words", |world| world.status_file("db").is_some_and(|text| text.contains("postgres://app:")));
+    let told = world.status_file("db").expect("there");
+    assert!(told.contains("postgres://app:***@db") && !told.contains("s3cr3t"), "{told}");
+    let object = world.plugd(&["status", "db", "-o", "json"]).stdout;
+    let object = String::from_utf8_lossy(&object).into_owned();
+    assert!(object.contains("postgres://app:***@db") && !object.contains("s3cr3t"), "{object}");
+    world.wait("the log to hold what was written", |world| world.ask(&["logs", "db"]).contains("s3cr3t-PASSWORD"));
+}
+
+#[test]
+fn a_secret_that_no_environment_can_hold_is_no_start_without_it() {
+    let world = World::running();
+    let secret = secret(&world, b"s3\0cret\n");
+    world.put("db.yaml", &format!("env: {{PW: {{file: {secret}}}}}\ncommand: sleep 3600\n"));
+    world.wait_status("db", "unhealthy");
+    let told = world.status_file("db").expect("there");
+    assert!(told.contains("SecretNotFound") && told.contains("NUL"), "{told}");
+}
