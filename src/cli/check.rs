@@ -346,15 +346,14 @@ fn moved(spec: &Arc<Spec>, from: &Path, to: &Path) -> Arc<Spec> {
         EnvValue::Literal(_) | EnvValue::FromEnv(_) => None,
     });
     let files = files.chain(spec.process.env_from.iter_mut().map(|from| &mut from.file));
-    for path in files.chain(&mut spec.process.working_dir).chain(&mut spec.logs.path) {
+    let wrapper = match &mut spec.process.program {
+        Program::Wrapper(wrapper) => Some(&mut wrapper.path),
+        Program::Command(_) | Program::Script(_) | Program::External(_) => None,
+    };
+    for path in files.chain(&mut spec.process.working_dir).chain(&mut spec.logs.path).chain(wrapper) {
         if let Ok(rest) = path.strip_prefix(from) {
-            *path = to.join(rest);
+            *path = to.iter().chain(rest).collect();
         }
-    }
-    if let Program::Wrapper(wrapper) = &mut spec.process.program
-        && let Ok(rest) = wrapper.path.strip_prefix(from)
-    {
-        wrapper.path = to.join(rest);
     }
     (spec.digest, spec.process_digest) = digest::of(&spec);
     Arc::new(spec)

@@ -234,13 +234,14 @@ fn what_check_says_of_an_edit_is_what_becomes_of_the_process() {
     world.put("web.yaml", "command: sleep 1000\n");
     world.wait_status("web", "running");
     let file = world.root().join("web.yaml");
+    let mut text = "command: sleep 1000\n".to_string();
     for (edit, word) in [
         ("labels: {team: data}", "apply"),
         ("logs: {separate: true}", "restart"),
         ("startupProbe: {exec: {command: ['true']}}", "apply"),
         ("env: {NEW: \"1\"}", "restart"),
     ] {
-        let text = format!("command: sleep 1000\n{edit}\n");
+        text.push_str(&format!("{edit}\n"));
         std::fs::write(&file, &text).expect("written");
         let (before, line) = (world.pid("web"), foretold(&world, &file));
         assert!(line.trim_start().starts_with(word), "{edit}: {line}");

@@ -215,14 +215,14 @@ fn the_effective_manifest_is_what_the_directory_makes_of_all_its_files() {
     std::fs::create_dir(world.path("web.yaml.d")).expect("made");
     std::fs::write(world.path("web.yaml.d/10.yaml"), "args: [\"7\"]\n").expect("written");
     world.put("web.yml", "command: sleep 1000\n");
-    world.put_script("s.sh", "#!/bin/sh\n# plugd:\n#   labels: {team: data}\nexec sleep 1000\n");
+    world.put_script("s.sh", "#!/bin/sh\n# plugd: workingDir: /tmp\nexec sleep 1000\n");
     world.wait_status("web", "running");
     world.wait_status("s", "running");
     let effective = |name: &str| ends(&world, 0, &["get", name, "-o", "yaml", "--effective"]).0;
     let web = effective("web");
     assert!(web.contains("'7'") && web.contains("web.yaml.d/10.yaml") && web.contains("web.yml"), "{web}");
     let script = effective("s");
-    assert!(script.contains("team: data") && script.contains("s.sh"), "{script}");
+    assert!(script.contains("workingDir: /tmp") && script.contains("s.sh"), "{script}");
     // Refused since: the version before is what is in force.
     world.put("web.yml", "comand: sleep 1000\n");
     world.wait("the refusal", |world| world.status_file("web").is_some_and(|text| text.contains("rejected")));
