@@ -795,6 +795,131 @@ fn an_env_file_is_part_of_the_content() {
     assert!(none != one && one != two);
 }
 
+fn content(declaration: &Declaration) -> [u8; 16] {
+    match &declaration.program {
+        Resolved::Found { content, .. } => content.0,
+        missing => panic!("{missing:?}"),
+    }
+}
+
+/// A service that watches `config/*.toml`, in which `app.toml` lies.
+fn watching() -> (World, [u8; 16]) {
+    let mut world = World::with(|dir| {
+        fs::create_dir(dir.join("config")).expect("made");
+        fs::write(dir.join("config/app.toml"), "a = 1").expect("written");
+        fs::write(dir.join("web.yaml"), "command: one\nwatchFiles: [config/*.toml]\n").expect("written");
+    });
+    let first = world.declared();
+    assert!(world.until_scanned().is_empty());
+    (world, content(&first))
+}
+
+#[test]
+fn every_way_to_edit_a_watched_file_is_exactly_one_change() {
+    type Edit = fn(&World, &str);
+    let edits: [(&str, Edit); 5] = [
+        ("cat >", |world, text| world.write("config/app.toml", text)),
+        ("mv", |world, text| world.drop_in("config/app.toml", text)),
+        ("git", |world, text| {
+            fs::remove_file(world.path("config/app.toml")).expect("unlinked");
+            world.write("config/app.toml", text);
+        }),
+        ("vim", |world, text| {
+            fs::rename(world.path("config/app.toml"), world.path("config/app.toml~")).expect("renamed");
+            world.write("config/app.toml", text);
+            fs::remove_file(world.path("config/app.toml~")).expect("unlinked");
+        }),
+        ("another one", |world, text| world.write(&format!("config/{}.toml", text.len()), text)),
+    ];
+    let (mut world, mut before) = watching();
+    for (n, (tool, edit)) in edits.into_iter().enumerate() {
+        edit(&world, &"x".repeat(n + 10));
+        let now = content(&world.declared());
+        assert_ne!(now, before, "{tool}");
+        before = now;
+        world.silent_for(Duration::from_millis(150));
+    }
+    // What nobody watches is nothing, and what is as it was neither.
+    world.write("config/app.json", "{}");
+    world.write("config/.app.toml.swp", "x");
+    fs::create_dir(world.path("config/dir.toml")).expect("made");
+    world.write("config/app.toml", &"x".repeat(13));
+    world.silent_for(Duration::from_millis(150));
+}
+
+#[test]
+fn a_watched_file_that_is_away_changes_nothing_and_is_told_until_it_is_back() {
+    let (mut world, before) = watching();
+    fs::rename(world.path("config"), world.outside("away")).expect("moved");
+    let away = world.declared();
+    assert_eq!(content(&away), before);
+    let (reason, message) = &away.problems[0];
+    assert_eq!(*reason, Reason::WatchFileNotFound);
+    assert_eq!(message, "services.d/config/app.toml is away; what runs goes on as if it were not");
+    fs::rename(world.outside("away"), world.path("config")).expect("moved back");
+    let back = world.declared();
+    assert_eq!((content(&back), back.problems.len()), (before, 0));
+    // It is heard again.
+    world.write("config/app.toml", "a = 2");
+    assert_ne!(content(&world.declared()), before);
+}
+
+#[test]
+fn a_watched_file_that_somebody_writes_is_nothing_until_the_close() {
+    let (mut world, before) = watching();
+    let mut writer = fs::File::create(world.path("config/app.toml")).expect("open");
+    writer.write_all(b"half").expect("written");
+    world.silent_for(Duration::from_millis(150));
+    writer.write_all(b" and half").expect("written");
+    drop(writer);
+    assert_ne!(content(&world.declared()), before);
+    let mut new = fs::File::create(world.path("config/new.toml")).expect("open");
+    new.write_all(b"half").expect("written");
+    world.silent_for(Duration::from_millis(150));
+    drop(new);
+    world.declared();
+    world.silent_for(Duration::from_millis(150));
+}
+
+#[test]
+fn watched_folders_may_come_later_and_links_may_be_swapped() {
+    let mut world = World::empty();
+    let outside = world.outside("etc/app");
+    let pattern = outside.join("**/*.conf").display().to_string();
+    world.drop_in("web.yaml", &format!("command: one\nwatchFiles: ['{pattern}', mount/key]\n"));
+    let none = content(&world.declared());
+    assert_eq!(none, [0; 16], "missing ones are nothing");
+    fs::create_dir_all(outside.join("conf.d/deep")).expect("made");
+    world.silent_for(Duration::from_millis(150));
+    fs::write(outside.join("conf.d/deep/a.conf"), "a").expect("written");
+    let one = content(&world.declared());
+    assert_ne!(one, none);
+
+    // As a ConfigMap does it.
+    for n in [1, 2] {
+        fs::create_dir_all(world.path(&format!("mount/..{n}"))).expect("made");
+        fs::write(world.path(&format!("mount/..{n}/key")), format!("{n}")).expect("written");
+    }
+    std::os::unix::fs::symlink("..1", world.path("mount/..data")).expect("linked");
+    std::os::unix::fs::symlink("..data/key", world.path("mount/key")).expect("linked");
+    let two = content(&world.declared());
+    assert_ne!(two, one);
+    std::os::unix::fs::symlink("..2", world.path("mount/..new")).expect("linked");
+    fs::rename(world.path("mount/..new"), world.path("mount/..data")).expect("swapped");
+    assert_ne!(content(&world.declared()), two);
+}
+
+#[test]
+fn a_new_look_finds_the_same_content_of_watched_files() {
+    let (world, before) = watching();
+    let (_world, inputs) = restarted(world);
+    let declared = inputs.iter().find_map(|input| match input {
+        Input::Declared(declaration) => Some(declaration),
+        _ => None,
+    });
+    assert_eq!(content(declared.expect("declared")), before);
+}
+
 #[test]
 fn an_executable_script_is_a_service_by_being_there() {
     let mut world = World::empty();

@@ -174,10 +174,11 @@ fn the_keeper_knows_no_runtime_and_no_text_format() {
 }
 
 /// The keeper is what must not fail, so it stays small enough to be read in one sitting. What runs in the
-/// controller (`client`, `inherit`) and tests are not counted, nor are comments and empty lines.
+/// controller (`client`, `inherit`) and tests are not counted, nor are comments and empty lines. 180 of them are
+/// lives below a reaper, which only the parent of all can make (`stop.killScope: Tree`).
 #[test]
 fn the_keeper_does_not_grow() {
-    const LINES_MAX: usize = 1873;
+    const LINES_MAX: usize = 2109;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/keeper");
     let mut files = Vec::new();
     sources(&root, &mut files);

@@ -62,6 +62,7 @@ fn scenarios() -> Vec<Scenario> {
         scenario!(what_has_ended_of_a_former_life_refuses_no_next_one),
         scenario!(a_child_that_hangs_before_its_exec_can_be_given_up_and_no_other),
         scenario!(a_populated_or_frozen_cgroup_refuses_a_life),
+        scenario!(a_process_goes_through_every_entrance_before_it_is_executed),
         scenario!(everything_asked_for_is_what_the_process_gets),
         scenario!(blobs_are_kept_replaced_and_bounded),
         scenario!(an_environment_of_any_size_arrives),
@@ -69,6 +70,8 @@ fn scenarios() -> Vec<Scenario> {
         scenario!(the_keeper_executes_itself_under_load_and_loses_nothing),
         scenario!(a_thousand_spawns_with_orphans_leave_no_zombie),
         scenario!(children_killed_on_their_way_to_exec_leave_no_descriptor),
+        scenario!(below_a_reaper_a_life_ends_as_any_other_and_what_it_leaves_is_the_reaper_s),
+        scenario!(a_life_below_a_reaper_outlives_the_controller_the_keeper_s_program_and_the_reaper),
         scenario!(a_controller_that_does_not_read_for_a_while_misses_nothing),
         Scenario { answer_limit: longer, ..scenario!(a_hung_controller_is_killed_and_another_started) },
         Scenario {
@@ -369,6 +372,29 @@ async fn a_populated_or_frozen_cgroup_refuses_a_life(world: &mut World) {
     fs::remove_dir(&group).expect("it is empty");
 }
 
+async fn a_process_goes_through_every_entrance_before_it_is_executed(world: &mut World) {
+    // An entrance is a file `cgroup.procs`; what is written there can be seen in any other.
+    for (number, plain_fork) in [(1, false), (2, true)] {
+        let path = |n: usize| world.dir.join(format!("entrance{number}-{n}"));
+        let paths = [path(0), path(1), path(2)];
+        let entrances = paths.iter().map(|path| Arc::new(OwnedFd::from(fs::File::create(path).expect("a file"))));
+        let script = format!(
+            "cat {0} {1} {2}; echo; ls /proc/self/fd",
+            paths[0].display(),
+            paths[1].display(),
+            paths[2].display()
+        );
+        let request = SpawnRequest { entrances: entrances.collect(), plain_fork, ..shell("through/0", &script) };
+        let alive = world.spawn(SpawnRequest { id: Id::new("through/0", number), ..request }).await;
+        assert_eq!(all_of(alive.log).split_whitespace().collect::<Vec<_>>(), ["000", "0", "1", "2", "3"]);
+        world.end_of(&Id::new("through/0", number)).await;
+
+        let closed = Arc::new(OwnedFd::from(fs::File::open(&paths[0]).expect("a file")));
+        let request = SpawnRequest { entrances: vec![closed], plain_fork, ..shell("closed/0", "true") };
+        assert_eq!(world.try_spawn(request).await.err(), Some((Stage::Cgroup, libc::EBADF)));
+    }
+}
+
 async fn everything_asked_for_is_what_the_process_gets(world: &mut World) {
     let script = "pwd; umask; nice; ulimit -c; echo pid=$LISTEN_PID self=$$; echo $GREETING; cat <&5; cat <&3; cat; \
         for f in /proc/self/fd/*; do echo fd ${f##*/}; done; \
@@ -516,6 +542,7 @@ async fn the_keeper_executes_itself_under_load_and_loses_nothing(world: &mut Wor
             let request = SpawnRequest {
                 id: Id::new(format!("s{asked}/0"), asked),
                 plain_fork: asked % 5 == 0,
+                reaper: asked % 7 == 0,
                 ..shell("", &format!("exit {}", asked % 200))
             };
             world.keeper.spawn(request).expect("sent");
@@ -581,6 +608,84 @@ async fn a_thousand_spawns_with_orphans_leave_no_zombie(world: &mut World) {
     }
 }
 
+/// The process to which the orphans of a life fall.
+fn reaper_of(entries: &BTreeMap<Id, keeper::Entry>, key: &str) -> Option<i32> {
+    entries.get(&id(key)).expect("an entry").reaper.map(|reaper| reaper.pid)
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+async fn until_so(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so().await {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn below_a_reaper_a_life_ends_as_any_other_and_what_it_leaves_is_the_reaper_s(world: &mut World) {
+    let below = |request| SpawnRequest { reaper: true, ..request };
+    for (script, how) in [("exit 7", How::Code(7)), ("kill -9 $$", How::Signal(9))] {
+        let alive = world.spawn(below(shell("a/0", &format!("echo $$; {script}")))).await;
+        assert_eq!(world.end_of(&id("a/0")).await, how);
+        assert_eq!(all_of(alive.log), format!("{}\n", alive.pid), "the life is the process, not its reaper");
+        world.keeper.forget(&id("a/0"));
+    }
+    let failed = world.try_spawn(below(program("a/0", &["/nonexistent/program"]))).await;
+    assert_eq!(failed.err(), Some((Stage::Exec, libc::ENOENT)));
+
+    // A daemon that leaves session, parents and environment behind.
+    let file = world.path("daemon");
+    let daemon =
+        format!("(setsid env -i /bin/sh -c 'echo $$ > {}; exec sleep 1000' &); read x; exit 0", file.display());
+    let (read, write) = std::io::pipe().expect("a pipe");
+    let stdin = Stdin::Fd(Arc::new(OwnedFd::from(read)));
+    let alive = world.spawn(below(SpawnRequest { stdin, ..shell("a/0", &daemon) })).await;
+    let reaper = reaper_of(&world.list().await.0, "a/0").expect("a reaper");
+    assert_eq!(parent_of(alive.pid), Some(reaper));
+    wait_for(&file);
+    let pid = || fs::read_to_string(&file).ok()?.trim().parse::<i32>().ok();
+    until_so("the daemon falls to the reaper", async || pid().and_then(parent_of) == Some(reaper)).await;
+    drop(write);
+    assert_eq!(world.end_of(&id("a/0")).await, How::Code(0));
+    assert_eq!(reaper_of(&world.list().await.0, "a/0"), Some(reaper), "until nothing is left");
+    kill_process(pid().and_then(Pid::from_raw).expect("a pid"), Signal::KILL).expect("it runs");
+    until_so("the reaper goes with the last", async || reaper_of(&world.list().await.0, "a/0").is_none()).await;
+}
+
+async fn a_life_below_a_reaper_outlives_the_controller_the_keeper_s_program_and_the_reaper(world: &mut World) {
+    let asks = |key: &str| SpawnRequest { reaper: true, ..shell(key, "read x; exit 7") };
+    if world.generation() == 1 {
+        for key in ["a/0", "b/0"] {
+            let (read, write) = std::io::pipe().expect("a pipe");
+            world.keeper.deposit(key.as_bytes(), Arc::new(OwnedFd::from(write)));
+            world.spawn(SpawnRequest { stdin: Stdin::Fd(Arc::new(OwnedFd::from(read))), ..asks(key) }).await;
+        }
+        world.keeper.flush().await.expect("sent");
+        world.list().await;
+        world.die();
+    }
+    world.keeper.reexec(c"/proc/self/exe");
+    world.until(|event| matches!(event, Event::Reexecuted(Ok(()))).then_some(())).await;
+    let (entries, deposits) = world.list().await;
+    let (first, second) = (reaper_of(&entries, "a/0"), reaper_of(&entries, "b/0"));
+    assert!(first.is_some() && second.is_some() && first != second);
+
+    // One is killed: its child falls to the keeper, which reaps it itself.
+    kill_process(second.and_then(Pid::from_raw).expect("a pid"), Signal::KILL).expect("it runs");
+    let main = entries.get(&id("b/0")).expect("an entry").pid;
+    let keeper = world.welcome.keeper_pid;
+    until_so("the life falls to the keeper", async || parent_of(main) == Some(keeper)).await;
+    drop(deposits);
+    for key in ["a/0", "b/0"] {
+        world.keeper.withdraw(key.as_bytes());
+        assert_eq!(world.end_of(&id(key)).await, How::Code(7));
+    }
+}
+
 async fn children_killed_on_their_way_to_exec_leave_no_descriptor(world: &mut World) {
     const LIVES: u64 = 1000;
     let keeper = world.welcome.keeper_pid;
@@ -606,6 +711,7 @@ async fn children_killed_on_their_way_to_exec_leave_no_descriptor(world: &mut Wo
                 id: Id::new(format!("k{asked}/0"), 1),
                 oom_score_adj: Some(1),
                 life_line: Some((Arc::clone(&lives), b"k".to_vec())),
+                reaper: asked % 3 == 0,
                 ..program("", &["/bin/true"])
             };
             world.keeper.spawn(request).expect("sent");
@@ -763,7 +869,8 @@ async fn without_a_controller_the_keeper_stops_everything_itself(world: &mut Wor
     let first = format!("{} while :; do sleep 0.01; done", log("first"));
     let mut pids = String::new();
     for (key, script) in [("first/0", first), ("stubborn/0", stubborn), ("polite/0", polite)] {
-        let request = SpawnRequest { stop_grace: Duration::from_millis(400), ..shell(key, &script) };
+        let reaper = key != "first/0";
+        let request = SpawnRequest { stop_grace: Duration::from_millis(400), reaper, ..shell(key, &script) };
         pids += &format!("{} ", world.spawn(request).await.pid);
     }
     fs::write(world.path("pids"), pids).expect("written");

@@ -92,6 +92,8 @@ fn bombs_are_refused_in_no_time() {
         (0..100)
             .map(|i| format!("---\napiVersion: plugd/v1\nmetadata: {{name: s{i}}}\nspec: {{command: x}}\n"))
             .collect::<String>(),
+        format!("command: x\nwatchFiles: [{}]", format!("'{}', ", "?/".repeat(32)).repeat(900)),
+        format!("command: x\nwatchFiles: [{}]", format!("'{}{}', ", "{a,".repeat(300), "}".repeat(300)).repeat(40)),
         "command: x\nreadinessProbe: {logLine: '(\\pL\\w\\W){9}'}\nstartupProbe: {logLine: '\\w{18}'}\n".into(),
     ] {
         let start = Instant::now();
@@ -226,11 +228,18 @@ fn only_what_a_process_is_made_of_is_in_its_digest() {
         "stop: {killScope: Tree}",
         "readinessProbe: notify",
         "securityContext: {nice: 1}",
+        "resources: {limits: {memory: 64Mi}}",
+        "resources: {limits: {nofile: 9}}",
         "envFrom: [x]",
     ] {
         let spec = one(&format!("command: bin/web\n{restarts}\n")).spec;
         assert_ne!(spec.process_digest, base.process_digest, "{restarts}");
     }
+    // Once what it uses is counted, the numbers are the kernel's to change.
+    let limited = |limits: &str| one(&format!("command: bin/web\nresources: {{limits: {{{limits}}}}}\n")).spec;
+    let (one_limit, other) = (limited("memory: 64Mi"), limited("memory: 65Mi, cpu: 2, pids: 7"));
+    assert_eq!(one_limit.process_digest, other.process_digest);
+    assert_ne!(one_limit.digest, other.digest);
 }
 
 #[test]

@@ -63,6 +63,7 @@ pub fn report() -> Vec<Finding> {
     let can_kill_by_cgroup = scope.level == Level::Ok;
     let mut findings = kernel::features();
     findings.push(scope);
+    findings.extend(kernel::limits());
     findings.extend(limits::findings());
     findings.extend(surroundings::findings(can_kill_by_cgroup));
     findings

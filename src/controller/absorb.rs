@@ -76,6 +76,9 @@ impl Controller {
                     controller.spawned(service, at, pid, now);
                 });
             }
+            Input::Mismatched { life, why } => {
+                self.of_life(&life, |controller, service, at| controller.mismatched(service, at, why, now));
+            }
             Input::SpawnFailed { life, reason, message } => {
                 self.of_life(&life, |controller, service, at| match &mut service.instances[at].life {
                     Life::Starting(starting) if starting.refused.is_none() => {
@@ -203,6 +206,7 @@ impl Controller {
                 };
                 let untold = made.generation != starting.made.generation;
                 let rejudged = made.spec != starting.made.spec;
+                let resized = rejudged && made.is_resized(starting.made.spec.as_deref());
                 let checks = made
                     .spec
                     .as_ref()
@@ -224,6 +228,7 @@ impl Controller {
                     carried: None,
                     untold,
                     rejudged,
+                    resized,
                 }));
                 service.touched = true;
                 let held = service.instances[at].held.take();
@@ -237,6 +242,29 @@ impl Controller {
             | Life::Stopping(_)
             | Life::BackOff(_)
             | Life::Finished(_) => {}
+        }
+    }
+
+    /// Killed at once: nothing of it is to be heard, and its hooks are not its own.
+    fn mismatched(&mut self, service: &mut Service, at: usize, why: String, now: Now) {
+        let life = &mut service.instances[at].life;
+        match std::mem::replace(life, Life::Idle) {
+            Life::Running(running) => {
+                let cause = Cause::Mismatched(why.clone());
+                let mut stopping = Stopping::of(*running, cause, now.mono);
+                (stopping.phase, stopping.kill_at) = (Phase::Signalled, now.mono);
+                *life = Life::Stopping(Box::new(stopping));
+                service.touched = true;
+                let name = service.instance_name(at);
+                self.record(service, at, Reason::DigestMismatch, true, format!("{name} is ended: {why}"), now);
+            }
+            // It is ended or ending, and its next start is prepared anew.
+            other @ (Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_)) => *life = other,
         }
     }
 

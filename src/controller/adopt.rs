@@ -89,6 +89,7 @@ impl Controller {
                     carried,
                     untold: false,
                     rejudged: false,
+                    resized: false,
                 };
                 instance.life = if blob.stopping {
                     Life::Stopping(Box::new(Stopping::of(running, Cause::Unwanted, now.mono)))
@@ -100,6 +101,7 @@ impl Controller {
                 let ended = jiff::SignedDuration::try_from(adopted.age).unwrap_or_default();
                 let at = spawned_wall.checked_add(ended).unwrap_or(now.wall);
                 note_exit(instance, exit, at, adopted.age, adopted.life.life);
+                instance.oom_killed = exit.oom_killed;
                 let cause = match &claim {
                     Some(Err(_)) => Cause::Told,
                     Some(Ok(_)) | None if blob.stopping => Cause::Unwanted,

@@ -92,6 +92,7 @@ impl Controller {
                             grace: spec.stop.grace_period,
                         });
                         running.rejudged |= old.as_ref() != Some(&spec);
+                        running.resized |= running.made.is_resized(old.as_deref());
                         running.take_up(old.as_deref(), &spec, Past::of(running.was_ready), now);
                     } else if running.made.spec.is_none() {
                         // Adopted and outdated: until it is replaced it is checked as its own version said,

@@ -234,6 +234,9 @@ impl Controller {
         if std::mem::take(&mut running.rejudged) {
             plan.actions.push(Action::Judge { life: life_id.clone(), spec: spec.clone() });
         }
+        if std::mem::take(&mut running.resized) {
+            plan.actions.push(Action::Resize { life: life_id.clone(), spec: spec.clone() });
+        }
         if let super::checks::Finding::GiveUp(why) = running.checks.silence(&spec, now.mono) {
             running.give_up = Some(why);
         }

@@ -44,7 +44,9 @@ impl Controller {
         let spec = match (&stopping.cause, spec) {
             (Cause::Told, _) => return Again::Again,
             (Cause::Unwanted | Cause::Replaced, _) | (_, None) => None,
-            (Cause::Ended | Cause::CheckFailed(_) | Cause::DependencyLost(_), Some(spec)) => Some(spec),
+            (Cause::Ended | Cause::CheckFailed(_) | Cause::Mismatched(_) | Cause::DependencyLost(_), Some(spec)) => {
+                Some(spec)
+            }
         };
         let Some(spec) = spec else {
             // What is on disk is not valid, and a run is over all the same: it is told when that is.
@@ -65,7 +67,7 @@ impl Controller {
         let steady = stopping.steady || (stopping.carried.is_some() && ready_for >= spec.restart.backoff.reset_after);
         let end = match stopping.cause {
             Cause::Ended => End::Status(exit.status()),
-            Cause::CheckFailed(_) | Cause::DependencyLost(_) => End::KilledByUs,
+            Cause::CheckFailed(_) | Cause::Mismatched(_) | Cause::DependencyLost(_) => End::KilledByUs,
             Cause::Unwanted | Cause::Replaced | Cause::Told => End::KilledByUs,
         };
         let quick = exit.how == ExitHow::Code(0)
@@ -94,6 +96,15 @@ impl Controller {
             let step = instance.ladder.climb();
             let message = format!("{dependency} is not ready any more");
             self.wait(id, service, at, step, Setback::Ended, message, stopping.made.print, now);
+            return Again::Again;
+        }
+
+        if let Cause::Mismatched(why) = &stopping.cause {
+            let why = why.clone();
+            if !(fresh || gone || unwanted) {
+                let missing = Setback::Missing(Reason::DigestMismatch);
+                self.set_back(id, service, at, missing, why, stopping.made.print, now);
+            }
             return Again::Again;
         }
 
@@ -126,7 +137,7 @@ impl Controller {
             }
             Next::Failed => {
                 let message = match &stopping.cause {
-                    Cause::CheckFailed(why) => why.clone(),
+                    Cause::CheckFailed(why) | Cause::Mismatched(why) => why.clone(),
                     Cause::Ended | Cause::Told | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
                 };
                 let outcome = Outcome::Failed(Reason::Error, message);
@@ -146,7 +157,7 @@ impl Controller {
                     return Again::Again;
                 }
                 let message = match stopping.cause {
-                    Cause::CheckFailed(why) => why,
+                    Cause::CheckFailed(why) | Cause::Mismatched(why) => why,
                     Cause::Ended | Cause::Told | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
                 };
                 if unwanted {

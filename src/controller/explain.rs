@@ -50,20 +50,24 @@ pub(super) fn moment(at: Timestamp) -> String {
 pub(super) fn ended(exit: &Exit, ran_for: Option<Duration>) -> String {
     let how = match exit.how {
         ExitHow::Code(code) => format!("exited with {code}"),
-        ExitHow::Signal(signal) if exit.oom_killed => format!("was killed by {} (out of memory)", signal::name(signal)),
         ExitHow::Signal(signal) => format!("was killed by {}", signal::name(signal)),
     };
+    let how = format!("{how}{}", out_of_memory(exit.oom_killed));
     match ran_for {
         Some(ran_for) => format!("{how} after {}", span(ran_for)),
         None => how,
     }
 }
 
+fn out_of_memory(oom_killed: bool) -> &'static str {
+    if oom_killed { " (out of memory)" } else { "" }
+}
+
 /// Who asked for an end: none where it came by itself.
 pub(super) fn asked_by(stopping: &Stopping, gate: &Gate, must_restart: bool) -> Option<String> {
     let by = match &stopping.cause {
         Cause::Ended | Cause::Told => return None,
-        Cause::CheckFailed(why) => why.clone(),
+        Cause::CheckFailed(why) | Cause::Mismatched(why) => why.clone(),
         Cause::DependencyLost(dependency) => format!("{dependency} was not ready any more"),
         Cause::Replaced if must_restart => "plugd restart".into(),
         Cause::Replaced => "an edit".into(),
@@ -88,13 +92,13 @@ pub(super) fn asked_by(stopping: &Stopping, gate: &Gate, must_restart: bool) -> 
 }
 
 /// `exits with 1 after 0.2 s, 6 times running: "bind: address already in use"`.
-pub(super) fn keeps_ending(exit: &ExitMemory, times: u32) -> String {
+pub(super) fn keeps_ending(exit: &ExitMemory, oom_killed: bool, times: u32) -> String {
     let mut text = match (exit.code, exit.signal) {
         (Some(code), _) => format!("exits with {code}"),
         (None, Some(signal)) => format!("is killed by {}", signal::name(signal)),
         (None, None) => "ends".into(),
     };
-    text.push_str(&format!(" after {}", span(exit.ran_for)));
+    text.push_str(&format!("{} after {}", out_of_memory(oom_killed), span(exit.ran_for)));
     if times > 1 {
         text.push_str(&format!(", {times} times running"));
     }
@@ -167,7 +171,7 @@ mod tests {
             output: vec!["bind: address already in use".into()],
         };
         assert_eq!(
-            keeps_ending(&exit, 6),
+            keeps_ending(&exit, false, 6),
             r#"exits with 1 after 0.2 s, 6 times running: "bind: address already in use""#
         );
     }

@@ -44,6 +44,11 @@ pub enum Input {
         pid: i32,
         start_time: u64,
     },
+    /// What was executed may not be what is pinned, and why: it is ended at once.
+    Mismatched {
+        life: LifeId,
+        why: String,
+    },
     /// Nothing runs and nothing is left of this life.
     SpawnFailed {
         life: LifeId,

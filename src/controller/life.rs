@@ -49,6 +49,16 @@ pub(super) struct Made {
     pub grace: Duration,
 }
 
+impl Made {
+    /// Whether it may use something else than a process that began by `before`; none: nobody knows what
+    /// that one was told.
+    pub fn is_resized(&self, before: Option<&Spec>) -> bool {
+        let limited = |spec: &Spec| spec.process.counted || spec.process.nofile.is_some();
+        let spec = self.spec.as_deref().filter(|spec| limited(spec));
+        spec.is_some_and(|spec| before.is_none_or(|before| before.resources != spec.resources))
+    }
+}
+
 /// The identity of what runs: a difference means that only a new process can take it up.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Print {
@@ -128,6 +138,8 @@ pub(super) struct Running {
     pub untold: bool,
     /// The edge has not been told yet by which spec it is judged now.
     pub rejudged: bool,
+    /// Nor what it may use now.
+    pub resized: bool,
 }
 
 #[derive(Debug)]
@@ -196,6 +208,8 @@ pub(super) enum Cause {
     Told,
     /// One of our checks gave up on it: which, and what it said.
     CheckFailed(String),
+    /// It may not be what is pinned.
+    Mismatched(String),
     /// `onLoss: Restart`: this dependency is not ready any more.
     DependencyLost(String),
 }

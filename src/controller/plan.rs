@@ -79,6 +79,11 @@ pub enum Action {
         life: LifeId,
         spec: Arc<Spec>,
     },
+    /// The life runs by this spec: its limits are the ones that stand there.
+    Resize {
+        life: LifeId,
+        spec: Arc<Spec>,
+    },
     /// Say `PortFree(port)` once nobody listens on it any more.
     AwaitPort(u16),
     /// The view of these services changed: write their status files, publish the snapshot.

@@ -14,6 +14,7 @@ use super::service::{Gate, Service};
 use super::status::{self, Word};
 use super::{Config, Controller};
 use crate::model::digest::hex;
+use crate::model::quantity::show_bytes;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::Program;
 use crate::model::time::Now;
@@ -186,7 +187,9 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
             Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::Stopping(_) | Life::Finished(_) => {}
         }
         if instance.oom_killed {
-            add(Reason::OomKilled, "it used more memory than there was and was killed by the kernel".into());
+            let limit = service.spec().and_then(|spec| spec.resources.limits.memory);
+            let limit = limit.map(|bytes| format!(" (its limit is {})", show_bytes(bytes))).unwrap_or_default();
+            add(Reason::OomKilled, format!("it ran out of memory{limit} and was killed by the kernel"));
         }
         if instance.quick_zeroes >= 2 {
             let hint = "it ends with 0 at once: if it is a job, write `restart: Never`; if it is a daemon that forks, \
@@ -346,7 +349,10 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         since: service.since,
         instances,
         manifest: manifest_view(service),
-        kill_scope: config.kill_scope.filter(|_| has_run(service)).map(str::to_string),
+        kill_scope: config
+            .kill_scope
+            .filter(|_| has_run(service))
+            .map(|word| kill_scope(word, spec.is_some_and(|spec| spec.process.kill_scope_tree))),
         log: log(service, config).filter(|_| has_run(service)),
         labels: spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
@@ -367,6 +373,11 @@ fn is_unproven(service: &Service) -> bool {
 /// It runs, or did: then there is something to stop, and something to read.
 fn has_run(service: &Service) -> bool {
     service.instances.iter().any(|instance| instance.life.is_occupied() || instance.last_exit.is_some())
+}
+
+/// How far a stop of this service reaches: a cgroup holds everything, without one it may have a reaper.
+fn kill_scope(word: &str, tree: bool) -> String {
+    if tree && word == "session" { "tree".into() } else { word.into() }
 }
 
 /// The log that a person would look at: the file of one instance, the folder of several.

@@ -428,7 +428,7 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
             Some(exit) => format!("it {}; what it left is being ended", explain::ended(exit, None)),
             None => "it is ending".into(),
         },
-        Cause::CheckFailed(why) => why.clone(),
+        Cause::CheckFailed(why) | Cause::Mismatched(why) => why.clone(),
         Cause::DependencyLost(dependency) => format!("{dependency} is not ready any more"),
     };
     let mut word = Word { why: vec![why], ..Word::plain(Status::Stopping) };
@@ -446,9 +446,12 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
         Phase::PreStop { .. } | Phase::Signalled | Phase::Lingering { .. } => {
             let then = match &stopping.cause {
                 Cause::Replaced => "the new version starts when it has ended",
-                Cause::Unwanted | Cause::Ended | Cause::Told | Cause::CheckFailed(_) | Cause::DependencyLost(_) => {
-                    "done when nothing of it is left"
-                }
+                Cause::Unwanted
+                | Cause::Ended
+                | Cause::Told
+                | Cause::CheckFailed(_)
+                | Cause::Mismatched(_)
+                | Cause::DependencyLost(_) => "done when nothing of it is left",
             };
             let grace = explain::span(stopping.kill_at.saturating_sub(stopping.began));
             format!("{then}; killed {grace} after it was told to stop")
@@ -470,7 +473,7 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
                 (Setback::Ended, Some(exit))
                     if wait.message.starts_with("exited") || wait.message.starts_with("was killed") =>
                 {
-                    explain::keeps_ending(exit, instance.ladder.failed_starts)
+                    explain::keeps_ending(exit, instance.oom_killed, instance.ladder.failed_starts)
                 }
                 (Setback::HookFailed, _) => format!("its preStart hook failed: {}", wait.message),
                 (Setback::Ended | Setback::NotSpawned(_) | Setback::Missing(_), _) => wait.message.clone(),

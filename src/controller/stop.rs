@@ -37,7 +37,9 @@ impl Controller {
         let stopping = Stopping::of(*running, cause, now.mono);
         let asked_for = match &stopping.cause {
             Cause::Unwanted | Cause::Replaced => true,
-            Cause::Ended | Cause::Told | Cause::CheckFailed(_) | Cause::DependencyLost(_) => false,
+            Cause::Ended | Cause::Told | Cause::CheckFailed(_) | Cause::Mismatched(_) | Cause::DependencyLost(_) => {
+                false
+            }
         };
         if asked_for {
             let (made, wall, carried) = (stopping.made.clone(), stopping.spawned_wall, stopping.carried);
@@ -72,7 +74,11 @@ impl Controller {
         if want == Want::Stop && stopping.cause != Cause::Replaced {
             stopping.cause = match std::mem::replace(&mut stopping.cause, Cause::Unwanted) {
                 Cause::Unwanted | Cause::Replaced => Cause::Unwanted,
-                kept @ (Cause::Ended | Cause::Told | Cause::CheckFailed(_) | Cause::DependencyLost(_)) => kept,
+                kept @ (Cause::Ended
+                | Cause::Told
+                | Cause::CheckFailed(_)
+                | Cause::Mismatched(_)
+                | Cause::DependencyLost(_)) => kept,
             };
         }
         // What it was to prepare is over: it must not run on beside the next life.
@@ -132,9 +138,11 @@ impl Controller {
                     *told = true;
                     let signal = match stopping.cause {
                         Cause::Ended | Cause::Told => TERM,
-                        Cause::Unwanted | Cause::Replaced | Cause::CheckFailed(_) | Cause::DependencyLost(_) => {
-                            stopping.made.signal
-                        }
+                        Cause::Unwanted
+                        | Cause::Replaced
+                        | Cause::CheckFailed(_)
+                        | Cause::Mismatched(_)
+                        | Cause::DependencyLost(_) => stopping.made.signal,
                     };
                     plan.actions.push(Action::Signal { life, signal, to: Target::Tree });
                     stopping.survey = Survey::at(Some(now.mono + SURVEY_GAP));

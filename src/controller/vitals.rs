@@ -252,7 +252,12 @@ fn observed(instance: &Instance, now: Duration) -> Option<Observed> {
         }
         Life::Stopping(stopping) => match stopping.cause {
             Cause::Ended => Some(of(false, 0)),
-            Cause::Unwanted | Cause::Replaced | Cause::Told | Cause::CheckFailed(_) | Cause::DependencyLost(_) => None,
+            Cause::Unwanted
+            | Cause::Replaced
+            | Cause::Told
+            | Cause::CheckFailed(_)
+            | Cause::Mismatched(_)
+            | Cause::DependencyLost(_) => None,
         },
         Life::BackOff(wait) => match wait.kind {
             Setback::Ended | Setback::NotSpawned(_) | Setback::HookFailed => Some(of(false, 0)),

@@ -19,8 +19,8 @@ use tokio::net::UnixDatagram;
 
 use super::reexec::STATE;
 use super::sys;
-use super::wire::{self, Field, INLINE_MAX, KEY_MAX, Malformed, Notice, PROTOCOL, Request, flag};
-pub use super::wire::{Exit, Fault, How, Identity, Stage, Welcome};
+use super::wire::{self, Added, Field, INLINE_MAX, KEY_MAX, Malformed, Notice, PROTOCOL, Request, flag};
+pub use super::wire::{Capabilities, Exit, Fault, How, Identity, Reaper, Stage, Welcome};
 use crate::model::name::{Instance, LifeId};
 
 /// An event's packet is at most an entry: its blob, its key and numbers. Twice that, for newer keepers.
@@ -93,10 +93,14 @@ pub struct SpawnRequest {
     pub nice: Option<i32>,
     pub oom_score_adj: Option<i32>,
     pub no_new_privs: bool,
+    /// None is the keeper's own.
+    pub capabilities: Option<Capabilities>,
     /// (RLIMIT_…, soft, hard)
     pub limits: Vec<(u32, u64, u64)>,
     /// The directory of a cgroup v2 in which the process begins. It must be empty, see `joins_cgroup`.
     pub cgroup: Option<Arc<OwnedFd>>,
+    /// Files `cgroup.procs` of groups of cgroup v1 in which the process begins as well.
+    pub entrances: Vec<Arc<OwnedFd>>,
     /// A helper, for which it does not matter that the cgroup already has processes.
     pub joins_cgroup: bool,
     /// Opened for appending. The child writes `TEXT PID STARTTIME\n` before it executes anything.
@@ -108,6 +112,8 @@ pub struct SpawnRequest {
     pub extra_fds: Vec<(Arc<OwnedFd>, i32)>,
     /// Sets LISTEN_PID to the process's own pid.
     pub listen_pid: bool,
+    /// Whatever it leaves falls to a process of its own, not to the keeper.
+    pub reaper: bool,
     /// The program or the working directory lies where a dead server can block an exec for ever.
     pub plain_fork: bool,
     /// At most 1 KiB, given back by `list`.
@@ -137,14 +143,17 @@ impl SpawnRequest {
             nice: None,
             oom_score_adj: None,
             no_new_privs: false,
+            capabilities: None,
             limits: Vec::new(),
             cgroup: None,
+            entrances: Vec::new(),
             joins_cgroup: false,
             life_line: None,
             stdin: Stdin::Null,
             separate_stderr: false,
             extra_fds: Vec::new(),
             listen_pid: false,
+            reaper: false,
             plain_fork: false,
             blob: Vec::new(),
             stop_signal: libc::SIGTERM,
@@ -162,6 +171,7 @@ impl SpawnRequest {
             (self.plain_fork, flag::PLAIN_FORK),
             (self.no_new_privs, flag::NO_NEW_PRIVS),
             (self.joins_cgroup, flag::JOINS_CGROUP),
+            (self.reaper, flag::REAPER),
         ]
         .into_iter()
         .fold(0, |flags, (wanted, bit)| if wanted { flags | bit } else { flags })
@@ -185,6 +195,8 @@ impl SpawnRequest {
             blob: &self.blob,
             stop_signal: self.stop_signal,
             stop_grace_ms: u64::try_from(self.stop_grace.as_millis()).unwrap_or(u64::MAX),
+            entrances: Added(u32::try_from(self.entrances.len()).unwrap_or(u32::MAX)),
+            capabilities: Added(self.capabilities),
         };
         Request::Spawn { spawn: Box::new(spawn) }.encode()
     }
@@ -195,7 +207,7 @@ impl SpawnRequest {
             Stdin::Fd(fd) => Some(fd),
         };
         let own = [self.cgroup, self.life_line.map(|(fd, _)| fd), stdin];
-        own.into_iter().flatten().chain(self.extra_fds.into_iter().map(|(fd, _)| fd)).collect()
+        own.into_iter().flatten().chain(self.entrances).chain(self.extra_fds.into_iter().map(|(fd, _)| fd)).collect()
     }
 }
 
@@ -209,7 +221,7 @@ pub enum Event {
     /// All entries and deposits of `list` have been told.
     Listed,
     /// The program was executed.
-    Spawned { id: Id, pid: i32, start_time: u64, log: OwnedFd, log_stderr: Option<OwnedFd> },
+    Spawned { id: Id, pid: i32, start_time: u64, reaper: Option<Reaper>, log: OwnedFd, log_stderr: Option<OwnedFd> },
     /// Nothing of it runs or is left.
     SpawnFailed { id: Id, stage: Stage, errno: i32 },
     /// Reaped. The entry and its log stay until `forget`.
@@ -230,6 +242,7 @@ pub struct Entry {
     pub pid: i32,
     /// Field 22 of /proc/PID/stat, in clock ticks since boot.
     pub start_time: u64,
+    pub reaper: Option<Reaper>,
     /// CLOCK_MONOTONIC.
     pub spawned_at: Duration,
     pub log: OwnedFd,
@@ -431,6 +444,7 @@ fn event(notice: Notice<'_>, fds: Vec<OwnedFd>) -> io::Result<Event> {
             id: entry.id.into(),
             pid: entry.pid,
             start_time: entry.start_time,
+            reaper: entry.reaper.0,
             spawned_at: Duration::from_nanos(entry.spawned_at),
             log: fd()?,
             log_stderr: fd().ok(),
@@ -438,8 +452,8 @@ fn event(notice: Notice<'_>, fds: Vec<OwnedFd>) -> io::Result<Event> {
             blob: entry.blob.to_vec(),
         }),
         Notice::Listed => Event::Listed,
-        Notice::Spawned { id, pid, start_time } => {
-            Event::Spawned { id: id.into(), pid, start_time, log: fd()?, log_stderr: fd().ok() }
+        Notice::Spawned { id, pid, start_time, reaper: Added(reaper) } => {
+            Event::Spawned { id: id.into(), pid, start_time, reaper, log: fd()?, log_stderr: fd().ok() }
         }
         Notice::SpawnFailed { id, fault: Fault { stage, errno } } => Event::SpawnFailed { id: id.into(), stage, errno },
         Notice::Exited { id, exit } => Event::Exited { id: id.into(), exit },

@@ -9,8 +9,9 @@
 //!
 //! In reading order: `wire` (the protocol), `launch` (from fork to exec), `sys` (other system calls),
 //! `table` (lives), `minder` (the controller's own life), `program` (the loop), `notes` (what the keeper
-//! tells), `requests` (what the controller asks), `farewell` (shutdown without a controller), `reexec`
-//! (the keeper replaces itself), `client` and `inherit` (the controller's half).
+//! tells), `reapers` (lives whose parent is another), `requests` (what the controller asks), `farewell`
+//! (shutdown without a controller), `reexec` (the keeper replaces itself), `client` and `inherit` (the
+//! controller's half).
 
 mod client;
 mod farewell;
@@ -20,6 +21,7 @@ pub mod memory;
 mod minder;
 mod notes;
 mod program;
+mod reapers;
 mod reexec;
 mod requests;
 mod sys;
@@ -34,7 +36,9 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit};
 
-pub use client::{Entry, Event, Exit, Fault, How, Id, Identity, Link, SpawnRequest, Stage, Stdin, Welcome};
+pub use client::{
+    Capabilities, Entry, Event, Exit, Fault, How, Id, Identity, Link, Reaper, SpawnRequest, Stage, Stdin, Welcome,
+};
 pub use inherit::{ignore_sigio, link as inherited_link};
 use program::Keeper;
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::program::{Keeper, Note};
 use super::sys;
-use super::wire::{Entry, Field, Id, Notice, PROTOCOL, Welcome};
+use super::wire::{Added, Entry, Field, Id, Notice, PROTOCOL, Welcome};
 
 /// Too many descriptors in flight (ETOOMANYREFS): the kernel does not tell when there is room again.
 const IN_FLIGHT_DELAY: u64 = 2_000_000;
@@ -65,7 +65,8 @@ impl Keeper {
                 };
                 let (id, blob, exit) = (entry.id(), &*entry.blob, entry.exit);
                 let (pid, start_time, spawned_at) = (entry.pid, entry.start_time, entry.spawned_at);
-                let notice = Notice::Entry { entry: Entry { id, pid, start_time, spawned_at, exit, blob } };
+                let reaper = Added(self.reaper_of(number));
+                let notice = Notice::Entry { entry: Entry { id, pid, start_time, spawned_at, exit, blob, reaper } };
                 Some((notice, entry.logs(), Some(Note::Entries { from: number + 1 })))
             }
             Note::Deposits { after } => {
@@ -77,7 +78,8 @@ impl Keeper {
             }
             Note::Spawned { number } => {
                 let entry = self.table.get(*number)?;
-                let notice = Notice::Spawned { id: entry.id(), pid: entry.pid, start_time: entry.start_time };
+                let reaper = Added(self.reaper_of(number));
+                let notice = Notice::Spawned { id: entry.id(), pid: entry.pid, start_time: entry.start_time, reaper };
                 Some((notice, entry.logs(), None))
             }
             Note::Failed { key, life, fault } => {

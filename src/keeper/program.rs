@@ -11,6 +11,7 @@ use rustix::event::epoll::EventFlags;
 use super::farewell::Farewell;
 use super::launch::{Desk, HEARD};
 use super::minder::{Minder, Tick};
+use super::reapers::Told;
 use super::sys::{self, Poll};
 use super::table::{self, Table};
 use super::wire::field::{Field, Read, choice};
@@ -27,7 +28,7 @@ const OUTBOX_MAX: usize = 1024;
 /// The signals that ask for an end.
 const STOPPING: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT];
 
-/// Tags in epoll. A life's number is shifted by two, the lowest bit set for its verdict.
+/// Tags in epoll. A life's number is shifted by two, the lowest bit set for its verdict, both for its reaper.
 const SIGNALS: u64 = 2;
 const CONTROLLER: u64 = 6;
 const SOCKET: u64 = 10;
@@ -44,6 +45,8 @@ pub struct Keeper {
     pub deaf_to_hup: bool,
     pub table: Table,
     pub deposits: BTreeMap<Box<[u8]>, OwnedFd>,
+    /// By life, while they are there.
+    pub reapers: BTreeMap<u64, Told>,
     pub minder: Minder,
     pub outbox: VecDeque<Note>,
     /// The socket may have requests; it takes no more notes.
@@ -91,6 +94,7 @@ impl Keeper {
             deaf_to_hup,
             table: Table::default(),
             deposits: BTreeMap::new(),
+            reapers: BTreeMap::new(),
             minder,
             outbox: VecDeque::new(),
             readable: true,
@@ -119,6 +123,7 @@ impl Keeper {
         let _watched = self.poll.add(&self.signals, SIGNALS, EventFlags::IN);
         self.minder.watch(&self.poll, CONTROLLER, SOCKET);
         self.table.entries.iter().for_each(|(number, entry)| self.watch(*number, entry));
+        self.reapers.iter().for_each(|(number, reaper)| self.watch_reaper(*number, reaper));
         let mut ready = Vec::with_capacity(64);
         loop {
             self.act_on_time(sys::now());
@@ -132,6 +137,7 @@ impl Keeper {
                     CONTROLLER => drop(self.minder.process.as_ref().map(|(pid, _)| *pid).map(|pid| self.reap(pid))),
                     SOCKET => (self.readable, self.full) = (true, false),
                     life if life & 3 == 1 => self.executed(life >> 2),
+                    life if life & 3 == 3 => self.hear_reaper_by_now(life >> 2),
                     life => {
                         let running = self.table.get(life >> 2).filter(|entry| entry.exit.is_none());
                         let _not_yet = running.map(|entry| entry.pid).map(|pid| self.reap(pid));
@@ -201,7 +207,10 @@ impl Keeper {
     pub fn reap(&mut self, pid: i32) -> std::io::Result<bool> {
         let Some((pid, exit)) = sys::reap(pid, false)? else { return Ok(false) };
         if let Some(number) = self.table.number_of_pid(pid) {
-            self.ended(number, exit);
+            // Of one below a reaper that is killed in these moments the pipe says what comes of it.
+            if !self.is_unborn(number) {
+                self.ended(number, exit);
+            }
         } else if self.minder.is(pid) {
             self.controller_ended(pid, exit);
         }
@@ -297,6 +306,8 @@ impl Keeper {
         if entry.fault.is_none() {
             self.tell(Note::Spawned { number });
         }
+        // Who it is: told before the exec, and looked up when the note is sent.
+        self.hear_reaper_by_now(number);
     }
 
     /// Takes up a verdict that is there to be read.
@@ -308,7 +319,10 @@ impl Keeper {
     }
 
     /// A known child has ended.
-    fn ended(&mut self, number: u64, exit: Exit) {
+    pub fn ended(&mut self, number: u64, exit: Exit) {
+        if self.table.get(number).is_none_or(|entry| entry.exit.is_some()) {
+            return; // told by its reaper, and then found as an orphan
+        }
         if let Some(pidfd) = self.table.get(number).and_then(|entry| entry.pidfd.as_ref()) {
             self.poll.remove(pidfd); // a plain copy of the keeper may have one, so closing is not enough
         }

@@ -13,7 +13,7 @@ use super::minder::Minder;
 use super::program::Keeper;
 use super::sys;
 use super::wire::field::written_as;
-use super::wire::{Field, Malformed, Read};
+use super::wire::{Added, Field, Malformed, Read};
 
 /// Raised when the layout changes; fields are added at the end.
 pub const STATE: u32 = 1;
@@ -41,7 +41,8 @@ impl Keeper {
         let minder = &self.minder;
         let options = [self.lock.as_ref(), minder.socket.as_ref(), minder.process.as_ref().map(|(_, fd)| fd)];
         let lives = self.table.entries.values().flat_map(|entry| entry.descriptors());
-        let others = self.deposits.values().chain(self.desk.stdio.first()).chain([&state]);
+        let reapers = self.reapers.values().map(|reaper| &reaper.told);
+        let others = self.deposits.values().chain(reapers).chain(self.desk.stdio.first()).chain([&state]);
         let kept: Vec<&OwnedFd> = options.into_iter().flatten().chain(lives).chain(others).collect();
         kept.iter().for_each(|fd| sys::keep_over_exec(fd, true));
         let error = sys::execute(path, &words);
@@ -62,6 +63,7 @@ impl Keeper {
         self.grace.write(&mut to);
         self.unheard.write(&mut to);
         self.stop_heard.write(&mut to);
+        self.reapers.write(&mut to);
         to
     }
 
@@ -83,6 +85,7 @@ impl Keeper {
         keeper.grace = Field::read(&mut from)?;
         keeper.unheard = Field::read(&mut from)?;
         keeper.stop_heard = Field::read(&mut from)?;
+        keeper.reapers = Added::read(&mut from)?.0;
         Ok(keeper)
     }
 }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::launch::{Launch, Role};
 use super::program::{Keeper, Note};
+use super::reapers::Told;
 use super::reexec::STATE;
 use super::sys;
 use super::table::Entry;
@@ -61,10 +62,13 @@ impl Keeper {
         let Some(number) = self.table.number_of(id) else { return };
         // It may have executed and the news wait to be read: then this is too late, and nothing is done.
         self.executed_by_now(number);
-        let unborn = |entry: &&Entry| entry.verdict.is_some() && entry.exit.is_none();
-        if let Some(entry) = self.table.get(number).filter(unborn) {
-            // It is our child and was not reaped: the number is its own. It leads no group of others yet.
-            let _gone_already = sys::kill(entry.pid, libc::SIGKILL);
+        self.hear_reaper_by_now(number);
+        let waits = |entry: &&Entry| entry.verdict.is_some() && entry.exit.is_none();
+        if let Some(entry) = self.table.get(number).filter(waits) {
+            // It is our child, or its reaper's, and was not reaped: the number is its own. It leads no group of
+            // others yet, but is in its reaper's until it is known.
+            let pid = if self.is_unborn(number) { -entry.pid } else { entry.pid };
+            let _gone_already = sys::kill(pid, libc::SIGKILL);
         }
     }
 
@@ -133,7 +137,7 @@ impl Keeper {
         // The keeper's own 0 is /dev/null.
         let stdio = [given.stdin.map_or(0, |fd| fd.as_raw_fd()), out.as_raw_fd(), err.as_raw_fd()];
         let mut launch = Launch::new(spawn, Role::Service, stdio);
-        (launch.extra, launch.cgroup) = (given.extra, given.cgroup);
+        (launch.extra, launch.cgroup, launch.entrances) = (given.extra, given.cgroup, given.entrances);
         launch.life_line = given.life_line.map(|fd| fd.as_raw_fd());
         launch.open_files = Some(self.open_files);
         // Once it has another user's credentials, that user's processes may stop it before its exec, and a
@@ -148,13 +152,15 @@ impl Keeper {
         }
         let known = Some(launch.start_time).filter(|time| *time != 0);
         let executed = child.verdict.is_none();
+        let reaper = child.told.map(|told| Told { pid: child.pid, start_time: sys::start_time(child.pid), told });
         let number = self.table.insert(Entry {
             key: spawn.id.key.into(),
             life: spawn.id.life,
             pid: child.pid,
             start_time: known.unwrap_or_else(|| sys::start_time(child.pid)),
             spawned_at: sys::now(),
-            pidfd: Some(child.pidfd),
+            // Of a reaper it says nothing of the service.
+            pidfd: reaper.is_none().then_some(child.pidfd),
             log,
             log_stderr: separate.map(|(log, _)| log),
             verdict: child.verdict,
@@ -168,6 +174,7 @@ impl Keeper {
         if let Some(entry) = self.table.get(number) {
             self.watch(number, entry);
         }
+        reaper.into_iter().for_each(|reaper| self.enter_reaper(number, reaper));
         if executed {
             self.tell(Note::Spawned { number });
         }
@@ -192,6 +199,7 @@ struct Given<'a> {
     cgroup: Option<BorrowedFd<'a>>,
     life_line: Option<BorrowedFd<'a>>,
     stdin: Option<BorrowedFd<'a>>,
+    entrances: Vec<i32>,
     /// Sorted by the number wanted.
     extra: Vec<(i32, i32)>,
 }
@@ -204,6 +212,7 @@ impl<'a> Given<'a> {
         let mut rest = fds.iter().map(AsFd::as_fd);
         let mut next = |bit| if spawn.has(bit) { rest.next().map(Some).ok_or(()) } else { Ok(None) };
         let own = (next(flag::CGROUP), next(flag::LIFE_LINE), next(flag::STDIN));
+        let entrances: Vec<i32> = rest.by_ref().take(spawn.entrances.0 as usize).map(|fd| fd.as_raw_fd()).collect();
         let mut extra: Vec<_> = rest.map(|fd| fd.as_raw_fd()).zip(spawn.targets.iter().copied()).collect();
         extra.sort_by_key(|(_, number)| *number);
         let twice = extra.windows(2).any(|pair| matches!(pair, [(_, a), (_, b)] if a == b));
@@ -211,13 +220,14 @@ impl<'a> Given<'a> {
         let (Ok(cgroup), Ok(life_line), Ok(stdin)) = own else {
             return Err(if truncated { libc::EMFILE } else { libc::EINVAL });
         };
-        let used = [cgroup, life_line, stdin].into_iter().flatten().count() + extra.len();
+        let used = [cgroup, life_line, stdin].into_iter().flatten().count() + entrances.len() + extra.len();
+        let lacks = extra.len() != spawn.targets.len() || entrances.len() != spawn.entrances.0 as usize;
         if truncated || fds.len() > FDS_MAX {
             Err(libc::EMFILE)
-        } else if twice || too_low || extra.len() != spawn.targets.len() || used != fds.len() || spawn.argv.is_empty() {
+        } else if twice || too_low || lacks || used != fds.len() || spawn.argv.is_empty() {
             Err(libc::EINVAL)
         } else {
-            Ok(Given { cgroup, life_line, stdin, extra })
+            Ok(Given { cgroup, life_line, stdin, entrances, extra })
         }
     }
 }

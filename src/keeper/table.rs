@@ -133,6 +133,14 @@ impl Table {
         self.running.get(&pid).copied()
     }
 
+    /// The life is this process, which is known only now.
+    pub fn born(&mut self, number: u64, pid: i32, start_time: u64) {
+        let Some(entry) = self.entries.get_mut(&number).filter(|entry| entry.exit.is_none()) else { return };
+        self.running.remove(&entry.pid);
+        self.running.insert(pid, number);
+        (entry.pid, entry.start_time) = (pid, start_time);
+    }
+
     pub fn end(&mut self, number: u64, exit: Exit) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         self.running.remove(&entry.pid);

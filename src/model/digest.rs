@@ -26,6 +26,7 @@ fn whole(spec: &Spec) -> Digest {
     sort(&mut spec.process);
     spec.depends_on.sort_by(|a, b| a.name.cmp(&b.name));
     spec.capabilities.sort();
+    spec.watch_files.sort();
     spec.restart.success_exit_codes.sort_unstable();
     // A list of what this version cannot do yet, and no part of what the file means.
     spec.not_yet_supported.clear();

@@ -3,10 +3,12 @@
 //! Floor 0. No I/O, no clock, no randomness: everything here is a value, a parser of a value,
 //! or a printer of one.
 
+pub mod capability;
 pub mod cron;
 pub mod digest;
 pub mod duration;
 pub mod expand;
+pub mod glob;
 pub mod history;
 pub mod manifest;
 pub mod name;

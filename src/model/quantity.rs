@@ -67,6 +67,11 @@ pub fn show_bytes(bytes: u64) -> String {
     bytes.to_string()
 }
 
+/// The inverse of [`millicores`]: `2`, `500m`.
+pub fn show_millicores(millis: u64) -> String {
+    if millis.is_multiple_of(1000) { (millis / 1000).to_string() } else { format!("{millis}m") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +93,9 @@ mod tests {
     fn processors_are_read_in_thousandths() {
         assert_eq!(millicores("500m"), Ok(500));
         assert_eq!(millicores("1.5"), Ok(1500));
+        for millis in [1, 500, 1000, 1500, 64_000] {
+            assert_eq!(millicores(&show_millicores(millis)), Ok(millis));
+        }
         for wrong in ["", "m", "0", "-1", "2 cores", "NaN", "inf"] {
             assert!(millicores(wrong).is_err(), "{wrong}");
         }

@@ -104,6 +104,7 @@ words! {
         UserNotFound = "UserNotFound",
         PermissionDenied = "PermissionDenied",
         EnvFileNotFound = "EnvFileNotFound",
+        WatchFileNotFound = "WatchFileNotFound",
         SecretNotFound = "SecretNotFound",
         ResourceExhausted = "ResourceExhausted",
         // problems beside a status
@@ -117,6 +118,7 @@ words! {
         NotARegularFile = "NotARegularFile",
         NameInvalid = "NameInvalid",
         LogsDropped = "LogsDropped",
+        LimitsNotApplied = "LimitsNotApplied",
         SecretReadable = "SecretReadable",
         StatusNotWritten = "StatusNotWritten",
         PortConflict = "PortConflict",

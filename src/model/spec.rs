@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::capability::Set;
 use super::cron::Cron;
 use super::name::Name;
 use super::zone::Zone;
@@ -43,6 +44,9 @@ pub struct Spec {
     pub lifecycle: Lifecycle,
     pub stop: Stop,
     pub logs: Logs,
+    pub resources: Resources,
+    /// Patterns ([`glob`](super::glob)), relative to the manifest.
+    pub watch_files: Vec<String>,
     /// Fields that are valid but whose machinery is not built yet, as they are written
     /// (`loadBalancing`, `activation.onDemand`); told as the problem `NotYetSupported`.
     pub not_yet_supported: Vec<String>,
@@ -94,6 +98,13 @@ pub struct Process {
     pub umask: Option<u32>,
     pub nice: Option<i32>,
     pub oom_score_adj: Option<i32>,
+    /// Open files of each process.
+    pub nofile: Option<u64>,
+    /// It begins in groups of its own in which the kernel counts what it uses: the numbers
+    /// ([`Spec::resources`]) may then change while it runs.
+    pub counted: bool,
+    /// None: plugd's own.
+    pub capabilities: Option<Capabilities>,
     /// Kubernetes' field; false sets no_new_privs.
     pub allow_privilege_escalation: bool,
     /// The first of `ports`, or `port:`.
@@ -110,6 +121,14 @@ pub struct Process {
     pub notify: bool,
     /// WATCHDOG_USEC, where the liveness probe is `notify`.
     pub watchdog: Option<Duration>,
+}
+
+/// Kubernetes' field: what is added is there, also where all are dropped.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    pub drop: Set,
+    pub add: Set,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -190,6 +209,38 @@ pub enum OnLoss {
     Ignore,
     Restart,
     Stop,
+}
+
+/// What an instance may use: numbers that the kernel takes at any time.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    pub limits: Limits,
+    pub requests: Requests,
+    /// Where memory runs out one process is killed, not the whole instance.
+    pub single_process_oom_kill: bool,
+}
+
+/// What cannot be exceeded.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Thousandths of a processor.
+    pub cpu: Option<u64>,
+    /// Bytes.
+    pub memory: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// What is given when others want it too.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Requests {
+    /// Thousandths of a processor.
+    pub cpu: Option<u64>,
+    /// Bytes.
+    pub memory: Option<u64>,
 }
 
 /// How an instance is known to be ready.

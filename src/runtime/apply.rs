@@ -8,7 +8,8 @@ use super::{Leave, Node, helpers};
 use crate::controller::{Action, Input, ProbeSlot, Target};
 use crate::edge::probe;
 use crate::keeper::Id;
-use crate::model::name::LifeId;
+use crate::model::name::{LifeId, Name};
+use crate::model::reason::Reason;
 use crate::model::spec::{Check, Spec};
 use crate::model::time::Now;
 
@@ -28,6 +29,10 @@ impl Node {
             Action::CancelHooks { life } => self.end_helpers_of(&life),
             Action::Probe { life, probe, spec } => self.probe(life, probe, spec),
             Action::Judge { life, spec } => self.judge(life, spec),
+            Action::Resize { life, spec } => {
+                let missed = self.limits.resize(&life, &spec);
+                self.tell_limits(&spec.name, missed);
+            }
             Action::AwaitPort(port) => self.await_port(port),
             Action::Announce(name) => {
                 if let Some(view) = self.controller.view(&name, now) {
@@ -40,6 +45,7 @@ impl Node {
                 self.publisher.retire(&name);
                 self.forget_try(&name);
                 self.specs.remove(name.as_str());
+                self.unlimited.remove(name.as_str());
                 self.chatter.forget(name.as_str());
                 self.samples.forget(&name, now);
                 self.store.forget(name);
@@ -91,8 +97,9 @@ impl Node {
         }
     }
 
-    /// What the keeper holds for a later controller is of no use without the life.
+    /// What is kept for a life is of no use without it.
     pub(super) fn withdraw(&mut self, life: &LifeId) {
+        self.limits.end(life);
         for key in [notify_key(life), ready_key(life)] {
             self.keeper.withdraw(key.as_bytes());
         }
@@ -148,6 +155,18 @@ impl Node {
         }
         if before.logs != spec.logs {
             self.pump.update(life, spec.logs.clone());
+        }
+    }
+
+    /// What of a service's limits could not be applied; none takes it back.
+    pub(super) fn tell_limits(&mut self, name: &Name, missed: Option<String>) {
+        let told = match &missed {
+            Some(_) => !self.unlimited.insert(name.clone()),
+            None => self.unlimited.remove(name.as_str()),
+        };
+        if told || missed.is_some() {
+            let reason = Reason::LimitsNotApplied;
+            self.queue.push_back(Input::Problem { name: name.clone(), reason, message: missed });
         }
     }
 

@@ -90,17 +90,17 @@ pub(super) fn end_tree(trees: &Trees, tree: &Tree, timed_out: bool, hook: bool) 
             false
         }
         // A hook runs once a life; what it leaves in a session of its own may have nobody else to end it.
-        Scope::Session if timed_out || hook => {
+        Scope::Session | Scope::Reaper(_) if timed_out || hook => {
             let _ = trees.signal(tree, libc::SIGKILL, Target::Tree);
             true
         }
         // Its group is all that can be found cheaply of one that has ended, and mostly nobody is left
         // in it: a walk over /proc for each probe of each service would be most of what plugd does.
-        Scope::Session if group_is_there(tree.pid) => {
+        Scope::Session | Scope::Reaper(_) if group_is_there(tree.pid) => {
             let _ = trees.signal(tree, libc::SIGKILL, Target::Group);
             true
         }
-        Scope::Session => false,
+        Scope::Session | Scope::Reaper(_) => false,
     }
 }
 

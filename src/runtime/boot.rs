@@ -26,6 +26,7 @@ use crate::edge::places::{self, Places, Who};
 use crate::edge::probe::Sockets;
 use crate::edge::process::cgroup::CgroupRoot;
 use crate::edge::process::environment::inheritable;
+use crate::edge::process::limits::Limits;
 use crate::edge::process::prepare::Ground;
 use crate::edge::process::tree::{Scope, Trees};
 use crate::edge::process::walk::Walker;
@@ -167,9 +168,10 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         tracing::warn!("{warning}");
     }
 
-    let cgroups = CgroupRoot::find(&places.key)
-        .inspect_err(|error| tracing::debug!(%error, "no cgroups: a stop reaches session and group"))
-        .ok();
+    let found = CgroupRoot::find(&places.key)
+        .inspect_err(|error| tracing::debug!(%error, "no cgroups: a stop reaches session and group"));
+    let cgroups = found.as_ref().ok().cloned();
+    let limits = Limits::new(found, places.key.clone(), welcome.keeper_pid);
     let keeper_name = strays::identity(welcome.keeper_pid)
         .ok_or_else(|| refusal(1, format!("/proc does not tell when the keeper (pid {}) began", welcome.keeper_pid)))?;
     // Also by a later controller: the first may have died before it was through.
@@ -247,6 +249,8 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         trees: std::rc::Rc::new(Trees::new(walker)),
         sockets: Arc::new(Sockets::new()),
         cgroups,
+        limits,
+        unlimited: Default::default(),
         key: places.key.as_str().into(),
         table,
         preparing: Preparing::new(Ground {

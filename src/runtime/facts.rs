@@ -11,8 +11,9 @@ use crate::edge::output::{PumpEvent, Stream};
 use crate::edge::probe::notify::NotifySocket;
 use crate::edge::probe::{LifeContext, fd};
 use crate::edge::process::failure::explain_failure;
+use crate::edge::process::pin::Pin;
 use crate::edge::process::tree::{Scope, Tree};
-use crate::keeper::{Entry, Event, How, Id};
+use crate::keeper::{Entry, Event, How, Id, Reaper};
 use crate::model::manifest::{self, instance_port};
 use crate::model::name::{Instance, LifeId};
 use crate::model::reason::Reason;
@@ -26,6 +27,7 @@ pub(super) struct Spawned {
     pub id: Id,
     pub pid: i32,
     pub start_time: u64,
+    pub reaper: Option<Reaper>,
     pub log: OwnedFd,
     pub log_stderr: Option<OwnedFd>,
 }
@@ -39,8 +41,8 @@ impl Node {
             Event::Deposited { key, fd } => {
                 self.deposits.insert(key.into_vec(), fd);
             }
-            Event::Spawned { id, pid, start_time, log, log_stderr } => {
-                self.on_spawned(Spawned { id, pid, start_time, log, log_stderr });
+            Event::Spawned { id, pid, start_time, reaper, log, log_stderr } => {
+                self.on_spawned(Spawned { id, pid, start_time, reaper, log, log_stderr });
             }
             Event::SpawnFailed { id, stage, errno } => {
                 if helpers::is_helper(&id) {
@@ -90,8 +92,8 @@ impl Node {
         }
         let Some(life) = spawned.id.life_id() else { return };
         let Some(pending) = self.pending.remove(&life) else { return };
-        let Pending { spec, scope, listened, passive, .. } = pending;
-        let node = self.key.clone();
+        let Pending { spec, scope, listened, passive, pin, .. } = pending;
+        let (node, scope) = (self.key.clone(), scope.below(spawned.reaper));
         let tree = Tree { life: life.clone(), node, pid: spawned.pid, start_time: spawned.start_time, scope };
         self.table.spawned(&life, &spec, &tree);
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
@@ -101,7 +103,22 @@ impl Node {
         self.listen(&life, &mut live, passive);
         self.sockets.neighbours.enter(&live.tree);
         self.lives.insert(life.clone(), live);
+        pin.into_iter().for_each(|pin| self.look_again(pin, life.clone()));
         self.queue.push_back(Input::Spawned { life, pid: spawned.pid, start_time: spawned.start_time });
+    }
+
+    /// Whether what was executed is what is pinned. What lies there may not answer, so the loop does not look.
+    fn look_again(&self, pin: Pin, life: LifeId) {
+        let sender = self.sender.clone();
+        let look = move || {
+            if let Some(why) = pin.broken() {
+                // Nobody listens any more: then the node is ending, and the life with it.
+                let _ = sender.blocking_send(Input::Mismatched { life, why });
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("pin".into()).spawn(look) {
+            tracing::error!(%error, "no thread can be started to look at a pinned wrapper once more");
+        }
     }
 
     /// Hands the log pipe of a life to the pump.
@@ -164,7 +181,14 @@ impl Node {
         }
         let adoptees = self.adoptees.get_mut(life.instance.service.as_str()).into_iter().flatten();
         adoptees.filter(|adoptee| adoptee.life == life).for_each(|adoptee| adoptee.ended = true);
-        self.queue.push_back(Input::Exited { life, exit: exit(how) });
+        let exit = self.exit_of(&life, how);
+        self.queue.push_back(Input::Exited { life, exit });
+    }
+
+    /// What ended for want of memory says nothing of it itself: its group has counted.
+    fn exit_of(&self, life: &LifeId, how: How) -> Exit {
+        let exit = exit(how);
+        Exit { oom_killed: exit.status() != 0 && self.limits.oom_killed(life), ..exit }
     }
 
     /// A life of the keeper's list, at the start of this controller.
@@ -174,16 +198,16 @@ impl Node {
             return;
         }
         let Some(life) = entry.id.life_id() else { return };
-        let scope = self.scope_of(&life.instance);
-        let node = self.key.clone();
+        let (node, scope) = (self.key.clone(), self.scope_of(&life.instance).below(entry.reaper));
         let tree = Tree { life: life.clone(), node, pid: entry.pid, start_time: entry.start_time, scope };
+        let ended = entry.exit.map(|ended| self.exit_of(&life, ended.how));
         let until = entry.exit.map_or_else(monotonic, |exit| Duration::from_nanos(exit.at));
         self.queue.push_back(Input::Adopted(Adopted {
             life: life.clone(),
             pid: entry.pid,
             start_time: entry.start_time,
             age: until.saturating_sub(entry.spawned_at),
-            exit: entry.exit.map(|ended| exit(ended.how)),
+            exit: ended,
             blob: entry.blob,
         }));
         let adoptee = Adoptee {
@@ -248,6 +272,7 @@ impl Node {
             let spec = Arc::new(manifest::assumed(adoptee.life.instance.service.clone()));
             self.adopt(adoptee, spec);
         }
+        self.limits.sweep(self.lives.keys().chain(self.pending.keys()));
         // All lives are taken up: what is left was deposited for one that never began.
         for (key, _) in std::mem::take(&mut self.deposits) {
             self.keeper.withdraw(&key);

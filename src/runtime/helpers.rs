@@ -274,7 +274,7 @@ impl Node {
     }
 
     pub(super) fn start_helper(&mut self, spawned: Spawned) {
-        let Spawned { id, pid, start_time, log, log_stderr: _ } = spawned;
+        let Spawned { id, pid, start_time, reaper: _, log, log_stderr: _ } = spawned;
         let Some(helper) = self.helpers.running.get_mut(&id) else {
             self.kill_stray(&id, pid, start_time);
             return;
@@ -377,10 +377,10 @@ impl Helper {
     fn is_there(&self) -> bool {
         match (&self.scope, &self.tree) {
             (Scope::Cgroup(group), _) => group.populated(),
-            (Scope::Session, Some(tree)) => {
+            (Scope::Session | Scope::Reaper(_), Some(tree)) => {
                 Stat::of(tree.pid).is_some_and(|stat| stat.start_time == tree.start_time && stat.lives())
             }
-            (Scope::Session, None) => false,
+            (Scope::Session | Scope::Reaper(_), None) => false,
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::task::AbortHandle;
 use crate::controller::ProbeSlot;
 use crate::edge::probe::LifeContext;
 use crate::edge::probe::notify::NotifySocket;
+use crate::edge::process::pin::Pin;
 use crate::edge::process::tree::{Scope, Tree};
 use crate::model::name::LifeId;
 use crate::model::spec::{Check, Spec};
@@ -21,6 +22,8 @@ pub struct Pending {
     pub program: PathBuf,
     pub interpreter: Option<String>,
     pub working_dir: PathBuf,
+    /// To be looked at once more after the exec.
+    pub pin: Option<Pin>,
     pub scope: Scope,
     /// Sockets that listened on its ports before it was there.
     pub listened: Vec<u64>,

@@ -39,6 +39,7 @@ use crate::edge::directory::Directory;
 use crate::edge::output::{Pump, PumpEvent};
 use crate::edge::probe::Sockets;
 use crate::edge::process::cgroup::CgroupRoot;
+use crate::edge::process::limits::Limits;
 use crate::edge::process::tree::Trees;
 use crate::edge::store::{Samples, Store};
 use crate::keeper::{Event as KeeperEvent, Id, Link};
@@ -92,6 +93,9 @@ pub struct Node {
     trees: Rc<Trees>,
     sockets: Arc<Sockets>,
     cgroups: Option<CgroupRoot>,
+    limits: Limits,
+    /// Services of which not every limit could be applied.
+    unlimited: HashSet<Name>,
     /// Which node this is, as its processes are told by `PLUGD_NODE`.
     key: Arc<str>,
     table: LivesTable,
@@ -324,6 +328,7 @@ impl Node {
             if self.lives.values().all(|live| live.ended) {
                 self.table.clear();
                 self.cgroups.iter().for_each(CgroupRoot::remove);
+                self.limits.close();
             }
             // With the keeper we are gone.
             crate::edge::stderr::finish(boot::WORDS_MAX);

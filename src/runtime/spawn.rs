@@ -12,8 +12,9 @@ use super::facts::{notify_key, ready_key};
 use super::live::{Passive, Pending, probe_in};
 use crate::controller::ProbeSlot;
 use crate::edge::probe::notify::NotifySocket;
+use crate::edge::process::limits;
 use crate::edge::process::prepare::{self, Prepared, Unpreparable};
-use crate::keeper::{Id, Identity, SpawnRequest, Stdin};
+use crate::keeper::{Capabilities, Id, Identity, SpawnRequest, Stdin};
 use crate::model::manifest::instance_port;
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
@@ -58,6 +59,8 @@ impl Node {
                 self.keeper.deposit(key.as_bytes(), Arc::new(copy));
             }
         }
+        let begun = self.limits.begin(life, spec);
+        self.tell_limits(&spec.name, begun.missed);
         let cgroup = self.cgroups.as_ref().and_then(|root| {
             root.create(&life.instance)
                 .inspect_err(|error| tracing::warn!(instance = %life.instance, %error, "no cgroup can be made"))
@@ -70,8 +73,11 @@ impl Node {
             None => crate::edge::process::tree::Scope::Session,
         };
         let (interpreter, working_dir) = (prepared.interpreter.take(), prepared.working_dir.clone());
+        let pin = prepared.pin.take();
         let mut request = request(prepared, spec, Id::from(life));
+        request.reaper = cgroup.is_none() && spec.process.kill_scope_tree;
         request.cgroup = cgroup.map(Arc::new);
+        request.entrances = begun.entrances;
         request.extra_fds = extra_fds;
         request.separate_stderr = spec.process.separate_logs;
         request.blob = blob;
@@ -84,6 +90,7 @@ impl Node {
             program,
             interpreter,
             working_dir,
+            pin,
             scope,
             listened,
             passive,
@@ -130,8 +137,15 @@ pub(super) fn request(prepared: Prepared, spec: &Spec, id: Id) -> SpawnRequest {
         prepared.identity.map(|identity| Identity { uid: identity.uid, gid: identity.gid, groups: identity.groups });
     request.umask = process.umask;
     request.nice = process.nice;
-    request.oom_score_adj = process.oom_score_adj;
-    request.no_new_privs = !process.allow_privilege_escalation;
+    request.oom_score_adj = limits::oom_score_adj(process);
+    request.limits.extend(limits::open_files(process));
+    let granted = prepared.capabilities;
+    request.no_new_privs = !process.allow_privilege_escalation || granted.is_some_and(|granted| granted.no_new_privs);
+    request.capabilities = granted.map(|granted| Capabilities {
+        bounding: granted.bounding.0,
+        kept: granted.kept.0,
+        ambient: granted.ambient.0,
+    });
     request.stdin = Stdin::Null;
     request.plain_fork = prepared.may_hang;
     request.stop_signal = spec.stop.signal;

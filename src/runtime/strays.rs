@@ -28,7 +28,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::lives_copy::Copy;
 use crate::edge::places::Places;
-use crate::edge::process::cgroup::{CgroupRoot, Group};
+use crate::edge::process::cgroup::{CgroupRoot, Group, LEAF};
 use crate::edge::process::stat::{self, Stat};
 use crate::edge::process::tree::Tree;
 use crate::model::name::LifeId;
@@ -359,11 +359,11 @@ fn is_kept(pid: i32, above: &[i32]) -> bool {
     ancestors.any(|ancestor| stat::command(ancestor).as_deref() == Some("plugd"))
 }
 
-/// Every group of this directory's in which somebody lives.
+/// Every group of this directory's in which somebody lives, less the one that we may be in ourselves.
 fn populated(root: &CgroupRoot) -> Vec<Group> {
     let entries = std::fs::read_dir(root.path()).into_iter().flatten().flatten();
     entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.file_name() != LEAF)
         .map(|entry| Group::at(entry.path()))
         .filter(Group::populated)
         .collect()

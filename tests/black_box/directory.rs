@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::world::{World, lives};
+use crate::world::{World, kill, lives};
 
 fn sleeper(marker: &str) -> String {
     format!("command: [sleep, '3600']\nenv: {{MARK: {marker}}}\n")
@@ -338,7 +338,43 @@ fn a_cleaned_folder_for_temporary_files_is_made_again() {
     let pid = world.pid("web").expect("a pid");
 
     fs::remove_dir_all(world.path(".plugd")).expect("removed");
-    crate::world::kill(pid, 9);
+    kill(pid, 9);
 
     world.wait("the new process to be told", |world| world.pid("web").is_some_and(|new| new != pid));
+}
+
+#[test]
+fn a_watched_file_that_changes_restarts_its_service_and_a_new_controller_does_not() {
+    let world = World::running();
+    let (config, seen) = (world.root().join("config"), world.root().join("seen"));
+    fs::create_dir(&config).expect("made");
+    fs::write(config.join("app.toml"), "one\n").expect("written");
+    let text = format!(
+        "script: cat {}/*.toml >> {}; exec sleep 86400\nwatchFiles: ['../config/*.toml']\n",
+        config.display(),
+        seen.display()
+    );
+    world.put("web.yaml", &text);
+    world.wait_status("web", "running");
+    let read = || fs::read_to_string(&seen).unwrap_or_default();
+    world.wait("the first start", |_| read() == "one\n");
+    let first = world.pid("web");
+    fs::write(config.join("app.toml"), "two\n").expect("written");
+    world.wait("the second start", |world| {
+        read() == "one\ntwo\n" && world.pid("web").is_some_and(|pid| Some(pid) != first)
+    });
+    assert_eq!(world.field("web", "restarts").as_deref(), Some("0"), "somebody asked for it");
+
+    let pid = world.pid("web");
+    let told = |world: &World| world.status_file("web").is_some_and(|text| text.contains("WatchFileNotFound"));
+    fs::remove_file(config.join("app.toml")).expect("removed");
+    world.wait("what is away to be told", told);
+    fs::write(config.join("app.toml"), "two\n").expect("written");
+    world.wait("what is back to be told", |world| !told(world));
+    assert_eq!(world.pid("web"), pid);
+
+    kill(world.controller_pid().expect("a controller"), 9);
+    fs::write(config.join("new.toml"), "three\n").expect("written");
+    // Had the new controller started it for its own sake, "two" would stand there once more.
+    world.wait("the third start", |_| read() == "one\ntwo\ntwo\nthree\n");
 }

@@ -351,20 +351,6 @@ fn line_of(text: &str, key: &str) -> Vec<String> {
 }
 
 #[test]
-fn umask_nice_and_oom_score_reach_the_process() {
-    let world = World::running();
-    world.put("web.yaml", "command: sleep 3600\nsecurityContext: {umask: \"0027\", nice: 5, oomScoreAdj: 200}\n");
-    world.wait_status("web", "running");
-    let pid = world.pid("web").expect("a pid");
-    assert_eq!(line_of(&of_process(pid, "status"), "Umask:"), ["0027"]);
-    assert_eq!(of_process(pid, "oom_score_adj").trim(), "200");
-    let stat = of_process(pid, "stat");
-    let (_, numbers) = stat.rsplit_once(')').expect("a line of stat");
-    // Field 19; the first after the name is the third.
-    assert_eq!(numbers.split_whitespace().nth(16), Some("5"), "{stat}");
-}
-
-#[test]
 fn a_service_of_nobody_s_runs_as_nobody() {
     if !rustix::process::geteuid().is_root() {
         return;

@@ -1,5 +1,7 @@
 //! Stops reach the whole tree, and end in time.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::world::{World, kill, lives};
@@ -40,6 +42,58 @@ fn children_that_ignore_term_or_left_the_session_are_gone_when_the_service_is() 
     for pid in pids_in(&world, "pids") {
         assert!(!lives(pid), "{pid} was left behind");
     }
+}
+
+/// Living processes that were started with this word.
+fn started_with(word: &Path) -> Vec<i32> {
+    let word = word.as_os_str().as_bytes();
+    let has = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|part| part == word)
+    };
+    plugd::edge::process::stat::pids().into_iter().filter(has).filter(|pid| lives(*pid)).collect()
+}
+
+#[test]
+fn with_kill_scope_tree_what_leaves_session_parents_and_environment_behind_is_gone_when_the_service_is() {
+    let mut world = World::empty();
+    if rustix::process::geteuid().is_root() {
+        // Without cgroups, which do this for every service.
+        let hide = "mount -t tmpfs none /sys/fs/cgroup && exec \"$0\" \"$@\"";
+        world.under = ["unshare", "--mount", "sh", "-c", hide].map(String::from).to_vec();
+    }
+    let (daemon, hopper) = (world.root().join("daemon"), world.root().join("hopper"));
+    std::fs::write(&daemon, "trap '' TERM HUP\nwhile :; do sleep 0.1; done\n").expect("written");
+    let again = format!("sleep 0.01\nsetsid env -i PATH=/usr/bin:/bin sh {} &\n", hopper.display());
+    std::fs::write(&hopper, again).expect("written");
+    world.put(
+        "evil.yaml",
+        &format!(
+            concat!(
+                "stop: {{gracePeriod: 300ms, killScope: Tree}}\n",
+                "script: |\n",
+                "  for file in {} {}; do (setsid env -i PATH=/usr/bin:/bin sh $file &); done\n",
+                "  while :; do sleep 1; done\n"
+            ),
+            daemon.display(),
+            hopper.display()
+        ),
+    );
+    world.run(&[]);
+    world.wait_status("evil", "running");
+    world.wait("both to have got away", |_| [&daemon, &hopper].iter().all(|file| started_with(file).len() == 1));
+    let scope = world.field("evil", "killScope").expect("it is told");
+    assert!(scope == "tree" || scope == "cgroup" && !rustix::process::geteuid().is_root(), "{scope}");
+    // The next controller knows what belongs to it as well.
+    kill(world.controller_pid().expect("a controller"), 9);
+    world.put("sentinel.yaml", "command: sleep 3600\n");
+    world.wait_status("sentinel", "running");
+
+    world.remove("evil.yaml");
+    world.wait("the service to go", |world| world.status_file("evil").is_none());
+
+    // Nothing comes after what has ended, so one look is enough.
+    assert_eq!((started_with(&daemon), started_with(&hopper)), (Vec::new(), Vec::new()));
 }
 
 #[test]

@@ -211,6 +211,20 @@ impl World {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// By what this controller (cpu, memory, pids) limits a service here, as `plugd doctor` says; none where
+    /// it cannot.
+    pub fn limited_by(&self, controller: &str) -> Option<String> {
+        let mut words = self.under.iter().map(PathBuf::from).chain([self.program.clone()]);
+        let mut command = Command::new(words.next().expect("at least the program"));
+        command.args(words).args(["doctor", "-o", "json"]).current_dir(self.root()).stdin(Stdio::null());
+        let told = command.output().expect("plugd can be started").stdout;
+        let findings: Vec<serde_json::Value> = serde_json::from_slice(&told).expect("a list");
+        let about = findings.iter().filter_map(|finding| finding["what"].as_str()?.strip_prefix("resources: "));
+        let mut of_it = about.filter(|what| what.split([',', ' ']).any(|word| word == controller));
+        let what = of_it.next().expect("each is told of").to_string();
+        what.split_once(" limited by ").map(|(_, by)| by.to_string())
+    }
+
     pub fn node_pid(&self) -> i32 {
         self.node.as_ref().expect("a node runs").id() as i32
     }

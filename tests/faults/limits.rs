@@ -120,3 +120,152 @@ fn row_15_a_thread_or_a_pipe_that_is_refused_ends_nothing() {
     }
     guard::assert_calm(&world);
 }
+
+#[test]
+fn row_17_services_go_before_plugd_when_memory_runs_out() {
+    let world = World::running();
+    let score = |pid: i32| -> i32 {
+        let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("it lives");
+        text.trim().parse().expect("a number")
+    };
+    let own = score(world.controller_pid().expect("a controller"));
+    assert_eq!(score(world.node_pid()), own);
+    let higher = (own + 300).min(1000);
+    world.put("usual.yaml", "command: sleep 86400\n");
+    world.put("first.yaml", &format!("command: sleep 86400\nsecurityContext: {{oomScoreAdj: {higher}}}\n"));
+    world.wait_status("usual", "running");
+    world.wait_status("first", "running");
+    assert_eq!(score(world.pid("usual").expect("a pid")), (own + 100).min(1000));
+    assert_eq!(score(world.pid("first").expect("a pid")), higher);
+}
+
+/// Where a limit cannot be kept, its service runs and that is said.
+fn assert_said(world: &World, controller: &str, limit: &str) -> bool {
+    if world.limited_by(controller).is_some() {
+        return false;
+    }
+    world.put("limited.yaml", &format!("command: sleep 86400\nresources: {{limits: {{{limit}}}}}\n"));
+    world.wait("the limit to be told of", |world| {
+        let status = world.status_file("limited").unwrap_or_default();
+        status.contains("LimitsNotApplied") && status.contains(&format!("limits.{}", limit.replace(':', "")))
+    });
+    world.wait_status("limited", "running");
+    true
+}
+
+/// Takes all the memory that there is: a last line without an end.
+const EATS: &str = "tail /dev/zero";
+
+#[test]
+fn row_18_a_service_that_runs_out_of_memory_is_told_and_others_do_not_notice() {
+    let world = World::running();
+    guard::put(&world, "calm");
+    let limit = "resources: {limits: {memory: 32Mi}}\nrestart: {backoff: {initial: 50ms, max: 50ms}}\n";
+    if assert_said(&world, "memory", "memory: 32Mi") {
+        return;
+    }
+    world.put("hungry.yaml", &format!("command: {EATS}\n{limit}"));
+    world.wait("the want of memory to be told of", |world| {
+        world.status_file("hungry").is_some_and(|text| text.contains("OOMKilled") && text.contains("its limit is 32Mi"))
+    });
+    // Restarted by policy, and each end is one of that kind.
+    world.wait("several lives", |world| world.field("hungry", "restarts").is_some_and(|count| count != "0"));
+    let ends = world.ask(&["events", "hungry"]);
+    assert!(ends.contains("was killed by SIGKILL (out of memory)"), "{ends}");
+    assert_eq!(guard::starts(&world, "calm").len(), 1);
+
+    // One that could do with what it has is not blamed for what was before it.
+    world.put("hungry.yaml", "command: sleep 86400\nminReady: 0s\nresources: {limits: {memory: 64Mi}}\n");
+    world.wait_status("hungry", "running");
+    world.wait("nothing to be wrong", |world| {
+        world.status_file("hungry").is_some_and(|text| !text.contains("OOMKilled"))
+    });
+}
+
+#[test]
+fn row_18_an_end_for_want_of_memory_that_no_controller_saw_is_told_by_the_next() {
+    let world = World::running();
+    if assert_said(&world, "memory", "memory: 32Mi") {
+        return;
+    }
+    let go = world.root().join("go");
+    world.put(
+        "hungry.yaml",
+        &format!(
+            "script: while [ ! -e {} ]; do sleep 0.01; done; exec {EATS}\nrestart: Never\nresources: {{limits: {{memory: 32Mi}}}}\n",
+            go.display()
+        ),
+    );
+    world.wait_status("hungry", "running");
+    let (pid, controller) = (world.pid("hungry").expect("a pid"), world.controller_pid().expect("a controller"));
+    kill(controller, 19);
+    fs::write(&go, "").expect("written");
+    until("its end", || !lives(pid));
+    kill(controller, 9);
+    world.wait_status("hungry", "failed");
+    let status = world.status_file("hungry").expect("a status");
+    assert!(status.contains("OOMKilled") && status.contains("SIGKILL"), "{status}");
+}
+
+#[test]
+fn row_18_where_memory_runs_out_the_whole_instance_ends_unless_one_process_is_asked_for() {
+    let world = World::running();
+    if assert_said(&world, "memory", "memory: 32Mi") {
+        return;
+    }
+    let survived = |name: &str| world.root().join(format!("{name}-survived"));
+    for (name, single) in [("whole", false), ("single", true)] {
+        world.put(
+            &format!("{name}.yaml"),
+            &format!(
+                "script: {EATS} || touch {}; exec sleep 86400\nrestart: Never\nresources: {{limits: {{memory: 32Mi}}, singleProcessOOMKill: {single}}}\n",
+                survived(name).display()
+            ),
+        );
+    }
+    world.wait("the other processes to go on", |_| survived("single").exists());
+    world.wait_status("single", "running");
+    match world.limited_by("memory").as_deref() {
+        Some("cgroup v2") => {
+            world.wait_status("whole", "failed");
+            let status = world.status_file("whole").expect("a status");
+            assert!(status.contains("OOMKilled") && !survived("whole").exists(), "{status}");
+        }
+        // cgroup v1 knows only processes.
+        _ => world.wait("it to go on there, too", |_| survived("whole").exists()),
+    }
+}
+
+#[test]
+fn row_25_a_fork_bomb_stays_within_its_limit_and_others_do_not_notice() {
+    let world = World::running();
+    guard::put(&world, "calm");
+    let limit = "resources: {limits: {pids: 60}}\nstop: {gracePeriod: 200ms}\n";
+    if assert_said(&world, "pids", "pids: 60") {
+        return;
+    }
+    let bomb = "script: |\n  bomb() { while :; do (trap '' TERM; bomb) & sleep 0.01; done; }\n  bomb 2>/dev/null\n";
+    world.put("bomb.yaml", &format!("{bomb}{limit}"));
+    world.wait_status("bomb", "running");
+    let pid = world.pid("bomb").expect("a pid");
+    let session = || {
+        let of =
+            |stat: String| stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3)?.parse::<i32>().ok());
+        let stats = fs::read_dir("/proc").expect("listed").flatten();
+        stats
+            .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+            .filter_map(of)
+            .filter(|of| *of == pid)
+            .count()
+    };
+    until("the bomb to fill its limit", || session() >= 40);
+    // It forks on, in vain; others start and answer.
+    for n in 0..5 {
+        guard::put(&world, &format!("other{n}"));
+        assert!(session() <= 60, "{}", session());
+    }
+    world.remove("bomb.yaml");
+    world.wait("its end", |world| world.status_file("bomb").is_none());
+    until("the last of it to be reaped", || session() == 0);
+    assert_eq!(guard::starts(&world, "calm").len(), 1);
+}

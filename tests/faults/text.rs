@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use sha2::{Digest, Sha256};
 
 use crate::guard;
+use crate::inject::{Tracer, is_root, until};
 use crate::world::{World, kill};
 
 #[test]
@@ -74,6 +75,44 @@ fn row_76_a_pinned_wrapper_that_was_changed_is_told_and_not_started_again() {
     world.wait_status("web", "running");
     assert_ne!(world.pid("web"), Some(pid));
     assert!(!world.root().join("evil").exists(), "the other script ran");
+}
+
+#[test]
+fn row_76_a_pinned_wrapper_that_is_swapped_between_its_hash_and_its_exec_is_killed() {
+    if !is_root() {
+        return;
+    }
+    let world = World::running();
+    let good = format!("#!/bin/sh\necho good >> {0}/ran\nexec sleep 86400\n", world.root().display());
+    let evil = format!("#!/bin/sh\nexec 8>>{0}/evil\nexec sleep 86402\n", world.root().display());
+    let hash: String = Sha256::digest(good.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    world.put_script("w.sh", &good);
+    let keeper = world.node_pid();
+    let unborn = || {
+        let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap_or_default();
+        let controller = world.controller_pid().expect("a controller");
+        children.split_whitespace().any(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            pid != controller.to_string() && name.trim() == "plugd"
+        })
+    };
+    {
+        // Whatever the keeper starts stands before its exec for a while.
+        let _late = Tracer::attach(keeper, &["-e", "inject=execve:delay_enter=2000000"]);
+        world.put("web.yaml", &format!("wrapper: {{path: w.sh, sha256: {hash}}}\n"));
+        until("the child that is about to execute it", unborn);
+        world.put_script("w.sh", &evil);
+        until("what was swapped in to be executed", || !unborn());
+    }
+    world.wait("the swap to be told", |world| {
+        let events = world.ask(&["events", "web"]);
+        events.contains("DigestMismatch") && events.contains("was changed while it was being started")
+    });
+    until("what ran to be gone", || running("86402", &world) == 0);
+    world.wait("it to be down", |world| world.pid("web").is_none());
+    assert!(!world.root().join("ran").exists());
+    world.put_script("w.sh", &good);
+    world.wait_status("web", "running");
 }
 
 /// Processes that hold the file which only the evil script opens.

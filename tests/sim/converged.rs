@@ -75,6 +75,9 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
                     return Err(format!("law 6: {life} is of an old version"));
                 }
             }
+            Some((life, entry)) if entry.print == spec.process_digest && entry.resources != spec.resources => {
+                return Err(format!("law 6: {life} has limits of before an edit"));
+            }
             None if world.facts.should_run(&instance)
                 && world.surely_held(&instance)
                 && !over

@@ -243,6 +243,7 @@ impl Facts {
             | Input::Adopted(_)
             | Input::FileProblems(_)
             | Input::HeldUp { .. }
+            | Input::Mismatched { .. }
             | Input::Memory(_)
             | Input::HookEnded { .. }
             | Input::Output { .. }

@@ -51,6 +51,12 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
             }
         }
         Action::Judge { life, spec } => judged(world, life, spec)?,
+        Action::Resize { life, spec } => {
+            let runs = world.entries.get(life).is_none_or(|entry| entry.print == spec.process_digest);
+            if !runs {
+                return Err(format!("{life} gets the limits of another version"));
+            }
+        }
         Action::Forget { life } => drop(world.facts.lives.remove(life)),
         Action::Retire(name) => {
             let name = name.clone();

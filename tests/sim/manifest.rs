@@ -81,6 +81,10 @@ impl File {
             }
             spec.depends_on.push(dependency);
         }
+        if dice.one_in(2) {
+            spec.process.counted = true;
+            spec.resources.limits.pids = Some(u64::from(label) + 10);
+        }
         if dice.one_in(4) {
             schedule(&mut spec, &mut dice);
         }

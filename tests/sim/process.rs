@@ -33,6 +33,8 @@ pub struct Entry {
     /// What it was made from.
     pub print: Digest,
     pub spec: std::sync::Arc<Spec>,
+    /// What it may use now.
+    pub resources: Resources,
     /// The keeper holds that it is being stopped.
     pub doomed: bool,
 }
@@ -132,6 +134,7 @@ impl World {
             told: false,
             print: spec.process_digest,
             spec: spec.clone(),
+            resources: spec.resources.clone(),
             doomed: false,
         };
         self.entries.insert(life.clone(), entry);

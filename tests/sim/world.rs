@@ -397,6 +397,11 @@ impl World {
             Action::Probe { life, probe, .. } => self.probe(life, probe),
             // Nobody here prints lines that are looked for; that it is the right spec is a law.
             Action::Judge { .. } => {}
+            Action::Resize { life, spec } => {
+                if let Some(entry) = self.entries.get_mut(&life) {
+                    entry.resources = spec.resources.clone();
+                }
+            }
             Action::AwaitPort(port) => {
                 let delay = Duration::from_millis(self.random.below(20_000));
                 self.later(delay, Event::Tell(Input::PortFree(port)));

@@ -5,6 +5,7 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use super::Finding;
 use crate::edge::probe::Sockets;
 use crate::edge::process::cgroup::CgroupRoot;
+use crate::edge::process::limits::Limits;
 use crate::edge::process::raw;
 use crate::model::name::Instance;
 
@@ -50,8 +51,8 @@ pub(super) fn kill_scope() -> Finding {
     let key = format!("doctor-{}", std::process::id());
     let what_is_missed = "killScope: session; a daemon that leaves its session and clears its environment, or \
                           forks itself anew all the time, may outlive a stop";
-    let remedy = "give plugd a writable cgroup v2 (systemd: Delegate=yes; Docker: --cgroupns=private with a \
-                  writable /sys/fs/cgroup), or set stop.killScope: Tree for services that daemonize";
+    let remedy = "give plugd a writable cgroup v2 (systemd: Delegate=yes; Docker 28: --cgroupns=private \
+                  --security-opt writable-cgroups=true), or set stop.killScope: Tree for services that daemonize";
     let root = match CgroupRoot::find(&key) {
         Ok(root) => root,
         Err(error) => return Finding::warning(format!("{error}"), what_is_missed).remedy(remedy),
@@ -71,6 +72,40 @@ pub(super) fn kill_scope() -> Finding {
             "killScope: cgroup; a stop ends every process of a service, one that forks fast takes some passes",
         ),
     }
+}
+
+/// What of `resources` can be kept here.
+pub(super) fn limits() -> Vec<Finding> {
+    let key = format!("doctor-{}", std::process::id());
+    let limits = Limits::new(CgroupRoot::find(&key), key, getpid().as_raw_nonzero().get());
+    let prospects = limits.prospects();
+    limits.close();
+    let mut found: Vec<(Result<&'static str, String>, Vec<&'static str>)> = Vec::new();
+    for (what, how) in prospects {
+        match found.iter_mut().find(|(known, _)| *known == how) {
+            Some((_, all)) => all.push(what),
+            None => found.push((how, vec![what])),
+        }
+    }
+    let finding = |(how, what): (Result<&'static str, String>, Vec<&'static str>)| {
+        let what = what.join(", ");
+        match how {
+            Ok(by) => Finding::ok(
+                format!("resources: {what} are limited by {by}"),
+                "a service that uses more memory than its limit is OOMKilled, others do not notice",
+            ),
+            Err(why) => Finding::warning(
+                format!("resources: {what} cannot be limited from here: {why}"),
+                "services run without these limits, and say so (LimitsNotApplied)",
+            )
+            .remedy(
+                "systemd: Delegate=yes in plugd's unit, or `systemd-run --scope -p Delegate=yes plugd run DIR`; Docker 28: \
+                 --cgroupns=private --security-opt writable-cgroups=true; Podman: --security-opt unmask=/sys/fs/cgroup; \
+                 or limit the container as a whole",
+            ),
+        }
+    };
+    found.into_iter().map(finding).collect()
 }
 
 fn version(release: &str) -> (u32, u32) {

@@ -39,6 +39,49 @@ fn try_well(world: &mut World, spec: Spec) -> Vec<Action> {
     actions
 }
 
+/// Whose limits are to be set anew, by the number of processes that stands there.
+fn resized(actions: &[Action]) -> Vec<Option<u64>> {
+    let resized = actions.iter().filter_map(|action| match action {
+        Action::Resize { spec, .. } => Some(spec.resources.limits.pids),
+        _ => None,
+    });
+    resized.collect()
+}
+
+fn limited(pids: u64) -> Spec {
+    let mut limited = spec("web");
+    limited.process.counted = true;
+    limited.resources.limits.pids = Some(pids);
+    limited
+}
+
+#[test]
+fn other_limits_are_the_kernels_to_take_and_what_runs_of_another_version_keeps_its_own() {
+    let mut world = World::running(limited(10));
+    assert!(resized(&world.decide()).is_empty(), "it began with them");
+
+    let actions = world.declare(limited(20));
+    assert_eq!(resized(&actions), [Some(20)]);
+    assert!(!signals(&actions, "web", 15), "{actions:?}");
+    assert!(resized(&world.declare(limited(20))).is_empty(), "nothing new");
+
+    // A version that waits to take the place of the one that runs.
+    let edit = Spec { resources: limited(30).resources, ..edited("web", "dbb") };
+    let mut process = edit.process.clone();
+    process.counted = true;
+    let actions = try_well(&mut world, Spec { process, ..edit });
+    assert!(resized(&actions).is_empty(), "{actions:?}");
+    assert_eq!(world.view("web").manifest.in_force, Some(2));
+}
+
+#[test]
+fn an_edit_of_limits_while_its_process_is_being_made_is_not_lost() {
+    let mut world = World::new();
+    world.declare(limited(10));
+    world.declare(limited(20));
+    assert_eq!(resized(&world.spawned("web", 1)), [Some(20)]);
+}
+
 #[test]
 fn a_misspelt_dependency_in_an_edit_leaves_the_good_version_running_until_it_is_mended() {
     let mut world = World::running(spec("web"));

@@ -56,6 +56,28 @@ fn one_that_leaves_the_foreground_and_a_child_behind_has_forked() {
 }
 
 #[test]
+fn what_may_not_be_the_pinned_one_is_killed_at_once_and_told() {
+    let mut web = spec("web");
+    web.lifecycle.pre_stop = Some(vec!["drain".into()]);
+    let mut world = World::running(web);
+    let why = "w.sh was changed while it was being started".to_string();
+    let actions = world.tell(Input::Mismatched { life: life("web", 1), why });
+    assert!(signals(&actions, "web", 9) && !signals(&actions, "web", 15), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::RunHook { .. })), "its hooks are not its own");
+    // It is tried again, and prepared anew.
+    let actions = world.gone("web", 1, Exit::signal(9));
+    assert!(spawns(&actions, "web", 2), "{actions:?}");
+    let told = |action: &Action| matches!(action, Action::Record(event) if event.reason == Reason::DigestMismatch);
+    assert!(actions.iter().any(told));
+    let (reason, message) = (Reason::DigestMismatch, "w.sh is not the one that is pinned".to_string());
+    world.tell(Input::SpawnFailed { life: life("web", 2), reason, message });
+    assert_eq!(world.status("web"), (Status::Skipped, Some(Reason::DigestMismatch)));
+    // Of a life that is over it is no news.
+    let late = world.tell(Input::Mismatched { life: life("web", 1), why: "late".into() });
+    assert!(!signals(&late, "web", 9));
+}
+
+#[test]
 fn what_kill_does_not_end_is_named_and_holds_up_only_itself() {
     let mut web = spec("web");
     web.stop.grace_period = SECOND;

@@ -33,6 +33,16 @@ pub(super) enum News {
     MovedAway,
 }
 
+impl News {
+    /// What it is to the folder, which is there whatever went.
+    pub fn of_folder(self) -> News {
+        match self {
+            News::Complete => News::Complete,
+            News::Partial | News::Unlinked | News::MovedAway => News::Partial,
+        }
+    }
+}
+
 /// One file that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Look {

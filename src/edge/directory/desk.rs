@@ -8,7 +8,7 @@
 //! - `manifests` one manifest: read, accepted, refused (`scripts` beside the desk reads the others)
 //! - `drop_ins`  what is read together with a manifest
 //! - `own`       `_defaults.yaml` and `_plugd.yaml`
-//! - `depends`   wrappers, env files, targets of links
+//! - `depends`   wrappers, env files, watched files, targets of links
 //! - `absence`   files that are away
 //! - `record`    what is in force of one file
 //! - `told`      what the brain knows of each name
@@ -83,6 +83,10 @@ pub(super) struct Desk {
     drop_ins: BTreeMap<String, Vec<Stamp>>,
     /// Files that declare, by each path that they depend on.
     pub users: BTreeMap<PathBuf, BTreeSet<String>>,
+    /// Folders of which all names are told.
+    listened: BTreeSet<PathBuf>,
+    /// Files whose dependencies were looked at in this round.
+    pub refreshed: BTreeSet<String>,
     pub scripts: super::scripts::Scripts,
     /// Names whose recorded owner has not been read yet; settled at the end of the first scan.
     held: BTreeSet<String>,
@@ -127,6 +131,8 @@ impl Desk {
             settings_text,
             drop_ins: BTreeMap::new(),
             users: BTreeMap::new(),
+            listened: BTreeSet::new(),
+            refreshed: BTreeSet::new(),
             held: BTreeSet::new(),
             scanning: true,
             outbox: Vec::new(),

@@ -64,6 +64,10 @@ impl Stamp {
         self.mode & libc::S_IFMT == libc::S_IFDIR
     }
 
+    pub fn is_link(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFLNK
+    }
+
     pub fn is_executable(&self) -> bool {
         self.is_file() && self.mode & 0o111 != 0
     }

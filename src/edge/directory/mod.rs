@@ -5,7 +5,7 @@
 //! and have files of their own: which names are candidates (`names`), when a file is looked at and
 //! when an absence counts (`agenda`), who owns a name (`register`), what a missing directory means
 //! (`presence`), whom a file is trusted to (`trust`). The rest is I/O: reading (`disk`),
-//! finding wrappers (`resolve`), watching (`watch`); what lies elsewhere and may not answer is looked at by
+//! finding wrappers (`resolve`) and watched files (`watched`), watching (`watch`); what lies elsewhere and may not answer is looked at by
 //! a second thread (`edge::afar`).
 //!
 //! Not here: what a manifest means (`model::manifest`) and what is done about it (the brain).
@@ -25,6 +25,7 @@ mod scripts;
 mod thread;
 mod trust;
 mod watch;
+mod watched;
 
 use std::io;
 use std::path::{Path, PathBuf};

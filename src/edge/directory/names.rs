@@ -34,14 +34,19 @@ pub(super) enum Candidate {
 const SKIPPED_ENDINGS: [&str; 6] = [".status", ".bak", ".orig", ".tmp", ".swp", ".rpmnew"];
 const MANIFEST_ENDINGS: [&str; 3] = [".yaml", ".yml", ".json"];
 
+/// What editors and package managers leave beside a file, and status files.
+pub(super) fn is_litter(name: &str) -> bool {
+    let edited = name.ends_with('~') || (name.starts_with('#') && name.ends_with('#')) || name.contains(".dpkg-");
+    edited || SKIPPED_ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
 pub(super) fn candidate(name: &OsStr) -> Candidate {
     let Some(name) = name.to_str() else {
         let shown = name.to_string_lossy();
         let manifest = MANIFEST_ENDINGS.iter().any(|ending| shown.ends_with(ending)) && !shown.starts_with('.');
         return if manifest { Candidate::Refused { why: "its name is not UTF-8" } } else { Candidate::Skipped };
     };
-    let edited = name.ends_with('~') || (name.starts_with('#') && name.ends_with('#')) || name.contains(".dpkg-");
-    if name.starts_with('.') || edited || SKIPPED_ENDINGS.iter().any(|ending| name.ends_with(ending)) {
+    if name.starts_with('.') || is_litter(name) {
         return Candidate::Skipped;
     }
     match name {

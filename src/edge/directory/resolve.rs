@@ -1,4 +1,4 @@
-//! Finding a service's wrapper and env files, and a digest of what is in them.
+//! Finding a service's wrapper, env files and watched files, and a digest of what is in them.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,9 @@ use rustix::io::Errno;
 
 use super::disk::{self, Stamp, Unread};
 use super::trust::Surroundings;
+use super::watched::{BYTES_MAX, FILES_MAX, Found, SMALL, Watched};
 use crate::controller::Resolved;
+use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::{self, Program, Spec};
 
@@ -24,6 +26,8 @@ pub(super) struct Resolution {
     pub resolved: Resolved,
     /// Every path whose change could change this, in the order of the search.
     pub watched: Vec<PathBuf>,
+    /// Folders of which every name could.
+    pub folders: Vec<PathBuf>,
     pub warnings: Vec<(Reason, String)>,
 }
 
@@ -39,6 +43,8 @@ pub(super) struct Resolver {
     pub surroundings: Surroundings,
     /// By path: what the content was when the file was this.
     known: BTreeMap<PathBuf, (Stamp, Known)>,
+    /// By service: its watched files.
+    files: BTreeMap<Name, Watched>,
 }
 
 #[derive(Debug, Clone)]
@@ -59,13 +65,13 @@ impl Resolution {
     pub fn busy(path: PathBuf) -> Resolution {
         let message = format!("{} is being written", path.display());
         let resolved = Resolved::Missing { reason: Reason::StillWriting, message, tried: Vec::new() };
-        Resolution { resolved, watched: vec![path], warnings: Vec::new() }
+        Resolution { resolved, watched: vec![path], folders: Vec::new(), warnings: Vec::new() }
     }
 }
 
 impl Resolver {
     pub fn new(dir: PathBuf, further: Vec<PathBuf>, surroundings: Surroundings) -> Resolver {
-        Resolver { dir, further, surroundings, known: BTreeMap::new() }
+        Resolver { dir, further, surroundings, known: BTreeMap::new(), files: BTreeMap::new() }
     }
 
     /// Looks for everything that `spec` names. `complete`: the writer of the file in question is done.
@@ -124,11 +130,69 @@ impl Resolver {
                 Err(_) => digest.push(0),
             }
         }
+        let mut folders = Vec::new();
+        if !spec.watch_files.is_empty() {
+            let found = self.watched(spec, complete, &mut digest, &mut warnings)?;
+            watched.extend(found.files.iter().flat_map(|path| disk::hops(path)));
+            watched.extend(found.files);
+            // A new name in a folder is told as news of that.
+            watched.extend(found.folders.iter().cloned());
+            folders = found.folders;
+        }
         let resolved = match fault {
             Some(Fault { reason, message }) => Resolved::Missing { reason, message, tried },
             None => Resolved::Found { wrapper, content: digest_of(&digest) },
         };
-        Ok(Resolution { resolved, watched, warnings })
+        Ok(Resolution { resolved, watched, folders, warnings })
+    }
+
+    /// What `watchFiles` leads to, and what is in it.
+    fn watched(
+        &mut self,
+        spec: &Spec,
+        complete: bool,
+        digest: &mut Vec<u8>,
+        warnings: &mut Vec<(Reason, String)>,
+    ) -> Result<Found, Busy> {
+        let before = self.files.remove(&spec.name).filter(|before| before.is_of(&spec.watch_files));
+        let mut of_service = before.unwrap_or_else(|| Watched::new(&spec.watch_files));
+        let found = of_service.find(&self.dir);
+        let now = self.contents(&found.files, complete);
+        let away = now.map(|now| of_service.take(now));
+        of_service.digest(digest);
+        self.files.insert(spec.name.clone(), of_service);
+        let away = away?;
+        if found.cut {
+            let message = format!("watchFiles leads to more than is watched: {FILES_MAX} files in 100 folders");
+            warnings.push((Reason::TooLarge, message));
+        }
+        if let Some(first) = away.first() {
+            let others = if away.len() > 1 { format!(" and {} others are", away.len() - 1) } else { " is".into() };
+            let message = format!("{}{others} away; what runs goes on as if it were not", self.shown(first));
+            warnings.push((Reason::WatchFileNotFound, message));
+        }
+        Ok(found)
+    }
+
+    /// Of those that are there.
+    fn contents(&mut self, files: &[PathBuf], complete: bool) -> Result<BTreeMap<PathBuf, [u8; 32]>, Busy> {
+        let there: Vec<(&PathBuf, Stamp)> =
+            files.iter().filter_map(|path| Some((path, disk::stat(path).ok()?))).collect();
+        let too_many = there.iter().map(|(_, stamp)| stamp.size).sum::<u64>() > BYTES_MAX;
+        let mut contents = BTreeMap::new();
+        for (path, stamp) in there {
+            if too_many && stamp.size > SMALL {
+                contents.insert(path.clone(), disk::sha256(stamp.written().as_bytes()));
+                continue;
+            }
+            match self.content(path, complete) {
+                Ok((_, known)) => drop(contents.insert(path.clone(), known.hash)),
+                Err(Unread::Busy) => return Err(Busy(path.clone())),
+                // Away again, closed to us, or no file any more: as if it were not there.
+                Err(_) => {}
+            }
+        }
+        Ok(contents)
     }
 
     /// Where a wrapper may be, in order.
@@ -234,8 +298,9 @@ impl Resolver {
     }
 
     /// Drops what is known of files that nobody names any more.
-    pub fn retain(&mut self, used: impl Fn(&Path) -> bool) {
+    pub fn retain(&mut self, used: impl Fn(&Path) -> bool, known: impl Fn(&Name) -> bool) {
         self.known.retain(|path, _| used(path));
+        self.files.retain(|name, _| known(name));
     }
 }
 

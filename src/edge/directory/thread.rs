@@ -107,6 +107,7 @@ impl Thread {
             if self.presence.is_lost() {
                 continue;
             }
+            self.desk.refreshed.clear();
             for look in self.agenda.due(now) {
                 self.look(&look)?;
                 self.hand_over()?;
@@ -158,6 +159,13 @@ impl Thread {
         }
         if self.desk.users.contains_key(&path) {
             self.agenda.news(&path, news, self.desk.is_declared(&path), now);
+            // A folder that is made is listened to from now on.
+            self.desk.watch_changed |= entry && self.desk.is_listened(&path);
+        } else if let Some(folder) = path.parent().filter(|_| entry || news == News::Complete)
+            && self.desk.users.contains_key(folder)
+        {
+            // A name that somebody may watch.
+            self.agenda.news(folder, news.of_folder(), self.desk.is_declared(folder), now);
         }
         if let Some(stem) = self.drop_in_of(&path) {
             for file in self.desk.drop_in_changed(&stem) {
@@ -301,8 +309,8 @@ impl Thread {
                 return Ok(());
             }
         }
-        let dependencies: Vec<PathBuf> = self.desk.users.keys().cloned().collect();
-        for path in dependencies {
+        self.desk.refreshed.clear();
+        for path in self.desk.dependencies() {
             if !self.agenda.is_waiting(&path) {
                 self.look(&Look { path, complete: false })?;
             }
@@ -433,6 +441,7 @@ impl Thread {
             paths.extend(hops);
             if !self.presence.is_lost() {
                 whole.extend(self.desk.folders());
+                whole.extend(self.desk.listened().iter().cloned());
                 paths.extend(self.desk.users.keys().cloned());
             }
             let new = self.watch.set(whole, paths, heard.as_deref());

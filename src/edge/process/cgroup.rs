@@ -1,9 +1,9 @@
 //! One cgroup (v2) per instance: the surest answer to "what belongs to it".
 //!
 //! The groups lie below the one that plugd itself is in, as `plugd-KEY/NAME.INDEX`, and are used
-//! again by the instance's next life. No controller is switched on: they are for finding, killing
-//! and knowing empty, which works also where nothing is delegated. Nothing is kept open: 9,000
-//! services would be 9,000 descriptors.
+//! again by the instance's next life. They are for finding, killing and knowing empty, which works also
+//! where nothing is delegated; controllers are switched on when the first service has `resources`
+//! (`limits`). Nothing is kept open: 9,000 services would be 9,000 descriptors.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -28,21 +28,33 @@ pub enum CgroupError {
     NotWritable { path: PathBuf, source: io::Error },
 }
 
+/// Where controllers are switched on, plugd's own processes move in here: a group with processes of its
+/// own may not share them out. No instance's group is called so.
+pub const LEAF: &str = "plugd";
+
 /// The folder of this node's groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupRoot {
     path: PathBuf,
     /// The same, as /proc/PID/cgroup tells it.
     told: PathBuf,
+    /// The group around it is the first that is to be seen from here: a container's.
+    whole: bool,
 }
 
 impl CgroupRoot {
     /// `key` tells the nodes of one machine apart; letters, digits and `-`.
     pub fn find(key: &str) -> Result<CgroupRoot, CgroupError> {
         let (own, told) = own_place()?;
-        sweep(&own);
         let name = format!("plugd-{key}");
-        let (path, told) = (own.join(&name), told.join(&name));
+        // A controller before this one may have moved the keeper, and with it us, into the leaf.
+        let leaf = Path::new(&name).join(LEAF);
+        let above = if told.ends_with(&leaf) { 2 } else { 0 };
+        let base = own.ancestors().nth(above).unwrap_or(&own);
+        let whole = told.ancestors().nth(above) == Some(Path::new("/"));
+        let told_base = told.ancestors().nth(above).unwrap_or(&told);
+        sweep(base);
+        let (path, told) = (base.join(&name), told_base.join(&name));
         match std::fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(source) => return Err(CgroupError::NotWritable { path, source }),
@@ -52,17 +64,32 @@ impl CgroupRoot {
         let probe = path.join("cgroup.procs");
         rustix::fs::access(&probe, rustix::fs::Access::WRITE_OK)
             .map_err(|source| CgroupError::NotWritable { path: probe, source: source.into() })?;
-        Ok(CgroupRoot { path, told })
+        Ok(CgroupRoot { path, told, whole })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// `NAME.INDEX` within the root; no file of the kernel's ends in a number.
     pub fn group(&self, instance: &Instance) -> Group {
         let name = format!("{}.{}", instance.service, instance.index);
         Group { path: self.path.join(&name), told: Some(self.told.join(name)) }
+    }
+
+    /// A new group, of which the counts begin at 0.
+    pub(super) fn renew(&self, instance: &Instance) -> io::Result<PathBuf> {
+        let path = self.group(instance).path;
+        // One that is still in use stays, and the keeper starts no life in it.
+        remove_below(&path);
+        match std::fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(path),
+            result => result.map(|()| path),
+        }
     }
 
     /// The group, made if it is not there, as clone3(2) wants it.
@@ -151,8 +178,8 @@ impl Group {
     }
 }
 
-/// Remove the folders below, deepest first; files of the kernel's go with them.
-fn remove_below(path: &Path) {
+/// Remove a folder and those below, deepest first; files of the kernel's go with them.
+pub(super) fn remove_below(path: &Path) {
     let walk = walkdir::WalkDir::new(path).min_depth(1).max_depth(DEPTH_MAX).contents_first(true);
     for entry in walk.into_iter().flatten().filter(|entry| entry.file_type().is_dir()).take(GROUPS_MAX) {
         // One that is still in use stays; whoever asks again later finds it empty.
@@ -166,7 +193,7 @@ const SINGLE: &str = "plugd-run-";
 
 /// Removes what runs of one service left that were killed: groups with the number of a pid that is
 /// gone. The kernel keeps those in which a process is, and nothing is ended here.
-fn sweep(parent: &Path) {
+pub(super) fn sweep(parent: &Path) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(SINGLE)?.parse::<u32>().ok());
@@ -184,25 +211,50 @@ pub fn own_group() -> Result<PathBuf, CgroupError> {
 
 /// The same, and what /proc calls it.
 fn own_place() -> Result<(PathBuf, PathBuf), CgroupError> {
+    let own = own_path("").ok_or(CgroupError::NotMounted)?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::")).ok_or(CgroupError::NotMounted)?;
-    let mount = mounts.lines().filter_map(mount_of).next_back().ok_or(CgroupError::NotMounted)?;
-    let outside = || CgroupError::Outside(mount.1.clone());
-    let below = Path::new(own).strip_prefix(&mount.0).map_err(|_| outside())?;
+    let mount = mounts.lines().filter_map(|line| mount_of(line, "")).next_back().ok_or(CgroupError::NotMounted)?;
+    Ok((within(&mount, &own)?, own))
+}
+
+/// The same in the hierarchy of a controller of cgroup v1.
+pub(super) fn own_legacy_group(controller: &str) -> Result<PathBuf, CgroupError> {
+    let own = own_path(controller).ok_or(CgroupError::NotMounted)?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut found = mounts.lines().filter_map(|line| mount_of(line, controller));
+    within(&found.next_back().ok_or(CgroupError::NotMounted)?, &own)
+}
+
+/// The path of our group in the hierarchy of a controller, of cgroup v2 for none.
+fn own_path(controller: &str) -> Option<PathBuf> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    groups.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        controllers.split(',').any(|name| name == controller).then(|| path.into())
+    })
+}
+
+fn within((root, point): &(PathBuf, PathBuf), own: &Path) -> Result<PathBuf, CgroupError> {
+    let outside = || CgroupError::Outside(point.clone());
+    let below = own.strip_prefix(root).map_err(|_| outside())?;
     if below.components().any(|part| part == std::path::Component::ParentDir) {
         return Err(outside());
     }
-    Ok((mount.1.join(below), own.into()))
+    Ok(point.join(below))
 }
 
-/// Root and mount point of a cgroup2 line of mountinfo, proc_pid_mountinfo(5).
-fn mount_of(line: &str) -> Option<(PathBuf, PathBuf)> {
+/// Root and mount point of a line of mountinfo, proc_pid_mountinfo(5): of cgroup v2 for no controller,
+/// else of the v1 hierarchy of that one.
+fn mount_of(line: &str, controller: &str) -> Option<(PathBuf, PathBuf)> {
     let (before, after) = line.split_once(" - ")?;
-    if after.split(' ').next()? != "cgroup2" {
-        return None;
-    }
-    let mut fields = before.split(' ').skip(3);
+    let mut what = after.split(' ');
+    let kind = what.next()?;
+    let fits = match controller {
+        "" => kind == "cgroup2",
+        name => kind == "cgroup" && what.nth(1)?.split(',').any(|option| option == name),
+    };
+    let mut fields = before.split(' ').skip(3).filter(|_| fits);
     let unescaped = |text: &str| PathBuf::from(text.replace("\\040", " ").replace("\\134", "\\"));
     Some((unescaped(fields.next()?), unescaped(fields.next()?)))
 }
@@ -212,11 +264,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_cgroup2_mounts_are_taken() {
+    fn a_mount_is_of_cgroup_v2_or_of_the_controllers_that_it_names() {
         let line = "31 24 0:27 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw";
-        assert_eq!(mount_of(line), Some(("/".into(), "/sys/fs/cgroup/unified".into())));
-        assert_eq!(mount_of(&line.replace("cgroup2 cgroup2", "cgroup cgroup")), None);
-        assert_eq!(mount_of("nonsense"), None);
+        assert_eq!(mount_of(line, ""), Some(("/".into(), "/sys/fs/cgroup/unified".into())));
+        assert_eq!(mount_of(line, "memory"), None);
+        let line = "33 31 0:30 /a\\040b /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct";
+        assert_eq!(mount_of(line, "cpu"), Some(("/a b".into(), "/sys/fs/cgroup/cpu".into())));
+        for controller in ["", "memory", "cpus"] {
+            assert_eq!(mount_of(line, controller), None, "{controller:?}");
+        }
+        assert_eq!(mount_of("nonsense", ""), None);
     }
 
     #[test]

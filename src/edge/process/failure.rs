@@ -36,6 +36,17 @@ pub fn explain_failure(program: &Path, interpreter: Option<&str>, stage: Stage, 
         (Stage::Groups | Stage::Gid | Stage::Uid, _) => {
             fault(Reason::PermissionDenied, format!("its user cannot be taken on: {error}; is plugd root?"))
         }
+        (Stage::OomScore, libc::EACCES | libc::EPERM) => fault(
+            Reason::PermissionDenied,
+            "its oomScoreAdj is below plugd's own, which needs CAP_SYS_RESOURCE; write a higher one",
+        ),
+        (Stage::Capabilities, libc::EPERM) => {
+            fault(Reason::PermissionDenied, "its capabilities cannot be set: plugd does not have what is asked for")
+        }
+        (Stage::Nice, libc::EACCES | libc::EPERM) => fault(
+            Reason::PermissionDenied,
+            "its nice is below plugd's own, which needs CAP_SYS_NICE; write a higher one",
+        ),
         (
             Stage::Request
             | Stage::Pipe
@@ -46,6 +57,7 @@ pub fn explain_failure(program: &Path, interpreter: Option<&str>, stage: Stage, 
             | Stage::Limits
             | Stage::Nice
             | Stage::NoNewPrivs
+            | Stage::Capabilities
             | Stage::Descriptors,
             _,
         ) => fault(Reason::Error, format!("{shown} cannot be started (step {stage:?}): {error}")),

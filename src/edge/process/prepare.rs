@@ -7,20 +7,22 @@
 //! as silent: what is looked at is said before the look (`progress`), and the loop never does this
 //! itself (`preparer`).
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::environment::Environment;
 use super::identity::Identity;
+use super::pin::Pin;
+use super::privileges::{Granted, Own};
 use super::program::{can_hang, find, interpreter};
 use super::progress::{Progress, Sight};
 use super::variables::variables;
 use crate::model::manifest::instance_port;
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
-use crate::model::spec::{Program, Spec};
+use crate::model::spec::{self, Program, Spec};
 
 /// What is the same for all services of this node.
 #[derive(Debug, Clone)]
@@ -43,6 +45,10 @@ pub struct Prepared {
     pub working_dir: PathBuf,
     /// None: plugd's own user.
     pub identity: Option<Identity>,
+    /// None: plugd's own.
+    pub capabilities: Option<Granted>,
+    /// The program is a wrapper whose content is pinned.
+    pub pin: Option<Pin>,
     /// The program or its directory lies on a filesystem that can hang: no vfork.
     pub may_hang: bool,
     /// Of its `#!` line.
@@ -99,7 +105,13 @@ pub fn main_process(
     for word in &mut argv[literal..] {
         *word = base.environment.expand(word);
     }
-    base.finish(argv, progress)
+    let mut prepared = base.finish(argv, progress)?;
+    if let Program::Wrapper(spec::Wrapper { sha256: Some(pinned), .. }) = &process.program {
+        let path = PathBuf::from(OsStr::from_bytes(prepared.program.as_bytes()));
+        progress.at(Sight::Program(path.clone()));
+        prepared.pin = Some(Pin::take(&path, pinned)?);
+    }
+    Ok(prepared)
 }
 
 /// A command that runs beside a life, in the same surroundings: an exec probe or a hook. Its number stands
@@ -123,6 +135,7 @@ struct Base {
     environment: Environment,
     working_dir: PathBuf,
     identity: Option<Identity>,
+    capabilities: Option<Granted>,
 }
 
 impl Base {
@@ -156,7 +169,10 @@ impl Base {
             }
         }
         let environment = variables(ground, spec, life, identity.as_ref(), progress)?;
-        Ok(Base { environment, working_dir, identity })
+        let uid = identity.as_ref().map_or(ground.uid, |identity| identity.uid);
+        let grant = |wanted| Own::now().grant(wanted, uid == 0, uid != ground.uid);
+        let capabilities = process.capabilities.as_ref().map(grant).transpose()?;
+        Ok(Base { environment, working_dir, identity, capabilities })
     }
 
     fn finish(self, argv: Vec<String>, progress: &Progress) -> Result<Prepared, Unpreparable> {
@@ -178,6 +194,8 @@ impl Base {
             environment: self.environment,
             working_dir: self.working_dir,
             identity: self.identity,
+            capabilities: self.capabilities,
+            pin: None,
             may_hang,
             interpreter,
         })

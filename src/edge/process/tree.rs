@@ -20,6 +20,7 @@ use super::raw;
 use super::stat::{self, Mark, Stat};
 use super::walk::{Request, Walker};
 use crate::controller::{Leftover, Target};
+use crate::keeper::Reaper;
 use crate::model::name::LifeId;
 
 /// A KILL without cgroup.kill goes over the list this often; 190 passes were seen to be needed for
@@ -52,6 +53,8 @@ pub fn helper_life(number: u64) -> u64 {
 pub enum Scope {
     Cgroup(Group),
     Session,
+    /// As `Session`, and whatever descends from this process of ours, to which all that gets away falls.
+    Reaper(Reaper),
 }
 
 impl Scope {
@@ -62,6 +65,15 @@ impl Scope {
             None => "session",
         }
     }
+
+    /// Without a cgroup a life may have a reaper, until nothing of it is left.
+    #[must_use]
+    pub fn below(self, reaper: Option<Reaper>) -> Scope {
+        match (self, reaper) {
+            (Scope::Session | Scope::Reaper(_), Some(reaper)) => Scope::Reaper(reaper),
+            (scope, _) => scope,
+        }
+    }
 }
 
 impl Tree {
@@ -69,15 +81,18 @@ impl Tree {
     pub fn contains(&self, pid: i32) -> bool {
         match &self.scope {
             Scope::Cgroup(group) => group.contains(pid),
-            Scope::Session => self.descends(pid) || self.claims(pid),
+            Scope::Session | Scope::Reaper(_) => self.descends(pid) || self.claims(pid),
         }
     }
 
-    /// By session, by group, or by a chain of parents that leads to the main process or its session.
+    /// By session, by group, or by a chain of parents that leads to the main process, its session or the reaper.
     fn descends(&self, pid: i32) -> bool {
         let mut next = pid;
         for _ in 0..ANCESTORS_MAX {
             let Some(stat) = Stat::of(next) else { return false };
+            if self.reaper().is_some_and(|reaper| is_reaper(reaper, &stat)) {
+                return next != pid;
+            }
             if stat.start_time < self.start_time {
                 return false;
             }
@@ -111,6 +126,13 @@ impl Tree {
             && mark.instance == self.life.instance.to_string()
     }
 
+    pub(super) fn reaper(&self) -> Option<Reaper> {
+        match self.scope {
+            Scope::Reaper(reaper) => Some(reaper),
+            Scope::Cgroup(_) | Scope::Session => None,
+        }
+    }
+
     pub(super) fn is_main(&self, stat: &Stat) -> bool {
         stat.pid == self.pid && stat.start_time == self.start_time
     }
@@ -130,7 +152,7 @@ impl Tree {
                 let procs = group.procs();
                 pids.extend(procs.into_iter().filter(|pid| *pid != self.pid));
             }
-            Scope::Session => {
+            Scope::Session | Scope::Reaper(_) => {
                 let mut next = 0;
                 while next < pids.len() && pids.len() < FAMILY_MAX {
                     pids.extend(stat::children(pids[next]));
@@ -175,7 +197,7 @@ impl Trees {
                 }
                 Ok(())
             }
-            Scope::Session => {
+            Scope::Session | Scope::Reaper(_) => {
                 self.walk(Request::Signal { tree: tree.clone(), signal, to }, tree);
                 Ok(())
             }
@@ -201,7 +223,7 @@ impl Trees {
                     }
                 }
             }
-            Scope::Session => {
+            Scope::Session | Scope::Reaper(_) => {
                 self.walk(Request::Survey(tree.clone()), tree);
                 None
             }
@@ -226,6 +248,10 @@ impl Trees {
             self.walker.ask(Request::Forget(tree.life.clone()));
         }
     }
+}
+
+pub(super) fn is_reaper(reaper: Reaper, stat: &Stat) -> bool {
+    (stat.pid, stat.start_time) == (reaper.pid, reaper.start_time)
 }
 
 /// To the group that the main process leads, while it is there (a zombie is there). ESRCH once its

@@ -3,7 +3,8 @@
 //! A process belongs to a life if it is its main process, is in its session or group, descends from
 //! a member, was a member when it was last seen, or is an orphan of ours that carries the life's
 //! cookie. What this misses: a daemon that has left session, parents and environment behind before
-//! anybody looked, and one that forks itself anew faster than a round of looking takes. `plugd doctor` says so, and a cgroup or `killScope: Tree` mends it.
+//! anybody looked. Where the life has a reaper (`killScope: Tree`) nothing gets away: what descends from
+//! that belongs to it. The reaper itself does not; it ends when nothing is left.
 //!
 //! The walk costs some 10 microseconds a process, so it runs in a thread of its own, and requests
 //! that wait meanwhile share the next one.
@@ -13,12 +14,14 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::Sender;
 
 use super::raw;
 use super::stat::{self, Mark, Stat};
-use super::tree::{Tree, hold};
+use super::tree::{Tree, hold, is_reaper};
 use crate::controller::{Input, Leftover, Target};
+use crate::keeper::Reaper;
 use crate::model::name::LifeId;
 
 /// A KILL goes round at most this often while new members turn up; 137 rounds were seen to be
@@ -26,6 +29,8 @@ use crate::model::name::LifeId;
 const KILL_ROUNDS: usize = 200;
 /// Members of one life that are remembered; after that only those that are there now.
 const MEMBERS_MAX: usize = 16 * 1024;
+/// What a reaper has to do when nothing of its tree lives takes microseconds.
+const REAPING_MAX: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 /// Leftovers named in one answer; the status names the first few.
 const LEFT_MAX: usize = 64;
 
@@ -150,7 +155,8 @@ impl Seen {
                 }
             }
             signals = again;
-            look_again(&mut table, self.keeper);
+            let reapers = signals.iter().filter_map(|(tree, ..)| tree.reaper());
+            look_again(&mut table, std::iter::once(self.keeper).chain(reapers.map(|reaper| reaper.pid)));
         }
         if surveys.is_empty() {
             return Vec::new();
@@ -160,6 +166,10 @@ impl Seen {
         let found = self.members_in(&table, &trees);
         self.cookies.retain(|(pid, start), _| table.get(pid).is_some_and(|stat| stat.start_time == *start));
         let told = |(tree, members): (Tree, Vec<Stat>)| {
+            let members = match tree.reaper().filter(|_| members.is_empty()) {
+                Some(reaper) => outlasting(reaper).into_iter().collect(),
+                None => members,
+            };
             let left = members.into_iter().take(LEFT_MAX);
             let left = left.map(|stat| Leftover { pid: stat.pid, command: stat.command }).collect();
             Input::Surveyed { life: tree.life, left }
@@ -234,9 +244,9 @@ fn look() -> Table {
 }
 
 /// Add what is new since: cheap enough to keep up with a tree that forks as fast as it can. What
-/// tries to get away falls to the keeper, so its children are where to look.
-fn look_again(table: &mut Table, keeper: i32) {
-    let orphans = stat::children(keeper);
+/// tries to get away falls to the keeper or to a reaper, so their children are where to look.
+fn look_again(table: &mut Table, reapers: impl Iterator<Item = i32>) {
+    let orphans: Vec<i32> = reapers.flat_map(stat::children).collect();
     let mut waiting = if orphans.is_empty() { stat::pids() } else { orphans };
     while let Some(pid) = waiting.pop() {
         if let Entry::Vacant(place) = table.entry(pid) {
@@ -271,7 +281,15 @@ fn lineage(
         .enumerate()
         .flat_map(|(index, tree)| members.get(&tree.life).into_iter().flatten().map(move |one| (*one, index)))
         .collect();
+    let reapers: HashMap<(i32, u64), usize> = trees
+        .iter()
+        .enumerate()
+        .filter_map(|(index, tree)| tree.reaper().map(|reaper| ((reaper.pid, reaper.start_time), index)))
+        .collect();
     let mut direct = |stat: &Stat| -> Option<usize> {
+        if let Some(index) = reapers.get(&(stat.pid, stat.start_time)) {
+            return Some(*index);
+        }
         let by_number = [stat.pid, stat.session, stat.group].into_iter().find_map(|pid| mains.get(&pid).copied());
         let by_number = by_number.filter(|index| stat.start_time >= trees[*index].start_time);
         by_number.or_else(|| known.get(&(stat.pid, stat.start_time)).copied()).or_else(|| {
@@ -306,7 +324,20 @@ fn lineage(
         decided.extend(path.into_iter().map(|pid| (pid, verdict)));
     }
     let member = |(pid, index): (i32, Option<usize>)| Some((pid, index?));
-    decided.into_iter().filter_map(member).filter(|(pid, _)| table.contains_key(pid)).collect()
+    let process = |pid: &i32| table.get(pid).is_some_and(|stat| !reapers.contains_key(&(*pid, stat.start_time)));
+    decided.into_iter().filter_map(member).filter(|(pid, _)| process(pid)).collect()
+}
+
+/// Nothing was seen to live below this reaper. It ends when it has reaped the last: only then is nothing left,
+/// and the next life let in. One that does not end has something that no look has caught.
+fn outlasting(reaper: Reaper) -> Option<Stat> {
+    let pidfd = hold(reaper.pid).ok()?;
+    let there = || Stat::of(reaper.pid).filter(|stat| is_reaper(reaper, stat) && stat.lives());
+    there()?;
+    let mut ended = [PollFd::new(&pidfd, PollFlags::IN)];
+    // What it answers shows at the next look.
+    let _ended_or_not = poll(&mut ended, Some(&REAPING_MAX));
+    there()
 }
 
 /// Through a pidfd, and only if the number is still the one that was seen.
@@ -390,6 +421,16 @@ mod tests {
         assert_eq!(found(&rows, &[&web], &cookies), [(82, 0)]);
         let helper = Tree { life: LifeId { life: helper_life(7), ..web.life.clone() }, ..tree("web", 80, 8) };
         assert_eq!(found(&rows, &[&helper], &cookies), [(80, 0), (81, 0), (82, 0)]);
+    }
+
+    #[test]
+    fn what_descends_from_a_reaper_belongs_and_the_reaper_does_not() {
+        let mut web = tree("web", 21, 5);
+        web.scope = Scope::Reaper(Reaper { pid: 20, start_time: 5 });
+        let rows = [(20, 10, 20, 20, 5), (21, 20, 21, 21, 5), (22, 20, 22, 22, 9), (23, 22, 23, 23, 9)];
+        assert_eq!(found(&rows, &[&web], &[]), [(21, 0), (22, 0), (23, 0)]);
+        // The main process has ended, and one that has its reaper's number since is a stranger.
+        assert_eq!(found(&[(20, 10, 20, 20, 8), (22, 20, 22, 22, 9)], &[&web], &[]), []);
     }
 
     #[test]

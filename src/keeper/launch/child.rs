@@ -11,9 +11,9 @@ use std::mem::zeroed;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 
-use super::super::wire::{Fault, Stage, flag};
+use super::super::wire::{Capabilities, Fault, Stage, flag};
 use super::line::Line;
-use super::{HEARD, LISTEN_PID, Launch, Role, start_time_in};
+use super::{HEARD, LISTEN_PID, Launch, Role, reaper, start_time_in};
 
 /// # Safety
 /// `launch` points at the parent's [`Launch`], which waits, or at a copy of it.
@@ -22,10 +22,22 @@ pub unsafe extern "C" fn child(launch: *mut libc::c_void) -> ! {
     unsafe {
         let launch = &mut *launch.cast::<Launch<'_>>();
         launch.began = true;
+        if launch.tell >= 0 && !std::mem::replace(&mut launch.reaped, true) {
+            reaper::live(launch);
+        }
         let Err(fault) = become_program(launch);
-        launch.fault = Some(fault);
-        let [a, b, c, d] = fault.errno.to_le_bytes();
-        let report = [fault.stage as u8, a, b, c, d];
+        fail(launch, fault)
+    }
+}
+
+/// # Safety
+/// As [`child`].
+pub unsafe fn fail(launch: &mut Launch<'_>, fault: Fault) -> ! {
+    launch.fault = Some(fault);
+    let [a, b, c, d] = fault.errno.to_le_bytes();
+    let report = [fault.stage as u8, a, b, c, d];
+    // SAFETY: plain calls; the report is a pipe of ours or -1.
+    unsafe {
         libc::write(launch.report, report.as_ptr().cast(), report.len());
         libc::_exit(127)
     }
@@ -55,6 +67,9 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
             let procs = libc::openat(cgroup.as_raw_fd(), c"cgroup.procs".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
             check(Stage::Cgroup, procs)?;
             check(Stage::Cgroup, libc::write(procs, c"0".as_ptr().cast(), 1) as i64)?;
+        }
+        for procs in &launch.entrances {
+            check(Stage::Cgroup, libc::write(*procs, c"0".as_ptr().cast(), 1) as i64)?;
         }
         match launch.role {
             Role::Service => check(Stage::Session, libc::setsid())?,
@@ -101,11 +116,19 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
         if let Some(nice) = what.nice {
             check(Stage::Nice, libc::setpriority(libc::PRIO_PROCESS, 0, nice))?;
         }
+        if let Some(sets) = &what.capabilities.0 {
+            drop_bounding(sets.bounding)?;
+            // Until the exec, which clears it.
+            check(Stage::Capabilities, libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0))?;
+        }
         if let Some(who) = &what.identity {
             let (uid, gid) = (who.uid, who.gid);
             check(Stage::Groups, libc::syscall(libc::SYS_setgroups, who.groups.len(), who.groups.as_ptr()))?;
             check(Stage::Gid, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
             check(Stage::Uid, libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+        }
+        if let Some(sets) = &what.capabilities.0 {
+            set_capabilities(sets)?;
         }
         if what.flags & flag::NO_NEW_PRIVS != 0 {
             check(Stage::NoNewPrivs, libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
@@ -129,6 +152,41 @@ unsafe fn become_program(launch: &mut Launch<'_>) -> Result<Infallible, Fault> {
         check(Stage::Exec, libc::execve(what.program.as_ptr(), launch.argv.as_ptr(), launch.env.as_ptr()))?;
         Err(Fault { stage: Stage::Exec, errno: libc::EIO })
     }
+}
+
+/// Before the user changes, who alone may do it; the kernel knows none beyond the first that it refuses.
+unsafe fn drop_bounding(stays: u64) -> Result<(), Fault> {
+    for capability in (0..64u64).filter(|number| stays >> number & 1 == 0) {
+        // SAFETY: plain calls.
+        unsafe {
+            if libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) < 0 {
+                break;
+            }
+            check(Stage::Capabilities, libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0))?;
+        }
+    }
+    Ok(())
+}
+
+unsafe fn set_capabilities(sets: &Capabilities) -> Result<(), Fault> {
+    let (kept, ambient) = (halves(sets.kept), halves(sets.ambient));
+    // Version 3 and this process; then effective, permitted, inheritable of the lower and of the upper half.
+    let header = [0x2008_0522u32, 0];
+    let data = [kept[0], kept[0], ambient[0], kept[1], kept[1], ambient[1]];
+    // SAFETY: arrays of the sizes that capset(2) reads; the rest are plain calls.
+    unsafe {
+        check(Stage::Capabilities, libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()))?;
+        check(Stage::Capabilities, libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))?;
+        for capability in (0..64u64).filter(|number| sets.ambient >> number & 1 == 1) {
+            let raise = libc::PR_CAP_AMBIENT_RAISE;
+            check(Stage::Capabilities, libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0, 0))?;
+        }
+    }
+    Ok(())
+}
+
+fn halves(set: u64) -> [u32; 2] {
+    [set as u32, (set >> 32) as u32]
 }
 
 unsafe fn set_stdio(stdio: [RawFd; 3]) -> Result<(), Fault> {
@@ -164,8 +222,9 @@ unsafe fn close_at_exec(first: i32, last: i32) {
     }
 }
 
-/// LISTEN_PID, and the line in the table of lives: `TEXT PID STARTTIME\n`. A line that cannot be
-/// written (the run directory is full) keeps no service from starting: it is only needed if the keeper dies.
+/// LISTEN_PID, who it is (to a keeper that is not its parent), and the line in the table of lives: `TEXT PID
+/// STARTTIME\n`. A line that cannot be written (the run directory is full) keeps no service from starting: it
+/// is only needed if the keeper dies.
 fn tell_life(launch: &mut Launch<'_>) {
     // SAFETY: plain calls; buffers are locals with their lengths.
     unsafe {
@@ -175,12 +234,18 @@ fn tell_life(launch: &mut Launch<'_>) {
         for (to, from) in room.zip(tail.text()) {
             *to = *from; // zeros behind the digits end the string
         }
-        let Some(file) = launch.life_line else { return };
+        if launch.life_line.is_none() && launch.tell < 0 {
+            return;
+        }
         let stat = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
         let mut content = [0u8; 1024];
         let length = libc::read(stat, content.as_mut_ptr().cast(), content.len()); // of -1: nothing
         launch.start_time = start_time_in(content.get(..length.max(0) as usize).unwrap_or(&[]));
         libc::close(stat); // its number may be below the limit of open files
+        if launch.tell >= 0 {
+            reaper::tell(launch.tell, reaper::BORN, libc::getpid(), launch.start_time);
+        }
+        let Some(file) = launch.life_line else { return };
         tail.push(b" ");
         tail.push_number(launch.start_time);
         tail.push(b"\n");

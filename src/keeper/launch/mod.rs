@@ -9,6 +9,7 @@
 
 mod child;
 mod line;
+pub mod reaper;
 
 use std::ffi::c_char;
 use std::io;
@@ -36,7 +37,13 @@ pub struct Launch<'a> {
     /// (descriptor, number in the child), sorted by number; each number is 3 or more.
     pub extra: Vec<(RawFd, RawFd)>,
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Files to which it writes to be in further cgroups.
+    pub entrances: Vec<RawFd>,
     pub life_line: Option<RawFd>,
+    /// Where it begins below a reaper, to which this is told; else -1.
+    tell: RawFd,
+    /// The reaper is there, and what is made now is the service.
+    reaped: bool,
     /// The limit of open files that the keeper was given: it has raised its own.
     pub open_files: Option<(u64, u64)>,
     /// Where a plain copy writes its fault, else -1.
@@ -65,6 +72,8 @@ pub struct Started {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub verdict: Option<OwnedFd>,
+    /// The child is a reaper, which tells of the service.
+    pub told: Option<OwnedFd>,
 }
 
 /// Signals that the keeper hears and forwards. The controller ignores them when they come by the terminal.
@@ -123,7 +132,10 @@ impl<'a> Launch<'a> {
             stdio,
             extra: Vec::new(),
             cgroup: None,
+            entrances: Vec::new(),
             life_line: None,
+            tell: -1,
+            reaped: false,
             open_files: None,
             report: -1,
             moves_itself: false,
@@ -142,12 +154,14 @@ impl<'a> Launch<'a> {
     /// cgroup). Such a child never began, and a second one goes there by itself; so do plain copies, of which
     /// nobody could tell, and all of them where clone3 is refused (old sandboxes and kernels).
     pub fn start(&mut self, desk: &Desk, plain: bool) -> io::Result<Started> {
-        if plain || !CAN_SHARE {
+        let reaper = (self.what.flags & flag::REAPER != 0).then(sys::pipe).transpose()?;
+        if plain || reaper.is_some() || !CAN_SHARE {
             let (verdict, report) = sys::pipe()?;
             self.report = report.as_raw_fd();
+            self.tell = reaper.as_ref().map_or(-1, |(_, tell)| tell.as_raw_fd());
             self.moves_itself = self.cgroup.is_some();
             let (pid, pidfd) = self.make(0)?;
-            return Ok(Started { pid, pidfd, verdict: Some(verdict) });
+            return Ok(Started { pid, pidfd, verdict: Some(verdict), told: reaper.map(|(told, _)| told) });
         }
         let refused = [libc::ENOSYS, libc::EPERM, libc::E2BIG, libc::EINVAL];
         match self.start_sharing(desk) {
@@ -170,7 +184,7 @@ impl<'a> Launch<'a> {
         if self.spare.is_some() {
             desk.put_back(self.stdio[0] != 0);
         }
-        made.map(|(pid, pidfd)| Started { pid, pidfd, verdict: None })
+        made.map(|(pid, pidfd)| Started { pid, pidfd, verdict: None, told: None })
     }
 
     fn make(&mut self, flags: i32) -> io::Result<(i32, OwnedFd)> {

@@ -35,6 +35,20 @@ pub trait Field<'a>: Sized {
     }
 }
 
+/// A field at the end of a message that its older versions lack: there it is what it is by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Added<T>(pub T);
+
+impl<'a, T: Field<'a> + Default> Field<'a> for Added<T> {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.0.write(to);
+    }
+
+    fn read(from: &mut &'a [u8]) -> Read<Self> {
+        if from.is_empty() { Ok(Added::default()) } else { T::read(from).map(Added) }
+    }
+}
+
 /// A struct whose fields are written one after another.
 macro_rules! record {
     ($(#[$about:meta])* pub struct $name:ident $(<$life:lifetime>)? {

@@ -11,7 +11,7 @@ mod tests;
 
 use std::ffi::CStr;
 
-pub use field::{Field, Malformed, Read};
+pub use field::{Added, Field, Malformed, Read};
 use field::{choice, record};
 
 /// Raised when an old reader could misunderstand, not when something is added.
@@ -26,7 +26,7 @@ pub const LARGE_MAX: usize = 8 * 1024 * 1024;
 pub const KEY_MAX: usize = 128;
 /// Longest blob of an entry, from `interfaces.md`; 1,000 services make 1 MiB of them at the worst.
 pub const BLOB_MAX: usize = 1024;
-/// Descriptors beside a spawn request: 4 of its own and its extra ones. Half of the keeper's reserve.
+/// Descriptors beside a spawn request: 7 of its own and its extra ones. Half of the keeper's reserve.
 pub const FDS_MAX: usize = 32;
 
 record! {
@@ -66,7 +66,8 @@ choice! {
 }
 
 record! {
-    /// What to run and how. Its descriptors travel in this order: cgroup, life line, stdin, extra ones.
+    /// What to run and how. Its descriptors travel in this order: cgroup, life line, stdin, entrances,
+    /// extra ones.
     #[derive(Debug, Clone, Default, PartialEq)]
     pub struct Spawn<'a> {
         pub id: Id<'a>,
@@ -87,6 +88,22 @@ record! {
         pub blob: &'a [u8],
         pub stop_signal: i32,
         pub stop_grace_ms: u64,
+        /// So many files `cgroup.procs` of cgroup v1, to which the child writes before anything else.
+        pub entrances: Added<u32>,
+        pub capabilities: Added<Option<Capabilities>>,
+    }
+}
+
+record! {
+    /// Sets of capabilities, a bit for each.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Capabilities {
+        /// What is not in it leaves the bounding set.
+        pub bounding: u64,
+        /// Permitted and effective.
+        pub kept: u64,
+        /// Inheritable and ambient, which an exec hands on to whoever is not root.
+        pub ambient: u64,
     }
 }
 
@@ -101,6 +118,8 @@ pub mod flag {
     pub const NO_NEW_PRIVS: u32 = 64;
     /// A helper that runs in a cgroup which already has processes.
     pub const JOINS_CGROUP: u32 = 128;
+    /// It begins below a reaper of its own, to whom whatever it leaves falls.
+    pub const REAPER: u32 = 256;
 }
 
 record! {
@@ -121,7 +140,7 @@ choice! {
         b'l' Entry { entry: Entry<'a> },
         b'o' Listed,
         /// Descriptors: log, log of stderr where it is separate.
-        b's' Spawned { id: Id<'a>, pid: i32, start_time: u64 },
+        b's' Spawned { id: Id<'a>, pid: i32, start_time: u64, reaper: Added<Option<Reaper>> },
         b'f' SpawnFailed { id: Id<'a>, fault: Fault },
         b'e' Exited { id: Id<'a>, exit: Exit },
         b'd' Deposited { key: &'a [u8] },
@@ -159,6 +178,16 @@ record! {
         pub spawned_at: u64,
         pub exit: Option<Exit>,
         pub blob: &'a [u8],
+        pub reaper: Added<Option<Reaper>>,
+    }
+}
+
+record! {
+    /// The process between the keeper and a life, while it is there: its tree is what descends from it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Reaper {
+        pub pid: i32,
+        pub start_time: u64,
     }
 }
 
@@ -199,6 +228,6 @@ choice! {
         /// The keeper refused it: EEXIST, EBUSY, EMFILE, EINVAL.
         0 Request,
         1 Pipe, 2 Clone, 3 Cgroup, 4 Session, 5 OomScore, 6 Limits, 7 Nice, 8 Groups, 9 Gid, 10 Uid,
-        11 NoNewPrivs, 12 Descriptors, 13 WorkingDir, 14 Exec,
+        11 NoNewPrivs, 12 Descriptors, 13 WorkingDir, 14 Exec, 15 Capabilities,
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Map;
 
+use crate::model::capability;
 use crate::model::cron::Cron;
 use crate::model::digest;
 use crate::model::expand;
@@ -65,6 +66,8 @@ pub fn assumed(name: Name) -> Spec {
             rate_limit: None,
             json: false,
         },
+        resources: Resources::default(),
+        watch_files: Vec::new(),
         not_yet_supported: Vec::new(),
         later: Map::new(),
         digest: Digest::default(),
@@ -85,6 +88,9 @@ pub fn assumed_process() -> Process {
         umask: None,
         nice: None,
         oom_score_adj: None,
+        capabilities: None,
+        nofile: None,
+        counted: false,
         allow_privilege_escalation: true,
         port: None,
         ports: Vec::new(),
@@ -127,6 +133,10 @@ pub fn spec(ctx: &mut Context<'_>, given: &Given, name: Name, dir: &Path) -> Spe
         spec.stop.grace_period = stop.duration("gracePeriod").unwrap_or(spec.stop.grace_period);
     }
     logs(&mut spec.logs, given, dir);
+    if let Some(given) = given.get("resources") {
+        resources(&mut spec, given);
+    }
+    spec.watch_files = given.get("watchFiles").map(Given::texts).unwrap_or_default();
     later("", given, &SERVICE, &mut spec);
     rules::check(ctx, given, &mut spec);
     (spec.digest, spec.process_digest) = digest::of(&spec);
@@ -177,6 +187,7 @@ fn process(process: &mut Process, given: &Given, dir: &Path) {
         process.group = process.group.take().or(security.text("runAsGroup"));
         process.umask = security.count("umask");
         process.nice = security.int("nice").map(|nice| nice as i32);
+        process.capabilities = security.get("capabilities").map(capabilities).filter(|all| *all != Default::default());
         process.oom_score_adj = security.int("oomScoreAdj").map(|adj| adj as i32);
     }
     let escalation =
@@ -190,6 +201,15 @@ fn process(process: &mut Process, given: &Given, dir: &Path) {
     process.separate_logs = given.get("logs").and_then(|logs| logs.flag("separate")).unwrap_or(false);
     process.kill_scope_tree =
         given.get("stop").and_then(|stop| stop.text("killScope")).is_some_and(|scope| scope == "Tree");
+}
+
+fn capabilities(given: &Given) -> Capabilities {
+    let set = |name: &str| {
+        let names = given.get(name).map(Given::texts).unwrap_or_default();
+        let sets = names.iter().filter_map(|name| capability::parse(name)).map(|(_, set)| set);
+        sets.fold(capability::Set::default(), capability::Set::with)
+    };
+    Capabilities { drop: set("drop"), add: set("add") }
 }
 
 fn env_value(value: &Given, dir: &Path) -> EnvValue {
@@ -303,6 +323,23 @@ fn logs(logs: &mut Logs, given: &Given, dir: &Path) {
     logs.json = given.text("format").as_deref() == Some("json");
 }
 
+fn resources(spec: &mut Spec, given: &Given) {
+    let number =
+        |group: &str, name: &str| given.at(&[group, name])?.as_int().and_then(|value| u64::try_from(value).ok());
+    let cpu = |group: &str| {
+        // Decoded as `500m`.
+        let text = given.get(group)?.text("cpu")?;
+        text.trim_end_matches('m').parse().ok()
+    };
+    spec.resources = Resources {
+        limits: Limits { cpu: cpu("limits"), memory: number("limits", "memory"), pids: number("limits", "pids") },
+        requests: Requests { cpu: cpu("requests"), memory: number("requests", "memory") },
+        single_process_oom_kill: given.flag("singleProcessOOMKill").unwrap_or(false),
+    };
+    spec.process.nofile = number("limits", "nofile");
+    spec.process.counted = spec.resources != Resources::default();
+}
+
 /// What is understood and acted on later: kept whole, and named.
 fn later(prefix: &str, given: &Given, object: &'static Object, spec: &mut Spec) {
     for field in object.fields {
@@ -311,7 +348,7 @@ fn later(prefix: &str, given: &Given, object: &'static Object, spec: &mut Spec) 
         if field.later {
             // `activation.onDemand` tells more than `activation`.
             match (field.kind.object(), value.entries()) {
-                (Some(_), [(only, _)]) if matches!(field.name, "activation" | "resources") => {
+                (Some(_), [(only, _)]) if field.name == "activation" => {
                     spec.not_yet_supported.push(format!("{path}.{only}"))
                 }
                 _ => spec.not_yet_supported.push(path.clone()),

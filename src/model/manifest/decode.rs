@@ -7,7 +7,7 @@ use crate::model::cron::Cron;
 use crate::model::name::Name;
 use crate::model::yaml::{Entry, Kind as Node_, Node, Place};
 use crate::model::zone::Zone;
-use crate::model::{duration, quantity, signal};
+use crate::model::{capability, duration, glob, quantity, signal};
 
 use super::command;
 use super::context::Context;
@@ -226,7 +226,7 @@ fn is_scalar(kind: &Kind) -> bool {
         Kind::Text | Kind::Word | Kind::Free | Kind::Name | Kind::Path | Kind::Bool | Kind::Int(..) => true,
         Kind::Number(..) | Kind::Duration | Kind::Size | Kind::Cpu | Kind::Enum(_) | Kind::Signal | Kind::Umask => true,
         Kind::Regex | Kind::Cron | Kind::TimeZone | Kind::PortRef | Kind::User | Kind::Sha256 => true,
-        Kind::BoolOrNames | Kind::DurationOrBool => true,
+        Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob | Kind::Capability => true,
         Kind::Command | Kind::List(_) | Kind::Map(..) | Kind::Object(_) => false,
     }
 }
@@ -253,6 +253,10 @@ pub fn scalar(kind: &Kind, text: &str, plain: bool) -> Result<Data, String> {
             Err("variables are expanded in `command`, `args` and `env` only; write the path".into())
         }
         Kind::Path => Ok(Data::Text(text.into())),
+        Kind::Glob => {
+            scalar(&Kind::Path, text, plain)?;
+            glob::check(text).map(|()| Data::Text(text.into()))
+        }
         Kind::Bool => boolean(text, plain),
         Kind::BoolOrNames => boolean(text, plain).map_err(|_| format!("write true, false or a list: [{text}]")),
         Kind::DurationOrBool => boolean(text, plain).or_else(|_| duration::parse(text).map(Data::Duration)),
@@ -284,6 +288,20 @@ pub fn scalar(kind: &Kind, text: &str, plain: bool) -> Result<Data, String> {
                 let last =
                     error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
                 Err(format!("as a regular expression: {last}; a `\\` before a special character makes it plain"))
+            }
+        },
+        Kind::Capability => match capability::parse(text) {
+            Some((name, _)) => Ok(Data::Text(name.into())),
+            None => {
+                let name = text.to_ascii_uppercase();
+                let name = name.strip_prefix("CAP_").unwrap_or(&name);
+                let mut longer = capability::names().filter(|known| !name.is_empty() && known.starts_with(name));
+                let only = longer.next().filter(|_| longer.next().is_none());
+                let near = nearest(name, capability::names()).or(only);
+                let near = near.map(|near| format!("did you mean {near}?"));
+                Err(near.unwrap_or_else(|| {
+                    "write a name such as NET_BIND_SERVICE, or ALL; capabilities(7) lists them".into()
+                }))
             }
         },
         Kind::Cron => Cron::parse(text).map(|cron| Data::Text(cron.as_str().into())),

@@ -40,6 +40,8 @@ pub enum Kind {
     Name,
     /// `NAME` of an environment variable, in lists.
     Path,
+    /// A path, or a pattern of paths.
+    Glob,
     Bool,
     Int(i64, i64),
     Number(f64, f64),
@@ -56,6 +58,8 @@ pub enum Kind {
     Regex,
     Cron,
     TimeZone,
+    /// Of Linux, or ALL.
+    Capability,
     /// A list of words, or one string that is split.
     Command,
     /// A port's number, its name in `ports`, or `$(instance.port)`.
@@ -164,8 +168,11 @@ impl Kind {
             Kind::List(kind) | Kind::Map(_, kind) => kind.object(),
             Kind::Text | Kind::Word | Kind::Free | Kind::Name | Kind::Path | Kind::Bool | Kind::Int(..) => None,
             Kind::Number(..) | Kind::Duration | Kind::Size | Kind::Cpu | Kind::Enum(_) | Kind::Signal => None,
-            Kind::Umask | Kind::Regex | Kind::Cron | Kind::TimeZone | Kind::Command => None,
-            Kind::PortRef | Kind::User | Kind::Sha256 | Kind::BoolOrNames | Kind::DurationOrBool => None,
+            Kind::Umask | Kind::Regex | Kind::Cron | Kind::TimeZone | Kind::Command | Kind::PortRef | Kind::User => {
+                None
+            }
+            Kind::Sha256 | Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob => None,
+            Kind::Capability => None,
         }
     }
 
@@ -175,6 +182,7 @@ impl Kind {
             Kind::Text | Kind::Word | Kind::Free => "a text".into(),
             Kind::Name => "the name of a service".into(),
             Kind::Path => "a path".into(),
+            Kind::Glob => "a path or a pattern such as config/*.toml".into(),
             Kind::Bool => "true or false".into(),
             Kind::Int(min, max) => format!("a whole number from {min} to {max}"),
             Kind::Number(min, max) => format!("a number from {min} to {max}"),
@@ -188,6 +196,7 @@ impl Kind {
             Kind::Regex => "a regular expression".into(),
             Kind::Cron => "five cron fields such as \"0 3 * * *\"".into(),
             Kind::TimeZone => "a time zone such as Europe/Berlin".into(),
+            Kind::Capability => "a capability such as NET_BIND_SERVICE, or ALL".into(),
             Kind::Command => "a list of words or one line".into(),
             Kind::PortRef => "a port, its name in `ports`, or $(instance.port)".into(),
             Kind::User => "name or name:group".into(),

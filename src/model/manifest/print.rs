@@ -80,6 +80,8 @@ pub fn fields(spec: &Spec) -> Map<String, Value> {
     insert(&mut stop, "killScope", spec.process.kill_scope_tree, || json!("Tree"));
     nest(&mut out, "stop", stop);
     logs(&mut out, spec, &assumed.logs);
+    resources(&mut out, spec);
+    insert(&mut out, "watchFiles", !spec.watch_files.is_empty(), || json!(spec.watch_files));
     later(&mut out, &spec.later);
     out
 }
@@ -181,6 +183,12 @@ fn process(out: &mut Map<String, Value>, spec: &Spec) {
     insert(&mut security, "umask", process.umask.is_some(), || json!(process.umask.map(|mask| format!("{mask:04o}"))));
     insert(&mut security, "nice", process.nice.is_some(), || json!(process.nice));
     insert(&mut security, "oomScoreAdj", process.oom_score_adj.is_some(), || json!(process.oom_score_adj));
+    if let Some(capabilities) = &process.capabilities {
+        let mut inner = Map::new();
+        insert(&mut inner, "drop", !capabilities.drop.is_empty(), || json!(capabilities.drop));
+        insert(&mut inner, "add", !capabilities.add.is_empty(), || json!(capabilities.add));
+        nest(&mut security, "capabilities", inner);
+    }
     // Its default depends on `mcp`.
     let escalation = process.allow_privilege_escalation;
     insert(&mut security, "allowPrivilegeEscalation", escalation == spec.later.contains_key("mcp"), || {
@@ -312,6 +320,24 @@ fn logs(out: &mut Map<String, Value>, spec: &Spec, assumed: &Logs) {
     insert(&mut inner, "onStall", logs.on_stall != assumed.on_stall, || json!(logs.on_stall));
     insert(&mut inner, "rateLimit", logs.rate_limit.is_some(), || json!(logs.rate_limit.map(quantity::show_bytes)));
     nest(out, "logs", inner);
+}
+
+fn resources(out: &mut Map<String, Value>, spec: &Spec) {
+    let Resources { limits, requests, single_process_oom_kill } = &spec.resources;
+    let mut inner = Map::new();
+    let amounts = |cpu: Option<u64>, memory: Option<u64>| {
+        let mut amounts = Map::new();
+        insert(&mut amounts, "cpu", cpu.is_some(), || json!(cpu.map(quantity::show_millicores)));
+        insert(&mut amounts, "memory", memory.is_some(), || json!(memory.map(quantity::show_bytes)));
+        amounts
+    };
+    let mut most = amounts(limits.cpu, limits.memory);
+    insert(&mut most, "pids", limits.pids.is_some(), || json!(limits.pids));
+    insert(&mut most, "nofile", spec.process.nofile.is_some(), || json!(spec.process.nofile));
+    nest(&mut inner, "limits", most);
+    nest(&mut inner, "requests", amounts(requests.cpu, requests.memory));
+    insert(&mut inner, "singleProcessOOMKill", *single_process_oom_kill, || json!(true));
+    nest(out, "resources", inner);
 }
 
 /// Puts what is acted on later back at its path.

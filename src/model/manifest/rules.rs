@@ -2,11 +2,15 @@
 
 use std::collections::HashSet;
 
+use crate::model::capability::Set;
 use crate::model::spec::*;
 
 use super::assemble::{place_of, takes_given_port};
 use super::context::Context;
 use super::given::{Data, Given};
+
+/// Each pattern is looked for at each look at the service.
+const WATCH_FILES_MAX: usize = 64;
 
 pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
     program(ctx, given, spec);
@@ -16,8 +20,11 @@ pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
     restarts(ctx, given, spec);
     rolling(ctx, given, spec);
     scheduled(ctx, given, spec);
-    if spec.process.kill_scope_tree {
-        spec.not_yet_supported.push("stop.killScope".into());
+    resources(ctx, given, spec);
+    capabilities(ctx, given, spec);
+    if let Some(more) = given.get("watchFiles").and_then(|list| list.items().get(WATCH_FILES_MAX)) {
+        let remedy = "name a folder, or join several with a pattern";
+        ctx.error(&more.place, format!("`watchFiles` has more than {WATCH_FILES_MAX} lines"), remedy);
     }
     let probes = [
         (spec.startup_probe.as_ref(), "startupProbe"),
@@ -131,6 +138,47 @@ fn restarts(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
     }
     if let (RestartPolicy::Never, Some(limit)) = (spec.restart.policy, given.at(&["restart", "limit"])) {
         ctx.warning(&limit.place, "`restart.limit` means nothing with `policy: Never`", "remove it");
+    }
+}
+
+fn capabilities(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let Some(Capabilities { drop, add }) = &spec.process.capabilities else { return };
+    // `drop: [ALL]` with some that are added is how to have only these.
+    let both = match (*drop == Set::EVERY, *add == Set::EVERY) {
+        (true, true) => Set::EVERY,
+        (true, false) | (false, true) => Set::default(),
+        (false, false) => drop.common(*add),
+    };
+    if !both.is_empty() {
+        let place = place_of(given, &["securityContext", "capabilities", "add"]);
+        ctx.error(&place, format!("{} is both dropped and added", both.names().join(", ")), "keep one of the two");
+    }
+}
+
+/// Less than this no program can be executed in; who writes it means another unit.
+const MEMORY_MIN: u64 = 1 << 20;
+
+fn resources(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let Resources { limits, requests, .. } = &spec.resources;
+    if let Some(memory) = limits.memory.filter(|memory| *memory < MEMORY_MIN) {
+        let place = place_of(given, &["resources", "limits", "memory"]);
+        ctx.error(
+            &place,
+            format!("no program can run in {memory} bytes"),
+            format!(
+                "write a size such as {}",
+                if (1..65_536).contains(&memory) { format!("{memory}Mi") } else { "256Mi".into() }
+            ),
+        );
+    }
+    for (name, wanted, most) in [("cpu", requests.cpu, limits.cpu), ("memory", requests.memory, limits.memory)] {
+        if wanted.zip(most).is_some_and(|(wanted, most)| wanted > most) {
+            ctx.error(
+                &place_of(given, &["resources", "requests", name]),
+                format!("`resources.requests.{name}` is more than `resources.limits.{name}`"),
+                "make the request at most as large as the limit",
+            );
+        }
     }
 }
 

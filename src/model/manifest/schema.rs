@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::model::capability;
 use crate::model::yaml;
 
 use super::envelope::API_VERSION;
@@ -117,7 +118,14 @@ fn is_value(field: &Field) -> bool {
             field.default.starts_with('/')
         }
         Kind::TimeZone => true,
-        Kind::Cron | Kind::PortRef | Kind::User | Kind::Sha256 | Kind::BoolOrNames | Kind::DurationOrBool => false,
+        Kind::Cron
+        | Kind::PortRef
+        | Kind::User
+        | Kind::Sha256
+        | Kind::BoolOrNames
+        | Kind::DurationOrBool
+        | Kind::Glob
+        | Kind::Capability => false,
     }
 }
 
@@ -125,7 +133,8 @@ fn kind(kind_: &'static Kind) -> Value {
     match kind_ {
         Kind::Text | Kind::Word => json!({"type": ["string", "number", "boolean"]}),
         Kind::Free => json!({}),
-        Kind::Path | Kind::Regex | Kind::Cron | Kind::TimeZone => json!({"type": "string"}),
+        Kind::Capability => json!({"enum": capability::names().collect::<Vec<_>>()}),
+        Kind::Path | Kind::Glob | Kind::Regex | Kind::Cron | Kind::TimeZone => json!({"type": "string"}),
         Kind::Name => {
             json!({"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", "maxLength": 63})
         }

@@ -66,8 +66,10 @@ pub static SERVICE: Object = Object::of(&[
     field("logs", Kind::Object(&LOGS), "{maxSize: 10Mi, maxFiles: 5}", "{maxSize: 10Mi, maxFiles: 5, maxAge: 7d}", "Where its output goes and how much of it is kept."),
     field("circuitBreaker", Kind::Object(&BREAKER), "none", "{consecutiveFailures: 5, openFor: 30s}", "When callers stop sending requests to an instance. Of requests, not of starts.").later(),
     field("loadBalancing", Kind::Object(&BALANCING), "{policy: PeakEwma}", "{policy: PeakEwma, retries: 2}", "How an instance is chosen for a request.").later(),
-    field("resources", Kind::Object(&RESOURCES), "{}", "{limits: {cpu: 500m, memory: 256Mi, pids: 64, nofile: 4096}}", "Limits of what it may use.").later(),
-    field("watchFiles", TEXTS, "[]", "[config/*.toml]", "Files whose change restarts it; relative to the manifest.").later(),
+    field("resources", Kind::Object(&RESOURCES), "{}", "{limits: {cpu: 500m, memory: 256Mi, pids: 64, nofile: 4096}}",
+        "What each instance may use. Where a limit cannot be set here, it runs without it and its status says LimitsNotApplied; `plugd doctor` tells beforehand."),
+    field("watchFiles", Kind::List(&Kind::Glob), "[]", "[config/*.toml]",
+        "Files whose content restarts it when it changes: paths and patterns (* ? [] {} and ** for folders), relative to the manifest; of a folder all files in it. Missing ones are no mistake, and one that goes away restarts nothing."),
     field("activation", Kind::Object(&ACTIVATION), "{}", "{onDemand: true, idleStop: 10m}", "Starts it at the first connection, stops it when idle.").later(),
     field("expose", Kind::Enum(&["Direct", "Front"]), "Direct", "Front", "Whether callers reach it directly or through a front that plugd holds.").later(),
     field("mesh", Kind::Bool, "true", "false", "Whether the mesh knows it.").later(),
@@ -291,7 +293,7 @@ pub static STOP: Object = Object::of(&[
         Kind::Enum(&["Session", "Tree"]),
         "Session",
         "Tree",
-        "Tree: also daemons that left the session, by a sub-reaper of its own.",
+        "Tree: also daemons that left everything behind, by a reaper of its own (a cgroup does it for all).",
     ),
 ]);
 
@@ -428,20 +430,31 @@ pub static SECURITY: Object = Object::of(&[
         "false sets no_new_privs: sudo, setuid and file capabilities do not work.",
     ),
     field("nice", Kind::Int(-20, 19), "0", "5", "Priority: 19 yields to all others."),
-    field("oomScoreAdj", Kind::Int(-1000, 1000), "plugd's own", "200", "Higher is killed first when memory runs out."),
+    field(
+        "oomScoreAdj",
+        Kind::Int(-1000, 1000),
+        "plugd's own + 100",
+        "200",
+        "Higher is killed first when memory runs out. Below plugd's own needs CAP_SYS_RESOURCE.",
+    ),
     field(
         "capabilities",
         Kind::Object(&CAPABILITIES),
         "plugd's own",
         "{drop: [ALL], add: [NET_BIND_SERVICE]}",
-        "Linux capabilities.",
-    )
-    .later(),
+        "Linux capabilities, as Kubernetes means them. For a `user` that is not root those that are added work, too (they are ambient).",
+    ),
 ]);
 
 pub static CAPABILITIES: Object = Object::of(&[
-    field("drop", TEXTS, "[]", "[ALL]", "Those it loses."),
-    field("add", TEXTS, "[]", "[NET_BIND_SERVICE]", "Those it keeps."),
+    field(
+        "drop",
+        Kind::List(&Kind::Capability),
+        "[]",
+        "[ALL]",
+        "Those it loses, and no program gives back. Where plugd is not root that is done by no_new_privs.",
+    ),
+    field("add", Kind::List(&Kind::Capability), "[]", "[NET_BIND_SERVICE]", "Those it has, of what plugd has itself."),
 ]);
 
 pub static LOGS: Object = Object::of(&[
@@ -508,15 +521,57 @@ pub static BALANCING: Object = Object::of(&[
 .short("policy");
 
 pub static RESOURCES: Object = Object::of(&[
-    field("limits", Kind::Object(&LIMITS), "{}", "{cpu: 500m, memory: 256Mi}", "What it cannot exceed."),
-    field("requests", Kind::Object(&LIMITS), "{}", "{cpu: 100m}", "What it is given when others want it too."),
+    field(
+        "limits",
+        Kind::Object(&LIMITS),
+        "{}",
+        "{cpu: 500m, memory: 256Mi}",
+        "What it cannot exceed, all its processes together; probes and hooks are not counted. Other numbers take effect at once, also for what runs; the first limit, the removal of the last one, and nofile need a new process.",
+    ),
+    field(
+        "requests",
+        Kind::Object(&REQUESTS),
+        "{}",
+        "{cpu: 100m}",
+        "What it is given when others want it too; it takes more while nobody does.",
+    ),
+    field(
+        "singleProcessOOMKill",
+        Kind::Bool,
+        "false",
+        "true",
+        "Where memory runs out only the largest process is killed; else all of the instance, as with Kubernetes (needs cgroup v2).",
+    ),
 ]);
 
 pub static LIMITS: Object = Object::of(&[
-    field("cpu", Kind::Cpu, "none", "500m", "Processors."),
-    field("memory", Kind::Size, "none", "256Mi", "Memory."),
-    field("pids", POSITIVE, "none", "64", "Processes and threads."),
-    field("nofile", POSITIVE, "none", "4096", "Open files of a process."),
+    field("cpu", Kind::Cpu, "none", "500m", "Processor time: 500m is half a processor (cpu.max)."),
+    field(
+        "memory",
+        Kind::Size,
+        "none",
+        "256Mi",
+        "Memory, without swap (memory.max). Beyond it the kernel kills: OOMKilled.",
+    ),
+    field("pids", POSITIVE, "none", "64", "Processes and threads (pids.max). Beyond them a fork fails."),
+    field("nofile", POSITIVE, "plugd's own", "4096", "Open files of each process (RLIMIT_NOFILE)."),
+]);
+
+pub static REQUESTS: Object = Object::of(&[
+    field(
+        "cpu",
+        Kind::Cpu,
+        "as 1",
+        "100m",
+        "Its share of the processors when all are busy, in proportion to its siblings' (cpu.weight: 1 is 100).",
+    ),
+    field(
+        "memory",
+        Kind::Size,
+        "none",
+        "128Mi",
+        "Memory that is taken from it last when the machine or the container runs short (memory.low; cgroup v2 only).",
+    ),
 ]);
 
 pub static ACTIVATION: Object = Object::of(&[

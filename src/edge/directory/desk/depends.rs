@@ -1,11 +1,13 @@
-//! What declarations depend on beside their own file: wrappers, env files, targets of links.
+//! What declarations depend on beside their own file: wrappers, env files, watched files, targets of links.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::register;
 use super::record::Service;
 use super::{Desk, Seen};
+use crate::model::name::Name;
 
 impl Desk {
     /// Whether a change of this path touches a service that is declared.
@@ -30,6 +32,10 @@ impl Desk {
             }
             if record.links.iter().any(|link| link == path) {
                 seen = keep_worst(seen, self.look(&file, complete, now));
+                continue;
+            }
+            // Many files that change at once are one look.
+            if !self.refreshed.insert(file.clone()) {
                 continue;
             }
             let mut services = record.services.clone();
@@ -58,6 +64,27 @@ impl Desk {
             self.watch_changed |= !self.users.contains_key(path);
             self.users.entry(path.clone()).or_default().insert(file.to_string());
         }
+        self.watch_changed |= record.folders().any(|folder| !self.listened.contains(folder));
+    }
+
+    /// Folders beside the directory of which every name matters to somebody.
+    pub fn listened(&mut self) -> &BTreeSet<PathBuf> {
+        self.listened = self.records.values().flat_map(|record| record.folders()).cloned().collect();
+        &self.listened
+    }
+
+    pub fn is_listened(&self, folder: &Path) -> bool {
+        self.listened.contains(folder)
+    }
+
+    /// For each file one path that it depends on, if there is any: a look at that is a look at all.
+    pub fn dependencies(&self) -> BTreeSet<PathBuf> {
+        let one = |file: &String| {
+            let own = self.dir.join(file);
+            let services = self.records.get(file).into_iter().flat_map(|record| &record.services);
+            services.flat_map(|service| &service.resolution.watched).find(|path| **path != own).cloned()
+        };
+        self.records.keys().filter_map(one).collect()
     }
 
     pub(super) fn unlink(&mut self, file: &str) {
@@ -74,7 +101,9 @@ impl Desk {
 
     /// Forgets contents of files that nobody names any more.
     pub fn tidy(&mut self) {
-        self.resolver.retain(|path| self.users.contains_key(path));
+        let services = self.records.values().flat_map(|record| &record.services);
+        let names: BTreeSet<&Name> = services.map(|service| &service.spec.name).collect();
+        self.resolver.retain(|path| self.users.contains_key(path), |name| names.contains(name));
     }
 }
 

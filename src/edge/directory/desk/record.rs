@@ -71,6 +71,10 @@ impl Record {
         self.links.iter().chain(self.services.iter().flat_map(|service| &service.resolution.watched))
     }
 
+    pub fn folders(&self) -> impl Iterator<Item = &PathBuf> {
+        self.services.iter().flat_map(|service| &service.resolution.folders)
+    }
+
     pub fn mentions(&self) -> &[String] {
         &self.mentions
     }

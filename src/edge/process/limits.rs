@@ -1,0 +1,316 @@
+//! What an instance may use (`resources`), set where this machine can set it.
+//!
+//! Each of the controllers cpu, memory and pids is taken where it is to be had: of cgroup v2 (`unified`),
+//! else of cgroup v1 (`legacy`), else not at all. What cannot be applied is said and never keeps a service
+//! from starting. Open files are a limit of each process (setrlimit(2)) and always there; for memory and
+//! processes there is no such way out: RLIMIT_AS counts addresses and not memory, RLIMIT_NPROC all
+//! processes of a user.
+//!
+//! Nothing is looked for or switched on before the first service has `resources`.
+
+mod legacy;
+mod unified;
+mod values;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::process::{Resource, getrlimit};
+
+use super::cgroup::{CgroupError, CgroupRoot};
+use crate::model::name::LifeId;
+use crate::model::spec::{Process, Resources, Spec};
+use values::Setting;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Controller {
+    Cpu,
+    Memory,
+    Pids,
+}
+
+impl Controller {
+    const ALL: [Controller; 3] = [Controller::Cpu, Controller::Memory, Controller::Pids];
+
+    fn word(self) -> &'static str {
+        match self {
+            Controller::Cpu => "cpu",
+            Controller::Memory => "memory",
+            Controller::Pids => "pids",
+        }
+    }
+}
+
+/// Where a controller is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Home {
+    Unified,
+    /// The folder of this node's groups in its hierarchy.
+    Legacy(PathBuf),
+    /// Why not.
+    Nowhere(String),
+}
+
+/// The limits of all lives.
+#[derive(Debug)]
+pub struct Limits {
+    /// The folder of the groups of cgroup v2, or why there is none.
+    root: Result<CgroupRoot, String>,
+    key: String,
+    keeper: i32,
+    /// By controller; none before the first service that has `resources`.
+    homes: Option<[Home; 3]>,
+    /// Memory is counted in the groups of cgroup v2, perhaps since a controller before this one.
+    counts: bool,
+    /// Where groups of cgroup v1 are, if there are any.
+    legacy: Vec<PathBuf>,
+}
+
+/// The groups of a life that is about to begin.
+#[derive(Debug, Default)]
+pub struct Begun {
+    /// What its process writes to, to be in them.
+    pub entrances: Vec<Arc<OwnedFd>>,
+    /// What could not be applied, and why.
+    pub missed: Option<String>,
+}
+
+/// What could not be applied.
+#[derive(Debug, PartialEq, Eq)]
+struct Missed {
+    what: String,
+    why: String,
+}
+
+impl Limits {
+    pub fn new(root: Result<CgroupRoot, CgroupError>, key: String, keeper: i32) -> Limits {
+        let root = root.map_err(|error| why(&error));
+        let counts = root.as_ref().is_ok_and(unified::counts_memory);
+        let legacy = Controller::ALL.into_iter().filter_map(|controller| legacy::place(controller, &key)).collect();
+        Limits { root, key, keeper, homes: None, counts, legacy }
+    }
+
+    /// Makes the groups of a life and sets its limits, before there is a process of it.
+    pub fn begin(&mut self, life: &LifeId, spec: &Spec) -> Begun {
+        let mut missed = Vec::from_iter(files_missed(&spec.process));
+        let mut begun = Begun::default();
+        let homes = spec.process.counted.then(|| self.homes());
+        // Where memory is counted it is counted for all, from 0 for each life.
+        let anew = self.counts || homes.as_ref().is_some_and(|homes| homes.contains(&Home::Unified));
+        if let Ok(root) = self.root.as_ref()
+            && anew
+            && let Err(error) = root.renew(&life.instance)
+        {
+            tracing::warn!(%life, %error, "its cgroup cannot be made");
+        }
+        if let Some(homes) = homes {
+            for folder in folders(&homes) {
+                let made = legacy::begin(folder, life).and_then(|group| legacy::entrance(&group));
+                match made {
+                    Ok(entrance) => begun.entrances.push(Arc::new(entrance)),
+                    Err(error) => tracing::warn!(%life, %error, "its cgroup in {} cannot be made", folder.display()),
+                }
+            }
+            missed.extend(self.set(&homes, life, &spec.resources, true));
+        }
+        begun.missed = told(missed);
+        begun
+    }
+
+    /// Other numbers for a life that runs. What could not be applied.
+    pub fn resize(&mut self, life: &LifeId, spec: &Spec) -> Option<String> {
+        let mut missed = Vec::from_iter(files_missed(&spec.process));
+        if spec.process.counted {
+            let homes = self.homes();
+            missed.extend(self.set(&homes, life, &spec.resources, false));
+        }
+        told(missed)
+    }
+
+    /// Whether the kernel killed a process of this life for want of memory; false where nobody counts.
+    pub fn oom_killed(&self, life: &LifeId) -> bool {
+        let unified = self.root.as_ref().ok().filter(|_| self.counts);
+        let unified = unified.map(|root| root.group(&life.instance).path().join("memory.events"));
+        let legacy = self.legacy.iter().map(|folder| legacy::group(folder, life).join("memory.oom_control"));
+        unified.into_iter().chain(legacy).any(|file| {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse::<u64>().ok());
+            kills.is_some_and(|kills| kills > 0)
+        })
+    }
+
+    /// Nothing of the life is left, or it never began.
+    pub fn end(&self, life: &LifeId) {
+        self.legacy.iter().for_each(|folder| legacy::end(folder, life));
+    }
+
+    /// Removes what lives left that nobody knows any more.
+    pub fn sweep<'a>(&self, known: impl Iterator<Item = &'a LifeId> + Clone) {
+        self.legacy.iter().for_each(|folder| legacy::sweep(folder, known.clone()));
+    }
+
+    /// The node ends, and nothing of it is left.
+    pub fn close(&self) {
+        self.legacy.iter().for_each(|folder| super::cgroup::remove_below(folder));
+        if let Ok(root) = &self.root {
+            unified::disable(root, self.keeper);
+            root.remove();
+        }
+    }
+
+    /// What could be limited, and by what; or why not. Switches nothing on.
+    pub fn prospects(&self) -> Vec<(&'static str, Result<&'static str, String>)> {
+        let by = |home| match home {
+            Home::Unified => Ok("cgroup v2"),
+            Home::Legacy(_) => Ok("cgroup v1"),
+            Home::Nowhere(why) => Err(why),
+        };
+        Controller::ALL.map(Controller::word).into_iter().zip(self.find(unified::look).map(by)).collect()
+    }
+
+    /// What is missing is looked for again: whoever stood in the way may have gone.
+    fn homes(&mut self) -> [Home; 3] {
+        let complete = |homes: &[Home; 3]| !homes.iter().any(|home| matches!(home, Home::Nowhere(_)));
+        if let Some(homes) = self.homes.as_ref().filter(|homes| complete(homes)) {
+            return homes.clone();
+        }
+        let homes = self.find(unified::enable);
+        self.counts |= homes[Controller::Memory as usize] == Home::Unified;
+        self.homes = Some(homes.clone());
+        homes
+    }
+
+    fn find(&self, unified: fn(&CgroupRoot, i32) -> unified::Had) -> [Home; 3] {
+        let had = match &self.root {
+            Ok(root) => unified(root, self.keeper),
+            Err(why) => Controller::ALL.map(|_| Err(why.clone())),
+        };
+        let mut had = had.into_iter();
+        Controller::ALL.map(|controller| match had.next() {
+            Some(Ok(())) => Home::Unified,
+            other => match legacy::folder(controller, &self.key) {
+                Some(Ok(folder)) => Home::Legacy(folder),
+                Some(Err(why)) => Home::Nowhere(why),
+                None => Home::Nowhere(other.and_then(Result::err).unwrap_or_default()),
+            },
+        })
+    }
+
+    fn group(&self, home: &Home, life: &LifeId) -> Option<PathBuf> {
+        match home {
+            Home::Unified => self.root.as_ref().ok().map(|root| root.group(&life.instance).path().to_path_buf()),
+            Home::Legacy(folder) => Some(legacy::group(folder, life)),
+            Home::Nowhere(_) => None,
+        }
+    }
+
+    /// Writes the files of a life's groups; those of a new one that are to be as they are anyway are left.
+    fn set(&self, homes: &[Home; 3], life: &LifeId, resources: &Resources, new: bool) -> Vec<Missed> {
+        let mut missed: Vec<Missed> = Vec::new();
+        for (controller, what) in values::wanted(resources) {
+            match &homes[controller as usize] {
+                Home::Nowhere(why) => missed.push(Missed { what, why: why.clone() }),
+                Home::Legacy(_) if what.starts_with("requests.memory") => {
+                    let why = "cgroup v1 cannot keep memory for a service".to_string();
+                    missed.push(Missed { what, why });
+                }
+                Home::Unified | Home::Legacy(_) => {}
+            }
+        }
+        let settings = values::unified(resources)
+            .into_iter()
+            .filter(|setting| homes[setting.controller as usize] == Home::Unified);
+        let legacy = |setting: &Setting| matches!(homes[setting.controller as usize], Home::Legacy(_));
+        let settings = settings.chain(values::legacy(resources).into_iter().filter(legacy));
+        for setting in settings.filter(|setting| !new || setting.wanted.is_some()) {
+            let Some(group) = self.group(&homes[setting.controller as usize], life) else { continue };
+            let error = match unified::write(&group, setting.file, &setting.value) {
+                Ok(()) => continue,
+                Err(error) if setting.may_lack && error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => error,
+            };
+            if let Some(what) = setting.wanted {
+                let busy = error.raw_os_error() == Some(libc::EBUSY) && setting.controller == Controller::Memory;
+                let more = if busy { ", it uses more than that now" } else { "" };
+                let file = group.join(setting.file);
+                let why = format!("{} does not take {}: {error}{more}", file.display(), setting.value);
+                missed.push(Missed { what, why });
+            }
+        }
+        missed
+    }
+}
+
+/// The same words for what hinders all of them.
+fn why(error: &CgroupError) -> String {
+    match error {
+        CgroupError::NotMounted => "no cgroups are mounted here".into(),
+        CgroupError::Outside(_) => error.to_string(),
+        CgroupError::NotWritable { path: _, source } => format!("no cgroup can be made here: {source}"),
+    }
+}
+
+/// Each once: controllers may share a hierarchy.
+fn folders(homes: &[Home; 3]) -> impl Iterator<Item = &Path> {
+    let mut folders: Vec<&Path> = Vec::new();
+    for home in homes {
+        match home {
+            Home::Legacy(folder) if !folders.contains(&folder.as_path()) => folders.push(folder),
+            Home::Legacy(_) | Home::Unified | Home::Nowhere(_) => {}
+        }
+    }
+    folders.into_iter()
+}
+
+/// The limit of open files: at most what plugd itself may have, which the kernel lets nobody exceed.
+pub fn open_files(process: &Process) -> Option<(u32, u64, u64)> {
+    let wanted = process.nofile?;
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    let limit = wanted.min(most);
+    Some((libc::RLIMIT_NOFILE as _, limit, limit))
+}
+
+/// Services go before plugd when the machine runs out of memory: theirs is this much more than ours.
+const OOM_SCORE_ABOVE: i32 = 100;
+/// OOM_SCORE_ADJ_MAX.
+const OOM_SCORE_MAX: i32 = 1000;
+
+/// How soon the kernel kills it for want of memory; none where it does not tell our own.
+pub fn oom_score_adj(process: &Process) -> Option<i32> {
+    process.oom_score_adj.or_else(|| {
+        let own: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()?;
+        Some(own.saturating_add(OOM_SCORE_ABOVE).min(OOM_SCORE_MAX))
+    })
+}
+
+fn files_missed(process: &Process) -> Option<Missed> {
+    let (wanted, (_, limit, _)) = (process.nofile?, open_files(process)?);
+    (limit < wanted).then(|| Missed {
+        what: format!("limits.nofile {wanted}"),
+        why: format!(
+            "plugd itself may have {limit} open files, which is in force; raise its hard limit (LimitNOFILE=)"
+        ),
+    })
+}
+
+/// One sentence for each reason.
+fn told(missed: Vec<Missed>) -> Option<String> {
+    let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+    for Missed { what, why } in missed {
+        match reasons.iter_mut().find(|(reason, _)| *reason == why) {
+            Some((_, all)) if all.contains(&what) => {}
+            Some((_, all)) => all.push(what),
+            None => reasons.push((why, vec![what])),
+        }
+    }
+    let sentence = |(why, what): (String, Vec<String>)| {
+        let verb = if what.len() == 1 { "is" } else { "are" };
+        format!("{} {verb} not applied: {why}", what.join(", "))
+    };
+    (!reasons.is_empty()).then(|| {
+        let sentences: Vec<String> = reasons.into_iter().map(sentence).collect();
+        format!("{}; `plugd doctor` tells what helps", sentences.join("; "))
+    })
+}
