@@ -25,6 +25,8 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Ending {
     kind: Shutdown,
+    /// Somebody asked for it.
+    ordered: bool,
     code: i32,
     /// Why it ends by itself.
     pub why: Option<String>,
@@ -42,8 +44,13 @@ impl Controller {
     pub(super) fn shut_down(&mut self, kind: Shutdown, now: Now) {
         match &mut self.ending {
             Some(ending) if ending.kind == Shutdown::Now => ending.leave = true,
+            // It ends by itself already: the first order is no second.
+            Some(ending) if !ending.ordered && kind == Shutdown::Ordered => ending.ordered = true,
             Some(ending) => ending.kind = Shutdown::Now,
-            None => self.begin_ending(kind, 0, None, now),
+            None => {
+                self.begin_ending(kind, 0, None, now);
+                self.ending.iter_mut().for_each(|ending| ending.ordered = true);
+            }
         }
         self.node_touched = true;
         self.mark_occupied();
@@ -78,6 +85,7 @@ impl Controller {
         }
         self.ending = Some(Ending {
             kind,
+            ordered: false,
             code,
             why,
             began: now.mono,

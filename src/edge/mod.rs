@@ -5,6 +5,7 @@ mod afar;
 pub mod directory;
 pub mod files;
 mod lease;
+pub mod manager;
 mod mounts;
 pub mod output;
 pub mod places;

@@ -206,6 +206,9 @@ impl Keeper {
     /// Reaps this child, or (-1) any: a life, the controller, or an orphan. False where none has ended.
     pub fn reap(&mut self, pid: i32) -> std::io::Result<bool> {
         let Some((pid, exit)) = sys::reap(pid, false)? else { return Ok(false) };
+        if self.table.number_of_pid(pid).is_none() {
+            self.hear_the_unborn(); // it may be one of theirs, whose reaper was killed
+        }
         if let Some(number) = self.table.number_of_pid(pid) {
             // Of one below a reaper that is killed in these moments the pipe says what comes of it.
             if !self.is_unborn(number) {

@@ -42,6 +42,12 @@ impl Keeper {
         reaper.is_some() && reaper == self.table.get(number).map(|entry| entry.pid)
     }
 
+    /// Who has told of itself since.
+    pub fn hear_the_unborn(&mut self) {
+        let unborn: Vec<u64> = self.reapers.keys().copied().filter(|number| self.is_unborn(*number)).collect();
+        unborn.into_iter().for_each(|number| self.hear_reaper_by_now(number));
+    }
+
     /// Takes up whatever has been told, if anything: it may have been heard since it was known to be there.
     pub fn hear_reaper_by_now(&mut self, number: u64) {
         while self.reapers.get(&number).is_some_and(|reaper| sys::is_readable(reaper.told.as_fd())) {

@@ -21,6 +21,7 @@ use crate::api;
 use crate::controller::{Config, Controller, Input};
 use crate::edge::directory::{self, Directory};
 use crate::edge::files::{StatusCheck, StatusFiles};
+use crate::edge::manager::Manager;
 use crate::edge::output::{self, Pump};
 use crate::edge::places::{self, Places, Who};
 use crate::edge::probe::Sockets;
@@ -263,6 +264,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         store: store.clone(),
         samples: Default::default(),
         publisher,
+        managed: super::managed::Managed::new(Manager::find(welcome.keeper_pid), welcome.keeper_pid),
         // Of one command or file the logs have a name each, and several may lie in one place.
         run: RunDir::of(places.run.clone(), places.logs.clone().filter(|_| !single)),
         helpers: Helpers::new(welcome.controllers_started),

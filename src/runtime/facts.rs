@@ -328,9 +328,7 @@ impl Node {
             }
             libc::SIGHUP => {
                 tracing::info!("SIGHUP: looking at the directory anew");
-                if let Some(directory) = &self.directory {
-                    directory.rescan();
-                }
+                self.reload();
             }
             libc::SIGUSR1 => {
                 tracing::info!("SIGUSR1: opening the log files anew");

@@ -13,6 +13,7 @@
 //! - `front`    what becomes the keeper; `boot` builds the controller, `layers` its settings
 //! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
 //! - `helpers`  exec probes and hooks: short processes beside a life
+//! - `managed`  what systemd is told of the node
 //! - `observe`  what is seen of services, for the memory
 //! - `preparing` what is on its way from an action to the keeper
 //! - `publish`  snapshot, status files, the start-up report
@@ -59,6 +60,7 @@ mod helpers;
 mod layers;
 mod live;
 mod lives_copy;
+mod managed;
 mod masks;
 mod observe;
 mod preparing;
@@ -104,6 +106,7 @@ pub struct Node {
     store: Store,
     samples: Samples,
     publisher: Publisher,
+    managed: managed::Managed,
     run: rundir::RunDir,
     helpers: Helpers,
     chatter: Chatter,
@@ -163,6 +166,8 @@ pub(crate) enum Notice {
     StatusLost(Option<Name>),
     /// Socket or table of lives are gone.
     RunLost,
+    /// What SIGHUP asked for was done.
+    Reloaded,
 }
 
 /// What the signals so far have led to.
@@ -289,6 +294,7 @@ impl Node {
             Notice::Accepted => self.publisher.reopen(self.now()),
             Notice::StatusLost(name) => self.publisher.rewrite(name.as_ref(), self.now()),
             Notice::RunLost => self.renew_run(),
+            Notice::Reloaded => self.reloaded(),
         }
     }
 
@@ -300,6 +306,7 @@ impl Node {
         }
         let now = self.now();
         self.publisher.serve(now);
+        self.tell_manager();
         self.hand_over_samples_if_due(now);
         if self.table.is_long() && self.pending.is_empty() {
             self.table.compact();
@@ -311,6 +318,7 @@ impl Node {
         let code = match leave {
             Leave::Node(code) => {
                 let now = self.now();
+                self.tell_manager_the_end();
                 self.publisher.last(now);
                 // Before the keeper is gone: whoever asks then finds nobody, not somebody about to go.
                 self.publisher.close_door();
@@ -359,9 +367,10 @@ impl Node {
         let publisher = self.publisher.next_due();
         let preparation = self.next_preparation().map(Instant::from_std);
         let samples = self.samples.next_due().map(instant_at);
+        let manager = self.managed.next_due(*self.publisher.changed.borrow()).map(Instant::from_std);
         match self.queue.is_empty() {
             false => Some(Instant::now()),
-            true => [brain, publisher, preparation, samples].into_iter().flatten().min(),
+            true => [brain, publisher, preparation, samples, manager].into_iter().flatten().min(),
         }
     }
 

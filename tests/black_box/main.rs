@@ -11,6 +11,7 @@ mod jobs;
 mod judged;
 mod last_good;
 mod limits;
+mod managed;
 mod older_mesh;
 mod places;
 mod privileges;

@@ -3,7 +3,8 @@
 //!
 //! Which run a life carries out is read from the keeper's blob; what is said, from the events. Not held
 //! against the brain: what passes while it is not meant to run, or while the clock is set by more than a day
-//! (of that only a count is told).
+//! (of that only a count is told); nor what passes after an edit of the schedule where the clock is set as well,
+//! for what the schedule before has dealt with stays dealt with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +38,11 @@ struct Job {
     /// A hook before a start runs: what waits is tried, whatever comes of it.
     hooked: bool,
     tried: BTreeSet<i64>,
+    /// All schedules that it had.
+    schedules: BTreeSet<String>,
+    /// The wall clock less the monotonic one, and whether that has changed.
+    offset: Option<i128>,
+    clock_set: bool,
     /// Its schedule, and up to when it has been followed.
     followed: Option<(String, Timestamp)>,
     /// When it was begun; what lies before is not missed, also when the clock comes to it once more.
@@ -114,6 +120,10 @@ pub fn passed(world: &mut World) -> Result<(), String> {
             *job = Job::default();
             continue;
         };
+        let is = format!("{} {}", schedule.cron, schedule.time_zone);
+        job.schedules.insert(is.clone());
+        let offset = now.as_nanosecond() - world.now.mono.as_nanos() as i128;
+        job.clock_set |= job.offset.replace(offset).is_some_and(|before| (before - offset).abs() > 1_000_000_000);
         // Whether what it needs was lost only the brain can say for certain.
         let vague = wish.spec.depends_on.iter().any(|need| need.on_loss == OnLoss::Stop);
         let paused = vague || !wish.spec.enabled || wish.stopped;
@@ -142,7 +152,6 @@ pub fn passed(world: &mut World) -> Result<(), String> {
                 "law of the clock: {name} was to run at {at}, waited, and nobody says why it does not"
             ));
         }
-        let is = format!("{} {}", schedule.cron, schedule.time_zone);
         let from = job.followed.take().filter(|(was, _)| *was == is).map(|(_, from)| from);
         if from.is_none() || job.begun.iter().all(|begun| now < *begun) {
             job.begun.push(now);
@@ -151,7 +160,8 @@ pub fn passed(world: &mut World) -> Result<(), String> {
             (0..WALKED).contains(&now.duration_since(*from).as_secs())
                 && !job.begun.iter().any(|begun| from < begun && *begun <= now)
         };
-        if let Some(from) = from.filter(walked) {
+        let taken_over = job.clock_set && job.schedules.len() > 1;
+        if let Some(from) = from.filter(walked).filter(|_| !taken_over) {
             let calendar = Calendar::of(schedule);
             let mut next = calendar.next(from);
             while let Some(at) = next.filter(|at| *at <= now) {

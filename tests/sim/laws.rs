@@ -228,7 +228,7 @@ fn in_order(world: &World, name: &Name) -> Result<(), String> {
         _ if world.facts.gone.contains(name) => return Ok(()),
         Some((Shutdown::Now, _)) => return Ok(()),
         Some((Shutdown::Ordered, _)) => true,
-        None => world.controller.node().shutting_down,
+        None => world.was_ending,
     };
     if !ordered {
         return Ok(());

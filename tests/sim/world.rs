@@ -56,6 +56,8 @@ pub struct World {
     /// The node stops: from outside, and since when by itself too.
     pub ending: bool,
     pub ending_since: Option<Duration>,
+    /// It did so before the decision at hand: in the one in which it begins, others may be told to end as well.
+    pub was_ending: bool,
     pub unready_at_end: BTreeMap<Name, Duration>,
     pub left: Option<i32>,
     pub lost: bool,
@@ -133,6 +135,7 @@ impl World {
             calm: false,
             ending: false,
             ending_since: None,
+            was_ending: false,
             unready_at_end: BTreeMap::new(),
             left: None,
             lost: false,
@@ -301,6 +304,7 @@ impl World {
         }
         self.steps += 1;
         let plan = self.controller.decide(self.now);
+        self.was_ending = self.ending_since.is_some();
         if self.trace {
             for action in &plan.actions {
                 eprintln!("    {action:?}");

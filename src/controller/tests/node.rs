@@ -66,6 +66,19 @@ fn a_second_order_is_without_grace_and_a_third_leaves() {
 }
 
 #[test]
+fn the_first_order_to_a_node_that_ends_by_itself_cuts_no_grace() {
+    let mut world = World::with(Config { exit_on_required: Some(60 * SECOND), pid1: true, ..config() });
+    let mut web = spec("web");
+    web.required = true;
+    web.readiness = Readiness::ImpliedPort(tcp(80));
+    world.declare(web);
+    world.spawned("web", 1);
+    assert!(signals(&world.sleep(61 * SECOND), "web", 15), "it was never ready");
+    assert!(!signals(&world.tell(Input::Shutdown(Shutdown::Ordered)), "web", 9));
+    assert!(signals(&world.tell(Input::Shutdown(Shutdown::Ordered)), "web", 9), "a second one does");
+}
+
+#[test]
 fn what_waits_for_its_next_try_is_stopped_at_once_when_the_node_ends() {
     let mut world = chain(None);
     world.crash("db", 1, 1);

@@ -35,7 +35,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use self::desk::Desk;
 use self::thread::{Message, Thread};
@@ -134,6 +134,7 @@ impl Directory {
             first_identity: None,
             lock: None,
             filling_until: None,
+            waiting: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("directory".into()).spawn(move || thread.run())?;
         Ok(Directory { to, lost_events, thread: Some(thread) })
@@ -142,6 +143,13 @@ impl Directory {
     /// Look at everything now (SIGHUP).
     pub fn rescan(&self) {
         self.tell(Message::Rescan);
+    }
+
+    /// The same; the answer comes, or its sender is dropped, once that was done.
+    pub fn rescan_whole(&self) -> oneshot::Receiver<()> {
+        let (done, looked) = oneshot::channel();
+        self.tell(Message::RescanWhole(done));
+        looked
     }
 
     /// `plugd rm --missing`: what a lost directory held is let go.

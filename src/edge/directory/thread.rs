@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::agenda::{Absence, Agenda, Look, News};
 use super::desk::{Desk, Seen};
@@ -30,6 +30,8 @@ const BATCH_MAX: usize = 1024;
 pub(super) enum Message {
     Event(Event),
     Rescan,
+    /// Dropped once everything was looked at.
+    RescanWhole(oneshot::Sender<()>),
     Confirm,
     Settings(Box<Settings>),
     Stop,
@@ -54,6 +56,8 @@ pub(super) struct Thread {
     pub lock: Option<Lock>,
     /// A replacement is still being filled: what it lacks is not missed before this.
     pub filling_until: Option<Duration>,
+    /// Who waits for the next compare.
+    pub waiting: Vec<oneshot::Sender<()>>,
 }
 
 /// The receiver is gone: nobody listens any more.
@@ -105,6 +109,7 @@ impl Thread {
                 self.look_at_directory()?;
             }
             if self.presence.is_lost() {
+                self.waiting.clear();
                 continue;
             }
             self.desk.refreshed.clear();
@@ -114,6 +119,7 @@ impl Thread {
             }
             if self.agenda.take_dirty(now) | self.floor.compare_is_due(now) {
                 self.compare()?;
+                self.waiting.clear();
             }
             self.filling_until.take_if(|until| *until <= now);
             self.end_first_scan();
@@ -127,6 +133,11 @@ impl Thread {
             Message::Rescan => {
                 self.look_at_directory()?;
                 self.agenda.dirty(now, true);
+            }
+            Message::RescanWhole(done) => {
+                self.look_at_directory()?;
+                self.agenda.dirty(now, true);
+                self.waiting.push(done);
             }
             Message::Confirm => self.confirm()?,
             Message::Settings(settings) => {

@@ -126,10 +126,16 @@ impl Tail {
                     if let Some(line) = self.chain.next_line()? {
                         return Ok(Some(line));
                     }
-                    let files = open_all(&self.source.place)?;
+                    let mut files = open_all(&self.source.place)?;
                     let now: HashSet<Identity> = files.iter().map(|file| file.identity).collect();
                     let before = std::mem::replace(&mut self.known, now);
-                    let new: Vec<_> = files.into_iter().filter(|file| !before.contains(&file.identity)).collect();
+                    // What comes after the one read last, where that is still there: an older one that the
+                    // last look missed, because it was renamed just then, was read all the same.
+                    let read = self.chain.newest().map(|(newest, _)| newest.identity);
+                    let new: Vec<_> = match files.iter().position(|file| Some(file.identity) == read) {
+                        Some(place) => files.split_off(place + 1),
+                        None => files.into_iter().filter(|file| !before.contains(&file.identity)).collect(),
+                    };
                     if new.is_empty() {
                         return Ok(None);
                     }
