@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::Controller;
 use super::input::Resolved;
-use super::life::Life;
 use super::plan::{Action, Plan};
 use super::service::{Gate, Id, Needs, Service};
 use crate::model::manifest::nearest;
@@ -437,15 +436,7 @@ fn by_schedule(service: &Service, general: Want, wants: &mut [Want]) {
         return;
     }
     for (want, instance) in wants.iter_mut().zip(&service.instances) {
-        let running = match &instance.life {
-            Life::Running(_) => true,
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_)
-            | Life::Finished(_) => false,
-        };
+        let running = instance.life.is_running();
         *want = match &instance.run {
             Some(run) if run.replaced => Want::Stop,
             Some(_) if instance.must_restart && running => Want::Replace,

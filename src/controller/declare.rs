@@ -61,6 +61,10 @@ impl Controller {
         }
         let adopted = before.is_none() && service.is_occupied();
         service.declared = Some(declaration);
+        // At once, for the next declaration of this turn may bring another.
+        if spec.schedule.is_none() {
+            service.forget_schedule();
+        }
         let made = service.made().map(Arc::new);
         match (edited, same_program) {
             (true, false) => service.begin_anew(),

@@ -296,6 +296,32 @@ impl Life {
         }
     }
 
+    /// Its process is there, and nobody ends it.
+    pub fn is_running(&self) -> bool {
+        match self {
+            Life::Running(_) => true,
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => false,
+        }
+    }
+
+    /// It ran to its end, and that was a success.
+    pub fn is_completed(&self) -> bool {
+        match self {
+            Life::Finished(finished) => finished.outcome == Outcome::Completed,
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Running(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_) => false,
+        }
+    }
+
     pub fn is_ready(&self) -> bool {
         match self {
             Life::Running(running) => running.ready_since.is_some(),

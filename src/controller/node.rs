@@ -125,7 +125,7 @@ impl Controller {
             let fine = service.is_armed()
                 || service.instances.iter().any(|instance| {
                     let steady = checked || instance.ladder.failed_starts == 0;
-                    (instance.life.is_ready() && steady) || is_completed(&instance.life)
+                    (instance.life.is_ready() && steady) || instance.life.is_completed()
                 });
             if ends_for_good(service) && self.node.fatal.is_none() {
                 self.node.fatal = Some(service.name.clone());
@@ -271,18 +271,6 @@ impl Controller {
     }
 }
 
-pub(super) fn is_completed(life: &Life) -> bool {
-    match life {
-        Life::Finished(finished) => finished.outcome == Outcome::Completed,
-        Life::Idle
-        | Life::Preparing(_)
-        | Life::Starting(_)
-        | Life::Running(_)
-        | Life::Stopping(_)
-        | Life::BackOff(_) => false,
-    }
-}
-
 pub(super) fn is_finished(life: &Life) -> bool {
     match life {
         Life::Finished(_) => true,
@@ -321,7 +309,7 @@ fn failure_code(service: &Service) -> i32 {
 
 /// Its last exit code, 128 + signal; 1 if it never ran. A completed job's is its success: 0.
 fn last_code(service: &Service) -> i32 {
-    let failed = service.instances.iter().find(|instance| !is_completed(&instance.life));
+    let failed = service.instances.iter().find(|instance| !instance.life.is_completed());
     let Some(instance) = failed.or(service.instances.first()) else { return 1 };
     if let Life::Finished(finished) = &instance.life {
         match &finished.outcome {

@@ -11,26 +11,9 @@ impl Controller {
     pub(super) fn standing(&self, service: &Service) -> Standing {
         let desired = service.desired() as usize;
         let wanted = || service.instances.iter().take(desired);
-        let completed = |instance: &super::service::Instance| match &instance.life {
-            // A run that is not told yet is known to nobody.
-            Life::Finished(_) if instance.run.is_some() => false,
-            Life::Finished(finished) => finished.outcome == super::life::Outcome::Completed,
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Running(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_) => false,
-        };
-        let started = |instance: &super::service::Instance| match &instance.life {
-            Life::Running(_) => true,
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_)
-            | Life::Finished(_) => false,
-        };
+        // A run that is not told yet is known to nobody.
+        let completed = |instance: &super::service::Instance| instance.run.is_none() && instance.life.is_completed();
+        let started = |instance: &super::service::Instance| instance.life.is_running();
         // A job that has just ended well is neither lost nor, while something of it is left, completed.
         let completing = |instance: &super::service::Instance| match &instance.life {
             Life::Stopping(stopping) => {

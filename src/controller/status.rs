@@ -109,7 +109,7 @@ fn of_all(service: &Service, ending: bool) -> Word {
             None => of_gate(service),
         };
     }
-    let completed = wanted.iter().filter(|instance| super::node::is_completed(&instance.life)).count();
+    let completed = wanted.iter().filter(|instance| instance.life.is_completed()).count();
     if ready > 0 && ready + completed < desired {
         return degraded(service, wanted, ready);
     }

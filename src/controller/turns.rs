@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::Controller;
 use super::decide::Want;
-use super::life::Life;
 use super::plan::{Action, Plan};
 use super::service::{Service, Trial};
 use crate::model::time::Now;
@@ -76,23 +75,13 @@ impl Controller {
         let Some(spec) = service.spec() else { return };
         let plan = update::plan(spec, service.desired());
         // What ran to its end is not missed.
-        let serves =
-            |instance: &super::service::Instance| instance.life.is_ready() || super::node::is_completed(&instance.life);
+        let serves = |instance: &super::service::Instance| instance.life.is_ready() || instance.life.is_completed();
         let down = service.instances.iter().take(desired).filter(|instance| !serves(instance)).count();
         let down = u32::try_from(down).unwrap_or(u32::MAX);
         let mut turns = update::may_stop(plan, down);
         for (at, instance) in service.instances.iter().enumerate().take(desired) {
             let old = (proven && outdated(instance)) || (instance.must_restart && !outdated(instance));
-            let running = match &instance.life {
-                Life::Running(_) => true,
-                Life::Idle
-                | Life::Preparing(_)
-                | Life::Starting(_)
-                | Life::Stopping(_)
-                | Life::BackOff(_)
-                | Life::Finished(_) => false,
-            };
-            if !old || !running {
+            if !old || !instance.life.is_running() {
                 continue;
             }
             // One that serves nobody costs nothing.

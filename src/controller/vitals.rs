@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::Controller;
 use super::checks::readiness_of;
 use super::life::*;
-use super::node;
 use super::service::{Gate, Instance, Service};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
@@ -280,7 +279,7 @@ fn has_checks(spec: &Spec) -> bool {
 
 /// Whether it is expected to serve now.
 fn is_meant(service: &Service) -> bool {
-    let over = |instance: &Instance| node::is_completed(&instance.life);
+    let over = |instance: &Instance| instance.life.is_completed();
     match service.gate {
         _ if service.schedule().is_some() && service.runs().next().is_none() => false,
         Gate::Open | Gate::Waiting(_) | Gate::Cycle | Gate::NeverValid => {

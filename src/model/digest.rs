@@ -96,7 +96,7 @@ pub fn comparable(one: Digest, other: Digest) -> bool {
 /// How the bytes of a manifest are named wherever they are told (`manifest.sha256`): the first 16 hex
 /// digits of their sha256.
 pub fn short(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digits(&Sha256::digest(bytes)[..8])
 }
 
 impl serde::Serialize for Digest {
@@ -115,7 +115,12 @@ impl<'de> serde::Deserialize<'de> for Digest {
 
 /// Lower-case hex, 32 digits.
 pub fn hex(digest: Digest) -> String {
+    digits(&digest.0)
+}
+
+/// Lower-case hex, two digits a byte.
+pub fn digits(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let nibbles = digest.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     nibbles.map(|nibble| char::from(DIGITS[usize::from(nibble)])).collect()
 }

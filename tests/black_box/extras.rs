@@ -147,6 +147,7 @@ fn a_pre_start_hook_is_killed_with_all_its_processes_when_the_manifest_goes() {
         &format!("command: sleep 3600\nlifecycle: {{preStart: {{exec: {{command: [{hook}]}}}}}}\n"),
     );
     world.wait("the hook", |world| pids(world, "hooks").len() == 2);
+    world.wait("its status", |world| world.status_file("warming").is_some());
     world.remove("warming.yaml");
     world.wait("the service to go", |world| world.status_file("warming").is_none());
     world.wait("the hook to go", |world| pids(world, "hooks").iter().all(|pid| !lives(*pid)));

@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::world::{World, kill, lives};
 
+/// Words before the program: it finds no cgroup that it may write.
+const WITHOUT_CGROUPS: [&str; 6] =
+    ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && exec \"$@\"", "sh"];
+
 fn pids_in(world: &World, file: &str) -> Vec<i32> {
     std::fs::read_to_string(world.root().join(file))
         .unwrap_or_default()
@@ -59,8 +63,7 @@ fn with_kill_scope_tree_what_leaves_session_parents_and_environment_behind_is_go
     let mut world = World::empty();
     if rustix::process::geteuid().is_root() {
         // Without cgroups, which do this for every service.
-        let hide = "mount -t tmpfs none /sys/fs/cgroup && exec \"$0\" \"$@\"";
-        world.under = ["unshare", "--mount", "sh", "-c", hide].map(String::from).to_vec();
+        world.under = WITHOUT_CGROUPS.map(String::from).into();
     }
     let (daemon, hopper) = (world.root().join("daemon"), world.root().join("hopper"));
     std::fs::write(&daemon, "trap '' TERM HUP\nwhile :; do sleep 0.1; done\n").expect("written");
@@ -216,8 +219,7 @@ fn a_service_that_is_stopped_by_sigstop_hears_of_its_end() {
 /// What a main process leaves behind is asked to end before it is killed, however its tree is known.
 #[test]
 fn what_a_leader_leaves_hears_the_signal_before_the_kill() {
-    let without_cgroups = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && exec \"$@\"", "sh"];
-    for under in [&[][..], &without_cgroups] {
+    for under in [&[][..], &WITHOUT_CGROUPS] {
         let mut world = World::empty();
         world.under = under.iter().map(|word| word.to_string()).collect();
         world.run(&[]);
@@ -258,8 +260,7 @@ fn what_a_leader_leaves_hears_the_signal_before_the_kill() {
 #[test]
 fn what_hooks_and_probes_leave_in_a_session_of_their_own_goes_with_the_service() {
     let mut world = World::empty();
-    let without_cgroups = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /sys/fs/cgroup && exec \"$@\"", "sh"];
-    world.under = without_cgroups.map(String::from).into();
+    world.under = WITHOUT_CGROUPS.map(String::from).into();
     world.run(&[]);
     let pids = world.root().join("pids");
     std::fs::write(&pids, "").expect("written");

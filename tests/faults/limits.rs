@@ -244,7 +244,8 @@ fn row_25_a_fork_bomb_stays_within_its_limit_and_others_do_not_notice() {
     if assert_said(&world, "pids", "pids: 60") {
         return;
     }
-    let bomb = "script: |\n  bomb() { while :; do (trap '' TERM; bomb) & sleep 0.01; done; }\n  bomb 2>/dev/null\n";
+    // The main process forks nothing more: a shell that cannot ends.
+    let bomb = "script: |\n  bomb() { while :; do (trap '' TERM; bomb) & sleep 0.01; done; }\n  bomb 2>/dev/null &\n  exec sleep 3600\n";
     world.put("bomb.yaml", &format!("{bomb}{limit}"));
     world.wait_status("bomb", "running");
     let pid = world.pid("bomb").expect("a pid");

@@ -65,14 +65,20 @@ fn a_second_order_is_without_grace_and_a_third_leaves() {
     assert!(world.tell(Input::Shutdown(Shutdown::Ordered)).contains(&Action::Exit(0)));
 }
 
-#[test]
-fn the_first_order_to_a_node_that_ends_by_itself_cuts_no_grace() {
+/// A node that ends when its one required service has not become ready for a minute; that runs.
+fn never_ready() -> World {
     let mut world = World::with(Config { exit_on_required: Some(60 * SECOND), pid1: true, ..config() });
     let mut web = spec("web");
     web.required = true;
     web.readiness = Readiness::ImpliedPort(tcp(80));
     world.declare(web);
     world.spawned("web", 1);
+    world
+}
+
+#[test]
+fn the_first_order_to_a_node_that_ends_by_itself_cuts_no_grace() {
+    let mut world = never_ready();
     assert!(signals(&world.sleep(61 * SECOND), "web", 15), "it was never ready");
     assert!(!signals(&world.tell(Input::Shutdown(Shutdown::Ordered)), "web", 9));
     assert!(signals(&world.tell(Input::Shutdown(Shutdown::Ordered)), "web", 9), "a second one does");
@@ -92,12 +98,7 @@ fn what_waits_for_its_next_try_is_stopped_at_once_when_the_node_ends() {
 
 #[test]
 fn a_required_service_that_always_ends_with_0_is_no_success_of_the_node() {
-    let mut world = World::with(Config { exit_on_required: Some(60 * SECOND), pid1: true, ..config() });
-    let mut web = spec("web");
-    web.required = true;
-    web.readiness = Readiness::ImpliedPort(tcp(80));
-    world.declare(web);
-    world.spawned("web", 1);
+    let mut world = never_ready();
     world.crash("web", 1, 0);
     world.spawned("web", 2);
     assert!(signals(&world.sleep(61 * SECOND), "web", 15), "it was never ready");

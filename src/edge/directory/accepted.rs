@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::desk::SETTINGS;
 use super::disk::Content;
-use super::parse::{self, Context, OwnedText};
+use super::parse::{Context, OwnedText};
 use crate::edge::store::Store;
+use crate::model::digest;
 
 /// A manifest with its defaults and drop-ins that is longer is not kept: four full files.
 const ONE_MAX: usize = 256 * 1024;
@@ -63,7 +64,7 @@ impl Accepted {
 
     /// Of one of plugd's own files.
     pub fn of_own(text: &[u8]) -> Option<Accepted> {
-        Accepted::with(&parse::sha(text), std::str::from_utf8(text).ok()?.to_string(), &Context::default())
+        Accepted::with(&digest::short(text), std::str::from_utf8(text).ok()?.to_string(), &Context::default())
     }
 
     fn with(sha: &str, main: String, context: &Context) -> Option<Accepted> {

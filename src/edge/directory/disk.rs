@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::edge::afar;
 use crate::edge::lease::{self, Writers};
+use crate::model::digest::digits;
 
 /// The largest manifest, drop-in or settings file.
 pub(super) const MANIFEST_MAX: u64 = 64 * 1024;
@@ -212,11 +213,7 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// The first 16 hex digits: how a manifest's content is named.
 pub(super) fn short_hex(hash: &[u8; 32]) -> String {
-    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub(super) fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    digits(&hash[..8])
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Errno> {

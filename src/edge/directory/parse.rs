@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::disk;
 use crate::model::manifest::{self, Diagnostic, Document, Reading, Refused, Severity, Text};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
@@ -197,9 +196,4 @@ fn lines(diagnostics: &[Diagnostic]) -> String {
 fn is_mcp_servers(bytes: &[u8]) -> bool {
     let top = serde_json::from_slice::<std::collections::BTreeMap<String, serde::de::IgnoredAny>>(bytes);
     top.is_ok_and(|top| top.contains_key("mcpServers") || top.contains_key("servers"))
-}
-
-/// First 16 hex digits of the sha256.
-pub(super) fn sha(bytes: &[u8]) -> String {
-    disk::short_hex(&disk::sha256(bytes))
 }

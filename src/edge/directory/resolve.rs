@@ -10,6 +10,7 @@ use super::disk::{self, Stamp, Unread};
 use super::trust::Surroundings;
 use super::watched::{BYTES_MAX, FILES_MAX, Found, SMALL, Watched};
 use crate::controller::Resolved;
+use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::{self, Program, Spec};
@@ -253,11 +254,11 @@ impl Resolver {
             return refuse(Reason::BadInterpreter, message);
         }
         match &written.sha256 {
-            Some(pinned) if *pinned != disk::hex(&known.hash) => refuse(
+            Some(pinned) if *pinned != digest::digits(&known.hash) => refuse(
                 Reason::DigestMismatch,
                 format!(
                     "wrapper {shown} is not the one that is pinned: its sha256 is {}, the manifest says {pinned}",
-                    disk::hex(&known.hash)
+                    digest::digits(&known.hash)
                 ),
             ),
             Some(_) | None => Ok(Ok(known.hash)),

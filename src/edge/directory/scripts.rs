@@ -8,6 +8,7 @@ use super::desk::{Desk, Seen};
 use super::disk::{self, Stamp, Unread};
 use super::names::{Candidate, candidate};
 use super::parse::{self, Refusal};
+use crate::model::digest;
 use crate::model::manifest;
 use crate::model::reason::Reason;
 use crate::model::settings::Discovery;
@@ -118,7 +119,7 @@ impl Desk {
         }
         if let Some(finding) = self.surroundings().judge(&path, &stamp, None).filter(|finding| finding.refused) {
             let refusal = Refusal::of_service(stem, Reason::UntrustedFile, finding.message);
-            return self.refuse(file, Some(stamp), refusal, &parse::sha(&content.bytes));
+            return self.refuse(file, Some(stamp), refusal, &digest::short(&content.bytes));
         }
         let context = match self.script_context() {
             Ok(context) => context,
@@ -127,7 +128,7 @@ impl Desk {
         match parse::script(file, stem, &self.dir, head, &context) {
             Ok(Some(parsed)) => self.discovered(file, (head, &context), parsed, content.stamp, complete),
             Ok(None) => self.not_a_service(file),
-            Err(refusal) => self.refuse(file, Some(stamp), refusal, &parse::sha(&content.bytes)),
+            Err(refusal) => self.refuse(file, Some(stamp), refusal, &digest::short(&content.bytes)),
         }
     }
 

@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
 use super::prepare::{Unpreparable, fault};
+use crate::model::digest::digits;
 use crate::model::reason::Reason;
 
 /// What was found to be the pinned one.
@@ -75,7 +76,7 @@ fn hashed(path: &Path) -> io::Result<(String, Option<Mark>)> {
             length => hasher.update(&part[..length]),
         }
     }
-    let hash = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = digits(&hasher.finalize());
     Ok((hash, Some(before).filter(|before| file.metadata().is_ok_and(|after| Mark::of(&after) == *before))))
 }
 
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     fn hash(text: &str) -> String {
-        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+        digits(&Sha256::digest(text))
     }
 
     #[test]

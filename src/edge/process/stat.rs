@@ -100,12 +100,7 @@ pub enum Cookie {
 }
 
 pub fn cookie(pid: i32) -> Cookie {
-    let mut bytes = Vec::new();
-    let Ok(file) = std::fs::File::open(format!("/proc/{pid}/environ")) else { return Cookie::Unread };
-    match file.take(ENVIRON_MAX).read_to_end(&mut bytes) {
-        Ok(0) | Err(_) => return Cookie::Unread,
-        Ok(_) => {}
-    }
+    let Some(bytes) = environ(pid).filter(|bytes| !bytes.is_empty()) else { return Cookie::Unread };
     let value = |name: &[u8]| {
         let entry = bytes.split(|b| *b == 0).find(|entry| entry.starts_with(name))?;
         std::str::from_utf8(&entry[name.len()..]).ok()
@@ -124,11 +119,16 @@ pub fn cookie(pid: i32) -> Cookie {
 
 /// Whether a process's environment says that it belongs to this node.
 pub fn names_node(pid: i32, node: &str) -> bool {
-    let mut bytes = Vec::new();
-    let Ok(file) = std::fs::File::open(format!("/proc/{pid}/environ")) else { return false };
     let wanted = format!("PLUGD_NODE={node}");
-    file.take(ENVIRON_MAX).read_to_end(&mut bytes).is_ok()
-        && bytes.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+    environ(pid).is_some_and(|bytes| bytes.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+}
+
+/// As much of a process's environment as is looked at, where it may be read.
+fn environ(pid: i32) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(format!("/proc/{pid}/environ")).ok()?;
+    file.take(ENVIRON_MAX).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// The uids that a process has: real, effective, saved, of the filesystem.

@@ -191,7 +191,7 @@ impl Trees {
                 signal_cgroup(tree, group, signal, to)?;
                 match outside(tree, group) {
                     Outside::Nobody => {}
-                    Outside::Main(_) => drop(signal_main(tree, signal)),
+                    Outside::Main(main) => drop(send(&main, signal)),
                     Outside::Somebody if group.populated() && signal != libc::SIGKILL => {}
                     Outside::Somebody => self.walk(Request::Signal { tree: tree.clone(), signal, to }, tree),
                 }
@@ -323,12 +323,11 @@ pub fn group_is_there(pid: i32) -> bool {
     Pid::from_raw(pid).is_some_and(|pid| rustix::process::test_kill_process_group(pid) != Err(rustix::io::Errno::SRCH))
 }
 
-fn signal_main(tree: &Tree, signal: i32) -> io::Result<()> {
-    let pidfd = hold(tree.pid)?;
-    match Stat::of(tree.pid).is_some_and(|stat| tree.is_main(&stat)) {
-        true => raw::signal_process(pidfd.as_fd(), signal),
-        false => Ok(()),
-    }
+/// Through a pidfd, and only if the number is still the one that was seen.
+pub(super) fn send(seen: &Stat, signal: i32) -> bool {
+    let Ok(pidfd) = hold(seen.pid) else { return false };
+    let same = Stat::of(seen.pid).is_some_and(|stat| stat.start_time == seen.start_time && stat.lives());
+    same && raw::signal_process(pidfd.as_fd(), signal).is_ok()
 }
 
 fn survey_cgroup(group: &Group) -> Vec<Leftover> {

@@ -11,15 +11,13 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::Sender;
 
-use super::raw;
 use super::stat::{self, Mark, Stat};
-use super::tree::{Tree, hold, is_reaper};
+use super::tree::{Tree, hold, is_reaper, send};
 use crate::controller::{Input, Leftover, Target};
 use crate::keeper::Reaper;
 use crate::model::name::LifeId;
@@ -338,13 +336,6 @@ fn outlasting(reaper: Reaper) -> Option<Stat> {
     // What it answers shows at the next look.
     let _ended_or_not = poll(&mut ended, Some(&REAPING_MAX));
     there()
-}
-
-/// Through a pidfd, and only if the number is still the one that was seen.
-fn send(seen: &Stat, signal: i32) -> bool {
-    let Ok(pidfd) = hold(seen.pid) else { return false };
-    let same = Stat::of(seen.pid).is_some_and(|stat| stat.start_time == seen.start_time && stat.lives());
-    same && raw::signal_process(pidfd.as_fd(), signal).is_ok()
 }
 
 #[cfg(test)]

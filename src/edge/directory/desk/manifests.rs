@@ -12,6 +12,7 @@ use super::super::register::Kind;
 use super::super::resolve::{Busy, Resolution};
 use super::record::{Record, Service};
 use super::{Desk, Seen};
+use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 
@@ -52,7 +53,7 @@ impl Desk {
         if newborn && !self.records.contains_key(file) {
             return Seen::Busy(path);
         }
-        let sha = parse::sha(&content.bytes);
+        let sha = digest::short(&content.bytes);
         let links = disk::hops(&path);
         let trust = self.surroundings.judge(&path, &content.stamp, None);
         if let Some(record) = self.records.get_mut(file)
