@@ -211,6 +211,8 @@ fn read_directory(
         }
         found.rejected.extend(invalid.rejection);
     }
+    // What was in force of a refused file goes on: that is told of the refusal.
+    found.declared.retain(|one| found.rejected.iter().all(|refused| refused.name != one.spec.name));
     for problem in &found.problems {
         if !problem.is_fault() {
             findings.warning(problem.message.clone());
