@@ -132,17 +132,27 @@ fn a_status_is_as_old_under_the_next_controller_as_it_was() {
     let since = world.view("web").since;
     let memory = memory.expect("it was declared");
 
-    let adopted =
-        Adopted { life: life("web", 1), pid: 101, start_time: 7, age: Duration::from_secs(60), exit: None, blob };
-    let mut next = World::unread(config(), world.now);
-    next.tell(Input::Remembered(name("web"), memory.clone()));
-    next.tell(Input::Adopted(adopted));
-    next.declare(spec("web"));
-    assert_eq!((next.status("web").0, next.view("web").since), (Status::Running, since));
+    let next = |age: u64, blob: &[u8]| {
+        let (age, blob) = (Duration::from_secs(age), blob.to_vec());
+        let adopted = Adopted { life: life("web", 1), pid: 101, start_time: 7, age, exit: None, blob };
+        let mut next = World::unread(config(), world.now);
+        next.tell(Input::Remembered(name("web"), memory.clone()));
+        next.tell(Input::Adopted(adopted));
+        next.declare(spec("web"));
+        (next.status("web").0, next.view("web").since)
+    };
+    assert_eq!(next(60, &blob), (Status::Running, since));
+
+    // What runs has begun after the last word that was written down.
+    let mut later = World::new();
+    later.sleep(Duration::from_secs(30));
+    held(&later.declare(spec("web")), &mut blob, &mut None);
+    held(&later.spawned("web", 1), &mut blob, &mut None);
+    assert_eq!(next(30, &blob), (Status::Running, world.now.wall));
 
     // Its keeper was killed too: what runs then has just begun.
     let mut anew = World::unread(config(), world.now);
-    anew.tell(Input::Remembered(name("web"), memory));
+    anew.tell(Input::Remembered(name("web"), memory.clone()));
     anew.declare(spec("web"));
     anew.tell(Input::Scanned);
     anew.tell(Input::Spawned { life: life("web", 2), pid: 102, start_time: 8 });
