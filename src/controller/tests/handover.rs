@@ -60,6 +60,29 @@ fn that_a_service_runs_as_root_is_told_once_and_not_by_every_controller() {
 }
 
 #[test]
+fn an_end_that_the_last_controller_asked_for_is_no_crash_under_the_next() {
+    let next = |order: Option<Order>| {
+        let (mut blob, mut memory) = (Vec::new(), None);
+        let mut world = World::new();
+        held(&world.declare(spec("web")), &mut blob, &mut memory);
+        held(&world.spawned("web", 1), &mut blob, &mut memory);
+        held(&world.sleep(Duration::from_secs(60)), &mut blob, &mut memory);
+        if let Some(order) = order {
+            held(&world.order("web", order), &mut blob, &mut memory);
+        }
+        let (age, exit) = (Duration::from_secs(60), Some(Exit::signal(15)));
+        let mut next = World::unread(config(), world.now);
+        next.tell(Input::Remembered(name("web"), memory.expect("it was declared")));
+        next.tell(Input::Adopted(Adopted { life: life("web", 1), pid: 101, start_time: 7, age, exit, blob }));
+        next.declare(spec("web"));
+        let actions = next.tell(Input::Surveyed { life: life("web", 1), left: vec![] });
+        (spawns(&actions, "web", 2), next.view("web").restarts)
+    };
+    assert_eq!(next(Some(Order::Restart)), (true, 0), "at once, and not counted");
+    assert_eq!(next(None), (true, 1), "a crash is counted");
+}
+
+#[test]
 fn what_was_said_before_the_manifest_was_read_outlives_the_controller_too() {
     let mut blob = Vec::new();
     let mut memory = None;
