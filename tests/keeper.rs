@@ -775,16 +775,26 @@ async fn a_hung_controller_is_killed_and_another_started(world: &mut World) {
 async fn a_missing_controller_is_tried_until_it_is_there(world: &mut World) {
     assert!(world.generation() > 4, "{}", world.generation());
     assert_eq!(world.welcome.last_end, Some(How::Code(127)));
+    // It is told of what was sent while there was none.
+    let mut missing = BTreeSet::from([libc::SIGUSR1, libc::SIGUSR2]);
+    while !missing.is_empty() {
+        if let Event::Signal(signal) = world.event().await {
+            missing.remove(&signal);
+        }
+    }
 }
 
-/// Waits until it was tried five times, of which the keeper tells four, and then puts one there.
-fn place_controller(_: &mut Child, dir: &Path) {
+/// Waits until it was tried five times, of which the keeper tells four, sends it signals, and then puts one
+/// there.
+fn place_controller(keeper: &mut Child, dir: &Path) {
     let said = || fs::read_to_string(dir.join("stderr")).unwrap_or_default();
     let deadline = Instant::now() + PATIENCE;
     while said().matches("cannot start the controller").count() < 4 {
         assert!(Instant::now() < deadline, "it is not tried: {}", said());
         std::thread::sleep(Duration::from_millis(1));
     }
+    signal(keeper, Signal::USR1);
+    signal(keeper, Signal::USR2);
     place(dir);
 }
 
