@@ -33,14 +33,75 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The module names that follow `crate::` in a text, comments left out.
-fn uses(text: &str) -> Vec<String> {
-    let code: String =
-        text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
-    code.split("crate::")
-        .skip(1)
-        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
-        .collect()
+/// A file without its comments and its tests.
+fn code_of(file: &Path) -> String {
+    let text = std::fs::read_to_string(file).expect("readable");
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+fn word(text: &str) -> String {
+    text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// The names that follow a path (`crate::`, `std::`) in a text, those of a group `{a, b::c}` each.
+fn names_after(path: &str, code: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, _) in code.match_indices(path) {
+        let longer = code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+        let rest = code[at + path.len()..].trim_start();
+        match rest.strip_prefix('{') {
+            _ if longer => {}
+            Some(group) => names.extend(heads(group)),
+            None => names.push(word(rest)),
+        }
+    }
+    names
+}
+
+/// The first name of each part of a group, up to its closing brace.
+fn heads(group: &str) -> Vec<String> {
+    let (mut depth, mut begin, mut found) = (0, 0, Vec::new());
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                found.push(word(&group[begin..at]));
+                begin = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The modules of the house that a file names: from the root down, or up to the root and down again.
+fn uses(relative: &Path, code: &str) -> Vec<String> {
+    let folded = relative.ends_with("mod.rs");
+    let depth = relative.components().count() - usize::from(folded);
+    let mut names = names_after("crate::", code);
+    // An inline module may go up once more.
+    names.extend((depth..=depth + 1).flat_map(|steps| names_after(&"super::".repeat(steps), code)));
+    names
+}
+
+#[test]
+fn every_way_to_name_a_module_is_seen() {
+    let seen = |code: &str| uses(Path::new("model/time.rs"), code);
+    assert!(seen("use crate::{runtime as _, edge::{places, put}, cli};").starts_with(&[
+        "runtime".to_string(),
+        "edge".to_string(),
+        "cli".to_string()
+    ]));
+    assert_eq!(seen("let x = crate::api::Y;"), ["api"]);
+    assert_eq!(seen("use super::super::cli as _;"), ["cli"]);
+    assert_eq!(seen("use super::reason::Reason;"), Vec::<String>::new());
+    assert_eq!(names_after("std::", "use std::{fs, io::Read, process};"), ["fs", "io", "process"]);
+    assert_eq!(names_after("std::", "let x = mystd::fs::read();"), Vec::<String>::new());
 }
 
 #[test]
@@ -59,7 +120,7 @@ fn no_file_uses_what_lies_above_its_floor() {
             continue;
         }
         let own = *floors.get(module).unwrap_or_else(|| panic!("src/{module} stands on no floor: give it one here"));
-        for used in uses(&std::fs::read_to_string(&file).expect("readable")) {
+        for used in uses(relative, &code_of(&file)) {
             if let Some(floor) = floors.get(used.as_str())
                 && *floor > own
             {
@@ -77,20 +138,39 @@ fn the_pure_floors_name_no_clock_no_disk_and_no_process() {
     for floor in ["model", "policy", "controller"] {
         sources(&root.join(floor), &mut files);
     }
-    let forbidden = ["Instant::now", "SystemTime::now", "Timestamp::now", "std::fs::", "std::process::", "tokio::"];
     let mut wrong = Vec::new();
     for file in files {
-        let text = std::fs::read_to_string(&file).expect("readable");
-        // Tests at the end of a file may time themselves.
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for (number, line) in code.lines().enumerate() {
-            let line = line.split("//").next().unwrap_or_default();
-            for word in forbidden {
-                if line.contains(word) {
-                    wrong.push(format!("{}:{}: {word}", file.display(), number + 1));
-                }
-            }
-        }
+        let code = code_of(&file);
+        let outside = ["fs", "process", "net", "thread", "env", "os"];
+        let used = names_after("std::", &code).into_iter().filter(|name| outside.contains(&name.as_str()));
+        wrong.extend(used.map(|name| format!("{}: std::{name}", file.display())));
+        let foreign = ["Instant::now", "SystemTime::now", "Timestamp::now", "Zoned::now", "rustix", "libc", "tokio"];
+        wrong.extend(named(&code, &foreign).map(|word| format!("{}: {word}", file.display())));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Those of the words that stand alone in a text.
+fn named<'w>(code: &str, words: &'w [&str]) -> impl Iterator<Item = &'w str> {
+    let joined = |c: char| c.is_alphanumeric() || c == '_';
+    let stands = |word: &str| {
+        code.match_indices(word)
+            .any(|(at, _)| !code[..at].ends_with(joined) && !code[at + word.len()..].starts_with(joined))
+    };
+    words.iter().copied().filter(|word| stands(word)).collect::<Vec<_>>().into_iter()
+}
+
+#[test]
+fn the_keeper_knows_no_runtime_and_no_text_format() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/keeper");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    // The controller's half.
+    files.retain(|file| !file.ends_with("client.rs") && !file.ends_with("inherit.rs"));
+    let foreign = ["tokio", "serde", "serde_json", "serde_yaml", "serde_saphyr"];
+    let mut wrong = Vec::new();
+    for file in files {
+        wrong.extend(named(&code_of(&file), &foreign).map(|word| format!("{}: {word}", file.display())));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -775,16 +775,26 @@ async fn a_hung_controller_is_killed_and_another_started(world: &mut World) {
 async fn a_missing_controller_is_tried_until_it_is_there(world: &mut World) {
     assert!(world.generation() > 4, "{}", world.generation());
     assert_eq!(world.welcome.last_end, Some(How::Code(127)));
+    // It is told of what was sent while there was none.
+    let mut missing = BTreeSet::from([libc::SIGUSR1, libc::SIGUSR2]);
+    while !missing.is_empty() {
+        if let Event::Signal(signal) = world.event().await {
+            missing.remove(&signal);
+        }
+    }
 }
 
-/// Waits until it was tried five times, of which the keeper tells four, and then puts one there.
-fn place_controller(_: &mut Child, dir: &Path) {
+/// Waits until it was tried five times, of which the keeper tells four, sends it signals, and then puts one
+/// there.
+fn place_controller(keeper: &mut Child, dir: &Path) {
     let said = || fs::read_to_string(dir.join("stderr")).unwrap_or_default();
     let deadline = Instant::now() + PATIENCE;
     while said().matches("cannot start the controller").count() < 4 {
         assert!(Instant::now() < deadline, "it is not tried: {}", said());
         std::thread::sleep(Duration::from_millis(1));
     }
+    signal(keeper, Signal::USR1);
+    signal(keeper, Signal::USR2);
     place(dir);
 }
 
@@ -865,17 +875,24 @@ async fn an_upgrade_that_does_not_come_up_is_taken_back(world: &mut World) {
 async fn without_a_controller_the_keeper_stops_everything_itself(world: &mut World) {
     let log = |word: &str| format!("trap 'echo {word} >> {}; exit 0' TERM; ", world.path("order").display());
     let polite = format!("{} echo > {}/ready; while :; do sleep 0.01; done", log("polite"), world.dir.display());
+    // A stopped process hears nothing until it goes on.
+    let stopped = format!("{} kill -STOP $$; while :; do sleep 0.01; done", log("stopped"));
     let stubborn = "trap '' TERM; while :; do sleep 0.01; done".to_string();
     let first = format!("{} while :; do sleep 0.01; done", log("first"));
     let mut pids = String::new();
-    for (key, script) in [("first/0", first), ("stubborn/0", stubborn), ("polite/0", polite)] {
-        let reaper = key != "first/0";
+    let all = [("first/0", first), ("stopped/0", stopped), ("stubborn/0", stubborn), ("polite/0", polite)];
+    for (key, script) in all {
+        let reaper = key == "stubborn/0" || key == "polite/0";
         let request = SpawnRequest { stop_grace: Duration::from_millis(400), reaper, ..shell(key, &script) };
         pids += &format!("{} ", world.spawn(request).await.pid);
     }
-    fs::write(world.path("pids"), pids).expect("written");
+    fs::write(world.path("pids"), &pids).expect("written");
     fs::remove_file(world.path("controller")).expect("it was there");
-    while !world.path("ready").exists() {
+    let is_stopped = || {
+        let pid = pids.split_ascii_whitespace().nth(1).expect("the second of them");
+        fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives").contains(") T ")
+    };
+    while !world.path("ready").exists() || !is_stopped() {
         tokio::task::yield_now().await;
     }
     fs::write(world.path("gone"), "").expect("written");
@@ -892,7 +909,7 @@ fn stop_without_controller(keeper: &mut Child, dir: &Path) {
         assert!(!Path::new("/proc").join(pid).exists(), "{pid} is left");
     }
     let order = fs::read_to_string(dir.join("order")).expect("written");
-    assert_eq!(order.split_ascii_whitespace().collect::<BTreeSet<_>>(), BTreeSet::from(["first", "polite"]));
+    assert_eq!(order.split_ascii_whitespace().collect::<BTreeSet<_>>(), BTreeSet::from(["first", "polite", "stopped"]));
 }
 
 async fn signals_become_events(world: &mut World) {

@@ -12,7 +12,8 @@ use super::routes::App;
 use super::services::{Form, accepted, ask, stream_json, write_views};
 use super::wire::{Node, Place};
 use crate::edge::directory;
-use crate::model::text::{Report, node_ready};
+use crate::model::ready::node_ready;
+use crate::model::text::Report;
 
 const ANSWER_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
 

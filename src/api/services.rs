@@ -17,6 +17,7 @@ use super::refusal::{Json, Refusal, echo};
 use super::routes::{App, Named};
 use super::wire::{Accepted, Scale, Signal};
 use crate::controller::Order;
+use crate::model::signal as signals;
 use crate::model::view::{ServiceView, Snapshot};
 
 /// The loop takes up a request within milliseconds; beyond this it is in trouble.
@@ -142,7 +143,7 @@ pub(super) async fn signal(
     Named(view): Named,
     Json(body): Json<Signal>,
 ) -> Result<Response, Refusal> {
-    let Some(signal) = signal_number(&body.signal) else {
+    let Some(signal) = signals::parse(&body.signal) else {
         let message = format!("{} is no signal", echo(&body.signal));
         return Err(Refusal::bad_request(message, "use a name such as HUP or USR1, or a number from 1 to 64"));
     };
@@ -225,52 +226,4 @@ pub(super) async fn write_views(pipe: &mut Pipe, snapshot: &Arc<Snapshot>) -> Se
         pipe.write_json(view).await?;
     }
     Ok(())
-}
-
-/// `HUP`, `SIGHUP`, `hup`, `1`.
-fn signal_number(text: &str) -> Option<i32> {
-    if let Ok(number) = text.parse() {
-        return (1..=64).contains(&number).then_some(number);
-    }
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
-}
-
-const SIGNALS: &[(&str, i32)] = &[
-    ("HUP", libc::SIGHUP),
-    ("INT", libc::SIGINT),
-    ("QUIT", libc::SIGQUIT),
-    ("ABRT", libc::SIGABRT),
-    ("ALRM", libc::SIGALRM),
-    ("KILL", libc::SIGKILL),
-    ("USR1", libc::SIGUSR1),
-    ("USR2", libc::SIGUSR2),
-    ("PIPE", libc::SIGPIPE),
-    ("TERM", libc::SIGTERM),
-    ("CHLD", libc::SIGCHLD),
-    ("CONT", libc::SIGCONT),
-    ("STOP", libc::SIGSTOP),
-    ("TSTP", libc::SIGTSTP),
-    ("TTIN", libc::SIGTTIN),
-    ("TTOU", libc::SIGTTOU),
-    ("URG", libc::SIGURG),
-    ("WINCH", libc::SIGWINCH),
-    ("IO", libc::SIGIO),
-    ("PWR", libc::SIGPWR),
-];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_are_named_or_numbered() {
-        for (text, number) in [("HUP", Some(1)), ("sigterm", Some(15)), ("9", Some(9)), ("64", Some(64))] {
-            assert_eq!(signal_number(text), number, "{text}");
-        }
-        for text in ["", "0", "65", "-9", "SIG", "HUP ", "SIGSIGHUP"] {
-            assert_eq!(signal_number(text), None, "{text}");
-        }
-    }
 }

@@ -12,13 +12,13 @@ use super::forecast::{self, Declared, Forecast, Running};
 use super::look::Look;
 use super::node::Node;
 use super::{Session, fault, foresee, node};
-use crate::controller::{Declaration, Resolved, Source};
+use crate::controller::{Change, Declaration, Resolved, Source, change};
 use crate::edge::directory;
 use crate::edge::store::Store;
 use crate::model::digest;
 use crate::model::manifest::{self, Reading, Severity, Text};
 use crate::model::settings::{self, Settings};
-use crate::model::spec::Digest;
+use crate::model::spec::{Digest, EnvValue, Program, Spec};
 
 /// The settings of the node, in its directory.
 const SETTINGS: &str = "_plugd.yaml";
@@ -63,18 +63,18 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
             let memory = memory(dir, told.as_ref(), args, session);
             read_directory(dir, &settings, memory, &mut findings, session)?
         }
-        None => read_files(&args.files, &mut findings, session),
+        None => read_files(&args.files, node.as_ref(), &mut findings, session),
     };
+    let told = node.as_ref().and_then(|node| node.get("/v1/node").ok());
+    let obstacles = foresee::obstacles(&found.declared, told.as_ref());
     let running = match &node {
-        Some(node) => match running(node, &found) {
+        Some(node) => match running(node, &mut found, dir.as_deref()) {
             // It was about to end.
             Err(fault) if fault.is_unreachable() => Running::default(),
             answer => answer?,
         },
         None => Running::default(),
     };
-    let told = node.as_ref().and_then(|node| node.get("/v1/node").ok());
-    let obstacles = foresee::obstacles(&found.declared, told.as_ref());
     match dir {
         Some(_) => found.obstacles = obstacles,
         // A single file may be meant for another machine.
@@ -211,6 +211,8 @@ fn read_directory(
         }
         found.rejected.extend(invalid.rejection);
     }
+    // What was in force of a refused file goes on: that is told of the refusal.
+    found.declared.retain(|one| found.rejected.iter().all(|refused| refused.name != one.spec.name));
     for problem in &found.problems {
         if !problem.is_fault() {
             findings.warning(problem.message.clone());
@@ -228,12 +230,13 @@ fn read_directory(
     Ok(found)
 }
 
-/// Single files: what each declares, as far as text alone tells.
-fn read_files(files: &[PathBuf], findings: &mut Findings, session: &Session) -> Declared {
+/// Single files: what each would declare in the node's directory, as far as text alone tells.
+fn read_files(files: &[PathBuf], node: Option<&Node>, findings: &mut Findings, session: &Session) -> Declared {
     let mut found = Declared::default();
+    let home = node.and_then(|node| std::path::absolute(node.dir().ok()?).ok());
     for path in files {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let dir = absolute.parent().unwrap_or(Path::new("/"));
+        let dir = home.as_deref().or(absolute.parent()).unwrap_or(Path::new("/"));
         let shown = path.display().to_string();
         let declared = match lint(path, &shown, dir, findings, &session.look) {
             Ok(declared) => declared,
@@ -308,19 +311,52 @@ fn stem(file: &str) -> &str {
     Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
 }
 
-/// What the node runs of the declared ones.
-fn running(node: &Node, found: &Declared) -> Result<Running, Fault> {
+/// What the node runs of the declared ones. `dir`: all of them are what lies there, held against the
+/// node as if it lay in its directory.
+fn running(node: &Node, found: &mut Declared, dir: Option<&Path>) -> Result<Running, Fault> {
     let snapshot = node.snapshot()?;
     let mut running = Running::default();
-    for one in &found.declared {
-        let name = &one.spec.name;
-        // Only where the file differs does it matter what changed.
-        if snapshot.services.get(name).is_some_and(|view| view.manifest.sha256 != one.source.sha256) {
-            let object = node.object(name).ok();
+    for one in &mut found.declared {
+        if let Some(dir) = dir {
+            one.spec = moved(&one.spec, &std::path::absolute(dir)?, &std::path::absolute(node.dir()?)?);
+        }
+        let Some(view) = snapshot.services.get(&one.spec.name) else { continue };
+        let known = view.manifest.declares.or(view.manifest.runs);
+        if let (None, Some(known), Resolved::Found { content, .. }) = (dir, known, &mut one.program) {
+            // Not looked for; taken to be what it is now.
+            *content = known.content;
+        }
+        // Only where it differs does it matter what changed.
+        if change(one, view) != Change::Nothing {
+            let object = node.object(&one.spec.name).ok();
             let spec = object.and_then(|object: Value| object.get("spec").cloned());
-            running.specs.extend(spec.map(|spec| (name.clone(), spec)));
+            running.specs.extend(spec.map(|spec| (one.spec.name.clone(), spec)));
         }
     }
     running.snapshot = Some(snapshot);
     Ok(running)
+}
+
+/// What the same manifest means in another directory.
+fn moved(spec: &Arc<Spec>, from: &Path, to: &Path) -> Arc<Spec> {
+    if from == to {
+        return spec.clone();
+    }
+    let mut spec = Spec::clone(spec);
+    let files = spec.process.env.iter_mut().filter_map(|(_, value)| match value {
+        EnvValue::File(file) => Some(file),
+        EnvValue::Literal(_) | EnvValue::FromEnv(_) => None,
+    });
+    let files = files.chain(spec.process.env_from.iter_mut().map(|from| &mut from.file));
+    let wrapper = match &mut spec.process.program {
+        Program::Wrapper(wrapper) => Some(&mut wrapper.path),
+        Program::Command(_) | Program::Script(_) | Program::External(_) => None,
+    };
+    for path in files.chain(&mut spec.process.working_dir).chain(&mut spec.logs.path).chain(wrapper) {
+        if let Ok(rest) = path.strip_prefix(from) {
+            *path = to.iter().chain(rest).collect();
+        }
+    }
+    (spec.digest, spec.process_digest) = digest::of(&spec);
+    Arc::new(spec)
 }

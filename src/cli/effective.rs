@@ -1,70 +1,49 @@
 //! `plugd get -o yaml --effective`: the manifest after defaults and drop-ins, each value with the
 //! file that it came from.
 //!
-//! Read from the directory, not asked of the controller: only the files know their lines.
+//! Read from the directory as a controller would read it, not asked of the one that runs: only the files
+//! know their lines.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Session;
 use super::fault::Fault;
-use crate::model::manifest::{self, Reading, Text, print};
+use super::node::{self, Node};
+use crate::edge::directory::{self, Loaded};
+use crate::edge::store::Store;
+use crate::model::manifest::{Text, print};
+use crate::model::settings::{self, Settings};
 use crate::model::view::ServiceView;
 
-/// Drop-ins of one service that are read: nobody splits a manifest further.
-const DROP_INS_MAX: usize = 100;
-
-pub fn yaml(views: &[Arc<ServiceView>], dir: &Path) -> Result<String, Fault> {
-    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
-    let mut pages = Vec::new();
-    for view in views {
-        pages.push(one(view, &dir)?);
-    }
-    Ok(pages.join("---\n"))
+pub fn yaml(views: &[Arc<ServiceView>], node: &Node, session: &Session) -> Result<String, Fault> {
+    let dir = node.dir()?;
+    let told = node.get("/v1/node").ok();
+    let memory = node::memory(told.as_ref(), &session.global).map_or_else(Store::none, |path| Store::look(&path));
+    let loaded = directory::load(&dir, &written(&dir), memory).map_err(|error| Fault::path("read", dir, error))?;
+    let pages: Result<Vec<String>, Fault> = views.iter().map(|view| one(view, &loaded)).collect();
+    Ok(pages?.join("---\n"))
 }
 
-fn one(view: &ServiceView, dir: &Path) -> Result<String, Fault> {
-    let file = &view.manifest.file;
-    let path = dir.join(file);
-    let main = std::fs::read(&path).map_err(|error| Fault::path("read", path, error))?;
-    let defaults = std::fs::read(dir.join("_defaults.yaml")).ok();
-    let drop_ins = drop_ins(dir, file);
-    let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let reading = Reading {
-        main: Text { file, text: &main },
-        stem,
-        dir,
-        defaults: defaults.as_deref().map(|text| Text { file: "_defaults.yaml", text }),
-        drop_ins: drop_ins.iter().map(|(file, text)| Text { file, text }).collect(),
-    };
-    match manifest::read(&reading) {
-        Ok(documents) => {
-            let document = documents.iter().find(|document| document.spec.name == view.service);
-            let document = document.ok_or_else(|| {
-                Fault::no(format!("{file} does not declare {} any more", view.service), "look again in a moment")
-            })?;
-            Ok(print::effective(&document.spec, &document.origins))
+fn one(view: &ServiceView, loaded: &Loaded) -> Result<String, Fault> {
+    let name = &view.service;
+    if let Some(declaration) = loaded.declarations.iter().find(|declaration| declaration.spec.name == *name) {
+        let none = BTreeMap::new();
+        return Ok(print::effective(&declaration.spec, loaded.origins.get(name).unwrap_or(&none)));
+    }
+    let refused = loaded.invalid.iter().filter_map(|invalid| invalid.rejection.as_ref());
+    match refused.into_iter().find(|rejection| rejection.name == *name) {
+        Some(rejection) => Err(Fault::Invalid(rejection.message.clone())),
+        None => {
+            Err(Fault::no(format!("{} does not declare {name} any more", view.manifest.file), "look again in a moment"))
         }
-        Err(refused) => Err(Fault::Invalid(
-            refused.diagnostics.iter().map(manifest::Diagnostic::one_line).collect::<Vec<_>>().join("\n"),
-        )),
     }
 }
 
-/// `FILE.d/*.yaml`, in lexical order.
-fn drop_ins(dir: &Path, file: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = format!("{file}.d");
-    let mut names: Vec<String> = std::fs::read_dir(dir.join(&folder))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".yaml") && !name.starts_with('.'))
-        .take(DROP_INS_MAX)
-        .collect();
-    names.sort();
-    let read = |name: String| {
-        let path = format!("{folder}/{name}");
-        Some((path.clone(), std::fs::read(dir.join(&path)).ok()?))
-    };
-    names.into_iter().filter_map(read).collect()
+/// What the directory's own settings say; flags of the run that is asked are not known here.
+fn written(dir: &Path) -> Settings {
+    let text = std::fs::read(dir.join("_plugd.yaml")).unwrap_or_default();
+    let given = settings::read(Text { file: "_plugd.yaml", text: &text });
+    given.map_or_else(|_| Settings::default(), |given| given.settle(Settings::default()))
 }

@@ -10,14 +10,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::foresee::Obstacles;
-use crate::controller::{Declaration, Rejection, Resolved};
+use crate::controller::{Change, Declaration, Rejection, Resolved, change, nothing_to_run};
 use crate::model::manifest::{nearest, print};
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Program, Spec};
 use crate::model::text::span;
-use crate::model::view::{FileProblem, ServiceView, Snapshot};
-use crate::policy::update;
+use crate::model::view::{FileProblem, Snapshot};
+use crate::policy::{depends, update};
 
 /// Everything that a directory declares, read once.
 #[derive(Debug, Clone, Default)]
@@ -76,24 +76,6 @@ impl Forecast {
         quiet.iter().any(|steps| !steps.is_empty())
     }
 }
-
-/// Fields that only a new process can take up; a change of any other applies live.
-const PROCESS_FIELDS: &[&str] = &[
-    "command",
-    "args",
-    "wrapper",
-    "script",
-    "workingDir",
-    "env",
-    "envFrom",
-    "inheritEnv",
-    "user",
-    "port",
-    "ports",
-    "securityContext",
-    "resources",
-    "mcp",
-];
 
 /// Compares. `whole`: the declared are all there are, so what else runs would be stopped.
 /// `budget`: the time in which all must be stopped.
@@ -158,23 +140,14 @@ fn misspelt(spec: &Spec, found: &Declared, running: &Running) -> Option<String> 
     Some(format!("there is no service {}{meant}", needed.name))
 }
 
-/// What this version does not run.
-fn unsupported(spec: &Spec) -> Option<String> {
-    match &spec.process.program {
-        Program::External(address) => Some(format!("nothing to run here: {address}")),
-        Program::Command(_) | Program::Wrapper(_) | Program::Script(_) if spec.process.stdio_mcp => {
-            Some("an stdio MCP server is started by its first call".into())
-        }
-        Program::Command(_) | Program::Wrapper(_) | Program::Script(_) => None,
-    }
-}
-
 /// Puts one declared service where it belongs.
 fn place(plan: &mut Forecast, one: &Declaration, found: &Declared, running: &Running, cycles: &BTreeMap<Name, String>) {
     let spec = &one.spec;
     let name = spec.name.to_string();
     let view = running.snapshot.as_ref().and_then(|snapshot| snapshot.services.get(&spec.name)).map(|view| &**view);
     let lives = view.is_some_and(|view| view.process_running);
+    let becomes = view.map_or(Change::Process, |view| change(one, view));
+    let changes = becomes != Change::Nothing;
     if let Some(path) = cycles.get(&spec.name) {
         let step = Step { name, why: format!("{}: {path}", Reason::DependencyCycle) };
         if lives {
@@ -193,7 +166,7 @@ fn place(plan: &mut Forecast, one: &Declaration, found: &Declared, running: &Run
             }
             return;
         }
-        Resolved::Missing { reason, message, .. } if is_changed(one, view) => {
+        Resolved::Missing { reason, message, .. } if changes => {
             plan.blocked.push(Step { name, why: format!("{reason}: {message}") });
             return;
         }
@@ -211,13 +184,14 @@ fn place(plan: &mut Forecast, one: &Declaration, found: &Declared, running: &Run
         }
         return;
     }
-    if let Some(what) = unsupported(spec).filter(|_| !lives) {
-        plan.skip.push(Step { name, why: format!("{}: {what}", Reason::NotYetSupported) });
+    if let Some(what) = nothing_to_run(spec).filter(|_| !lives) {
+        let why = format!("{}: nothing to run here: {what}", Reason::NotYetSupported);
+        plan.skip.push(Step { name, why });
         return;
     }
     // The controller has the file already and has tried it.
     let tried = view
-        .filter(|_| lives && !is_changed(one, view))
+        .filter(|_| lives && !changes)
         .and_then(|view| view.problems.iter().find(|problem| problem.reason == Reason::UpdateBlocked));
     if let Some(problem) = tried {
         plan.blocked.push(Step { name, why: problem.message.clone() });
@@ -226,7 +200,7 @@ fn place(plan: &mut Forecast, one: &Declaration, found: &Declared, running: &Run
     if let Some((reason, message)) = found.obstacles.get(&spec.name) {
         let step = Step { name: name.clone(), why: format!("{reason}: {message}") };
         let settled = view.is_some_and(|view| matches!(view.status, Status::Completed | Status::Stopped));
-        match (lives, is_changed(one, view)) {
+        match (lives, changes) {
             (true, true) => plan.blocked.push(step),
             (true, false) => {
                 plan.warnings.push(format!("{name}: {}; what runs goes on, but would not start again", step.why));
@@ -238,7 +212,7 @@ fn place(plan: &mut Forecast, one: &Declaration, found: &Declared, running: &Run
         }
         return;
     }
-    if let Some(needed) = misspelt(spec, found, running).filter(|_| lives && is_changed(one, view)) {
+    if let Some(needed) = misspelt(spec, found, running).filter(|_| lives && changes) {
         plan.blocked.push(Step { name, why: format!("{}: {needed}", Reason::DependencyNotReady) });
         return;
     }
@@ -246,7 +220,7 @@ fn place(plan: &mut Forecast, one: &Declaration, found: &Declared, running: &Run
         plan.start.push(Step { name, why: how_many(spec) });
         return;
     };
-    if !is_changed(one, Some(view)) {
+    if !changes {
         plan.unchanged.push(name);
         return;
     }
@@ -255,26 +229,27 @@ fn place(plan: &mut Forecast, one: &Declaration, found: &Declared, running: &Run
             .push(Step { why: format!("stopped by an operator; `plugd start {name}` runs what is written"), name });
         return;
     }
-    let changed = running.specs.get(&spec.name).map(|old| changed(old, &Value::Object(print::fields(spec))));
-    match changed {
-        Some(fields) if fields.is_empty() => plan.unchanged.push(name),
-        Some(fields) if lives && fields.iter().all(|field| !PROCESS_FIELDS.contains(&field.as_str())) => {
-            plan.apply.push(Step { name, why: format!("{} changed", fields.join(", ")) });
-        }
+    let what = what_changes(running.specs.get(&spec.name), spec);
+    match becomes {
         // A run that goes on is not ended for it.
-        Some(fields) if spec.schedule.is_some() && view.schedule.is_some() => {
-            plan.apply.push(Step { name, why: format!("{} changed; from its next run on", fields.join(", ")) });
+        Change::Process if spec.schedule.is_some() && view.schedule.is_some() => {
+            plan.apply.push(Step { name, why: format!("{what}; from its next run on") });
         }
-        Some(fields) => {
-            plan.restart.push(Step { name, why: format!("{} changed; {}", fields.join(", "), update::explain(spec)) });
-        }
-        None => plan.restart.push(Step { name, why: format!("its manifest changed; {}", update::explain(spec)) }),
+        Change::Process => plan.restart.push(Step { name, why: format!("{what}; {}", update::explain(spec)) }),
+        Change::Live | Change::Nothing => plan.apply.push(Step { name, why: what }),
     }
 }
 
-/// Whether the file is another than the one that is in force.
-fn is_changed(one: &Declaration, view: Option<&ServiceView>) -> bool {
-    view.is_none_or(|view| view.manifest.sha256 != one.source.sha256 || view.manifest.file != one.source.file)
+/// The top fields that are not equal, in words. It only tells; what follows is judged by digests.
+fn what_changes(old: Option<&Value>, new: &Spec) -> String {
+    let Some(Value::Object(old)) = old else { return "its manifest changed".into() };
+    let new = print::fields(new);
+    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let fields: Vec<&str> = keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).map(String::as_str).collect();
+    match fields.is_empty() {
+        true => "what it is made of changed".into(),
+        false => format!("{} changed", fields.join(", ")),
+    }
 }
 
 fn how_many(spec: &Spec) -> String {
@@ -290,54 +265,27 @@ fn how_many(spec: &Spec) -> String {
     if spec.replicas == 1 { what } else { format!("{what}, {} instances", spec.replicas) }
 }
 
-/// The top fields that are not equal.
-fn changed(old: &Value, new: &Value) -> Vec<String> {
-    let (Value::Object(old), Value::Object(new)) = (old, new) else { return Vec::new() };
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
-}
-
 /// Every service that is part of a cycle, with the whole path.
 fn cycles(specs: &BTreeMap<&Name, &Spec>) -> BTreeMap<Name, String> {
+    let names: Vec<&Name> = specs.keys().copied().collect();
+    let place = |name: &Name| names.binary_search(&name).ok().and_then(|place| u32::try_from(place).ok());
+    let needs: Vec<Vec<u32>> =
+        specs.values().map(|spec| spec.depends_on.iter().filter_map(|needed| place(&needed.name)).collect()).collect();
+    let mut needed_by = vec![Vec::new(); needs.len()];
+    for (at, needed) in (0..).zip(&needs) {
+        needed.iter().for_each(|&needed| needed_by[needed as usize].push(at));
+    }
+    let forward = |at: u32| needs[at as usize].clone();
     let mut found = BTreeMap::new();
-    for name in specs.keys() {
-        if let Some(path) = way_back(name, specs) {
-            let names: Vec<&str> = path.iter().map(|name| name.as_str()).collect();
-            found.insert((*name).clone(), names.join(" → "));
+    for (at, name) in (0..).zip(&names) {
+        let members = depends::component(at, forward, |at| needed_by[at as usize].clone());
+        if members.contains(&at) {
+            let path = depends::cycle(at, &members, forward);
+            let path: Vec<&str> = path.iter().map(|&at| names[at as usize].as_str()).collect();
+            found.insert((*name).clone(), path.join(" → "));
         }
     }
     found
-}
-
-/// A shortest way along the dependencies from a service to itself.
-fn way_back<'s>(start: &'s Name, specs: &BTreeMap<&'s Name, &'s Spec>) -> Option<Vec<&'s Name>> {
-    let mut came_from: BTreeMap<&Name, &Name> = BTreeMap::new();
-    let mut open = std::collections::VecDeque::from([start]);
-    while let Some(at) = open.pop_front() {
-        for needed in specs.get(at).map(|spec| spec.depends_on.as_slice()).unwrap_or_default() {
-            if needed.name == *start {
-                let mut path = vec![start, at];
-                let mut step = at;
-                while step != start {
-                    step = came_from[step];
-                    path.push(step);
-                }
-                path.dedup();
-                path.reverse();
-                if path.len() == 1 {
-                    path.push(start);
-                }
-                return Some(path);
-            }
-            if let Some((known, _)) = specs.get_key_value(&needed.name)
-                && !came_from.contains_key(*known)
-            {
-                came_from.insert(known, at);
-                open.push_back(known);
-            }
-        }
-    }
-    None
 }
 
 /// The chain of dependencies whose graces add up to most, where that is more than the budget. All

@@ -65,7 +65,7 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
             }
         }
         GetOutput::Json => writeln!(out, "{}", super::json(&data(args, &views, &node)?))?,
-        GetOutput::Yaml if args.effective => write!(out, "{}", effective::yaml(&views, &node.dir()?)?)?,
+        GetOutput::Yaml if args.effective => write!(out, "{}", effective::yaml(&views, &node, session)?)?,
         GetOutput::Yaml => write!(out, "{}", yaml(&data(args, &views, &node)?))?,
         GetOutput::JsonPath(path) => {
             let value = data(args, &views, &node)?;

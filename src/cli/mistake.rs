@@ -192,7 +192,7 @@ mod tests {
             ("get --sumary", "get takes no --sumary (did you mean --summary?); `plugd get --help` lists what it takes"),
             ("history", "history needs NAME; `plugd history --help` shows how"),
             ("exec web", "exec needs CMD; `plugd exec --help` shows how"),
-            ("signal HPU web", "SIGNAL HPU: write it as HUP, USR1, TERM or a number from 1 to 64"),
+            ("signal HPU web", "SIGNAL HPU: write it as HUP, USR1, RTMIN+3 or a number from 1 to 64"),
             ("get --color blue", "--color blue: choose one of auto, always, never"),
             ("logs --tail foo", "--tail foo: write a whole number"),
             ("apply -f web.yaml", "plugd add takes the file as it is; write `plugd add web.yaml`"),

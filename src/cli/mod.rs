@@ -21,7 +21,6 @@ pub mod look;
 pub mod mistake;
 pub mod node;
 pub mod progress;
-pub mod ready;
 pub mod row;
 pub mod select;
 

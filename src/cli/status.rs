@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use super::args::{GetArgs, GetOutput, StatusArgs};
 use super::fault::{Code, Fault};
 use super::look::{Color, Look, columns, wrap};
-use super::{Session, get, history, last, logs, ready, row, select};
+use super::{Session, get, history, last, logs, row, select};
 use crate::model::name::Name;
+use crate::model::ready;
 use crate::model::text::{age, clean, indicator, since, span};
 use crate::model::view::{FileProblem, InstanceView, RejectedView, ScoreView, ServiceView, Snapshot, VitalsView};
 

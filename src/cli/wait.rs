@@ -9,10 +9,10 @@ use super::args::{WaitArgs, WaitFor};
 use super::fault::{Code, Fault};
 use super::jsonpath::JsonPath;
 use super::node::{Node, Watching};
-use super::ready::{self, Who};
 use super::told::{self, Intake};
 use super::{Session, get, row, select};
 use crate::model::name::Instance;
+use crate::model::ready::{self, Who};
 use crate::model::reason::Reason;
 use crate::model::view::{InstanceView, ServiceView, Snapshot};
 

@@ -12,7 +12,7 @@ use super::plan::{Action, Plan};
 use super::service::{Gate, Id, Needs, Service};
 use crate::model::manifest::nearest;
 use crate::model::name::{LifeId, Name};
-use crate::model::spec::{Condition, Dependency, OnLoss, Program};
+use crate::model::spec::{Condition, Dependency, OnLoss};
 use crate::model::time::Now;
 use crate::policy::depends::{Standing, allows, holds};
 
@@ -313,11 +313,8 @@ impl Controller {
         if let Some(dependency) = &service.bereft {
             return Gate::DependencyLost(dependency.clone());
         }
-        if let Program::External(address) = &spec.process.program {
-            return Gate::External(address.clone());
-        }
-        if spec.process.stdio_mcp {
-            return Gate::External("an stdio MCP server is started by its first call".into());
+        if let Some(what) = super::nothing_to_run(spec) {
+            return Gate::External(what.into());
         }
         if self.config.require_user && spec.process.user.is_none() {
             return Gate::NeedsUser;

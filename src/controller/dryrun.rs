@@ -1,94 +1,52 @@
-//! What would happen: for `plugd check`, from declarations and facts alone.
-//!
-//! With a running controller the facts are its views; without one nothing runs.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+//! What would become of a declaration, for `plugd check`: judged by the digests by which the brain
+//! decides, and by nothing else.
 
 use super::input::{Declaration, Resolved};
-use crate::model::name::Name;
+use crate::model::digest::comparable;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Program, Spec};
-use crate::model::view::ServiceView;
-use crate::policy::update;
+use crate::model::spec::{Program, RestartPolicy, Spec};
+use crate::model::view::{PrintView, ServiceView};
 
-/// What would become of one service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Intent {
-    Start,
-    /// With the strategy and why.
-    Restart(String),
-    /// Same process; probes, logging and the like apply live.
-    Live,
+/// What a declaration changes of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is declared like that already.
     Nothing,
-    Skip(Reason, String),
-    Fail(Reason, String),
-    Stop(String),
+    /// What runs, or ran to its end, takes it up: probes, labels and the like.
+    Live,
+    /// Only a new process can take it up.
+    Process,
 }
 
-/// What would happen to all of them, by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outlook {
-    pub intents: BTreeMap<Name, Intent>,
+/// Held against what a controller tells of the service.
+pub fn change(new: &Declaration, view: &ServiceView) -> Change {
+    let told = &view.manifest;
+    let Some(digest) = told.digest else { return Change::Process };
+    // A controller that makes its digests in another way compares the bytes.
+    if !comparable(digest, new.spec.digest) {
+        return if told.sha256 == new.source.sha256 { Change::Nothing } else { Change::Process };
+    }
+    let print = match &new.program {
+        Resolved::Found { content, .. } => Some(PrintView { process: new.spec.process_digest, content: *content }),
+        Resolved::Missing { .. } => None,
+    };
+    if digest == new.spec.digest && told.declares == print {
+        return Change::Nothing;
+    }
+    let over = view.status == Status::Completed && new.spec.restart.policy != RestartPolicy::Always;
+    let made_from = match view.process_running {
+        true => told.runs,
+        false => told.declares.filter(|_| over || view.reason == Some(Reason::NextRun)),
+    };
+    if print.is_some() && made_from == print { Change::Live } else { Change::Process }
 }
 
-impl Outlook {
-    /// `current`: what runs now and the spec it was made from, as the controller tells.
-    pub fn of(declared: &[Declaration], current: &BTreeMap<Name, (Arc<ServiceView>, Arc<Spec>)>) -> Outlook {
-        let mut intents = BTreeMap::new();
-        for declaration in declared {
-            let name = &declaration.spec.name;
-            intents.insert(name.clone(), intent(declaration, current.get(name)));
+/// Why this version starts no process for it, however valid it is.
+pub fn nothing_to_run(spec: &Spec) -> Option<&str> {
+    match &spec.process.program {
+        Program::External(address) => Some(address),
+        Program::Command(_) | Program::Wrapper(_) | Program::Script(_) => {
+            spec.process.stdio_mcp.then_some("an stdio MCP server is started by its first call")
         }
-        for (name, (view, _)) in current {
-            if !intents.contains_key(name) && view.process_running {
-                intents.insert(name.clone(), Intent::Stop("its manifest is gone".into()));
-            }
-        }
-        Outlook { intents }
-    }
-
-    pub fn count(&self, which: impl Fn(&Intent) -> bool) -> usize {
-        self.intents.values().filter(|intent| which(intent)).count()
-    }
-}
-
-fn intent(declaration: &Declaration, current: Option<&(Arc<ServiceView>, Arc<Spec>)>) -> Intent {
-    let spec = &declaration.spec;
-    let runs = current.is_some_and(|(view, _)| view.process_running);
-    if !spec.enabled {
-        return if runs {
-            Intent::Stop("`enabled: false`".into())
-        } else {
-            Intent::Skip(Reason::Disabled, "`enabled: false`".into())
-        };
-    }
-    if let Some((view, _)) = current
-        && view.status == Status::Stopped
-        && view.reason == Some(Reason::StoppedByOperator)
-    {
-        return Intent::Skip(Reason::StoppedByOperator, format!("waits for `plugd start {}`", spec.name));
-    }
-    if let Program::External(address) = &spec.process.program {
-        return Intent::Skip(Reason::NotYetSupported, format!("nothing to run here: {address}"));
-    }
-    match &declaration.program {
-        Resolved::Missing { .. } if runs => Intent::Nothing,
-        Resolved::Missing { reason, message, .. } if spec.required => Intent::Fail(*reason, message.clone()),
-        Resolved::Missing { reason, message, .. } => Intent::Skip(*reason, message.clone()),
-        Resolved::Found { .. } => match current {
-            Some((_, old)) if runs && old.process_digest != spec.process_digest => {
-                Intent::Restart(update::explain(spec))
-            }
-            Some((_, old)) if runs && old.digest != spec.digest => Intent::Live,
-            Some(_) if runs => Intent::Nothing,
-            Some((view, old))
-                if (view.status == Status::Completed || view.reason == Some(Reason::NextRun))
-                    && old.process_digest == spec.process_digest =>
-            {
-                Intent::Nothing
-            }
-            Some(_) | None => Intent::Start,
-        },
     }
 }

@@ -8,6 +8,7 @@ use super::input::{Exit, ExitHow, ExitMemory};
 use super::life::{BackOff, Cause, Setback, Stopping};
 use super::service::{Gate, Instance};
 use crate::model::reason::Reason;
+use crate::model::signal;
 use crate::model::spec::{Condition, Dependency};
 use crate::model::zone::Zone;
 use crate::policy::depends::Standing;
@@ -45,23 +46,11 @@ pub(super) fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-pub(super) fn signal_name(signal: i32) -> String {
-    const NAMES: [&str; 32] = [
-        "0", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-        "WINCH", "IO", "PWR", "SYS",
-    ];
-    match usize::try_from(signal).ok().and_then(|at| NAMES.get(at)) {
-        Some(name) => format!("SIG{name}"),
-        None => format!("signal {signal}"),
-    }
-}
-
 /// `exited with 1 after 0.2 s`.
 pub(super) fn ended(exit: &Exit, ran_for: Option<Duration>) -> String {
     let how = match exit.how {
         ExitHow::Code(code) => format!("exited with {code}"),
-        ExitHow::Signal(signal) => format!("was killed by {}", signal_name(signal)),
+        ExitHow::Signal(signal) => format!("was killed by {}", signal::name(signal)),
     };
     let how = format!("{how}{}", out_of_memory(exit.oom_killed));
     match ran_for {
@@ -106,7 +95,7 @@ pub(super) fn asked_by(stopping: &Stopping, gate: &Gate, must_restart: bool) -> 
 pub(super) fn keeps_ending(exit: &ExitMemory, oom_killed: bool, times: u32) -> String {
     let mut text = match (exit.code, exit.signal) {
         (Some(code), _) => format!("exits with {code}"),
-        (None, Some(signal)) => format!("is killed by {}", signal_name(signal)),
+        (None, Some(signal)) => format!("is killed by {}", signal::name(signal)),
         (None, None) => "ends".into(),
     };
     text.push_str(&format!("{} after {}", out_of_memory(oom_killed), span(exit.ran_for)));

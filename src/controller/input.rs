@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::model::name::{LifeId, Name};
-use crate::model::reason::Reason;
+use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Digest, Spec};
 use crate::model::view::{FileProblem, RunResult};
 
@@ -188,6 +190,17 @@ pub struct Memory {
     /// Of a service that runs by the clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Box<ScheduleMemory>>,
+    /// What was told last: a controller that finds it like that goes on telling since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Told>,
+}
+
+/// A status word and since when it is true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Told {
+    pub status: Status,
+    pub reason: Option<Reason>,
+    pub since: Timestamp,
 }
 
 /// What outlives the keeper, of a schedule.

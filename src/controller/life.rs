@@ -334,17 +334,22 @@ impl Life {
         }
     }
 
-    /// A process lives that was made from something else.
-    pub fn runs_other_than(&self, print: &Print) -> bool {
+    /// What the process that runs was made from.
+    pub fn print(&self) -> Option<Print> {
         match self {
-            Life::Running(running) => running.made.print != *print,
+            Life::Running(running) => Some(running.made.print),
             Life::Idle
             | Life::Preparing(_)
             | Life::Starting(_)
             | Life::Stopping(_)
             | Life::BackOff(_)
-            | Life::Finished(_) => false,
+            | Life::Finished(_) => None,
         }
+    }
+
+    /// A process lives that was made from something else.
+    pub fn runs_other_than(&self, print: &Print) -> bool {
+        self.print().is_some_and(|runs| runs != *print)
     }
 
     /// Of the version that runs, where it is known.

@@ -49,7 +49,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use dryrun::{Intent, Outlook};
+pub use dryrun::{Change, change, nothing_to_run};
 pub use input::*;
 pub use node::Report;
 pub use plan::*;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::explain;
-use super::input::{ExitMemory, Memory, Resolved};
+use super::input::{ExitMemory, Memory, Resolved, Told};
 use super::life::*;
 use super::node::{Report, Share};
 use super::plan::{Action, Plan};
@@ -41,7 +41,7 @@ impl Controller {
         let word = status::of_service(service, self.ending.is_some(), ends_for);
         let short = (word.status, word.reason);
         if service.view.is_none() || service.word != short {
-            service.since = now.wall;
+            service.since = since_before(service, short).unwrap_or(now.wall);
             service.word = short;
         }
         let mut view = view(service, word, &self.config);
@@ -273,6 +273,19 @@ fn held_back(service: &Service) -> Option<(Reason, String)> {
     }
 }
 
+/// Since when a controller before this one told the same word of the same processes.
+fn since_before(service: &Service, word: (Status, Option<Reason>)) -> Option<Timestamp> {
+    let told = service.remembered.as_ref().filter(|_| service.view.is_none())?.told?;
+    let lives = service.instances.iter().filter_map(|instance| match &instance.life {
+        Life::Running(running) => Some(running.spawned_wall),
+        Life::Stopping(stopping) => Some(stopping.spawned_wall),
+        Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::BackOff(_) | Life::Finished(_) => None,
+    });
+    let same = lives.max().is_none_or(|spawned| spawned <= told.since);
+    // Which start `starting` was told of is not known.
+    (same && word == (told.status, told.reason) && told.status != Status::Starting).then_some(told.since)
+}
+
 /// A problem keeps its time as long as it lasts.
 fn keep_times(kept: &mut Vec<Problem>, found: Vec<(Reason, String)>, now: Timestamp) {
     let old = std::mem::take(kept);
@@ -418,7 +431,7 @@ fn served_port(life: &Life) -> Option<Option<u16>> {
 fn exit_view(exit: &ExitMemory) -> ExitView {
     ExitView {
         code: exit.code.or(exit.signal.map(|signal| 128 + signal)),
-        signal: exit.signal.map(explain::signal_name),
+        signal: exit.signal.map(crate::model::signal::name),
         by: exit.by.clone(),
         at: Timestamp::from_microsecond(exit.at).unwrap_or(Timestamp::UNIX_EPOCH),
         ran_for: exit.ran_for,
@@ -438,7 +451,17 @@ fn manifest_view(service: &Service) -> ManifestView {
         },
     };
     let rejected = rejected.map(|(rejection, at)| RejectedView { sha256: rejection.source.sha256.clone(), at: *at });
-    ManifestView { file, sha256, generation: service.generation, in_force: service.in_force(), rejected }
+    let print = |print: Print| PrintView { process: print.process, content: print.content };
+    ManifestView {
+        file,
+        sha256,
+        generation: service.generation,
+        in_force: service.in_force(),
+        digest: service.declared.as_ref().map(|declaration| declaration.spec.digest),
+        declares: service.made().map(|made| print(made.print)),
+        runs: service.runs_all().map(print),
+        rejected,
+    }
 }
 
 /// Says what must outlive the keeper, when it changed.
@@ -452,12 +475,15 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     let failed_starts = service.instances.iter().map(|instance| instance.ladder.failed_starts).max().unwrap_or(0);
     let last_exit = service.instances.iter().filter_map(|instance| instance.last_exit.as_ref()).max_by_key(|e| e.at);
     let schedule = service.remember_schedule();
+    let told = service.view.as_ref().map(|view| Told { status: view.status, reason: view.reason, since: view.since });
+    let told = told.or(service.remembered.as_ref().and_then(|memory| memory.told));
     if let Some(old) = &service.remembered
         && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator, old.scaled_to)
             == (service.generation, service.restarts, step, failed_starts, service.stopped, service.scaled_to)
         && old.last_exit.as_ref() == last_exit
         && old.lives == service.lives
         && old.schedule == schedule
+        && old.told == told
     {
         return;
     }
@@ -472,6 +498,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         last_exit: last_exit.cloned(),
         lives: service.lives.clone(),
         schedule,
+        told,
     };
     service.remembered = Some(memory.clone());
     plan.actions.push(Action::Remember(service.name.clone(), memory));

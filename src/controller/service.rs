@@ -257,6 +257,13 @@ impl Service {
         self.instances.iter().any(|instance| instance.life.runs_other_than(&made.print))
     }
 
+    /// What all that runs was made from; none where nothing runs, or not all of it the same.
+    pub fn runs_all(&self) -> Option<Print> {
+        let mut prints = self.instances.iter().filter_map(|instance| instance.life.print());
+        let first = prints.next()?;
+        prints.all(|print| print == first).then_some(first)
+    }
+
     /// The version that runs, where it is an older one than the declared.
     pub fn in_force(&self) -> Option<u64> {
         let oldest = self.instances.iter().filter_map(|instance| instance.life.generation()).min()?;

@@ -129,14 +129,14 @@ impl Store {
 
     /// A store that remembers nothing beyond this process.
     pub fn none() -> Store {
-        Store::knowing(Loaded::default())
+        Store::knowing(Found::default())
     }
 
     /// What another run has left, or writes at this moment; nothing is written to it. Where it cannot
     /// be read, as [`Store::none`].
     pub fn look(path: &Path) -> Store {
-        let loaded = open::read_only(path).and_then(|db| rows::load(&db, &era()));
-        Store::knowing(loaded.unwrap_or_default())
+        let found = open::read_only(path).and_then(|db| rows::find(&db, &era()));
+        Store::knowing(found.unwrap_or_default())
     }
 
     /// The text of `file` that was accepted last, as another run left it.
@@ -144,12 +144,12 @@ impl Store {
         open::read_only(path).and_then(|db| rows::accepted(&db, file)).ok()
     }
 
-    fn knowing(loaded: Loaded) -> Store {
+    fn knowing(found: Found) -> Store {
         let shared = Shared {
             inbox: Arc::default(),
             thread: Mutex::new(None),
             trouble: Arc::default(),
-            found: Mutex::new(Found { loaded, accepted: BTreeMap::new() }),
+            found: Mutex::new(found),
         };
         shared.inbox.close();
         Store { shared: Arc::new(shared) }

@@ -99,6 +99,20 @@ pub fn short(bytes: &[u8]) -> String {
     digits(&Sha256::digest(bytes)[..8])
 }
 
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex(*self))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        let text = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
+        let number = u128::from_str_radix(&text, 16).ok().filter(|_| text.len() == 32);
+        number.map(|number| Digest(number.to_be_bytes())).ok_or_else(|| serde::de::Error::custom("32 hex digits"))
+    }
+}
+
 /// Lower-case hex, 32 digits.
 pub fn hex(digest: Digest) -> String {
     digits(&digest.0)

@@ -13,6 +13,7 @@ pub mod history;
 pub mod manifest;
 pub mod name;
 pub mod quantity;
+pub mod ready;
 pub mod reason;
 pub mod settings;
 pub mod signal;

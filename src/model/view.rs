@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name::Name;
 use super::reason::{Reason, Status};
+use super::spec::Digest;
 
 /// All services and the node, as one immutable value.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -288,9 +289,27 @@ pub struct ManifestView {
     /// The generation that runs, where that is an older one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force: Option<u64>,
+    /// Of the whole meaning of what is declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// What a start would be made from now; none where it cannot be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declares: Option<PrintView>,
+    /// What all its processes were made from; none where nothing runs, or not all of them the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<PrintView>,
     /// The bytes that were refused last, if they are what is on disk now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejected: Option<RejectedView>,
+}
+
+/// The digests that decide whether a change needs a new process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrintView {
+    /// Of what only a new process can take up.
+    pub process: Digest,
+    /// Of its wrapper and its env files.
+    pub content: Digest,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -472,4 +472,24 @@ mod tests {
             assert_eq!(parse(&whole[..cut], here), None, "{}", &whole[..cut]);
         }
     }
+
+    #[test]
+    fn a_table_that_others_can_write_to_is_not_believed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let table = folder.path().join("lives");
+        std::fs::write(&table, "text").expect("written");
+        let mode = |mode| std::fs::set_permissions(&table, std::fs::Permissions::from_mode(mode)).expect("set");
+        mode(0o600);
+        assert_eq!(read(&table).as_deref(), Some("text"));
+        for others in [0o620, 0o602] {
+            mode(others);
+            assert_eq!(read(&table), None, "{others:o}");
+        }
+        mode(0o600);
+        std::fs::hard_link(&table, folder.path().join("second")).expect("linked");
+        assert_eq!(read(&table), None, "somebody else holds a name of it");
+        std::os::unix::fs::symlink(&table, folder.path().join("link")).expect("linked");
+        assert_eq!(read(&folder.path().join("link")), None);
+    }
 }

@@ -19,6 +19,7 @@ mod probes;
 mod restart;
 mod secrets;
 mod stop;
+mod strangers;
 mod supervisor;
 mod tampering;
 mod upgrade;

@@ -291,7 +291,11 @@ fn one_command_that_cannot_be_executed_ends_as_in_a_shell() {
 #[test]
 fn a_required_crash_loop_without_a_check_ends_the_node_with_its_code() {
     let mut world = World::empty();
-    world.put("must.yaml", "script: exit 7\nrequired: true\nrestart: {backoff: {initial: 50ms, max: 100ms}}\n");
+    // It lives for some turns of the loop: so it is running, and unchecked, between two ends.
+    world.put(
+        "must.yaml",
+        "script: sleep 0.1; exit 7\nrequired: true\nrestart: {backoff: {initial: 50ms, max: 100ms}}\n",
+    );
     world.spawn(&["--exit-on-required=1s"]);
     assert_eq!(world.wait_end().code(), Some(7), "{}", world.log());
 }

@@ -221,3 +221,67 @@ fn a_misspelt_dependency_in_an_edit_is_blocked_foretold_and_told_as_an_event() {
     let (_, told) = ends(&world, 1, &["wait", "web"]);
     assert!(told.contains("is not in force"), "{told}");
 }
+
+/// The line of the plan that names `web`.
+fn foretold(world: &World, path: &std::path::Path) -> String {
+    let (said, _) = ends(world, 0, &["check", &path.display().to_string()]);
+    said.lines().find(|line| line.contains(" web ")).unwrap_or(&said).to_string()
+}
+
+#[test]
+fn what_check_says_of_an_edit_is_what_becomes_of_the_process() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 1000\n");
+    world.wait_status("web", "running");
+    let file = world.root().join("web.yaml");
+    let mut text = "command: sleep 1000\n".to_string();
+    for (edit, word) in [
+        ("labels: {team: data}", "apply"),
+        ("logs: {separate: true}", "restart"),
+        ("startupProbe: {exec: {command: ['true']}}", "apply"),
+        ("env: {NEW: \"1\"}", "restart"),
+    ] {
+        text.push_str(&format!("{edit}\n"));
+        std::fs::write(&file, &text).expect("written");
+        let (before, line) = (world.pid("web"), foretold(&world, &file));
+        assert!(line.trim_start().starts_with(word), "{edit}: {line}");
+        world.put("web.yaml", &text);
+        world.wait("the edit", |world| foretold(world, &file).starts_with("would start 0, restart 0, apply live 0"));
+        if word == "restart" {
+            world.wait("another process", |world| world.pid("web").is_some_and(|pid| Some(pid) != before));
+            world.wait_status("web", "running");
+        } else {
+            let told: serde_json::Value =
+                serde_json::from_str(&ends(&world, 0, &["get", "web", "-o", "json"]).0).expect("JSON");
+            assert_eq!(told["status"]["instances"][0]["pid"].as_i64(), before.map(i64::from), "{edit}: {told}");
+            assert_ne!(told["status"]["status"], "stopping", "{edit}");
+        }
+    }
+}
+
+#[test]
+fn check_of_a_whole_directory_sees_defaults_drop_ins_and_wrappers() {
+    let world = World::running();
+    world.put_script("w.sh", "#!/bin/sh\nexec sleep 1000\n");
+    world.put("w.yaml", "wrapper: w.sh\nworkingDir: .\n");
+    world.put("web.yaml", "command: sleep 1000\n");
+    world.wait_status("web", "running");
+    world.wait_status("w", "running");
+    let new = world.root().join("new");
+    std::fs::create_dir(&new).expect("made");
+    let put = |file: &str, text: &str| std::fs::write(new.join(file), text).expect("written");
+    for file in ["w.sh", "w.yaml", "web.yaml"] {
+        std::fs::copy(world.path(file), new.join(file)).expect("copied");
+    }
+    let check = || ends(&world, 0, &["check", &new.display().to_string()]).0;
+    assert!(check().contains("restart 0, apply live 0, skip 0, stop 0; unchanged 2"), "{}", check());
+    put("w.sh", "#!/bin/sh\n# edited\nexec sleep 1000\n");
+    assert!(check().contains("restart 1,") && check().contains("  restart  w  "), "{}", check());
+    std::fs::create_dir(new.join("web.yaml.d")).expect("made");
+    put("web.yaml.d/10.yaml", "args: [\"7\"]\n");
+    assert!(check().contains("restart 2,"), "{}", check());
+    std::fs::copy(world.path("w.sh"), new.join("w.sh")).expect("copied");
+    std::fs::remove_dir_all(new.join("web.yaml.d")).expect("removed");
+    put("_defaults.yaml", "env: {X: \"1\"}\n");
+    assert!(check().contains("restart 2,"), "{}", check());
+}

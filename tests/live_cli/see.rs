@@ -208,3 +208,36 @@ fn status_without_a_controller_tells_what_plugd_last_wrote() {
     let (said, _) = ends(&world, 6, &["status", "nobody"]);
     assert!(said.is_empty(), "{said}");
 }
+
+#[test]
+fn the_effective_manifest_is_what_the_directory_makes_of_all_its_files() {
+    let world = World::running();
+    std::fs::create_dir(world.path("web.yaml.d")).expect("made");
+    std::fs::write(world.path("web.yaml.d/10.yaml"), "args: [\"7\"]\n").expect("written");
+    world.put("web.yml", "command: sleep 1000\n");
+    world.put_script("s.sh", "#!/bin/sh\n# plugd: workingDir: /tmp\nexec sleep 1000\n");
+    world.wait_status("web", "running");
+    world.wait_status("s", "running");
+    let effective = |name: &str| ends(&world, 0, &["get", name, "-o", "yaml", "--effective"]).0;
+    let web = effective("web");
+    assert!(web.contains("'7'") && web.contains("web.yaml.d/10.yaml") && web.contains("web.yml"), "{web}");
+    let script = effective("s");
+    assert!(script.contains("workingDir: /tmp") && script.contains("s.sh"), "{script}");
+    // Refused since: the version before is what is in force.
+    world.put("web.yml", "comand: sleep 1000\n");
+    world.wait("the refusal", |world| world.status_file("web").is_some_and(|text| text.contains("rejected")));
+    assert!(effective("web").contains("'7'"), "{}", effective("web"));
+}
+
+#[test]
+fn readyz_and_wait_say_the_same() {
+    let world = World::running();
+    world.put(
+        "half.yaml",
+        "command: [sh, -c, '[ $PLUGD_INSTANCE = half/0 ] || exit 3; exec sleep 1000']\nreplicas: 2\nrequired: true\n",
+    );
+    world.wait_status("half", "degraded");
+    let (told, _) = ends(&world, 124, &["wait", "--timeout", "1s"]);
+    let node = world.node_status().expect("a status");
+    assert!(node.contains("ready: false"), "{told}{node}");
+}

@@ -10,6 +10,7 @@ use super::{GetOutput, WaitFor};
 use crate::model::name::Name;
 use crate::model::reason::Status;
 use crate::model::settings::{Discovery, Trust};
+use crate::model::signal;
 
 /// `--exit-on-required`: a limit, or not at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,45 +138,9 @@ pub fn scale(text: &str) -> Result<(String, u32), String> {
     Ok((name.into(), count.parse().map_err(|_| HINT)?))
 }
 
-/// The signals that a person sends by name; real-time ones only by number.
-const SIGNALS: &[(&str, i32)] = &[
-    ("HUP", libc::SIGHUP),
-    ("INT", libc::SIGINT),
-    ("QUIT", libc::SIGQUIT),
-    ("ILL", libc::SIGILL),
-    ("TRAP", libc::SIGTRAP),
-    ("ABRT", libc::SIGABRT),
-    ("BUS", libc::SIGBUS),
-    ("FPE", libc::SIGFPE),
-    ("KILL", libc::SIGKILL),
-    ("USR1", libc::SIGUSR1),
-    ("SEGV", libc::SIGSEGV),
-    ("USR2", libc::SIGUSR2),
-    ("PIPE", libc::SIGPIPE),
-    ("ALRM", libc::SIGALRM),
-    ("TERM", libc::SIGTERM),
-    ("CHLD", libc::SIGCHLD),
-    ("CONT", libc::SIGCONT),
-    ("STOP", libc::SIGSTOP),
-    ("TSTP", libc::SIGTSTP),
-    ("TTIN", libc::SIGTTIN),
-    ("TTOU", libc::SIGTTOU),
-    ("URG", libc::SIGURG),
-    ("WINCH", libc::SIGWINCH),
-    ("IO", libc::SIGIO),
-];
-
 /// `HUP`, `SIGHUP`, `hup` or `1`.
 pub fn signal(text: &str) -> Result<i32, String> {
-    let upper = text.to_ascii_uppercase();
-    let word = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if let Some((_, number)) = SIGNALS.iter().find(|(name, _)| *name == word) {
-        return Ok(*number);
-    }
-    match text.parse::<i32>() {
-        Ok(number @ 1..=64) => Ok(number),
-        _ => Err("write it as HUP, USR1, TERM or a number from 1 to 64".into()),
-    }
+    signal::parse(text).ok_or_else(|| "write it as HUP, USR1, RTMIN+3 or a number from 1 to 64".into())
 }
 
 #[cfg(test)]

@@ -107,6 +107,32 @@ fn a_pre_stop_hook_is_ended_when_the_process_is_gone_before_it() {
 }
 
 #[test]
+fn a_hook_that_uses_up_the_grace_leaves_the_signal_two_seconds() {
+    let mut web = spec("web");
+    web.lifecycle.pre_stop = Some(vec!["drain".into()]);
+    web.stop.grace_period = 10 * SECOND;
+    let mut world = World::running(web);
+    world.tell(Input::Withdrawn(name("web")));
+    assert!(!signals(&world.sleep(9 * SECOND), "web", 15), "the hook has not ended");
+    let actions = world.sleep(SECOND + 2 * SECOND - Duration::from_millis(1));
+    assert!(signals(&actions, "web", 15) && !signals(&actions, "web", 9), "{actions:?}");
+    assert!(signals(&world.sleep(Duration::from_millis(1)), "web", 9));
+}
+
+#[test]
+fn a_service_puts_its_end_off_for_ten_minutes_and_no_longer() {
+    let mut web = spec("web");
+    web.stop.grace_period = 10 * SECOND;
+    let mut world = World::running(web);
+    world.tell(Input::Withdrawn(name("web")));
+    let later = || Notification { extend_timeout: Some(3_600 * SECOND), ..Notification::default() };
+    world.notify("web", 1, later());
+    assert!(!signals(&world.sleep(605 * SECOND), "web", 9), "it asked for it");
+    world.notify("web", 1, later());
+    assert!(signals(&world.sleep(5 * SECOND), "web", 9));
+}
+
+#[test]
 fn restarts_are_told_until_a_withdrawn_service_is_gone_and_begin_anew_with_a_new_one() {
     let mut world = World::running(spec("web"));
     world.crash("web", 1, 1);

@@ -60,6 +60,29 @@ fn that_a_service_runs_as_root_is_told_once_and_not_by_every_controller() {
 }
 
 #[test]
+fn an_end_that_the_last_controller_asked_for_is_no_crash_under_the_next() {
+    let next = |order: Option<Order>| {
+        let (mut blob, mut memory) = (Vec::new(), None);
+        let mut world = World::new();
+        held(&world.declare(spec("web")), &mut blob, &mut memory);
+        held(&world.spawned("web", 1), &mut blob, &mut memory);
+        held(&world.sleep(Duration::from_secs(60)), &mut blob, &mut memory);
+        if let Some(order) = order {
+            held(&world.order("web", order), &mut blob, &mut memory);
+        }
+        let (age, exit) = (Duration::from_secs(60), Some(Exit::signal(15)));
+        let mut next = World::unread(config(), world.now);
+        next.tell(Input::Remembered(name("web"), memory.expect("it was declared")));
+        next.tell(Input::Adopted(Adopted { life: life("web", 1), pid: 101, start_time: 7, age, exit, blob }));
+        next.declare(spec("web"));
+        let actions = next.tell(Input::Surveyed { life: life("web", 1), left: vec![] });
+        (spawns(&actions, "web", 2), next.view("web").restarts)
+    };
+    assert_eq!(next(Some(Order::Restart)), (true, 0), "at once, and not counted");
+    assert_eq!(next(None), (true, 1), "a crash is counted");
+}
+
+#[test]
 fn what_was_said_before_the_manifest_was_read_outlives_the_controller_too() {
     let mut blob = Vec::new();
     let mut memory = None;
@@ -120,4 +143,41 @@ fn a_directory_that_is_found_again_tells_what_is_gone() {
     world.tell(Input::Adopted(adopted));
     assert!(!signals(&world.tell(Input::Scanned), "web", 15));
     assert!(signals(&world.tell(Input::DirectoryFound), "web", 15));
+}
+
+#[test]
+fn a_status_is_as_old_under_the_next_controller_as_it_was() {
+    let (mut blob, mut memory) = (Vec::new(), None);
+    let mut world = World::new();
+    held(&world.declare(spec("web")), &mut blob, &mut memory);
+    held(&world.spawned("web", 1), &mut blob, &mut memory);
+    held(&world.sleep(Duration::from_secs(60)), &mut blob, &mut memory);
+    let since = world.view("web").since;
+    let memory = memory.expect("it was declared");
+
+    let next = |age: u64, blob: &[u8]| {
+        let (age, blob) = (Duration::from_secs(age), blob.to_vec());
+        let adopted = Adopted { life: life("web", 1), pid: 101, start_time: 7, age, exit: None, blob };
+        let mut next = World::unread(config(), world.now);
+        next.tell(Input::Remembered(name("web"), memory.clone()));
+        next.tell(Input::Adopted(adopted));
+        next.declare(spec("web"));
+        (next.status("web").0, next.view("web").since)
+    };
+    assert_eq!(next(60, &blob), (Status::Running, since));
+
+    // What runs has begun after the last word that was written down.
+    let mut later = World::new();
+    later.sleep(Duration::from_secs(30));
+    held(&later.declare(spec("web")), &mut blob, &mut None);
+    held(&later.spawned("web", 1), &mut blob, &mut None);
+    assert_eq!(next(30, &blob), (Status::Running, world.now.wall));
+
+    // Its keeper was killed too: what runs then has just begun.
+    let mut anew = World::unread(config(), world.now);
+    anew.tell(Input::Remembered(name("web"), memory.clone()));
+    anew.declare(spec("web"));
+    anew.tell(Input::Scanned);
+    anew.tell(Input::Spawned { life: life("web", 2), pid: 102, start_time: 8 });
+    assert_eq!((anew.status("web").0, anew.view("web").since), (Status::Running, world.now.wall));
 }

@@ -1,13 +1,12 @@
 //! The node: its end, its budget, its exit code, its limits, and what `check` foretells.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Readiness, RestartPolicy};
+use crate::model::spec::{Digest, Readiness, RestartPolicy, Spec};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -196,25 +195,29 @@ fn no_more_spawns_are_asked_of_the_keeper_than_twice_its_cores() {
 
 #[test]
 fn what_check_foretells_is_what_would_be_done() {
-    let mut world = World::running(spec("same"));
-    world.declare(spec("edited"));
-    world.spawned("edited", 1);
-    world.declare(spec("gone"));
-    world.spawned("gone", 1);
-    let mut edited = spec("edited");
-    edited.process.args = vec!["--new".into()];
-    let mut off = spec("off");
-    off.enabled = false;
-    let current: BTreeMap<_, _> = ["same", "edited", "gone"]
-        .map(|service| (name(service), (world.view(service), declare(spec(service)).spec)))
-        .into_iter()
-        .collect();
-    let declared = [spec("same"), edited, off, spec("new")].map(declare);
-    let outlook = Outlook::of(&declared, &current);
-    assert_eq!(outlook.intents[&name("same")], Intent::Nothing);
-    assert!(matches!(&outlook.intents[&name("edited")], Intent::Restart(why) if why.starts_with("Recreate")));
-    assert!(matches!(&outlook.intents[&name("off")], Intent::Skip(Reason::Disabled, _)));
-    assert_eq!(outlook.intents[&name("new")], Intent::Start);
-    assert!(matches!(&outlook.intents[&name("gone")], Intent::Stop(_)));
-    assert_eq!(outlook.count(|intent| *intent == Intent::Start), 1);
+    let same = spec("same");
+    let mut outside = spec("same");
+    outside.labels.insert("team".into(), "data".into());
+    let mut inside = spec("same");
+    inside.process.args = vec!["--new".into()];
+    let mut separate = spec("same");
+    separate.process.separate_logs = true;
+    let found = |wrapper: u8| Resolved::Found { wrapper: None, content: Digest([wrapper; 16]) };
+    let with = |spec: &Spec, program: Resolved| Declaration { program, ..declare(spec.clone()) };
+    let cases = [
+        (with(&same, found(0)), Change::Nothing),
+        (with(&outside, found(0)), Change::Live),
+        (with(&inside, found(0)), Change::Process),
+        (with(&separate, found(0)), Change::Process),
+        (with(&same, found(1)), Change::Process),
+    ];
+    for (new, foretold) in cases {
+        let mut world = World::new();
+        world.tell(Input::Declared(with(&same, found(0))));
+        world.spawned("same", 1);
+        assert_eq!(change(&new, &world.view("same")), foretold, "{new:?}");
+        let actions = world.tell(Input::Declared(new.clone()));
+        let replaced = actions.iter().any(|action| matches!(action, Action::Signal { .. } | Action::Try { .. }));
+        assert_eq!(replaced, foretold == Change::Process, "{new:?}: {actions:?}");
+    }
 }

@@ -63,6 +63,8 @@ pub(super) struct Desk {
     resolver: Resolver,
     register: Register,
     pub records: BTreeMap<String, Box<Record>>,
+    /// It is no controller's: see [`load`](super::load).
+    pub looks_once: bool,
     told: BTreeMap<String, Box<Told>>,
     conflicts: BTreeMap<String, Vec<FileProblem>>,
     problems: BTreeMap<String, FileProblem>,
@@ -116,6 +118,7 @@ impl Desk {
             store,
             on_settings,
             records: BTreeMap::new(),
+            looks_once: false,
             told: BTreeMap::new(),
             conflicts: BTreeMap::new(),
             problems: BTreeMap::new(),

@@ -1,5 +1,6 @@
 //! One look at a directory without watching it: for `plugd check`, and for tests.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -24,6 +25,8 @@ const LONG_AFTER: Duration = Duration::from_secs(1 << 32);
 #[derive(Debug, Default)]
 pub struct Loaded {
     pub declarations: Vec<Declaration>,
+    /// From which file and line each value of a declaration came.
+    pub origins: BTreeMap<Name, BTreeMap<String, String>>,
     /// Files that declare nothing, with all that is wrong in them.
     pub invalid: Vec<Invalid>,
     /// Files that make no service.
@@ -47,6 +50,7 @@ pub struct Invalid {
 pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded> {
     let dir = std::path::absolute(dir)?;
     let mut desk = Desk::new(dir.clone(), (settings.clone(), None), surroundings(&dir, settings), store, None);
+    desk.looks_once = true;
     for file in desk.entries()? {
         // Far in the future no script waits for a claim any more.
         match desk.look(&file, true, LONG_AFTER) {
@@ -81,6 +85,13 @@ pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded>
             diagnostics: refusal.diagnostics.clone(),
             sources: refusal.sources.clone(),
         });
+    }
+    for declaration in &loaded.declarations {
+        let record = desk.records.get(&declaration.source.file);
+        let service =
+            record.and_then(|record| record.services.iter().find(|one| one.spec.name == declaration.spec.name));
+        let origins = service.and_then(|service| service.origins.clone()).unwrap_or_default();
+        loaded.origins.insert(declaration.spec.name.clone(), origins);
     }
     Ok(loaded)
 }

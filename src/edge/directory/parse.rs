@@ -1,5 +1,6 @@
 //! From the bytes of one file to the services it declares, or to why it declares none.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ impl Context {
 #[derive(Debug, Clone)]
 pub(super) struct Parsed {
     pub spec: Arc<Spec>,
+    /// From which file and line each value came.
+    pub origins: BTreeMap<String, String>,
     pub warnings: Vec<(Reason, String)>,
 }
 
@@ -163,7 +166,7 @@ fn parsed(document: Document) -> Parsed {
     let warnings = document.warnings.iter().map(|warning| (Reason::ConfigInvalid, warning.one_line())).collect();
     let mut spec = document.spec;
     crate::edge::zones::of_this_machine(&mut spec);
-    Parsed { spec: Arc::new(spec), warnings }
+    Parsed { spec: Arc::new(spec), origins: document.origins, warnings }
 }
 
 fn refusal(file: &str, bytes: &[u8], context: &Context, refused: Refused) -> Refusal {

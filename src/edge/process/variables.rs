@@ -127,6 +127,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_loader_heeds_is_not_handed_to_another_user() {
+        let process = crate::model::manifest::assumed_process();
+        let inherited = |name: &str, user_differs| inherits(&process, &OsString::from(name), user_differs);
+        assert!(inherited("LD_PRELOAD", false) && inherited("LANG", true));
+        assert!(!inherited("LD_PRELOAD", true) && !inherited("LD_LIBRARY_PATH", true));
+    }
+
+    #[test]
     fn a_secret_that_cannot_be_passed_whole_is_none() {
         let temp = tempfile::tempdir().expect("a temp folder");
         let path = temp.path().join("secret");

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::inbox::Batch;
-use super::{EVENTS_MAX, Loaded, history};
+use super::{EVENTS_MAX, Found, Loaded, history};
 use crate::controller::{Memory, RunMemory};
 use crate::model::name::Name;
 use crate::model::view::{Event, RunView};
@@ -103,7 +103,12 @@ pub(super) fn runs(db: &Connection, service: &str) -> rusqlite::Result<Vec<RunVi
     Ok(runs.iter().map(RunMemory::view).collect())
 }
 
-pub(super) fn load(db: &Connection, era: &str) -> rusqlite::Result<Loaded> {
+/// What the last run left.
+pub(super) fn find(db: &Connection, era: &str) -> rusqlite::Result<Found> {
+    Ok(Found { loaded: load(db, era)?, accepted: load_accepted(db)? })
+}
+
+fn load(db: &Connection, era: &str) -> rusqlite::Result<Loaded> {
     let mut loaded = Loaded::default();
     let mut query = db.prepare("SELECT name, json, era FROM memory")?;
     let rows = query
@@ -137,7 +142,7 @@ pub(super) fn load(db: &Connection, era: &str) -> rusqlite::Result<Loaded> {
     Ok(loaded)
 }
 
-pub(super) fn load_accepted(db: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
+fn load_accepted(db: &Connection) -> rusqlite::Result<BTreeMap<String, String>> {
     let mut query = db.prepare("SELECT file, text FROM accepted")?;
     let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
     rows.collect()

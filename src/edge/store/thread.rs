@@ -104,8 +104,7 @@ impl Writer {
     /// What the last run left.
     fn find(&mut self) -> Option<Found> {
         let (db, _) = self.db.as_ref()?;
-        let loaded = rows::load(db, &self.era);
-        match loaded.and_then(|loaded| Ok(Found { loaded, accepted: rows::load_accepted(db)? })) {
+        match rows::find(db, &self.era) {
             Ok(found) => Some(found),
             Err(error) => {
                 self.begin_anew(&error);

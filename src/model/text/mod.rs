@@ -8,13 +8,13 @@ pub mod harmless;
 mod node;
 mod report;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod service;
 mod word;
 pub mod yaml;
 
 pub use harmless::{clean, clip};
 pub use node::{ControllerInfo, NodeFile, Places, node_file};
-pub use report::{Cause, Report, Summary, node_ready, start_report};
+pub use report::{Cause, Report, Summary, start_report};
 pub use service::{ControllerLine, status_file, strip_written};
 pub use word::{Charset, age, indicator, seconds, since, span};

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::harmless::clip;
-use super::report::{Cause, Report, node_ready};
+use super::report::{Cause, Report};
 use super::service::{Lines, moment};
 use super::yaml::{list, map, paragraph, quoted, scalar};
+use crate::model::ready::node_ready;
 use crate::model::reason::{Reason, Status};
 use crate::model::view::{ServiceView, Snapshot};
 

@@ -147,32 +147,6 @@ fn cause(view: &ServiceView) -> Cause {
     Cause { name: view.service.clone(), reason }
 }
 
-/// Whether the node serves: settled, its directory there, not leaving, and every required service
-/// ready; where none is required, every service of which something is expected.
-pub fn node_ready(snapshot: &Snapshot) -> bool {
-    let node = &snapshot.node;
-    if !node.settled || node.directory_lost.is_some() || node.shutting_down {
-        return false;
-    }
-    let serves = |view: &ServiceView| match view.status {
-        Status::Healthy | Status::Running | Status::Completed => true,
-        Status::Degraded => view.available,
-        Status::Waiting => is_armed(view),
-        Status::Starting
-        | Status::Unhealthy
-        | Status::Stopping
-        | Status::Stopped
-        | Status::Skipped
-        | Status::Failed => false,
-    };
-    let expected = |view: &ServiceView| !matches!(view.status, Status::Skipped | Status::Stopped | Status::Stopping);
-    if snapshot.services.values().any(|view| view.required) {
-        snapshot.services.values().filter(|view| view.required).all(|view| serves(view))
-    } else {
-        snapshot.services.values().filter(|view| expected(view)).all(|view| serves(view))
-    }
-}
-
 /// The one line that is printed when every service has had its first verdict.
 pub fn start_report(report: &Report) -> String {
     if report.summary.total == 0 {
@@ -289,24 +263,5 @@ mod tests {
         assert_eq!(Status::ALL.iter().map(|status| summary.count(*status)).sum::<usize>(), summary.total);
         let json = serde_json::to_value(&summary).expect("JSON");
         assert_eq!(json.as_object().map(|fields| fields.len()), Some(2 + Status::ALL.len()));
-    }
-
-    #[test]
-    fn the_node_is_ready_by_its_required_services_or_else_by_all_that_are_expected() {
-        let required = |view: ServiceView| ServiceView { required: true, ..view };
-        let bad = || down("b", Status::Unhealthy, None);
-        assert!(node_ready(&snapshot([required(healthy("a")), bad()])));
-        assert!(!node_ready(&snapshot([healthy("a"), required(bad())])));
-        assert!(!node_ready(&snapshot([healthy("a"), bad()])));
-        assert!(node_ready(&snapshot([healthy("a"), down("b", Status::Skipped, None), armed("c")])));
-        assert!(node_ready(&snapshot([required(down("a", Status::Completed, None))])));
-        assert!(!node_ready(&snapshot([required(down("a", Status::Skipped, None))])));
-
-        let mut leaving = snapshot([healthy("a")]);
-        leaving.node.shutting_down = true;
-        assert!(!node_ready(&leaving));
-        let mut early = snapshot([healthy("a")]);
-        early.node.settled = false;
-        assert!(!node_ready(&early));
     }
 }

@@ -1,5 +1,6 @@
 //! One manifest: read, accepted or refused. What was in force of a refused one stays.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -90,11 +91,14 @@ impl Desk {
             }
             Ok(parsed) => {
                 let mut services = Vec::with_capacity(parsed.len());
-                for Parsed { spec, mut warnings } in parsed {
+                for Parsed { spec, origins, mut warnings } in parsed {
                     warnings.extend(trust.iter().map(|finding| (Reason::UntrustedFile, finding.message.clone())));
                     warnings.extend(context.left_out.iter().cloned());
                     match self.resolver.resolve(&spec, complete) {
-                        Ok(resolution) => services.push(Service { spec, warnings, resolution }),
+                        Ok(resolution) => {
+                            let origins = self.origins(origins);
+                            services.push(Service { spec, warnings, resolution, origins });
+                        }
                         Err(busy) => return Seen::Busy(busy.0),
                     }
                 }
@@ -108,6 +112,11 @@ impl Desk {
                 Seen::Done
             }
         }
+    }
+
+    /// A controller keeps none: it is up for months and prints them never.
+    fn origins(&self, origins: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+        self.looks_once.then_some(origins)
     }
 
     /// Puts a valid record in force.
@@ -184,9 +193,10 @@ impl Desk {
         };
         let mut record = Record::new(kind, None, accepted.sha);
         record.kept = kept;
-        for Parsed { spec, warnings } in parsed {
+        for Parsed { spec, origins, warnings } in parsed {
             let resolution = self.resolver.resolve(&spec, true).unwrap_or_else(|Busy(path)| Resolution::busy(path));
-            record.services.push(Service { spec, warnings, resolution });
+            let origins = self.origins(origins);
+            record.services.push(Service { spec, warnings, resolution, origins });
         }
         Some(record)
     }
@@ -229,14 +239,14 @@ impl Desk {
         stamp: Stamp,
         complete: bool,
     ) -> Seen {
-        let Parsed { spec, warnings } = parsed;
+        let Parsed { spec, origins, warnings } = parsed;
         let resolution = match self.resolver.resolve(&spec, complete) {
             Ok(resolution) => resolution,
             Err(busy) => return Seen::Busy(busy.0),
         };
         let path = self.dir.join(file);
         let mut record = Record::new(Kind::Script, Some(stamp), self.resolver.sha_of(&path));
-        record.services.push(Service { spec, warnings, resolution });
+        record.services.push(Service { spec, warnings, resolution, origins: self.origins(origins) });
         record.links = disk::hops(&path);
         let accepted = Accepted::of_script(&record.sha, head, context);
         record.kept = self.last_good.keep(file, self.kept(file), accepted);

@@ -1,5 +1,6 @@
 //! What is in force of one file, and what was refused of it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub struct Service {
     pub spec: Arc<Spec>,
     pub warnings: Vec<(Reason, String)>,
     pub resolution: Resolution,
+    /// From which file and line each value came; kept where the desk looks once, to print it.
+    pub origins: Option<BTreeMap<String, String>>,
 }
 
 impl Service {
