@@ -103,7 +103,8 @@ fn row_08_errors_of_quota_and_of_the_disk_are_a_full_disk_at_every_call() {
             starts += 1;
         }
     }
-    assert!(guard::starts(&world, "web").len() >= starts, "each kill was answered");
+    // A process runs before it has said so.
+    world.wait("each kill to be answered", |world| guard::starts(world, "web").len() >= starts);
     assert_eq!(guard::starts(&world, "steady").len(), 1);
     guard::assert_single(&world);
     guard::assert_calm(&world);
