@@ -282,6 +282,7 @@ fn is_meant(service: &Service) -> bool {
     let over = |instance: &Instance| instance.life.is_completed();
     match service.gate {
         _ if service.schedule().is_some() && service.runs().next().is_none() => false,
+        _ if service.is_asleep() => false,
         Gate::Open | Gate::Waiting(_) | Gate::Cycle | Gate::NeverValid => {
             service.desired() > 0 && (service.instances.is_empty() || !service.instances.iter().all(over))
         }
