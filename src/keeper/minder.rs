@@ -118,11 +118,11 @@ impl Minder {
     }
 
     /// The next controller is this program, and has to prove itself. The end of the one before it is none of
-    /// its failures.
+    /// its failures; where that came before its word was read, it has been counted already.
     pub fn try_out(&mut self, path: CString) {
         self.next = Some(path);
         (self.on_trial, self.taken_back) = (true, false);
-        self.failures = 0;
+        self.failures = u32::from(self.process.is_none());
     }
 
     /// The present controller is the new program: the one before it has made room.
@@ -272,6 +272,7 @@ mod tests {
     fn an_upgrade_has_three_starts_and_ten_seconds_and_its_predecessor_s_end_does_not_count() {
         let mut minder = minder();
         minder.away_since = None;
+        minder.process = Some((0, sys::pipe().expect("a pipe").0));
         minder.try_out(c"/new".into());
         for (end, program) in [(1, c"/new"), (2, c"/new"), (3, c"/new"), (4, c"/x")] {
             minder.ended(How::Code(0), end * SECOND);
@@ -279,9 +280,9 @@ mod tests {
         }
         assert!(minder.taken_back);
 
+        minder.process = Some((0, sys::pipe().expect("a pipe").0));
         minder.try_out(c"/new".into());
         assert!(!minder.taken_back);
-        minder.process = Some((0, sys::pipe().expect("a pipe").0));
         minder.ping_at = 10 * SECOND;
         assert_eq!(minder.tick(10 * SECOND), Tick::Ping, "the old one still makes room");
         minder.ended(How::Code(0), 10 * SECOND);
@@ -289,5 +290,18 @@ mod tests {
         minder.ping_at = 20 * SECOND;
         assert_eq!(minder.tick(20 * SECOND), Tick::Hung);
         assert_eq!(minder.program(), c"/x");
+    }
+    #[test]
+    fn an_upgrade_whose_predecessor_ended_before_its_word_was_read_is_on_trial_as_well() {
+        let mut minder = minder();
+        minder.process = Some((0, sys::pipe().expect("a pipe").0));
+        minder.ended(How::Code(0), SECOND);
+        minder.try_out(c"/new".into());
+        minder.process = Some((0, sys::pipe().expect("a pipe").0));
+        assert!(minder.is_trial());
+        for end in 2..5 {
+            minder.ended(How::Code(0), end * SECOND);
+        }
+        assert!(minder.taken_back, "after three starts");
     }
 }

@@ -112,8 +112,6 @@ impl<'a> Calendar<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -209,11 +207,18 @@ mod tests {
         assert_eq!(Calendar::of(&quarterly).last(Timestamp::MIN), None);
     }
 
-    /// The clock of a zone, minute by minute, and what a schedule makes of it: slow and obvious.
+    /// The clock of a zone, minute by minute, and what a schedule makes of it: slow and obvious. It looks from a
+    /// minute earlier on: at the very moment of a change only the clock before tells what was left out.
     fn by_hand(schedule: &Schedule, from: Timestamp, minutes: i64) -> Vec<Timestamp> {
+        let mut found = from_a_minute_before(schedule, from, minutes);
+        found.retain(|at| *at >= from);
+        found
+    }
+
+    fn from_a_minute_before(schedule: &Schedule, from: Timestamp, minutes: i64) -> Vec<Timestamp> {
         let (cron, zone) = (&schedule.cron, schedule.time_zone.rules());
-        let all: Vec<(Timestamp, jiff::civil::DateTime)> = (0..minutes)
-            .map(|minute| from.checked_add(Duration::from_secs(minute as u64 * 60)).expect("in range"))
+        let all: Vec<(Timestamp, jiff::civil::DateTime)> = (-1..minutes)
+            .map(|minute| from.checked_add(SignedDuration::from_mins(minute)).expect("in range"))
             .map(|at| (at, zone.to_datetime(at)))
             .collect();
         let is_due = |civil: jiff::civil::DateTime| cron.last(civil) == Some(civil);
