@@ -437,16 +437,19 @@ impl Controller {
     }
 }
 
-/// Nobody wants it: what runs ends. A wait is waited to its end, so that those who call again and again do not
-/// make it start again and again.
+/// Nobody wants it: what runs ends. A crash is waited out all the same, so that those who call again and again do
+/// not make it start again and again.
 fn asleep(service: &Service, general: Want, wants: &mut [Want]) {
     if general != Want::Run && general != Want::Keep {
         return;
     }
     for (want, instance) in wants.iter_mut().zip(&service.instances) {
-        *want = match &instance.life {
-            Life::BackOff(_) | Life::Finished(_) => Want::Keep,
-            Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::Running(_) | Life::Stopping(_) => Want::Stop,
+        *want = match (*want, &instance.life) {
+            (Want::Run | Want::Keep | Want::Replace, Life::BackOff(_) | Life::Finished(_) | Life::Stopping(_)) => {
+                Want::Keep
+            }
+            (Want::Hold | Want::Stop, _)
+            | (_, Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::Running(_)) => Want::Stop,
         };
     }
 }

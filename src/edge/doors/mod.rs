@@ -49,10 +49,21 @@ impl Doors {
     /// `out` hears of demand.
     pub fn start(out: mpsc::Sender<Input>) -> io::Result<Doors> {
         let (orders, inbox) = mpsc::unbounded_channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-        std::thread::Builder::new()
-            .name("doors".into())
-            .spawn(move || LocalSet::new().block_on(&runtime, attend(inbox, out)))?;
+        // Built where it runs: a runtime that is dropped inside another one panics.
+        let (begun, begins) = std::sync::mpsc::sync_channel(1);
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+            let (runtime, answer) = match runtime {
+                Ok(runtime) => (Some(runtime), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            let _who_asked_waits = begun.send(answer);
+            if let Some(runtime) = runtime {
+                LocalSet::new().block_on(&runtime, attend(inbox, out));
+            }
+        };
+        std::thread::Builder::new().name("doors".into()).spawn(run)?;
+        begins.recv().map_err(io::Error::other)??;
         Ok(Doors { orders })
     }
 
