@@ -11,7 +11,7 @@ mod mcp;
 #[path = "probes/names.rs"]
 mod names;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};

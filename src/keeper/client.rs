@@ -25,9 +25,9 @@ use crate::model::name::{Instance, LifeId};
 
 /// An event's packet is at most an entry: its blob, its key and numbers. Twice that, for newer keepers.
 const EVENT_MAX: usize = 4096;
-/// When too many descriptors are in flight between two processes the kernel refuses more (ETOOMANYREFS)
-/// and tells nobody when there is room; the keeper reads them within microseconds.
-const IN_FLIGHT_DELAY: Duration = Duration::from_millis(2);
+/// When too many descriptors are in flight between two processes (ETOOMANYREFS), or it has no memory, the
+/// kernel refuses and tells nobody when it would not; the keeper reads within microseconds.
+const REFUSED_DELAY: Duration = Duration::from_millis(2);
 
 /// What the controller calls a process: an instance (`orders/0`) or a helper by a key of its own
 /// choice (`orders/0 probe 17`), at most 128 bytes, and which life of it.
@@ -351,14 +351,13 @@ impl Link {
         let _what_is_left_waits = self.send_waiting();
     }
 
-    /// Sends until the socket is full (WouldBlock) or all is sent. A packet that can never be sent,
-    /// because the keeper is gone, is dropped: `Closed` tells of it.
+    /// Sends until the socket is full (WouldBlock), the kernel refuses, or all is sent. A packet that can
+    /// never be sent, because the keeper is gone, is dropped: `Closed` tells of it.
     fn send_waiting(&mut self) -> io::Result<()> {
         while let Some((packet, fds)) = self.waiting.front() {
             let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
             match sys::send(self.socket.as_fd(), packet, &fds) {
-                Err(error) if full(&error) => return Err(error),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error().is_some_and(sys::may_pass) => return Err(error),
                 Ok(()) | Err(_) => drop(self.waiting.pop_front()),
             }
         }
@@ -377,7 +376,7 @@ impl Link {
 
     async fn room(&self, why: &io::Error) -> io::Result<()> {
         if why.kind() != io::ErrorKind::WouldBlock {
-            tokio::time::sleep(IN_FLIGHT_DELAY).await;
+            tokio::time::sleep(REFUSED_DELAY).await;
             return Ok(());
         }
         // The library must learn that the socket was full, or it would say "writable" at once.
@@ -426,11 +425,6 @@ impl Link {
             }
         }
     }
-}
-
-fn full(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-        || matches!(error.raw_os_error(), Some(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM))
 }
 
 /// A notice with its descriptors. One that came without them (no number was free here) is an error:

@@ -7,8 +7,8 @@ use super::program::{Keeper, Note};
 use super::sys;
 use super::wire::{Added, Entry, Field, Id, Notice, PROTOCOL, Welcome};
 
-/// Too many descriptors in flight (ETOOMANYREFS): the kernel does not tell when there is room again.
-const IN_FLIGHT_DELAY: u64 = 2_000_000;
+/// The kernel refuses (too many descriptors in flight, no memory) and does not tell when it would not.
+const REFUSED_DELAY: u64 = 2_000_000;
 
 const FIRST_DEPOSIT: Note = Note::Deposits { after: None };
 
@@ -38,8 +38,8 @@ impl Keeper {
                     next.into_iter().for_each(|next| self.outbox.push_front(next));
                 }
                 Err(libc::EAGAIN) => self.full = true,
-                Err(libc::ETOOMANYREFS | libc::ENOBUFS | libc::ENOMEM) => {
-                    self.retry_at = Some(sys::now() + IN_FLIGHT_DELAY);
+                Err(errno) if sys::may_pass(errno) => {
+                    self.retry_at = Some(sys::now() + REFUSED_DELAY);
                 }
                 Err(_) => self.outbox.clear(), // it is gone; its pidfd will say so
             }

@@ -62,6 +62,12 @@ pub fn send(socket: BorrowedFd<'_>, packet: &[u8], fds: &[BorrowedFd<'_>]) -> io
     Ok(rustix::net::sendmsg(socket, &[IoSlice::new(packet)], &mut control, flags).map(drop)?)
 }
 
+/// Whether what failed so can be sent later. Not to one who is gone, and not what is itself at fault;
+/// whatever else the kernel lacks comes back.
+pub fn may_pass(errno: i32) -> bool {
+    !matches!(errno, libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN | libc::EMSGSIZE | libc::EINVAL)
+}
+
 /// One packet as it came.
 #[derive(Debug)]
 pub struct Received {

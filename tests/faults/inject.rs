@@ -71,6 +71,12 @@ impl Drop for Tracer {
     }
 }
 
+/// Where the program of a process lies, or lay.
+fn executable(pid: i32) -> Option<String> {
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some(exe.to_string_lossy().trim_end_matches(" (deleted)").to_string())
+}
+
 fn threads(pid: i32) -> Vec<PathBuf> {
     fs::read_dir(format!("/proc/{pid}/task"))
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
@@ -208,22 +214,26 @@ impl Stage {
 
     /// Has the next controller started with these faults, once.
     pub fn begin(&self, world: &World, faults: &str) {
-        world.wait("a controller that lives", |world| world.controller_pid().is_some_and(lives));
-        let controller = world.controller_pid().expect("a controller");
-        let exe = fs::read_link(format!("/proc/{controller}/exe")).expect("it lives");
-        let exe = exe.to_string_lossy().trim_end_matches(" (deleted)").to_string();
         let (folder, real) = (self.folder.display(), self.link().display().to_string());
         let script = format!(
             "#!/bin/sh\nif mv {folder}/faults {folder}/taken 2>/dev/null; then\n  exec strace -D -f -qq -o {folder}/trace $(cat {folder}/taken) {real} \"$@\"\nfi\nexec {real} \"$@\"\n"
         );
         let _ = fs::remove_file(self.trace());
         fs::write(self.folder.join("faults"), faults).expect("written");
-        let fresh = self.folder.join("fresh");
-        fs::write(&fresh, script).expect("written");
-        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).expect("chmod");
-        fs::rename(&fresh, exe).expect("renamed");
-        world.signal_node(12);
-        until("the controller with its fault", || !self.folder.join("faults").exists());
+        let mut told = None;
+        until("the controller with its fault", || {
+            // One that ends just now, of the fault that it was given before, hears nothing: its successor is told.
+            let controller = world.controller_pid().filter(|pid| lives(*pid) && told != Some(*pid));
+            if let Some((pid, exe)) = controller.and_then(|pid| Some((pid, executable(pid)?))) {
+                let fresh = self.folder.join("fresh");
+                fs::write(&fresh, &script).expect("written");
+                fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).expect("chmod");
+                fs::rename(&fresh, exe).expect("renamed");
+                world.signal_node(12);
+                told = Some(pid);
+            }
+            !self.folder.join("faults").exists()
+        });
     }
 
     pub fn trace(&self) -> PathBuf {

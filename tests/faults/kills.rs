@@ -5,7 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::guard;
-use crate::inject::{Stage, is_root, times, until_within};
+use crate::inject::{Stage, is_root, times};
 use crate::oracle::Oracle;
 use crate::reads::Dice;
 use crate::world::{World, kill, lives};
@@ -64,15 +64,14 @@ impl Play {
         pause();
         let quiet = Instant::now();
         // What must be true in the end, whoever died on the way.
-        let limit = Duration::from_secs(20);
-        until_within(limit, &format!("the newest version with {faults}\n{}", self.last_words()), || {
+        self.await_within(faults, "the newest version", || {
             let newest = guard::starts(world, &name).last().copied().unwrap_or_default();
             lives(newest)
                 && fs::read_to_string(format!("/proc/{newest}/cmdline")).is_ok_and(|line| line.contains("86400.2"))
                 && world.pid(&name) == Some(newest)
                 && world.status(&name) == "running"
         });
-        until_within(limit, &format!("the end of the one before with {faults}\n{}", self.last_words()), || {
+        self.await_within(faults, "the end of the one before", || {
             world.status_file(&format!("life{}", case - 1)).is_none()
         });
         let took = quiet.elapsed();
@@ -87,6 +86,15 @@ impl Play {
         }
         guard::assert_single(world);
         fs::read_to_string(self.stage.trace()).is_ok_and(|text| text.contains("killed by SIGKILL"))
+    }
+
+    /// Tells what the node said until the patience was over, not until it began.
+    fn await_within(&self, faults: &str, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(Instant::now() < deadline, "waited in vain for {what} with {faults}\n{}", self.last_words());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn last_words(&self) -> String {

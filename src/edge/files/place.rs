@@ -51,7 +51,8 @@ pub(super) struct Refused {
 
 /// A full disk passes and the old file is whole: only what will not pass goes elsewhere.
 fn passes(errno: Errno) -> bool {
-    matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::NOMEM | Errno::NFILE | Errno::MFILE)
+    let full = matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::NOMEM | Errno::NFILE | Errno::MFILE);
+    full || matches!(errno, Errno::IO | Errno::INTR | Errno::AGAIN | Errno::BUSY | Errno::TIMEDOUT | Errno::STALE)
 }
 
 impl Place {
@@ -60,6 +61,7 @@ impl Place {
         if let Err(errno) = &main {
             let error = io::Error::from(*errno);
             match &fallback {
+                _ if passes(*errno) => tracing::warn!("{}: {error}; status files follow", path.display()),
                 Some(to) => tracing::warn!("{}: {error}; status files are in {}", path.display(), to.display()),
                 None => tracing::warn!("{}: {error}; there are no status files", path.display()),
             }
@@ -95,8 +97,8 @@ impl Place {
     /// Where most files go.
     pub fn shown(&self) -> PathBuf {
         match (&self.main, &self.fallback) {
-            (Err(_), Some(fallback)) => fallback.clone(),
-            (Ok(_), _) | (Err(_), None) => self.path.clone(),
+            (Err(errno), Some(fallback)) if !passes(*errno) => fallback.clone(),
+            (Ok(_) | Err(_), _) => self.path.clone(),
         }
     }
 
