@@ -20,6 +20,7 @@ use super::{INPUTS_MAX, Node, Notice, Signals, single, voice};
 use crate::api;
 use crate::controller::{Config, Controller, Input};
 use crate::edge::directory::{self, Directory};
+use crate::edge::doors::Doors;
 use crate::edge::files::{StatusCheck, StatusFiles};
 use crate::edge::manager::Manager;
 use crate::edge::output::{self, Pump};
@@ -247,6 +248,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         kill_scope: Some(Scope::word(cgroups.as_ref())),
     });
 
+    let doors = Doors::start(sender.clone()).map_err(|error| failed("the thread of the ports cannot start", error))?;
     let mut node = Node {
         controller,
         keeper,
@@ -279,6 +281,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         specs: Default::default(),
         adoptees: Default::default(),
         deposits: Default::default(),
+        held: super::doors::Held::new(doors),
         closing: Default::default(),
         awaited_ports: Default::default(),
         sweep_due: false,

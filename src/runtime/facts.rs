@@ -97,8 +97,9 @@ impl Node {
         let tree = Tree { life: life.clone(), node, pid: spawned.pid, start_time: spawned.start_time, scope };
         self.table.spawned(&life, &spec, &tree);
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
-        let context =
-            LifeContext::new(Some(tree.clone()), listened).with_port(instance_port(&spec.process, life.instance.index));
+        let context = LifeContext::new(Some(tree.clone()), listened)
+            .with_port(instance_port(&spec.process, life.instance.index))
+            .passed_on(spec.process.private_port.is_some());
         let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended: false };
         self.listen(&life, &mut live, passive);
         self.sockets.neighbours.enter(&live.tree);
@@ -250,7 +251,9 @@ impl Node {
         if ended {
             self.pump.finish(life.clone());
         }
-        let context = LifeContext::adopted(tree.clone()).with_port(instance_port(&spec.process, life.instance.index));
+        let context = LifeContext::adopted(tree.clone())
+            .with_port(instance_port(&spec.process, life.instance.index))
+            .passed_on(spec.process.private_port.is_some());
         let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended };
         let notify = self.deposits.remove(notify_key(&life).as_bytes());
         let passive = Passive {

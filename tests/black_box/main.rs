@@ -3,6 +3,7 @@
 
 mod world;
 
+mod demand;
 mod directory;
 mod extras;
 mod hardship;

@@ -91,7 +91,7 @@ pub fn check_defaults(defaults: Text<'_>) -> Vec<Diagnostic> {
     envelope::check_defaults(defaults)
 }
 
-/// The port of one instance: `port + index`.
+/// The port that one instance listens on: `port + index`, or as many above the private port that it was given.
 pub fn instance_port(process: &super::spec::Process, index: u32) -> Option<u16> {
-    process.port?.checked_add(u16::try_from(index).ok()?)
+    process.private_port.or(process.port)?.checked_add(u16::try_from(index).ok()?)
 }

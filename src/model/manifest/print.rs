@@ -4,6 +4,7 @@
 //! Secrets are references (`{file: …}`, `{fromEnv: …}`), so there is nothing to hide.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -54,6 +55,9 @@ pub fn fields(spec: &Spec) -> Map<String, Value> {
     restart(&mut out, &spec.restart, &usual);
     if let Some(one) = &spec.schedule {
         out.insert("schedule".into(), schedule(one));
+    }
+    if let Some(one) = &spec.activation {
+        out.insert("activation".into(), activation(one));
     }
     if let Some(update) = &spec.update {
         let mut inner = Map::new();
@@ -292,6 +296,15 @@ fn restart(out: &mut Map<String, Value>, restart: &Restart, assumed: &Restart) {
         json!(restart.success_exit_codes)
     });
     nest(out, "restart", inner);
+}
+
+fn activation(activation: &Activation) -> Value {
+    let mut out = Map::new();
+    out.insert("onDemand".into(), json!(true));
+    insert(&mut out, "idleStop", activation.idle_stop.is_some(), || json!(activation.idle_stop.map(show)));
+    let hold = activation.hold_requests;
+    insert(&mut out, "holdRequests", hold != Duration::from_secs(30), || json!(show(hold)));
+    Value::Object(out)
 }
 
 fn schedule(schedule: &Schedule) -> Value {

@@ -20,6 +20,7 @@ pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
     restarts(ctx, given, spec);
     rolling(ctx, given, spec);
     scheduled(ctx, given, spec);
+    on_demand(ctx, given, spec);
     resources(ctx, given, spec);
     capabilities(ctx, given, spec);
     if let Some(more) = given.get("watchFiles").and_then(|list| list.items().get(WATCH_FILES_MAX)) {
@@ -221,6 +222,49 @@ fn scheduled(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
     if matches!(spec.process.program, Program::External(_)) && !ctx.failed() {
         ctx.error(&schedule.place, "`schedule` without a program to run", "remove it, or write `command`");
     }
+}
+
+fn on_demand(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let wanted = given.at(&["activation", "onDemand"]).filter(|on| matches!(on.data, Data::Bool(true)));
+    let runs = !matches!(spec.process.program, Program::External(_)) && given.get("mcp").is_none();
+    if let Some(place) = wanted.filter(|_| runs && spec.process.port.is_none() && !ctx.failed()) {
+        ctx.error(
+            &place.place,
+            "`activation.onDemand` without a port: there is nothing that a first connection could come to",
+            "write `port: 8080`, and let the program listen on PORT or $(instance.port)",
+        );
+    }
+    let activation = given.get("activation").filter(|activation| activation.get("onDemand").is_none());
+    if let Some((field, value)) = activation.and_then(|activation| activation.entries().first()) {
+        ctx.warning(
+            &value.place,
+            format!("`activation.{field}` means nothing without `onDemand: true`"),
+            "write `activation: {onDemand: true, …}`, or remove it",
+        );
+    }
+    let process = &spec.process;
+    if let (Some(_), Some(port)) = (&spec.activation, process.port)
+        && !takes_given_port(process)
+        && names_port(process, port)
+    {
+        ctx.warning(
+            &place_of(given, &["activation"]),
+            format!("its command names port {port} itself, where plugd listens for it"),
+            "write $(instance.port) there (or read PORT): each process is given a port of its own",
+        );
+    }
+}
+
+/// A word of the command or a line of the script has this number.
+fn names_port(process: &Process, port: u16) -> bool {
+    let words = match &process.program {
+        Program::Command(words) => words.as_slice(),
+        Program::Script(text) => std::slice::from_ref(text),
+        Program::Wrapper(_) | Program::External(_) => &[],
+    };
+    let port = port.to_string();
+    let mut texts = words.iter().chain(&process.args);
+    texts.any(|text| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == port))
 }
 
 fn rolling(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
