@@ -270,7 +270,8 @@ impl Controller {
                 let name = service.instance_name(at);
                 self.record(service, at, Reason::DigestMismatch, true, format!("{name} is ended: {why}"), now);
             }
-            // It is ended or ending, and its next start is prepared anew.
+            // It is ended or ending, and its next start is prepared anew. (One that starts has not been executed:
+            // the look comes after `Spawned`, by the same way.)
             other @ (Life::Idle
             | Life::Preparing(_)
             | Life::Starting(_)

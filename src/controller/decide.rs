@@ -286,8 +286,7 @@ impl Controller {
         {
             let last = service.instances.len() - 1;
             self.forget(service, last, plan);
-            // The number of its last life must not be used again while the keeper may remember it;
-            // it is kept in memory's `lives` only as long as the instance exists.
+            // The number of its last life stays in the service's `lives`: it is never used again.
             service.instances.pop();
             service.touched = true;
         }

@@ -104,13 +104,15 @@ impl Node {
         self.listen(&life, &mut live, passive);
         self.sockets.neighbours.enter(&live.tree);
         self.lives.insert(life.clone(), live);
+        let (pid, start_time) = (spawned.pid, spawned.start_time);
+        self.queue.push_back(Input::Spawned { life: life.clone(), pid, start_time });
+        // Told after that it runs: what is found is said of one that does.
         pin.into_iter().for_each(|pin| self.look_again(pin, life.clone()));
-        self.queue.push_back(Input::Spawned { life, pid: spawned.pid, start_time: spawned.start_time });
     }
 
     /// Whether what was executed is what is pinned. What lies there may not answer, so the loop does not look.
-    fn look_again(&self, pin: Pin, life: LifeId) {
-        let sender = self.sender.clone();
+    fn look_again(&mut self, pin: Pin, life: LifeId) {
+        let (sender, of) = (self.sender.clone(), life.clone());
         let look = move || {
             if let Some(why) = pin.broken() {
                 // Nobody listens any more: then the node is ending, and the life with it.
@@ -118,7 +120,9 @@ impl Node {
             }
         };
         if let Err(error) = std::thread::Builder::new().name("pin".into()).spawn(look) {
-            tracing::error!(%error, "no thread can be started to look at a pinned wrapper once more");
+            // What cannot be verified does not run; its next start is tried as any other.
+            let why = format!("its wrapper cannot be looked at once more: no thread ({error})");
+            self.queue.push_back(Input::Mismatched { life: of, why });
         }
     }
 
