@@ -144,6 +144,7 @@ words! {
         ClockSetBack = "ClockSetBack",
         RunsAsRoot = "RunsAsRoot",
         KeeperLost = "KeeperLost",
+        KeeperStopped = "KeeperStopped",
         ControllerRestarted = "ControllerRestarted",
         StartupReport = "StartupReport",
     }

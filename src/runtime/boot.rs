@@ -30,6 +30,7 @@ use crate::edge::process::cgroup::CgroupRoot;
 use crate::edge::process::environment::inheritable;
 use crate::edge::process::limits::Limits;
 use crate::edge::process::prepare::Ground;
+use crate::edge::process::stat::Stat;
 use crate::edge::process::tree::{Scope, Trees};
 use crate::edge::process::walk::Walker;
 use crate::edge::stderr;
@@ -344,7 +345,8 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
     }
     match &task.what {
         What::Directory(_) => {
-            let world = Watched { settings, text, store, before, check, run: places.run.clone() };
+            let (run, keeper) = (places.run.clone(), welcome.keeper_pid);
+            let world = Watched { settings, text, store, before, check, run, keeper };
             let directory = watch(task, &dir, world, notices, sender, pid1)
                 .map_err(|error| refusal(UNUSABLE, format!("{} cannot be watched: {error}", dir.display())))?;
             node.directory = Some(directory);
@@ -396,6 +398,29 @@ impl Node {
             }
             self.queue.push_back(Input::Remembered(name, memory));
         }
+    }
+
+    /// A keeper that was stopped tells of no end and starts nothing, and the statuses would go on as they were. Only
+    /// somebody who may kill it can have done that, and whoever wants it still stops the controller as well (^Z).
+    pub(super) fn continue_keeper(&mut self, keeper: i32) {
+        let Some(pid) = rustix::process::Pid::from_raw(keeper).filter(|pid| rustix::process::getppid() == Some(*pid))
+        else {
+            return;
+        };
+        let done = match rustix::process::kill_process(pid, rustix::process::Signal::CONT) {
+            Ok(()) => "it was told to go on".to_string(),
+            Err(error) => format!("it cannot be told to go on ({error}); run `kill -CONT {keeper}`"),
+        };
+        self.say(Event {
+            at: jiff::Timestamp::now(),
+            service: None,
+            instance: None,
+            reason: Reason::KeeperStopped,
+            warning: true,
+            message: format!(
+                "the keeper (pid {keeper}) was stopped by a signal, and nothing was reaped or started; {done}"
+            ),
+        });
     }
 
     fn say(&mut self, event: Event) {
@@ -471,17 +496,20 @@ struct Watched {
     before: Option<OwnedFd>,
     check: Option<StatusCheck>,
     run: Option<PathBuf>,
+    keeper: i32,
 }
 
 fn watch(
     task: Task,
     dir: &Path,
-    Watched { settings, text, store, before, check, run }: Watched,
+    Watched { settings, text, store, before, check, run, keeper }: Watched,
     notices: mpsc::UnboundedSender<Notice>,
     sender: mpsc::Sender<Input>,
     pid1: bool,
 ) -> std::io::Result<Directory> {
     let (accepted, ticks) = (notices.clone(), notices.clone());
+    let files: Vec<PathBuf> =
+        run.map(|run| ["lives", places::SOCKET].map(|file| run.join(file)).to_vec()).unwrap_or_default();
     let config = directory::Config {
         dir: dir.to_path_buf(),
         settings,
@@ -498,14 +526,14 @@ fn watch(
             let _ = accepted.send(Notice::Accepted(directory));
         })),
         on_status: check.map(|check| directory::OnStatus::new(move |stem| check.look(stem))),
-        on_tick: run.map(|run| -> directory::OnTick {
-            let files = [run.join(places::SOCKET), run.join("lives")];
-            Box::new(move || {
-                if files.iter().any(|file| file.symlink_metadata().is_err()) {
-                    let _ = ticks.send(Notice::RunLost);
-                }
-            })
-        }),
+        on_tick: Some(Box::new(move || {
+            if Stat::of(keeper).is_some_and(|stat| stat.is_stopped()) {
+                let _ = ticks.send(Notice::KeeperStopped(keeper));
+            }
+            if files.iter().any(|file| file.symlink_metadata().is_err()) {
+                let _ = ticks.send(Notice::RunLost);
+            }
+        })),
     };
     Directory::start(config, sender)
 }

@@ -169,6 +169,8 @@ pub(crate) enum Notice {
     StatusLost(Option<Name>),
     /// Socket or table of lives are gone.
     RunLost,
+    /// The keeper was stopped (SIGSTOP): nothing is reaped or started.
+    KeeperStopped(i32),
     /// What SIGHUP asked for was done.
     Reloaded,
 }
@@ -302,6 +304,7 @@ impl Node {
             }
             Notice::StatusLost(name) => self.publisher.rewrite(name.as_ref(), self.now()),
             Notice::RunLost => self.renew_run(),
+            Notice::KeeperStopped(keeper) => self.continue_keeper(keeper),
             Notice::Reloaded => self.reloaded(),
         }
     }

@@ -135,6 +135,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         "loop late",
         &[
             "row_21_a_controller_or_a_whole_node_that_was_held_up_restarts_nothing",
+            "row_21_a_keeper_alone_that_was_stopped_is_told_to_go_on",
             "a_silent_controller_is_hung_after_its_limit_but_not_while_the_keeper_was_paused",
             "failures_of_a_loop_that_was_late_prove_nothing",
         ],
