@@ -3,10 +3,13 @@
 //! A door's listening socket lies with the keeper, so that it is there whatever becomes of a controller.
 //! While no instance is ready nobody is let in: connections wait in the kernel's queue, where a controller
 //! that is killed loses none of them. Once one is ready they are let in and passed on, both ways, until both
-//! sides have ended. All of it runs on a thread of its own; what the brain hears are levels (somebody waits,
+//! sides have ended. A service may also be handed the listening socket itself: then it lets them in, and plugd
+//! looks after the port only while nothing of it runs. All of it runs on a thread of its own; what the brain hears are levels (somebody waits,
 //! somebody is connected), at most ten a second and only where they change.
 
 mod door;
+mod handed;
+mod line;
 mod listen;
 mod queue;
 
@@ -23,6 +26,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
 use self::door::Door;
+use self::handed::Handed;
+pub use self::handed::Turn;
+use self::line::Line;
 pub use self::listen::listen;
 use crate::controller::Input;
 use crate::edge::process::raw;
@@ -30,6 +36,8 @@ use crate::model::name::Name;
 
 /// Of all doors together, where there are descriptors enough.
 const PLACES_MAX: usize = 16_384;
+/// After something could not be done for want of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The thread that attends to all doors. Dropping it ends the thread and what is passed on.
 #[derive(Debug)]
@@ -39,10 +47,20 @@ pub struct Doors {
 
 #[derive(Debug)]
 enum Order {
-    Open { name: Name, listener: OwnedFd, hold: Duration },
+    Open { name: Name, listener: OwnedFd, hold: Duration, way: Way },
     Hold { name: Name, hold: Duration },
     Lead { name: Name, ports: Vec<u16> },
+    Turned { name: Name, idle_stop: Option<Duration> },
     Close { name: Name },
+}
+
+/// How callers get in.
+#[derive(Debug)]
+pub enum Way {
+    /// They are let in and passed on.
+    Proxy,
+    /// By the processes that the listening socket is handed to.
+    Handed { port: u16, turn: Arc<Turn>, idle_stop: Option<Duration> },
 }
 
 impl Doors {
@@ -68,8 +86,8 @@ impl Doors {
     }
 
     /// Attends to a listening socket, nobody being let in yet. It replaces the one of that name.
-    pub fn open(&self, name: &Name, listener: OwnedFd, hold: Duration) {
-        self.order(Order::Open { name: name.clone(), listener, hold });
+    pub fn open(&self, name: &Name, listener: OwnedFd, hold: Duration, way: Way) {
+        self.order(Order::Open { name: name.clone(), listener, hold, way });
     }
 
     /// How long somebody may wait at it.
@@ -80,6 +98,11 @@ impl Doors {
     /// Where the ready instances listen on this machine; none: nobody is let in.
     pub fn lead(&self, name: &Name, ports: Vec<u16>) {
         self.order(Order::Lead { name: name.clone(), ports });
+    }
+
+    /// Of a listening socket that is handed over: whose turn it is may have changed, or what idleness means.
+    pub fn turned(&self, name: &Name, idle_stop: Option<Duration>) {
+        self.order(Order::Turned { name: name.clone(), idle_stop });
     }
 
     /// Who is connected stays connected.
@@ -98,8 +121,61 @@ impl Doors {
 
 /// A door and the tasks that end with it.
 struct Attended {
-    door: Rc<Door>,
+    kind: Attention,
     tasks: [AbortHandle; 2],
+}
+
+enum Attention {
+    Door(Rc<Door>),
+    Handed(Rc<Handed>),
+}
+
+impl Attended {
+    /// Attends to a listening socket from now on.
+    fn begin(
+        line: Line,
+        listener: OwnedFd,
+        way: Way,
+        places: Arc<Semaphore>,
+        out: mpsc::Sender<Input>,
+    ) -> io::Result<Attended> {
+        let listener = TcpListener::from(listener);
+        Ok(match way {
+            Way::Proxy => {
+                listener.set_nonblocking(true)?;
+                let listener = raw::watched(listener)?;
+                let door = Rc::new(Door::new(line, places));
+                let stand = spawn_local(door.clone().stand(listener)).abort_handle();
+                let tell = spawn_local(door.clone().tell(out)).abort_handle();
+                Attended { kind: Attention::Door(door), tasks: [stand, tell] }
+            }
+            Way::Handed { port, turn, idle_stop } => {
+                let handed = Rc::new(Handed::new(line, port, turn, idle_stop));
+                let stand = spawn_local(handed.clone().stand(listener)).abort_handle();
+                let tell = spawn_local(handed.clone().tell(out)).abort_handle();
+                Attended { kind: Attention::Handed(handed), tasks: [stand, tell] }
+            }
+        })
+    }
+
+    fn line(&self) -> &Line {
+        match &self.kind {
+            Attention::Door(door) => &door.line,
+            Attention::Handed(handed) => &handed.line,
+        }
+    }
+
+    fn lead(&self, ports: &[u16]) {
+        if let Attention::Door(door) = &self.kind {
+            door.lead(ports);
+        }
+    }
+
+    fn turned(&self, idle_stop: Option<Duration>) {
+        if let Attention::Handed(handed) = &self.kind {
+            handed.turned(idle_stop);
+        }
+    }
 }
 
 impl Drop for Attended {
@@ -120,20 +196,16 @@ async fn attend(mut inbox: mpsc::UnboundedReceiver<Order>, out: mpsc::Sender<Inp
     let places = Arc::new(Semaphore::new(places()));
     while let Some(order) = inbox.recv().await {
         match order {
-            Order::Open { name, listener, hold } => {
-                let listener = TcpListener::from(listener);
-                match listener.set_nonblocking(true).and_then(|()| raw::watched(listener)) {
-                    Ok(listener) => {
-                        let door = Rc::new(Door::new(name.clone(), hold, places.clone()));
-                        let stand = spawn_local(door.clone().stand(listener)).abort_handle();
-                        let tell = spawn_local(door.clone().tell(out.clone())).abort_handle();
-                        doors.insert(name, Attended { door, tasks: [stand, tell] });
-                    }
+            Order::Open { name, listener, hold, way } => {
+                let line = Line::new(name.clone(), hold);
+                match Attended::begin(line, listener, way, places.clone(), out.clone()) {
+                    Ok(attended) => drop(doors.insert(name, attended)),
                     Err(error) => tracing::error!(service = %name, %error, "its port cannot be attended to"),
                 }
             }
-            Order::Hold { name, hold } => doors.get(&name).into_iter().for_each(|one| one.door.hold(hold)),
-            Order::Lead { name, ports } => doors.get(&name).into_iter().for_each(|one| one.door.lead(&ports)),
+            Order::Hold { name, hold } => doors.get(&name).into_iter().for_each(|one| one.line().set_hold(hold)),
+            Order::Lead { name, ports } => doors.get(&name).into_iter().for_each(|one| one.lead(&ports)),
+            Order::Turned { name, idle_stop } => doors.get(&name).into_iter().for_each(|one| one.turned(idle_stop)),
             Order::Close { name } => drop(doors.remove(&name)),
         }
     }

@@ -185,6 +185,11 @@ impl Sockets {
     }
 }
 
+/// Whether a process has a connection that came to this port; blocks.
+pub fn is_connected(port: u16) -> bool {
+    diag::connected(port).unwrap_or_else(|_refused| diag::connected_in_proc(port))
+}
+
 /// The ports on which these processes listen; blocks.
 pub(super) fn ports_of(pids: &[i32]) -> Vec<u16> {
     let inodes: Vec<u64> = pids.iter().flat_map(|pid| sockets_of(*pid, INLINE_FDS_MAX)).collect();
