@@ -290,3 +290,34 @@ fn a_written_check_asks_the_service_through_the_socket() {
     assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
     world.wait_status("web", "healthy");
 }
+
+#[test]
+fn checks_that_call_through_the_socket_are_no_use_of_it() {
+    let world = World::running();
+    let port = free_port();
+    // Each answer takes so long that some look falls on it.
+    let web = "import http.server, socket, time
+      class Slow(http.server.BaseHTTPRequestHandler):
+          def do_GET(self):
+              time.sleep(0.3)
+              self.send_response(204)
+              self.end_headers()
+      server = http.server.ThreadingHTTPServer(('', 0), Slow, bind_and_activate=False)
+      server.socket = socket.socket(fileno=3)
+      server.serve_forever()";
+    world.put(
+        "web.yaml",
+        &format!(
+            "command:\n  - python3\n  - -c\n  - |\n      {web}\nport: {port}\n\
+             livenessProbe: {{httpGet: {{path: /, port: {port}}}, period: 400ms, timeout: 10s}}\n\
+             activation: {{onDemand: true, pass: Socket, idleStop: 2s}}\n"
+        ),
+    );
+    world.wait_status("web", "waiting (OnDemand)");
+    let answer = call(port, "GET / HTTP/1.0\r\n\r\n").expect("answered");
+    assert!(answer.starts_with("HTTP/1.0 204"), "{answer}");
+    world.wait("the check to pass", |world| {
+        world.field("web", "check").is_some_and(|said| said.contains("passed (204)"))
+    });
+    world.wait_status("web", "waiting (OnDemand)");
+}

@@ -17,7 +17,7 @@ use super::PAUSE;
 use super::line::Line;
 use super::queue::Queue;
 use crate::controller::{Demand, Input};
-use crate::edge::probe::sockets;
+use crate::edge::probe::Sockets;
 use crate::edge::process::raw;
 
 /// Looks within one `idleStop`.
@@ -66,13 +66,14 @@ pub(super) struct Handed {
     pub line: Line,
     port: u16,
     turn: Arc<Turn>,
+    sockets: Arc<Sockets>,
     idle_stop: Cell<Option<Duration>>,
     connected: Cell<bool>,
 }
 
 impl Handed {
-    pub fn new(line: Line, port: u16, turn: Arc<Turn>, idle_stop: Option<Duration>) -> Handed {
-        Handed { line, port, turn, idle_stop: Cell::new(idle_stop), connected: Cell::new(false) }
+    pub fn new(line: Line, port: u16, turn: Arc<Turn>, sockets: Arc<Sockets>, idle_stop: Option<Duration>) -> Handed {
+        Handed { line, port, turn, sockets, idle_stop: Cell::new(idle_stop), connected: Cell::new(false) }
     }
 
     /// The turn or what depends on its connections may have changed.
@@ -113,9 +114,9 @@ impl Handed {
             self.set_connected(false);
             return self.line.moved.notified().await;
         };
-        let port = self.port;
+        let (sockets, port) = (self.sockets.clone(), self.port);
         // With very many connections this takes milliseconds. What cannot be known is no reason to stop it.
-        let connected = tokio::task::spawn_blocking(move || sockets::is_connected(port)).await.unwrap_or(true);
+        let connected = tokio::task::spawn_blocking(move || sockets.is_connected(port)).await.unwrap_or(true);
         self.line.set_waits(raw::queued(listener).unwrap_or(0) > 0);
         self.set_connected(connected);
         tokio::select! {

@@ -31,6 +31,7 @@ pub use self::handed::Turn;
 use self::line::Line;
 pub use self::listen::listen;
 use crate::controller::Input;
+use crate::edge::probe::Sockets;
 use crate::edge::process::raw;
 use crate::model::name::Name;
 
@@ -65,7 +66,7 @@ pub enum Way {
 
 impl Doors {
     /// `out` hears of demand.
-    pub fn start(out: mpsc::Sender<Input>) -> io::Result<Doors> {
+    pub fn start(out: mpsc::Sender<Input>, sockets: Arc<Sockets>) -> io::Result<Doors> {
         let (orders, inbox) = mpsc::unbounded_channel();
         // Built where it runs: a runtime that is dropped inside another one panics.
         let (begun, begins) = std::sync::mpsc::sync_channel(1);
@@ -77,7 +78,7 @@ impl Doors {
             };
             let _who_asked_waits = begun.send(answer);
             if let Some(runtime) = runtime {
-                LocalSet::new().block_on(&runtime, attend(inbox, out));
+                LocalSet::new().block_on(&runtime, attend(inbox, out, sockets));
             }
         };
         std::thread::Builder::new().name("doors".into()).spawn(run)?;
@@ -131,31 +132,21 @@ enum Attention {
 }
 
 impl Attended {
-    /// Attends to a listening socket from now on.
-    fn begin(
-        line: Line,
-        listener: OwnedFd,
-        way: Way,
-        places: Arc<Semaphore>,
-        out: mpsc::Sender<Input>,
-    ) -> io::Result<Attended> {
+    fn proxy(line: Line, listener: OwnedFd, places: Arc<Semaphore>, out: mpsc::Sender<Input>) -> io::Result<Attended> {
         let listener = TcpListener::from(listener);
-        Ok(match way {
-            Way::Proxy => {
-                listener.set_nonblocking(true)?;
-                let listener = raw::watched(listener)?;
-                let door = Rc::new(Door::new(line, places));
-                let stand = spawn_local(door.clone().stand(listener)).abort_handle();
-                let tell = spawn_local(door.clone().tell(out)).abort_handle();
-                Attended { kind: Attention::Door(door), tasks: [stand, tell] }
-            }
-            Way::Handed { port, turn, idle_stop } => {
-                let handed = Rc::new(Handed::new(line, port, turn, idle_stop));
-                let stand = spawn_local(handed.clone().stand(listener)).abort_handle();
-                let tell = spawn_local(handed.clone().tell(out)).abort_handle();
-                Attended { kind: Attention::Handed(handed), tasks: [stand, tell] }
-            }
-        })
+        listener.set_nonblocking(true)?;
+        let listener = raw::watched(listener)?;
+        let door = Rc::new(Door::new(line, places));
+        let stand = spawn_local(door.clone().stand(listener)).abort_handle();
+        let tell = spawn_local(door.clone().tell(out)).abort_handle();
+        Ok(Attended { kind: Attention::Door(door), tasks: [stand, tell] })
+    }
+
+    fn handed(handed: Handed, listener: OwnedFd, out: mpsc::Sender<Input>) -> Attended {
+        let handed = Rc::new(handed);
+        let stand = spawn_local(handed.clone().stand(TcpListener::from(listener))).abort_handle();
+        let tell = spawn_local(handed.clone().tell(out)).abort_handle();
+        Attended { kind: Attention::Handed(handed), tasks: [stand, tell] }
     }
 
     fn line(&self) -> &Line {
@@ -191,14 +182,21 @@ fn places() -> usize {
     usize::try_from(open_files / 4).unwrap_or(PLACES_MAX).clamp(1, PLACES_MAX)
 }
 
-async fn attend(mut inbox: mpsc::UnboundedReceiver<Order>, out: mpsc::Sender<Input>) {
+async fn attend(mut inbox: mpsc::UnboundedReceiver<Order>, out: mpsc::Sender<Input>, sockets: Arc<Sockets>) {
     let mut doors: HashMap<Name, Attended> = HashMap::new();
     let places = Arc::new(Semaphore::new(places()));
     while let Some(order) = inbox.recv().await {
         match order {
             Order::Open { name, listener, hold, way } => {
                 let line = Line::new(name.clone(), hold);
-                match Attended::begin(line, listener, way, places.clone(), out.clone()) {
+                let attended = match way {
+                    Way::Proxy => Attended::proxy(line, listener, places.clone(), out.clone()),
+                    Way::Handed { port, turn, idle_stop } => {
+                        let handed = Handed::new(line, port, turn, sockets.clone(), idle_stop);
+                        Ok(Attended::handed(handed, listener, out.clone()))
+                    }
+                };
+                match attended {
                     Ok(attended) => drop(doors.insert(name, attended)),
                     Err(error) => tracing::error!(service = %name, %error, "its port cannot be attended to"),
                 }

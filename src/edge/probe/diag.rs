@@ -3,6 +3,7 @@
 //! The kernel filters by port and by state, so an answer is a few lines whatever the machine does.
 //! Requests and answers are built and read by hand, byte by byte: two fixed structs.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -70,8 +71,9 @@ pub(super) fn listeners(socket: &OwnedFd, port: u16, sequence: u32) -> Result<Ve
     Ok(found)
 }
 
-/// Whether a process has a connection that came to `port`. (One that nobody has accepted yet is nobody's.)
-pub(super) fn connected(port: u16) -> Result<bool, DiagError> {
+/// Whether a process has a connection that came to `port`, and not from one of `own`, which are ports of plugd's
+/// checks. (One that nobody has accepted yet is nobody's.)
+pub(super) fn connected(port: u16, own: &HashSet<u16>) -> Result<bool, DiagError> {
     // A socket of its own: the rest of a long answer goes with it.
     let socket = open()?;
     for (family, sequence) in [(libc::AF_INET6, 1), (libc::AF_INET, 2)] {
@@ -82,7 +84,8 @@ pub(super) fn connected(port: u16) -> Result<bool, DiagError> {
             let (length, _) = rustix::net::recv(socket.as_fd(), &mut packet[..], RecvFlags::DONTWAIT)?;
             let mut found = false;
             let over = read(&packet[..length], sequence, |message| {
-                found |= listener(message, port).is_some_and(|one| one.inode != 0);
+                found |= listener(message, port).is_some_and(|one| one.inode != 0)
+                    && !own.contains(&u16::from_be_bytes([message[6], message[7]]));
             })?;
             if found {
                 return Ok(true);
@@ -158,8 +161,15 @@ pub(super) fn from_proc(port: u16) -> Vec<Listener> {
 }
 
 /// As [`connected`].
-pub(super) fn connected_in_proc(port: u16) -> bool {
-    lines_of_proc().filter_map(|line| proc_line(&line, &CONNECTED, port)).any(|one| one.inode != 0)
+pub(super) fn connected_in_proc(port: u16, own: &HashSet<u16>) -> bool {
+    let peer = |line: &str| {
+        let remote = line.split_ascii_whitespace().nth(2)?;
+        u16::from_str_radix(remote.split_once(':')?.1, 16).ok()
+    };
+    lines_of_proc().any(|line| {
+        let accepted = proc_line(&line, &CONNECTED, port).is_some_and(|one| one.inode != 0);
+        accepted && peer(&line).is_none_or(|peer| !own.contains(&peer))
+    })
 }
 
 fn lines_of_proc() -> impl Iterator<Item = String> {
@@ -227,17 +237,21 @@ mod tests {
     fn a_connection_counts_from_when_it_is_accepted_until_both_ends_are_closed() {
         let listening = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = listening.local_addr().expect("bound").port();
-        let both = || (connected(port).expect("sock_diag works here"), connected_in_proc(port));
-        assert_eq!(both(), (false, false));
+        let both =
+            |own: &HashSet<u16>| (connected(port, own).expect("sock_diag works here"), connected_in_proc(port, own));
+        let nobody = HashSet::new();
+        assert_eq!(both(&nobody), (false, false));
         let client = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
-        assert_eq!(both(), (false, false), "it waits to be accepted");
+        assert_eq!(both(&nobody), (false, false), "it waits to be accepted");
         let (server, _) = listening.accept().expect("accepted");
-        assert_eq!(both(), (true, true));
+        assert_eq!(both(&nobody), (true, true));
+        let check = HashSet::from([client.local_addr().expect("connected").port()]);
+        assert_eq!(both(&check), (false, false), "plugd's own does not count");
         client.shutdown(std::net::Shutdown::Write).expect("closed");
-        assert_eq!(both(), (true, true), "half of it is open");
+        assert_eq!(both(&nobody), (true, true), "half of it is open");
         drop(server);
         drop(client);
-        assert_eq!(both(), (false, false));
+        assert_eq!(both(&nobody), (false, false));
     }
 
     #[test]

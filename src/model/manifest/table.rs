@@ -595,7 +595,7 @@ pub static ACTIVATION: Object = Object::of(&[
         Kind::Duration,
         "30s",
         "30s",
-        "How long a caller waits until it is ready; then the connection is closed.",
+        "How long a caller waits until it is ready; then the connection is closed. With `pass: Socket`: until a process runs.",
     ),
     field(
         "pass",
