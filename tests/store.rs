@@ -176,7 +176,7 @@ fn status_files(dir: &Path, fallback: Option<PathBuf>) -> (StatusFiles, Troubles
     let on_trouble = move |name: Option<&Name>, message: Option<String>| {
         said.send((name.map(Name::to_string), message)).ok();
     };
-    (StatusFiles::start(dir, fallback, Box::new(on_trouble)).expect("started"), heard)
+    (StatusFiles::start(dir, None, fallback, Box::new(on_trouble)).expect("started"), heard)
 }
 
 fn read(path: impl AsRef<Path>) -> String {

@@ -147,11 +147,15 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
     begins.set(first);
     let mut told = list(&mut keeper).await.map_err(|error| failed("the keeper does not tell what it has", error))?;
     let held = layers::held(&mut told);
+    let before = layers::held_directory(&mut told);
+    let mut covered = None;
 
     let single = !matches!(task.what, What::Directory(_));
     let (dir, settings, text, places) = match &task.what {
         What::Directory(dir) => {
-            let layers::Begun { settings, text, warning } = layers::settings_of(&task, dir, pid1, held, !first)?;
+            covered = before.as_ref().and_then(|before| directory::covered(dir, before));
+            let read = covered.as_deref().unwrap_or(dir);
+            let layers::Begun { settings, text, warning } = layers::settings_of(&task, read, pid1, held, !first)?;
             layers::hold(&mut keeper, text.as_deref());
             if let Some(warning) = warning {
                 voice::say(&warning);
@@ -216,7 +220,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         run: places.run.clone(),
         socket: places.socket(),
     };
-    let files = status_files(&dir, &places, single, sender.clone())
+    let files = status_files(&dir, covered.as_deref(), &places, single, sender.clone())
         .map_err(|error| failed("the status files cannot be written", error))?;
     if let Some(files) = &files {
         let notices = notices.clone();
@@ -336,7 +340,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
     }
     match &task.what {
         What::Directory(_) => {
-            let world = Watched { settings, text, store, check, run: places.run.clone() };
+            let world = Watched { settings, text, store, before, check, run: places.run.clone() };
             let directory = watch(task, &dir, world, notices, sender, pid1)
                 .map_err(|error| refusal(UNUSABLE, format!("{} cannot be watched: {error}", dir.display())))?;
             node.directory = Some(directory);
@@ -399,6 +403,7 @@ impl Node {
 
 fn status_files(
     dir: &Path,
+    covered: Option<&Path>,
     places: &Places,
     single: bool,
     sender: mpsc::Sender<Input>,
@@ -420,7 +425,7 @@ fn status_files(
         (None, Some(why)) => tracing::warn!("{why}"),
         (None, None) => tracing::info!("_controller.status can be written again"),
     };
-    StatusFiles::start(dir, places.status(), Box::new(trouble)).map(Some)
+    StatusFiles::start(dir, covered, places.status(), Box::new(trouble)).map(Some)
 }
 
 fn serve(
@@ -459,6 +464,7 @@ struct Watched {
     /// What they come from.
     text: Option<Vec<u8>>,
     store: Store,
+    before: Option<OwnedFd>,
     check: Option<StatusCheck>,
     run: Option<PathBuf>,
 }
@@ -466,7 +472,7 @@ struct Watched {
 fn watch(
     task: Task,
     dir: &Path,
-    Watched { settings, text, store, check, run }: Watched,
+    Watched { settings, text, store, before, check, run }: Watched,
     notices: mpsc::UnboundedSender<Notice>,
     sender: mpsc::Sender<Input>,
     pid1: bool,
@@ -483,8 +489,9 @@ fn watch(
             let _ = notices.send(Notice::Settings { settings: Box::new(settings), text });
             Ok(())
         })),
-        on_accepted: Some(Box::new(move || {
-            let _ = accepted.send(Notice::Accepted);
+        before,
+        on_accepted: Some(Box::new(move |directory| {
+            let _ = accepted.send(Notice::Accepted(directory));
         })),
         on_status: check.map(|check| directory::OnStatus::new(move |stem| check.look(stem))),
         on_tick: run.map(|run| -> directory::OnTick {

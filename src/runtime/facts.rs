@@ -329,7 +329,13 @@ impl Node {
             }
             libc::SIGQUIT => self.queue.push_back(Input::Shutdown(Shutdown::Now)),
             libc::SIGHUP if self.signals.had_terminal && terminal_is_gone() => {
-                self.queue.push_back(Input::Shutdown(Shutdown::Ordered));
+                // The shell says it to its jobs and the kernel to the foreground: one wish, however often.
+                if self.signals.stops == 0 {
+                    tracing::info!("the terminal is gone: stopping everything in order");
+                    self.signals.last_stop = Some(monotonic());
+                    self.signals.stops = 1;
+                    self.queue.push_back(Input::Shutdown(Shutdown::Ordered));
+                }
             }
             libc::SIGHUP => {
                 tracing::info!("SIGHUP: looking at the directory anew");

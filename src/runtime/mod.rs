@@ -164,7 +164,7 @@ pub(crate) enum Notice {
     /// `_plugd.yaml` was read or edited: what it makes of the settings, and its text.
     Settings { settings: Box<Settings>, text: Option<Vec<u8>> },
     /// A directory was accepted at the path: the first, or one that replaced it.
-    Accepted,
+    Accepted(Option<OwnedFd>),
     /// A status file is not what was written last: of a service, or the node's own.
     StatusLost(Option<Name>),
     /// Socket or table of lives are gone.
@@ -296,7 +296,10 @@ impl Node {
                     directory.settings(*settings);
                 }
             }
-            Notice::Accepted => self.publisher.reopen(self.now()),
+            Notice::Accepted(directory) => {
+                layers::hold_directory(&mut self.keeper, directory);
+                self.publisher.reopen(self.now());
+            }
             Notice::StatusLost(name) => self.publisher.rewrite(name.as_ref(), self.now()),
             Notice::RunLost => self.renew_run(),
             Notice::Reloaded => self.reloaded(),

@@ -280,6 +280,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         "directory moved, deleted, covered",
         &[
             "row_50_a_directory_that_is_covered_emptied_and_uncovered_is_held_and_found_again",
+            "row_50_a_controller_that_begins_while_the_directory_is_covered_stops_nothing",
             "a_lost_directory_holds_everything",
             "an_empty_directory_in_its_place_is_held_until_a_manifest_appears",
             "a_replaced_directory_with_manifests_is_an_ordinary_change",

@@ -6,7 +6,7 @@ use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Activation, Condition, OnLoss, Pass, Spec};
+use crate::model::spec::{Activation, Condition, OnLoss, Pass, Readiness, Spec};
 
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -61,6 +61,26 @@ fn the_first_connection_starts_it_and_it_sleeps_again_when_nobody_was_connected(
     assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)));
     assert_eq!(world.view("web").restarts, 0);
     assert!(spawns(&door(&mut world, "web", true, false), "web", 2));
+}
+
+#[test]
+fn sleep_is_no_outage_and_waking_no_recovery() {
+    let mut world = World::new();
+    let mut lazy = lazy("web");
+    lazy.readiness = Readiness::Probe(tcp(8080));
+    world.declare(lazy);
+    for number in 1..=2 {
+        world.sleep(IDLE);
+        door(&mut world, "web", true, false);
+        world.spawned("web", number);
+        let actions = world.verdict("web", number, ProbeSlot::Readiness, true);
+        assert_eq!(said(&actions, Reason::Ready), ["web is ready"]);
+        door(&mut world, "web", false, false);
+        world.sleep(IDLE);
+        world.gone("web", number, Exit::signal(15));
+    }
+    let vitals = world.controller.vitals(&name("web"), world.now).expect("known");
+    assert!(vitals.availability_percent.is_some_and(|percent| percent > 99.9), "all but its starts");
 }
 
 #[test]

@@ -136,3 +136,26 @@ impl Handed {
         self.line.tell(out, demand).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugd_takes_nobody_out_while_a_process_has_the_socket_and_never_waits_in_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let _caller = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+        let waits = || !rustix::fs::fcntl_getfl(&listener).expect("asked").contains(rustix::fs::OFlags::NONBLOCK);
+        let turn = Turn::default();
+        turn.hand_over(&listener, true).expect("handed over");
+        assert!(!turn.let_out(&listener) && waits());
+        assert!(turn.set(false), "that it ended is news");
+        assert!(turn.let_out(&listener), "the one who waits");
+        assert!(!turn.let_out(&listener), "and nobody is waited for");
+        turn.hand_over(&listener, false).expect("handed over");
+        assert!(!waits(), "as the process beside it has made it");
+        turn.hand_over(&listener, true).expect("handed over");
+        assert!(waits(), "as servers expect it");
+        assert!(!turn.set(true), "known already");
+    }
+}
