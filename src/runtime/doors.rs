@@ -168,9 +168,10 @@ impl Node {
     /// Where callers are led follows what is announced. Who is not meant to run, or cannot, is not listened
     /// for: a caller is better refused than kept waiting.
     pub(super) fn lead_callers(&mut self, view: &ServiceView) {
-        let runs = self.runs(&view.service);
+        let shared = self.held.doors.get(&view.service).is_some_and(|door| door.pass == Pass::Socket);
+        let runs = shared && self.runs(&view.service);
         let Some(door) = self.held.doors.get_mut(&view.service) else { return };
-        if door.turn.set(runs) && door.pass == Pass::Socket {
+        if shared && door.turn.set(runs) {
             self.held.edge.turned(&view.service, door.idle_stop);
         }
         let meant = match view.status {
