@@ -198,7 +198,13 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         // The loop is gone: nobody is left to be told.
         let _ = memory.blocking_send(Input::Memory(why));
     };
-    let store = places.database().map_or_else(Store::none, |path| Store::open_telling(&path, Box::new(tell)));
+    let store = match (places.database(), &task.what) {
+        (Some(path), _) => Store::open_telling(&path, Box::new(tell)),
+        (None, What::Directory(_)) => {
+            places::known_database(&dir, &settings, &Who::now()).map_or_else(Store::none, |path| Store::read(&path))
+        }
+        (None, What::File(_) | What::Command(_)) => Store::none(),
+    };
     let tee = settings.tee.then(|| tee(single, task.colour)).flatten();
     let pump = Pump::start(output::Settings { dir: places.logs.clone(), total: settings.logs_total, tee }, pump_sender)
         .map_err(|error| refusal(1, chain(&error)))?;
