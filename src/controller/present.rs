@@ -16,6 +16,7 @@ use super::{Config, Controller};
 use crate::model::digest::hex;
 use crate::model::quantity::show_bytes;
 use crate::model::reason::{Reason, Status};
+use crate::model::spec::Pass;
 use crate::model::spec::Program;
 use crate::model::time::Now;
 use crate::model::view::*;
@@ -398,6 +399,17 @@ fn log(service: &Service, config: &Config) -> Option<String> {
 fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceView {
     let instance = &service.instances[at];
     let word = status::of_instance(service, instance);
+    let made = match &instance.life {
+        Life::Running(running) => running.made.spec.as_deref(),
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Stopping(_)
+        | Life::BackOff(_)
+        | Life::Finished(_) => None,
+    };
+    let shares =
+        made.or(service.spec().map(|spec| &**spec)).is_some_and(|spec| spec.process.on_demand == Some(Pass::Socket));
     let started = match &instance.life {
         Life::Running(running) => Some(running.spawned_wall),
         Life::Stopping(stopping) if stopping.exit.is_none() => Some(stopping.spawned_wall),
@@ -411,8 +423,10 @@ fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceVie
     InstanceView {
         name: service.instance_name(at),
         pid: instance.life.pid(),
-        // Instance n gets port + n.
-        port: listens_on(&instance.life).unwrap_or(port).map(|port| port.saturating_add(instance.index as u16)),
+        // Instance n gets port + n, unless they share its socket.
+        port: listens_on(&instance.life)
+            .unwrap_or(port)
+            .map(|port| if shares { port } else { port.saturating_add(instance.index as u16) }),
         ready: instance.life.is_ready(),
         restarts: instance.restarts,
         score: instance.vitals.score(),

@@ -112,8 +112,8 @@ pub struct Process {
     /// The first of `ports`, or `port:`.
     pub port: Option<u16>,
     pub ports: Vec<Port>,
-    /// plugd listens on `port` and passes on; the process listens on a port of its own.
-    pub on_demand: bool,
+    /// plugd listens on `port` for it: how it gets at its callers.
+    pub on_demand: Option<Pass>,
     /// That port (of the first instance), which the runtime chose: no part of what the manifest means.
     #[serde(skip)]
     pub private_port: Option<u16>,
@@ -138,6 +138,18 @@ pub struct Activation {
     pub idle_stop: Option<Duration>,
     /// So long a connection waits for a ready instance.
     pub hold_requests: Duration,
+}
+
+/// The descriptor of the listening socket that a process is handed, as sd_listen_fds(3) has it.
+pub const LISTEN_FD: i32 = 3;
+
+/// How a service on demand gets at its callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Pass {
+    /// plugd lets them in and passes them on; each process listens on a port of its own.
+    Proxy,
+    /// Each process is handed the listening socket and lets them in itself.
+    Socket,
 }
 
 /// Kubernetes' field: what is added is there, also where all are dropped.

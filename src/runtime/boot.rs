@@ -255,13 +255,15 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         kill_scope: Some(Scope::word(cgroups.as_ref())),
     });
 
-    let doors = Doors::start(sender.clone()).map_err(|error| failed("the thread of the ports cannot start", error))?;
+    let sockets = Arc::new(Sockets::new());
+    let doors = Doors::start(sender.clone(), sockets.clone())
+        .map_err(|error| failed("the thread of the ports cannot start", error))?;
     let mut node = Node {
         controller,
         keeper,
         pump,
         trees: std::rc::Rc::new(Trees::new(walker)),
-        sockets: Arc::new(Sockets::new()),
+        sockets,
         cgroups,
         limits,
         unlimited: Default::default(),

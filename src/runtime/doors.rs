@@ -2,7 +2,7 @@
 //! on which ports the instances themselves listen.
 //!
 //! A listener is deposited as `door NAME PORT PRIVATE`. The next controller finds all three in the key, so that
-//! an instance that runs is found where it is.
+//! an instance that runs is found where it is. Where the listener itself is handed over both ports are the same.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use super::Node;
 use crate::controller::{Declaration, Demand, Input, SHUT};
-use crate::edge::doors::{self, Doors};
+use crate::edge::doors::{self, Doors, Turn, Way};
+use crate::edge::process::prepare::{self, Unpreparable};
 use crate::model::name::{Instance, LifeId, Name};
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::Spec;
+use crate::model::spec::{Pass, Spec};
 use crate::model::view::ServiceView;
 
 /// Where outgoing connections get their ports if the kernel does not say otherwise.
@@ -34,11 +35,15 @@ pub(super) struct Held {
 
 struct Door {
     port: u16,
-    /// The first instance's own.
+    pass: Pass,
+    /// The first instance's own; the port itself where they share its socket.
     private: u16,
     /// Instances have as many in a row.
     count: u16,
     hold: Duration,
+    idle_stop: Option<Duration>,
+    /// Of a socket that is handed over.
+    turn: Arc<Turn>,
     /// As it lies with the keeper.
     listener: Option<Arc<OwnedFd>>,
     /// It is attended to.
@@ -59,6 +64,13 @@ impl Door {
     fn key(&self, name: &Name) -> String {
         key(name, self.port, self.private)
     }
+
+    fn way(&self) -> Way {
+        match self.pass {
+            Pass::Proxy => Way::Proxy,
+            Pass::Socket => Way::Handed { port: self.port, turn: self.turn.clone(), idle_stop: self.idle_stop },
+        }
+    }
 }
 
 fn key(name: &Name, port: u16, private: u16) -> String {
@@ -76,16 +88,21 @@ impl Node {
     pub(super) fn enter_door(&mut self, declaration: &mut Declaration) {
         let spec = &declaration.spec;
         let name = spec.name.clone();
-        let (Some(activation), Some(port)) = (spec.activation.clone(), spec.process.port) else {
+        let (Some(activation), Some(port), Some(pass)) =
+            (spec.activation.clone(), spec.process.port, spec.process.on_demand)
+        else {
             self.close_door(&name);
             return;
         };
         let count = u16::try_from(spec.replicas).unwrap_or(u16::MAX).max(1);
         let deposited = self.deposits.keys().find_map(|key| read_key(key).filter(|(of, _, _)| *of == name.as_str()));
-        let private = match (self.held.doors.get(&name), deposited) {
-            (Some(door), _) => Some(door.private),
-            (None, Some((_, _, private))) => Some(private),
-            (None, None) => self.free_private(&name, port, count),
+        let deposited = deposited.map(|(_, port, private)| (port, private));
+        let known = self.held.doors.get(&name).map(|door| (door.port, door.private)).or(deposited);
+        // One that shared the port has none of its own.
+        let own = known.and_then(|(of, private)| (private != of && private != port).then_some(private));
+        let private = match pass {
+            Pass::Socket => Some(port),
+            Pass::Proxy => own.or_else(|| self.free_private(&name, port, count)),
         };
         let Some(private) = private else {
             let (sender, reason) = (self.sender.clone(), Reason::Error);
@@ -94,35 +111,69 @@ impl Node {
             tokio::task::spawn_local(async move { sender.send(Input::Problem { name, reason, message }).await });
             return;
         };
-        let mut spec = (**spec).clone();
-        spec.process.private_port = Some(private);
-        declaration.spec = Arc::new(spec);
+        if pass == Pass::Proxy {
+            let mut spec = (**spec).clone();
+            spec.process.private_port = Some(private);
+            declaration.spec = Arc::new(spec);
+        }
         if self.held.doors.get(&name).is_some_and(|door| door.port != port) {
             self.close_door(&name);
         }
-        let hold = activation.hold_requests;
-        let found = self.deposits.remove(key(&name, port, private).as_bytes()).map(Arc::new);
+        let was = deposited.filter(|(of, _)| *of == port).map(|(of, private)| key(&name, of, private));
+        let found = was.and_then(|was| Some((self.deposits.remove(was.as_bytes()).map(Arc::new)?, was)));
+        let (hold, idle_stop) = (activation.hold_requests, activation.idle_stop);
         let door = self.held.doors.entry(name.clone()).or_insert(Door {
             port,
+            pass,
             private,
             count,
             hold,
-            listener: found,
+            idle_stop,
+            turn: Arc::default(),
+            listener: None,
             open: false,
             leads_to: Vec::new(),
             told: false,
         });
-        door.count = count;
+        let (listener, was) = match found {
+            Some((listener, was)) => (Some(listener), was),
+            None => (door.listener.clone(), door.key(&name)),
+        };
+        // Another way in: whoever waits is let in by that.
+        door.open &= door.pass == pass;
+        (door.listener, door.pass, door.private, door.count) = (listener, pass, private, count);
+        if door.key(&name) != was {
+            self.rename(&name, &was);
+        }
+        let Some(door) = self.held.doors.get_mut(&name) else { return };
         if door.hold != hold {
             door.hold = hold;
             self.held.edge.hold(&name, hold);
+        }
+        if door.idle_stop != idle_stop {
+            door.idle_stop = idle_stop;
+            self.held.edge.turned(&name, idle_stop);
+        }
+    }
+
+    /// The keeper holds its listener by another key from now on.
+    fn rename(&mut self, name: &Name, was: &str) {
+        let Some(door) = self.held.doors.get(name) else { return };
+        if let Some(listener) = &door.listener {
+            self.keeper.deposit(door.key(name).as_bytes(), listener.clone());
+            self.keeper.withdraw(was.as_bytes());
         }
     }
 
     /// Where callers are led follows what is announced. Who is not meant to run, or cannot, is not listened
     /// for: a caller is better refused than kept waiting.
     pub(super) fn lead_callers(&mut self, view: &ServiceView) {
+        let shared = self.held.doors.get(&view.service).is_some_and(|door| door.pass == Pass::Socket);
+        let runs = shared && self.runs(&view.service);
         let Some(door) = self.held.doors.get_mut(&view.service) else { return };
+        if shared && door.turn.set(runs) {
+            self.held.edge.turned(&view.service, door.idle_stop);
+        }
         let meant = match view.status {
             Status::Stopped | Status::Skipped | Status::Failed | Status::Completed => false,
             Status::Starting
@@ -162,7 +213,7 @@ impl Node {
         match listener.and_then(|listener| listener.as_fd().try_clone_to_owned()) {
             Ok(listener) => {
                 door.open = true;
-                self.held.edge.open(name, listener, door.hold);
+                self.held.edge.open(name, listener, door.hold, door.way());
                 self.held.edge.lead(name, door.leads_to.clone());
                 self.take_back_words(name);
             }
@@ -261,7 +312,7 @@ impl Node {
     /// keep theirs.
     pub(super) fn settle_private(&mut self, life: &LifeId, spec: Arc<Spec>) -> Arc<Spec> {
         let name = &life.instance.service;
-        let Some(door) = self.held.doors.get(name) else { return spec };
+        let Some(door) = self.held.doors.get(name).filter(|door| door.pass == Pass::Proxy) else { return spec };
         let of_it = |other: &LifeId| other.instance.service == *name;
         let alone = !self.lives.iter().any(|(other, live)| of_it(other) && !live.ended)
             && !self.pending.keys().any(of_it)
@@ -277,14 +328,44 @@ impl Node {
         let was = door.key(name);
         tracing::info!(service = %name, "port {} is taken; it listens on {private} from now on", door.private);
         door.private = private;
-        if let Some(listener) = &door.listener {
-            self.keeper.deposit(door.key(name).as_bytes(), listener.clone());
-            self.keeper.withdraw(was.as_bytes());
-        }
+        self.rename(name, &was);
         self.queue.push_back(Input::PrivatePort { name: name.clone(), port: private });
         let mut spec = (*spec).clone();
         spec.process.private_port = Some(private);
         Arc::new(spec)
+    }
+
+    /// A process of it is there, or asked for.
+    fn runs(&self, name: &Name) -> bool {
+        let of_it = |other: &LifeId| other.instance.service == *name;
+        self.lives.iter().any(|(other, live)| of_it(other) && !live.ended) || self.pending.keys().any(of_it)
+    }
+
+    /// The listening socket that a process of it gets.
+    pub(super) fn hand_over(&mut self, name: &Name) -> Result<Arc<OwnedFd>, Unpreparable> {
+        let first = !self.runs(name);
+        // A start by hand, or after an edit, may come before it is announced.
+        self.open_door(name);
+        let door = self.held.doors.get(name).filter(|door| door.pass == Pass::Socket);
+        let Some(door) = door else {
+            return Err(prepare::fault(Reason::Error, "it is not on demand any more: its manifest has changed"));
+        };
+        let Some(listener) = &door.listener else {
+            let message = format!("plugd cannot listen on port {} for it, and has no socket to hand over", door.port);
+            return Err(prepare::fault(Reason::AddressInUse, message));
+        };
+        door.turn.hand_over(listener, first).map_err(|error| {
+            prepare::fault(Reason::Error, format!("its listening socket cannot be handed over: {error}"))
+        })?;
+        self.held.edge.turned(name, door.idle_stop);
+        Ok(listener.clone())
+    }
+
+    /// The sockets that a process of it was handed, for its checks.
+    pub(super) fn handed(&self, spec: &Spec) -> Vec<u64> {
+        let door = self.held.doors.get(&spec.name).filter(|_| spec.process.on_demand == Some(Pass::Socket));
+        let listener = door.and_then(|door| door.listener.as_ref());
+        listener.and_then(|listener| rustix::fs::fstat(listener).ok()).map(|stat| stat.st_ino).into_iter().collect()
     }
 
     /// So many ports in a row that no manifest names, nobody holds, and no outgoing connection is given.

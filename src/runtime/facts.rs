@@ -99,6 +99,7 @@ impl Node {
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
         let context = LifeContext::new(Some(tree.clone()), listened)
             .with_port(instance_port(&spec.process, life.instance.index))
+            .with_held(self.handed(&spec))
             .passed_on(spec.process.private_port.is_some());
         let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended: false };
         self.listen(&life, &mut live, passive);
@@ -257,6 +258,7 @@ impl Node {
         }
         let context = LifeContext::adopted(tree.clone())
             .with_port(instance_port(&spec.process, life.instance.index))
+            .with_held(self.handed(&spec))
             .passed_on(spec.process.private_port.is_some());
         let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended };
         let notify = self.deposits.remove(notify_key(&life).as_bytes());

@@ -25,7 +25,7 @@ while True:
     threading.Thread(target=serve, args=(server.accept()[0],)).start()
 "#;
 
-fn manifest(port: u16, version: &str, activation: &str) -> String {
+pub fn manifest(port: u16, version: &str, activation: &str) -> String {
     let server = SERVER.replace("VERSION", version).replace('\n', "\n      ");
     format!(
         "command:\n  - python3\n  - -c\n  - |\n      {server}\nport: {port}\nactivation: {{onDemand: true{activation}}}\n"
@@ -33,7 +33,7 @@ fn manifest(port: u16, version: &str, activation: &str) -> String {
 }
 
 /// What the service answers; the connection was made, whatever became of it.
-fn call(port: u16, words: &str) -> std::io::Result<String> {
+pub fn call(port: u16, words: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(words.as_bytes())?;
@@ -43,7 +43,7 @@ fn call(port: u16, words: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-fn refused(port: u16) -> bool {
+pub fn refused(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port))
         .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
 }

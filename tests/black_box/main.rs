@@ -19,6 +19,7 @@ mod privileges;
 mod probes;
 mod restart;
 mod secrets;
+mod socket;
 mod stop;
 mod strangers;
 mod supervisor;

@@ -90,7 +90,7 @@ impl File {
         } else if dice.one_in(3) {
             let idle_stop = [None, Some(Duration::from_secs(2)), Some(Duration::from_secs(40))];
             spec.process.port = Some(port);
-            spec.process.on_demand = true;
+            spec.process.on_demand = Some(Pass::Proxy);
             spec.activation = Some(Activation {
                 idle_stop: idle_stop[dice.roll(3) as usize],
                 hold_requests: Duration::from_secs(30),

@@ -6,14 +6,14 @@ use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Activation, Condition, OnLoss, Readiness, Spec};
+use crate::model::spec::{Activation, Condition, OnLoss, Pass, Readiness, Spec};
 
 const IDLE: Duration = Duration::from_secs(600);
 
 fn lazy(service: &str) -> Spec {
     let mut spec = spec(service);
     spec.process.port = Some(8080);
-    spec.process.on_demand = true;
+    spec.process.on_demand = Some(Pass::Proxy);
     spec.activation = Some(Activation { idle_stop: Some(IDLE), hold_requests: Duration::from_secs(30) });
     spec
 }
@@ -168,7 +168,7 @@ fn a_sleeping_service_wakes_nothing_that_it_depends_on() {
 #[test]
 fn a_new_controller_keeps_awake_what_runs_and_what_was_direct_sleeps_only_after_its_time() {
     let mut direct = lazy("web");
-    (direct.activation, direct.process.on_demand) = (None, false);
+    (direct.activation, direct.process.on_demand) = (None, None);
     let mut world = World::running(direct);
     // The edit needs a new process: its port is another.
     world.declare(lazy("web"));

@@ -5,23 +5,19 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::net::sockopt;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::spawn_local;
 
+use super::PAUSE;
+use super::line::Line;
 use super::queue::Queue;
 use crate::controller::{Demand, Input};
-use crate::edge::process::raw;
-use crate::model::name::Name;
 
-/// Between two words to the brain.
-const TELL_MIN: Duration = Duration::from_millis(100);
-/// After a connection could not be taken in (no descriptor is left).
-const PAUSE: Duration = Duration::from_millis(100);
 /// An instance that has just gone is looked for again this often.
 const AGAIN: Duration = Duration::from_millis(10);
 /// Connections of one door that are passed on at a time; the next ones wait in the kernel's queue.
@@ -36,44 +32,27 @@ struct Target {
 
 #[derive(Debug)]
 pub(super) struct Door {
-    name: Name,
-    hold: Cell<Duration>,
+    pub line: Line,
     /// Of all doors together.
     places: Arc<Semaphore>,
     targets: RefCell<Vec<Rc<Target>>>,
-    /// The targets or the hold changed, or a place became free.
-    moved: Notify,
-    waits: Cell<bool>,
     /// Let in and not gone; of these, not led to anybody yet.
     open: Cell<usize>,
     stranded: Cell<usize>,
     /// Somebody was let in since the brain was told last.
     used: Cell<bool>,
-    /// Sent away since then, because they had waited for too long.
-    sent_away: Cell<u32>,
-    news: Notify,
 }
 
 impl Door {
-    pub fn new(name: Name, hold: Duration, places: Arc<Semaphore>) -> Door {
+    pub fn new(line: Line, places: Arc<Semaphore>) -> Door {
         Door {
-            name,
-            hold: Cell::new(hold),
+            line,
             places,
             targets: RefCell::default(),
-            moved: Notify::new(),
-            waits: Cell::new(false),
             open: Cell::new(0),
             stranded: Cell::new(0),
             used: Cell::new(false),
-            sent_away: Cell::new(0),
-            news: Notify::new(),
         }
-    }
-
-    pub fn hold(&self, hold: Duration) {
-        self.hold.set(hold);
-        self.moved.notify_one();
     }
 
     /// Those that stay keep their counts.
@@ -84,7 +63,7 @@ impl Door {
             known.unwrap_or_else(|| Rc::new(Target { port: *port, open: Cell::new(0) }))
         };
         self.targets.replace(ports.iter().map(target).collect());
-        self.moved.notify_one();
+        self.line.moved.notify_one();
     }
 
     /// Lets in whoever comes while somebody is ready, and lets wait whoever comes otherwise.
@@ -94,57 +73,25 @@ impl Door {
             let shut = self.targets.borrow().is_empty();
             let full = self.open.get() >= OPEN_MAX;
             if shut {
-                self.let_wait(&listener, &mut queue).await;
+                self.line.look(&listener, &mut queue, |listener| listener.accept().is_ok()).await;
                 continue;
             }
             queue.forget();
-            self.waits(false);
+            self.line.set_waits(false);
             tokio::select! {
                 biased;
-                () = self.moved.notified() => {}
+                () = self.line.moved.notified() => {}
                 accepted = self.accept(&listener), if !full => match accepted {
                     Ok((stream, place)) => {
                         queue.took();
                         self.clone().let_in(stream, place);
                     }
                     Err(error) => {
-                        tracing::warn!(service = %self.name, %error, "a connection cannot be taken; trying on");
+                        tracing::warn!(service = %self.line.name, %error, "a connection cannot be taken; trying on");
                         tokio::time::sleep(PAUSE).await;
                     }
                 },
             }
-        }
-    }
-
-    async fn let_wait(&self, listener: &AsyncFd<TcpListener>, queue: &mut Queue) {
-        let ready = tokio::select! {
-            () = self.moved.notified() => return,
-            ready = listener.readable() => ready,
-        };
-        let waiting = raw::queued(listener.get_ref()).unwrap_or(0);
-        match ready {
-            Ok(mut ready) if waiting == 0 => {
-                ready.clear_ready();
-                // Who came between the two is seen by the next look, not by the next event.
-                if raw::queued(listener.get_ref()).unwrap_or(0) == 0 {
-                    self.waits(false);
-                    return;
-                }
-            }
-            Ok(mut ready) => ready.retain_ready(),
-            Err(_) => {}
-        }
-        self.waits(true);
-        let hold = self.hold.get();
-        for _ in 0..queue.look(Instant::now(), u64::from(waiting), hold) {
-            let Ok((late, _)) = listener.get_ref().accept() else { break };
-            drop(late);
-            queue.took();
-            self.sent_away();
-        }
-        tokio::select! {
-            () = self.moved.notified() => {}
-            () = tokio::time::sleep(Queue::gap(hold)) => {}
         }
     }
 
@@ -171,21 +118,21 @@ impl Door {
     fn let_in(self: Rc<Door>, client: TcpStream, place: OwnedSemaphorePermit) {
         self.open.set(self.open.get() + 1);
         if !self.used.replace(true) {
-            self.news.notify_one();
+            self.line.news.notify_one();
         }
         spawn_local(async move {
             let _inside = Inside { door: &self, _place: place };
             if let Some((target, server)) = self.find().await {
                 pass(client, server, &target).await;
             } else {
-                self.sent_away();
+                self.line.sent_away();
             }
         });
     }
 
     /// Connects to the ready instance that has the fewest connections; one that has just gone is waited for.
     async fn find(&self) -> Option<(Rc<Target>, TcpStream)> {
-        let until = tokio::time::Instant::now() + self.hold.get();
+        let until = tokio::time::Instant::now() + self.line.hold();
         let _stranded = Stranded::new(self);
         loop {
             let target = self.targets.borrow().iter().min_by_key(|one| one.open.get()).cloned();
@@ -205,40 +152,21 @@ impl Door {
         }
     }
 
-    fn waits(&self, waits: bool) {
-        if self.waits.replace(waits) != waits {
-            self.news.notify_one();
-        }
-    }
-
-    fn sent_away(&self) {
-        self.sent_away.set(self.sent_away.get().saturating_add(1));
-        self.news.notify_one();
-    }
-
     fn demand(&self) -> Demand {
         let connected = self.open.get() > self.stranded.get();
-        Demand { waiting: self.waits.get() || self.stranded.get() > 0, connected: connected || self.used.get() }
+        Demand {
+            waiting: self.line.somebody_waits() || self.stranded.get() > 0,
+            connected: connected || self.used.get(),
+        }
     }
 
-    /// Tells the brain of changes, not of connections.
     pub async fn tell(self: Rc<Door>, out: mpsc::Sender<Input>) {
-        // What was told before it was closed and opened anew holds no more.
-        let mut told = None;
-        loop {
+        let demand = || {
             let demand = self.demand();
-            let sent_away = self.sent_away.take();
             self.used.set(false);
-            if told != Some(demand) || sent_away > 0 {
-                told = Some(demand);
-                if out.send(Input::Demand { name: self.name.clone(), demand, sent_away }).await.is_err() {
-                    return;
-                }
-                tokio::time::sleep(TELL_MIN).await;
-                continue;
-            }
-            self.news.notified().await;
-        }
+            demand
+        };
+        self.line.tell(out, demand).await;
     }
 }
 
@@ -253,9 +181,9 @@ impl Drop for Inside<'_> {
         let open = self.door.open.get();
         self.door.open.set(open - 1);
         if open == OPEN_MAX {
-            self.door.moved.notify_one();
+            self.door.line.moved.notify_one();
         }
-        self.door.news.notify_one();
+        self.door.line.news.notify_one();
     }
 }
 
@@ -271,7 +199,7 @@ impl<'a> Stranded<'a> {
 impl Drop for Stranded<'_> {
     fn drop(&mut self) {
         self.0.stranded.set(self.0.stranded.get() - 1);
-        self.0.news.notify_one();
+        self.0.line.news.notify_one();
     }
 }
 

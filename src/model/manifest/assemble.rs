@@ -95,7 +95,7 @@ pub fn assumed_process() -> Process {
         allow_privilege_escalation: true,
         port: None,
         ports: Vec::new(),
-        on_demand: false,
+        on_demand: None,
         private_port: None,
         stdio_mcp: false,
         selfcheck: false,
@@ -303,20 +303,27 @@ fn schedule(given: &Given) -> Option<Schedule> {
     })
 }
 
-/// On demand, where plugd can pass connections on: a program with a port of its own that no clock starts.
+/// On demand, where there is something to start and to listen for: a program with a port that no clock starts.
 fn activation(spec: &mut Spec, given: &Given) {
     let Some(given) = given.get("activation") else { return };
     let runs = !matches!(spec.process.program, Program::External(_)) && !spec.process.stdio_mcp;
-    let proxied = given.text("pass").is_none_or(|pass| pass == "Proxy");
-    if given.flag("onDemand") != Some(true) || !proxied || !runs || spec.schedule.is_some() {
+    if given.flag("onDemand") != Some(true) || !runs || spec.schedule.is_some() {
         return;
     }
     let Some(port) = spec.process.port else { return };
-    spec.process.on_demand = true;
+    let pass = if given.text("pass").as_deref() == Some("Socket") { Pass::Socket } else { Pass::Proxy };
+    spec.process.on_demand = Some(pass);
     spec.activation = Some(Activation {
         idle_stop: given.duration("idleStop"),
         hold_requests: given.duration("holdRequests").unwrap_or(Duration::from_secs(30)),
     });
+    if pass == Pass::Socket {
+        // Its socket listens before it runs: a tcp check would say nothing of it.
+        if let Readiness::ImpliedPort(_) = spec.readiness {
+            spec.readiness = Readiness::AtExec;
+        }
+        return;
+    }
     // On its own port plugd listens: a check asks the instance.
     let probes = [spec.startup_probe.as_mut(), spec.readiness.probe_mut(), spec.liveness_probe.as_mut()];
     for place in probes.into_iter().flatten().filter_map(|probe| probe.check.local_port_mut()) {
@@ -376,9 +383,7 @@ fn later(prefix: &str, given: &Given, object: &'static Object, spec: &mut Spec) 
             if spec.activation.is_none() {
                 // With a schedule, or where it is not asked for, there is nothing to act on.
                 if value.flag("onDemand") == Some(true) && spec.schedule.is_none() {
-                    let socket = value.text("pass").is_some_and(|pass| pass == "Socket");
-                    let what = if socket { "activation.pass" } else { "activation.onDemand" };
-                    spec.not_yet_supported.push(what.into());
+                    spec.not_yet_supported.push("activation.onDemand".into());
                 }
                 spec.later.insert(path, value.to_json());
             }

@@ -116,6 +116,7 @@ fn ports(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
         }
     }
     if let Some(port) = spec.process.port
+        && spec.process.on_demand != Some(Pass::Socket)
         && u32::from(port) + spec.replicas.saturating_sub(1) > 65_535
     {
         let place = place_of(given, &["port"]);
@@ -243,6 +244,10 @@ fn on_demand(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
         );
     }
     let process = &spec.process;
+    if process.on_demand == Some(Pass::Socket) {
+        handed_over(ctx, given, spec);
+        return;
+    }
     if let (Some(_), Some(port)) = (&spec.activation, process.port)
         && !takes_given_port(process)
         && names_port(process, port)
@@ -252,6 +257,39 @@ fn on_demand(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
             format!("its command names port {port} itself, where plugd listens for it"),
             "write $(instance.port) there (or read PORT): each process is given a port of its own",
         );
+    }
+}
+
+/// What does not go together with a listening socket that is descriptor 3 of the process.
+fn handed_over(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    if spec.process.ready_fd == Some(LISTEN_FD) {
+        ctx.error(
+            &place_of(given, &["activation", "pass"]),
+            "descriptor 3 is the listening socket that it is handed (`pass: Socket`), and a `fd` probe expects its newline there",
+            "write `fd: 4` in the probe",
+        );
+    }
+    let probes = [
+        ("startupProbe", spec.startup_probe.as_ref()),
+        ("readinessProbe", spec.readiness.probe()),
+        ("livenessProbe", spec.liveness_probe.as_ref()),
+    ];
+    for (field, probe) in probes {
+        let port = match probe.map(|probe| &probe.check) {
+            Some(Check::TcpSocket { host: None, port }) => port,
+            _ => continue,
+        };
+        let own = match port {
+            ProbePort::Instance => true,
+            ProbePort::Number(number) => Some(*number) == spec.process.port,
+        };
+        if own {
+            ctx.warning(
+                &place_of(given, &[field]),
+                format!("`{field}` always passes: with `pass: Socket` that port is open before the service runs"),
+                "write httpGet, grpc, exec, or notify (READY=1)",
+            );
+        }
     }
 }
 
@@ -292,7 +330,7 @@ fn rolling(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
         }
         return;
     }
-    let front = given.text("expose").as_deref() == Some("Front");
+    let front = given.text("expose").as_deref() == Some("Front") || spec.process.on_demand == Some(Pass::Socket);
     if spec.process.port.is_some() && !front && !takes_given_port(&spec.process) {
         let remedy = "write `maxSurge: 0`, or let the service listen on $(instance.port)";
         ctx.error(

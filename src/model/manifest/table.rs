@@ -581,22 +581,28 @@ pub static ACTIVATION: Object = Object::of(&[
         Kind::Bool,
         "false",
         "true",
-        "plugd listens on `port` and starts it at the first connection; the program listens on PORT.",
+        "plugd listens on `port` and starts it at the first connection; the program listens on PORT (see `pass`).",
     ),
-    field("idleStop", Kind::Duration, "none", "10m", "Stops it after so long without a connection; else it runs on."),
+    field(
+        "idleStop",
+        Kind::Duration,
+        "none",
+        "10m",
+        "Stops it after so long without a connection; else it runs on. With `pass: Socket` plugd looks for connections once a second: shorter ones may go unseen.",
+    ),
     field(
         "holdRequests",
         Kind::Duration,
         "30s",
         "30s",
-        "How long a caller waits until it is ready; then the connection is closed.",
+        "How long a caller waits until it is ready; then the connection is closed. With `pass: Socket`: until a process runs.",
     ),
     field(
         "pass",
         Kind::Enum(&["Proxy", "Socket"]),
         "Proxy",
         "Socket",
-        "Proxy: plugd passes connections on. Socket (its listening socket is handed over) comes with a later version.",
+        "Proxy: plugd passes connections on to a private port, PORT. Socket: each process is handed the listening socket as descriptor 3 (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES) and accepts connections itself; it counts as ready at its start unless a probe says otherwise.",
     ),
 ]);
 
