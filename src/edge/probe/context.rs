@@ -29,6 +29,8 @@ pub struct LifeContext {
     pub passed_on: bool,
     /// What was found, by port; a life has one or two.
     known: Mutex<Vec<(u16, Known)>>,
+    /// Ports on which its own processes have listened.
+    owned: Mutex<Vec<u16>>,
     /// Since when nobody listens where it should, when that was looked into last, and what was found.
     closed: Mutex<Option<Closed>>,
     /// How its MCP server is spoken to, once that was found out.
@@ -138,8 +140,17 @@ impl LifeContext {
         known.iter().find(|(one, _)| *one == port).map(|(_, known)| known.clone())
     }
 
+    /// Whether it has listened there itself: whoever else does now has taken its place.
+    pub(super) fn has_owned(&self, port: u16) -> bool {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner).contains(&port)
+    }
+
     /// Remember what was found, or forget it after a failure.
     pub(super) fn remember(&self, port: u16, found: Option<Known>) {
+        let own = self.tree.is_some() && found.as_ref().is_some_and(|found| found.note.is_none());
+        if own && !self.has_owned(port) {
+            self.owned.lock().unwrap_or_else(PoisonError::into_inner).push(port);
+        }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(one, _)| *one != port);
         known.extend(found.map(|found| (port, found)));

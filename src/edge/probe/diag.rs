@@ -4,7 +4,7 @@
 //! Requests and answers are built and read by hand, byte by byte: two fixed structs.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
@@ -17,6 +17,8 @@ const NLMSG_DONE: u16 = 3;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// NLM_F_REQUEST | NLM_F_DUMP.
 const REQUEST_DUMP: u16 = 0x301;
+/// NLM_F_REQUEST: of one socket, found as the kernel finds the listener for a packet.
+const REQUEST_ONE: u16 = 0x1;
 const TCP_LISTEN: u32 = 1 << 10;
 /// Established, or closed by one of its two ends (FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT).
 const TCP_CONNECTED: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8;
@@ -69,6 +71,33 @@ pub(super) fn listeners(socket: &OwnedFd, port: u16, sequence: u32) -> Result<Ve
         }
     }
     Ok(found)
+}
+
+/// The socket that takes a connection to `addr` now; none where nobody does. Its cost does not depend on how many
+/// sockets there are.
+pub(super) fn listener_at(socket: &OwnedFd, addr: SocketAddr, sequence: u32) -> Result<Option<u64>, DiagError> {
+    let (family, octets) = match addr {
+        SocketAddr::V4(addr) => (libc::AF_INET, addr.ip().octets().to_vec()),
+        SocketAddr::V6(addr) => (libc::AF_INET6, addr.ip().octets().to_vec()),
+    };
+    let mut request = request(family as u8, TCP_LISTEN, addr.port(), sequence);
+    request[6..8].copy_from_slice(&REQUEST_ONE.to_ne_bytes());
+    request[28..28 + octets.len()].copy_from_slice(&octets);
+    if let SocketAddr::V6(addr) = addr {
+        request[60..64].copy_from_slice(&addr.scope_id().to_ne_bytes());
+    }
+    // INET_DIAG_NOCOOKIE.
+    request[64..72].fill(0xff);
+    rustix::net::sendto(socket.as_fd(), &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    let mut packet = [0; PACKET_MAX];
+    let (length, _) = rustix::net::recv(socket.as_fd(), &mut packet[..], RecvFlags::DONTWAIT)?;
+    let mut found = None;
+    let note = |message: &[u8]| found = found.or(listener(message, addr.port()).map(|one| one.inode));
+    match read(&packet[..length], sequence, note) {
+        Err(DiagError::Refused(error)) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => Ok(found),
+    }
 }
 
 /// Whether a process has a connection that came to `port`, and not from one of `own`, which are ports of plugd's

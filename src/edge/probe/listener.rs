@@ -4,7 +4,8 @@
 //! after the spawn (docker-proxy, a daemon elsewhere), which is then named. A socket that listened
 //! already when the life was spawned and is not its own is a stranger's or an older instance's: the
 //! port is in use, however well it answers. So it is where the holder is another service of this node,
-//! whenever it came; and where callers are passed on, also where it is another user's.
+//! whenever it came; where callers are passed on, also where it is another user's; and where the life has listened
+//! there itself before.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +28,11 @@ pub enum Found {
 /// Look, or remember what was found at the last look.
 pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found {
     if let Some(known) = ctx.known(port) {
-        return Found::Open { addr: known.addr, note: known.note };
+        match sockets.inode_at(known.addr) {
+            // It closed its socket, and somebody may have taken the port between two checks.
+            Some(now) if now != Some(known.inode) => ctx.remember(port, None),
+            Some(_) | None => return Found::Open { addr: known.addr, note: known.note },
+        }
     }
     let listeners = sockets.listeners(port);
     let Some(first) = listeners.first() else { return Found::Closed };
@@ -63,11 +68,8 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
             (None, Some(holder)) => holder.start_time < tree.start_time,
             (None, None) => false,
         };
-        let place = if was_there || (ctx.passed_on && is_foreign(listener.uid, tree.pid)) {
-            &mut stranger
-        } else {
-            &mut newcomer
-        };
+        let replaces = ctx.has_owned(port) || (ctx.passed_on && is_foreign(listener.uid, tree.pid));
+        let place = if was_there || replaces { &mut stranger } else { &mut newcomer };
         place.get_or_insert((listener, holder));
     }
     match (newcomer, neighbours, stranger) {

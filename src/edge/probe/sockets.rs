@@ -150,6 +150,15 @@ impl Sockets {
         diag::from_proc(port)
     }
 
+    /// The socket that takes a connection to `addr` now (`Some(None)`: nobody does); none where the kernel does not
+    /// tell.
+    pub fn inode_at(&self, addr: SocketAddr) -> Option<Option<u64>> {
+        let mut diag = self.diag.lock().unwrap_or_else(PoisonError::into_inner);
+        let (socket, sequence) = diag.as_mut()?;
+        *sequence = sequence.wrapping_add(2);
+        diag::listener_at(socket, addr, *sequence).ok()
+    }
+
     /// The inodes of [`Sockets::listeners`].
     pub fn inodes(&self, port: u16) -> Vec<u64> {
         self.listeners(port).iter().map(|listener| listener.inode).collect()
