@@ -515,7 +515,6 @@ impl Report {
             *report.counts.entry(view.status).or_default() += 1;
             let name = view.service.clone();
             match view.status {
-                Status::Running if view.unproven => report.failed.push((name, Reason::BackOff)),
                 Status::Running | Status::Healthy | Status::Degraded | Status::Completed => report.started.push(name),
                 Status::Waiting if view.settled => {
                     armed += 1;

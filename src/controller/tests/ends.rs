@@ -220,16 +220,23 @@ fn what_a_wrapper_lacks_is_told_in_its_own_words() {
 }
 
 #[test]
-fn one_that_lives_again_for_a_moment_after_failed_starts_is_not_told_as_started() {
+fn the_triple_says_of_one_that_lives_again_after_a_failed_start_what_its_status_says() {
     let mut world = World::running(spec("web"));
     assert_eq!(world.controller.report().started, [name("web")]);
     world.crash("web", 1, 1);
     world.spawned("web", 2);
     assert_eq!(world.status("web").0, Status::Running);
     let report = world.controller.report();
+    assert_eq!((report.started, report.failed), (vec![name("web")], vec![]));
+    assert!(world.view("web").unproven, "it has proved nothing yet");
+    world.crash("web", 2, 1);
+    assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::BackOff)));
+    let report = world.controller.report();
     assert_eq!((report.started, report.failed), (vec![], vec![(name("web"), Reason::BackOff)]));
-    world.sleep(Duration::from_secs(11));
-    assert_eq!(world.controller.report().started, [name("web")]);
+    world.sleep(SECOND);
+    world.spawned("web", 3);
+    world.sleep(11 * SECOND);
+    assert!(!world.view("web").unproven);
 }
 
 #[test]
