@@ -184,7 +184,12 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
                 Setback::HookFailed => {}
             },
             Life::Stopping(stopping) if stopping.stuck => add(Reason::StuckKilling, explain::culprit(stopping)),
-            Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::Stopping(_) | Life::Finished(_) => {}
+            Life::Preparing(_) | Life::Starting(_) => {
+                if let Some(refused) = &instance.refused {
+                    add(refused.reason, refused.message.clone());
+                }
+            }
+            Life::Idle | Life::Stopping(_) | Life::Finished(_) => {}
         }
         if instance.oom_killed {
             let limit = service.spec().and_then(|spec| spec.resources.limits.memory);
@@ -524,7 +529,10 @@ impl Report {
                     report.skipped.push((name, view.reason.unwrap_or(Reason::Disabled)));
                 }
                 Status::Starting | Status::Unhealthy | Status::Waiting | Status::Stopping | Status::Failed => {
-                    let reason = view.reason.unwrap_or(match view.status {
+                    // As the three lists of `text/report` name it.
+                    let problems = view.problems.iter().map(|problem| problem.reason);
+                    let told = problems.into_iter().find(|reason| *reason != Reason::StatusNotWritten);
+                    let reason = view.reason.or(told).unwrap_or(match view.status {
                         Status::Waiting => Reason::DependencyNotReady,
                         Status::Stopping => Reason::Stopped,
                         Status::Starting

@@ -114,7 +114,17 @@ pub(super) struct Instance {
     pub oom_killed: bool,
     /// What a check said when it last ended: the port was somebody else's.
     pub blamed: Option<(Reason, String)>,
+    /// Why its last try came to no process.
+    pub refused: Option<Refusal>,
     pub vitals: Vitals,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    pub reason: Reason,
+    pub message: String,
+    /// When it was told last.
+    pub told: Duration,
 }
 
 /// Whether anything may start, and why not.
@@ -379,6 +389,7 @@ impl Instance {
             forked: false,
             oom_killed: false,
             blamed: None,
+            refused: None,
             vitals: Vitals::default(),
         }
     }
@@ -390,6 +401,7 @@ impl Instance {
         self.forked = false;
         self.oom_killed = false;
         self.blamed = None;
+        self.refused = None;
         self.vitals.begin_anew();
         match &self.life {
             Life::BackOff(_) => {

@@ -351,3 +351,28 @@ fn a_port_probe_that_passes_late_is_told_from_sixty_seconds_on() {
     world.sleep(60 * SECOND);
     assert_eq!(world.status("web"), (Status::Starting, Some(Reason::PortNotOpen)));
 }
+
+#[test]
+fn a_start_that_was_refused_keeps_its_reason_while_it_is_tried_again_and_is_told_once_in_a_second() {
+    let mut world = World::new();
+    world.declare(spec("web"));
+    let refuse = |world: &mut World, number: u64| {
+        let (reason, message) = (Reason::WorkingDirNotFound, "working directory /nowhere cannot be used".into());
+        let actions = world.tell(Input::SpawnFailed { life: life("web", number), reason, message });
+        let told = |action: &&Action| matches!(action, Action::Record(event) if event.reason == reason);
+        actions.iter().filter(told).count()
+    };
+    assert_eq!(refuse(&mut world, 1), 1);
+    assert_eq!(world.status("web").0, Status::Starting, "the second try is at once");
+    assert!(has_problem(&world, "web", Reason::WorkingDirNotFound));
+    assert_eq!(world.controller.report().failed, [(name("web"), Reason::WorkingDirNotFound)]);
+    assert_eq!(refuse(&mut world, 2), 0, "word for word the same");
+    world.sleep(2 * SECOND);
+    assert_eq!(refuse(&mut world, 3), 1);
+    world.sleep(2 * SECOND);
+    world.spawned("web", 4);
+    assert!(!has_problem(&world, "web", Reason::WorkingDirNotFound));
+    world.crash("web", 4, 1);
+    world.sleep(60 * SECOND);
+    assert!(!has_problem(&world, "web", Reason::WorkingDirNotFound), "what came to a process is not refused");
+}
