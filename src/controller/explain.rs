@@ -13,6 +13,10 @@ use crate::model::spec::{Condition, Dependency};
 use crate::model::zone::Zone;
 use crate::policy::depends::Standing;
 
+/// What there is to do where it ends with 0 again and again.
+pub(super) const ENDS_AT_ONCE: &str = "if it is a job, write `restart: Never`; if it is a daemon that forks, keep it \
+     in the foreground; stdin is /dev/null: an MCP server on it cannot be run by this version yet";
+
 /// `0.2 s`, `30 s`, `5 min`.
 pub(super) fn span(span: Duration) -> String {
     let seconds = span.as_secs_f64();

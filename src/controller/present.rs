@@ -196,10 +196,8 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
             let limit = limit.map(|bytes| format!(" (its limit is {})", show_bytes(bytes))).unwrap_or_default();
             add(Reason::OomKilled, format!("it ran out of memory{limit} and was killed by the kernel"));
         }
-        if instance.quick_zeroes >= 2 {
-            let hint = "it ends with 0 at once: if it is a job, write `restart: Never`; if it is a daemon that forks, \
-                        keep it in the foreground; an MCP server on stdin cannot be run by this version yet";
-            add(Reason::EndsAtOnce, hint.into());
+        if instance.ends_at_once() {
+            add(Reason::EndsAtOnce, format!("it ends with 0 at once: {}", explain::ENDS_AT_ONCE));
         }
         if instance.vitals.is_slow() {
             add(

@@ -394,6 +394,11 @@ impl Instance {
         }
     }
 
+    /// It did so again: what it is meant to be is probably something else than a service.
+    pub fn ends_at_once(&self) -> bool {
+        self.quick_zeroes >= 2
+    }
+
     pub fn begin_anew(&mut self) {
         self.ladder.reset();
         self.recent.clear();

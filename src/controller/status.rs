@@ -473,7 +473,11 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
                 (Setback::Ended, Some(exit))
                     if wait.message.starts_with("exited") || wait.message.starts_with("was killed") =>
                 {
-                    explain::keeps_ending(exit, instance.oom_killed, instance.ladder.failed_starts)
+                    let ending = explain::keeps_ending(exit, instance.oom_killed, instance.ladder.failed_starts);
+                    match instance.ends_at_once() {
+                        true => format!("{ending}; {}", explain::ENDS_AT_ONCE),
+                        false => ending,
+                    }
                 }
                 (Setback::HookFailed, _) => format!("its preStart hook failed: {}", wait.message),
                 (Setback::Ended | Setback::NotSpawned(_) | Setback::Missing(_), _) => wait.message.clone(),

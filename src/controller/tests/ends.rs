@@ -376,3 +376,15 @@ fn a_start_that_was_refused_keeps_its_reason_while_it_is_tried_again_and_is_told
     world.sleep(60 * SECOND);
     assert!(!has_problem(&world, "web", Reason::WorkingDirNotFound), "what came to a process is not refused");
 }
+
+#[test]
+fn one_that_ends_with_0_at_once_is_told_the_remedy_while_it_waits_too() {
+    let mut world = World::running(spec("web"));
+    world.crash("web", 1, 0);
+    world.spawned("web", 2);
+    world.crash("web", 2, 0);
+    assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::BackOff)));
+    let why = world.view("web").why[0].clone();
+    assert!(why.contains("exits with 0") && why.contains("2 times running"), "{why}");
+    assert!(why.contains("`restart: Never`") && why.contains("stdin is /dev/null"), "{why}");
+}
