@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::input::{Exit, ExitHow, ExitMemory};
+use super::checks::Missed;
+use super::input::{Exit, ExitHow, ExitMemory, ProbeSlot};
 use super::life::{BackOff, Cause, Setback, Stopping};
 use super::service::{Gate, Instance};
 use crate::model::reason::Reason;
@@ -110,6 +111,26 @@ pub(super) fn keeps_ending(exit: &ExitMemory, oom_killed: bool, times: u32) -> S
         text.push_str(&format!(": {:?}", line.trim()));
     }
     text
+}
+
+/// `the liveness probe failed 2 of 3 times: http 127.0.0.1:80/ answered 404`.
+pub(super) fn missed(missed: &Missed<'_>) -> String {
+    let probe = match missed.slot {
+        ProbeSlot::Startup => "startup",
+        ProbeSlot::Readiness => "readiness",
+        ProbeSlot::Liveness => "liveness",
+    };
+    let failures = missed.failures.min(missed.threshold);
+    format!("the {probe} probe failed {failures} of {} times: {}", missed.threshold, missed.answered)
+}
+
+/// What comes of it if it goes on.
+pub(super) fn outcome_of(missed: &Missed<'_>) -> String {
+    let what = match missed.slot {
+        ProbeSlot::Startup | ProbeSlot::Liveness => "restarted",
+        ProbeSlot::Readiness => "not ready any more",
+    };
+    format!("{what} if that probe fails {} times in a row", missed.threshold)
 }
 
 /// What is missing, in the words of what looked for it where there are some.

@@ -51,12 +51,17 @@ fn by_score(service: &Service, word: Word) -> Word {
         true => "better when its score has stayed up for 30 s",
         false => "better when its checks pass, and restarts are 10 min past",
     };
+    let missed = service.instances.iter().find_map(vitals::missed);
+    let next = match missed {
+        Some(missed) => format!("{}; {next}", explain::outcome_of(&missed)),
+        None => next.into(),
+    };
     let whys = vitals::why(service);
     let mut why = word.why;
     why.extend(
         whys.into_iter().enumerate().map(|(at, one)| if at == 0 { format!("its score is low: {one}") } else { one }),
     );
-    Word { status, reason: Some(vitals::word_of(service)), why, next: Some(next.into()), retry_at: word.retry_at }
+    Word { status, reason: Some(vitals::word_of(service)), why, next: Some(next), retry_at: word.retry_at }
 }
 
 /// The whole service.
