@@ -25,10 +25,10 @@ use world::{World, broken, name, snapshot, view};
 
 fn agree(request: Request) {
     match request {
-        Request::Order { reply, .. }
-        | Request::Signal { reply, .. }
-        | Request::ConfirmMissing { reply }
-        | Request::Rescan { reply } => drop(reply.send(Ok(()))),
+        Request::Order { reply, .. } => drop(reply.send(Ok(None))),
+        Request::Signal { reply, .. } | Request::ConfirmMissing { reply } | Request::Rescan { reply } => {
+            drop(reply.send(Ok(())))
+        }
         Request::Vitals { name, reply } => {
             let instance = InstanceVitals { name: name.to_string(), consecutive_failures: 0, response_ms: Some(0.4) };
             let vitals =

@@ -11,7 +11,7 @@ mod mcp;
 #[path = "probes/names.rs"]
 mod names;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
@@ -118,6 +118,31 @@ async fn a_stranger_that_came_after_the_spawn_counts_and_is_named() {
     let verdict = check(&ctx, port).await;
     assert!(verdict.passed, "{verdict:?}");
     assert_eq!(verdict.message, format!("tcp 127.0.0.1:{port} passed, held by sleep pid {}", later.0.id()));
+}
+
+#[tokio::test]
+async fn where_callers_are_passed_on_a_process_of_another_user_never_counts_whenever_it_came() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("    not root: not shown");
+        return;
+    }
+    const NOBODY: &str = "65534";
+    let service = Service::holding(None);
+    let (gone, port) = listener("127.0.0.1:0");
+    drop(gone);
+    let line = format!(
+        "import os, socket; os.setresuid({NOBODY}, {NOBODY}, {NOBODY}); kept = socket.create_server(('127.0.0.1', {port})); print('there', flush=True); input()"
+    );
+    let mut command = Command::new("python3");
+    command.args(["-c", &line]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut later = Service(command.spawn().expect("python runs"));
+    let mut said = String::new();
+    std::io::BufReader::new(later.0.stdout.as_mut().expect("piped")).read_line(&mut said).expect("it says so");
+    let ctx = |passed_on| Arc::new(LifeContext::new(Some(tree_of(service.0.id())), vec![]).passed_on(passed_on));
+    assert!(check(&ctx(false), port).await.passed);
+    let verdict = check(&ctx(true), port).await;
+    assert_eq!((verdict.passed, verdict.reason), (false, Some(Reason::AddressInUse)));
+    assert_eq!(verdict.message, format!("port {port} is held by pid {} (python3)", later.0.id()));
 }
 
 #[tokio::test]

@@ -176,7 +176,7 @@ fn status_files(dir: &Path, fallback: Option<PathBuf>) -> (StatusFiles, Troubles
     let on_trouble = move |name: Option<&Name>, message: Option<String>| {
         said.send((name.map(Name::to_string), message)).ok();
     };
-    (StatusFiles::start(dir, fallback, Box::new(on_trouble)).expect("started"), heard)
+    (StatusFiles::start(dir, None, fallback, Box::new(on_trouble)).expect("started"), heard)
 }
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -352,8 +352,8 @@ fn the_places_are_the_first_that_can_be_written_and_flags_move_them() {
     assert_eq!((none.state, none.run, none.warnings.len()), (None, None, 3));
 }
 
-#[test]
-fn a_client_finds_the_controller_of_a_directory_by_its_status_file_and_by_the_usual_places() {
+#[tokio::test]
+async fn a_client_finds_the_controller_of_a_directory_by_its_status_file_and_by_the_usual_places() {
     let root = tempfile::tempdir().expect("a folder");
     let dir = root.path().join("services.d");
     std::fs::create_dir(&dir).expect("made");
@@ -361,7 +361,7 @@ fn a_client_finds_the_controller_of_a_directory_by_its_status_file_and_by_the_us
     let me = who(root.path(), uid);
     assert!(places::find(Some(&dir), None, None, &me, &|_, _| None).is_err());
     let run = Places::choose(&dir, &Settings::default(), &me).run.expect("a place");
-    let usual = places::bind(&run.join(places::SOCKET)).expect("bound");
+    let usual = plugd::api::socket::bind(&run.join(places::SOCKET)).expect("bound");
     assert_eq!(
         places::find(Some(&dir), None, None, &me, &|_, _| None).expect("found").socket,
         run.join(places::SOCKET)
@@ -370,7 +370,7 @@ fn a_client_finds_the_controller_of_a_directory_by_its_status_file_and_by_the_us
     let deep = root.path().join("x".repeat(120));
     std::fs::create_dir(&deep).expect("made");
     let socket = deep.join(places::SOCKET);
-    let _far = places::bind(&socket).expect("bound");
+    let _far = plugd::api::socket::bind(&socket).expect("bound");
     let text = format!("node: x\nplaces: {{state: /s, socket: \"{}\"}}\n", socket.display());
     std::fs::write(dir.join("_controller.status"), text).expect("written");
     assert_eq!(places::find(Some(&dir), None, None, &me, &|_, _| None).expect("found").socket, socket);

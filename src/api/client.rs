@@ -119,16 +119,17 @@ impl Client {
         self.get("/v1/snapshot").await
     }
 
-    /// Returns when the order is taken up; what comes of it shows in the status.
-    pub async fn order(&self, name: &Name, order: Order) -> Result<()> {
+    /// Returns when the order is taken up; what comes of it shows in the status. With why it will not be
+    /// remembered, where that is so.
+    pub async fn order(&self, name: &Name, order: Order) -> Result<Option<String>> {
         let path = |verb: &str| format!("/v1/services/{name}/{verb}");
-        let _: Accepted = match order {
+        let accepted: Accepted = match order {
             Order::Start => self.post(&path("start"), &()).await?,
             Order::Stop => self.post(&path("stop"), &()).await?,
             Order::Restart => self.post(&path("restart"), &()).await?,
             Order::Scale(replicas) => self.post(&path("scale"), &Scale { replicas }).await?,
         };
-        Ok(())
+        Ok(accepted.warning)
     }
 
     /// `signal` is a name (`HUP`, `SIGHUP`) or a number; without an instance, every one gets it.

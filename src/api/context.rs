@@ -40,8 +40,8 @@ pub type Reply<T> = oneshot::Sender<Result<T, OrderError>>;
 /// What people ask of the loop.
 #[derive(Debug)]
 pub enum Request {
-    /// Answered when the brain has taken it up, not when it is carried out.
-    Order { name: Name, order: Order, reply: Reply<()> },
+    /// Answered when the brain has taken it up, not when it is carried out; with why it will not be remembered.
+    Order { name: Name, order: Order, reply: Reply<Option<String>> },
     /// To the process group of one instance (`None`: of every instance) that runs.
     Signal { name: Name, instance: Option<u32>, signal: i32, reply: Reply<()> },
     /// `plugd rm --missing`: let go what a lost directory held.

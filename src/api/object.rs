@@ -57,8 +57,8 @@ fn phase(status: Status) -> &'static str {
 
 /// metav1.Condition, one of each type.
 fn conditions(view: &ServiceView) -> Vec<Value> {
-    let armed = view.reason == Some(Reason::NextRun);
-    let ready = armed || view.status == Status::Completed || (view.desired > 0 && view.ready >= view.desired);
+    let armed = view.reason.filter(|reason| matches!(reason, Reason::NextRun | Reason::OnDemand));
+    let ready = armed.is_some() || view.status == Status::Completed || (view.desired > 0 && view.ready >= view.desired);
     let invalid = fault(
         view,
         &[Reason::ConfigInvalid, Reason::NameInvalid, Reason::NameConflict, Reason::UntrustedFile, Reason::Unreadable],
@@ -69,7 +69,7 @@ fn conditions(view: &ServiceView) -> Vec<Value> {
         None => ("NotReady", view.why.join("; "), view.since),
     };
     vec![
-        condition("Ready", ready, if armed { Reason::NextRun.as_str() } else { "InstancesReady" }, own(), view.since),
+        condition("Ready", ready, armed.map_or("InstancesReady", Reason::as_str), own(), view.since),
         condition("Available", view.available, "MayBeUsed", own(), view.since),
         condition("Valid", invalid.is_none(), "ManifestValid", invalid.unwrap_or_else(own), view.since),
         condition("DependenciesReady", waits.is_none(), "DependenciesReady", waits.unwrap_or_else(own), view.since),

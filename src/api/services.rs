@@ -154,12 +154,14 @@ pub(super) async fn signal(
 
 async fn order(ctx: &Context, view: &ServiceView, order: Order) -> Result<Response, Refusal> {
     let name = view.service.clone();
-    ask(ctx, ANSWER_WAIT, |reply| Request::Order { name, order, reply }).await?;
-    Ok(accepted())
+    let forgotten = ask(ctx, ANSWER_WAIT, |reply| Request::Order { name, order, reply }).await?;
+    // A restart is over once it is done.
+    let warning = forgotten.filter(|_| order != Order::Restart);
+    Ok((StatusCode::ACCEPTED, axum::Json(Accepted { accepted: true, warning })).into_response())
 }
 
 pub(super) fn accepted() -> Response {
-    (StatusCode::ACCEPTED, axum::Json(Accepted { accepted: true })).into_response()
+    (StatusCode::ACCEPTED, axum::Json(Accepted { accepted: true, warning: None })).into_response()
 }
 
 /// Why there is no answer of the wanted kind.

@@ -235,6 +235,9 @@ fn place(plan: &mut Forecast, one: &Declaration, found: &Declared, running: &Run
         Change::Process if spec.schedule.is_some() && view.schedule.is_some() => {
             plan.apply.push(Step { name, why: format!("{what}; from its next run on") });
         }
+        Change::Process if view.reason == Some(Reason::OnDemand) => {
+            plan.apply.push(Step { name, why: format!("{what}; from its next start on") });
+        }
         Change::Process => plan.restart.push(Step { name, why: format!("{what}; {}", update::explain(spec)) }),
         Change::Live | Change::Nothing => plan.apply.push(Step { name, why: what }),
     }
@@ -255,6 +258,9 @@ fn what_changes(old: Option<&Value>, new: &Spec) -> String {
 fn how_many(spec: &Spec) -> String {
     if let Some(schedule) = &spec.schedule {
         return format!("runs by its schedule, {} in {}", schedule.cron, schedule.time_zone);
+    }
+    if let (Some(_), Some(port)) = (&spec.activation, spec.process.port) {
+        return format!("runs on demand: plugd listens on port {port}, the first connection starts it");
     }
     let what = match &spec.process.program {
         Program::Command(words) => words.first().cloned().unwrap_or_default(),

@@ -50,9 +50,14 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
                 row::sort_by_trouble(&mut rows);
             }
             if rows.is_empty() {
-                super::say(match snapshot.services.is_empty() {
-                    true => "there is no service yet; put a manifest into the directory, or see `plugd add --help`",
-                    false => "no service matches; `plugd get` alone lists all",
+                super::say(match (snapshot.services.is_empty(), &snapshot.node.directory_lost) {
+                    (true, Some(_)) => {
+                        "the directory is lost (DirectoryLost): what ran goes on, and is told when it is there again"
+                    }
+                    (true, None) => {
+                        "there is no service yet; put a manifest into the directory, or see `plugd add --help`"
+                    }
+                    (false, _) => "no service matches; `plugd get` alone lists all",
                 });
             } else {
                 let text = table::table(&rows, shape(args), !args.no_headers, &session.look, session.now());

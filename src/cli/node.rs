@@ -150,7 +150,7 @@ impl Node {
         self.get(&format!("/v1/services/{name}?form=object"))
     }
 
-    pub fn order(&self, name: &Name, order: Order) -> Result<(), Fault> {
+    pub fn order(&self, name: &Name, order: Order) -> Result<Option<String>, Fault> {
         self.run(self.client.order(name, order))
     }
 

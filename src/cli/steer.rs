@@ -112,8 +112,12 @@ fn carry_out(
     patience: Option<Duration>,
     session: &Session,
 ) -> Result<Code, Fault> {
+    let mut forgotten = None;
     for (name, order) in &orders {
-        node.order(name, *order)?;
+        forgotten = node.order(name, *order)?.or(forgotten);
+    }
+    if let Some(why) = forgotten {
+        super::say(&format!("it holds while this plugd runs, and is not remembered: {why}"));
     }
     let Some(patience) = patience else {
         session.done(&taken_up(&orders));

@@ -171,6 +171,18 @@ impl Controller {
                     self.mark(id);
                 }
             }
+            Input::Demand { name, demand, sent_away } => {
+                if let Some(id) = self.table.id(&name) {
+                    self.demanded(id, demand, sent_away, now);
+                }
+            }
+            Input::PrivatePort { name, port } => {
+                if let Some(declaration) =
+                    self.table.id(&name).and_then(|id| self.table.get_mut(id)).and_then(|it| it.declared.as_mut())
+                {
+                    std::sync::Arc::make_mut(&mut declaration.spec).process.private_port = Some(port);
+                }
+            }
             Input::Order { name, order } => {
                 if let Some(id) = self.table.id(&name) {
                     self.ordered(id, order);
@@ -260,7 +272,8 @@ impl Controller {
                 let name = service.instance_name(at);
                 self.record(service, at, Reason::DigestMismatch, true, format!("{name} is ended: {why}"), now);
             }
-            // It is ended or ending, and its next start is prepared anew.
+            // It is ended or ending, and its next start is prepared anew. (One that starts has not been executed:
+            // the look comes after `Spawned`, by the same way.)
             other @ (Life::Idle
             | Life::Preparing(_)
             | Life::Starting(_)

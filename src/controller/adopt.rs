@@ -26,6 +26,8 @@ impl Controller {
         let claim = blob.run.as_ref().map(|mark| service.agenda.claim(mark));
         let spawned = now.mono.saturating_sub(adopted.age);
         let spawned_wall = jiff::Timestamp::from_microsecond(blob.spawned).unwrap_or(now.wall);
+        // It runs because somebody wanted it.
+        (service.call.awake, service.call.used) = (true, now.mono);
         let instance = service.instance(adopted.life.instance.index);
         // Memory that knows a later life than the keeper was written after this one ended.
         let memory_is_newer = instance.number > adopted.life.life;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Controller;
 use super::input::Resolved;
+use super::life::Life;
 use super::plan::{Action, Plan};
 use super::service::{Gate, Id, Needs, Service};
 use crate::model::manifest::nearest;
@@ -218,7 +219,7 @@ impl Controller {
                 _ => self.puzzled.remove(&id),
             };
         }
-        let mut deadline = self.follow_schedule(service, now);
+        let mut deadline = self.follow_schedule(service, now).into_iter().chain(self.follow_demand(service, now)).min();
         let wants = self.wants(service, now, plan);
         for (at, want) in wants.into_iter().enumerate() {
             let wake = self.drive(id, service, at, want, now, plan);
@@ -228,6 +229,7 @@ impl Controller {
                 plan.actions.push(Action::Forget { life: LifeId { instance, life } });
             }
         }
+        self.call_dependencies(service);
         deadline
     }
 
@@ -284,8 +286,7 @@ impl Controller {
         {
             let last = service.instances.len() - 1;
             self.forget(service, last, plan);
-            // The number of its last life must not be used again while the keeper may remember it;
-            // it is kept in memory's `lives` only as long as the instance exists.
+            // The number of its last life stays in the service's `lives`: it is never used again.
             service.instances.pop();
             service.touched = true;
         }
@@ -371,11 +372,12 @@ impl Controller {
         for (at, dependency) in spec.depends_on.iter().enumerate() {
             let holds = holds(dependency.condition, &self.table.standing_of(&dependency.name));
             let Some(seen) = service.seen_ready.get(at).copied() else { continue };
+            let asleep = self.table.standing_of(&dependency.name).asleep;
             let cares = match (dependency.on_loss, dependency.condition) {
                 (OnLoss::Ignore, _) | (_, Condition::Completed) => false,
                 (OnLoss::Restart | OnLoss::Stop, Condition::Started | Condition::Ready) => true,
             };
-            let lost = seen && !holds && cares;
+            let lost = seen && !holds && cares && !asleep;
             let mut pending = false;
             if lost && dependency.on_loss == OnLoss::Stop && service.is_occupied() {
                 service.touched = true;
@@ -385,7 +387,7 @@ impl Controller {
                     pending |= self.dependency_lost(service, index, dependency.name.as_str(), now);
                 }
             }
-            service.seen_ready[at] = holds || (lost && pending);
+            service.seen_ready[at] = holds || (seen && asleep) || (lost && pending);
         }
     }
 
@@ -420,12 +422,34 @@ impl Controller {
             by_schedule(service, general, &mut wants);
             return wants;
         }
+        if service.is_asleep() {
+            service.touched |= service.trial.take().is_some();
+            asleep(service, general, &mut wants);
+            return wants;
+        }
         if (general != Want::Run && general != Want::Keep) || self.ending.is_some() || service.made().is_none() {
             service.touched |= service.trial.take().is_some();
         } else {
             self.give_turns(service, desired, &mut wants, now, plan);
         }
         wants
+    }
+}
+
+/// Nobody wants it: what runs ends. A crash is waited out all the same, so that those who call again and again do
+/// not make it start again and again.
+fn asleep(service: &Service, general: Want, wants: &mut [Want]) {
+    if general != Want::Run && general != Want::Keep {
+        return;
+    }
+    for (want, instance) in wants.iter_mut().zip(&service.instances) {
+        *want = match (*want, &instance.life) {
+            (Want::Run | Want::Keep | Want::Replace, Life::BackOff(_) | Life::Finished(_) | Life::Stopping(_)) => {
+                Want::Keep
+            }
+            (Want::Hold | Want::Stop, _)
+            | (_, Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::Running(_)) => Want::Stop,
+        };
     }
 }
 

@@ -60,6 +60,11 @@ impl Controller {
             self.edges_changed.push(id);
         }
         let adopted = before.is_none() && service.is_occupied();
+        let direct = before.as_ref().is_some_and(|old| old.spec.activation.is_none());
+        if direct && service.gate != Gate::Gone && service.is_occupied() {
+            // It ran until now: from now on only while somebody wants it.
+            (service.call.awake, service.call.used) = (true, now.mono);
+        }
         service.declared = Some(declaration);
         // At once, for the next declaration of this turn may bring another.
         if spec.schedule.is_none() {
@@ -183,6 +188,7 @@ impl Controller {
             Order::Scale(count) => service.scaled_to = Some(count.min(super::INSTANCES_MAX)),
             Order::Start | Order::Restart => {
                 service.stopped = false;
+                service.call.called = true;
                 service.trial = None;
                 service.begin_anew();
                 // A restart is of the run that goes on, where one does.

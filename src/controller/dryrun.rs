@@ -36,7 +36,7 @@ pub fn change(new: &Declaration, view: &ServiceView) -> Change {
     let over = view.status == Status::Completed && new.spec.restart.policy != RestartPolicy::Always;
     let made_from = match view.process_running {
         true => told.runs,
-        false => told.declares.filter(|_| over || view.reason == Some(Reason::NextRun)),
+        false => told.declares.filter(|_| over || matches!(view.reason, Some(Reason::NextRun | Reason::OnDemand))),
     };
     if print.is_some() && made_from == print { Change::Live } else { Change::Process }
 }

@@ -120,6 +120,20 @@ pub enum Input {
         message: Option<String>,
     },
 
+    // ── from the doors ──
+    /// Who wants a service that runs on demand: a level, told when it changes.
+    Demand {
+        name: Name,
+        demand: Demand,
+        /// Connections that were closed since it was told last, because nobody was ready within `holdRequests`.
+        sent_away: u32,
+    },
+    /// The port that the next processes of a service on demand are given; none of it runs.
+    PrivatePort {
+        name: Name,
+        port: u16,
+    },
+
     // ── from people ──
     Order {
         name: Name,
@@ -291,6 +305,15 @@ impl Exit {
             ExitHow::Signal(signal) => 128 + signal,
         }
     }
+}
+
+/// Who is at the door of a service that runs on demand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Somebody waits to be let in.
+    pub waiting: bool,
+    /// Somebody is connected, or was a moment ago.
+    pub connected: bool,
 }
 
 /// A process that is still there.

@@ -18,6 +18,7 @@ mod called_off;
 mod checks;
 mod decide;
 mod declare;
+mod demand;
 mod drive;
 mod dryrun;
 mod end;
@@ -49,6 +50,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use demand::SHUT;
 pub use dryrun::{Change, change, nothing_to_run};
 pub use input::*;
 pub use node::Report;

@@ -16,6 +16,7 @@ use super::{Config, Controller};
 use crate::model::digest::hex;
 use crate::model::quantity::show_bytes;
 use crate::model::reason::{Reason, Status};
+use crate::model::spec::Pass;
 use crate::model::spec::Program;
 use crate::model::time::Now;
 use crate::model::view::*;
@@ -334,7 +335,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         reason: word.reason,
         why: word.why,
         next: word.next,
-        available: ready > 0,
+        available: (ready > 0 && service.shut().is_none()) || word.reason == Some(Reason::OnDemand),
         process_running: running,
         mesh_registration: false,
         required: service.required(),
@@ -342,7 +343,9 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         desired,
         restarts: service.restarts,
         score: service.health.points(),
-        address: served.filter(|_| running).map(|port| format!("127.0.0.1:{port}")),
+        address: served
+            .filter(|_| running || word.reason == Some(Reason::OnDemand))
+            .map(|port| format!("127.0.0.1:{port}")),
         check: said,
         retry_at: word.retry_at,
         last_exit: last.map(exit_view),
@@ -360,7 +363,8 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         labels: spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
         depends_on: spec.map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
-        settled: matches!(word.status, Status::Completed | Status::Stopped) || word.reason == Some(Reason::NextRun),
+        settled: matches!(word.status, Status::Completed | Status::Stopped)
+            || matches!(word.reason, Some(Reason::NextRun | Reason::OnDemand)),
         pending: false,
         unproven: is_unproven(service),
     }
@@ -398,6 +402,17 @@ fn log(service: &Service, config: &Config) -> Option<String> {
 fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceView {
     let instance = &service.instances[at];
     let word = status::of_instance(service, instance);
+    let made = match &instance.life {
+        Life::Running(running) => running.made.spec.as_deref(),
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Stopping(_)
+        | Life::BackOff(_)
+        | Life::Finished(_) => None,
+    };
+    let shares =
+        made.or(service.spec().map(|spec| &**spec)).is_some_and(|spec| spec.process.on_demand == Some(Pass::Socket));
     let started = match &instance.life {
         Life::Running(running) => Some(running.spawned_wall),
         Life::Stopping(stopping) if stopping.exit.is_none() => Some(stopping.spawned_wall),
@@ -411,8 +426,10 @@ fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceVie
     InstanceView {
         name: service.instance_name(at),
         pid: instance.life.pid(),
-        // Instance n gets port + n.
-        port: served_port(&instance.life).unwrap_or(port).map(|port| port.saturating_add(instance.index as u16)),
+        // Instance n gets port + n, unless they share its socket.
+        port: listens_on(&instance.life)
+            .unwrap_or(port)
+            .map(|port| if shares { port } else { port.saturating_add(instance.index as u16) }),
         ready: instance.life.is_ready(),
         restarts: instance.restarts,
         score: instance.vitals.score(),
@@ -429,6 +446,20 @@ fn served_port(life: &Life) -> Option<Option<u16>> {
         Life::Stopping(_) => Some(None),
         Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::BackOff(_) | Life::Finished(_) => None,
     }
+}
+
+/// The same of the one process, which may listen on another port than callers use.
+fn listens_on(life: &Life) -> Option<Option<u16>> {
+    let private = match life {
+        Life::Running(running) => running.made.spec.as_ref().and_then(|spec| spec.process.private_port),
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Stopping(_)
+        | Life::BackOff(_)
+        | Life::Finished(_) => None,
+    };
+    private.map(Some).or_else(|| served_port(life))
 }
 
 fn exit_view(exit: &ExitMemory) -> ExitView {

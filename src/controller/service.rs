@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::agenda::{Place, Run};
+use super::demand::Call;
 use super::input::{Declaration, ExitMemory, Memory, Rejection};
 use super::life::{Life, Made, Print};
 use super::vitals::{Health, Vitals};
@@ -41,6 +42,7 @@ pub(super) struct Service {
     pub scaled_to: Option<u32>,
     pub instances: Vec<Instance>,
     pub agenda: Place,
+    pub call: Call,
     /// The highest life of each instance that was there once; numbers are never used again.
     pub lives: Vec<u64>,
     /// No life of this service is numbered lower or equal: late news of a namesake is no news of it.
@@ -188,6 +190,7 @@ impl Service {
             scaled_to: None,
             instances: Vec::new(),
             agenda: Place::default(),
+            call: Call::default(),
             lives: Vec::new(),
             life_floor: 0,
             trial: None,

@@ -44,6 +44,7 @@ impl Controller {
                 ready: held || wanted().any(|instance| instance.life.is_ready()),
                 completed: done,
                 coming: self.is_coming(service),
+                asleep: false,
             };
         }
         // All that are wanted, also those that were not begun yet.
@@ -55,6 +56,7 @@ impl Controller {
             ready: over || wanted().any(|instance| instance.life.is_ready()),
             completed: all && wanted().all(completed),
             coming: self.is_coming(service),
+            asleep: service.is_asleep(),
         }
     }
 
@@ -79,6 +81,7 @@ impl Controller {
         };
         match &service.gate {
             Gate::Unknown => true,
+            Gate::Open | Gate::Waiting(_) if service.is_asleep() => false,
             Gate::Open => {
                 service.instances.iter().any(|i| on_its_way(i) && i.ladder.failed_starts == 0)
                     && !service.instances.iter().any(|i| i.life.is_ready())

@@ -64,9 +64,28 @@ fn by_score(service: &Service, word: Word) -> Word {
     Word { status, reason: Some(vitals::word_of(service)), why, next: Some(next), retry_at: word.retry_at }
 }
 
+/// What nobody can call does not serve, however well it is.
+fn by_door(service: &Service, word: Word) -> Word {
+    let serves = match word.status {
+        Status::Healthy | Status::Running | Status::Degraded => true,
+        Status::Waiting => word.reason == Some(Reason::OnDemand),
+        Status::Starting
+        | Status::Unhealthy
+        | Status::Stopping
+        | Status::Stopped
+        | Status::Skipped
+        | Status::Failed
+        | Status::Completed => false,
+    };
+    match service.shut().filter(|_| serves) {
+        Some((reason, why)) => Word::of(Status::Unhealthy, reason, why).next("listens as soon as the port is free"),
+        None => word,
+    }
+}
+
 /// The whole service.
 pub(super) fn of_service(service: &Service, ending: bool, ends_for: Option<&str>) -> Word {
-    let mut word = by_score(service, of_all(service, ending));
+    let mut word = by_door(service, by_score(service, of_all(service, ending)));
     if let (Some(Reason::ControllerStopped), Some(why), Some(first)) = (word.reason, ends_for, word.why.first_mut()) {
         *first = format!("plugd ended by itself: {why}");
     }
@@ -81,6 +100,9 @@ fn of_all(service: &Service, ending: bool) -> Word {
     }
     if service.schedule().is_some() && (occupied || service.is_armed() || service.runs().next().is_some()) {
         return of_runs(service);
+    }
+    if service.waits_for_demand() {
+        return asleep(service);
     }
     let wanted = match &service.gate {
         Gate::Disabled
@@ -136,6 +158,17 @@ fn of_runs(service: &Service) -> Word {
     let open = service.instances.iter().filter(|instance| instance.run.is_some() || instance.life.is_occupied());
     let worst = open.map(|instance| of_instance(service, instance)).min_by_key(|word| urgency(word.status));
     worst.map_or_else(|| between_runs(service), |worst| not_before_all(service, worst))
+}
+
+/// Nothing of it runs, and the first connection starts it.
+fn asleep(service: &Service) -> Word {
+    let name = &service.name;
+    let port = service.spec().and_then(|spec| spec.process.port).unwrap_or(0);
+    let mut word = Word::of(Status::Waiting, Reason::OnDemand, format!("plugd listens on port {port} for it"));
+    if let Some(Life::BackOff(wait)) = service.instances.first().map(|instance| &instance.life) {
+        word.why.push(format!("when it ran last: {}", wait.message));
+    }
+    word.next(format!("starts at the first connection; at once with `plugd start {name}`"))
 }
 
 fn between_runs(service: &Service) -> Word {

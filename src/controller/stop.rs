@@ -47,7 +47,8 @@ impl Controller {
             let blob = blob(service, at, &made, wall, age, true);
             plan.actions.push(Action::SetBlob { life, blob: blob.encode() });
         }
-        service.troubled = true;
+        // That one that was asleep is woken is no recovery.
+        service.troubled |= !service.is_asleep();
         service.instances[at].life = Life::Stopping(Box::new(stopping));
         self.retally(service);
         Step::Again

@@ -139,15 +139,16 @@ impl Controller {
         let points = score::mean(service.instances.iter().filter_map(|i| i.vitals.less.as_deref().map(score::points)));
         let ready = service.instances.iter().take(wanted).filter(|instance| instance.life.is_ready()).count();
         let job = service.schedule().is_some();
+        let asleep = service.waits_for_demand() && service.shut().is_none();
         let (before, was_ready) = (service.health.said, service.health.ready);
         let health = &mut service.health;
         (health.points, health.ready) = (points, ready);
         health.availability.follow(
-            // Nobody calls a job: how often it runs says nothing of how well it is.
-            if !meant || job {
-                State::Aside
-            } else if ready > 0 {
+            // Nobody calls a job: how often it runs says nothing of how well it is. Who calls one that sleeps is answered.
+            if asleep || (ready > 0 && meant && !job) {
                 State::Up
+            } else if !meant || job {
+                State::Aside
             } else {
                 State::Down
             },
@@ -300,6 +301,7 @@ fn is_meant(service: &Service) -> bool {
     let over = |instance: &Instance| instance.life.is_completed();
     match service.gate {
         _ if service.schedule().is_some() && service.runs().next().is_none() => false,
+        _ if service.is_asleep() => false,
         Gate::Open | Gate::Waiting(_) | Gate::Cycle | Gate::NeverValid => {
             service.desired() > 0 && (service.instances.is_empty() || !service.instances.iter().all(over))
         }

@@ -127,10 +127,15 @@ impl Text {
 
 impl StatusFiles {
     /// Status files of the directory `dir`; where it cannot be written they go to `fallback`
-    /// (`status/` of the state directory).
-    pub fn start(dir: &Path, fallback: Option<PathBuf>, on_trouble: OnTrouble) -> io::Result<StatusFiles> {
+    /// (`status/` of the state directory). `through`: another way to it, while something else is at its path.
+    pub fn start(
+        dir: &Path,
+        through: Option<&Path>,
+        fallback: Option<PathBuf>,
+        on_trouble: OnTrouble,
+    ) -> io::Result<StatusFiles> {
         let shared = Arc::new(Shared::default());
-        let place = Place::open(dir, fallback);
+        let place = Place::open(dir, through, fallback);
         shared.lock().place = Some(place.shown());
         let writer = Writer {
             shared: shared.clone(),

@@ -3,6 +3,7 @@
 
 mod afar;
 pub mod directory;
+pub mod doors;
 pub mod files;
 mod lease;
 pub mod manager;

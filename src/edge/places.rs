@@ -7,7 +7,7 @@ mod find;
 mod lock;
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -218,18 +218,6 @@ fn can_bind(dir: &Path) -> io::Result<()> {
     // Not there where bind failed.
     std::fs::remove_file(&path).ok();
     bound
-}
-
-/// Binds the socket at `path`, which replaces what a killed run left there; mode 0600.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    // The directory is 0700: nobody connects between bind and chmod.
-    let listener = with_short_path(path, UnixListener::bind)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 pub fn connect(path: &Path) -> io::Result<UnixStream> {

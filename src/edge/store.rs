@@ -132,6 +132,12 @@ impl Store {
         Store::knowing(Found::default())
     }
 
+    /// What an earlier run has left where nothing can be written any more: it is known, and nothing is added.
+    pub fn read(path: &Path) -> Store {
+        let found = open::readable(path).ok().and_then(|(db, _)| rows::find(&db, &era()).ok());
+        Store::knowing(found.unwrap_or_default())
+    }
+
     /// What another run has left, or writes at this moment; nothing is written to it. Where it cannot
     /// be read, as [`Store::none`].
     pub fn look(path: &Path) -> Store {
@@ -260,9 +266,9 @@ impl Store {
         }
     }
 
-    /// Answers when everything said so far is written (or cannot be): what a person was promised
-    /// must not be lost with the controller. A store without a thread drops the sender at once.
-    pub fn settled(&self) -> oneshot::Receiver<()> {
+    /// Answers when everything said so far is written, or with `false` when it cannot be: what a person was
+    /// promised must not be lost with the controller. A store without a thread drops the sender at once.
+    pub fn settled(&self) -> oneshot::Receiver<bool> {
         let (reply, answer) = oneshot::channel();
         self.shared.inbox.call(Call::Settle(reply));
         answer

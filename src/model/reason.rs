@@ -75,6 +75,7 @@ words! {
         DependencyNotReady = "DependencyNotReady",
         StartLimit = "StartLimit",
         NextRun = "NextRun",
+        OnDemand = "OnDemand",
         // stopping
         StuckKilling = "StuckKilling",
         // stopped
@@ -136,11 +137,14 @@ words! {
         Stopped = "Stopped",
         Completed = "Completed",
         Recovered = "Recovered",
+        IdleStopped = "IdleStopped",
+        HoldExpired = "HoldExpired",
         MissedRun = "MissedRun",
         SkippedRun = "SkippedRun",
         ClockSetBack = "ClockSetBack",
         RunsAsRoot = "RunsAsRoot",
         KeeperLost = "KeeperLost",
+        KeeperStopped = "KeeperStopped",
         ControllerRestarted = "ControllerRestarted",
         StartupReport = "StartupReport",
     }

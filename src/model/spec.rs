@@ -40,6 +40,8 @@ pub struct Spec {
     pub restart: Restart,
     /// It runs by the clock, to its end each time.
     pub schedule: Option<Schedule>,
+    /// It runs only while somebody wants it.
+    pub activation: Option<Activation>,
     pub update: Option<Update>,
     pub lifecycle: Lifecycle,
     pub stop: Stop,
@@ -110,6 +112,11 @@ pub struct Process {
     /// The first of `ports`, or `port:`.
     pub port: Option<u16>,
     pub ports: Vec<Port>,
+    /// plugd listens on `port` for it: how it gets at its callers.
+    pub on_demand: Option<Pass>,
+    /// That port (of the first instance), which the runtime chose: no part of what the manifest means.
+    #[serde(skip)]
+    pub private_port: Option<u16>,
     /// An stdio MCP server: no implied port check, a short environment, stdin is a pipe.
     pub stdio_mcp: bool,
     pub selfcheck: bool,
@@ -121,6 +128,28 @@ pub struct Process {
     pub notify: bool,
     /// WATCHDOG_USEC, where the liveness probe is `notify`.
     pub watchdog: Option<Duration>,
+}
+
+/// Started by the first connection, stopped when idle.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Activation {
+    /// Without a connection for so long it is stopped.
+    pub idle_stop: Option<Duration>,
+    /// So long a connection waits for a ready instance.
+    pub hold_requests: Duration,
+}
+
+/// The descriptor of the listening socket that a process is handed, as sd_listen_fds(3) has it.
+pub const LISTEN_FD: i32 = 3;
+
+/// How a service on demand gets at its callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Pass {
+    /// plugd lets them in and passes them on; each process listens on a port of its own.
+    Proxy,
+    /// Each process is handed the listening socket and lets them in itself.
+    Socket,
 }
 
 /// Kubernetes' field: what is added is there, also where all are dropped.
@@ -259,6 +288,27 @@ impl Readiness {
         match self {
             Readiness::AtExec => None,
             Readiness::ImpliedPort(probe) | Readiness::Probe(probe) => Some(probe),
+        }
+    }
+
+    pub fn probe_mut(&mut self) -> Option<&mut Probe> {
+        match self {
+            Readiness::AtExec => None,
+            Readiness::ImpliedPort(probe) | Readiness::Probe(probe) => Some(probe),
+        }
+    }
+}
+
+impl Check {
+    /// The port of this machine that it asks.
+    pub fn local_port_mut(&mut self) -> Option<&mut ProbePort> {
+        match self {
+            Check::HttpGet { host: None, port, .. }
+            | Check::TcpSocket { host: None, port }
+            | Check::Grpc { port, .. }
+            | Check::Mcp { port, .. } => Some(port),
+            Check::HttpGet { host: Some(_), .. } | Check::TcpSocket { host: Some(_), .. } => None,
+            Check::Exec { .. } | Check::Notify | Check::Fd(_) | Check::LogLine(_) | Check::Later(_) => None,
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct Standing {
     pub completed: bool,
     /// On its way to a first verdict: will become ready, fail, be skipped … by itself.
     pub coming: bool,
+    /// It runs on demand and nobody wants it now: it is not lost, and comes when it is called.
+    pub asleep: bool,
 }
 
 /// Whether the condition holds now.

@@ -16,7 +16,10 @@ use crate::model::time::Now;
 impl Node {
     pub(super) fn apply(&mut self, action: Action, now: Now) {
         match action {
-            Action::Spawn { life, spec, wrapper, blob } => self.prepare_spawn(life, spec, wrapper, blob),
+            Action::Spawn { life, spec, wrapper, blob } => {
+                let spec = self.settle_private(&life, spec);
+                self.prepare_spawn(life, spec, wrapper, blob);
+            }
             Action::CallOff { life } => self.call_off(life),
             Action::SetBlob { life, blob } => self.keeper.set_blob(&Id::from(&life), &blob),
             Action::Signal { life, signal, to } => self.signal(&life, signal, to),
@@ -37,12 +40,14 @@ impl Node {
             Action::Announce(name) => {
                 if let Some(view) = self.controller.view(&name, now) {
                     self.observed(&view, now);
+                    self.lead_callers(&view);
                     self.publisher.announce(view, now);
                 }
             }
             Action::Retire(name) => {
                 self.masks.forget(&name);
                 self.publisher.retire(&name);
+                self.close_door(&name);
                 self.forget_try(&name);
                 self.specs.remove(name.as_str());
                 self.unlimited.remove(name.as_str());
@@ -170,7 +175,7 @@ impl Node {
         }
     }
 
-    fn await_port(&mut self, port: u16) {
+    pub(super) fn await_port(&mut self, port: u16) {
         if !self.awaited_ports.insert(port) {
             return;
         }

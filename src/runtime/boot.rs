@@ -20,6 +20,7 @@ use super::{INPUTS_MAX, Node, Notice, Signals, single, voice};
 use crate::api;
 use crate::controller::{Config, Controller, Input};
 use crate::edge::directory::{self, Directory};
+use crate::edge::doors::Doors;
 use crate::edge::files::{StatusCheck, StatusFiles};
 use crate::edge::manager::Manager;
 use crate::edge::output::{self, Pump};
@@ -29,6 +30,7 @@ use crate::edge::process::cgroup::CgroupRoot;
 use crate::edge::process::environment::inheritable;
 use crate::edge::process::limits::Limits;
 use crate::edge::process::prepare::Ground;
+use crate::edge::process::stat::Stat;
 use crate::edge::process::tree::{Scope, Trees};
 use crate::edge::process::walk::Walker;
 use crate::edge::stderr;
@@ -146,11 +148,15 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
     begins.set(first);
     let mut told = list(&mut keeper).await.map_err(|error| failed("the keeper does not tell what it has", error))?;
     let held = layers::held(&mut told);
+    let before = layers::held_directory(&mut told);
+    let mut covered = None;
 
     let single = !matches!(task.what, What::Directory(_));
     let (dir, settings, text, places) = match &task.what {
         What::Directory(dir) => {
-            let layers::Begun { settings, text, warning } = layers::settings_of(&task, dir, pid1, held, !first)?;
+            covered = before.as_ref().and_then(|before| directory::covered(dir, before));
+            let read = covered.as_deref().unwrap_or(dir);
+            let layers::Begun { settings, text, warning } = layers::settings_of(&task, read, pid1, held, !first)?;
             layers::hold(&mut keeper, text.as_deref());
             if let Some(warning) = warning {
                 voice::say(&warning);
@@ -193,7 +199,13 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         // The loop is gone: nobody is left to be told.
         let _ = memory.blocking_send(Input::Memory(why));
     };
-    let store = places.database().map_or_else(Store::none, |path| Store::open_telling(&path, Box::new(tell)));
+    let store = match (places.database(), &task.what) {
+        (Some(path), _) => Store::open_telling(&path, Box::new(tell)),
+        (None, What::Directory(_)) => {
+            places::known_database(&dir, &settings, &Who::now()).map_or_else(Store::none, |path| Store::read(&path))
+        }
+        (None, What::File(_) | What::Command(_)) => Store::none(),
+    };
     let tee = settings.tee.then(|| tee(single, task.colour)).flatten();
     let pump = Pump::start(output::Settings { dir: places.logs.clone(), total: settings.logs_total, tee }, pump_sender)
         .map_err(|error| refusal(1, chain(&error)))?;
@@ -215,7 +227,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         run: places.run.clone(),
         socket: places.socket(),
     };
-    let files = status_files(&dir, &places, single, sender.clone())
+    let files = status_files(&dir, covered.as_deref(), &places, single, sender.clone())
         .map_err(|error| failed("the status files cannot be written", error))?;
     if let Some(files) = &files {
         let notices = notices.clone();
@@ -243,12 +255,15 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         kill_scope: Some(Scope::word(cgroups.as_ref())),
     });
 
+    let sockets = Arc::new(Sockets::new());
+    let doors = Doors::start(sender.clone(), sockets.clone())
+        .map_err(|error| failed("the thread of the ports cannot start", error))?;
     let mut node = Node {
         controller,
         keeper,
         pump,
         trees: std::rc::Rc::new(Trees::new(walker)),
-        sockets: Arc::new(Sockets::new()),
+        sockets,
         cgroups,
         limits,
         unlimited: Default::default(),
@@ -275,6 +290,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         specs: Default::default(),
         adoptees: Default::default(),
         deposits: Default::default(),
+        held: super::doors::Held::new(doors),
         closing: Default::default(),
         awaited_ports: Default::default(),
         sweep_due: false,
@@ -331,7 +347,8 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
     }
     match &task.what {
         What::Directory(_) => {
-            let world = Watched { settings, text, store, check, run: places.run.clone() };
+            let (run, keeper) = (places.run.clone(), welcome.keeper_pid);
+            let world = Watched { settings, text, store, before, check, run, keeper };
             let directory = watch(task, &dir, world, notices, sender, pid1)
                 .map_err(|error| refusal(UNUSABLE, format!("{} cannot be watched: {error}", dir.display())))?;
             node.directory = Some(directory);
@@ -385,6 +402,29 @@ impl Node {
         }
     }
 
+    /// A keeper that was stopped tells of no end and starts nothing, and the statuses would go on as they were. Only
+    /// somebody who may kill it can have done that, and whoever wants it still stops the controller as well (^Z).
+    pub(super) fn continue_keeper(&mut self, keeper: i32) {
+        let Some(pid) = rustix::process::Pid::from_raw(keeper).filter(|pid| rustix::process::getppid() == Some(*pid))
+        else {
+            return;
+        };
+        let done = match rustix::process::kill_process(pid, rustix::process::Signal::CONT) {
+            Ok(()) => "it was told to go on".to_string(),
+            Err(error) => format!("it cannot be told to go on ({error}); run `kill -CONT {keeper}`"),
+        };
+        self.say(Event {
+            at: jiff::Timestamp::now(),
+            service: None,
+            instance: None,
+            reason: Reason::KeeperStopped,
+            warning: true,
+            message: format!(
+                "the keeper (pid {keeper}) was stopped by a signal, and nothing was reaped or started; {done}"
+            ),
+        });
+    }
+
     fn say(&mut self, event: Event) {
         super::helpers::log_event(&event);
         self.publisher.record(&event);
@@ -394,6 +434,7 @@ impl Node {
 
 fn status_files(
     dir: &Path,
+    covered: Option<&Path>,
     places: &Places,
     single: bool,
     sender: mpsc::Sender<Input>,
@@ -415,7 +456,7 @@ fn status_files(
         (None, Some(why)) => tracing::warn!("{why}"),
         (None, None) => tracing::info!("_controller.status can be written again"),
     };
-    StatusFiles::start(dir, places.status(), Box::new(trouble)).map(Some)
+    StatusFiles::start(dir, covered, places.status(), Box::new(trouble)).map(Some)
 }
 
 fn serve(
@@ -454,19 +495,23 @@ struct Watched {
     /// What they come from.
     text: Option<Vec<u8>>,
     store: Store,
+    before: Option<OwnedFd>,
     check: Option<StatusCheck>,
     run: Option<PathBuf>,
+    keeper: i32,
 }
 
 fn watch(
     task: Task,
     dir: &Path,
-    Watched { settings, text, store, check, run }: Watched,
+    Watched { settings, text, store, before, check, run, keeper }: Watched,
     notices: mpsc::UnboundedSender<Notice>,
     sender: mpsc::Sender<Input>,
     pid1: bool,
 ) -> std::io::Result<Directory> {
     let (accepted, ticks) = (notices.clone(), notices.clone());
+    let files: Vec<PathBuf> =
+        run.map(|run| ["lives", places::SOCKET].map(|file| run.join(file)).to_vec()).unwrap_or_default();
     let config = directory::Config {
         dir: dir.to_path_buf(),
         settings,
@@ -478,18 +523,19 @@ fn watch(
             let _ = notices.send(Notice::Settings { settings: Box::new(settings), text });
             Ok(())
         })),
-        on_accepted: Some(Box::new(move || {
-            let _ = accepted.send(Notice::Accepted);
+        before,
+        on_accepted: Some(Box::new(move |directory| {
+            let _ = accepted.send(Notice::Accepted(directory));
         })),
         on_status: check.map(|check| directory::OnStatus::new(move |stem| check.look(stem))),
-        on_tick: run.map(|run| -> directory::OnTick {
-            let files = [run.join(places::SOCKET), run.join("lives")];
-            Box::new(move || {
-                if files.iter().any(|file| file.symlink_metadata().is_err()) {
-                    let _ = ticks.send(Notice::RunLost);
-                }
-            })
-        }),
+        on_tick: Some(Box::new(move || {
+            if Stat::of(keeper).is_some_and(|stat| stat.is_stopped()) {
+                let _ = ticks.send(Notice::KeeperStopped(keeper));
+            }
+            if files.iter().any(|file| file.symlink_metadata().is_err()) {
+                let _ = ticks.send(Notice::RunLost);
+            }
+        })),
     };
     Directory::start(config, sender)
 }

@@ -97,19 +97,23 @@ impl Node {
         let tree = Tree { life: life.clone(), node, pid: spawned.pid, start_time: spawned.start_time, scope };
         self.table.spawned(&life, &spec, &tree);
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
-        let context =
-            LifeContext::new(Some(tree.clone()), listened).with_port(instance_port(&spec.process, life.instance.index));
+        let context = LifeContext::new(Some(tree.clone()), listened)
+            .with_port(instance_port(&spec.process, life.instance.index))
+            .with_held(self.handed(&spec))
+            .passed_on(spec.process.private_port.is_some());
         let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended: false };
         self.listen(&life, &mut live, passive);
         self.sockets.neighbours.enter(&live.tree);
         self.lives.insert(life.clone(), live);
+        let (pid, start_time) = (spawned.pid, spawned.start_time);
+        self.queue.push_back(Input::Spawned { life: life.clone(), pid, start_time });
+        // Told after that it runs: what is found is said of one that does.
         pin.into_iter().for_each(|pin| self.look_again(pin, life.clone()));
-        self.queue.push_back(Input::Spawned { life, pid: spawned.pid, start_time: spawned.start_time });
     }
 
     /// Whether what was executed is what is pinned. What lies there may not answer, so the loop does not look.
-    fn look_again(&self, pin: Pin, life: LifeId) {
-        let sender = self.sender.clone();
+    fn look_again(&mut self, pin: Pin, life: LifeId) {
+        let (sender, of) = (self.sender.clone(), life.clone());
         let look = move || {
             if let Some(why) = pin.broken() {
                 // Nobody listens any more: then the node is ending, and the life with it.
@@ -117,7 +121,9 @@ impl Node {
             }
         };
         if let Err(error) = std::thread::Builder::new().name("pin".into()).spawn(look) {
-            tracing::error!(%error, "no thread can be started to look at a pinned wrapper once more");
+            // What cannot be verified does not run; its next start is tried as any other.
+            let why = format!("its wrapper cannot be looked at once more: no thread ({error})");
+            self.queue.push_back(Input::Mismatched { life: of, why });
         }
     }
 
@@ -250,7 +256,10 @@ impl Node {
         if ended {
             self.pump.finish(life.clone());
         }
-        let context = LifeContext::adopted(tree.clone()).with_port(instance_port(&spec.process, life.instance.index));
+        let context = LifeContext::adopted(tree.clone())
+            .with_port(instance_port(&spec.process, life.instance.index))
+            .with_held(self.handed(&spec))
+            .passed_on(spec.process.private_port.is_some());
         let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended };
         let notify = self.deposits.remove(notify_key(&life).as_bytes());
         let passive = Passive {
@@ -324,7 +333,13 @@ impl Node {
             }
             libc::SIGQUIT => self.queue.push_back(Input::Shutdown(Shutdown::Now)),
             libc::SIGHUP if self.signals.had_terminal && terminal_is_gone() => {
-                self.queue.push_back(Input::Shutdown(Shutdown::Ordered));
+                // The shell says it to its jobs and the kernel to the foreground: one wish, however often.
+                if self.signals.stops == 0 {
+                    tracing::info!("the terminal is gone: stopping everything in order");
+                    self.signals.last_stop = Some(monotonic());
+                    self.signals.stops = 1;
+                    self.queue.push_back(Input::Shutdown(Shutdown::Ordered));
+                }
             }
             libc::SIGHUP => {
                 tracing::info!("SIGHUP: looking at the directory anew");

@@ -26,6 +26,8 @@ const EXIT_ON_REQUIRED: Duration = Duration::from_secs(300);
 
 /// Under which the keeper holds the text of the settings in force, for the next controller.
 const HELD: &[u8] = b"settings";
+/// And the directory that was accepted last.
+const DIRECTORY: &[u8] = b"directory";
 
 /// The settings in force at a start, and what is to be said of them.
 pub(super) struct Begun {
@@ -89,10 +91,29 @@ pub(super) fn hold(keeper: &mut Link, text: Option<&[u8]>) {
     }
 }
 
+/// Leaves the directory that was accepted with the keeper: something else may be at its path when the next
+/// controller looks.
+pub(super) fn hold_directory(keeper: &mut Link, directory: Option<OwnedFd>) {
+    match directory {
+        Some(directory) => keeper.deposit(DIRECTORY, Arc::new(directory)),
+        None => keeper.withdraw(DIRECTORY),
+    }
+}
+
+/// The directory that a controller before this one had accepted last; it stays with the keeper.
+pub(super) fn held_directory(told: &mut Vec<Event>) -> Option<OwnedFd> {
+    deposited(told, DIRECTORY)
+}
+
+fn deposited(told: &mut Vec<Event>, wanted: &[u8]) -> Option<OwnedFd> {
+    let place = told.iter().position(|event| matches!(event, Event::Deposited { key, .. } if **key == *wanted))?;
+    let Event::Deposited { fd, .. } = told.remove(place) else { return None };
+    Some(fd)
+}
+
 /// The text that a controller before this one left with the keeper; it stays there.
 pub(super) fn held(told: &mut Vec<Event>) -> Option<Vec<u8>> {
-    let place = told.iter().position(|event| matches!(event, Event::Deposited { key, .. } if **key == *HELD))?;
-    let Event::Deposited { fd, .. } = told.remove(place) else { return None };
+    let fd = deposited(told, HELD)?;
     let mut text = vec![0; SETTINGS_MAX];
     let length = File::from(fd).read_at(&mut text, 0).ok()?;
     text.truncate(length);

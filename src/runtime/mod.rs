@@ -9,6 +9,7 @@
 //! - `apply`    an action, handed to its edge
 //! - `attend`   the wait for one helper
 //! - `chatter`  how much one service may say
+//! - `doors`    the ports of services that run on demand
 //! - `facts`    what the keeper and the pump say, as inputs
 //! - `front`    what becomes the keeper; `boot` builds the controller, `layers` its settings
 //! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
@@ -54,6 +55,7 @@ mod apply;
 mod attend;
 pub mod boot;
 mod chatter;
+mod doors;
 mod facts;
 pub mod front;
 mod helpers;
@@ -120,6 +122,7 @@ pub struct Node {
     adoptees: HashMap<Name, Vec<Adoptee>>,
     /// Descriptors that an earlier controller left with the keeper, by key.
     deposits: HashMap<Vec<u8>, OwnedFd>,
+    held: doors::Held,
     /// Lives that are let go as soon as the pump has closed them.
     closing: HashSet<LifeId>,
     /// Ports whose becoming free is awaited.
@@ -161,11 +164,13 @@ pub(crate) enum Notice {
     /// `_plugd.yaml` was read or edited: what it makes of the settings, and its text.
     Settings { settings: Box<Settings>, text: Option<Vec<u8>> },
     /// A directory was accepted at the path: the first, or one that replaced it.
-    Accepted,
+    Accepted(Option<OwnedFd>),
     /// A status file is not what was written last: of a service, or the node's own.
     StatusLost(Option<Name>),
     /// Socket or table of lives are gone.
     RunLost,
+    /// The keeper was stopped (SIGSTOP): nothing is reaped or started.
+    KeeperStopped(i32),
     /// What SIGHUP asked for was done.
     Reloaded,
 }
@@ -269,8 +274,9 @@ impl Node {
     }
 
     /// Takes a fact into this turn; the loop's own tables hear of it first.
-    fn note(&mut self, input: Input) {
-        if let Input::Declared(declaration) = &input {
+    fn note(&mut self, mut input: Input) {
+        if let Input::Declared(declaration) = &mut input {
+            self.enter_door(declaration);
             self.on_declared(declaration);
         }
         if let Input::Scanned = &input {
@@ -278,6 +284,7 @@ impl Node {
         }
         if let Input::PortFree(port) = &input {
             self.awaited_ports.remove(port);
+            self.open_doors_of(*port);
         }
         self.queue.push_back(input);
     }
@@ -291,9 +298,13 @@ impl Node {
                     directory.settings(*settings);
                 }
             }
-            Notice::Accepted => self.publisher.reopen(self.now()),
+            Notice::Accepted(directory) => {
+                layers::hold_directory(&mut self.keeper, directory);
+                self.publisher.reopen(self.now());
+            }
             Notice::StatusLost(name) => self.publisher.rewrite(name.as_ref(), self.now()),
             Notice::RunLost => self.renew_run(),
+            Notice::KeeperStopped(keeper) => self.continue_keeper(keeper),
             Notice::Reloaded => self.reloaded(),
         }
     }

@@ -127,6 +127,14 @@ impl Preparing {
         self.preparer.submit(self.batch.drain(..));
     }
 
+    /// Lives whose spawn is being prepared.
+    pub fn spawns(&self) -> impl Iterator<Item = &LifeId> {
+        self.under_way.values().filter_map(|under_way| match &under_way.purpose {
+            Purpose::Spawn { life, .. } => Some(life),
+            Purpose::Try { .. } | Purpose::Helper(_) | Purpose::Learn(_) => None,
+        })
+    }
+
     /// When to look after them again.
     pub fn next_look(&self) -> Option<Instant> {
         if self.under_way.is_empty() {

@@ -18,11 +18,16 @@ impl Node {
                     self.queue.push_back(Input::Order { name, order });
                     // What the brain wants remembered of it is handed to the store first.
                     self.turn();
-                    let settled = self.store.settled();
+                    let (settled, store) = (self.store.settled(), self.store.clone());
                     tokio::task::spawn_local(async move {
                         // A disk that hangs must not hang the person too.
-                        let _ = tokio::time::timeout(SETTLE_MAX, settled).await;
-                        let _ = reply.send(Ok(()));
+                        let forgotten = match tokio::time::timeout(SETTLE_MAX, settled).await {
+                            Ok(Ok(true)) => None,
+                            Ok(Ok(false)) => Some(store.trouble().unwrap_or_else(|| "it cannot be written".into())),
+                            Ok(Err(_)) => Some("this plugd has no place for a memory".into()),
+                            Err(_) => Some("the disk does not answer".into()),
+                        };
+                        let _ = reply.send(Ok(forgotten));
                     });
                 }
             },

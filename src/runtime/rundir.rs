@@ -81,9 +81,7 @@ impl Door {
 
     /// Binds the socket, in place of what lies there.
     pub fn open(&mut self) -> std::io::Result<()> {
-        let listener = places::bind(&self.path)?;
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let listener = api::socket::bind(&self.path)?;
         if let Some(task) = self.task.take() {
             task.abort();
         }

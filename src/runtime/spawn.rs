@@ -18,7 +18,7 @@ use crate::keeper::{Capabilities, Id, Identity, SpawnRequest, Stdin};
 use crate::model::manifest::instance_port;
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
-use crate::model::spec::{Check, ProbePort, Spec};
+use crate::model::spec::{Check, LISTEN_FD, Pass, ProbePort, Spec};
 
 impl Node {
     pub(super) fn request_spawn(
@@ -50,6 +50,12 @@ impl Node {
             extra_fds.push((Arc::new(write), number));
             passive.ready = Some(read);
         }
+        let handed = spec.process.on_demand == Some(Pass::Socket);
+        if handed {
+            extra_fds.push((self.hand_over(&spec.name)?, LISTEN_FD));
+            prepared.environment.set("LISTEN_FDS".into(), "1".into());
+            prepared.environment.set("LISTEN_FDNAMES".into(), listen_name(spec).into());
+        }
         let shared = [
             (notify_key(life), passive.notify.as_ref().map(NotifySocket::share)),
             (ready_key(life), passive.ready.as_ref().map(|fd| fd.as_fd().try_clone_to_owned())),
@@ -79,6 +85,7 @@ impl Node {
         request.cgroup = cgroup.map(Arc::new);
         request.entrances = begun.entrances;
         request.extra_fds = extra_fds;
+        request.listen_pid = handed;
         request.separate_stderr = spec.process.separate_logs;
         request.blob = blob;
         request.life_line = self.table.line(life, spec);
@@ -125,6 +132,12 @@ impl Node {
         }
         ports.into_iter().flat_map(|port| self.sockets.inodes(port)).collect()
     }
+}
+
+/// By which a process knows the socket: as systemd, the unit's name where it has none of its own.
+fn listen_name(spec: &Spec) -> &str {
+    let own = spec.process.ports.first().and_then(|port| port.name.as_deref());
+    own.unwrap_or(spec.name.as_str())
 }
 
 /// What the keeper is asked for, less what only a main process has.

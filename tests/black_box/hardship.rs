@@ -78,3 +78,60 @@ fn a_service_that_stops_whatever_has_its_user_cannot_stop_the_keeper() {
     let_go_on();
     assert!(world.stop().success());
 }
+
+/// plugd in the foreground of a terminal that is closed when the file appears; whoever is in front of it is told by
+/// the kernel and by the shell.
+const TERMINAL: &str = r#"
+import os, pty, signal, sys, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
+signal.signal(signal.SIGQUIT, lambda *_: os.kill(pid, signal.SIGQUIT))
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.005)
+os.close(terminal)
+for _ in range(3):
+    time.sleep(0.02)
+    os.kill(pid, signal.SIGHUP)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+#[test]
+fn a_terminal_that_is_closed_ends_everything_in_order_however_often_that_is_said() {
+    let mut world = World::empty();
+    let closed = world.root().join("closed");
+    world.under = ["python3", "-c", TERMINAL, &closed.display().to_string()].map(String::from).to_vec();
+    world.run(&[]);
+    let ends = "trap 'sleep 0.5; echo flushed; exit 0' TERM\n  touch there\n  while :; do sleep 0.05; done";
+    let dir = world.root().display().to_string();
+    world.put("slow.yaml", &format!("workingDir: {dir}\nscript: |\n  {ends}\nstop: {{gracePeriod: 60s}}\n"));
+    world.wait("its trap to be set", |world| world.root().join("there").exists());
+    std::fs::write(&closed, "").expect("written");
+    assert!(world.wait_end().success());
+    let status = world.status_file("slow").expect("the last word");
+    assert!(status.contains("lastExit: {code: 0,"), "{status}");
+    let said = std::fs::read_to_string(world.state().join("logs/slow.log")).expect("its log");
+    assert!(said.ends_with("flushed\n"), "{said}");
+}
+
+#[test]
+fn a_user_who_is_plugds_own_is_taken_on_without_being_root() {
+    if !rustix::process::geteuid().is_root() {
+        return; // the other tests run so then
+    }
+    let mut world = World::empty();
+    let program = world.root().join("plugd");
+    World::copy_program(&program);
+    world.program = program;
+    world.under = ["setpriv", "--reuid=54329", "--regid=54330", "--clear-groups"].map(String::from).to_vec();
+    for path in [world.root().to_path_buf(), world.dir()] {
+        std::os::unix::fs::chown(&path, Some(54_329), Some(54_330)).expect("chown");
+    }
+    world.put("own.yaml", "command: sleep 3600\nuser: \"54329:54330\"\n");
+    world.put("other.yaml", "command: sleep 3600\nuser: \"54331\"\n");
+    world.run(&[]);
+    world.wait_status("own", "running");
+    world.wait_status("other", "unhealthy (BackOff)");
+    assert!(world.stop().success());
+}

@@ -3,6 +3,7 @@
 
 mod world;
 
+mod demand;
 mod directory;
 mod extras;
 mod hardship;
@@ -18,6 +19,7 @@ mod privileges;
 mod probes;
 mod restart;
 mod secrets;
+mod socket;
 mod stop;
 mod strangers;
 mod supervisor;

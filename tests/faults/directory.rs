@@ -155,6 +155,32 @@ fn row_50_a_directory_that_is_covered_emptied_and_uncovered_is_held_and_found_ag
 }
 
 #[test]
+fn row_50_a_controller_that_begins_while_the_directory_is_covered_stops_nothing() {
+    if !is_root() {
+        return;
+    }
+    let world = World::running();
+    world.put("_plugd.yaml", "shutdownTimeout: 7s\n");
+    guard::put(&world, "web");
+    let controller = world.controller_pid().expect("a controller");
+    let log = |word: &str| world.log().matches(word).count();
+    let cover = Disk::small(&world.dir(), "size=1m");
+    until("the loss to be told", || log("DirectoryLost") > 0);
+    kill(controller, 9);
+    until("its successor to say the same", || log("a new controller takes over") > 0 && log("DirectoryLost") > 1);
+    until("it to tell of the services", || {
+        String::from_utf8_lossy(&world.plugd(&["get"]).stderr).contains("DirectoryLost")
+    });
+    assert_eq!(fs::read_dir(world.dir()).expect("the cover").count(), 0, "nothing is written into what covers it");
+    drop(cover);
+    guard::put(&world, "second");
+    let starts = guard::starts(&world, "web");
+    assert!(starts.len() == 1 && lives(starts[0]), "{}", world.log());
+    assert!(world.controller_pid().is_some_and(|pid| pid != controller && lives(pid)));
+    guard::assert_single(&world);
+}
+
+#[test]
 fn row_51_a_directory_or_a_file_that_may_not_be_read_any_more_is_not_gone() {
     if !is_root() {
         return;

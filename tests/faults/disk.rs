@@ -156,6 +156,47 @@ fn row_10_a_state_directory_that_never_could_be_written_is_told_and_services_run
 }
 
 #[test]
+fn row_10_what_was_remembered_holds_on_a_disk_that_takes_nothing_more() {
+    if !is_root() {
+        return;
+    }
+    let mut world = World::empty();
+    let state = Disk::small(&world.state(), "size=2m");
+    world.run(&[]);
+    guard::put(&world, "web");
+    guard::put(&world, "late");
+    assert!(String::from_utf8_lossy(&world.plugd(&["stop", "web"]).stderr).is_empty());
+    let holds = |world: &World, how: &str| {
+        // The last of the alphabet: the others have been decided on.
+        guard::put(world, &format!("z-{how}"));
+        assert_eq!(world.status("web"), "stopped (StoppedByOperator)", "{how}");
+        assert_eq!(guard::starts(world, "web").len(), 1, "{how}");
+    };
+    state.fill();
+    let controller = world.controller_pid().expect("a controller");
+    kill(controller, 9);
+    world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller && lives(pid)));
+    holds(&world, "killed");
+    let told = world.plugd(&["stop", "late"]);
+    assert!(told.status.success());
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("not remembered"), "{told}");
+    assert!(world.stop().success());
+    world.run(&[]);
+    holds(&world, "full");
+    assert!(world.stop().success());
+    // The last of the node's processes goes a moment after its keeper.
+    until("nobody to write there", || state.try_remount("ro"));
+    world.run(&[]);
+    holds(&world, "read-only");
+    assert!(world.stop().success());
+    state.remount("rw");
+    state.unfill();
+    world.run(&[]);
+    holds(&world, "healed");
+}
+
+#[test]
 fn row_11_a_frozen_disk_under_the_status_files_holds_up_no_decision() {
     if !is_root() {
         return;

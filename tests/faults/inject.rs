@@ -119,6 +119,10 @@ impl Disk {
         tool(&["mount", "-o", &format!("remount,{option}"), &self.at.display().to_string()]);
     }
 
+    pub fn try_remount(&self, option: &str) -> bool {
+        try_tool(&["mount", "-o", &format!("remount,{option}"), &self.at.display().to_string()])
+    }
+
     /// From here on whoever writes there sleeps and cannot be killed.
     pub fn freeze(&mut self) {
         tool(&["fsfreeze", "-f", &self.at.display().to_string()]);

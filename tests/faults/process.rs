@@ -33,6 +33,18 @@ fn row_21_a_controller_or_a_whole_node_that_was_held_up_restarts_nothing() {
 }
 
 #[test]
+fn row_21_a_keeper_alone_that_was_stopped_is_told_to_go_on() {
+    let world = World::running();
+    guard::put(&world, "web");
+    let pid = world.pid("web").expect("a pid");
+    kill(world.node_pid(), 19);
+    kill(pid, 9);
+    world.wait("another process", |world| guard::starts(world, "web").len() == 2);
+    assert!(world.log().contains("KeeperStopped"), "{}", world.log());
+    guard::assert_single(&world);
+}
+
+#[test]
 fn row_22_a_service_that_is_stopped_answers_no_check_and_is_ended_and_started_again() {
     let world = World::running();
     let port = free_port();

@@ -70,6 +70,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         &[
             "row_10_a_state_directory_that_takes_nothing_more_costs_memory_and_nothing_else",
             "row_10_a_state_directory_that_never_could_be_written_is_told_and_services_run",
+            "row_10_what_was_remembered_holds_on_a_disk_that_takes_nothing_more",
             "without_a_place_to_write_it_runs_without_memory_and_says_so",
             "without_any_place_of_its_own_a_node_runs_without_memory_and_ends_in_order",
         ],
@@ -134,6 +135,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         "loop late",
         &[
             "row_21_a_controller_or_a_whole_node_that_was_held_up_restarts_nothing",
+            "row_21_a_keeper_alone_that_was_stopped_is_told_to_go_on",
             "a_silent_controller_is_hung_after_its_limit_but_not_while_the_keeper_was_paused",
             "failures_of_a_loop_that_was_late_prove_nothing",
         ],
@@ -280,6 +282,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         "directory moved, deleted, covered",
         &[
             "row_50_a_directory_that_is_covered_emptied_and_uncovered_is_held_and_found_again",
+            "row_50_a_controller_that_begins_while_the_directory_is_covered_stops_nothing",
             "a_lost_directory_holds_everything",
             "an_empty_directory_in_its_place_is_held_until_a_manifest_appears",
             "a_replaced_directory_with_manifests_is_an_ordinary_change",

@@ -92,6 +92,17 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
             Some(_) | None => {}
         }
     }
+    let alive = || world.entries.iter().find(|(life, entry)| life.instance.service == *name && entry.main);
+    let needed = world.facts.wishes.values().any(|other| other.spec.depends_on.iter().any(|need| need.name == *name));
+    if let (false, true, Some((life, _))) = (needed, world.facts.is_idle(name, world.now.mono), alive()) {
+        return Err(format!("law of demand: {life} lives and nobody has been connected for long"));
+    }
+    let sleeps = |need: &Name| world.views.get(need).is_some_and(|view| view.reason == Some(Reason::OnDemand));
+    if (view.status, view.reason) == (Status::Waiting, Some(Reason::DependencyNotReady))
+        && let Some(need) = spec.depends_on.iter().find(|need| !need.optional && sleeps(&need.name))
+    {
+        return Err(format!("law of demand: {name} waits for {}, which sleeps", need.name));
+    }
     let off = !spec.enabled || wish.stopped || wish.desired() == 0;
     let expected: &[Status] = if !wish.found && view.ready == 0 {
         &[Status::Skipped, Status::Failed, Status::Stopped, Status::Completed, Status::Degraded]

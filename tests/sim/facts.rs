@@ -38,8 +38,26 @@ pub struct Facts {
     pub late_until: Duration,
     /// Said to an earlier controller, or before the manifest was read.
     pub said: BTreeMap<Name, Said>,
+    /// Of services that run on demand.
+    pub calls: BTreeMap<Name, Call>,
     /// Required and not ready, since when.
     pub unready: BTreeMap<Name, Duration>,
+}
+
+/// Who wants a service that runs on demand, as far as this controller was told.
+#[derive(Default)]
+pub struct Call {
+    pub demand: Demand,
+    /// Somebody has wanted it since it fell asleep last.
+    pub wanted: bool,
+    /// When somebody did for certain.
+    pub used: Duration,
+}
+
+impl Call {
+    pub fn is_made(&self) -> bool {
+        self.demand != Demand::default()
+    }
 }
 
 /// What outlives a controller.
@@ -166,7 +184,19 @@ impl Facts {
                 self.lost = lost;
                 self.scanned = true;
             }
-            Input::Order { name, order } => self.ordered(name, *order),
+            Input::Order { name, order } => {
+                match order {
+                    Order::Start | Order::Restart => self.call(name).wanted = true,
+                    Order::Stop => self.call(name).wanted = false,
+                    Order::Scale(_) => {}
+                }
+                self.ordered(name, *order);
+            }
+            Input::Demand { name, demand, .. } => {
+                let call = self.call(name);
+                (call.demand, call.used) = (*demand, now);
+                call.wanted |= call.is_made();
+            }
             Input::Shutdown(kind) => {
                 let began = self.shutdown.map_or(now, |(_, began)| began);
                 let kind = if self.shutdown.is_some() { Shutdown::Now } else { *kind };
@@ -248,9 +278,42 @@ impl Facts {
             | Input::HookEnded { .. }
             | Input::Output { .. }
             | Input::Tried { .. }
+            | Input::PrivatePort { .. }
             | Input::Problem { .. } => {}
         }
         self.look(now);
+    }
+
+    pub fn call(&mut self, name: &Name) -> &mut Call {
+        self.calls.entry(name.clone()).or_default()
+    }
+
+    /// Nobody is at its door, and it runs on demand.
+    pub fn is_uncalled(&self, name: &Name) -> bool {
+        self.wishes.get(name).is_some_and(|wish| wish.spec.activation.is_some())
+            && !self.calls.get(name).is_some_and(Call::is_made)
+    }
+
+    /// Somebody may want it: it was called, or one that depends on it may be wanted and wait for it.
+    pub fn may_be_wanted(&self, name: &Name) -> bool {
+        let mut seen = BTreeSet::from([name.clone()]);
+        let mut open = vec![name.clone()];
+        while let Some(at) = open.pop() {
+            let on_demand = self.wishes.get(&at).is_some_and(|wish| wish.spec.activation.is_some());
+            if !on_demand || self.calls.get(&at).is_some_and(|call| call.wanted) {
+                return true;
+            }
+            let dependents = self.names(|wish| wish.spec.depends_on.iter().any(|need| need.name == at));
+            open.extend(dependents.into_iter().filter(|dependent| seen.insert(dependent.clone())));
+        }
+        false
+    }
+
+    /// Nobody has been connected for as long as its manifest says.
+    pub fn is_idle(&self, name: &Name, now: Duration) -> bool {
+        let idle_stop = self.wishes.get(name).and_then(|wish| wish.spec.activation.as_ref()?.idle_stop);
+        let used = self.calls.get(name).map_or(Duration::ZERO, |call| call.used);
+        self.is_uncalled(name) && idle_stop.is_some_and(|idle_stop| now >= used + idle_stop)
     }
 
     fn verdict(&mut self, life: &LifeId, probe: ProbeSlot, passed: bool, now: Duration) {
@@ -319,6 +382,12 @@ impl Facts {
         }
         self.follow_needs();
         self.follow_required(now);
+        // Who was called by one that is gone since has been called.
+        for name in self.names(|wish| wish.spec.activation.is_some()) {
+            if self.may_be_wanted(&name) {
+                self.call(&name).wanted = true;
+            }
+        }
     }
 
     /// These became ready, or ran to their end: waits may be cut.
@@ -365,6 +434,8 @@ impl Facts {
         let wish = &self.wishes[name];
         // A job waits for its next run, whatever became of the last.
         let job = wish.spec.schedule.is_some();
+        // Nobody is owed what nobody calls.
+        let job = job || self.is_uncalled(name);
         let at_rest = job || !wish.spec.enabled || wish.stopped || wish.bereft || wish.desired() == 0;
         let fine = (0..wish.desired()).any(|index| {
             let instance = Instance { service: name.clone(), index };
@@ -389,6 +460,14 @@ impl Facts {
         let same = before.is_some_and(|(print, was, _)| print == spec.process_digest && was == found);
         let mut moved = before.is_some_and(|(_, _, digest)| digest != spec.digest);
         let was_job = old.as_ref().is_some_and(|wish| wish.spec.schedule.is_some());
+        let occupied = self.lives.iter().any(|(life, known)| life.instance.service == name && !known.empty);
+        if new || old.as_ref().is_some_and(|wish| wish.spec.activation.is_none()) {
+            // What is on its way to run, a hook before it included, goes on.
+            self.call(&name).wanted = true;
+            if occupied {
+                self.call(&name).used = now;
+            }
+        }
         let same_scale = old.as_ref().is_some_and(|wish| wish.spec.replicas == spec.replicas);
         let mut wish = Wish {
             found,
@@ -480,6 +559,7 @@ impl Facts {
             self.gone.insert(name.clone());
         }
         self.said.remove(name);
+        self.call(name).wanted = false;
         self.completed.retain(|of, _| of.service != *name);
         self.end_schedule(name);
         self.anew(name, Duration::ZERO);
@@ -671,6 +751,8 @@ impl Facts {
                 ..Life::default()
             };
             self.lives.insert(life.clone(), known);
+            let call = self.call(&life.instance.service);
+            (call.wanted, call.used) = (true, now);
         }
         self.rungs = old.rungs;
         for (instance, rungs) in &mut self.rungs {
@@ -761,6 +843,7 @@ impl Facts {
                     && instance.index < wish.desired()
                     && held
                     && !self.is_cyclic(&instance.service)
+                    && !self.is_uncalled(&instance.service)
             })
     }
 }

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use plugd::controller::*;
 use plugd::model::name::{LifeId, Name};
-use plugd::model::reason::Status;
+use plugd::model::reason::{Reason, Status};
 use plugd::model::spec::{Concurrency, Digest, Spec};
 use plugd::model::view::ServiceView;
 
-use crate::facts::Life;
+use crate::facts::{Call, Life};
 use crate::world::World;
 
 /// What is left of a level's time when KILL has been sent.
@@ -28,6 +28,7 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
     match action {
         Action::Spawn { life, spec, .. } => {
             alone(world, life)?;
+            wanted(world, life, spec)?;
             needs_hold(world, life, spec)?;
             if spec.schedule.is_none() {
                 patient(world, life, spec.process_digest)?;
@@ -62,6 +63,7 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
             let name = name.clone();
             world.facts.said.remove(&name);
             world.facts.gone.remove(&name);
+            world.facts.calls.remove(&name);
             world.facts.rungs.retain(|of, _| of.service != name);
             world.facts.lives.retain(|of, _| of.instance.service != name);
         }
@@ -71,6 +73,11 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
                 known.own = known.spec.clone().or(known.own.take());
             }
         }
+        Action::Record(event) => {
+            if let (Reason::IdleStopped, Some(name)) = (event.reason, &event.service) {
+                world.facts.call(&testing::name(name)).wanted = false;
+            }
+        }
         Action::CallOff { .. }
         | Action::CancelHooks { .. }
         | Action::Survey { .. }
@@ -78,8 +85,7 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
         | Action::AwaitPort(_)
         | Action::Announce(_)
         | Action::AnnounceNode
-        | Action::Remember(..)
-        | Action::Record(_) => {}
+        | Action::Remember(..) => {}
     }
     Ok(())
 }
@@ -128,6 +134,16 @@ fn alone(world: &World, life: &LifeId) -> Result<(), String> {
         Some((other, hook)) => Err(format!("law 1: {life} begins while the {hook:?} hook of {other} runs")),
         None => Ok(()),
     }
+}
+
+/// Of demand: nothing begins that nobody wants.
+fn wanted(world: &mut World, life: &LifeId, spec: &Spec) -> Result<(), String> {
+    let name = &life.instance.service;
+    if spec.activation.is_some() && !world.facts.may_be_wanted(name) {
+        return Err(format!("law of demand: {life} begins and nobody has called it"));
+    }
+    world.facts.call(name).wanted = true;
+    Ok(())
 }
 
 /// Law 2.
@@ -214,6 +230,7 @@ fn causes(world: &World, life: &LifeId) -> (bool, bool) {
         || life.instance.index >= wish.desired()
         || edited
         || replaced
+        || facts.is_idle(&life.instance.service, world.now.mono)
         || known.restarts != wish.restarts;
     let spec = known.spec.as_ref();
     let gave_up = spec.is_some_and(|spec| known.slots.gave_up(spec, world.now.mono));
@@ -290,8 +307,15 @@ pub fn told(world: &mut World, view: &ServiceView) -> Result<(), String> {
     if view.ready as usize > ready.len() {
         return Err(format!("law 9: {name} is told ready {} times and is {} times", view.ready, ready.len()));
     }
-    if view.available != (view.ready > 0) {
+    let asleep = view.reason == Some(Reason::OnDemand);
+    if view.available != (view.ready > 0 || asleep) {
         return Err(format!("law 9: {name} is available and nothing of it is ready"));
+    }
+    if asleep && lives().any(|(_, entry)| entry.lives()) {
+        return Err(format!("law 9: {name} is told to wait for demand and something of it lives"));
+    }
+    if asleep && world.facts.calls.get(name).is_some_and(Call::is_made) {
+        return Err(format!("law of demand: somebody is at the door of {name}, which is told to wait for demand"));
     }
     if matches!(view.status, Status::Healthy | Status::Running) && ready.is_empty() {
         // What was never valid goes on unchecked and is told `running`.

@@ -42,6 +42,12 @@ pub enum Lie {
     ForgetsRuns,
     /// The clock: the brain is told of another schedule than the manifest's.
     AnotherSchedule,
+    /// Law 6: nobody is told to be at a door.
+    DeafToCallers,
+    /// Of demand: somebody is told to be at every door.
+    AlwaysCalled,
+    /// Law 10: who is connected is not told.
+    NobodyIsConnected,
     /// The required: the brain is told that nothing is.
     NothingIsRequired,
 }
@@ -73,6 +79,16 @@ impl Lie {
                 }
             }),
             (Lie::NothingIsRequired, Input::Declared(declaration)) => respec(declaration, |spec| spec.required = false),
+            (Lie::DeafToCallers, Input::Demand { name, .. }) => {
+                Input::Demand { name, demand: Demand::default(), sent_away: 0 }
+            }
+            (Lie::AlwaysCalled, Input::Demand { name, .. }) => {
+                let demand = Demand { waiting: true, connected: false };
+                Input::Demand { name, demand, sent_away: 0 }
+            }
+            (Lie::NobodyIsConnected, Input::Demand { name, demand, sent_away }) => {
+                Input::Demand { name, demand: Demand { connected: false, ..demand }, sent_away }
+            }
             (_, input) => input,
         }
     }
@@ -173,6 +189,21 @@ fn a_bad_edit_that_stops_a_service_breaks_law_10() {
 #[test]
 fn a_lost_directory_that_stops_a_service_breaks_law_10() {
     found_out(Lie::LostIsEmpty, "law 10");
+}
+
+#[test]
+fn a_caller_whom_nobody_hears_breaks_law_6() {
+    found_out(Lie::DeafToCallers, "law 6");
+}
+
+#[test]
+fn a_start_that_nobody_asked_for_breaks_the_law_of_demand() {
+    found_out(Lie::AlwaysCalled, "law of demand");
+}
+
+#[test]
+fn a_stop_under_an_open_connection_breaks_law_10() {
+    found_out(Lie::NobodyIsConnected, "law 10");
 }
 
 #[test]

@@ -87,6 +87,14 @@ impl File {
         }
         if dice.one_in(4) {
             schedule(&mut spec, &mut dice);
+        } else if dice.one_in(3) {
+            let idle_stop = [None, Some(Duration::from_secs(2)), Some(Duration::from_secs(40))];
+            spec.process.port = Some(port);
+            spec.process.on_demand = Some(Pass::Proxy);
+            spec.activation = Some(Activation {
+                idle_stop: idle_stop[dice.roll(3) as usize],
+                hold_requests: Duration::from_secs(30),
+            });
         }
         File { declaration: declare(spec), spoiled: false, wrapper: true, salt, label }
     }

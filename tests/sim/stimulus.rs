@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plugd::controller::Order;
+use plugd::controller::{Demand, Order};
 use plugd::policy::random::Random;
 
 /// Services of a world.
@@ -42,6 +42,8 @@ pub enum Act {
     PortFree(u8),
     /// The edge has something to say of a service, or takes it back.
     Trouble(u8, bool),
+    /// Who is at its door from now on, where it runs on demand.
+    Call(u8, Demand),
     ControllerDies,
     DirectoryLost,
     DirectoryFound,
@@ -58,12 +60,16 @@ pub enum Act {
 /// An hour, a day, ten years; as often back as ahead.
 const SET_BY: [i64; 6] = [3_600, -3_600, 86_400, -86_400, 315_360_000, -315_360_000];
 
+const WAITS: Demand = Demand { waiting: true, connected: false };
+const CONNECTED: Demand = Demand { waiting: false, connected: true };
+const BOTH: Demand = Demand { waiting: true, connected: true };
+
 pub fn plan(seed: u64, length: usize) -> Vec<Stimulus> {
     let mut random = Random::seeded(seed ^ 0x5151);
     (0..length)
         .map(|at| {
             let service = random.below(u64::from(SERVICES)) as u8;
-            let act = match random.below(120) {
+            let act = match random.below(135) {
                 _ if at < usize::from(SERVICES) => Act::Write(at as u8, 0),
                 0..18 => Act::Write(service, random.below(1000) as u32),
                 18..24 => Act::Relabel(service),
@@ -89,6 +95,7 @@ pub fn plan(seed: u64, length: usize) -> Vec<Stimulus> {
                 108 => Act::ConfirmMissing,
                 109..112 => Act::Flap(service),
                 112..114 => Act::Slow(service),
+                120..135 => Act::Call(service, [Demand::default(), WAITS, CONNECTED, BOTH][random.below(4) as usize]),
                 114..116 => Act::SetClock(SET_BY[random.below(6) as usize]),
                 _ => Act::Nothing,
             };

@@ -58,6 +58,11 @@ impl World {
                 }
             }
         }
+        // Of every second service somebody is connected, and of the others nobody.
+        for service in 0..SERVICES {
+            let demand = Demand { waiting: false, connected: (self.seed + u64::from(service)).is_multiple_of(2) };
+            self.act(&Act::Call(service, demand))?;
+        }
         let now = self.now.mono;
         let lives: Vec<_> = self.entries.keys().cloned().collect();
         for life in lives {
@@ -194,6 +199,14 @@ impl World {
                 reason: Reason::LogsDropped,
                 message: there.then(|| "bytes are lost".into()),
             }),
+            Act::Call(service, demand) => {
+                let name = service_name(*service);
+                if self.facts.wishes.get(&name).is_none_or(|wish| wish.spec.activation.is_none()) {
+                    return Ok(());
+                }
+                self.demand.insert(name.clone(), *demand);
+                self.tell(Input::Demand { name, demand: *demand, sent_away: u32::from(demand.waiting) })
+            }
             Act::ControllerDies => {
                 // What it was told is decided in the turn that it was told in.
                 self.decide()?;
@@ -258,6 +271,10 @@ impl World {
         file.spoiled = false;
         let declaration = file.declared();
         self.files.insert(service, file);
+        let name = service_name(service);
+        if declaration.spec.activation.is_none() && self.demand.remove(&name).is_some() {
+            self.tell(Input::Demand { name, demand: Demand::default(), sent_away: 0 })?;
+        }
         self.tell(Input::Declared(declaration))
     }
 
@@ -268,6 +285,10 @@ impl World {
             } else {
                 self.tell(Input::Declared(file.declared()))?;
             }
+        }
+        // Its doors are found with their queues.
+        for (name, demand) in self.demand.clone() {
+            self.tell(Input::Demand { name, demand, sent_away: 0 })?;
         }
         self.scanned = true;
         self.tell(Input::Scanned)
@@ -287,7 +308,7 @@ pub fn play_single(seed: u64) -> Result<(), String> {
     let mut file = File::drawn(seed, 0, random.below(1_000) as u32, 0);
     let spec = std::sync::Arc::make_mut(&mut file.declaration.spec);
     spec.restart.policy = plugd::model::spec::RestartPolicy::Never;
-    (spec.replicas, spec.enabled, spec.schedule) = (1, true, None);
+    (spec.replicas, spec.enabled, spec.schedule, spec.activation) = (1, true, None, None);
     spec.depends_on.clear();
     world.tell(Input::Declared(file.declaration))?;
     let stop = random.below(3) == 0;

@@ -46,6 +46,8 @@ pub struct World {
     pub lie: Option<Lie>,
     /// Lives of which a check has passed.
     pub passed: BTreeSet<LifeId>,
+    /// Who is at the doors.
+    pub demand: BTreeMap<Name, Demand>,
     /// Withdrawn since it was told last: its counts may begin anew.
     pub renewed: BTreeSet<Name>,
     pub steps: u64,
@@ -128,6 +130,7 @@ impl World {
             clock: Clock::default(),
             lie,
             passed: BTreeSet::new(),
+            demand: BTreeMap::new(),
             renewed: BTreeSet::new(),
             steps: 0,
             next_pid: 100,
@@ -325,7 +328,7 @@ impl World {
         if self.left.is_some() {
             return Ok(());
         }
-        if self.lie == Some(Lie::NeverQuiet) && self.steps > 50 {
+        if self.lie == Some(Lie::NeverQuiet) && self.steps > 30 {
             self.controller.absorb(Input::FileProblems(vec![file_problem(self.steps)]), self.now);
         }
         self.controller.doubt();
@@ -411,7 +414,7 @@ impl World {
                 self.later(delay, Event::Tell(Input::PortFree(port)));
             }
             Action::Announce(name) => {
-                if self.lie == Some(Lie::Unannounced) && self.steps > 100 {
+                if self.lie == Some(Lie::Unannounced) && self.steps > 30 {
                     return Ok(());
                 }
                 if let Some(view) = self.controller.view(&name, self.now) {
@@ -425,6 +428,7 @@ impl World {
             Action::Retire(name) => {
                 self.memory.remove(&name);
                 self.views.remove(&name);
+                self.demand.remove(&name);
                 self.renewed.remove(&name);
                 if self.entries.iter().any(|(life, entry)| life.instance.service == name && entry.lives()) {
                     return Err(format!("law 1: {name} was retired while something of it lived"));
@@ -433,7 +437,7 @@ impl World {
             Action::Remember(name, memory) => drop(self.memory.insert(name, memory)),
             Action::Exit(code) => self.left = Some(code),
             Action::AnnounceNode | Action::Record(_) => {
-                assert!(self.lie != Some(Lie::Panics) || self.steps < 100, "planted");
+                assert!(self.lie != Some(Lie::Panics) || self.steps < 30, "planted");
             }
         }
         Ok(())
@@ -516,10 +520,16 @@ impl World {
         occupied || hooked || optional || !self.facts.scanned || !runs
     }
 
-    /// No job by the clock, and nothing that waits for one.
+    /// No job by the clock, nothing that waits for one, and nothing that one wakes.
     pub fn is_to_rest(&self, name: &Name) -> bool {
         let job = |name: &Name| self.facts.wishes.get(name).is_some_and(|wish| wish.spec.schedule.is_some());
-        !job(name) && !self.facts.needs(name).iter().any(job)
+        let on_demand = |name: &Name| self.facts.wishes.get(name).is_some_and(|wish| wish.spec.activation.is_some());
+        let woken = |name: &Name| {
+            on_demand(name)
+                && self.facts.wishes.keys().any(|other| job(other) && self.facts.needs(other).contains(name))
+        };
+        let needs = self.facts.needs(name);
+        !job(name) && !woken(name) && !needs.iter().any(|need| job(need) || woken(need))
     }
 
     pub fn budgeted(&self) -> bool {

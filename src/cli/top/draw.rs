@@ -141,6 +141,9 @@ fn nothing(top: &Top) -> &'static str {
     match &top.known {
         None => "",
         Some(_) if !top.filter.is_empty() => "no service matches the filter; Esc takes it away",
+        Some(known) if known.node.directory_lost.is_some() => {
+            "what ran goes on, and is told when the directory is back"
+        }
         Some(_) => "there is no service yet; put a manifest into the directory",
     }
 }

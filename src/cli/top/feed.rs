@@ -171,7 +171,8 @@ fn read_on(session: &Session, view: &ServiceView, to: &Sender, enough: &AtomicBo
 pub fn order(global: Global, name: Name, order: Order, to: Sender) {
     let answer = Node::open(&global).and_then(|node| node.order(&name, order));
     let text = match answer {
-        Ok(()) => format!("{name}: {} is taken up", verb(order)),
+        Ok(None) => format!("{name}: {} is taken up", verb(order)),
+        Ok(Some(why)) => format!("{name}: {} is taken up, and not remembered: {why}", verb(order)),
         Err(fault) => fault.to_string(),
     };
     // Nobody listens any more: then nobody wants to know.

@@ -1,6 +1,7 @@
 //! Rules as sentences: a world, an event, what is now true.
 
 mod checks;
+mod demand;
 mod edits;
 mod ends;
 mod handover;

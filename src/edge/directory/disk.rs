@@ -12,6 +12,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use super::names::{Candidate, candidate};
+use super::presence::Identity;
 use crate::edge::afar;
 use crate::edge::lease::{self, Writers};
 use crate::model::digest::digits;
@@ -99,6 +101,20 @@ pub(super) fn stat(path: &Path) -> Result<Stamp, Errno> {
 pub(super) fn lstat(path: &Path) -> Result<Stamp, Errno> {
     let look = |path: &Path| rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Stamp::of(&stat));
     afar::look(path, look).unwrap_or(Err(Errno::TIMEDOUT))
+}
+
+pub(super) fn identity(directory: &OwnedFd) -> Option<Identity> {
+    rustix::fs::fstat(directory).ok().map(|stat| Stamp::of(&stat)).map(|found| (found.dev, found.ino))
+}
+
+pub(super) fn open_directory(path: &Path) -> Option<OwnedFd> {
+    rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// Whether there is at least one manifest in the directory at this path.
+pub(super) fn holds_manifest(dir: &Path) -> bool {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).any(|name| matches!(candidate(&name), Candidate::Manifest { .. }))
 }
 
 /// The paths that a symbolic link leads through, each to be watched; empty for what is no link.

@@ -28,6 +28,7 @@ mod watch;
 mod watched;
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,7 +68,11 @@ pub struct Config {
     /// Told the text of `_plugd.yaml` when it is first seen and at each change (`None`: it is gone);
     /// an error says that it was refused and that the last good settings stay.
     pub on_settings: Option<OnSettings>,
-    /// Told each time that a directory is accepted at the path: the first, and each that replaces it.
+    /// The directory that the controller before this one had accepted last: with an empty one at its place all
+    /// is held.
+    pub before: Option<OwnedFd>,
+    /// Told each time that a directory is accepted at the path: the first, and each that replaces it. Given the
+    /// directory itself, where it can be opened.
     pub on_accepted: Option<OnAccepted>,
     /// Told that a status file was written, moved or removed, by whomever.
     pub on_status: Option<OnStatus>,
@@ -76,7 +81,7 @@ pub struct Config {
 }
 
 pub type OnSettings = Box<dyn FnMut(Option<&[u8]>) -> Result<(), String> + Send>;
-pub type OnAccepted = Box<dyn FnMut() + Send>;
+pub type OnAccepted = Box<dyn FnMut(Option<OwnedFd>) + Send>;
 pub type OnTick = Box<dyn FnMut() + Send>;
 
 /// Told the stem of a `STEM.status`, or that any of them may have changed.
@@ -118,7 +123,8 @@ pub struct Directory {
 impl Directory {
     /// Starts to watch and to read. Sends `Scanned` after the first scan, then changes as they happen.
     pub fn start(config: Config, out: mpsc::Sender<Input>) -> io::Result<Directory> {
-        let Config { dir, settings, settings_text, store, on_settings, on_accepted, on_status, on_tick } = config;
+        let Config { dir, settings, settings_text, store, on_settings, before, on_accepted, on_status, on_tick } =
+            config;
         let dir = std::path::absolute(dir)?;
         let (to, inbox) = sync_channel(MESSAGES_MAX);
         let watch = Watch::start(to.clone(), on_status.clone().map(|tell| (dir.clone(), tell)));
@@ -134,7 +140,7 @@ impl Directory {
             on_status,
             on_tick,
             agenda: Default::default(),
-            presence: Default::default(),
+            presence: presence::Presence::after(before.as_ref().and_then(disk::identity)),
             floor: Default::default(),
             started: Instant::now(),
             first: Default::default(),
@@ -191,6 +197,14 @@ impl Drop for Directory {
 /// The text of `_plugd.yaml`, None where there is none; refused like any file that a third party may write.
 pub fn settings_text(dir: &Path, settings: &Settings) -> Result<Option<Vec<u8>>, String> {
     desk::settings_text(dir, &surroundings(dir, settings))
+}
+
+/// Where to look for the directory that was accepted last, while another one without a manifest, or nothing, is at
+/// its path. It lives as long as `accepted`.
+pub fn covered(dir: &Path, accepted: &OwnedFd) -> Option<PathBuf> {
+    let identity = |path: &Path| disk::stat(path).ok().map(|found| (found.dev, found.ino));
+    let through = PathBuf::from(format!("/proc/self/fd/{}", accepted.as_raw_fd()));
+    (identity(dir) != identity(&through) && !disk::holds_manifest(dir)).then_some(through)
 }
 
 /// Whether the directory itself may be used: `Err` is the reason to refuse it (exit 78), `Ok(Some)`

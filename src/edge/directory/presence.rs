@@ -40,10 +40,16 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     accepted: Option<Identity>,
+    /// What the controller before this one had accepted last.
+    before: Option<Identity>,
     lost: Option<String>,
 }
 
 impl Presence {
+    pub fn after(before: Option<Identity>) -> Presence {
+        Presence { before, ..Presence::default() }
+    }
+
     /// `holds_manifest` looks into the directory at the path; asked only of one that is not ours or comes back.
     pub fn look(&mut self, sight: Sight, holds_manifest: impl FnOnce() -> bool) -> Verdict {
         match sight {
@@ -58,8 +64,8 @@ impl Presence {
                     Verdict::Accept { found: true, doubt: Some(doubt) }
                 }
                 // Nothing was ever held: an empty directory is a fine start.
-                None => self.accept(identity, None),
-                Some(_) => {
+                None if self.before.is_none_or(|before| before == identity) => self.accept(identity, None),
+                None | Some(_) => {
                     if holds_manifest() {
                         self.accept(identity, Some(REPLACED_QUIET))
                     } else {
@@ -148,6 +154,16 @@ mod tests {
     fn a_replacement_with_a_manifest_is_an_ordinary_change() {
         let mut presence = started();
         assert_eq!(presence.look(OTHER, || true), Verdict::Accept { found: false, doubt: Some(REPLACED_QUIET) });
+    }
+
+    #[test]
+    fn the_next_controller_holds_what_the_one_before_held() {
+        let next = || Presence::after(Some((1, 2)));
+        assert_eq!(next().look(OURS, || false), Verdict::Accept { found: false, doubt: None });
+        assert_eq!(next().look(OTHER, || true), Verdict::Accept { found: false, doubt: Some(REPLACED_QUIET) });
+        let mut presence = next();
+        assert!(matches!(presence.look(OTHER, || false), Verdict::Lost(_)));
+        assert_eq!(presence.look(OURS, || true), Verdict::Accept { found: true, doubt: None });
     }
 
     #[test]

@@ -345,7 +345,7 @@ impl Thread {
     fn look_at_directory(&mut self) -> Result<(), Closed> {
         let sight = self.sight();
         let dir = self.desk.dir.clone();
-        let verdict = self.presence.look(sight, || holds_manifest(&dir));
+        let verdict = self.presence.look(sight, || disk::holds_manifest(&dir));
         self.judge(verdict)
     }
 
@@ -397,7 +397,7 @@ impl Thread {
                     self.send(Input::DirectoryFound)?;
                 }
                 if let Some(tell) = self.on_accepted.as_mut() {
-                    tell();
+                    tell(disk::open_directory(&self.desk.dir).filter(|fd| disk::identity(fd) == identity));
                 }
                 self.compare()?;
                 self.begin_first_scan();
@@ -488,10 +488,4 @@ impl Thread {
     fn send(&self, input: Input) -> Result<(), Closed> {
         self.out.blocking_send(input).map_err(|_| Closed)
     }
-}
-
-/// Whether there is at least one manifest in the directory at this path.
-fn holds_manifest(dir: &Path) -> bool {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name()).any(|name| matches!(candidate(&name), Candidate::Manifest { .. }))
 }

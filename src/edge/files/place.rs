@@ -56,8 +56,9 @@ fn passes(errno: Errno) -> bool {
 }
 
 impl Place {
-    pub fn open(path: &Path, fallback: Option<PathBuf>) -> Place {
-        let main = Opened::at(path);
+    /// `through`: another way to the directory, while something else is at its path.
+    pub fn open(path: &Path, through: Option<&Path>, fallback: Option<PathBuf>) -> Place {
+        let main = Opened::at(through.unwrap_or(path));
         if let Err(errno) = &main {
             let error = io::Error::from(*errno);
             match &fallback {

@@ -25,6 +25,8 @@ pub struct LifeContext {
     pub held: Vec<u64>,
     /// `$(instance.port)`.
     pub instance_port: Option<u16>,
+    /// plugd passes callers on to that port: what another user's process listens there never counts.
+    pub passed_on: bool,
     /// What was found, by port; a life has one or two.
     known: Mutex<Vec<(u16, Known)>>,
     /// Since when nobody listens where it should, when that was looked into last, and what was found.
@@ -75,6 +77,11 @@ impl LifeContext {
 
     pub fn with_port(mut self, port: Option<u16>) -> LifeContext {
         self.instance_port = port;
+        self
+    }
+
+    pub fn passed_on(mut self, passed_on: bool) -> LifeContext {
+        self.passed_on = passed_on;
         self
     }
 

@@ -1,8 +1,9 @@
-//! Who listens on a TCP port, from the kernel: sock_diag(7), with /proc/net/tcp where that is refused.
+//! Who listens on a TCP port, and whether somebody is connected to it, from the kernel: sock_diag(7), with /proc/net/tcp where that is refused.
 //!
 //! The kernel filters by port and by state, so an answer is a few lines whatever the machine does.
 //! Requests and answers are built and read by hand, byte by byte: two fixed structs.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -16,7 +17,11 @@ const NLMSG_DONE: u16 = 3;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// NLM_F_REQUEST | NLM_F_DUMP.
 const REQUEST_DUMP: u16 = 0x301;
-const TCP_LISTEN: u32 = 10;
+const TCP_LISTEN: u32 = 1 << 10;
+/// Established, or closed by one of its two ends (FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT).
+const TCP_CONNECTED: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8;
+/// The same as /proc writes them.
+const CONNECTED: [&str; 4] = ["01", "04", "05", "08"];
 /// nlmsghdr, then inet_diag_req_v2.
 const REQUEST_LEN: usize = 16 + 56;
 /// inet_diag_msg, without the header.
@@ -52,12 +57,13 @@ pub(super) fn open() -> Result<OwnedFd, DiagError> {
 pub(super) fn listeners(socket: &OwnedFd, port: u16, sequence: u32) -> Result<Vec<Listener>, DiagError> {
     let mut found = Vec::new();
     for (family, sequence) in [(libc::AF_INET, sequence), (libc::AF_INET6, sequence.wrapping_add(1))] {
-        let request = request(family as u8, port, sequence);
+        let request = request(family as u8, TCP_LISTEN, port, sequence);
         rustix::net::sendto(socket.as_fd(), &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
         let mut packet = [0; PACKET_MAX];
         loop {
             let (length, _) = rustix::net::recv(socket.as_fd(), &mut packet[..], RecvFlags::DONTWAIT)?;
-            if read(&packet[..length], port, sequence, &mut found)? {
+            let note = |message: &[u8]| found.extend(listener(message, port).filter(|_| found.len() < LISTENERS_MAX));
+            if read(&packet[..length], sequence, note)? {
                 break;
             }
         }
@@ -65,7 +71,34 @@ pub(super) fn listeners(socket: &OwnedFd, port: u16, sequence: u32) -> Result<Ve
     Ok(found)
 }
 
-fn request(family: u8, port: u16, sequence: u32) -> [u8; REQUEST_LEN] {
+/// Whether a process has a connection that came to `port`, and not from one of `own`, which are ports of plugd's
+/// checks. (One that nobody has accepted yet is nobody's.)
+pub(super) fn connected(port: u16, own: &HashSet<u16>) -> Result<bool, DiagError> {
+    // A socket of its own: the rest of a long answer goes with it.
+    let socket = open()?;
+    for (family, sequence) in [(libc::AF_INET6, 1), (libc::AF_INET, 2)] {
+        let request = request(family as u8, TCP_CONNECTED, port, sequence);
+        rustix::net::sendto(socket.as_fd(), &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        let mut packet = [0; PACKET_MAX];
+        loop {
+            let (length, _) = rustix::net::recv(socket.as_fd(), &mut packet[..], RecvFlags::DONTWAIT)?;
+            let mut found = false;
+            let over = read(&packet[..length], sequence, |message| {
+                found |= listener(message, port).is_some_and(|one| one.inode != 0)
+                    && !own.contains(&u16::from_be_bytes([message[6], message[7]]));
+            })?;
+            if found {
+                return Ok(true);
+            }
+            if over {
+                break;
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn request(family: u8, states: u32, port: u16, sequence: u32) -> [u8; REQUEST_LEN] {
     let mut bytes = [0; REQUEST_LEN];
     bytes[0..4].copy_from_slice(&(REQUEST_LEN as u32).to_ne_bytes());
     bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -73,13 +106,13 @@ fn request(family: u8, port: u16, sequence: u32) -> [u8; REQUEST_LEN] {
     bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
     bytes[16] = family;
     bytes[17] = libc::IPPROTO_TCP as u8;
-    bytes[20..24].copy_from_slice(&(1u32 << TCP_LISTEN).to_ne_bytes());
+    bytes[20..24].copy_from_slice(&states.to_ne_bytes());
     bytes[24..26].copy_from_slice(&port.to_be_bytes());
     bytes
 }
 
 /// One packet; true when the answer is complete.
-fn read(mut packet: &[u8], port: u16, sequence: u32, found: &mut Vec<Listener>) -> Result<bool, DiagError> {
+fn read(mut packet: &[u8], sequence: u32, mut note: impl FnMut(&[u8])) -> Result<bool, DiagError> {
     while packet.len() >= 16 {
         let length = u32_at(packet, 0) as usize;
         if length < 16 || length > packet.len() {
@@ -94,7 +127,7 @@ fn read(mut packet: &[u8], port: u16, sequence: u32, found: &mut Vec<Listener>) 
                     let code = if message.len() < 4 { 0 } else { u32_at(message, 0) as i32 };
                     return Err(DiagError::Refused(std::io::Error::from_raw_os_error(code.saturating_neg())));
                 }
-                SOCK_DIAG_BY_FAMILY => found.extend(listener(message, port).filter(|_| found.len() < LISTENERS_MAX)),
+                SOCK_DIAG_BY_FAMILY => note(message),
                 _ => {}
             }
         }
@@ -103,6 +136,7 @@ fn read(mut packet: &[u8], port: u16, sequence: u32, found: &mut Vec<Listener>) 
     Ok(false)
 }
 
+/// Of a connection: its own end.
 fn listener(message: &[u8], port: u16) -> Option<Listener> {
     let fits = message.len() >= MESSAGE_LEN && message[4..6] == port.to_be_bytes();
     if !fits {
@@ -123,20 +157,31 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 /// The same from /proc/net/tcp and tcp6, where netlink is refused (gVisor, some seccomp profiles).
 pub(super) fn from_proc(port: u16) -> Vec<Listener> {
+    lines_of_proc().filter_map(|line| proc_line(&line, &["0A"], port)).take(LISTENERS_MAX).collect()
+}
+
+/// As [`connected`].
+pub(super) fn connected_in_proc(port: u16, own: &HashSet<u16>) -> bool {
+    let peer = |line: &str| {
+        let remote = line.split_ascii_whitespace().nth(2)?;
+        u16::from_str_radix(remote.split_once(':')?.1, 16).ok()
+    };
+    lines_of_proc().any(|line| {
+        let accepted = proc_line(&line, &CONNECTED, port).is_some_and(|one| one.inode != 0);
+        accepted && peer(&line).is_none_or(|peer| !own.contains(&peer))
+    })
+}
+
+fn lines_of_proc() -> impl Iterator<Item = String> {
     use std::io::{BufRead, BufReader, Read};
     let tables =
         ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().filter_map(|path| std::fs::File::open(path).ok());
-    let lines = tables.flat_map(|file| BufReader::new(file.take(TABLE_MAX)).lines().map_while(Result::ok));
-    lines.filter_map(|line| proc_line(&line, port)).take(LISTENERS_MAX).collect()
+    tables.flat_map(|file| BufReader::new(file.take(TABLE_MAX)).lines().map_while(Result::ok))
 }
 
 /// The ports on which any of these sockets listens, by the same tables.
 pub(super) fn ports_of(inodes: &[u64]) -> Vec<u16> {
-    use std::io::{BufRead, BufReader, Read};
-    let tables =
-        ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().filter_map(|path| std::fs::File::open(path).ok());
-    let lines = tables.flat_map(|file| BufReader::new(file.take(TABLE_MAX)).lines().map_while(Result::ok));
-    let ports = lines.filter_map(|line| {
+    let ports = lines_of_proc().filter_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
         let [_, local, _, "0A", _, _, _, _, _, inode] = fields[..] else { return None };
         let port = u16::from_str_radix(local.split_once(':')?.1, 16).ok()?;
@@ -149,11 +194,11 @@ pub(super) fn ports_of(inodes: &[u64]) -> Vec<u16> {
 }
 
 /// `sl local rem st tx:rx tr:when retrnsmt uid timeout inode …`, proc_net_tcp of the kernel's docs.
-fn proc_line(line: &str, port: u16) -> Option<Listener> {
+fn proc_line(line: &str, states: &[&str], port: u16) -> Option<Listener> {
     let fields: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
-    let [_, local, _, "0A", _, _, _, uid, _, inode] = fields[..] else { return None };
+    let [_, local, _, state, _, _, _, uid, _, inode] = fields[..] else { return None };
     let (addr, local_port) = local.split_once(':')?;
-    if u16::from_str_radix(local_port, 16).ok()? != port {
+    if !states.contains(&state) || u16::from_str_radix(local_port, 16).ok()? != port {
         return None;
     }
     // Each 32 bits of the address are printed as a number of this machine's byte order.
@@ -189,16 +234,37 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_counts_from_when_it_is_accepted_until_both_ends_are_closed() {
+        let listening = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = listening.local_addr().expect("bound").port();
+        let both =
+            |own: &HashSet<u16>| (connected(port, own).expect("sock_diag works here"), connected_in_proc(port, own));
+        let nobody = HashSet::new();
+        assert_eq!(both(&nobody), (false, false));
+        let client = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connected");
+        assert_eq!(both(&nobody), (false, false), "it waits to be accepted");
+        let (server, _) = listening.accept().expect("accepted");
+        assert_eq!(both(&nobody), (true, true));
+        let check = HashSet::from([client.local_addr().expect("connected").port()]);
+        assert_eq!(both(&check), (false, false), "plugd's own does not count");
+        client.shutdown(std::net::Shutdown::Write).expect("closed");
+        assert_eq!(both(&nobody), (true, true), "half of it is open");
+        drop(server);
+        drop(client);
+        assert_eq!(both(&nobody), (false, false));
+    }
+
+    #[test]
     fn lines_of_the_table_are_read_in_both_families() {
         let v4 = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1";
-        let one = proc_line(v4, 8080).expect("listens on 8080");
+        let one = proc_line(v4, &["0A"], 8080).expect("listens on 8080");
         assert_eq!((one.inode, one.uid), (4242, 1000));
-        assert_eq!(proc_line(v4, 8081), None);
-        assert_eq!(proc_line(&v4.replace(" 0A ", " 01 "), 8080), None);
+        assert_eq!(proc_line(v4, &["0A"], 8081), None);
+        assert_eq!(proc_line(&v4.replace(" 0A ", " 01 "), &["0A"], 8080), None);
         let v6 = "0: 00000000000000000000000001000000:1F90 0:0 0A 0:0 0:0 0 0 0 7 1";
         let expected = if cfg!(target_endian = "little") { Some("::1".parse().expect("an address")) } else { None };
-        assert_eq!(proc_line(v6, 8080).map(|one| one.addr).filter(|_| expected.is_some()), expected);
-        assert_eq!(proc_line("garbage", 8080), None);
+        assert_eq!(proc_line(v6, &["0A"], 8080).map(|one| one.addr).filter(|_| expected.is_some()), expected);
+        assert_eq!(proc_line("garbage", &["0A"], 8080), None);
     }
 
     #[test]
@@ -216,7 +282,8 @@ mod tests {
                 packet[4..6].copy_from_slice(&[2u16, 3, 20][length % 3].to_ne_bytes());
                 packet[8..12].copy_from_slice(&9u32.to_ne_bytes());
             }
-            let _ = read(&packet, 80, 9, &mut Vec::new());
+            let mut found = Vec::new();
+            let _ = read(&packet, 9, |message| found.extend(listener(message, 80)));
         }
     }
 }

@@ -4,13 +4,14 @@
 //! after the spawn (docker-proxy, a daemon elsewhere), which is then named. A socket that listened
 //! already when the life was spawned and is not its own is a stranger's or an older instance's: the
 //! port is in use, however well it answers. So it is where the holder is another service of this node,
-//! whenever it came.
+//! whenever it came; and where callers are passed on, also where it is another user's.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::context::{Known, LifeContext};
 use super::sockets::{Holder, Listener, Sockets, held_by};
+use crate::edge::process::stat;
 
 /// Who listens on a local port, judged for one life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +63,11 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
             (None, Some(holder)) => holder.start_time < tree.start_time,
             (None, None) => false,
         };
-        let place = if was_there { &mut stranger } else { &mut newcomer };
+        let place = if was_there || (ctx.passed_on && is_foreign(listener.uid, tree.pid)) {
+            &mut stranger
+        } else {
+            &mut newcomer
+        };
         place.get_or_insert((listener, holder));
     }
     match (newcomer, neighbours, stranger) {
@@ -71,6 +76,11 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
         (None, None, Some((listener, holder))) => Found::Taken(taken(port, listener, holder)),
         (None, None, None) => Found::Closed,
     }
+}
+
+/// Whether the user is neither root, nor ours, nor the service's: nobody to pass callers on to.
+fn is_foreign(uid: u32, service: i32) -> bool {
+    uid != 0 && uid != rustix::process::geteuid().as_raw() && !stat::uids(service).contains(&uid)
 }
 
 fn open(ctx: &LifeContext, port: u16, listener: &Listener, note: Option<String>) -> Found {

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -73,6 +74,23 @@ pub struct Sockets {
     pub neighbours: Neighbours,
     /// Hosts that are not this machine.
     pub names: Names,
+    /// Where checks that are under way call from.
+    checks: Mutex<HashSet<u16>>,
+}
+
+/// A check is under way.
+#[derive(Debug)]
+pub(super) struct Calling {
+    sockets: Arc<Sockets>,
+    from: Option<u16>,
+}
+
+impl Drop for Calling {
+    fn drop(&mut self) {
+        if let Some(from) = self.from {
+            self.sockets.checks.lock().unwrap_or_else(PoisonError::into_inner).remove(&from);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +129,7 @@ impl Sockets {
             scan: tokio::sync::Mutex::new(()),
             neighbours: Neighbours::default(),
             names: Names::default(),
+            checks: Mutex::default(),
         }
     }
 
@@ -138,6 +157,19 @@ impl Sockets {
 
     pub fn free(&self, port: u16) -> bool {
         self.listeners(port).is_empty()
+    }
+
+    /// Whether a process has a connection that came to this port, and not from a check; blocks.
+    pub fn is_connected(&self, port: u16) -> bool {
+        let own = self.checks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        diag::connected(port, &own).unwrap_or_else(|_refused| diag::connected_in_proc(port, &own))
+    }
+
+    /// A check has called from there, until what is given back is dropped.
+    pub(super) fn calling(self: &Arc<Self>, from: io::Result<SocketAddr>) -> Calling {
+        let from = from.ok().map(|from| from.port());
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner).extend(from);
+        Calling { sockets: self.clone(), from }
     }
 
     /// Ends once nobody listens on the port.

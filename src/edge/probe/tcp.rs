@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::context::{LifeContext, Place};
 use super::listener::{self, Found};
-use super::sockets::Sockets;
+use super::sockets::{Calling, Sockets};
 use crate::controller::Verdict;
 use crate::model::reason::Reason;
 
@@ -37,6 +37,8 @@ pub(super) struct Reached {
     /// As it was dialled, for messages.
     pub addr: String,
     note: Option<String>,
+    /// As long as what it is of lives, the connection is told from those of callers.
+    _calling: Option<Calling>,
 }
 
 impl Reached {
@@ -68,7 +70,10 @@ pub(super) async fn connect(ctx: &LifeContext, sockets: &Arc<Sockets>, place: &P
             }
             Found::Taken(message) => Err(Failure { reason: Some(Reason::AddressInUse), message }),
             Found::Open { addr, note } => match TcpStream::connect(addr).await {
-                Ok(stream) => Ok(Reached { stream, addr: addr.to_string(), note }),
+                Ok(stream) => {
+                    let calling = sockets.calling(stream.local_addr());
+                    Ok(Reached { stream, addr: addr.to_string(), note, _calling: Some(calling) })
+                }
                 Err(error) => Err(refused(&addr.to_string(), &error)),
             },
         },
@@ -83,7 +88,7 @@ pub(super) async fn connect(ctx: &LifeContext, sockets: &Arc<Sockets>, place: &P
                 }
             };
             match connected {
-                Ok(stream) => Ok(Reached { stream, addr: shown, note: None }),
+                Ok(stream) => Ok(Reached { stream, addr: shown, note: None, _calling: None }),
                 Err(error) => Err(refused(&shown, &error)),
             }
         }

@@ -148,7 +148,8 @@ impl Base {
                 let user = user.as_deref().unwrap_or(&own);
                 progress.at(Sight::User(user.to_string()));
                 let found = Identity::resolve(user, group.as_deref());
-                Some(found.map_err(|error| fault(Reason::UserNotFound, error.to_string()))?)
+                let found = found.map_err(|error| fault(Reason::UserNotFound, error.to_string()))?;
+                Some(found).filter(|found| !is_already(found, ground.uid))
             }
         };
         let working_dir = process.working_dir.clone().unwrap_or_else(|| ground.working_dir.clone());
@@ -200,6 +201,11 @@ impl Base {
             interpreter,
         })
     }
+}
+
+/// An ordinary user may not even set what it has already; with it come the groups that plugd has.
+fn is_already(wanted: &Identity, uid: u32) -> bool {
+    uid != 0 && wanted.uid == uid && wanted.gid == rustix::process::getegid().as_raw()
 }
 
 pub fn c_string(bytes: &[u8], what: &str) -> Result<CString, Unpreparable> {

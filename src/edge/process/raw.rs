@@ -9,7 +9,10 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Linux 6.9: the signal goes to the process group that the pidfd's process leads.
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
@@ -41,6 +44,38 @@ fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) ->
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A listening socket as tokio watches it: told of who comes without letting anybody in.
+pub(crate) fn watched(listener: std::net::TcpListener) -> io::Result<AsyncFd<std::net::TcpListener>> {
+    // SAFETY: the listener owns its descriptor and closes it only when it is dropped, with the `AsyncFd` that
+    // owns it from here on.
+    Ok(unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE)? })
+}
+
+/// How many connections wait at a listening TCP socket to be accepted.
+pub(crate) fn queued(listener: &impl AsFd) -> io::Result<u32> {
+    // `tcpi_unacked` of a listening socket is its accept queue (net/ipv4/tcp.c, tcp_get_info).
+    const UNACKED: usize = 24;
+    let mut info = [0u8; UNACKED + 4];
+    let mut length = info.len() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, which `info` has.
+    let result = unsafe {
+        libc::getsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    match result {
+        0 if length as usize == info.len() => {
+            Ok(u32::from_ne_bytes([info[UNACKED], info[UNACKED + 1], info[UNACKED + 2], info[UNACKED + 3]]))
+        }
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// kill(2) to a process group, for kernels without [`signal_group`], or when no descriptor is to be had. The caller has seen that the

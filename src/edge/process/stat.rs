@@ -57,6 +57,11 @@ impl Stat {
     }
 
     /// Still runs: no zombie that waits for its parent, unless other threads of it go on.
+    /// By SIGSTOP and its like; not by a tracer.
+    pub fn is_stopped(&self) -> bool {
+        self.state == b'T'
+    }
+
     pub fn lives(&self) -> bool {
         !matches!(self.state, b'Z' | b'X' | b'x') || self.threads > 1
     }

@@ -97,7 +97,7 @@ fn put<K: Ord, V>(to: &mut BTreeMap<K, V>, key: K, value: V, dropped: &mut u64) 
 pub(super) enum Call {
     Events { since: Option<Timestamp>, service: Option<String>, limit: usize, reply: oneshot::Sender<Vec<Event>> },
     Recall { question: Question, reply: oneshot::Sender<History> },
-    Settle(oneshot::Sender<()>),
+    Settle(oneshot::Sender<bool>),
 }
 
 #[derive(Debug, Default)]

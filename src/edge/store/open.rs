@@ -163,15 +163,67 @@ fn replaced() -> io::Error {
     io::Error::other("it was replaced while it was opened")
 }
 
-fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
+/// What lies at the path, if it may be ours.
+fn look_at(path: &Path) -> Result<Option<std::fs::Metadata>, Unusable> {
     let ours = rustix::process::geteuid().as_raw();
     match std::fs::symlink_metadata(path) {
-        Ok(found) if !found.is_file() => return Err(Unusable::NotOurs),
-        Ok(found) if found.uid() != ours && found.uid() != 0 => return Err(Unusable::Foreign(found.uid())),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error.into()),
+        Ok(found) if !found.is_file() => Err(Unusable::NotOurs),
+        Ok(found) if found.uid() != ours && found.uid() != 0 => Err(Unusable::Foreign(found.uid())),
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// One that cannot be written (the disk is full or read-only), to be read as the last run left it.
+pub(super) fn readable(path: &Path) -> Result<(Connection, Identity), Unusable> {
+    let found = look_at(path)?.ok_or(Unusable::Io(io::ErrorKind::NotFound.into()))?;
+    let wal = std::fs::metadata(beside(path, "-wal")).map_or(0, |wal| wal.len());
+    let db = match read_only(path).and_then(|db| checked(&db).map(|stands| (db, stands))) {
+        Ok((db, stands)) => stands.map(|_| db)?,
+        // Its index of the journal cannot be made, and no journal is needed.
+        Err(_) if wal == 0 => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+            let db = Connection::open_with_flags(unchanging(path), flags)?;
+            checked(&db)?.map(|_| db)?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let ours = (found.dev(), found.ino());
+    match identity(path) == Some(ours) {
+        true => Ok((db, ours)),
+        false => Err(replaced().into()),
+    }
+}
+
+/// A file that nobody writes, as an address of SQLite's (sqlite.org/uri.html).
+fn unchanging(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(byte);
+    let escaped = |byte: &u8| if plain(byte) { char::from(*byte).to_string() } else { format!("%{byte:02x}") };
+    format!("file:{}?immutable=1", path.as_os_str().as_bytes().iter().map(escaped).collect::<String>())
+}
+
+/// How a database of plugd stands; the inner error is that it is none, or too new.
+struct Stands {
+    whole: bool,
+}
+
+fn checked(db: &Connection) -> rusqlite::Result<Result<Stands, Unusable>> {
+    let number = |pragma: &str| db.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i32>(0));
+    let tables: i32 = db.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+    let (id, version) = (number("application_id")?, number("user_version")?);
+    if tables > 0 && id != APPLICATION_ID {
+        return Ok(Err(Unusable::NotOurs));
+    }
+    if version > SCHEMA_VERSION {
+        return Ok(Err(Unusable::Newer(version)));
+    }
+    Ok(Ok(Stands { whole: id == APPLICATION_ID && version == SCHEMA_VERSION }))
+}
+
+fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
+    look_at(path)?;
     // Manifests hold values that are nobody else's business; the journals take the mode of the file.
     // Closed again before SQLite opens it: closing it later would take SQLite's locks along (fcntl(2)).
     let found = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?.metadata()?;
@@ -179,23 +231,16 @@ fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(Duration::from_secs(2))?;
-    let number = |pragma: &str| db.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i32>(0));
-    let tables: i32 = db.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
-    let (id, version) = (number("application_id")?, number("user_version")?);
-    if tables > 0 && id != APPLICATION_ID {
-        return Err(Unusable::NotOurs);
-    }
-    if version > SCHEMA_VERSION {
-        return Err(Unusable::Newer(version));
-    }
+    let stands = checked(&db)??;
     // WAL may be refused (no shared memory on some network filesystems): the rollback journal does.
     db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
-    db.execute_batch(&format!(
-        "PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};
-         {}{}",
-        rows::SCHEMA,
-        history::SCHEMA,
-    ))?;
+    db.execute_batch(&format!("PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB};"))?;
+    // On a full disk what is there can be opened, as long as nothing is written.
+    if !stands.whole {
+        let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};");
+        db.execute_batch(&marks)?;
+    }
+    db.execute_batch(&format!("{}{}", rows::SCHEMA, history::SCHEMA))?;
     // Whoever replaced it meanwhile may have done so before or after SQLite opened it.
     let ours = (found.dev(), found.ino());
     match identity(path) == Some(ours) {

@@ -37,6 +37,8 @@ pub(super) struct Writer {
     db: Option<(Connection, Identity)>,
     /// What the file holds was not told to this controller: the next write begins with emptying it.
     foreign: bool,
+    /// The file that could be read at the start and not written: what it holds was told.
+    read: Option<Identity>,
     /// The last write, or the last try to open it, failed.
     failing: bool,
 }
@@ -50,7 +52,7 @@ impl Writer {
         tell: Option<Tell>,
     ) -> Writer {
         let (path, era) = (path.to_path_buf(), era.to_string());
-        Writer { path, era, inbox, trouble, tell, db: None, foreign: false, failing: false }
+        Writer { path, era, inbox, trouble, tell, db: None, foreign: false, read: None, failing: false }
     }
 
     /// `found`: who waits for what the last run left, for a while.
@@ -58,7 +60,11 @@ impl Writer {
         self.open();
         let what = self.find();
         // Nobody waits any more, or nothing was found: this controller began without.
-        self.foreign = found.send(what.unwrap_or_default()).is_err() || self.db.is_none();
+        let nothing = self.db.is_none() && self.read.is_none();
+        self.foreign = found.send(what.unwrap_or_default()).is_err() || nothing;
+        if self.foreign {
+            self.read = None;
+        }
         crate::edge::stand_back();
         loop {
             let gather = match (self.db.is_some(), self.failing) {
@@ -103,7 +109,7 @@ impl Writer {
 
     /// What the last run left.
     fn find(&mut self) -> Option<Found> {
-        let (db, _) = self.db.as_ref()?;
+        let Some((db, _)) = self.db.as_ref() else { return self.find_by_reading() };
         match rows::find(db, &self.era) {
             Ok(found) => Some(found),
             Err(error) => {
@@ -111,6 +117,14 @@ impl Writer {
                 self.db.is_some().then(Found::default)
             }
         }
+    }
+
+    /// Of a file that cannot be written: on a full disk, or one that may only be read, it is as true as ever.
+    fn find_by_reading(&mut self) -> Option<Found> {
+        let (db, identity) = open::readable(&self.path).ok()?;
+        let found = rows::find(&db, &self.era).ok()?;
+        self.read = Some(identity);
+        Some(found)
     }
 
     /// A file whose pages are torn is put aside, for whoever wants to look at it.
@@ -157,7 +171,9 @@ impl Writer {
                 // What a copy holds, this controller was told or said itself.
                 let known = open::is_saved(&self.path);
                 self.open();
-                self.foreign |= self.db.is_some() && !known;
+                if let Some((_, identity)) = &self.db {
+                    self.foreign |= !known && self.read != Some(*identity);
+                }
             }
             Some((_, identity)) if open::identity(&self.path) == Some(*identity) => {}
             Some((db, _)) => match open::save(db, &self.path) {
@@ -205,7 +221,7 @@ impl Writer {
     fn answer(&self, call: Call) {
         // Nobody waits for the answer any more: that is theirs to know.
         match call {
-            Call::Settle(reply) => drop(reply.send(())),
+            Call::Settle(reply) => drop(reply.send(self.db.is_some() && !self.failing)),
             Call::Recall { question, reply } => drop(reply.send(self.recall(&question))),
             Call::Events { since, service, limit, reply } => {
                 drop(reply.send(self.events(since, service.as_deref(), limit)));

@@ -53,6 +53,7 @@ pub fn assumed(name: Name) -> Spec {
             success_exit_codes: vec![0],
         },
         schedule: None,
+        activation: None,
         update: None,
         lifecycle: Lifecycle::default(),
         stop: Stop { signal: 15, grace_period: Duration::from_secs(30) },
@@ -94,6 +95,8 @@ pub fn assumed_process() -> Process {
         allow_privilege_escalation: true,
         port: None,
         ports: Vec::new(),
+        on_demand: None,
+        private_port: None,
         stdio_mcp: false,
         selfcheck: false,
         separate_logs: false,
@@ -126,6 +129,7 @@ pub fn spec(ctx: &mut Context<'_>, given: &Given, name: Name, dir: &Path) -> Spe
     if spec.schedule.is_some() && spec.restart.policy == RestartPolicy::Always {
         spec.restart.policy = RestartPolicy::OnFailure;
     }
+    activation(&mut spec, given);
     spec.update = given.get("update").map(update);
     spec.lifecycle = Lifecycle { pre_start: hook(given, "preStart"), pre_stop: hook(given, "preStop") };
     if let Some(stop) = given.get("stop") {
@@ -299,6 +303,36 @@ fn schedule(given: &Given) -> Option<Schedule> {
     })
 }
 
+/// On demand, where there is something to start and to listen for: a program with a port that no clock starts.
+fn activation(spec: &mut Spec, given: &Given) {
+    let Some(given) = given.get("activation") else { return };
+    let runs = !matches!(spec.process.program, Program::External(_)) && !spec.process.stdio_mcp;
+    if given.flag("onDemand") != Some(true) || !runs || spec.schedule.is_some() {
+        return;
+    }
+    let Some(port) = spec.process.port else { return };
+    let pass = if given.text("pass").as_deref() == Some("Socket") { Pass::Socket } else { Pass::Proxy };
+    spec.process.on_demand = Some(pass);
+    spec.activation = Some(Activation {
+        idle_stop: given.duration("idleStop"),
+        hold_requests: given.duration("holdRequests").unwrap_or(Duration::from_secs(30)),
+    });
+    if pass == Pass::Socket {
+        // Its socket listens before it runs: a tcp check would say nothing of it.
+        if let Readiness::ImpliedPort(_) = spec.readiness {
+            spec.readiness = Readiness::AtExec;
+        }
+        return;
+    }
+    // On its own port plugd listens: a check asks the instance.
+    let probes = [spec.startup_probe.as_mut(), spec.readiness.probe_mut(), spec.liveness_probe.as_mut()];
+    for place in probes.into_iter().flatten().filter_map(|probe| probe.check.local_port_mut()) {
+        if *place == ProbePort::Number(port) {
+            *place = ProbePort::Instance;
+        }
+    }
+}
+
 fn update(given: &Given) -> Update {
     let strategy = given
         .text("strategy")
@@ -345,14 +379,16 @@ fn later(prefix: &str, given: &Given, object: &'static Object, spec: &mut Spec) 
     for field in object.fields {
         let Some(value) = given.get(field.name) else { continue };
         let path = if prefix.is_empty() { field.name.to_owned() } else { format!("{prefix}.{}", field.name) };
-        if field.later {
-            // `activation.onDemand` tells more than `activation`.
-            match (field.kind.object(), value.entries()) {
-                (Some(_), [(only, _)]) if field.name == "activation" => {
-                    spec.not_yet_supported.push(format!("{path}.{only}"))
+        if prefix.is_empty() && field.name == "activation" {
+            if spec.activation.is_none() {
+                // With a schedule, or where it is not asked for, there is nothing to act on.
+                if value.flag("onDemand") == Some(true) && spec.schedule.is_none() {
+                    spec.not_yet_supported.push("activation.onDemand".into());
                 }
-                _ => spec.not_yet_supported.push(path.clone()),
+                spec.later.insert(path, value.to_json());
             }
+        } else if field.later {
+            spec.not_yet_supported.push(path.clone());
             spec.later.insert(path, value.to_json());
         } else if let (Some(inner), Data::Map(_)) = (field.kind.object(), &value.data) {
             later(&path, value, inner, spec);

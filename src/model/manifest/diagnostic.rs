@@ -132,7 +132,8 @@ pub fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&
     known
         .map(|candidate| (distance(&word, &plain(candidate)), candidate))
         .filter(|(mistakes, candidate)| *mistakes <= allowed && *mistakes < candidate.len())
-        .min_by_key(|(mistakes, _)| *mistakes)
+        // Of equals the first of the alphabet, in whatever order they come.
+        .min()
         .map(|(_, candidate)| candidate)
 }
 

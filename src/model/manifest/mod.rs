@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::name::Name;
-use super::spec::Spec;
+use super::spec::{Pass, Spec};
 
 mod assemble;
 mod command;
@@ -91,7 +91,11 @@ pub fn check_defaults(defaults: Text<'_>) -> Vec<Diagnostic> {
     envelope::check_defaults(defaults)
 }
 
-/// The port of one instance: `port + index`.
+/// The port that one instance listens on: `port + index`, or as many above the private port that it was given.
+/// Instances that are handed one listening socket share its port.
 pub fn instance_port(process: &super::spec::Process, index: u32) -> Option<u16> {
-    process.port?.checked_add(u16::try_from(index).ok()?)
+    if process.on_demand == Some(Pass::Socket) {
+        return process.port;
+    }
+    process.private_port.or(process.port)?.checked_add(u16::try_from(index).ok()?)
 }

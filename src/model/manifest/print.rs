@@ -4,6 +4,7 @@
 //! Secrets are references (`{file: …}`, `{fromEnv: …}`), so there is nothing to hide.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -40,6 +41,7 @@ pub fn fields(spec: &Spec) -> Map<String, Value> {
     }
     match &spec.readiness {
         Readiness::ImpliedPort(_) => {}
+        Readiness::AtExec if spec.process.on_demand == Some(Pass::Socket) => {}
         Readiness::AtExec if spec.process.port.is_some() && !spec.process.stdio_mcp => {
             drop(out.insert("readinessProbe".into(), json!("none")))
         }
@@ -54,6 +56,9 @@ pub fn fields(spec: &Spec) -> Map<String, Value> {
     restart(&mut out, &spec.restart, &usual);
     if let Some(one) = &spec.schedule {
         out.insert("schedule".into(), schedule(one));
+    }
+    if let Some(one) = &spec.activation {
+        out.insert("activation".into(), activation(one, spec.process.on_demand));
     }
     if let Some(update) = &spec.update {
         let mut inner = Map::new();
@@ -292,6 +297,16 @@ fn restart(out: &mut Map<String, Value>, restart: &Restart, assumed: &Restart) {
         json!(restart.success_exit_codes)
     });
     nest(out, "restart", inner);
+}
+
+fn activation(activation: &Activation, pass: Option<Pass>) -> Value {
+    let mut out = Map::new();
+    out.insert("onDemand".into(), json!(true));
+    insert(&mut out, "idleStop", activation.idle_stop.is_some(), || json!(activation.idle_stop.map(show)));
+    let hold = activation.hold_requests;
+    insert(&mut out, "holdRequests", hold != Duration::from_secs(30), || json!(show(hold)));
+    insert(&mut out, "pass", pass == Some(Pass::Socket), || json!(pass));
+    Value::Object(out)
 }
 
 fn schedule(schedule: &Schedule) -> Value {

@@ -20,6 +20,7 @@ pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
     restarts(ctx, given, spec);
     rolling(ctx, given, spec);
     scheduled(ctx, given, spec);
+    on_demand(ctx, given, spec);
     resources(ctx, given, spec);
     capabilities(ctx, given, spec);
     if let Some(more) = given.get("watchFiles").and_then(|list| list.items().get(WATCH_FILES_MAX)) {
@@ -115,6 +116,7 @@ fn ports(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
         }
     }
     if let Some(port) = spec.process.port
+        && spec.process.on_demand != Some(Pass::Socket)
         && u32::from(port) + spec.replicas.saturating_sub(1) > 65_535
     {
         let place = place_of(given, &["port"]);
@@ -223,6 +225,86 @@ fn scheduled(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
     }
 }
 
+fn on_demand(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let wanted = given.at(&["activation", "onDemand"]).filter(|on| matches!(on.data, Data::Bool(true)));
+    let runs = !matches!(spec.process.program, Program::External(_)) && given.get("mcp").is_none();
+    if let Some(place) = wanted.filter(|_| runs && spec.process.port.is_none() && !ctx.failed()) {
+        ctx.error(
+            &place.place,
+            "`activation.onDemand` without a port: there is nothing that a first connection could come to",
+            "write `port: 8080`, and let the program listen on PORT or $(instance.port)",
+        );
+    }
+    let activation = given.get("activation").filter(|activation| activation.get("onDemand").is_none());
+    if let Some((field, value)) = activation.and_then(|activation| activation.entries().first()) {
+        ctx.warning(
+            &value.place,
+            format!("`activation.{field}` means nothing without `onDemand: true`"),
+            "write `activation: {onDemand: true, …}`, or remove it",
+        );
+    }
+    let process = &spec.process;
+    if process.on_demand == Some(Pass::Socket) {
+        handed_over(ctx, given, spec);
+        return;
+    }
+    if let (Some(_), Some(port)) = (&spec.activation, process.port)
+        && !takes_given_port(process)
+        && names_port(process, port)
+    {
+        ctx.warning(
+            &place_of(given, &["activation"]),
+            format!("its command names port {port} itself, where plugd listens for it"),
+            "write $(instance.port) there (or read PORT): each process is given a port of its own",
+        );
+    }
+}
+
+/// What does not go together with a listening socket that is descriptor 3 of the process.
+fn handed_over(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    if spec.process.ready_fd == Some(LISTEN_FD) {
+        ctx.error(
+            &place_of(given, &["activation", "pass"]),
+            "descriptor 3 is the listening socket that it is handed (`pass: Socket`), and a `fd` probe expects its newline there",
+            "write `fd: 4` in the probe",
+        );
+    }
+    let probes = [
+        ("startupProbe", spec.startup_probe.as_ref()),
+        ("readinessProbe", spec.readiness.probe()),
+        ("livenessProbe", spec.liveness_probe.as_ref()),
+    ];
+    for (field, probe) in probes {
+        let port = match probe.map(|probe| &probe.check) {
+            Some(Check::TcpSocket { host: None, port }) => port,
+            _ => continue,
+        };
+        let own = match port {
+            ProbePort::Instance => true,
+            ProbePort::Number(number) => Some(*number) == spec.process.port,
+        };
+        if own {
+            ctx.warning(
+                &place_of(given, &[field]),
+                format!("`{field}` always passes: with `pass: Socket` that port is open before the service runs"),
+                "write httpGet, grpc, exec, or notify (READY=1)",
+            );
+        }
+    }
+}
+
+/// A word of the command or a line of the script has this number.
+fn names_port(process: &Process, port: u16) -> bool {
+    let words = match &process.program {
+        Program::Command(words) => words.as_slice(),
+        Program::Script(text) => std::slice::from_ref(text),
+        Program::Wrapper(_) | Program::External(_) => &[],
+    };
+    let port = port.to_string();
+    let mut texts = words.iter().chain(&process.args);
+    texts.any(|text| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == port))
+}
+
 fn rolling(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
     let Some(update) = &spec.update else { return };
     let surge = update.max_surge.is_some_and(|surge| surge > 0);
@@ -248,7 +330,7 @@ fn rolling(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
         }
         return;
     }
-    let front = given.text("expose").as_deref() == Some("Front");
+    let front = given.text("expose").as_deref() == Some("Front") || spec.process.on_demand == Some(Pass::Socket);
     if spec.process.port.is_some() && !front && !takes_given_port(&spec.process) {
         let remedy = "write `maxSurge: 0`, or let the service listen on $(instance.port)";
         ctx.error(

@@ -70,7 +70,8 @@ pub static SERVICE: Object = Object::of(&[
         "What each instance may use. Where a limit cannot be set here, it runs without it and its status says LimitsNotApplied; `plugd doctor` tells beforehand."),
     field("watchFiles", Kind::List(&Kind::Glob), "[]", "[config/*.toml]",
         "Files whose content restarts it when it changes: paths and patterns (* ? [] {} and ** for folders), relative to the manifest; of a folder all files in it. Missing ones are no mistake, and one that goes away restarts nothing."),
-    field("activation", Kind::Object(&ACTIVATION), "{}", "{onDemand: true, idleStop: 10m}", "Starts it at the first connection, stops it when idle.").later(),
+    field("activation", Kind::Object(&ACTIVATION), "{}", "{onDemand: true, idleStop: 10m}", 
+        "Starts it at the first connection to its port and stops it when idle. plugd listens there from the moment the manifest lies in the directory: nobody is refused while the service starts, is edited or crashes, or while plugd's controller dies."),
     field("expose", Kind::Enum(&["Direct", "Front"]), "Direct", "Front", "Whether callers reach it directly or through a front that plugd holds.").later(),
     field("mesh", Kind::Bool, "true", "false", "Whether the mesh knows it.").later(),
 ])
@@ -575,15 +576,33 @@ pub static REQUESTS: Object = Object::of(&[
 ]);
 
 pub static ACTIVATION: Object = Object::of(&[
-    field("onDemand", Kind::Bool, "false", "true", "Starts it at the first connection or call."),
-    field("idleStop", Kind::Duration, "none", "10m", "Stops it after so long without one."),
-    field("holdRequests", Kind::Duration, "30s", "30s", "How long a caller waits for its start."),
+    field(
+        "onDemand",
+        Kind::Bool,
+        "false",
+        "true",
+        "plugd listens on `port` and starts it at the first connection; the program listens on PORT (see `pass`).",
+    ),
+    field(
+        "idleStop",
+        Kind::Duration,
+        "none",
+        "10m",
+        "Stops it after so long without a connection; else it runs on. With `pass: Socket` plugd looks for connections once a second: shorter ones may go unseen.",
+    ),
+    field(
+        "holdRequests",
+        Kind::Duration,
+        "30s",
+        "30s",
+        "How long a caller waits until it is ready; then the connection is closed. With `pass: Socket`: until a process runs.",
+    ),
     field(
         "pass",
         Kind::Enum(&["Proxy", "Socket"]),
         "Proxy",
         "Socket",
-        "Whether plugd forwards, or hands over the listening socket.",
+        "Proxy: plugd passes connections on to a private port, PORT. Socket: each process is handed the listening socket as descriptor 3 (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES) and accepts connections itself; it counts as ready at its start unless a probe says otherwise.",
     ),
 ]);
 

@@ -1,0 +1,185 @@
+//! Services that run on demand: who calls them, and when they may sleep again.
+//!
+//! A service is awake from the moment somebody wants it: a connection at its door, `plugd start`, somebody who
+//! depends on it and wants to start. It falls asleep once nobody has wanted it for `idleStop`. Somebody who
+//! depends on it and runs does not keep it awake: what that one needs of it comes by a connection, and wakes it.
+//!
+//! Awake it is like any other service: a crash is waited out on the ladder, however many wait at its door.
+
+use std::time::Duration;
+
+use super::Controller;
+use super::explain;
+use super::input::Demand;
+use super::life::Life;
+use super::service::{Gate, Id, Service};
+use crate::model::name::Name;
+use crate::model::reason::Reason;
+use crate::model::spec::Activation;
+use crate::model::time::Now;
+
+/// What is told of a service (`Input::Problem`) at whose port plugd cannot listen.
+pub const SHUT: [Reason; 3] = [Reason::AddressInUse, Reason::PermissionDenied, Reason::Error];
+
+/// What calls a service.
+#[derive(Debug, Default)]
+pub(super) struct Call {
+    pub demand: Demand,
+    pub awake: bool,
+    /// Somebody started it by hand since it was looked at.
+    pub called: bool,
+    /// When somebody wanted it last.
+    pub used: Duration,
+}
+
+impl Service {
+    pub fn activation(&self) -> Option<&Activation> {
+        self.spec().and_then(|spec| spec.activation.as_ref())
+    }
+
+    /// Nobody wants it now.
+    pub fn is_asleep(&self) -> bool {
+        self.activation().is_some() && !self.call.awake
+    }
+
+    /// Nobody can call it: why not.
+    pub fn shut(&self) -> Option<(Reason, &str)> {
+        self.activation()?;
+        SHUT.into_iter().find_map(|reason| Some((reason, self.edge_problems.get(&reason)?.as_str())))
+    }
+
+    /// Nothing of it runs, and it starts as soon as somebody wants it.
+    pub fn waits_for_demand(&self) -> bool {
+        let open = match &self.gate {
+            Gate::Open | Gate::Waiting(_) => true,
+            Gate::Unknown
+            | Gate::Gone
+            | Gate::NeverValid
+            | Gate::Disabled
+            | Gate::StoppedByOperator
+            | Gate::DependencyLost(_)
+            | Gate::External(_)
+            | Gate::NeedsUser
+            | Gate::Missing
+            | Gate::Cycle
+            | Gate::ShuttingDown => false,
+        };
+        open && self.is_asleep() && !self.is_occupied() && self.desired() > 0
+    }
+}
+
+impl Controller {
+    pub(super) fn demanded(&mut self, id: Id, demand: Demand, sent_away: u32, now: Now) {
+        let Some(service) = self.table.get_mut(id) else { return };
+        service.call.demand = demand;
+        service.call.used = now.mono;
+        let hold = service.activation().map(|activation| activation.hold_requests);
+        if let (1.., Some(hold)) = (sent_away, hold) {
+            let waited = explain::span(hold);
+            let message = match sent_away {
+                1 => format!("a connection had waited {waited} and was closed: nothing of it was ready"),
+                many => format!("{many} connections had waited {waited} and were closed: nothing of it was ready"),
+            };
+            self.record_of(id, Reason::HoldExpired, true, message, now);
+        }
+        self.mark(id);
+    }
+
+    /// Wakes it or lets it sleep; gives the moment to look again.
+    pub(super) fn follow_demand(&mut self, service: &mut Service, now: Now) -> Option<Duration> {
+        // Whether it runs on demand its manifest will tell; and who goes when the node ends is settled.
+        if service.declared.is_none() || self.ending.is_some() {
+            return None;
+        }
+        let Some(idle_stop) = service.activation().map(|activation| activation.idle_stop) else {
+            (service.call.awake, service.call.called) = (false, false);
+            return None;
+        };
+        let at_rest = match &service.gate {
+            Gate::Disabled | Gate::StoppedByOperator | Gate::DependencyLost(_) | Gate::Gone => true,
+            Gate::Open
+            | Gate::Unknown
+            | Gate::NeverValid
+            | Gate::External(_)
+            | Gate::NeedsUser
+            | Gate::Missing
+            | Gate::Waiting(_)
+            | Gate::Cycle
+            | Gate::ShuttingDown => false,
+        };
+        if at_rest {
+            // What called it then does not call it when it may run again.
+            service.touched |= service.call.awake;
+            (service.call.awake, service.call.called) = (false, false);
+            return None;
+        }
+        let called = std::mem::take(&mut service.call.called);
+        let at_door = service.call.demand.waiting || service.call.demand.connected;
+        let wanted = called || at_door || (!service.call.awake && self.is_called_for(service));
+        if wanted {
+            service.touched |= !service.call.awake;
+            (service.call.awake, service.call.used) = (true, now.mono);
+        }
+        if !service.call.awake || at_door {
+            return None;
+        }
+        // Who called it is to find it ready, however long that takes.
+        if self.is_coming(service) && !service.instances.iter().any(|instance| instance.life.is_ready()) {
+            service.call.used = now.mono;
+            return None;
+        }
+        let idle_stop = idle_stop?;
+        let until = service.call.used + idle_stop;
+        if now.mono < until {
+            return Some(until);
+        }
+        // Somebody waits for it to be ready; it does not come and go meanwhile.
+        if self.is_called_for(service) {
+            service.call.used = now.mono;
+            return Some(now.mono + idle_stop);
+        }
+        service.call.awake = false;
+        service.touched = true;
+        if service.is_occupied() {
+            let message =
+                format!("nobody was connected for {}; it sleeps until the next connection", explain::span(idle_stop));
+            self.record(service, 0, Reason::IdleStopped, false, message, now);
+        }
+        None
+    }
+
+    /// Who wants to start wakes what it depends on.
+    pub(super) fn call_dependencies(&mut self, service: &Service) {
+        if !calls(service) {
+            return;
+        }
+        let names: Vec<Name> = service.spec().map(|spec| super::declare::dependency_names(spec)).unwrap_or_default();
+        for name in names {
+            let Some(id) = self.table.id(&name) else { continue };
+            if self.table.get(id).is_some_and(Service::is_asleep) {
+                self.mark(id);
+            }
+        }
+    }
+
+    /// Somebody who depends on it wants to start.
+    fn is_called_for(&self, service: &Service) -> bool {
+        self.table.dependents(&service.name).filter_map(|id| self.table.get(id)).any(calls)
+    }
+}
+
+/// It wants to start, and waits for what it depends on. (One that waits on the ladder does not yet.)
+fn calls(service: &Service) -> bool {
+    let Gate::Waiting(_) = &service.gate else { return false };
+    if service.is_asleep() || service.is_armed() {
+        return false;
+    }
+    let print = service.made().map(|made| made.print);
+    let to_start = |life: &Life| match life {
+        Life::Idle => true,
+        Life::Finished(finished) => print.is_some_and(|print| print != finished.print),
+        Life::Preparing(_) | Life::Starting(_) | Life::Running(_) | Life::Stopping(_) | Life::BackOff(_) => false,
+    };
+    let wanted = service.instances.iter().take(service.desired() as usize);
+    wanted.into_iter().any(|instance| to_start(&instance.life)) || service.is_outdated()
+}

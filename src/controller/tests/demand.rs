@@ -1,0 +1,234 @@
+//! Services that run only while somebody wants them.
+
+use std::time::Duration;
+
+use super::world::*;
+use crate::controller::testing::*;
+use crate::controller::*;
+use crate::model::reason::{Reason, Status};
+use crate::model::spec::{Activation, Condition, OnLoss, Pass, Readiness, Spec};
+
+const IDLE: Duration = Duration::from_secs(600);
+
+fn lazy(service: &str) -> Spec {
+    let mut spec = spec(service);
+    spec.process.port = Some(8080);
+    spec.process.on_demand = Some(Pass::Proxy);
+    spec.activation = Some(Activation { idle_stop: Some(IDLE), hold_requests: Duration::from_secs(30) });
+    spec
+}
+
+fn door(world: &mut World, service: &str, waiting: bool, connected: bool) -> Vec<Action> {
+    world.tell(Input::Demand { name: name(service), demand: Demand { waiting, connected }, sent_away: 0 })
+}
+
+fn spawned_any(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Spawn { .. }))
+}
+
+fn said(actions: &[Action], reason: Reason) -> Vec<String> {
+    let of = |action: &Action| match action {
+        Action::Record(event) if event.reason == reason => Some(event.message.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(of).collect()
+}
+
+#[test]
+fn the_first_connection_starts_it_and_it_sleeps_again_when_nobody_was_connected() {
+    let mut world = World::new();
+    assert!(!spawned_any(&world.declare(lazy("web"))));
+    assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)));
+    let view = world.view("web");
+    assert!(view.available && view.settled && !view.pending);
+    assert_eq!(view.why, ["plugd listens on port 8080 for it"]);
+    assert_eq!(view.next.as_deref(), Some("starts at the first connection; at once with `plugd start web`"));
+    assert_eq!(world.wake_ups(Duration::from_secs(3600)), 0, "sleeping costs nothing");
+
+    assert!(spawns(&door(&mut world, "web", true, false), "web", 1));
+    world.spawned("web", 1);
+    door(&mut world, "web", false, true);
+    assert!(!signals(&world.sleep(IDLE * 3), "web", 15), "an open connection is use, however long");
+    door(&mut world, "web", false, false);
+    assert!(!signals(&world.sleep(IDLE - Duration::from_secs(1)), "web", 15));
+    let actions = world.sleep(Duration::from_secs(1));
+    assert!(signals(&actions, "web", 15));
+    assert_eq!(
+        said(&actions, Reason::IdleStopped),
+        ["nobody was connected for 10 min; it sleeps until the next connection"]
+    );
+    world.gone("web", 1, Exit::signal(15));
+    assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)));
+    assert_eq!(world.view("web").restarts, 0);
+    assert!(spawns(&door(&mut world, "web", true, false), "web", 2));
+}
+
+#[test]
+fn sleep_is_no_outage_and_waking_no_recovery() {
+    let mut world = World::new();
+    let mut lazy = lazy("web");
+    lazy.readiness = Readiness::Probe(tcp(8080));
+    world.declare(lazy);
+    for number in 1..=2 {
+        world.sleep(IDLE);
+        door(&mut world, "web", true, false);
+        world.spawned("web", number);
+        let actions = world.verdict("web", number, ProbeSlot::Readiness, true);
+        assert_eq!(said(&actions, Reason::Ready), ["web is ready"]);
+        door(&mut world, "web", false, false);
+        world.sleep(IDLE);
+        world.gone("web", number, Exit::signal(15));
+    }
+    let vitals = world.controller.vitals(&name("web"), world.now).expect("known");
+    assert!(vitals.availability_percent.is_some_and(|percent| percent > 99.9), "all but its starts");
+}
+
+#[test]
+fn who_comes_while_it_is_stopped_for_idleness_gets_the_next_life() {
+    let mut world = World::new();
+    world.declare(lazy("web"));
+    world.order("web", Order::Start);
+    world.spawned("web", 1);
+    assert!(signals(&world.sleep(IDLE), "web", 15));
+    assert!(!spawned_any(&door(&mut world, "web", true, false)), "the first life is not gone");
+    assert!(spawns(&world.gone("web", 1, Exit::signal(15)), "web", 2));
+}
+
+#[test]
+fn a_crash_loop_is_waited_out_however_many_call() {
+    let mut world = World::new();
+    world.declare(lazy("web"));
+    assert!(spawns(&door(&mut world, "web", true, false), "web", 1));
+    let mut starts = 1;
+    for second in 0..600 {
+        let mut actions = door(&mut world, "web", second % 2 == 0, false);
+        actions.extend(world.sleep(Duration::from_secs(1)));
+        if spawned_any(&actions) {
+            starts += 1;
+        }
+        if world.view("web").process_running || spawned_any(&actions) {
+            world.spawned("web", starts);
+            world.crash("web", starts, 1);
+        }
+    }
+    assert!(starts < 25, "{starts} starts in ten minutes");
+    let actions = world.tell(Input::Demand { name: name("web"), demand: Demand::default(), sent_away: 3 });
+    assert_eq!(
+        said(&actions, Reason::HoldExpired),
+        ["3 connections had waited 30 s and were closed: nothing of it was ready"]
+    );
+}
+
+#[test]
+fn stopped_by_hand_it_is_not_started_by_callers_and_start_wakes_it() {
+    let mut world = World::new();
+    world.declare(lazy("web"));
+    world.order("web", Order::Stop);
+    assert!(!spawned_any(&door(&mut world, "web", true, false)));
+    assert_eq!(world.status("web"), (Status::Stopped, Some(Reason::StoppedByOperator)));
+    door(&mut world, "web", false, false);
+    assert!(spawns(&world.order("web", Order::Start), "web", 1));
+}
+
+#[test]
+fn a_dependent_that_wants_to_start_wakes_it_and_waits_for_it_and_its_sleep_is_no_loss() {
+    let mut world = World::new();
+    world.declare(lazy("db"));
+    let mut app = spec("app");
+    app.depends_on = vec![needs("db")];
+    app.depends_on[0].on_loss = OnLoss::Restart;
+    let actions = world.declare(app);
+    assert!(spawns(&actions, "db", 1) && !spawns(&actions, "app", 1));
+    assert!(spawns(&world.spawned("db", 1), "app", 1));
+    world.spawned("app", 1);
+    assert!(signals(&world.sleep(IDLE), "db", 15), "who runs does not keep it awake");
+    let actions = world.gone("db", 1, Exit::signal(15));
+    assert!(!signals(&actions, "app", 15), "its sleep is no loss");
+    assert_eq!(world.status("app"), (Status::Running, None));
+    // It starts again: then it wants it again.
+    world.sleep(Duration::from_secs(120));
+    let mut actions = world.crash("app", 1, 1);
+    actions.extend(world.sleep(Duration::from_secs(5)));
+    assert!(spawns(&actions, "db", 2) && !spawns(&actions, "app", 2));
+    assert!(spawns(&world.spawned("db", 2), "app", 2));
+}
+
+#[test]
+fn a_sleeping_service_wakes_nothing_that_it_depends_on() {
+    let mut world = World::new();
+    world.declare(lazy("db"));
+    let mut web = lazy("web");
+    web.depends_on = vec![needs("db")];
+    assert!(!spawned_any(&world.declare(web)));
+    assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)));
+    assert!(spawns(&door(&mut world, "web", true, false), "db", 1));
+    assert!(spawns(&world.spawned("db", 1), "web", 1));
+}
+
+#[test]
+fn a_new_controller_keeps_awake_what_runs_and_what_was_direct_sleeps_only_after_its_time() {
+    let mut direct = lazy("web");
+    (direct.activation, direct.process.on_demand) = (None, None);
+    let mut world = World::running(direct);
+    // The edit needs a new process: its port is another.
+    world.declare(lazy("web"));
+    let tried = world.controller.view(&name("web"), world.now).expect("a view");
+    assert!(tried.process_running);
+    assert!(world.view("web").status != Status::Stopping, "nothing is stopped before the new version was tried");
+
+    let blob = Vec::new();
+    let mut next = World::unread(config(), start());
+    next.tell(Input::Adopted(Adopted { life: life("web", 4), pid: 9, start_time: 7, age: IDLE * 2, exit: None, blob }));
+    next.declare(lazy("web"));
+    next.tell(Input::Scanned);
+    assert!(next.view("web").process_running);
+}
+
+#[test]
+fn where_plugd_cannot_listen_nobody_can_call_it_and_that_is_said() {
+    let mut world = World::new();
+    world.declare(lazy("web"));
+    let problem = |message: Option<&str>| Input::Problem {
+        name: name("web"),
+        reason: Reason::AddressInUse,
+        message: message.map(String::from),
+    };
+    world.tell(problem(Some("port 8080 is held by pid 7 (nginx)")));
+    assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::AddressInUse)));
+    let view = world.view("web");
+    assert!(!view.available && !view.settled);
+    assert_eq!(view.why, ["port 8080 is held by pid 7 (nginx)"]);
+    // Also while it runs.
+    world.order("web", Order::Start);
+    world.spawned("web", 1);
+    assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::AddressInUse)));
+    world.tell(problem(None));
+    assert_eq!(world.status("web"), (Status::Running, None));
+}
+
+#[test]
+fn the_next_process_is_given_the_port_that_was_chosen_anew() {
+    let mut world = World::new();
+    world.declare(lazy("web"));
+    world.tell(Input::PrivatePort { name: name("web"), port: 61_007 });
+    let actions = door(&mut world, "web", true, false);
+    let given = actions.iter().find_map(|action| match action {
+        Action::Spawn { spec, .. } => spec.process.private_port,
+        _ => None,
+    });
+    assert_eq!(given, Some(61_007));
+    world.spawned("web", 1);
+    assert_eq!(world.view("web").instances[0].port, Some(61_007));
+}
+
+#[test]
+fn who_waits_for_it_to_be_ready_keeps_it_awake() {
+    let mut world = World::new();
+    world.declare(lazy("db"));
+    let mut app = spec("app");
+    app.depends_on = vec![needs("db")];
+    app.depends_on[0].condition = Condition::Completed;
+    assert!(spawns(&world.declare(app), "db", 1));
+    world.spawned("db", 1);
+    assert!(!signals(&world.sleep(IDLE * 5), "db", 15));
+}

@@ -1,0 +1,417 @@
+//! The ports of services that run on demand: which are listened on, by which key the keeper holds them, and
+//! on which ports the instances themselves listen.
+//!
+//! A listener is deposited as `door NAME PORT PRIVATE`. The next controller finds all three in the key, so that
+//! an instance that runs is found where it is. Where the listener itself is handed over both ports are the same.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Node;
+use crate::controller::{Declaration, Demand, Input, SHUT};
+use crate::edge::doors::{self, Doors, Turn, Way};
+use crate::edge::process::prepare::{self, Unpreparable};
+use crate::model::name::{Instance, LifeId, Name};
+use crate::model::reason::{Reason, Status};
+use crate::model::spec::{Pass, Spec};
+use crate::model::view::ServiceView;
+
+/// Where outgoing connections get their ports if the kernel does not say otherwise.
+const EPHEMERAL: (u16, u16) = (32_768, 60_999);
+/// Below this a port is somebody's.
+const LOWEST: u16 = 20_000;
+/// A port that cannot be listened on is tried again this often.
+const AGAIN: Duration = Duration::from_secs(1);
+
+pub(super) struct Held {
+    edge: Doors,
+    doors: HashMap<Name, Door>,
+}
+
+struct Door {
+    port: u16,
+    pass: Pass,
+    /// The first instance's own; the port itself where they share its socket.
+    private: u16,
+    /// Instances have as many in a row.
+    count: u16,
+    hold: Duration,
+    idle_stop: Option<Duration>,
+    /// Of a socket that is handed over.
+    turn: Arc<Turn>,
+    /// As it lies with the keeper.
+    listener: Option<Arc<OwnedFd>>,
+    /// It is attended to.
+    open: bool,
+    /// Where the ready instances listen.
+    leads_to: Vec<u16>,
+    /// That it cannot be listened on.
+    told: bool,
+}
+
+impl Held {
+    pub fn new(edge: Doors) -> Held {
+        Held { edge, doors: HashMap::new() }
+    }
+}
+
+impl Door {
+    fn key(&self, name: &Name) -> String {
+        key(name, self.port, self.private)
+    }
+
+    fn way(&self) -> Way {
+        match self.pass {
+            Pass::Proxy => Way::Proxy,
+            Pass::Socket => Way::Handed { port: self.port, turn: self.turn.clone(), idle_stop: self.idle_stop },
+        }
+    }
+}
+
+fn key(name: &Name, port: u16, private: u16) -> String {
+    format!("door {name} {port} {private}")
+}
+
+fn read_key(key: &[u8]) -> Option<(&str, u16, u16)> {
+    let mut words = std::str::from_utf8(key).ok()?.strip_prefix("door ")?.split(' ');
+    let found = (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    words.next().is_none().then_some(found)
+}
+
+impl Node {
+    /// Before the brain hears of a declaration: a service on demand is told its private port.
+    pub(super) fn enter_door(&mut self, declaration: &mut Declaration) {
+        let spec = &declaration.spec;
+        let name = spec.name.clone();
+        let (Some(activation), Some(port), Some(pass)) =
+            (spec.activation.clone(), spec.process.port, spec.process.on_demand)
+        else {
+            self.close_door(&name);
+            return;
+        };
+        let count = u16::try_from(spec.replicas).unwrap_or(u16::MAX).max(1);
+        let deposited = self.deposits.keys().find_map(|key| read_key(key).filter(|(of, _, _)| *of == name.as_str()));
+        let deposited = deposited.map(|(_, port, private)| (port, private));
+        let known = self.held.doors.get(&name).map(|door| (door.port, door.private)).or(deposited);
+        // One that shared the port has none of its own.
+        let own = known.and_then(|(of, private)| (private != of && private != port).then_some(private));
+        let private = match pass {
+            Pass::Socket => Some(port),
+            Pass::Proxy => own.or_else(|| self.free_private(&name, port, count)),
+        };
+        let Some(private) = private else {
+            let (sender, reason) = (self.sender.clone(), Reason::Error);
+            let message = Some("no port of this machine is free for it to listen on behind its own".into());
+            // After the brain knows it.
+            tokio::task::spawn_local(async move { sender.send(Input::Problem { name, reason, message }).await });
+            return;
+        };
+        if pass == Pass::Proxy {
+            let mut spec = (**spec).clone();
+            spec.process.private_port = Some(private);
+            declaration.spec = Arc::new(spec);
+        }
+        if self.held.doors.get(&name).is_some_and(|door| door.port != port) {
+            self.close_door(&name);
+        }
+        let was = deposited.filter(|(of, _)| *of == port).map(|(of, private)| key(&name, of, private));
+        let found = was.and_then(|was| Some((self.deposits.remove(was.as_bytes()).map(Arc::new)?, was)));
+        let (hold, idle_stop) = (activation.hold_requests, activation.idle_stop);
+        let door = self.held.doors.entry(name.clone()).or_insert(Door {
+            port,
+            pass,
+            private,
+            count,
+            hold,
+            idle_stop,
+            turn: Arc::default(),
+            listener: None,
+            open: false,
+            leads_to: Vec::new(),
+            told: false,
+        });
+        let (listener, was) = match found {
+            Some((listener, was)) => (Some(listener), was),
+            None => (door.listener.clone(), door.key(&name)),
+        };
+        // Another way in: whoever waits is let in by that.
+        door.open &= door.pass == pass;
+        (door.listener, door.pass, door.private, door.count) = (listener, pass, private, count);
+        if door.key(&name) != was {
+            self.rename(&name, &was);
+        }
+        let Some(door) = self.held.doors.get_mut(&name) else { return };
+        if door.hold != hold {
+            door.hold = hold;
+            self.held.edge.hold(&name, hold);
+        }
+        if door.idle_stop != idle_stop {
+            door.idle_stop = idle_stop;
+            self.held.edge.turned(&name, idle_stop);
+        }
+    }
+
+    /// The keeper holds its listener by another key from now on.
+    fn rename(&mut self, name: &Name, was: &str) {
+        let Some(door) = self.held.doors.get(name) else { return };
+        if let Some(listener) = &door.listener {
+            self.keeper.deposit(door.key(name).as_bytes(), listener.clone());
+            self.keeper.withdraw(was.as_bytes());
+        }
+    }
+
+    /// Where callers are led follows what is announced. Who is not meant to run, or cannot, is not listened
+    /// for: a caller is better refused than kept waiting.
+    pub(super) fn lead_callers(&mut self, view: &ServiceView) {
+        let shared = self.held.doors.get(&view.service).is_some_and(|door| door.pass == Pass::Socket);
+        let runs = shared && self.runs(&view.service);
+        let Some(door) = self.held.doors.get_mut(&view.service) else { return };
+        if shared && door.turn.set(runs) {
+            self.held.edge.turned(&view.service, door.idle_stop);
+        }
+        let meant = match view.status {
+            Status::Stopped | Status::Skipped | Status::Failed | Status::Completed => false,
+            Status::Starting
+            | Status::Running
+            | Status::Healthy
+            | Status::Degraded
+            | Status::Unhealthy
+            | Status::Waiting
+            | Status::Stopping => true,
+        };
+        let port = door.port;
+        let ready = view.instances.iter().filter(|instance| instance.ready).filter_map(|instance| instance.port);
+        // One from before an edit may listen there itself; plugd never calls on itself.
+        let ready: Vec<u16> = ready.filter(|own| *own != port).collect();
+        if door.leads_to != ready {
+            door.leads_to.clone_from(&ready);
+            self.held.edge.lead(&view.service, ready);
+        }
+        if meant {
+            self.open_door(&view.service);
+        } else {
+            self.shut_door(&view.service);
+        }
+    }
+
+    /// Listens, unless it does.
+    fn open_door(&mut self, name: &Name) {
+        let Some(door) = self.held.doors.get_mut(name).filter(|door| !door.open) else { return };
+        let (port, key) = (door.port, door.key(name));
+        let listener = match door.listener.clone() {
+            Some(listener) => Ok(listener),
+            None => doors::listen(port).map(Arc::new).inspect(|listener| {
+                self.keeper.deposit(key.as_bytes(), listener.clone());
+                door.listener = Some(listener.clone());
+            }),
+        };
+        match listener.and_then(|listener| listener.as_fd().try_clone_to_owned()) {
+            Ok(listener) => {
+                door.open = true;
+                self.held.edge.open(name, listener, door.hold, door.way());
+                self.held.edge.lead(name, door.leads_to.clone());
+                self.take_back_words(name);
+            }
+            Err(error) => self.cannot_listen(name, port, &error),
+        }
+    }
+
+    fn take_back_words(&mut self, name: &Name) {
+        let Some(door) = self.held.doors.get_mut(name) else { return };
+        if std::mem::take(&mut door.told) {
+            for reason in SHUT {
+                self.queue.push_back(Input::Problem { name: name.clone(), reason, message: None });
+            }
+        }
+    }
+
+    /// Its port cannot be listened on: said, and tried again.
+    fn cannot_listen(&mut self, name: &Name, port: u16, error: &io::Error) {
+        if let Some(door) = self.held.doors.get_mut(name) {
+            door.told = true;
+        }
+        let reason = match error.kind() {
+            io::ErrorKind::AddrInUse => Reason::AddressInUse,
+            io::ErrorKind::PermissionDenied => Reason::PermissionDenied,
+            _ => Reason::Error,
+        };
+        let first_to_know = self.awaited_ports.insert(port);
+        let mut message = format!("plugd cannot listen on port {port} for it: {error}");
+        let other = self.held.doors.iter().find(|(other, door)| *other != name && door.open && door.port == port);
+        let other = other.map(|(other, _)| format!("plugd listens on port {port} for the service {other} already"));
+        let (sockets, sender, name) = (self.sockets.clone(), self.sender.clone(), name.clone());
+        tokio::task::spawn_local(async move {
+            let mut own = false;
+            match other {
+                Some(other) => message = other,
+                None if reason == Reason::AddressInUse => {
+                    let inode = sockets.inodes(port).first().copied();
+                    let holder = match inode {
+                        Some(inode) => sockets.holder(inode).await,
+                        None => None,
+                    };
+                    if let Some(holder) = &holder {
+                        // Of nobody: its own instances count as others.
+                        let nobody = Instance { service: name.clone(), index: u32::MAX };
+                        let owner = sockets.neighbours.owner(holder.pid, &LifeId { instance: nobody, life: 0 });
+                        own = owner.as_ref().is_some_and(|owner| owner.service == name);
+                        let of = owner.map_or(String::new(), |owner| format!(" of {owner}"));
+                        message = format!("port {port} is held by {holder}{of}");
+                    } else if inode.is_some() {
+                        message = format!("port {port} is held by a process that cannot be seen");
+                    }
+                }
+                None => {}
+            }
+            // Its version from before an edit makes room, and is no problem. Where the loop is gone nobody is
+            // left to be told.
+            if !own {
+                let _ = sender.send(Input::Problem { name, reason, message: Some(message) }).await;
+            }
+            if first_to_know {
+                tokio::time::sleep(AGAIN).await;
+                sockets.freed(port).await;
+                let _ = sender.send(Input::PortFree(port)).await;
+            }
+        });
+    }
+
+    /// A port may be free now that somebody waited for.
+    pub(super) fn open_doors_of(&mut self, port: u16) {
+        let waits = |door: &Door| door.port == port && !door.open && door.told;
+        let waiting: Vec<Name> =
+            self.held.doors.iter().filter(|(_, door)| waits(door)).map(|(name, _)| name.clone()).collect();
+        waiting.iter().for_each(|name| self.open_door(name));
+    }
+
+    /// Nobody listens any more: a caller is refused.
+    fn shut_door(&mut self, name: &Name) {
+        let Some(door) = self.held.doors.get_mut(name) else { return };
+        if std::mem::take(&mut door.open) {
+            self.held.edge.close(name);
+            let demand = Demand::default();
+            self.queue.push_back(Input::Demand { name: name.clone(), demand, sent_away: 0 });
+        }
+        if door.listener.take().is_some() {
+            self.keeper.withdraw(door.key(name).as_bytes());
+        }
+        self.take_back_words(name);
+    }
+
+    pub(super) fn close_door(&mut self, name: &Name) {
+        self.shut_door(name);
+        self.held.doors.remove(name);
+    }
+
+    /// Before a process begins: where somebody has taken its port meanwhile, it is given another. Those that run
+    /// keep theirs.
+    pub(super) fn settle_private(&mut self, life: &LifeId, spec: Arc<Spec>) -> Arc<Spec> {
+        let name = &life.instance.service;
+        let Some(door) = self.held.doors.get(name).filter(|door| door.pass == Pass::Proxy) else { return spec };
+        let of_it = |other: &LifeId| other.instance.service == *name;
+        let alone = !self.lives.iter().any(|(other, live)| of_it(other) && !live.ended)
+            && !self.pending.keys().any(of_it)
+            && !self.preparing.spawns().any(|other| of_it(other) && other != life);
+        let taken =
+            |private: u16| (private..=private.saturating_add(door.count - 1)).any(|own| !self.sockets.free(own));
+        let (port, count) = (door.port, door.count);
+        if !alone || !taken(door.private) {
+            return spec;
+        }
+        let Some(private) = self.free_private(name, port, count) else { return spec };
+        let Some(door) = self.held.doors.get_mut(name) else { return spec };
+        let was = door.key(name);
+        tracing::info!(service = %name, "port {} is taken; it listens on {private} from now on", door.private);
+        door.private = private;
+        self.rename(name, &was);
+        self.queue.push_back(Input::PrivatePort { name: name.clone(), port: private });
+        let mut spec = (*spec).clone();
+        spec.process.private_port = Some(private);
+        Arc::new(spec)
+    }
+
+    /// A process of it is there, or asked for.
+    fn runs(&self, name: &Name) -> bool {
+        let of_it = |other: &LifeId| other.instance.service == *name;
+        self.lives.iter().any(|(other, live)| of_it(other) && !live.ended) || self.pending.keys().any(of_it)
+    }
+
+    /// The listening socket that a process of it gets.
+    pub(super) fn hand_over(&mut self, name: &Name) -> Result<Arc<OwnedFd>, Unpreparable> {
+        let first = !self.runs(name);
+        // A start by hand, or after an edit, may come before it is announced.
+        self.open_door(name);
+        let door = self.held.doors.get(name).filter(|door| door.pass == Pass::Socket);
+        let Some(door) = door else {
+            return Err(prepare::fault(Reason::Error, "it is not on demand any more: its manifest has changed"));
+        };
+        let Some(listener) = &door.listener else {
+            let message = format!("plugd cannot listen on port {} for it, and has no socket to hand over", door.port);
+            return Err(prepare::fault(Reason::AddressInUse, message));
+        };
+        door.turn.hand_over(listener, first).map_err(|error| {
+            prepare::fault(Reason::Error, format!("its listening socket cannot be handed over: {error}"))
+        })?;
+        self.held.edge.turned(name, door.idle_stop);
+        Ok(listener.clone())
+    }
+
+    /// The sockets that a process of it was handed, for its checks.
+    pub(super) fn handed(&self, spec: &Spec) -> Vec<u64> {
+        let door = self.held.doors.get(&spec.name).filter(|_| spec.process.on_demand == Some(Pass::Socket));
+        let listener = door.and_then(|door| door.listener.as_ref());
+        listener.and_then(|listener| rustix::fs::fstat(listener).ok()).map(|stat| stat.st_ino).into_iter().collect()
+    }
+
+    /// So many ports in a row that no manifest names, nobody holds, and no outgoing connection is given.
+    fn free_private(&self, name: &Name, port: u16, count: u16) -> Option<u16> {
+        let (low, high) = ephemeral();
+        let declared = self.specs.values().flat_map(|spec| {
+            let many = u16::try_from(spec.replicas).unwrap_or(u16::MAX);
+            spec.process.ports.iter().map(move |named| (named.port, many))
+        });
+        let others = self.held.doors.iter().filter(|(other, _)| *other != name);
+        let taken: Vec<(u16, u16)> =
+            declared.chain(others.map(|(_, door)| (door.private, door.count))).chain([(port, 1)]).collect();
+        let is_free = |first: &u16| {
+            let Some(last) = first.checked_add(count - 1) else { return false };
+            let apart = taken.iter().all(|(from, many)| last < *from || *first > from.saturating_add(many.max(&1) - 1));
+            let outside = last < low || *first > high;
+            apart && outside && (*first..=last).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok())
+        };
+        // Each begins elsewhere, so that neither two services nor two nodes of a machine are after the same one.
+        let mut hasher = DefaultHasher::new();
+        (&*self.key, name.as_str()).hash(&mut hasher);
+        let all: Vec<u16> = (LOWEST..low).chain(high.saturating_add(1)..=u16::MAX).collect();
+        let begin = usize::try_from(hasher.finish() % (all.len().max(1) as u64)).unwrap_or(0);
+        all[begin..].iter().chain(&all[..begin]).copied().find(is_free)
+    }
+}
+
+fn ephemeral() -> (u16, u16) {
+    let read = || {
+        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+        let mut numbers = text.split_ascii_whitespace().map(|word| word.parse().ok());
+        Some((numbers.next()??, numbers.next()??))
+    };
+    read().unwrap_or(EPHEMERAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_was_written_and_others_are_not() {
+        let name = Name::parse("web").expect("a name");
+        assert_eq!(read_key(key(&name, 8080, 61_000).as_bytes()), Some(("web", 8080, 61_000)));
+        for other in ["notify web/0#1", "door web 8080", "door web 8080 99999", "door web 80 90 x", ""] {
+            assert_eq!(read_key(other.as_bytes()), None, "{other}");
+        }
+    }
+}
