@@ -243,8 +243,10 @@ impl Controller {
                     resized,
                 }));
                 service.touched = true;
-                let held = service.instances[at].held.take();
-                service.instances[at].spare.extend(held);
+                let instance = &mut service.instances[at];
+                instance.refused = None;
+                let held = instance.held.take();
+                instance.spare.extend(held);
                 self.record(service, at, Reason::Spawned, false, format!("{name} runs as pid {pid}"), now);
             }
             Life::Starting(_)

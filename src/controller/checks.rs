@@ -2,6 +2,7 @@
 //!
 //! Holds courses (policy/probe.rs) and what they said last; knows no actions.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::input::{Notification, ProbeSlot, Verdict};
@@ -27,8 +28,19 @@ pub(super) struct Checks {
     pub said: Option<Said>,
     /// The failure that made it not ready, while it lasts.
     pub failing: Option<String>,
+    /// What each that fails answered last, until it passes.
+    missed: BTreeMap<ProbeSlot, String>,
     /// How fast it answers.
     pub pace: Pace,
+}
+
+/// A probe that fails and has not failed too often yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Missed<'c> {
+    pub slot: ProbeSlot,
+    pub failures: u32,
+    pub threshold: u32,
+    pub answered: &'c str,
 }
 
 /// What is known of a life whose checks begin.
@@ -166,6 +178,14 @@ impl Checks {
             && self.liveness.as_ref().is_some_and(|course| !course.ever && course.failures() > 0)
     }
 
+    fn course_of(&self, slot: ProbeSlot) -> Option<&Course> {
+        match slot {
+            ProbeSlot::Startup => self.startup.as_ref(),
+            ProbeSlot::Readiness => self.readiness.as_ref(),
+            ProbeSlot::Liveness => self.liveness.as_ref(),
+        }
+    }
+
     fn course(&mut self, slot: ProbeSlot) -> &mut Option<Course> {
         match slot {
             ProbeSlot::Startup => &mut self.startup,
@@ -193,6 +213,11 @@ impl Checks {
         };
         let turn = course.answer(probe, verdict.passed, counts, spawned, now, random.unit());
         let (failures, message) = (course.failures(), verdict.message.clone());
+        match (verdict.passed, failures) {
+            (true, _) => drop(self.missed.remove(&slot)),
+            (false, 0) => {}
+            (false, _) => drop(self.missed.insert(slot, message.clone())),
+        }
         // Of different checks only one can be compared.
         if verdict.passed && (slot == ProbeSlot::Readiness || self.readiness.is_none()) {
             self.pace.took(verdict.took);
@@ -243,6 +268,17 @@ impl Checks {
     pub fn failures(&self) -> u32 {
         let courses = [&self.startup, &self.readiness, &self.liveness];
         courses.into_iter().flatten().map(Course::failures).max().unwrap_or(0)
+    }
+
+    /// The probe whose failures these are, and of as many the one that ends the process.
+    pub fn missed(&self, spec: &Spec) -> Option<Missed<'_>> {
+        let of = |(slot, answered)| {
+            let (probe, course) = (probe_of(spec, slot)?, self.course_of(slot)?);
+            let failures = Some(course.failures()).filter(|failures| *failures > 0)?;
+            Some(Missed { slot, failures, threshold: probe.failure_threshold, answered })
+        };
+        let each = self.missed.iter().map(|(slot, answered)| (*slot, answered.as_str())).filter_map(of);
+        each.max_by_key(|one| (one.failures, one.slot == ProbeSlot::Liveness))
     }
 
     /// sd_notify: readiness, startup and liveness of the kind `notify`.

@@ -6,7 +6,7 @@ use super::Controller;
 use super::decide::Want;
 use super::input::ExitHow;
 use super::life::*;
-use super::service::{Gate, Id, Service};
+use super::service::{Gate, Id, Instance, Refusal, Service};
 use crate::model::reason::Reason;
 use crate::model::spec::RestartPolicy;
 use crate::model::time::Now;
@@ -15,6 +15,9 @@ use crate::policy::restart::{self, End, Next};
 
 /// An end with 0 within this is one that ends at once.
 const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// The same refusal within this is no news.
+const TOLD_ONCE: Duration = Duration::from_secs(1);
 
 /// The states that an end leads to, told to `drive`.
 pub(super) type Again = super::drive::Step;
@@ -210,7 +213,9 @@ impl Controller {
         } else {
             self.wait(id, service, at, step, kind, message.clone(), print, now);
         }
-        self.record(service, at, reason, true, format!("{name} did not start: {message}"), now);
+        if is_news(&mut service.instances[at], reason, &message, now.mono) {
+            self.record(service, at, reason, true, format!("{name} did not start: {message}"), now);
+        }
         self.retally(service);
     }
 
@@ -270,4 +275,14 @@ impl Controller {
         let name = service.instance_name(at);
         self.record(service, at, Reason::ProbeFailed, true, format!("{name} is being restarted: {why}"), now);
     }
+}
+
+/// A refusal that comes word for word again is told once in a while: the second try is at once.
+fn is_news(instance: &mut Instance, reason: Reason, message: &str, now: Duration) -> bool {
+    let same = |told: &Refusal| told.reason == reason && told.message == message && now < told.told + TOLD_ONCE;
+    if instance.refused.as_ref().is_some_and(same) {
+        return false;
+    }
+    instance.refused = Some(Refusal { reason, message: message.into(), told: now });
+    true
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::input::{Exit, ExitHow, ExitMemory};
+use super::checks::Missed;
+use super::input::{Exit, ExitHow, ExitMemory, ProbeSlot};
 use super::life::{BackOff, Cause, Setback, Stopping};
 use super::service::{Gate, Instance};
 use crate::model::reason::Reason;
@@ -12,6 +13,10 @@ use crate::model::signal;
 use crate::model::spec::{Condition, Dependency};
 use crate::model::zone::Zone;
 use crate::policy::depends::Standing;
+
+/// What there is to do where it ends with 0 again and again.
+pub(super) const ENDS_AT_ONCE: &str = "if it is a job, write `restart: Never`; if it is a daemon that forks, keep it \
+     in the foreground; stdin is /dev/null: an MCP server on it cannot be run by this version yet";
 
 /// `0.2 s`, `30 s`, `5 min`.
 pub(super) fn span(span: Duration) -> String {
@@ -106,6 +111,26 @@ pub(super) fn keeps_ending(exit: &ExitMemory, oom_killed: bool, times: u32) -> S
         text.push_str(&format!(": {:?}", line.trim()));
     }
     text
+}
+
+/// `the liveness probe failed 2 of 3 times: http 127.0.0.1:80/ answered 404`.
+pub(super) fn missed(missed: &Missed<'_>) -> String {
+    let probe = match missed.slot {
+        ProbeSlot::Startup => "startup",
+        ProbeSlot::Readiness => "readiness",
+        ProbeSlot::Liveness => "liveness",
+    };
+    let failures = missed.failures.min(missed.threshold);
+    format!("the {probe} probe failed {failures} of {} times: {}", missed.threshold, missed.answered)
+}
+
+/// What comes of it if it goes on.
+pub(super) fn outcome_of(missed: &Missed<'_>) -> String {
+    let what = match missed.slot {
+        ProbeSlot::Startup | ProbeSlot::Liveness => "restarted",
+        ProbeSlot::Readiness => "not ready any more",
+    };
+    format!("{what} if that probe fails {} times in a row", missed.threshold)
 }
 
 /// What is missing, in the words of what looked for it where there are some.

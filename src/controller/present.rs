@@ -185,17 +185,20 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
                 Setback::HookFailed => {}
             },
             Life::Stopping(stopping) if stopping.stuck => add(Reason::StuckKilling, explain::culprit(stopping)),
-            Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::Stopping(_) | Life::Finished(_) => {}
+            Life::Preparing(_) | Life::Starting(_) => {
+                if let Some(refused) = &instance.refused {
+                    add(refused.reason, refused.message.clone());
+                }
+            }
+            Life::Idle | Life::Stopping(_) | Life::Finished(_) => {}
         }
         if instance.oom_killed {
             let limit = service.spec().and_then(|spec| spec.resources.limits.memory);
             let limit = limit.map(|bytes| format!(" (its limit is {})", show_bytes(bytes))).unwrap_or_default();
             add(Reason::OomKilled, format!("it ran out of memory{limit} and was killed by the kernel"));
         }
-        if instance.quick_zeroes >= 2 {
-            let hint = "it ends with 0 at once: if it is a job, write `restart: Never`; if it is a daemon that forks, \
-                        keep it in the foreground; an MCP server on stdin cannot be run by this version yet";
-            add(Reason::EndsAtOnce, hint.into());
+        if instance.ends_at_once() {
+            add(Reason::EndsAtOnce, format!("it ends with 0 at once: {}", explain::ENDS_AT_ONCE));
         }
         if instance.vitals.is_slow() {
             add(
@@ -546,7 +549,6 @@ impl Report {
             *report.counts.entry(view.status).or_default() += 1;
             let name = view.service.clone();
             match view.status {
-                Status::Running if view.unproven => report.failed.push((name, Reason::BackOff)),
                 Status::Running | Status::Healthy | Status::Degraded | Status::Completed => report.started.push(name),
                 Status::Waiting if view.settled => {
                     armed += 1;
@@ -556,7 +558,10 @@ impl Report {
                     report.skipped.push((name, view.reason.unwrap_or(Reason::Disabled)));
                 }
                 Status::Starting | Status::Unhealthy | Status::Waiting | Status::Stopping | Status::Failed => {
-                    let reason = view.reason.unwrap_or(match view.status {
+                    // As the three lists of `text/report` name it.
+                    let problems = view.problems.iter().map(|problem| problem.reason);
+                    let told = problems.into_iter().find(|reason| *reason != Reason::StatusNotWritten);
+                    let reason = view.reason.or(told).unwrap_or(match view.status {
                         Status::Waiting => Reason::DependencyNotReady,
                         Status::Stopping => Reason::Stopped,
                         Status::Starting

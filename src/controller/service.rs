@@ -116,7 +116,17 @@ pub(super) struct Instance {
     pub oom_killed: bool,
     /// What a check said when it last ended: the port was somebody else's.
     pub blamed: Option<(Reason, String)>,
+    /// Why its last try came to no process.
+    pub refused: Option<Refusal>,
     pub vitals: Vitals,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    pub reason: Reason,
+    pub message: String,
+    /// When it was told last.
+    pub told: Duration,
 }
 
 /// Whether anything may start, and why not.
@@ -382,8 +392,14 @@ impl Instance {
             forked: false,
             oom_killed: false,
             blamed: None,
+            refused: None,
             vitals: Vitals::default(),
         }
+    }
+
+    /// It did so again: what it is meant to be is probably something else than a service.
+    pub fn ends_at_once(&self) -> bool {
+        self.quick_zeroes >= 2
     }
 
     pub fn begin_anew(&mut self) {
@@ -393,6 +409,7 @@ impl Instance {
         self.forked = false;
         self.oom_killed = false;
         self.blamed = None;
+        self.refused = None;
         self.vitals.begin_anew();
         match &self.life {
             Life::BackOff(_) => {

@@ -51,12 +51,17 @@ fn by_score(service: &Service, word: Word) -> Word {
         true => "better when its score has stayed up for 30 s",
         false => "better when its checks pass, and restarts are 10 min past",
     };
+    let missed = service.instances.iter().find_map(vitals::missed);
+    let next = match missed {
+        Some(missed) => format!("{}; {next}", explain::outcome_of(&missed)),
+        None => next.into(),
+    };
     let whys = vitals::why(service);
     let mut why = word.why;
     why.extend(
         whys.into_iter().enumerate().map(|(at, one)| if at == 0 { format!("its score is low: {one}") } else { one }),
     );
-    Word { status, reason: Some(vitals::word_of(service)), why, next: Some(next.into()), retry_at: word.retry_at }
+    Word { status, reason: Some(vitals::word_of(service)), why, next: Some(next), retry_at: word.retry_at }
 }
 
 /// What nobody can call does not serve, however well it is.
@@ -506,7 +511,11 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
                 (Setback::Ended, Some(exit))
                     if wait.message.starts_with("exited") || wait.message.starts_with("was killed") =>
                 {
-                    explain::keeps_ending(exit, instance.oom_killed, instance.ladder.failed_starts)
+                    let ending = explain::keeps_ending(exit, instance.oom_killed, instance.ladder.failed_starts);
+                    match instance.ends_at_once() {
+                        true => format!("{ending}; {}", explain::ENDS_AT_ONCE),
+                        false => ending,
+                    }
                 }
                 (Setback::HookFailed, _) => format!("its preStart hook failed: {}", wait.message),
                 (Setback::Ended | Setback::NotSpawned(_) | Setback::Missing(_), _) => wait.message.clone(),

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use super::Controller;
-use super::checks::readiness_of;
+use super::checks::{Missed, readiness_of};
 use super::life::*;
 use super::service::{Gate, Instance, Service};
+use super::{Controller, explain};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, Spec};
@@ -85,8 +85,13 @@ impl Vitals {
     }
 
     /// What is against it, in words; empty where nothing is.
-    pub fn complaint(&self) -> String {
-        let whys: Vec<String> = self.less.iter().flatten().map(Less::why).collect();
+    fn complaint(&self, missed: Option<&Missed<'_>>) -> String {
+        let why = |less: &Less| match (less, missed) {
+            (Less::Checks { .. }, Some(missed)) => explain::missed(missed),
+            (Less::Checks { .. }, None)
+            | (Less::Dead | Less::Restarts { .. } | Less::Errors { .. } | Less::Slow { .. }, _) => less.why(),
+        };
+        let whys: Vec<String> = self.less.iter().flatten().map(why).collect();
         whys.join(", ")
     }
 }
@@ -213,7 +218,7 @@ pub(super) fn word_of(service: &Service) -> Reason {
 pub(super) fn why(service: &Service) -> Vec<String> {
     let several = service.instances.len() > 1;
     let complaints = service.instances.iter().enumerate().filter_map(|(at, instance)| {
-        let complaint = instance.vitals.complaint();
+        let complaint = instance.vitals.complaint(missed(instance).as_ref());
         match (complaint.is_empty(), several) {
             (true, _) => None,
             (false, true) => Some(format!("{}: {complaint}", service.instance_name(at))),
@@ -222,6 +227,19 @@ pub(super) fn why(service: &Service) -> Vec<String> {
     });
     let found: Vec<String> = complaints.take(5).collect();
     if found.is_empty() { vec!["its score was low a moment ago".into()] } else { found }
+}
+
+/// The probe of a running instance that fails.
+pub(super) fn missed(instance: &Instance) -> Option<Missed<'_>> {
+    match &instance.life {
+        Life::Running(running) => running.checks.missed(running.made.spec.as_deref()?),
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Stopping(_)
+        | Life::BackOff(_)
+        | Life::Finished(_) => None,
+    }
 }
 
 fn checks_of(instance: &Instance) -> Option<&super::checks::Checks> {

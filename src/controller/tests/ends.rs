@@ -220,16 +220,23 @@ fn what_a_wrapper_lacks_is_told_in_its_own_words() {
 }
 
 #[test]
-fn one_that_lives_again_for_a_moment_after_failed_starts_is_not_told_as_started() {
+fn the_triple_says_of_one_that_lives_again_after_a_failed_start_what_its_status_says() {
     let mut world = World::running(spec("web"));
     assert_eq!(world.controller.report().started, [name("web")]);
     world.crash("web", 1, 1);
     world.spawned("web", 2);
     assert_eq!(world.status("web").0, Status::Running);
     let report = world.controller.report();
+    assert_eq!((report.started, report.failed), (vec![name("web")], vec![]));
+    assert!(world.view("web").unproven, "it has proved nothing yet");
+    world.crash("web", 2, 1);
+    assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::BackOff)));
+    let report = world.controller.report();
     assert_eq!((report.started, report.failed), (vec![], vec![(name("web"), Reason::BackOff)]));
-    world.sleep(Duration::from_secs(11));
-    assert_eq!(world.controller.report().started, [name("web")]);
+    world.sleep(SECOND);
+    world.spawned("web", 3);
+    world.sleep(11 * SECOND);
+    assert!(!world.view("web").unproven);
 }
 
 #[test]
@@ -343,4 +350,41 @@ fn a_port_probe_that_passes_late_is_told_from_sixty_seconds_on() {
     }
     world.sleep(60 * SECOND);
     assert_eq!(world.status("web"), (Status::Starting, Some(Reason::PortNotOpen)));
+}
+
+#[test]
+fn a_start_that_was_refused_keeps_its_reason_while_it_is_tried_again_and_is_told_once_in_a_second() {
+    let mut world = World::new();
+    world.declare(spec("web"));
+    let refuse = |world: &mut World, number: u64| {
+        let (reason, message) = (Reason::WorkingDirNotFound, "working directory /nowhere cannot be used".into());
+        let actions = world.tell(Input::SpawnFailed { life: life("web", number), reason, message });
+        let told = |action: &&Action| matches!(action, Action::Record(event) if event.reason == reason);
+        actions.iter().filter(told).count()
+    };
+    assert_eq!(refuse(&mut world, 1), 1);
+    assert_eq!(world.status("web").0, Status::Starting, "the second try is at once");
+    assert!(has_problem(&world, "web", Reason::WorkingDirNotFound));
+    assert_eq!(world.controller.report().failed, [(name("web"), Reason::WorkingDirNotFound)]);
+    assert_eq!(refuse(&mut world, 2), 0, "word for word the same");
+    world.sleep(2 * SECOND);
+    assert_eq!(refuse(&mut world, 3), 1);
+    world.sleep(2 * SECOND);
+    world.spawned("web", 4);
+    assert!(!has_problem(&world, "web", Reason::WorkingDirNotFound));
+    world.crash("web", 4, 1);
+    world.sleep(60 * SECOND);
+    assert!(!has_problem(&world, "web", Reason::WorkingDirNotFound), "what came to a process is not refused");
+}
+
+#[test]
+fn one_that_ends_with_0_at_once_is_told_the_remedy_while_it_waits_too() {
+    let mut world = World::running(spec("web"));
+    world.crash("web", 1, 0);
+    world.spawned("web", 2);
+    world.crash("web", 2, 0);
+    assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::BackOff)));
+    let why = world.view("web").why[0].clone();
+    assert!(why.contains("exits with 0") && why.contains("2 times running"), "{why}");
+    assert!(why.contains("`restart: Never`") && why.contains("stdin is /dev/null"), "{why}");
 }

@@ -98,7 +98,10 @@ fn a_check_that_flaps_at_every_period_changes_the_word_once_and_restarts_nothing
     }
     words.dedup();
     assert_eq!(words, [Status::Healthy, Status::Degraded]);
-    assert_eq!(events(&actions, Reason::LowScore), ["web is degraded: 2 failed checks in a row"]);
+    assert_eq!(
+        events(&actions, Reason::LowScore),
+        ["web is degraded: the readiness probe failed 2 of 3 times: tcp 127.0.0.1:80 refused"]
+    );
     assert!(!signals(&actions, "web", 15) && world.view("web").available);
     passing(&mut world, "web", 1, Duration::from_secs(20));
     assert_eq!(world.status("web").0, Status::Degraded, "it has to last");
@@ -236,4 +239,29 @@ fn what_fails_within_a_period_after_the_machine_slept_proves_nothing() {
     assert!(!signals(&actions, "web", 15), "it was asked within the period");
     let actions = world.verdict("web", 1, ProbeSlot::Liveness, false);
     assert!(signals(&actions, "web", 15) && world.now.mono <= woke + Duration::from_secs(21), "and then it counts");
+}
+
+#[test]
+fn a_failing_probe_is_named_with_how_often_what_it_answered_and_what_comes_of_it() {
+    let mut web = probed("web");
+    web.liveness_probe = Some(crate::model::spec::Probe { failure_threshold: 3, ..tcp(80) });
+    let mut world = World::running(web);
+    world.verdict("web", 1, ProbeSlot::Readiness, true);
+    for _ in 0..2 {
+        world.verdict("web", 1, ProbeSlot::Liveness, false);
+    }
+    world.verdict("web", 1, ProbeSlot::Readiness, true);
+    let view = world.view("web");
+    assert_eq!((view.status, view.reason), (Status::Degraded, Some(Reason::LowScore)));
+    assert_eq!(view.why, ["its score is low: the liveness probe failed 2 of 3 times: tcp 127.0.0.1:80 refused"]);
+    let next = view.next.clone().expect("a forecast");
+    assert!(next.starts_with("restarted if that probe fails 3 times in a row"), "{next}");
+
+    world.verdict("web", 1, ProbeSlot::Liveness, true);
+    let next = world.view("web").next.clone().expect("a forecast");
+    assert!(!next.contains("restarted"), "{next}");
+    for _ in 0..3 {
+        world.verdict("web", 1, ProbeSlot::Liveness, false);
+    }
+    assert_eq!(world.status("web").0, Status::Stopping);
 }

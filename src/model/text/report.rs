@@ -1,5 +1,7 @@
 //! The report over all services: the triple, the counts, one line for the start.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::harmless::clean;
@@ -24,6 +26,9 @@ pub struct Report {
     pub failed: Vec<Cause>,
     /// Cannot run here and need not, disabled, or stopped by the operator.
     pub skipped: Vec<Cause>,
+    /// Of the started: nothing checks them, and their last start failed.
+    #[serde(skip)]
+    pub unproven: BTreeSet<Name>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,8 +74,12 @@ impl Report {
             pending: Vec::new(),
             failed: Vec::new(),
             skipped: Vec::new(),
+            unproven: BTreeSet::new(),
         };
         for view in snapshot.services.values() {
+            if view.unproven {
+                report.unproven.insert(view.service.clone());
+            }
             match place(view) {
                 Place::Started => report.started.push(view.service.clone()),
                 Place::Pending => report.pending.push(cause(view)),
@@ -124,7 +133,6 @@ fn is_armed(view: &ServiceView) -> bool {
 
 fn place(view: &ServiceView) -> Place {
     match view.status {
-        Status::Running if view.unproven => Place::Failed,
         Status::Healthy | Status::Running | Status::Completed => Place::Started,
         Status::Degraded if view.available => Place::Started,
         Status::Waiting if is_armed(view) => Place::Started,
@@ -141,8 +149,7 @@ fn place(view: &ServiceView) -> Place {
 fn cause(view: &ServiceView) -> Cause {
     // A status file that cannot be written makes no service fail.
     let mut problems = view.problems.iter().map(|problem| problem.reason);
-    let unproven = view.unproven.then_some(Reason::BackOff);
-    let reason = view.reason.or(unproven).or_else(|| problems.find(|reason| *reason != Reason::StatusNotWritten));
+    let reason = view.reason.or_else(|| problems.find(|reason| *reason != Reason::StatusNotWritten));
     let reason = reason.map_or(view.status.as_str(), Reason::as_str).to_string();
     Cause { name: view.service.clone(), reason }
 }
@@ -152,7 +159,9 @@ pub fn start_report(report: &Report) -> String {
     if report.summary.total == 0 {
         return "nothing is declared yet; a manifest that is dropped into the directory starts at once".to_string();
     }
-    let started = names(report.started.iter().map(Name::to_string), report.started.len());
+    // That it lives at this moment is true of a crash loop, too: the one line is read once, and by itself.
+    let again = |name: &Name| if report.unproven.contains(name) { " (again, after a failed start)" } else { "" };
+    let started = names(report.started.iter().map(|name| format!("{name}{}", again(name))), report.started.len());
     let mut parts = vec![match report.started.is_empty() {
         true => "started: none".to_string(),
         false => format!("started: {started}"),
@@ -225,6 +234,14 @@ mod tests {
             "started: a, d, e; failed: c (BackOff), f (DependencyNotReady), h (DependencyLost), i (starting), \
              j (ConfigInvalid); skipped: b (WrapperNotFound), g (StoppedByOperator)"
         );
+    }
+
+    #[test]
+    fn what_runs_is_started_in_each_list_and_the_one_line_says_that_it_failed_before() {
+        let view = ServiceView { status: Status::Running, unproven: true, ..healthy("a") };
+        let report = Report::of(&snapshot([view, healthy("b")]));
+        assert_eq!((report.summary.running, report.started.len(), report.failed.len()), (1, 2, 0));
+        assert_eq!(start_report(&report), "started: a (again, after a failed start), b");
     }
 
     #[test]
