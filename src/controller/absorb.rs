@@ -367,7 +367,10 @@ impl Controller {
         match &mut service.instances[at].life {
             Life::Running(running) => {
                 let Some(spec) = running.made.spec.clone() else { return };
-                let told = |checks: &Checks| (checks.said.clone(), checks.failing.clone(), checks.is_checked());
+                let told = |checks: &Checks| {
+                    let missed = checks.missed(&spec).map(|missed| super::explain::missed(&missed));
+                    (checks.said.clone(), checks.failing.clone(), checks.is_checked(), missed)
+                };
                 let before = told(&running.checks);
                 let finding = running.checks.answer(&spec, probe, verdict, running.spawned, now.mono, &mut self.random);
                 service.touched |= told(&running.checks) != before;
