@@ -53,7 +53,6 @@ use std::time::Duration;
 pub use demand::SHUT;
 pub use dryrun::{Change, change, nothing_to_run};
 pub use input::*;
-pub use node::Report;
 pub use plan::*;
 
 use self::service::{Id, Service, Table};

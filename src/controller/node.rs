@@ -8,27 +8,14 @@ use super::life::{Life, Outcome};
 use super::plan::{Action, Plan};
 use super::service::Service;
 use crate::model::name::Name;
-use crate::model::reason::{Reason, Status};
+use crate::model::reason::Reason;
+use crate::model::text::Report;
 use crate::model::time::Now;
-use crate::model::view::{Event, FileProblem, NodeView};
+use crate::model::view::{Event, FileProblem, NodeView, Snapshot};
 use crate::policy::required::{self, Census};
 
 /// The start-up report is given after this at latest.
 const REPORT_AT_LATEST: Duration = Duration::from_secs(60);
-
-/// The start-up triple, of the present moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    pub started: Vec<Name>,
-    /// On their way to a first verdict.
-    pub pending: Vec<(Name, Reason)>,
-    pub failed: Vec<(Name, Reason)>,
-    pub skipped: Vec<(Name, Reason)>,
-    /// How many there are of each status.
-    pub counts: std::collections::BTreeMap<Status, u32>,
-    pub total: u32,
-    pub percentage_healthy: u32,
-}
 
 #[derive(Debug, Default)]
 pub(super) struct Node {
@@ -188,7 +175,7 @@ impl Controller {
                 instance: None,
                 reason: Reason::StartupReport,
                 warning: !report.failed.is_empty(),
-                message: report.to_string(),
+                message: report.lists(),
             });
         }
         if std::mem::take(&mut self.node_touched) {
@@ -268,7 +255,7 @@ impl Controller {
 
     /// The start-up triple and the summary, of the last decision.
     pub fn report(&self) -> Report {
-        Report::of(self.views().values().map(|view| &**view))
+        Report::of(&Snapshot { sequence: 0, node: self.node_view(), services: self.views() })
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::explain;
 use super::input::{ExitMemory, Memory, Resolved, Told};
 use super::life::*;
-use super::node::{Report, Share};
+use super::node::Share;
 use super::plan::{Action, Plan};
 use super::service::{Gate, Service};
 use super::status::{self, Word};
@@ -536,67 +536,4 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     };
     service.remembered = Some(memory.clone());
     plan.actions.push(Action::Remember(service.name.clone(), memory));
-}
-
-impl Report {
-    /// Of any set of views: started (ready, running, completed, armed), pending (no verdict yet), skipped (also
-    /// stopped and disabled), failed (all else, with its reason).
-    pub fn of<'a>(views: impl Iterator<Item = &'a ServiceView>) -> Report {
-        let mut report = Report::default();
-        let mut armed = 0;
-        for view in views {
-            report.total += 1;
-            *report.counts.entry(view.status).or_default() += 1;
-            let name = view.service.clone();
-            match view.status {
-                Status::Running | Status::Healthy | Status::Degraded | Status::Completed => report.started.push(name),
-                Status::Waiting if view.settled => {
-                    armed += 1;
-                    report.started.push(name);
-                }
-                Status::Skipped | Status::Stopped => {
-                    report.skipped.push((name, view.reason.unwrap_or(Reason::Disabled)));
-                }
-                Status::Starting | Status::Unhealthy | Status::Waiting | Status::Stopping | Status::Failed => {
-                    // As the three lists of `text/report` name it.
-                    let problems = view.problems.iter().map(|problem| problem.reason);
-                    let told = problems.into_iter().find(|reason| *reason != Reason::StatusNotWritten);
-                    let reason = view.reason.or(told).unwrap_or(match view.status {
-                        Status::Waiting => Reason::DependencyNotReady,
-                        Status::Stopping => Reason::Stopped,
-                        Status::Starting
-                        | Status::Unhealthy
-                        | Status::Failed
-                        | Status::Running
-                        | Status::Healthy
-                        | Status::Degraded
-                        | Status::Completed
-                        | Status::Skipped
-                        | Status::Stopped => Reason::ProbeNotPassed,
-                    });
-                    let to = if view.pending { &mut report.pending } else { &mut report.failed };
-                    to.push((name, reason));
-                }
-            }
-        }
-        let count = |status| report.counts.get(&status).copied().unwrap_or(0);
-        let counted = report.total - count(Status::Stopped) - count(Status::Completed) - armed;
-        let good = count(Status::Healthy) + count(Status::Running);
-        report.percentage_healthy = (100 * good).checked_div(counted).unwrap_or(100);
-        report
-    }
-}
-
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let with_reasons = |list: &[(crate::model::name::Name, Reason)]| {
-            list.iter().map(|(name, reason)| format!("{name} ({reason})")).collect::<Vec<_>>().join(", ")
-        };
-        let started = self.started.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-        write!(f, "started: [{started}], ")?;
-        if !self.pending.is_empty() {
-            write!(f, "pending: [{}], ", with_reasons(&self.pending))?;
-        }
-        write!(f, "failed: [{}], skipped: [{}]", with_reasons(&self.failed), with_reasons(&self.skipped))
-    }
 }

@@ -141,8 +141,12 @@ async fn a_redirect_is_never_followed_to_another_host_nor_round_in_circles() {
 
 #[tokio::test]
 async fn http_0_9_is_no_answer_and_a_flood_of_early_ones_ends_at_the_cap() {
-    let verdict =
-        asked(plain(server(|mut stream| drop(stream.write_all(b"hello, this is a page\n"))), "/"), TIMEOUT).await;
+    let bare = server(|mut stream| {
+        // Whoever closes with something unread resets the connection, and the answer is lost.
+        head(&mut stream);
+        drop(stream.write_all(b"hello, this is a page\n"));
+    });
+    let verdict = asked(plain(bare, "/"), TIMEOUT).await;
     assert!(verdict.message.ends_with("did not answer in HTTP/1"), "{verdict:?}");
     let early = server(|mut stream| {
         head(&mut stream);

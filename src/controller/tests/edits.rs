@@ -7,6 +7,7 @@ use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Check, Probe, Readiness, Spec};
+use crate::model::text::Cause;
 
 /// The same service with another program and this dependency.
 fn edited(service: &str, dependency: &str) -> Spec {
@@ -253,9 +254,7 @@ fn what_has_had_no_verdict_is_pending_and_neither_started_nor_failed() {
     world.declare(db);
     world.declare(web);
     world.spawned("db", 1);
-    let names = |list: Vec<(crate::model::name::Name, Reason)>| -> Vec<String> {
-        list.into_iter().map(|(name, _)| name.to_string()).collect()
-    };
+    let names = |list: Vec<Cause>| -> Vec<String> { list.into_iter().map(|cause| cause.name.to_string()).collect() };
     let report = world.controller.report();
     assert_eq!((names(report.pending), names(report.failed)), (vec!["db".into(), "web".into()], vec![]));
 

@@ -17,6 +17,7 @@ use self::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
+use crate::model::text::Report;
 
 #[test]
 fn a_declared_service_is_spawned_and_runs() {
@@ -261,7 +262,7 @@ fn a_missing_wrapper_is_skipped_and_starts_when_it_appears() {
     };
     world.tell(Input::Declared(declaration.clone()));
     assert_eq!(world.status("files"), (Status::Skipped, Some(Reason::WrapperNotFound)));
-    assert_eq!(world.controller.report().skipped, [(name("files"), Reason::WrapperNotFound)]);
+    assert_eq!(Report::told(&world.controller.report().skipped), [("files", "WrapperNotFound")]);
     declaration.program = found;
     assert!(spawns(&world.tell(Input::Declared(declaration)), "files", 1));
 }

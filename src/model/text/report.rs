@@ -89,6 +89,26 @@ impl Report {
         }
         report
     }
+
+    /// Every name, as the event of the start tells them.
+    pub fn lists(&self) -> String {
+        let reasons = |causes: &[Cause]| {
+            causes.iter().map(|cause| format!("{} ({})", cause.name, cause.reason)).collect::<Vec<_>>().join(", ")
+        };
+        let started = self.started.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+        let pending = match self.pending.is_empty() {
+            true => String::new(),
+            false => format!("pending: [{}], ", reasons(&self.pending)),
+        };
+        let (failed, skipped) = (reasons(&self.failed), reasons(&self.skipped));
+        format!("started: [{started}], {pending}failed: [{failed}], skipped: [{skipped}]")
+    }
+
+    /// Names and reasons of one of the lists.
+    #[cfg(test)]
+    pub fn told(causes: &[Cause]) -> Vec<(&str, &str)> {
+        causes.iter().map(|cause| (cause.name.as_str(), cause.reason.as_str())).collect()
+    }
 }
 
 impl Summary {
