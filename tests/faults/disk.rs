@@ -149,6 +149,7 @@ fn row_10_a_state_directory_that_never_could_be_written_is_told_and_services_run
     world.wait_status("web", "running");
     let log = world.log();
     assert!(log.contains("without memory") || log.contains("Read-only"), "{log}");
+    world.wait("the node's own status", |world| world.controller_pid().is_some());
     kill(world.controller_pid().expect("a controller"), 9);
     guard::put(&world, "second");
     assert_eq!(guard::starts(&world, "web").len(), 1);
