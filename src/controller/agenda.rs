@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::blob::Mark;
 use super::input::{RunMemory, ScheduleMemory};
 use super::life::Life;
-use super::service::{Gate, Service};
+use super::service::Service;
 use crate::model::spec::Schedule;
 use crate::model::time::Now;
 use crate::model::view::{RunResult, RunView, ScheduleView};
@@ -178,21 +178,7 @@ impl Service {
 
     /// Its schedule is followed, and what it waits for meanwhile does not matter before a run is due.
     pub fn keeps_schedule(&self) -> bool {
-        let awake = match &self.gate {
-            Gate::Open | Gate::Waiting(_) => true,
-            Gate::Unknown
-            | Gate::Gone
-            | Gate::NeverValid
-            | Gate::Disabled
-            | Gate::StoppedByOperator
-            | Gate::DependencyLost(_)
-            | Gate::External(_)
-            | Gate::NeedsUser
-            | Gate::Missing
-            | Gate::Cycle
-            | Gate::ShuttingDown => false,
-        };
-        awake && self.schedule().is_some()
+        self.gate.lets_begin() && self.schedule().is_some()
     }
 
     /// It waits for its next run.

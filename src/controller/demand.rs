@@ -50,21 +50,12 @@ impl Service {
 
     /// Nothing of it runs, and it starts as soon as somebody wants it.
     pub fn waits_for_demand(&self) -> bool {
-        let open = match &self.gate {
-            Gate::Open | Gate::Waiting(_) => true,
-            Gate::Unknown
-            | Gate::Gone
-            | Gate::NeverValid
-            | Gate::Disabled
-            | Gate::StoppedByOperator
-            | Gate::DependencyLost(_)
-            | Gate::External(_)
-            | Gate::NeedsUser
-            | Gate::Missing
-            | Gate::Cycle
-            | Gate::ShuttingDown => false,
-        };
-        open && self.is_asleep() && !self.is_occupied() && self.desired() > 0
+        self.gate.lets_begin() && self.is_asleep() && !self.is_occupied() && self.desired() > 0
+    }
+
+    /// It waits for demand, and callers reach it.
+    pub fn can_be_called(&self) -> bool {
+        self.waits_for_demand() && self.shut().is_none()
     }
 }
 

@@ -297,16 +297,25 @@ impl Life {
     }
 
     /// Its process is there, and nobody ends it.
-    pub fn is_running(&self) -> bool {
+    pub fn running(&self) -> Option<&Running> {
         match self {
-            Life::Running(_) => true,
+            Life::Running(running) => Some(running),
             Life::Idle
             | Life::Preparing(_)
             | Life::Starting(_)
             | Life::Stopping(_)
             | Life::BackOff(_)
-            | Life::Finished(_) => false,
+            | Life::Finished(_) => None,
         }
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running().is_some()
+    }
+
+    /// Of the version that runs, where it is known.
+    pub fn spec(&self) -> Option<&Spec> {
+        self.running()?.made.spec.as_deref()
     }
 
     /// It ran to its end, and that was a success.
@@ -323,28 +332,12 @@ impl Life {
     }
 
     pub fn is_ready(&self) -> bool {
-        match self {
-            Life::Running(running) => running.ready_since.is_some(),
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_)
-            | Life::Finished(_) => false,
-        }
+        self.running().is_some_and(|running| running.ready_since.is_some())
     }
 
     /// What the process that runs was made from.
     pub fn print(&self) -> Option<Print> {
-        match self {
-            Life::Running(running) => Some(running.made.print),
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_)
-            | Life::Finished(_) => None,
-        }
+        self.running().map(|running| running.made.print)
     }
 
     /// A process lives that was made from something else.
@@ -354,15 +347,7 @@ impl Life {
 
     /// Of the version that runs, where it is known.
     pub fn generation(&self) -> Option<u64> {
-        match self {
-            Life::Running(running) => Some(running.made.generation).filter(|&generation| generation > 0),
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_)
-            | Life::Finished(_) => None,
-        }
+        self.running().map(|running| running.made.generation).filter(|&generation| generation > 0)
     }
 
     /// The pid of a main process that lives.

@@ -110,7 +110,7 @@ impl Controller {
             let checked = service.spec().is_some_and(|spec| super::decide::is_checked(spec));
             // It is ready for its next run, whatever became of the last.
             let fine = service.is_armed()
-                || (service.waits_for_demand() && service.shut().is_none())
+                || service.can_be_called()
                 || service.instances.iter().any(|instance| {
                     let steady = checked || instance.ladder.failed_starts == 0;
                     (instance.life.is_ready() && steady) || instance.life.is_completed()

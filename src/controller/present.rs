@@ -16,8 +16,7 @@ use super::{Config, Controller};
 use crate::model::digest::hex;
 use crate::model::quantity::show_bytes;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::Pass;
-use crate::model::spec::Program;
+use crate::model::spec::{Pass, Program};
 use crate::model::time::Now;
 use crate::model::view::*;
 
@@ -311,15 +310,8 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
     // Of the process that runs, which may be of an older version.
     let served = service.instances.iter().filter_map(|instance| served_port(&instance.life)).max().unwrap_or(port);
     let running = service.instances.iter().any(|instance| instance.life.pid().is_some());
-    let said = service.instances.iter().find_map(|instance| match &instance.life {
-        Life::Running(running) => running.checks.said.as_ref().map(|said| said.message.clone()),
-        Life::Idle
-        | Life::Preparing(_)
-        | Life::Starting(_)
-        | Life::Stopping(_)
-        | Life::BackOff(_)
-        | Life::Finished(_) => None,
-    });
+    let mut running_ones = service.instances.iter().filter_map(|instance| instance.life.running());
+    let said = running_ones.find_map(|running| Some(running.checks.said.as_ref()?.message.clone()));
     let instances = (0..service.instances.len())
         .filter(|&at| at < desired as usize || service.instances[at].life.is_occupied())
         .map(|at| instance_view(service, at, port))
@@ -402,17 +394,8 @@ fn log(service: &Service, config: &Config) -> Option<String> {
 fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceView {
     let instance = &service.instances[at];
     let word = status::of_instance(service, instance);
-    let made = match &instance.life {
-        Life::Running(running) => running.made.spec.as_deref(),
-        Life::Idle
-        | Life::Preparing(_)
-        | Life::Starting(_)
-        | Life::Stopping(_)
-        | Life::BackOff(_)
-        | Life::Finished(_) => None,
-    };
-    let shares =
-        made.or(service.spec().map(|spec| &**spec)).is_some_and(|spec| spec.process.on_demand == Some(Pass::Socket));
+    let made = instance.life.spec().or(service.spec().map(|spec| &**spec));
+    let shares = made.is_some_and(|spec| spec.process.on_demand == Some(Pass::Socket));
     let started = match &instance.life {
         Life::Running(running) => Some(running.spawned_wall),
         Life::Stopping(stopping) if stopping.exit.is_none() => Some(stopping.spawned_wall),
@@ -450,15 +433,7 @@ fn served_port(life: &Life) -> Option<Option<u16>> {
 
 /// The same of the one process, which may listen on another port than callers use.
 fn listens_on(life: &Life) -> Option<Option<u16>> {
-    let private = match life {
-        Life::Running(running) => running.made.spec.as_ref().and_then(|spec| spec.process.private_port),
-        Life::Idle
-        | Life::Preparing(_)
-        | Life::Starting(_)
-        | Life::Stopping(_)
-        | Life::BackOff(_)
-        | Life::Finished(_) => None,
-    };
+    let private = life.spec().and_then(|spec| spec.process.private_port);
     private.map(Some).or_else(|| served_port(life))
 }
 

@@ -153,6 +153,26 @@ pub(super) enum Gate {
     ShuttingDown,
 }
 
+impl Gate {
+    /// Whether it may be called to begin: what it still waits for is waited for then.
+    pub fn lets_begin(&self) -> bool {
+        match self {
+            Gate::Open | Gate::Waiting(_) => true,
+            Gate::Unknown
+            | Gate::Gone
+            | Gate::NeverValid
+            | Gate::Disabled
+            | Gate::StoppedByOperator
+            | Gate::DependencyLost(_)
+            | Gate::External(_)
+            | Gate::NeedsUser
+            | Gate::Missing
+            | Gate::Cycle
+            | Gate::ShuttingDown => false,
+        }
+    }
+}
+
 /// What a start waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Needs {

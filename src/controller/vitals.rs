@@ -139,7 +139,7 @@ impl Controller {
         let points = score::mean(service.instances.iter().filter_map(|i| i.vitals.less.as_deref().map(score::points)));
         let ready = service.instances.iter().take(wanted).filter(|instance| instance.life.is_ready()).count();
         let job = service.schedule().is_some();
-        let asleep = service.waits_for_demand() && service.shut().is_none();
+        let asleep = service.can_be_called();
         let (before, was_ready) = (service.health.said, service.health.ready);
         let health = &mut service.health;
         (health.points, health.ready) = (points, ready);
@@ -231,27 +231,11 @@ pub(super) fn why(service: &Service) -> Vec<String> {
 
 /// The probe of a running instance that fails.
 pub(super) fn missed(instance: &Instance) -> Option<Missed<'_>> {
-    match &instance.life {
-        Life::Running(running) => running.checks.missed(running.made.spec.as_deref()?),
-        Life::Idle
-        | Life::Preparing(_)
-        | Life::Starting(_)
-        | Life::Stopping(_)
-        | Life::BackOff(_)
-        | Life::Finished(_) => None,
-    }
+    checks_of(instance)?.missed(instance.life.spec()?)
 }
 
 fn checks_of(instance: &Instance) -> Option<&super::checks::Checks> {
-    match &instance.life {
-        Life::Running(running) => Some(&running.checks),
-        Life::Idle
-        | Life::Preparing(_)
-        | Life::Starting(_)
-        | Life::Stopping(_)
-        | Life::BackOff(_)
-        | Life::Finished(_) => None,
-    }
+    instance.life.running().map(|running| &running.checks)
 }
 
 /// What is known of an instance; none where nothing has been judged yet, or nothing is expected.

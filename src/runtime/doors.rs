@@ -313,10 +313,8 @@ impl Node {
     pub(super) fn settle_private(&mut self, life: &LifeId, spec: Arc<Spec>) -> Arc<Spec> {
         let name = &life.instance.service;
         let Some(door) = self.held.doors.get(name).filter(|door| door.pass == Pass::Proxy) else { return spec };
-        let of_it = |other: &LifeId| other.instance.service == *name;
-        let alone = !self.lives.iter().any(|(other, live)| of_it(other) && !live.ended)
-            && !self.pending.keys().any(of_it)
-            && !self.preparing.spawns().any(|other| of_it(other) && other != life);
+        let begins = self.preparing.spawns().any(|other| other.instance.service == *name && other != life);
+        let alone = !self.runs(name) && !begins;
         let taken =
             |private: u16| (private..=private.saturating_add(door.count - 1)).any(|own| !self.sockets.free(own));
         let (port, count) = (door.port, door.count);

@@ -97,10 +97,7 @@ impl Node {
         let tree = Tree { life: life.clone(), node, pid: spawned.pid, start_time: spawned.start_time, scope };
         self.table.spawned(&life, &spec, &tree);
         self.attach(&life, &spec, spawned.log, spawned.log_stderr);
-        let context = LifeContext::new(Some(tree.clone()), listened)
-            .with_port(instance_port(&spec.process, life.instance.index))
-            .with_held(self.handed(&spec))
-            .passed_on(spec.process.private_port.is_some());
+        let context = self.describe(LifeContext::new(Some(tree.clone()), listened), &life, &spec);
         let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended: false };
         self.listen(&life, &mut live, passive);
         self.sockets.neighbours.enter(&live.tree);
@@ -109,6 +106,14 @@ impl Node {
         self.queue.push_back(Input::Spawned { life: life.clone(), pid, start_time });
         // Told after that it runs: what is found is said of one that does.
         pin.into_iter().for_each(|pin| self.look_again(pin, life.clone()));
+    }
+
+    /// What the checks of a life have to know of its manifest.
+    fn describe(&self, context: LifeContext, life: &LifeId, spec: &Spec) -> LifeContext {
+        context
+            .with_port(instance_port(&spec.process, life.instance.index))
+            .with_held(self.handed(spec))
+            .passed_on(spec.process.private_port.is_some())
     }
 
     /// Whether what was executed is what is pinned. What lies there may not answer, so the loop does not look.
@@ -256,10 +261,7 @@ impl Node {
         if ended {
             self.pump.finish(life.clone());
         }
-        let context = LifeContext::adopted(tree.clone())
-            .with_port(instance_port(&spec.process, life.instance.index))
-            .with_held(self.handed(&spec))
-            .passed_on(spec.process.private_port.is_some());
+        let context = self.describe(LifeContext::adopted(tree.clone()), &life, &spec);
         let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended };
         let notify = self.deposits.remove(notify_key(&life).as_bytes());
         let passive = Passive {

@@ -84,9 +84,14 @@ fn the_first_call_starts_it_idleness_stops_it_and_the_next_call_starts_it_again(
 
 #[test]
 fn two_hundred_first_calls_at_once_are_all_answered() {
-    let world = World::running();
     let port = free_port();
-    world.put("web.yaml", &manifest(port, "one", ""));
+    two_hundred_first_calls(port, &manifest(port, "one", ""));
+}
+
+/// Of a service that answers each with `one said` and what it was sent.
+pub fn two_hundred_first_calls(port: u16, manifest: &str) {
+    let world = World::running();
+    world.put("web.yaml", manifest);
     world.wait_status("web", "waiting (OnDemand)");
     let calls: Vec<_> = (0..200).map(|n| std::thread::spawn(move || call(port, &format!("{n}")))).collect();
     for (n, call) in calls.into_iter().enumerate() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::demand::{call, refused};
+use crate::demand::{call, refused, two_hundred_first_calls};
 use crate::world::{PATIENCE, World, free_port, kill, lives};
 
 /// Answers each word with its version and the word; some words have a meaning.
@@ -117,14 +117,8 @@ fn the_first_call_starts_it_with_the_socket_and_idleness_stops_it() {
 
 #[test]
 fn two_hundred_first_calls_at_once_are_all_answered() {
-    let world = World::running();
     let port = free_port();
-    world.put("web.yaml", &manifest(port, "one", ""));
-    world.wait_status("web", "waiting (OnDemand)");
-    let calls: Vec<_> = (0..200).map(|n| std::thread::spawn(move || call(port, &format!("{n}")))).collect();
-    for (n, call) in calls.into_iter().enumerate() {
-        assert_eq!(call.join().expect("a thread").expect("answered"), format!("one said {n}"));
-    }
+    two_hundred_first_calls(port, &manifest(port, "one", ""));
 }
 
 #[test]

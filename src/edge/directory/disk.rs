@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::names::{Candidate, candidate};
-use super::presence::Identity;
+use super::presence::{Identity, Sight};
 use crate::edge::afar;
 use crate::edge::lease::{self, Writers};
 use crate::model::digest::digits;
@@ -109,6 +109,15 @@ pub(super) fn identity(directory: &OwnedFd) -> Option<Identity> {
 
 pub(super) fn open_directory(path: &Path) -> Option<OwnedFd> {
     rustix::fs::open(path, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// What the path shows, where the watched directory belongs.
+pub(super) fn sight(dir: &Path) -> Sight {
+    match stat(dir) {
+        Ok(found) if found.is_dir() => Sight::There((found.dev, found.ino)),
+        Ok(found) => Sight::Nothing(format!("{} is {}", dir.display(), found.kind())),
+        Err(errno) => Sight::Nothing(format!("{}: {}", dir.display(), io::Error::from(errno))),
+    }
 }
 
 /// Whether there is at least one manifest in the directory at this path.

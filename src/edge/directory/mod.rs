@@ -39,6 +39,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use self::desk::Desk;
+use self::presence::{Presence, Verdict};
 use self::thread::{Message, Thread};
 use self::trust::Surroundings;
 use self::watch::Watch;
@@ -140,7 +141,7 @@ impl Directory {
             on_status,
             on_tick,
             agenda: Default::default(),
-            presence: presence::Presence::after(before.as_ref().and_then(disk::identity)),
+            presence: Presence::after(before.as_ref().and_then(disk::identity)),
             floor: Default::default(),
             started: Instant::now(),
             first: Default::default(),
@@ -199,12 +200,12 @@ pub fn settings_text(dir: &Path, settings: &Settings) -> Result<Option<Vec<u8>>,
     desk::settings_text(dir, &surroundings(dir, settings))
 }
 
-/// Where to look for the directory that was accepted last, while another one without a manifest, or nothing, is at
-/// its path. It lives as long as `accepted`.
+/// Where to look for the directory that was accepted last, while it is lost: another one without a manifest, or
+/// nothing, is at its path. It lives as long as `accepted`.
 pub fn covered(dir: &Path, accepted: &OwnedFd) -> Option<PathBuf> {
-    let identity = |path: &Path| disk::stat(path).ok().map(|found| (found.dev, found.ino));
+    let first = Presence::after(disk::identity(accepted)).look(disk::sight(dir), || disk::holds_manifest(dir));
     let through = PathBuf::from(format!("/proc/self/fd/{}", accepted.as_raw_fd()));
-    (identity(dir) != identity(&through) && !disk::holds_manifest(dir)).then_some(through)
+    matches!(first, Verdict::Lost(_)).then_some(through)
 }
 
 /// Whether the directory itself may be used: `Err` is the reason to refuse it (exit 78), `Ok(Some)`

@@ -343,9 +343,8 @@ impl Thread {
     }
 
     fn look_at_directory(&mut self) -> Result<(), Closed> {
-        let sight = self.sight();
-        let dir = self.desk.dir.clone();
-        let verdict = self.presence.look(sight, || disk::holds_manifest(&dir));
+        let dir = &self.desk.dir;
+        let verdict = self.presence.look(disk::sight(dir), || disk::holds_manifest(dir));
         self.judge(verdict)
     }
 
@@ -353,21 +352,11 @@ impl Thread {
         if !self.presence.is_lost() {
             return Ok(());
         }
-        let sight = self.sight();
-        let verdict = self.presence.confirm(sight);
+        let verdict = self.presence.confirm(disk::sight(&self.desk.dir));
         if verdict == Verdict::Held {
             self.desk.withdraw_all();
         }
         self.judge(verdict)
-    }
-
-    fn sight(&self) -> Sight {
-        let dir = &self.desk.dir;
-        match disk::stat(dir) {
-            Ok(found) if found.is_dir() => Sight::There((found.dev, found.ino)),
-            Ok(found) => Sight::Nothing(format!("{} is {}", dir.display(), found.kind())),
-            Err(errno) => Sight::Nothing(format!("{}: {}", dir.display(), std::io::Error::from(errno))),
-        }
     }
 
     fn judge(&mut self, verdict: Verdict) -> Result<(), Closed> {

@@ -4,8 +4,8 @@
 //! While no instance is ready nobody is let in: connections wait in the kernel's queue, where a controller
 //! that is killed loses none of them. Once one is ready they are let in and passed on, both ways, until both
 //! sides have ended. A service may also be handed the listening socket itself: then it lets them in, and plugd
-//! looks after the port only while nothing of it runs. All of it runs on a thread of its own; what the brain hears are levels (somebody waits,
-//! somebody is connected), at most ten a second and only where they change.
+//! looks after the port only while nothing of it runs. All of it runs on a thread of its own; what the brain hears
+//! are levels (somebody waits, somebody is connected), at most ten a second and only where they change.
 
 mod door;
 mod handed;

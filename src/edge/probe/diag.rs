@@ -1,8 +1,10 @@
-//! Who listens on a TCP port, and whether somebody is connected to it, from the kernel: sock_diag(7), with /proc/net/tcp where that is refused.
+//! Who listens on a TCP port, and whether somebody is connected to it, from the kernel: sock_diag(7), with
+//! /proc/net/tcp where that is refused.
 //!
 //! The kernel filters by port and by state, so an answer is a few lines whatever the machine does.
 //! Requests and answers are built and read by hand, byte by byte: two fixed structs.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -59,18 +61,29 @@ pub(super) fn open() -> Result<OwnedFd, DiagError> {
 pub(super) fn listeners(socket: &OwnedFd, port: u16, sequence: u32) -> Result<Vec<Listener>, DiagError> {
     let mut found = Vec::new();
     for (family, sequence) in [(libc::AF_INET, sequence), (libc::AF_INET6, sequence.wrapping_add(1))] {
-        let request = request(family as u8, TCP_LISTEN, port, sequence);
-        rustix::net::sendto(socket.as_fd(), &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-        let mut packet = [0; PACKET_MAX];
-        loop {
-            let (length, _) = rustix::net::recv(socket.as_fd(), &mut packet[..], RecvFlags::DONTWAIT)?;
-            let note = |message: &[u8]| found.extend(listener(message, port).filter(|_| found.len() < LISTENERS_MAX));
-            if read(&packet[..length], sequence, note)? {
-                break;
-            }
-        }
+        let asked = request(family as u8, TCP_LISTEN, port, sequence);
+        let note = |message: &[u8]| found.extend(listener(message, port).filter(|_| found.len() < LISTENERS_MAX));
+        ask(socket, &asked, sequence, note, || false)?;
     }
     Ok(found)
+}
+
+/// Sends a question and reads packets until the answer is complete, or `enough` says so after one.
+fn ask(
+    socket: &OwnedFd,
+    request: &[u8],
+    sequence: u32,
+    mut note: impl FnMut(&[u8]),
+    enough: impl Fn() -> bool,
+) -> Result<(), DiagError> {
+    rustix::net::sendto(socket.as_fd(), request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    let mut packet = [0; PACKET_MAX];
+    loop {
+        let (length, _) = rustix::net::recv(socket.as_fd(), &mut packet[..], RecvFlags::DONTWAIT)?;
+        if read(&packet[..length], sequence, &mut note)? || enough() {
+            return Ok(());
+        }
+    }
 }
 
 /// The socket that takes a connection to `addr` now; none where nobody does. Its cost does not depend on how many
@@ -88,15 +101,13 @@ pub(super) fn listener_at(socket: &OwnedFd, addr: SocketAddr, sequence: u32) -> 
     }
     // INET_DIAG_NOCOOKIE.
     request[64..72].fill(0xff);
-    rustix::net::sendto(socket.as_fd(), &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-    let mut packet = [0; PACKET_MAX];
-    let (length, _) = rustix::net::recv(socket.as_fd(), &mut packet[..], RecvFlags::DONTWAIT)?;
     let mut found = None;
     let note = |message: &[u8]| found = found.or(listener(message, addr.port()).map(|one| one.inode));
-    match read(&packet[..length], sequence, note) {
+    // One packet, after which the kernel says nothing more.
+    match ask(socket, &request, sequence, note, || true) {
         Err(DiagError::Refused(error)) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
-        Ok(_) => Ok(found),
+        Ok(()) => Ok(found),
     }
 }
 
@@ -105,26 +116,21 @@ pub(super) fn listener_at(socket: &OwnedFd, addr: SocketAddr, sequence: u32) -> 
 pub(super) fn connected(port: u16, own: &HashSet<u16>) -> Result<bool, DiagError> {
     // A socket of its own: the rest of a long answer goes with it.
     let socket = open()?;
+    let found = Cell::new(false);
     for (family, sequence) in [(libc::AF_INET6, 1), (libc::AF_INET, 2)] {
-        let request = request(family as u8, TCP_CONNECTED, port, sequence);
-        rustix::net::sendto(socket.as_fd(), &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-        let mut packet = [0; PACKET_MAX];
-        loop {
-            let (length, _) = rustix::net::recv(socket.as_fd(), &mut packet[..], RecvFlags::DONTWAIT)?;
-            let mut found = false;
-            let over = read(&packet[..length], sequence, |message| {
-                found |= listener(message, port).is_some_and(|one| one.inode != 0)
-                    && !own.contains(&u16::from_be_bytes([message[6], message[7]]));
-            })?;
-            if found {
-                return Ok(true);
+        let asked = request(family as u8, TCP_CONNECTED, port, sequence);
+        let note = |message: &[u8]| {
+            let accepted = listener(message, port).is_some_and(|one| one.inode != 0);
+            if accepted && !own.contains(&u16::from_be_bytes([message[6], message[7]])) {
+                found.set(true);
             }
-            if over {
-                break;
-            }
+        };
+        ask(&socket, &asked, sequence, note, || found.get())?;
+        if found.get() {
+            break;
         }
     }
-    Ok(false)
+    Ok(found.get())
 }
 
 fn request(family: u8, states: u32, port: u16, sequence: u32) -> [u8; REQUEST_LEN] {

@@ -179,21 +179,22 @@ fn look_at(path: &Path) -> Result<Option<std::fs::Metadata>, Unusable> {
 pub(super) fn readable(path: &Path) -> Result<(Connection, Identity), Unusable> {
     let found = look_at(path)?.ok_or(Unusable::Io(io::ErrorKind::NotFound.into()))?;
     let wal = std::fs::metadata(beside(path, "-wal")).map_or(0, |wal| wal.len());
-    let db = match read_only(path).and_then(|db| checked(&db).map(|stands| (db, stands))) {
-        Ok((db, stands)) => stands.map(|_| db)?,
+    let opened = read_only(path).map_err(Unusable::from).and_then(|db| is_marked(&db).map(|_| db));
+    let db = match opened {
         // Its index of the journal cannot be made, and no journal is needed.
-        Err(_) if wal == 0 => {
+        Err(Unusable::Sqlite(_)) if wal == 0 => {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
             let db = Connection::open_with_flags(unchanging(path), flags)?;
-            checked(&db)?.map(|_| db)?
+            is_marked(&db).map(|_| db)?
         }
-        Err(error) => return Err(error.into()),
+        opened => opened?,
     };
-    let ours = (found.dev(), found.ino());
-    match identity(path) == Some(ours) {
-        true => Ok((db, ours)),
-        false => Err(replaced().into()),
-    }
+    Ok((db, still(path, &found)?))
+}
+
+/// Whoever replaced it meanwhile may have done so before or after SQLite opened it.
+fn still(path: &Path, found: &std::fs::Metadata) -> Result<Identity, Unusable> {
+    identity(path).filter(|now| *now == (found.dev(), found.ino())).ok_or_else(|| replaced().into())
 }
 
 /// A file that nobody writes, as an address of SQLite's (sqlite.org/uri.html).
@@ -204,22 +205,18 @@ fn unchanging(path: &Path) -> String {
     format!("file:{}?immutable=1", path.as_os_str().as_bytes().iter().map(escaped).collect::<String>())
 }
 
-/// How a database of plugd stands; the inner error is that it is none, or too new.
-struct Stands {
-    whole: bool,
-}
-
-fn checked(db: &Connection) -> rusqlite::Result<Result<Stands, Unusable>> {
+/// Whether it is marked as ours and of this version; an error for one that is somebody else's, or newer.
+fn is_marked(db: &Connection) -> Result<bool, Unusable> {
     let number = |pragma: &str| db.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i32>(0));
     let tables: i32 = db.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
     let (id, version) = (number("application_id")?, number("user_version")?);
     if tables > 0 && id != APPLICATION_ID {
-        return Ok(Err(Unusable::NotOurs));
+        return Err(Unusable::NotOurs);
     }
     if version > SCHEMA_VERSION {
-        return Ok(Err(Unusable::Newer(version)));
+        return Err(Unusable::Newer(version));
     }
-    Ok(Ok(Stands { whole: id == APPLICATION_ID && version == SCHEMA_VERSION }))
+    Ok(id == APPLICATION_ID && version == SCHEMA_VERSION)
 }
 
 fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
@@ -231,22 +228,17 @@ fn open_one(path: &Path) -> Result<(Connection, Identity), Unusable> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(Duration::from_secs(2))?;
-    let stands = checked(&db)??;
+    let marked = is_marked(&db)?;
     // WAL may be refused (no shared memory on some network filesystems): the rollback journal does.
     db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0))?;
     db.execute_batch(&format!("PRAGMA synchronous = NORMAL; PRAGMA cache_size = -{CACHE_KIB};"))?;
     // On a full disk what is there can be opened, as long as nothing is written.
-    if !stands.whole {
+    if !marked {
         let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};");
         db.execute_batch(&marks)?;
     }
     db.execute_batch(&format!("{}{}", rows::SCHEMA, history::SCHEMA))?;
-    // Whoever replaced it meanwhile may have done so before or after SQLite opened it.
-    let ours = (found.dev(), found.ino());
-    match identity(path) == Some(ours) {
-        true => Ok((db, ours)),
-        false => Err(replaced().into()),
-    }
+    Ok((db, still(path, &found)?))
 }
 
 /// Renames the database and its journals to the first free `NAME.broken-N`.

@@ -303,6 +303,9 @@ fn schedule(given: &Given) -> Option<Schedule> {
     })
 }
 
+/// `holdRequests` where a manifest does not say it.
+pub const HOLD_REQUESTS: Duration = Duration::from_secs(30);
+
 /// On demand, where there is something to start and to listen for: a program with a port that no clock starts.
 fn activation(spec: &mut Spec, given: &Given) {
     let Some(given) = given.get("activation") else { return };
@@ -315,7 +318,7 @@ fn activation(spec: &mut Spec, given: &Given) {
     spec.process.on_demand = Some(pass);
     spec.activation = Some(Activation {
         idle_stop: given.duration("idleStop"),
-        hold_requests: given.duration("holdRequests").unwrap_or(Duration::from_secs(30)),
+        hold_requests: given.duration("holdRequests").unwrap_or(HOLD_REQUESTS),
     });
     if pass == Pass::Socket {
         // Its socket listens before it runs: a tcp check would say nothing of it.

@@ -4,7 +4,6 @@
 //! Secrets are references (`{file: …}`, `{fromEnv: …}`), so there is nothing to hide.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +11,7 @@ use crate::model::duration::show;
 use crate::model::spec::*;
 use crate::model::{quantity, signal, yaml};
 
-use super::assemble::assumed;
+use super::assemble::{HOLD_REQUESTS, assumed};
 use super::envelope::API_VERSION;
 
 /// `{apiVersion, kind, metadata, spec}`.
@@ -304,7 +303,7 @@ fn activation(activation: &Activation, pass: Option<Pass>) -> Value {
     out.insert("onDemand".into(), json!(true));
     insert(&mut out, "idleStop", activation.idle_stop.is_some(), || json!(activation.idle_stop.map(show)));
     let hold = activation.hold_requests;
-    insert(&mut out, "holdRequests", hold != Duration::from_secs(30), || json!(show(hold)));
+    insert(&mut out, "holdRequests", hold != HOLD_REQUESTS, || json!(show(hold)));
     insert(&mut out, "pass", pass == Some(Pass::Socket), || json!(pass));
     Value::Object(out)
 }
