@@ -25,7 +25,7 @@ fn now(micros: u64) -> Now {
 
 fn controller() -> Controller {
     Controller::new(Config {
-        cores: 10_000,
+        asked_max: 20_000,
         max_starting: None,
         shutdown_timeout: None,
         exit_on_required: None,

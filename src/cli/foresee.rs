@@ -87,6 +87,7 @@ fn ground(told: Option<&Value>) -> Ground {
             .or_else(|| std::env::current_dir().ok())
             .unwrap_or_else(|| "/".into()),
         uid: rustix::process::geteuid().as_raw(),
+        cgroups: None,
         node: String::new(),
     }
 }

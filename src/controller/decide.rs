@@ -129,7 +129,7 @@ impl Controller {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.asked < self.config.cores.max(1) * 2 && self.config.max_starting.is_none_or(|most| self.starting < most)
+        self.asked < self.config.asked_max && self.config.max_starting.is_none_or(|most| self.starting < most)
     }
 
     /// Whether `id` may start an instance now; if not, it is called when there is room.

@@ -68,7 +68,8 @@ pub const INSTANCES_MAX: u32 = 1_000;
 /// What the brain is told once.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub cores: u32,
+    /// How many starts may be asked for and not answered.
+    pub asked_max: u32,
     pub max_starting: Option<u32>,
     pub shutdown_timeout: Option<Duration>,
     /// On by default as PID 1 (5 min).

@@ -14,6 +14,9 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Bytes that wait for a reader: the start lines of 5,000 services.
 const WAITING_MAX: usize = 1 << 20;
 
+/// After lines were written the next ones gather so long.
+const GATHER: Duration = Duration::from_millis(5);
+
 static WAITING: Mutex<Waiting> = Mutex::new(Waiting::new());
 /// Something waits.
 static MORE: Condvar = Condvar::new();
@@ -26,11 +29,23 @@ struct Waiting {
     dropped: u64,
     has_thread: bool,
     writing: bool,
+    /// The thread waits to be told that there is more.
+    asleep: bool,
+    /// Somebody waits for the last line.
+    hurry: bool,
 }
 
 impl Waiting {
     const fn new() -> Waiting {
-        Waiting { lines: VecDeque::new(), bytes: 0, dropped: 0, has_thread: false, writing: false }
+        Waiting {
+            lines: VecDeque::new(),
+            bytes: 0,
+            dropped: 0,
+            has_thread: false,
+            writing: false,
+            asleep: false,
+            hurry: false,
+        }
     }
 
     /// Takes a line in, or counts it.
@@ -69,18 +84,26 @@ pub fn begin() {
 fn run() {
     loop {
         let lines = {
-            let mut waiting = MORE.wait_while(lock(), |waiting| waiting.lines.is_empty());
-            let waiting = waiting.as_mut().unwrap_or_else(|poisoned| poisoned.get_mut());
+            let mut waiting = lock();
+            while waiting.lines.is_empty() {
+                waiting.asleep = true;
+                waiting = MORE.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            }
+            waiting.asleep = false;
             waiting.writing = true;
             waiting.bytes = 0;
             std::mem::take(&mut waiting.lines)
         };
-        for line in lines {
-            write(&line);
-        }
+        write(Vec::from(lines).concat().as_slice());
         let mut waiting = lock();
         waiting.writing = false;
-        IDLE.notify_all();
+        let done = waiting.lines.is_empty();
+        drop(waiting);
+        if done {
+            IDLE.notify_all();
+            // The next ones may come in a burst: nobody is woken for each.
+            drop(MORE.wait_timeout_while(lock(), GATHER, |waiting| !waiting.hurry));
+        }
     }
 }
 
@@ -94,7 +117,9 @@ pub fn say(line: Vec<u8>) {
     let mut waiting = lock();
     if waiting.has_thread {
         waiting.take(line);
-        MORE.notify_one();
+        if std::mem::take(&mut waiting.asleep) {
+            MORE.notify_one();
+        }
     } else {
         drop(waiting);
         write(&line);
@@ -104,7 +129,11 @@ pub fn say(line: Vec<u8>) {
 /// Waits until all is said, but not for ever: before an end.
 pub fn finish(limit: Duration) {
     let unsaid = |waiting: &mut Waiting| waiting.has_thread && (waiting.writing || !waiting.lines.is_empty());
-    drop(IDLE.wait_timeout_while(lock(), limit, unsaid));
+    let mut waiting = lock();
+    waiting.hurry = true;
+    MORE.notify_one();
+    waiting = IDLE.wait_timeout_while(waiting, limit, unsaid).unwrap_or_else(PoisonError::into_inner).0;
+    waiting.hurry = false;
 }
 
 /// For tracing: each record is one line.

@@ -105,8 +105,10 @@ impl Store {
     fn start(path: &Path, era: &str, tell: Option<Tell>) -> Store {
         let (inbox, trouble) = (Arc::new(Inbox::default()), Arc::new(Mutex::new(None)));
         let keeper = Writer::new(path, era, inbox.clone(), trouble.clone(), tell);
-        // No room: what nobody takes is not kept.
+        // No room: what nobody takes is not kept. Of what is not there nothing is known, and nobody waits for it
+        // to be made.
         let (found, answer) = mpsc::sync_channel(0);
+        let answer = (!open::is_absent(path)).then_some(answer);
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run(&found));
         let complain = |text: String| {
             tracing::warn!("{text}");
@@ -118,10 +120,14 @@ impl Store {
                 complain(format!("memory is off: no thread ({error})"));
                 Found::default()
             }
-            Ok(_) => answer.recv_timeout(OPEN_MAX).unwrap_or_else(|_| {
-                complain(format!("running without memory: {} does not answer; trying on", path.display()));
-                Found::default()
-            }),
+            Ok(_) => match answer.map(|answer| answer.recv_timeout(OPEN_MAX)) {
+                Some(Ok(found)) => found,
+                Some(Err(_)) => {
+                    complain(format!("running without memory: {} does not answer; trying on", path.display()));
+                    Found::default()
+                }
+                None => Found::default(),
+            },
         };
         let shared = Shared { inbox, thread: Mutex::new(thread.ok()), trouble, found: Mutex::new(found) };
         Store { shared: Arc::new(shared) }

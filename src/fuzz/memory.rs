@@ -117,7 +117,7 @@ fn settle(brain: &mut Controller, now: Now) {
 
 fn config() -> Config {
     Config {
-        cores: 2,
+        asked_max: 4,
         max_starting: None,
         shutdown_timeout: None,
         exit_on_required: None,

@@ -5,7 +5,7 @@
 //! one is (after a restart, `list` says again what is known), so events are facts, not replies.
 //! The limit of what waits here is the caller's: it bounds the spawns that it asks for at a time.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io;
@@ -258,6 +258,8 @@ type Waiting = (Vec<u8>, Vec<Arc<OwnedFd>>);
 pub struct Link {
     socket: UnixDatagram,
     waiting: VecDeque<Waiting>,
+    /// Keys of what lies with the keeper.
+    deposited: HashSet<Box<[u8]>>,
     buffer: Box<[u8; EVENT_MAX]>,
 }
 
@@ -269,7 +271,8 @@ impl Link {
         let socket = StdSocket::from(socket);
         socket.set_nonblocking(true)?;
         let socket = UnixDatagram::from_std(socket)?;
-        let mut link = Link { socket, waiting: VecDeque::new(), buffer: Box::new([0; EVENT_MAX]) };
+        let mut link =
+            Link { socket, waiting: VecDeque::new(), deposited: HashSet::new(), buffer: Box::new([0; EVENT_MAX]) };
         link.send(Request::Hello { protocol: PROTOCOL });
         Ok(link)
     }
@@ -320,11 +323,15 @@ impl Link {
     /// Leaves a descriptor (a listener, the write end of a stdin) with the keeper, under a key of at
     /// most 128 bytes; replaces what was there.
     pub fn deposit(&mut self, key: &[u8], fd: Arc<OwnedFd>) {
+        self.deposited.insert(key.into());
         self.post(Request::Deposit { key }.encode(), vec![fd]);
     }
 
+    /// What was never deposited needs no word.
     pub fn withdraw(&mut self, key: &[u8]) {
-        self.send(Request::Withdraw { key });
+        if self.deposited.remove(key) {
+            self.send(Request::Withdraw { key });
+        }
     }
 
     /// The keeper kills nothing and exits with this code.
@@ -419,7 +426,12 @@ impl Link {
             let packet = self.buffer.get(..received.length).unwrap_or(&[]);
             match Notice::decode(packet) {
                 Ok(Notice::Ping) => self.send(Request::Pong),
-                Ok(notice) => return event(notice, received.fds).map(Some),
+                Ok(notice) => {
+                    if let Notice::Deposited { key } = notice {
+                        self.deposited.insert(key.into());
+                    }
+                    return event(notice, received.fds).map(Some);
+                }
                 Err(Malformed::Unknown) => {} // of a newer keeper
                 Err(why) => return Err(io::Error::new(io::ErrorKind::InvalidData, why)),
             }

@@ -6,22 +6,20 @@
 
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
+use std::sync::LazyLock;
 
 use super::name::Name;
 use super::spec::{Digest, Process, Spec};
 
 /// Changes only together with the encoding: it restarts every service of every user.
 const VERSION: &str = "plugd spec 1\n";
+/// The part of a spec of which a change restarts what runs.
+const PROCESS: &str = "process";
 /// Bytes of a digest that say its version.
 const MARK: usize = 2;
 
 /// Both digests of a spec; those that it holds are not looked at.
 pub fn of(spec: &Spec) -> (Digest, Digest) {
-    (whole(spec), process(&spec.process))
-}
-
-fn whole(spec: &Spec) -> Digest {
-    let assumed = assumed(&spec.name);
     let mut spec = spec.clone();
     sort(&mut spec.process);
     spec.depends_on.sort_by(|a, b| a.name.cmp(&b.name));
@@ -30,22 +28,20 @@ fn whole(spec: &Spec) -> Digest {
     spec.restart.success_exit_codes.sort_unstable();
     // A list of what this version cannot do yet, and no part of what the file means.
     spec.not_yet_supported.clear();
-    let mut value = difference(json(&spec), &json(&assumed)).unwrap_or_default();
-    if let Some(map) = value.as_object_mut() {
-        map.insert("name".into(), json(&spec.name));
+    static ASSUMED: LazyLock<Value> = LazyLock::new(assumed);
+    // Of a service without a name: the name is always told.
+    let whole = difference(json(&spec), &ASSUMED).unwrap_or_default();
+    let process = whole.get(PROCESS).cloned().unwrap_or_default();
+    (hash(whole), hash(process))
+}
+
+fn assumed() -> Value {
+    let name = Name::parse("x").expect("a name");
+    let mut assumed = json(&super::manifest::assumed(name));
+    if let Some(map) = assumed.as_object_mut() {
+        map.insert("name".into(), Value::Null);
     }
-    hash(value)
-}
-
-fn process(process: &Process) -> Digest {
-    let mut process = process.clone();
-    sort(&mut process);
-    let assumed = super::manifest::assumed_process();
-    hash(difference(json(&process), &json(&assumed)).unwrap_or_default())
-}
-
-fn assumed(name: &Name) -> Spec {
-    super::manifest::assumed(name.clone())
+    assumed
 }
 
 /// Orders that mean nothing.

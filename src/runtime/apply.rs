@@ -1,17 +1,25 @@
 //! An action, handed to its edge.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::facts::{notify_key, pattern, ready_key};
-use super::live::probe_in;
+use super::live::{Live, probe_in};
 use super::{Leave, Node, helpers};
 use crate::controller::{Action, Input, ProbeSlot, Target};
 use crate::edge::probe;
 use crate::keeper::Id;
-use crate::model::name::{LifeId, Name};
+use crate::model::name::{Instance, LifeId, Name};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, Spec};
 use crate::model::time::Now;
+
+/// Of what the views changed in this turn.
+#[derive(Default)]
+pub(super) struct News {
+    services: BTreeSet<Name>,
+    node: bool,
+}
 
 impl Node {
     pub(super) fn apply(&mut self, action: Action, now: Now) {
@@ -37,14 +45,9 @@ impl Node {
                 self.tell_limits(&spec.name, missed);
             }
             Action::AwaitPort(port) => self.await_port(port),
-            Action::Announce(name) => {
-                if let Some(view) = self.controller.view(&name, now) {
-                    self.observed(&view, now);
-                    self.lead_callers(&view);
-                    self.publisher.announce(view, now);
-                }
-            }
+            Action::Announce(name) => drop(self.news.services.insert(name)),
             Action::Retire(name) => {
+                self.news.services.remove(&name);
                 self.masks.forget(&name);
                 self.publisher.retire(&name);
                 self.close_door(&name);
@@ -55,7 +58,7 @@ impl Node {
                 self.samples.forget(&name, now);
                 self.store.forget(name);
             }
-            Action::AnnounceNode => self.publisher.node(self.controller.node()),
+            Action::AnnounceNode => self.news.node = true,
             Action::Remember(name, memory) => self.store.remember(name, memory),
             Action::Record(event) => {
                 let Some(event) = self.chatter.admit(event, now.mono) else { return };
@@ -64,6 +67,21 @@ impl Node {
                 self.store.record(event);
             }
             Action::Exit(code) => self.leaving = Some(Leave::Node(code)),
+        }
+    }
+
+    /// What changed in this turn is told once, behind the actions.
+    pub(super) fn tell_news(&mut self, now: Now) {
+        let News { services, node } = std::mem::take(&mut self.news);
+        for name in services {
+            if let Some(view) = self.controller.view(&name, now) {
+                self.observed(&view, now);
+                self.lead_callers(&view);
+                self.publisher.announce(view, now);
+            }
+        }
+        if node {
+            self.publisher.node(self.controller.node());
         }
     }
 
@@ -81,6 +99,18 @@ impl Node {
         if signal != libc::SIGKILL {
             let _gone_already = self.trees.signal(&tree, libc::SIGCONT, to);
         }
+    }
+
+    pub(super) fn lives_of<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = (&'a LifeId, &'a Live)> {
+        let first = LifeId { instance: Instance { service: name.clone(), index: 0 }, life: 0 };
+        self.lives.range(first..).take_while(move |(life, _)| life.instance.service == *name)
+    }
+
+    /// Whether another life of the instance is there or under way.
+    fn comes_again(&self, instance: &Instance) -> bool {
+        let lives = self.lives_of(&instance.service).map(|(life, _)| life);
+        let mut known = lives.chain(self.pending.keys()).chain(self.preparing.spawns());
+        known.any(|life| life.instance == *instance)
     }
 
     fn tree_of(&self, life: &LifeId) -> Option<crate::edge::process::tree::Tree> {
@@ -120,7 +150,7 @@ impl Node {
             return;
         };
         self.trees.forget(&live.tree);
-        let again = self.lives.keys().chain(self.pending.keys()).any(|other| other.instance == life.instance);
+        let again = self.comes_again(&life.instance);
         if let (false, Some(root)) = (again, &self.cgroups) {
             let _ = root.group(&life.instance).remove();
         }

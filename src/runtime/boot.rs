@@ -70,6 +70,9 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// So many starts may be on their way, however few processors there are: keeper and preparer always have the next
+/// one, and another wish waits behind them for 5 ms at most.
+const ASKED_MIN: u32 = 16;
 /// The settings or the directory cannot be used (EX_CONFIG).
 pub(super) const UNUSABLE: u8 = 78;
 /// How long the last words may take at an end.
@@ -240,7 +243,8 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
     let now = crate::model::time::Now { mono: super::monotonic(), wall: started };
     let uid = rustix::process::geteuid().as_raw();
     let controller = Controller::new(Config {
-        cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
+        asked_max: std::thread::available_parallelism()
+            .map_or(ASKED_MIN, |cores| ASKED_MIN.max(2 * cores.get() as u32)),
         max_starting: settings.max_starting,
         shutdown_timeout: settings.shutdown_timeout,
         exit_on_required: settings.exit_on_required,
@@ -264,7 +268,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         pump,
         trees: std::rc::Rc::new(Trees::new(walker)),
         sockets,
-        cgroups,
+        cgroups: cgroups.clone(),
         limits,
         unlimited: Default::default(),
         key: places.key.as_str().into(),
@@ -273,6 +277,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
             inherited: Arc::new(inheritable()),
             working_dir: info.working_dir.clone(),
             uid,
+            cgroups,
             node: places.key.clone(),
         }),
         directory: None,
@@ -294,6 +299,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         closing: Default::default(),
         awaited_ports: Default::default(),
         sweep_due: false,
+        news: Default::default(),
         queue: Default::default(),
         inputs,
         sender: sender.clone(),

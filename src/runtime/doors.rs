@@ -336,7 +336,7 @@ impl Node {
     /// A process of it is there, or asked for.
     fn runs(&self, name: &Name) -> bool {
         let of_it = |other: &LifeId| other.instance.service == *name;
-        self.lives.iter().any(|(other, live)| of_it(other) && !live.ended) || self.pending.keys().any(of_it)
+        self.lives_of(name).any(|(_, live)| !live.ended) || self.pending.keys().any(of_it)
     }
 
     /// The listening socket that a process of it gets.

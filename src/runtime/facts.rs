@@ -249,7 +249,7 @@ impl Node {
         }
         // Where its logs go is in force whatever runs; by what it is judged the brain says (`judge`).
         if before.is_none_or(|before| before.logs != spec.logs) {
-            for life in self.lives.keys().filter(|life| life.instance.service == spec.name) {
+            for (life, _) in self.lives_of(&spec.name) {
                 self.pump.update(life.clone(), spec.logs.clone());
             }
         }

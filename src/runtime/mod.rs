@@ -25,7 +25,7 @@
 //! - `strays`   the table of lives, and what a killed keeper left
 #![expect(clippy::disallowed_methods, reason = "the loop stamps the clock, once a turn")]
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -114,7 +114,7 @@ pub struct Node {
     chatter: Chatter,
     masks: masks::Masks,
 
-    lives: HashMap<LifeId, Live>,
+    lives: BTreeMap<LifeId, Live>,
     pending: HashMap<LifeId, Pending>,
     /// What each service's manifest declares.
     specs: HashMap<Name, Arc<Spec>>,
@@ -130,6 +130,7 @@ pub struct Node {
     /// The first scan is complete: status files of services that are no more may go.
     sweep_due: bool,
 
+    news: apply::News,
     /// Facts of this turn that the loop itself made.
     queue: VecDeque<Input>,
     inputs: mpsc::Receiver<Input>,
@@ -270,6 +271,7 @@ impl Node {
             }
         }
         self.preparing.hand_over();
+        self.tell_news(self.now());
         self.publish_what_is_due();
     }
 

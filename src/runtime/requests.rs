@@ -81,9 +81,8 @@ impl Node {
 
     fn signal_service(&mut self, name: &Name, instance: Option<u32>, signal: i32) -> Result<(), OrderError> {
         let running: Vec<LifeId> = self
-            .lives
-            .iter()
-            .filter(|(life, live)| life.instance.service == *name && !live.ended)
+            .lives_of(name)
+            .filter(|(_, live)| !live.ended)
             .filter(|(life, _)| instance.is_none_or(|index| life.instance.index == index))
             .map(|(life, _)| life.clone())
             .collect();

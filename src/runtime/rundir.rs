@@ -68,7 +68,7 @@ impl RunDir {
     /// that the keeper lost as it executed itself anew.
     pub(super) fn hold(&mut self) {
         // Held by the keeper, or on a filesystem without locks: the lock of the directory has to do.
-        let take = |path: &Option<PathBuf>| path.as_ref().and_then(|path| Lock::take(path, None).ok());
+        let take = |path: &Option<PathBuf>| path.as_deref().and_then(Lock::take_if_free);
         self.lock = self.lock.take().or_else(|| take(&self.path));
         self.logs_lock = self.logs_lock.take().or_else(|| take(&self.logs));
     }

@@ -67,11 +67,7 @@ impl Node {
         }
         let begun = self.limits.begin(life, spec);
         self.tell_limits(&spec.name, begun.missed);
-        let cgroup = self.cgroups.as_ref().and_then(|root| {
-            root.create(&life.instance)
-                .inspect_err(|error| tracing::warn!(instance = %life.instance, %error, "no cgroup can be made"))
-                .ok()
-        });
+        let cgroup = begun.group.or_else(|| prepared.cgroup.take());
         let listened = self.listened(spec, life);
         let program = PathBuf::from(OsStr::from_bytes(prepared.program.as_bytes()));
         let scope = match &cgroup {

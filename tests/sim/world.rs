@@ -89,7 +89,7 @@ pub enum Event {
 fn config(seed: u64, started: Now) -> Config {
     let contained = seed % 5 == 1;
     Config {
-        cores: 2,
+        asked_max: 4,
         max_starting: seed.is_multiple_of(7).then_some(2),
         shutdown_timeout: seed.is_multiple_of(3).then_some(Duration::from_secs(8)),
         exit_on_required: contained.then_some(Duration::from_secs(60)),

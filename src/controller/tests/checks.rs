@@ -246,7 +246,7 @@ fn checks_that_are_edited_while_it_is_being_spawned_are_in_force() {
 
 #[test]
 fn a_thousand_services_without_probes_that_started_together_are_no_wake_ups() {
-    let mut world = World::with(Config { cores: 10_000, ..config() });
+    let mut world = World::with(Config { asked_max: 20_000, ..config() });
     for n in 0..1_000 {
         world.declare(spec(&format!("s{n}")));
     }
@@ -260,7 +260,7 @@ fn a_thousand_services_without_probes_that_started_together_are_no_wake_ups() {
 
 #[test]
 fn a_thousand_services_that_had_trouble_are_over_it_in_few_wake_ups() {
-    let mut world = World::with(Config { cores: 10_000, ..config() });
+    let mut world = World::with(Config { asked_max: 20_000, ..config() });
     for n in 0..1_000 {
         world.declare(spec(&format!("s{n}")));
     }
@@ -277,7 +277,7 @@ fn a_thousand_services_that_had_trouble_are_over_it_in_few_wake_ups() {
 
 #[test]
 fn a_thousand_routine_checks_meet_on_a_grid() {
-    let mut world = World::with(Config { cores: 10_000, ..config() });
+    let mut world = World::with(Config { asked_max: 20_000, ..config() });
     for n in 0..1_000 {
         let mut web = spec(&format!("s{n}"));
         web.readiness = Readiness::Probe(tcp(80));

@@ -294,7 +294,7 @@ fn the_only_service_of_a_container_gives_its_code() {
 
 #[test]
 fn fifty_services_that_lost_one_database_are_back_within_seconds() {
-    let mut world = World::with(Config { cores: 64, ..config() });
+    let mut world = World::with(Config { asked_max: 128, ..config() });
     let mut db = spec("db");
     db.readiness = crate::model::spec::Readiness::ImpliedPort(tcp(5432));
     world.declare(db);

@@ -139,7 +139,7 @@ fn an_edit_is_a_new_thing_and_nothing_is_held_against_it() {
 fn the_score_of_several_is_their_mean_and_one_that_is_left_of_four_is_unhealthy_and_available() {
     let mut four = probed("web");
     four.replicas = 4;
-    let mut world = World::with(Config { cores: 8, exit_on_required: Some(Duration::from_secs(60)), ..config() });
+    let mut world = World::with(Config { asked_max: 16, exit_on_required: Some(Duration::from_secs(60)), ..config() });
     world.declare(four);
     let of = |index: u32, number: u64| {
         let mut life = life("web", number);
@@ -171,7 +171,7 @@ fn the_score_of_several_is_their_mean_and_one_that_is_left_of_four_is_unhealthy_
 fn one_that_is_slower_than_its_siblings_is_told_and_loses_ten() {
     let mut three = probed("web");
     three.replicas = 3;
-    let mut world = World::with(Config { cores: 8, ..config() });
+    let mut world = World::with(Config { asked_max: 16, ..config() });
     world.declare(three);
     let of = |index: u32| {
         let mut life = life("web", 1);

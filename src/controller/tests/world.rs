@@ -23,7 +23,7 @@ pub struct World {
 
 pub fn config() -> Config {
     Config {
-        cores: 2,
+        asked_max: 4,
         max_starting: None,
         shutdown_timeout: None,
         exit_on_required: None,

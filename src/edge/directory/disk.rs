@@ -94,13 +94,15 @@ impl Stamp {
 
 /// Follows links. What does not answer is TIMEDOUT.
 pub(super) fn stat(path: &Path) -> Result<Stamp, Errno> {
-    let look = |path: &Path| rustix::fs::statat(CWD, path, AtFlags::empty()).map(|stat| Stamp::of(&stat));
-    afar::look(path, look).unwrap_or(Err(Errno::TIMEDOUT))
+    afar::look(path, |path| stat_now(path, AtFlags::empty())).unwrap_or(Err(Errno::TIMEDOUT))
+}
+
+fn stat_now(path: &Path, flags: AtFlags) -> Result<Stamp, Errno> {
+    rustix::fs::statat(CWD, path, flags).map(|stat| Stamp::of(&stat))
 }
 
 pub(super) fn lstat(path: &Path) -> Result<Stamp, Errno> {
-    let look = |path: &Path| rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Stamp::of(&stat));
-    afar::look(path, look).unwrap_or(Err(Errno::TIMEDOUT))
+    afar::look(path, |path| stat_now(path, AtFlags::SYMLINK_NOFOLLOW)).unwrap_or(Err(Errno::TIMEDOUT))
 }
 
 pub(super) fn identity(directory: &OwnedFd) -> Option<Identity> {
@@ -194,9 +196,9 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<OsString>> {
 }
 
 fn read_now(path: &Path, max: u64, complete: bool) -> Result<Content, Unread> {
-    let before = match stat(path) {
+    let before = match stat_now(path, AtFlags::empty()) {
         Ok(stamp) => stamp,
-        Err(Errno::NOENT) if lstat(path).is_err() => return Err(Unread::Absent),
+        Err(Errno::NOENT) if stat_now(path, AtFlags::SYMLINK_NOFOLLOW).is_err() => return Err(Unread::Absent),
         Err(Errno::NOENT) => {
             return Err(Unread::Failed(io::Error::new(io::ErrorKind::NotFound, "the link leads to nothing")));
         }

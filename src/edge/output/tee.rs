@@ -4,7 +4,7 @@
 //! left out and marked. O_NONBLOCK is never set on stdout: its description is shared with the shell
 //! and with whoever else has it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -49,6 +49,8 @@ pub(super) struct Copier {
     /// Of the first; the others leave without a look back.
     done: Option<mpsc::Receiver<()>>,
     missed: HashMap<Arc<Label>, u64>,
+    /// Of which something was handed on since they began.
+    shown: HashSet<Arc<Label>>,
     whole: bool,
 }
 
@@ -78,7 +80,16 @@ impl Copier {
             let _ = finished.send(());
         })?;
         let done = Some(done);
-        Ok(Copier { queue, waiting, width, dead, done, missed: HashMap::new(), whole: tee.whole })
+        Ok(Copier {
+            queue,
+            waiting,
+            width,
+            dead,
+            done,
+            missed: HashMap::new(),
+            shown: HashSet::new(),
+            whole: tee.whole,
+        })
     }
 
     /// Another end of the same queue, for another thread.
@@ -90,6 +101,7 @@ impl Copier {
             dead: self.dead.clone(),
             done: None,
             missed: HashMap::new(),
+            shown: HashSet::new(),
             whole: self.whole,
         }
     }
@@ -122,6 +134,9 @@ impl Copier {
 
     pub(super) fn offer(&mut self, label: &Arc<Label>, bytes: &[u8]) {
         let missed = self.missed.remove(label).unwrap_or(0);
+        if !self.shown.contains(label) {
+            self.shown.insert(label.clone());
+        }
         self.waiting.fetch_add(weight(bytes.len()), Ordering::Relaxed);
         let _ = self.queue.send(Piece { label: label.clone(), bytes: bytes.to_vec(), missed, ended: false });
     }
@@ -129,6 +144,9 @@ impl Copier {
     /// No more comes under this label; a line that has no end is shown now.
     pub(super) fn end(&mut self, label: &Arc<Label>) {
         let missed = self.missed.remove(label).unwrap_or(0);
+        if !self.shown.remove(label) && missed == 0 {
+            return;
+        }
         self.waiting.fetch_add(weight(0), Ordering::Relaxed);
         let _ = self.queue.send(Piece { label: label.clone(), bytes: Vec::new(), missed, ended: true });
     }
@@ -276,6 +294,8 @@ mod tests {
         let stays = Arc::new(Label { text: "stays".into(), err: false });
         let mut lines = std::io::BufReader::new(read).lines();
         for _ in 0..50 {
+            assert!(copier.takes(&gone, 1), "there is room");
+            copier.offer(&gone, b"");
             copier.end(&gone);
             assert!(copier.takes(&stays, 7), "an end takes no room for good and gives none that it had not");
             copier.offer(&stays, b"tick 1\n");

@@ -13,6 +13,8 @@ use rustix::io::Errno;
 
 use crate::edge::process::stat::Stat;
 
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
 /// A directory that is ours until this is dropped (or the last process that inherited it ends).
 #[derive(Debug)]
 pub struct Lock {
@@ -56,9 +58,8 @@ fn told(holder: Option<&Holder>) -> String {
 impl Lock {
     /// Takes the lock of `dir`, or of `lock` in the run directory where directories cannot be locked.
     pub fn take(dir: &Path, run: Option<&Path>) -> Result<Lock, LockError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let failed = |path: &Path, errno: Errno| LockError::Io { path: path.to_path_buf(), source: errno.into() };
-        let fd = rustix::fs::open(dir, flags, Mode::empty()).map_err(|errno| failed(dir, errno))?;
+        let fd = rustix::fs::open(dir, FLAGS, Mode::empty()).map_err(|errno| failed(dir, errno))?;
         let refused = match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Lock { fd, warning: None }),
             Err(Errno::WOULDBLOCK) => return Err(LockError::Held { dir: dir.to_path_buf(), holder: holder(&fd) }),
@@ -78,6 +79,14 @@ impl Lock {
             Err(Errno::WOULDBLOCK) => Err(LockError::Held { dir: dir.to_path_buf(), holder: holder(&fd) }),
             Err(errno) => Err(failed(&path, errno)),
         }
+    }
+
+    /// Takes the lock of `dir` if nobody holds it. Who does is not looked up: `/proc/locks` is slow (the kernel waits
+    /// for every processor).
+    pub fn take_if_free(dir: &Path) -> Option<Lock> {
+        let fd = rustix::fs::open(dir, FLAGS, Mode::empty()).ok()?;
+        rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).ok()?;
+        Some(Lock { fd, warning: None })
     }
 
     /// To be handed to the process that shall hold it.

@@ -10,12 +10,15 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::model::name::Instance;
 
 /// Groups that a service may have made inside its own are followed this deep, and this many.
 const DEPTH_MAX: usize = 8;
 const GROUPS_MAX: usize = 1024;
+/// `cgroup.events` is two short lines.
+const EVENTS_MAX: usize = 256;
 
 /// Why there is no place for our groups.
 #[derive(Debug, thiserror::Error)]
@@ -82,28 +85,29 @@ impl CgroupRoot {
     }
 
     /// A new group, of which the counts begin at 0.
-    pub(super) fn renew(&self, instance: &Instance) -> io::Result<PathBuf> {
+    pub(super) fn renew(&self, instance: &Instance) -> io::Result<()> {
         let path = self.group(instance).path;
         // One that is still in use stays, and the keeper starts no life in it.
         remove_below(&path);
         match std::fs::create_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(path),
-            result => result.map(|()| path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
         }
     }
 
     /// The group, made if it is not there, as clone3(2) wants it.
     pub fn create(&self, instance: &Instance) -> io::Result<OwnedFd> {
         let group = self.group(instance);
-        match std::fs::create_dir(&group.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(&group.path)?;
-            }
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        Ok(rustix::fs::open(&group.path, flags, Mode::empty())?)
+        let open = || rustix::fs::open(&group.path, flags, Mode::empty());
+        match open() {
+            // Of its first life.
+            Err(Errno::NOENT) => {
+                std::fs::create_dir_all(&group.path)?;
+                Ok(open()?)
+            }
+            opened => Ok(opened?),
+        }
     }
 
     /// Remove the root at the end; groups that are still in use stay.
@@ -131,8 +135,10 @@ impl Group {
 
     /// Whether any process is left in it or below. A group that is gone is empty.
     pub fn populated(&self) -> bool {
-        let events = std::fs::read_to_string(self.path.join("cgroup.events")).unwrap_or_default();
-        events.lines().any(|line| line == "populated 1")
+        let mut events = [0; EVENTS_MAX];
+        let file = rustix::fs::open(self.path.join("cgroup.events"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let length = file.and_then(|file| rustix::io::read(file, &mut events)).unwrap_or(0);
+        events[..length].split(|byte| *byte == b'\n').any(|line| line == b"populated 1")
     }
 
     /// Every process in it and below, zombies excepted (the kernel leaves them out).

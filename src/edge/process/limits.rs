@@ -15,7 +15,7 @@ mod values;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -64,13 +64,15 @@ pub struct Limits {
     homes: Option<[Home; 3]>,
     /// Memory is counted in the groups of cgroup v2, perhaps since a controller before this one.
     counts: bool,
-    /// Where groups of cgroup v1 are, if there are any.
+    /// The folders of groups of cgroup v1 that are there.
     legacy: Vec<PathBuf>,
 }
 
 /// The groups of a life that is about to begin.
 #[derive(Debug, Default)]
 pub struct Begun {
+    /// Its group of cgroup v2, where that was made anew.
+    pub group: Option<OwnedFd>,
     /// What its process writes to, to be in them.
     pub entrances: Vec<Arc<OwnedFd>>,
     /// What could not be applied, and why.
@@ -88,7 +90,9 @@ impl Limits {
     pub fn new(root: Result<CgroupRoot, CgroupError>, key: String, keeper: i32) -> Limits {
         let root = root.map_err(|error| why(&error));
         let counts = root.as_ref().is_ok_and(unified::counts_memory);
-        let legacy = Controller::ALL.into_iter().filter_map(|controller| legacy::place(controller, &key)).collect();
+        // What an earlier controller made; our own come with the first service that has `resources`.
+        let places = Controller::ALL.into_iter().filter_map(|controller| legacy::place(controller, &key));
+        let legacy = places.filter(|place| place.is_dir()).collect();
         Limits { root, key, keeper, homes: None, counts, legacy }
     }
 
@@ -101,9 +105,9 @@ impl Limits {
         let anew = self.counts || homes.as_ref().is_some_and(|homes| homes.contains(&Home::Unified));
         if let Ok(root) = self.root.as_ref()
             && anew
-            && let Err(error) = root.renew(&life.instance)
         {
-            tracing::warn!(%life, %error, "its cgroup cannot be made");
+            let made = root.renew(&life.instance).and_then(|()| root.create(&life.instance));
+            begun.group = made.inspect_err(|error| tracing::warn!(%life, %error, "its cgroup cannot be made")).ok();
         }
         if let Some(homes) = homes {
             for folder in folders(&homes) {
@@ -178,6 +182,11 @@ impl Limits {
         }
         let homes = self.find(unified::enable);
         self.counts |= homes[Controller::Memory as usize] == Home::Unified;
+        let made: Vec<PathBuf> = folders(&homes)
+            .filter(|folder| !self.legacy.iter().any(|known| known == folder))
+            .map(Path::to_path_buf)
+            .collect();
+        self.legacy.extend(made);
         self.homes = Some(homes.clone());
         homes
     }
@@ -277,12 +286,12 @@ const OOM_SCORE_ABOVE: i32 = 100;
 /// OOM_SCORE_ADJ_MAX.
 const OOM_SCORE_MAX: i32 = 1000;
 
-/// How soon the kernel kills it for want of memory; none where it does not tell our own.
+/// How soon the kernel kills it for want of memory; none where it does not tell our own, which is asked once.
 pub fn oom_score_adj(process: &Process) -> Option<i32> {
-    process.oom_score_adj.or_else(|| {
-        let own: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok()?;
-        Some(own.saturating_add(OOM_SCORE_ABOVE).min(OOM_SCORE_MAX))
-    })
+    static OWN: OnceLock<Option<i32>> = OnceLock::new();
+    let own = || std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok();
+    let above = |own: i32| own.saturating_add(OOM_SCORE_ABOVE).min(OOM_SCORE_MAX);
+    process.oom_score_adj.or_else(|| OWN.get_or_init(own).map(above))
 }
 
 fn files_missed(process: &Process) -> Option<Missed> {

@@ -8,10 +8,12 @@
 //! itself (`preparer`).
 
 use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cgroup::CgroupRoot;
 use super::environment::Environment;
 use super::identity::Identity;
 use super::pin::Pin;
@@ -32,6 +34,8 @@ pub struct Ground {
     /// The directory that plugd was started in.
     pub working_dir: PathBuf,
     pub uid: u32,
+    /// Where the groups of lives are made.
+    pub cgroups: Option<CgroupRoot>,
     /// Which node a process belongs to: `PLUGD_NODE`, by which strays of a killed keeper are found.
     pub node: String,
 }
@@ -51,6 +55,8 @@ pub struct Prepared {
     pub pin: Option<Pin>,
     /// The program or its directory lies on a filesystem that can hang: no vfork.
     pub may_hang: bool,
+    /// The group in which it begins.
+    pub cgroup: Option<OwnedFd>,
     /// Of its `#!` line.
     pub interpreter: Option<String>,
 }
@@ -110,6 +116,12 @@ pub fn main_process(
         let path = PathBuf::from(OsStr::from_bytes(prepared.program.as_bytes()));
         progress.at(Sight::Program(path.clone()));
         prepared.pin = Some(Pin::take(&path, pinned)?);
+    }
+    // What is only tried is of no life.
+    if let Some(root) = ground.cgroups.as_ref().filter(|_| life.life > 0) {
+        let made = root.create(&life.instance);
+        let made = made.inspect_err(|error| tracing::warn!(%life, %error, "no cgroup can be made"));
+        prepared.cgroup = made.ok();
     }
     Ok(prepared)
 }
@@ -197,6 +209,7 @@ impl Base {
             identity: self.identity,
             capabilities: self.capabilities,
             pin: None,
+            cgroup: None,
             may_hang,
             interpreter,
         })

@@ -310,11 +310,14 @@ enum Outside {
 }
 
 fn outside(tree: &Tree, group: &Group) -> Outside {
+    // The main process leads its session, and so stays in its group for as long as it is there.
+    if !group_is_there(tree.pid) {
+        return Outside::Nobody;
+    }
     match Stat::of(tree.pid).filter(|stat| tree.is_main(stat) && stat.lives()) {
         Some(stat) if !group.contains(tree.pid) => Outside::Main(stat),
         Some(_) => Outside::Nobody,
-        None if group_is_there(tree.pid) => Outside::Somebody,
-        None => Outside::Nobody,
+        None => Outside::Somebody,
     }
 }
 

@@ -11,8 +11,9 @@ use std::mem::zeroed;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 
+use super::super::sys;
 use super::super::wire::{Capabilities, Fault, Stage, flag};
-use super::line::Line;
+use super::line::{Line, tick_of_both};
 use super::{HEARD, LISTEN_PID, Launch, Role, reaper, start_time_in};
 
 /// # Safety
@@ -222,6 +223,18 @@ unsafe fn close_at_exec(first: i32, last: i32) {
     }
 }
 
+/// As /proc tells it.
+fn told_start_time() -> u64 {
+    // SAFETY: plain calls; the buffer is a local with its length.
+    unsafe {
+        let stat = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        let mut content = [0u8; 1024];
+        let length = libc::read(stat, content.as_mut_ptr().cast(), content.len()); // of -1: nothing
+        libc::close(stat); // its number may be below the limit of open files
+        start_time_in(content.get(..length.max(0) as usize).unwrap_or(&[]))
+    }
+}
+
 /// LISTEN_PID, who it is (to a keeper that is not its parent), and the line in the table of lives: `TEXT PID
 /// STARTTIME\n`. A line that cannot be written (the run directory is full) keeps no service from starting: it
 /// is only needed if the keeper dies.
@@ -237,11 +250,7 @@ fn tell_life(launch: &mut Launch<'_>) {
         if launch.life_line.is_none() && launch.tell < 0 {
             return;
         }
-        let stat = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-        let mut content = [0u8; 1024];
-        let length = libc::read(stat, content.as_mut_ptr().cast(), content.len()); // of -1: nothing
-        launch.start_time = start_time_in(content.get(..length.max(0) as usize).unwrap_or(&[]));
-        libc::close(stat); // its number may be below the limit of open files
+        launch.start_time = tick_of_both(launch.before, sys::boottime()).unwrap_or_else(|| told_start_time());
         if launch.tell >= 0 {
             reaper::tell(launch.tell, reaper::BORN, libc::getpid(), launch.start_time);
         }

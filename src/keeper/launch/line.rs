@@ -37,6 +37,19 @@ impl Line {
     }
 }
 
+/// What a clock may be off between two looks at it, and more.
+const MARGIN_NANOS: u64 = 100_000;
+/// USER_HZ is 100 on every processor that Rust has.
+const TICK_NANOS: u64 = 10_000_000;
+
+/// The start time of a process that was made between these two moments of CLOCK_BOOTTIME, if both lie in one tick: the
+/// kernel's stamp, which /proc tells in ticks, lies between them. Opening a file there is a tenth of a start.
+pub fn tick_of_both(before: u64, after: u64) -> Option<u64> {
+    let first = before.checked_sub(MARGIN_NANOS)? / TICK_NANOS;
+    let last = after.checked_add(MARGIN_NANOS)? / TICK_NANOS;
+    (first == last && before <= after).then_some(last)
+}
+
 /// Field 22 of /proc/PID/stat. The second field is the program's name in parentheses and may hold any
 /// byte, so the count begins behind the last one. 0 if it is not there.
 pub fn start_time_in(stat: &[u8]) -> u64 {
@@ -59,6 +72,21 @@ mod tests {
         }
         for broken in ["", "77", "77 (sh) S 1 2", ")"] {
             assert_eq!(start_time_in(broken.as_bytes()), 0, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn a_tick_is_told_only_where_no_other_can_be_meant() {
+        let tick = TICK_NANOS;
+        assert_eq!(tick_of_both(7 * tick + MARGIN_NANOS, 8 * tick - MARGIN_NANOS - 1), Some(7));
+        for (before, after) in [
+            (7 * tick + MARGIN_NANOS - 1, 7 * tick + MARGIN_NANOS),
+            (7 * tick + MARGIN_NANOS, 8 * tick - MARGIN_NANOS),
+            (7 * tick + MARGIN_NANOS + 1, 7 * tick + MARGIN_NANOS),
+            (0, 0),
+            (u64::MAX, u64::MAX),
+        ] {
+            assert_eq!(tick_of_both(before, after), None, "{before} {after}");
         }
     }
 

@@ -54,6 +54,8 @@ pub struct Launch<'a> {
     spare: Option<RawFd>,
     /// Written by a child that shares this memory as soon as it runs, and what comes of it.
     began: bool,
+    /// CLOCK_BOOTTIME before the child was made, in nanoseconds.
+    before: u64,
     pub fault: Option<Fault>,
     pub start_time: u64,
 }
@@ -141,6 +143,7 @@ impl<'a> Launch<'a> {
             moves_itself: false,
             spare: None,
             began: false,
+            before: 0,
             fault: None,
             start_time: 0,
         }
@@ -190,11 +193,13 @@ impl<'a> Launch<'a> {
     fn make(&mut self, flags: i32) -> io::Result<(i32, OwnedFd)> {
         let mut pidfd: RawFd = -1;
         let at = ptr::from_mut(&mut pidfd) as usize;
-        let (flags, launch) = ((flags | libc::CLONE_PIDFD) as u64, ptr::from_mut(self));
+        let flags = (flags | libc::CLONE_PIDFD) as u64;
         let cgroup = self.cgroup.filter(|_| !self.moves_itself).map(|cgroup| cgroup.as_raw_fd() as u64);
         // `struct clone_args`: flags, pidfd, two of threads, the signal at its end, stack, three more, cgroup.
         let into = |cgroup| [flags | CLONE_INTO_CGROUP, at as u64, 0, 0, libc::SIGCHLD as u64, 0, 0, 0, 0, 0, cgroup];
         let args = cgroup.map(into);
+        self.before = sys::boottime();
+        let launch = ptr::from_mut(self);
         let (call, first, second, third) = match &args {
             Some(args) => (libc::SYS_clone3, args.as_ptr() as usize, size_of_val(args), 0),
             None => (libc::SYS_clone, flags as usize | libc::SIGCHLD as usize, 0, at),
