@@ -299,6 +299,7 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         closing: Default::default(),
         awaited_ports: Default::default(),
         sweep_due: false,
+        trim_at: None,
         news: Default::default(),
         queue: Default::default(),
         inputs,

@@ -86,6 +86,8 @@ use strays::LivesTable;
 const INPUTS_MAX: usize = 4096;
 /// How long the log files and the database may take at the end; a disk that hangs is left behind.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
+/// So long after the first scan its starts are over on most machines.
+const TRIM_AFTER: Duration = Duration::from_secs(2);
 /// Turns that one wake-up may take before the edges are looked at again.
 const TURNS_MAX: usize = 64;
 
@@ -129,6 +131,8 @@ pub struct Node {
     awaited_ports: HashSet<u16>,
     /// The first scan is complete: status files of services that are no more may go.
     sweep_due: bool,
+    /// When the start is behind us, and with it what only the start needed.
+    trim_at: Option<Instant>,
 
     news: apply::News,
     /// Facts of this turn that the loop itself made.
@@ -314,7 +318,9 @@ impl Node {
     fn publish_what_is_due(&mut self) {
         if std::mem::take(&mut self.sweep_due) {
             self.publisher.sweep();
-            // The first scan's texts and trees are behind us.
+            self.trim_at = Some(Instant::now() + TRIM_AFTER);
+        }
+        if self.trim_at.take_if(|at| *at <= Instant::now()).is_some() {
             crate::keeper::memory::trim();
         }
         let now = self.now();
@@ -383,7 +389,7 @@ impl Node {
         let manager = self.managed.next_due(*self.publisher.changed.borrow()).map(Instant::from_std);
         match self.queue.is_empty() {
             false => Some(Instant::now()),
-            true => [brain, publisher, preparation, samples, manager].into_iter().flatten().min(),
+            true => [brain, publisher, preparation, samples, manager, self.trim_at].into_iter().flatten().min(),
         }
     }
 

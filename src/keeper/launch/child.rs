@@ -250,7 +250,7 @@ fn tell_life(launch: &mut Launch<'_>) {
         if launch.life_line.is_none() && launch.tell < 0 {
             return;
         }
-        launch.start_time = tick_of_both(launch.before, sys::boottime()).unwrap_or_else(|| told_start_time());
+        launch.start_time = tick_of_both(launch.before, sys::boottime()).unwrap_or_else(told_start_time);
         if launch.tell >= 0 {
             reaper::tell(launch.tell, reaper::BORN, libc::getpid(), launch.start_time);
         }
