@@ -66,6 +66,9 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
         None => read_files(&args.files, node.as_ref(), &mut findings, session),
     };
     let told = node.as_ref().and_then(|node| node.get("/v1/node").ok());
+    for missing in foresee::missing_log_directories(&found.declared) {
+        findings.warning(missing);
+    }
     let obstacles = foresee::obstacles(&found.declared, told.as_ref());
     let running = match &node {
         Some(node) => match running(node, &mut found, dir.as_deref()) {

@@ -26,6 +26,17 @@ pub fn obstacles(declared: &[Declaration], told: Option<&Value>) -> Obstacles {
     declared.iter().filter_map(|one| Some((one.spec.name.clone(), obstacle(one, &ground)?))).collect()
 }
 
+/// Directories that `logs.path` names and nobody has made: plugd makes them, but they may be misspelt.
+pub fn missing_log_directories(declared: &[Declaration]) -> Vec<String> {
+    let named = declared.iter().filter_map(|one| Some((&one.spec.name, one.spec.logs.path.as_ref()?.parent()?)));
+    let missing = named.filter(|(_, dir)| !dir.as_os_str().is_empty() && !dir.exists());
+    missing
+        .map(|(name, dir)| {
+            format!("{name}: {}, where `logs.path` puts its log, does not exist; its start makes it", dir.display())
+        })
+        .collect()
+}
+
 fn obstacle(one: &Declaration, ground: &Ground) -> Option<(Reason, String)> {
     let spec = &one.spec;
     let runs = match &spec.process.program {

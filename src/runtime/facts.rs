@@ -10,7 +10,7 @@ use crate::controller::{Adopted, Declaration, Exit, Input, Shutdown, Verdict};
 use crate::edge::output::{PumpEvent, Stream};
 use crate::edge::probe::notify::NotifySocket;
 use crate::edge::probe::{LifeContext, fd};
-use crate::edge::process::failure::explain_failure;
+use crate::edge::process::failure::{Asked, explain_failure};
 use crate::edge::process::pin::Pin;
 use crate::edge::process::tree::{Scope, Tree};
 use crate::keeper::{Entry, Event, How, Id, Reaper};
@@ -60,7 +60,14 @@ impl Node {
                     return;
                 };
                 self.withdraw(&life);
-                let fault = explain_failure(&pending.program, pending.interpreter.as_deref(), stage, errno);
+                let asked = Asked {
+                    program: &pending.program,
+                    interpreter: pending.interpreter.as_deref(),
+                    working_dir: &pending.working_dir,
+                    dir_is_written: pending.spec.process.working_dir.is_some(),
+                    user: pending.user.as_deref(),
+                };
+                let fault = explain_failure(&asked, stage, errno);
                 self.queue.push_back(Input::SpawnFailed { life, reason: fault.reason, message: fault.message });
             }
             Event::Exited { id, exit } => self.on_exited(&id, exit.how),

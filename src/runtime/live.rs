@@ -22,6 +22,8 @@ pub struct Pending {
     pub program: PathBuf,
     pub interpreter: Option<String>,
     pub working_dir: PathBuf,
+    /// As whom it was to run, where that is somebody else.
+    pub user: Option<String>,
     /// To be looked at once more after the exec.
     pub pin: Option<Pin>,
     pub scope: Scope,

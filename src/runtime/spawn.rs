@@ -75,6 +75,7 @@ impl Node {
             None => crate::edge::process::tree::Scope::Session,
         };
         let (interpreter, working_dir) = (prepared.interpreter.take(), prepared.working_dir.clone());
+        let user = prepared.identity.as_ref().map(ToString::to_string);
         let pin = prepared.pin.take();
         let mut request = request(prepared, spec, Id::from(life));
         request.reaper = cgroup.is_none() && spec.process.kill_scope_tree;
@@ -93,6 +94,7 @@ impl Node {
             program,
             interpreter,
             working_dir,
+            user,
             pin,
             scope,
             listened,

@@ -117,6 +117,8 @@ fn what_is_not_taken_is_listed_with_its_reason() {
     let world = World::running();
     world.put("lib.sh", "helper() { :; }\n");
     world.put("_odd.yaml", "command: one\n");
+    world.put("windows.sh", "\u{feff}#!/bin/sh\nexec sleep 3600\n");
+    world.put("li\nne.yaml", "command: one\n");
     world.wait("both to be told", |world| {
         world.node_status().is_some_and(|text| text.contains("lib.sh") && text.contains("_odd.yaml"))
     });
@@ -125,6 +127,12 @@ fn what_is_not_taken_is_listed_with_its_reason() {
     let one = world.plugd(&["status", "lib.sh"]);
     let one = String::from_utf8_lossy(&one.stdout).into_owned();
     assert!(one.contains("begins neither"), "{one}");
+    world.wait("the others to be told", |world| {
+        world.node_status().is_some_and(|text| text.contains("windows.sh") && text.contains("ne.yaml"))
+    });
+    let table = world.ask(&["get"]);
+    assert!(table.contains("windows.sh begins with a byte order mark"), "{table}");
+    assert!(table.contains(r"li\nne.yaml:1:1: "), "{table}");
     let check = world.plugd(&["check"]);
     let check = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
     assert!(check.contains("lib.sh begins neither") && check.contains("_odd.yaml"), "{check}");

@@ -95,8 +95,9 @@ fn condition(text: &str) -> Result<WaitFor, String> {
 }
 
 pub fn wait_for(text: &str) -> Result<WaitFor, String> {
-    let status = Status::ALL.iter().find(|status| status.as_str() == text);
-    match (text, status) {
+    let word = text.to_ascii_lowercase();
+    let status = Status::ALL.iter().find(|status| status.as_str() == word);
+    match (word.as_str(), status) {
         ("ready", _) => Ok(WaitFor::Ready),
         ("created" | "create", _) => Ok(WaitFor::Created),
         ("deleted" | "delete", _) => Ok(WaitFor::Deleted),
@@ -146,6 +147,15 @@ pub fn signal(text: &str) -> Result<i32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_plain_words_to_wait_for_are_known_in_any_case() {
+        for text in ["ready", "Ready", "READY"] {
+            assert!(matches!(wait_for(text), Ok(WaitFor::Ready)), "{text}");
+        }
+        assert!(matches!(wait_for("Completed"), Ok(WaitFor::Status(Status::Completed))));
+        wait_for("readily").expect_err("no such word");
+    }
 
     #[test]
     fn durations_add_up_and_need_a_unit() {

@@ -15,6 +15,8 @@ use crate::model::settings::Discovery;
 
 /// A newly seen script waits this long for a manifest: a `cp -r` may bring it later.
 const CLAIM_WAIT: Duration = Duration::from_millis(300);
+/// What some editors of Windows put before a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A script's head, in which its manifest may stand.
 const HEAD_MAX: usize = 16 * 1024;
 /// Larger programs are read by the resolver only.
@@ -109,10 +111,17 @@ impl Desk {
             self.scripts.idle.insert(file.to_string(), stamp);
             let seen = self.not_a_service(file);
             if file.ends_with(".sh") && !library {
-                let message = format!(
-                    "{file} begins neither with `#!` nor as a program, so it is no service; \
+                let marked = head.strip_prefix(BYTE_ORDER_MARK).is_some_and(|rest| rest.starts_with(b"#!"));
+                let message = match marked {
+                    true => format!(
+                        "{file} begins with a byte order mark, so the kernel does not see its `#!`; take the mark off: \
+                         `sed -i '1s/^\\xef\\xbb\\xbf//' {file}`"
+                    ),
+                    false => format!(
+                        "{file} begins neither with `#!` nor as a program, so it is no service; \
                      write `#!/bin/sh` in its first line, or move it to wrappers/ where others include it"
-                );
+                    ),
+                };
                 self.note_problem(file, Reason::ExecFormat, message);
             }
             return seen;

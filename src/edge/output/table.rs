@@ -64,6 +64,11 @@ enum Opening {
     FirstByte,
 }
 
+/// A file that somebody named is there as soon as the service is, for whoever follows it.
+fn opening(logs: &Logs) -> Opening {
+    if logs.path.is_some() { Opening::Now } else { Opening::FirstByte }
+}
+
 impl Table {
     pub(super) fn new(epoll: OwnedFd, dir: Option<PathBuf>, kit: Kit, counts: Counts) -> Table {
         Table {
@@ -89,7 +94,7 @@ impl Table {
         let sides = [Some((Side::Out, fd)), stderr.map(|fd| (Side::Err, fd))];
         for (side, fd) in sides.into_iter().flatten() {
             // A pattern is looked for in what the file already holds of this life.
-            let when = if log_line.is_some() { Opening::Now } else { Opening::FirstByte };
+            let when = if log_line.is_some() { Opening::Now } else { opening(&logs) };
             let target = self.enter(&life, instances, &logs, side, when, outbox);
             self.add_pipe(&life, side, fd, target, &logs, instances, log_line.as_ref(), outbox);
         }
@@ -214,7 +219,7 @@ impl Table {
             let before = std::mem::replace(&mut pipe.logs, logs.clone());
             let (side, instances, target) = (pipe.side, pipe.instances, pipe.target);
             if before.path != logs.path {
-                let entered = self.enter(life, instances, logs, side, Opening::FirstByte, outbox);
+                let entered = self.enter(life, instances, logs, side, opening(logs), outbox);
                 target.into_iter().for_each(|target| self.leave(target));
                 if let Some(pipe) = self.pipes.get_mut(&token) {
                     pipe.target = entered;

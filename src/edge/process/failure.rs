@@ -6,8 +6,21 @@ use super::prepare::{Unpreparable, fault};
 use crate::keeper::Stage;
 use crate::model::reason::Reason;
 
-/// `interpreter`: that of the program's `#!` line, as it was when it was prepared.
-pub fn explain_failure(program: &Path, interpreter: Option<&str>, stage: Stage, errno: i32) -> Unpreparable {
+/// What was asked for, as it was when it was prepared.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub program: &'a Path,
+    /// That of the program's `#!` line.
+    pub interpreter: Option<&'a str>,
+    pub working_dir: &'a Path,
+    /// A manifest wrote it; else it is where plugd was started.
+    pub dir_is_written: bool,
+    /// None: plugd's own.
+    pub user: Option<&'a str>,
+}
+
+pub fn explain_failure(asked: &Asked<'_>, stage: Stage, errno: i32) -> Unpreparable {
+    let Asked { program, interpreter, .. } = *asked;
     let error = std::io::Error::from_raw_os_error(errno);
     let shown = program.display();
     match (stage, errno) {
@@ -30,11 +43,13 @@ pub fn explain_failure(program: &Path, interpreter: Option<&str>, stage: Stage, 
         ),
         (Stage::Exec, libc::ETXTBSY) => fault(Reason::Error, format!("{shown} is being written: {error}")),
         (Stage::Exec, _) => fault(Reason::Error, format!("{shown} cannot be executed: {error}")),
-        (Stage::WorkingDir, _) => {
-            fault(Reason::WorkingDirNotFound, format!("the working directory cannot be entered: {error}"))
-        }
+        (Stage::WorkingDir, _) => not_entered(asked, errno),
         (Stage::Groups | Stage::Gid | Stage::Uid, _) => {
-            fault(Reason::PermissionDenied, format!("its user cannot be taken on: {error}; is plugd root?"))
+            let user = asked.user.unwrap_or("its user");
+            fault(
+                Reason::PermissionDenied,
+                format!("{user} cannot be taken on as its user: {error}; run plugd as root, or remove `user`"),
+            )
         }
         (Stage::OomScore, libc::EACCES | libc::EPERM) => fault(
             Reason::PermissionDenied,
@@ -61,5 +76,49 @@ pub fn explain_failure(program: &Path, interpreter: Option<&str>, stage: Stage, 
             | Stage::Descriptors,
             _,
         ) => fault(Reason::Error, format!("{shown} cannot be started (step {stage:?}): {error}")),
+    }
+}
+
+fn not_entered(asked: &Asked<'_>, errno: i32) -> Unpreparable {
+    let error = std::io::Error::from_raw_os_error(errno);
+    let dir = asked.working_dir.display();
+    let by = asked.user.map(|user| format!(" by {user}")).unwrap_or_default();
+    let remedy = match (asked.dir_is_written, errno) {
+        (false, _) => "it is where plugd was started; write `workingDir: /`, or another that is open to it",
+        (true, libc::EACCES) => "let its user enter it and all above it, or correct `workingDir`",
+        (true, _) => "make it, or correct `workingDir`",
+    };
+    let reason = if errno == libc::EACCES { Reason::PermissionDenied } else { Reason::WorkingDirNotFound };
+    fault(reason, format!("working directory {dir} cannot be entered{by}: {error}; {remedy}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked<'a>(user: Option<&'a str>, dir_is_written: bool) -> Asked<'a> {
+        let (program, working_dir) = (Path::new("/bin/web"), Path::new("/root"));
+        Asked { program, interpreter: None, working_dir, dir_is_written, user }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_entered_is_named_with_the_user_and_the_remedy() {
+        let fault = explain_failure(&asked(Some("www-data"), false), Stage::WorkingDir, libc::EACCES);
+        assert_eq!(fault.reason, Reason::PermissionDenied, "it is there");
+        assert_eq!(
+            fault.message,
+            "working directory /root cannot be entered by www-data: Permission denied (os error 13); it is where plugd \
+             was started; write `workingDir: /`, or another that is open to it"
+        );
+        let fault = explain_failure(&asked(None, true), Stage::WorkingDir, libc::ENOENT);
+        assert_eq!(fault.reason, Reason::WorkingDirNotFound);
+        assert!(fault.message.starts_with("working directory /root cannot be entered: "), "{}", fault.message);
+        assert!(fault.message.ends_with("; make it, or correct `workingDir`"), "{}", fault.message);
+    }
+
+    #[test]
+    fn a_user_that_cannot_be_taken_on_is_named() {
+        let fault = explain_failure(&asked(Some("uid 1000"), false), Stage::Uid, libc::EPERM);
+        assert!(fault.message.starts_with("uid 1000 cannot be taken on as its user: "), "{}", fault.message);
     }
 }

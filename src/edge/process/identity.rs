@@ -26,6 +26,16 @@ pub struct Identity {
     pub shell: PathBuf,
 }
 
+/// `www-data`, `uid 1000`.
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name}"),
+            None => write!(f, "uid {}", self.uid),
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     #[error("user {0:?} does not exist")]

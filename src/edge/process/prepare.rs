@@ -175,8 +175,12 @@ impl Base {
                 ));
             }
             Err(error) => {
+                let reason = match error.kind() {
+                    std::io::ErrorKind::PermissionDenied => Reason::PermissionDenied,
+                    _ => Reason::WorkingDirNotFound,
+                };
                 return Err(fault(
-                    Reason::WorkingDirNotFound,
+                    reason,
                     format!("working directory {} cannot be used: {error}", working_dir.display()),
                 ));
             }

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::diagnostic::{nearest, shown};
 use super::fields::{Field, Keys, Kind, Object, Short};
 use super::given::{Data, Given};
-use super::table::{FOREIGN, FOREIGN_LOGS, FOREIGN_PROBE, FOREIGN_STOP};
+use super::table::{FOREIGN, FOREIGN_LOGS, FOREIGN_PROBE, FOREIGN_STOP, PORT_MAX};
 
 /// Words of neighbouring tools in the place of an enum's.
 const FOREIGN_WORDS: &[(&str, &str)] = &[
@@ -351,8 +351,17 @@ fn integer(text: &str, min: i64, max: i64) -> Result<Data, String> {
     }
     match text.parse::<i64>() {
         Ok(number) if (min..=max).contains(&number) && !text.starts_with('+') => Ok(Data::Int(number)),
+        Err(_) if max == PORT_MAX && is_mapping(text) => {
+            Err("ports are not mapped here; write the one number that the process listens on".into())
+        }
         Ok(_) | Err(_) => Err(format!("write a whole number from {min} to {max}")),
     }
+}
+
+/// `8080:80`, as containers map ports.
+fn is_mapping(text: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once(':').is_some_and(|(host, own)| number(host) && number(own))
 }
 
 /// An enum's word in any case, canonical.

@@ -8,7 +8,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, rendere
 
 use super::Text;
 use crate::model::text::clean;
-use crate::model::text::harmless::is_hostile;
+use crate::model::text::harmless::{self, Layout, is_hostile};
 
 /// Diagnostics of one reading that are kept; the rest is counted. Nobody mends more at a time.
 pub const DIAGNOSTICS_MAX: usize = 40;
@@ -42,6 +42,8 @@ impl Diagnostic {
     /// ``web.yaml:3:5: unknown field `comand`; did you mean `command`?``
     pub fn one_line(&self) -> String {
         let Diagnostic { file, line, col, message, .. } = self;
+        // A file's name may hold any byte.
+        let file = harmless::escape(file, Layout::Sentence);
         let remedy = self.remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default();
         format!("{file}:{line}:{col}: {message}{remedy}")
     }

@@ -6,7 +6,9 @@ use super::fields::{Field, Keys, Kind, Object, field};
 
 const U32: Kind = Kind::Int(0, u32::MAX as i64);
 const POSITIVE: Kind = Kind::Int(1, u32::MAX as i64);
-const PORT: Kind = Kind::Int(1, 65_535);
+/// The largest port.
+pub(super) const PORT_MAX: i64 = 65_535;
+const PORT: Kind = Kind::Int(1, PORT_MAX);
 const TEXTS: Kind = Kind::List(&Kind::Word);
 
 /// More instances of one service than a machine has use for; each costs 5 descriptors.
