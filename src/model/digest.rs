@@ -120,3 +120,20 @@ pub fn digits(bytes: &[u8]) -> String {
     let nibbles = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     nibbles.map(|nibble| char::from(DIGITS[usize::from(nibble)])).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::manifest;
+
+    /// A plugd that computes others restarts every service of every user.
+    #[test]
+    fn a_digest_stays_what_it_was() {
+        let mut spec = manifest::assumed(Name::parse("web").expect("a name"));
+        spec.replicas = 3;
+        spec.process.args = vec!["--verbose".into()];
+        let (whole, process) = of(&spec);
+        assert_eq!(hex(whole), "4272dad73efa27ce7d6ce7bcb14a8088");
+        assert_eq!(hex(process), "4272f08722b95b56c949afae4c8d1e6d");
+    }
+}

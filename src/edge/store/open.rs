@@ -127,10 +127,10 @@ pub(super) fn is_saved(path: &Path) -> bool {
     beside(path, SAVED).symlink_metadata().is_ok()
 }
 
-/// Whether nothing is there that could hold a memory.
+/// Whether the place is there, and nothing in it that could hold a memory.
 pub(super) fn is_absent(path: &Path) -> bool {
     let missing = |path: &Path| path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-    missing(path) && missing(&beside(path, SAVED))
+    path.parent().is_some_and(Path::is_dir) && missing(path) && missing(&beside(path, SAVED))
 }
 
 /// Opens what was saved in the place of whatever lies at `path` now, which is put aside. Whoever had the file
