@@ -64,6 +64,7 @@ fn scenarios() -> Vec<Scenario> {
         scenario!(a_populated_or_frozen_cgroup_refuses_a_life),
         scenario!(a_process_goes_through_every_entrance_before_it_is_executed),
         scenario!(everything_asked_for_is_what_the_process_gets),
+        scenario!(a_start_time_is_what_proc_tells),
         scenario!(blobs_are_kept_replaced_and_bounded),
         scenario!(an_environment_of_any_size_arrives),
         scenario!(a_killed_controller_finds_lives_logs_and_deposits_again),
@@ -448,6 +449,19 @@ async fn everything_asked_for_is_what_the_process_gets(world: &mut World) {
         assert!(open.len() <= 7, "{open:?}");
         let line = format!("{key} 1 {pid} {}", alive.start_time);
         assert!(fs::read_to_string(&lives).expect("the table").lines().any(|found| found == line), "{line}");
+    }
+}
+
+async fn a_start_time_is_what_proc_tells(world: &mut World) {
+    // Over all parts of a tick: each start takes some of it.
+    for number in 0..150 {
+        let key = format!("a/{number}");
+        let alive = world.spawn(shell(&key, "exec sleep 30")).await;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", alive.pid)).expect("it runs");
+        let told = stat.rsplit(')').next().and_then(|rest| rest.split(' ').nth(20)).expect("field 22");
+        assert_eq!(alive.start_time.to_string(), told, "{key}");
+        kill_process_group(Pid::from_raw(alive.pid).expect("a pid"), Signal::KILL).expect("it is there");
+        assert_eq!(world.end_of(&id(&key)).await, How::Signal(9));
     }
 }
 

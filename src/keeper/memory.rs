@@ -32,8 +32,9 @@ fn drop_text() {
     let (from, to) = (&raw const __executable_start, &raw const etext);
     let page = rustix::param::page_size();
     let length = (to.addr() & !page.wrapping_sub(1)).saturating_sub(from.addr());
-    // SAFETY: all that lies between the two is mapped from the file and never written (what the loader writes comes
-    // behind the text), so what is dropped is read again as it was. Gaps between its parts are passed over.
+    // SAFETY: all that lies between the two is mapped from the file, and the program does not write there (what the loader
+    // writes comes behind the text), so what is dropped is read again as it was. A debugger's breakpoints go with it.
+    // Gaps between its parts are passed over.
     unsafe {
         libc::madvise(from.cast_mut().cast(), length, libc::MADV_DONTNEED);
     }

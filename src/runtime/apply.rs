@@ -52,7 +52,11 @@ impl Node {
                 self.publisher.retire(&name);
                 self.close_door(&name);
                 self.forget_try(&name);
-                self.specs.remove(name.as_str());
+                if let Some(spec) = self.specs.remove(name.as_str()) {
+                    // Also of a start that was called off while it was prepared.
+                    let instances = (0..spec.replicas).map(|index| Instance { service: name.clone(), index });
+                    instances.for_each(|instance| self.remove_group(&instance));
+                }
                 self.unlimited.remove(name.as_str());
                 self.chatter.forget(name.as_str());
                 self.samples.forget(&name, now);
@@ -91,19 +95,22 @@ impl Node {
             self.end_helpers_of(life);
         }
         let Some(tree) = self.tree_of(life) else { return };
-        if let Err(error) = self.trees.signal(&tree, signal, to) {
+        // Every signal of the brain asks for an end.
+        if let Err(error) = self.trees.signal_end(&tree, signal, to) {
             tracing::warn!(%life, signal, %error, "the signal could not be sent");
-        }
-        // Every signal of the brain asks for an end, and one that is stopped (SIGSTOP) hears of it only
-        // when it goes on.
-        if signal != libc::SIGKILL {
-            let _gone_already = self.trees.signal(&tree, libc::SIGCONT, to);
         }
     }
 
     pub(super) fn lives_of<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = (&'a LifeId, &'a Live)> {
         let first = LifeId { instance: Instance { service: name.clone(), index: 0 }, life: 0 };
         self.lives.range(first..).take_while(move |(life, _)| life.instance.service == *name)
+    }
+
+    fn remove_group(&self, instance: &Instance) {
+        if let Some(root) = self.cgroups.as_ref().filter(|_| !self.comes_again(instance)) {
+            // One that is in use stays.
+            let _ = root.group(instance).remove();
+        }
     }
 
     /// Whether another life of the instance is there or under way.
@@ -135,6 +142,7 @@ impl Node {
     /// What is kept for a life is of no use without it.
     pub(super) fn withdraw(&mut self, life: &LifeId) {
         self.limits.end(life);
+        self.remove_group(&life.instance);
         for key in [notify_key(life), ready_key(life)] {
             self.keeper.withdraw(key.as_bytes());
         }
@@ -150,10 +158,7 @@ impl Node {
             return;
         };
         self.trees.forget(&live.tree);
-        let again = self.comes_again(&life.instance);
-        if let (false, Some(root)) = (again, &self.cgroups) {
-            let _ = root.group(&life.instance).remove();
-        }
+        self.remove_group(&life.instance);
         self.closing.insert(life.clone());
         self.pump.close(life);
     }

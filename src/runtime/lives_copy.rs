@@ -26,6 +26,8 @@ pub struct Copy {
     lines: SyncSender<String>,
     /// Some found no room.
     missed: Arc<AtomicBool>,
+    /// It is cleared: nothing more is written.
+    cleared: Arc<AtomicBool>,
     path: PathBuf,
 }
 
@@ -34,13 +36,14 @@ impl Copy {
     pub fn start(path: PathBuf, first: Option<PathBuf>) -> Copy {
         let (lines, received) = sync_channel(WAITING_MAX);
         let missed = Arc::new(AtomicBool::new(false));
-        let (file, gap) = (path.clone(), missed.clone());
-        let work = move || append(&file, &received, first.as_deref(), &gap);
+        let cleared = Arc::new(AtomicBool::new(false));
+        let (file, gap, over) = (path.clone(), missed.clone(), cleared.clone());
+        let work = move || append(&file, &received, first.as_deref(), &gap, &over);
         let thread = std::thread::Builder::new().name("lives".into()).spawn(work);
         if let Err(error) = thread {
             tracing::warn!(%error, "{} is not written", path.display());
         }
-        Copy { lines, missed, path }
+        Copy { lines, missed, cleared, path }
     }
 
     pub fn write(&self, line: String) {
@@ -52,11 +55,12 @@ impl Copy {
 
     /// The node ends in order.
     pub fn clear(self) {
+        self.cleared.store(true, Ordering::Release);
         let _ = std::fs::remove_file(self.path);
     }
 }
 
-fn append(path: &Path, lines: &Receiver<String>, first: Option<&Path>, missed: &AtomicBool) {
+fn append(path: &Path, lines: &Receiver<String>, first: Option<&Path>, missed: &AtomicBool, cleared: &AtomicBool) {
     crate::edge::stand_back();
     let mut written = 0;
     let mut file = None;
@@ -64,6 +68,9 @@ fn append(path: &Path, lines: &Receiver<String>, first: Option<&Path>, missed: &
         // Nobody is woken for each of a burst.
         std::thread::sleep(GATHER);
         text.extend(lines.try_iter());
+        if cleared.load(Ordering::Acquire) {
+            return;
+        }
         written += text.lines().count();
         // Taken away with the state directory: the next line begins another one.
         file = file.filter(|_| path.symlink_metadata().is_ok());

@@ -147,3 +147,41 @@ fn what_an_ordinary_user_may_not_lower_is_told() {
         });
     }
 }
+
+/// The trial looks with the eyes of the user that the new version will have.
+#[test]
+fn what_its_user_may_not_run_or_enter_blocks_an_edit_and_is_foretold() {
+    if !is_root() {
+        return;
+    }
+    let world = World::running();
+    let closed = world.root().join("closed");
+    fs::create_dir(&closed).expect("made");
+    fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("closed");
+    fs::copy("/bin/sleep", closed.join("sleep")).expect("copied");
+    let good = "command: sleep 3600\nuser: nobody\nworkingDir: /\n";
+    world.put("web.yaml", good);
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+    let closed = closed.display();
+    for (edit, why) in [
+        (format!("command: {closed}/sleep 3600\nuser: nobody\nworkingDir: /\n"), "cannot be reached by nobody"),
+        (format!("command: sleep 3600\nuser: nobody\nworkingDir: {closed}\n"), "cannot be entered by nobody"),
+    ] {
+        world.put("web.yaml", &edit);
+        world.wait("the block", |world| {
+            world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked") && text.contains(why))
+        });
+        assert_eq!(world.pid("web"), Some(pid), "the version before runs on");
+        let check = world.plugd(&["check"]);
+        let said = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
+        assert!(said.contains(why), "{said}");
+        world.put("web.yaml", good);
+        world.wait("the mending", |world| world.status_file("web").is_some_and(|text| !text.contains("UpdateBlocked")));
+    }
+    // What hides in a directory that its user cannot enter is not the one that a shell of his would find.
+    let path = format!("env: {{PATH: '{closed}:/usr/bin:/bin'}}\n");
+    world.put("web.yaml", &format!("{good}{path}"));
+    world.wait("the next version", |world| world.pid("web").is_some_and(|now| now != pid));
+    world.wait_status("web", "running");
+}

@@ -195,3 +195,12 @@ fn a_directory_that_others_may_write_to_is_refused_or_told() {
     world.wait_status("web", "running");
     assert!(world.log().contains(&remedy), "{}", world.log());
 }
+
+#[test]
+fn a_check_sees_a_script_that_was_written_just_now() {
+    let world = World::empty();
+    world.put_script("web.sh", "#!/bin/nosuch\n# plugd: required: true\nexec sleep 3600\n");
+    let check = world.plugd(&["check", &world.dir().display().to_string()]);
+    let said = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
+    assert!(said.contains("BadInterpreter") && check.status.code() == Some(5), "{said}");
+}

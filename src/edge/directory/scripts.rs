@@ -85,7 +85,12 @@ impl Desk {
             return Seen::Done;
         }
         let at = first_seen + CLAIM_WAIT;
-        if now < at && !is_old(&stamp) && !self.records.contains_key(file) && !self.was_service(file) {
+        if !self.looks_once
+            && now < at
+            && !is_old(&stamp)
+            && !self.records.contains_key(file)
+            && !self.was_service(file)
+        {
             return Seen::Later(at);
         }
         if self.scripts.claims.remove(file).is_some() {

@@ -27,7 +27,7 @@ struct Hands {
 pub(super) fn with<T>(place: &Place, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let stranger = place.own && rustix::process::geteuid().is_root();
     match stranger.then(|| on_the_way(&place.base)).flatten() {
-        Some(hands) => raw::with_rights_of(hands.uid, hands.gid, act)?,
+        Some(hands) => raw::with_rights_of(hands.uid, hands.gid, None, act)?,
         None => act(),
     }
 }

@@ -268,9 +268,6 @@ impl Table {
             if pipe.loss.is_some() {
                 outbox.push_back(PumpEvent::Recovered { life: life.clone() });
             }
-            if let Some(copier) = &mut self.kit.copier {
-                copier.end(&pipe.label);
-            }
             log_line = log_line.or_else(|| pipe.look.as_ref().and_then(Look::pattern));
             count = pipe.instances;
             pipe.target.into_iter().for_each(|target| self.leave(target));

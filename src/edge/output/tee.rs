@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::escape::{self, LINE_MAX};
@@ -49,8 +49,8 @@ pub(super) struct Copier {
     /// Of the first; the others leave without a look back.
     done: Option<mpsc::Receiver<()>>,
     missed: HashMap<Arc<Label>, u64>,
-    /// Of which something was handed on since they began.
-    shown: HashSet<Arc<Label>>,
+    /// Of which something was handed on since they began, by whichever of the copiers.
+    shown: Arc<Mutex<HashSet<Arc<Label>>>>,
     whole: bool,
 }
 
@@ -87,7 +87,7 @@ impl Copier {
             dead,
             done,
             missed: HashMap::new(),
-            shown: HashSet::new(),
+            shown: Arc::default(),
             whole: tee.whole,
         })
     }
@@ -101,7 +101,7 @@ impl Copier {
             dead: self.dead.clone(),
             done: None,
             missed: HashMap::new(),
-            shown: HashSet::new(),
+            shown: self.shown.clone(),
             whole: self.whole,
         }
     }
@@ -134,9 +134,7 @@ impl Copier {
 
     pub(super) fn offer(&mut self, label: &Arc<Label>, bytes: &[u8]) {
         let missed = self.missed.remove(label).unwrap_or(0);
-        if !self.shown.contains(label) {
-            self.shown.insert(label.clone());
-        }
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).insert(label.clone());
         self.waiting.fetch_add(weight(bytes.len()), Ordering::Relaxed);
         let _ = self.queue.send(Piece { label: label.clone(), bytes: bytes.to_vec(), missed, ended: false });
     }
@@ -144,7 +142,7 @@ impl Copier {
     /// No more comes under this label; a line that has no end is shown now.
     pub(super) fn end(&mut self, label: &Arc<Label>) {
         let missed = self.missed.remove(label).unwrap_or(0);
-        if !self.shown.remove(label) && missed == 0 {
+        if !self.shown.lock().unwrap_or_else(PoisonError::into_inner).remove(label) && missed == 0 {
             return;
         }
         self.waiting.fetch_add(weight(0), Ordering::Relaxed);
@@ -301,6 +299,23 @@ mod tests {
             copier.offer(&stays, b"tick 1\n");
             assert_eq!(lines.next().expect("a line").expect("read"), "stays | tick 1");
         }
+    }
+
+    #[test]
+    fn a_line_that_moves_to_another_thread_stays_one() {
+        let (read, write) = std::io::pipe().expect("a pipe");
+        let tee = Tee { to: write.into(), colour: false, prefix: true, whole: false };
+        let mut first = Copier::start(tee).expect("a thread");
+        let mut second = first.another();
+        let label = || Arc::new(Label { text: "web".into(), err: false });
+        assert!(first.takes(&label(), 3));
+        first.offer(&label(), b"abc");
+        assert!(second.takes(&label(), 3));
+        second.offer(&label(), b"def");
+        second.end(&label());
+        drop((first, second));
+        let lines: Vec<String> = std::io::BufReader::new(read).lines().map_while(Result::ok).collect();
+        assert_eq!(lines, ["web | abcdef"]);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub fn explain_failure(asked: &Asked<'_>, stage: Stage, errno: i32) -> Unprepara
         ),
         (Stage::Exec, libc::ETXTBSY) => fault(Reason::Error, format!("{shown} is being written: {error}")),
         (Stage::Exec, _) => fault(Reason::Error, format!("{shown} cannot be executed: {error}")),
-        (Stage::WorkingDir, _) => not_entered(asked, errno),
+        (Stage::WorkingDir, _) => not_entered(asked.working_dir, asked.dir_is_written, asked.user, errno),
         (Stage::Groups | Stage::Gid | Stage::Uid, _) => {
             let user = asked.user.unwrap_or("its user");
             fault(
@@ -79,11 +79,12 @@ pub fn explain_failure(asked: &Asked<'_>, stage: Stage, errno: i32) -> Unprepara
     }
 }
 
-fn not_entered(asked: &Asked<'_>, errno: i32) -> Unpreparable {
+/// Of a working directory, looked at from here or by the child itself.
+pub fn not_entered(dir: &Path, is_written: bool, user: Option<&str>, errno: i32) -> Unpreparable {
     let error = std::io::Error::from_raw_os_error(errno);
-    let dir = asked.working_dir.display();
-    let by = asked.user.map(|user| format!(" by {user}")).unwrap_or_default();
-    let remedy = match (asked.dir_is_written, errno) {
+    let dir = dir.display();
+    let by = user.map(|user| format!(" by {user}")).unwrap_or_default();
+    let remedy = match (is_written, errno) {
         (false, _) => "it is where plugd was started; write `workingDir: /`, or another that is open to it",
         (true, libc::EACCES) => "let its user enter it and all above it, or correct `workingDir`",
         (true, _) => "make it, or correct `workingDir`",

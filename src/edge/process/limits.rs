@@ -71,8 +71,8 @@ pub struct Limits {
 /// The groups of a life that is about to begin.
 #[derive(Debug, Default)]
 pub struct Begun {
-    /// Its group of cgroup v2, where that was made anew.
-    pub group: Option<OwnedFd>,
+    /// Its group of cgroup v2, where that was to be made anew; none where it could not be made.
+    pub group: Option<Option<OwnedFd>>,
     /// What its process writes to, to be in them.
     pub entrances: Vec<Arc<OwnedFd>>,
     /// What could not be applied, and why.
@@ -107,7 +107,8 @@ impl Limits {
             && anew
         {
             let made = root.renew(&life.instance).and_then(|()| root.create(&life.instance));
-            begun.group = made.inspect_err(|error| tracing::warn!(%life, %error, "its cgroup cannot be made")).ok();
+            let made = made.inspect_err(|error| tracing::warn!(%life, %error, "its cgroup cannot be made"));
+            begun.group = Some(made.ok());
         }
         if let Some(homes) = homes {
             for folder in folders(&homes) {
@@ -288,10 +289,12 @@ const OOM_SCORE_MAX: i32 = 1000;
 
 /// How soon the kernel kills it for want of memory; none where it does not tell our own, which is asked once.
 pub fn oom_score_adj(process: &Process) -> Option<i32> {
-    static OWN: OnceLock<Option<i32>> = OnceLock::new();
-    let own = || std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok();
-    let above = |own: i32| own.saturating_add(OOM_SCORE_ABOVE).min(OOM_SCORE_MAX);
-    process.oom_score_adj.or_else(|| OWN.get_or_init(own).map(above))
+    static OWN: OnceLock<i32> = OnceLock::new();
+    process.oom_score_adj.or_else(|| {
+        let ask = || std::fs::read_to_string("/proc/self/oom_score_adj").ok()?.trim().parse().ok();
+        let own = OWN.get().copied().or_else(ask)?;
+        Some(OWN.get_or_init(|| own).saturating_add(OOM_SCORE_ABOVE).min(OOM_SCORE_MAX))
+    })
 }
 
 fn files_missed(process: &Process) -> Option<Missed> {

@@ -15,11 +15,13 @@ use std::sync::Arc;
 
 use super::cgroup::CgroupRoot;
 use super::environment::Environment;
+use super::failure::not_entered;
 use super::identity::Identity;
 use super::pin::Pin;
 use super::privileges::{Granted, Own};
 use super::program::{can_hang, find, interpreter};
 use super::progress::{Progress, Sight};
+use super::raw;
 use super::variables::variables;
 use crate::model::manifest::instance_port;
 use crate::model::name::LifeId;
@@ -148,6 +150,22 @@ struct Base {
     working_dir: PathBuf,
     identity: Option<Identity>,
     capabilities: Option<Granted>,
+    looks_as_user: bool,
+}
+
+/// Whose rights a look is made with: of the user that the process will have, where plugd can take them on.
+pub(super) struct Eyes<'a>(Option<&'a Identity>);
+
+impl Eyes<'_> {
+    pub fn look<T>(&self, look: impl Fn() -> T) -> T {
+        let Some(Identity { uid, gid, groups, .. }) = self.0 else { return look() };
+        // Where a sandbox refuses that, the exec itself tells.
+        raw::with_rights_of(*uid, *gid, Some(groups), &look).unwrap_or_else(|_| look())
+    }
+
+    pub fn user(&self) -> Option<String> {
+        self.0.map(ToString::to_string)
+    }
 }
 
 impl Base {
@@ -166,7 +184,10 @@ impl Base {
         };
         let working_dir = process.working_dir.clone().unwrap_or_else(|| ground.working_dir.clone());
         progress.at(Sight::WorkingDir(working_dir.clone()));
-        match working_dir.metadata() {
+        // What it may do by more than its user is not known here: then the exec itself tells.
+        let eyes = Eyes(identity.as_ref().filter(|_| ground.uid == 0 && process.capabilities.is_none()));
+        let inside = working_dir.join(".");
+        match eyes.look(|| inside.metadata()) {
             Ok(meta) if meta.is_dir() => {}
             Ok(_) => {
                 return Err(fault(
@@ -174,13 +195,19 @@ impl Base {
                     format!("working directory {} is not a directory", working_dir.display()),
                 ));
             }
-            Err(error) => {
-                let reason = match error.kind() {
-                    std::io::ErrorKind::PermissionDenied => Reason::PermissionDenied,
-                    _ => Reason::WorkingDirNotFound,
-                };
+            Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
+                let user = eyes.user();
+                return Err(not_entered(&working_dir, process.working_dir.is_some(), user.as_deref(), libc::EACCES));
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) && working_dir.is_file() => {
                 return Err(fault(
-                    reason,
+                    Reason::WorkingDirNotFound,
+                    format!("working directory {} is not a directory", working_dir.display()),
+                ));
+            }
+            Err(error) => {
+                return Err(fault(
+                    Reason::WorkingDirNotFound,
                     format!("working directory {} cannot be used: {error}", working_dir.display()),
                 ));
             }
@@ -189,7 +216,8 @@ impl Base {
         let uid = identity.as_ref().map_or(ground.uid, |identity| identity.uid);
         let grant = |wanted| Own::now().grant(wanted, uid == 0, uid != ground.uid);
         let capabilities = process.capabilities.as_ref().map(grant).transpose()?;
-        Ok(Base { environment, working_dir, identity, capabilities })
+        let looks_as_user = ground.uid == 0 && process.capabilities.is_none();
+        Ok(Base { environment, working_dir, identity, capabilities, looks_as_user })
     }
 
     fn finish(self, argv: Vec<String>, progress: &Progress) -> Result<Prepared, Unpreparable> {
@@ -197,7 +225,8 @@ impl Base {
         let Some(first) = first else {
             return Err(fault(Reason::ProgramNotFound, "the command is empty"));
         };
-        let path = find(first, &self.environment, &self.working_dir, progress)?;
+        let eyes = Eyes(self.identity.as_ref().filter(|_| self.looks_as_user));
+        let path = find(first, &self.environment, &self.working_dir, &eyes, progress)?;
         let interpreter = interpreter(&path);
         let mut may_hang = [&path, &self.working_dir].into_iter().any(|path| can_hang(path));
         if let Some(interpreter) = &interpreter {

@@ -1,11 +1,13 @@
 //! Finding the program as execvp(3) does, and what can be told of it before it runs.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, Mode, OFlags, access, statfs};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, access, accessat, statfs};
+use rustix::io::Errno;
 
 use super::environment::Environment;
-use super::prepare::{Unpreparable, fault};
+use super::prepare::{Eyes, Unpreparable, fault};
 use super::progress::{Progress, Sight};
 use crate::model::reason::Reason;
 
@@ -14,20 +16,22 @@ pub(super) fn find(
     first: &str,
     environment: &Environment,
     working_dir: &Path,
+    eyes: &Eyes<'_>,
     progress: &Progress,
 ) -> Result<PathBuf, Unpreparable> {
     if first.contains('/') {
         let path = working_dir.join(first);
         progress.at(Sight::Program(path.clone()));
-        return executable(&path).map(|()| path);
+        return executable(&path, eyes).map(|()| path);
     }
     let search = environment.get("PATH").map(|path| path.to_os_string()).unwrap_or_else(|| DEFAULT_PATH.into());
     let mut refused = None;
     for directory in std::env::split_paths(&search) {
         let path = working_dir.join(directory).join(first);
         progress.at(Sight::Program(path.clone()));
-        match executable(&path) {
+        match executable(&path, eyes) {
             Ok(()) => return Ok(path),
+            // What stands in a directory that cannot be entered nobody knows.
             Err(error) if error.reason == Reason::NotExecutable => refused = Some(error),
             Err(_) => {}
         }
@@ -41,19 +45,34 @@ pub(super) fn find(
 /// What execvp(3) uses where PATH is not set.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-fn executable(path: &Path) -> Result<(), Unpreparable> {
-    match path.metadata() {
+fn executable(path: &Path, eyes: &Eyes<'_>) -> Result<(), Unpreparable> {
+    let shown = path.display();
+    let by = eyes.user().map(|user| format!(" by {user}")).unwrap_or_default();
+    match eyes.look(|| path.metadata()) {
         Ok(meta) if meta.is_dir() => {
-            Err(fault(Reason::NotExecutable, format!("{} is a directory, not a program", path.display())))
+            Err(fault(Reason::NotExecutable, format!("{shown} is a directory, not a program")))
         }
-        Ok(_) => access(path, Access::EXEC_OK).map_err(|_| {
-            let path = path.display();
-            fault(Reason::NotExecutable, format!("{path} is not executable; `chmod +x {path}` makes it so"))
+        Ok(meta) => eyes.look(|| may_execute(path)).map_err(|_| match meta.mode() & 0o111 {
+            0 => fault(Reason::NotExecutable, format!("{shown} is not executable; `chmod +x {shown}` makes it so")),
+            _ => fault(
+                Reason::NotExecutable,
+                format!("{shown} may not be executed{by}; let its user execute it, or correct `user`"),
+            ),
         }),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            Err(fault(Reason::PermissionDenied, format!("{} cannot be reached: {error}", path.display())))
-        }
-        Err(_) => Err(fault(Reason::ProgramNotFound, format!("there is no program {}", path.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(fault(
+            Reason::PermissionDenied,
+            format!("{shown} cannot be reached{by}: {error}; open the directories above it, or correct `user`"),
+        )),
+        Err(_) => Err(fault(Reason::ProgramNotFound, format!("there is no program {shown}"))),
+    }
+}
+
+/// By whom this thread's rights on files are (access(2) alone asks for the real user).
+fn may_execute(path: &Path) -> Result<(), Errno> {
+    match accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
+        // Kernels before 5.8, and sandboxes that do not know the call.
+        Err(Errno::NOSYS | Errno::PERM) => access(path, Access::EXEC_OK),
+        result => result,
     }
 }
 

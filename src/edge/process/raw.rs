@@ -99,26 +99,40 @@ pub(crate) fn kill_process(pid: i32, signal: i32) -> io::Result<()> {
 }
 
 /// Does something on the file system with the rights of another user, on this thread alone (setfsuid(2)); for
-/// who is root. The kernel takes root's powers over files away meanwhile.
-pub(crate) fn with_rights_of<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> io::Result<T> {
+/// who is root. The kernel takes root's powers over files away meanwhile. `groups`: those beside `gid`, where they
+/// are not to be ours.
+pub(crate) fn with_rights_of<T>(uid: u32, gid: u32, groups: Option<&[u32]>, act: impl FnOnce() -> T) -> io::Result<T> {
     /// Takes the old ones back, also where `act` panics.
-    struct Back(libc::c_int, libc::c_int);
+    struct Back(libc::c_int, libc::c_int, Option<Vec<libc::gid_t>>);
     impl Drop for Back {
         fn drop(&mut self) {
             // SAFETY: both take plain numbers and touch no memory; they are the calling thread's alone.
             unsafe { (libc::setfsuid(self.0 as libc::uid_t), libc::setfsgid(self.1 as libc::gid_t)) };
+            self.2.iter().for_each(|own| drop(set_groups(own)));
         }
     }
+    let own = groups.map(|_| rustix::process::getgroups()).transpose()?;
+    let own = own.map(|own| own.into_iter().map(rustix::process::Gid::as_raw).collect());
+    groups.map_or(Ok(()), set_groups)?;
     // SAFETY: as above. The group first: without root's powers it could not be changed any more. Both give
     // the number before, and tell of a refusal only by what the next call gives.
     let (_back, now) = unsafe {
         let group = libc::setfsgid(gid);
-        let back = Back(libc::setfsuid(uid), group);
+        let back = Back(libc::setfsuid(uid), group, own);
         (back, (libc::setfsuid(libc::uid_t::MAX), libc::setfsgid(libc::gid_t::MAX)))
     };
     match now == (uid as libc::c_int, gid as libc::c_int) {
         true => Ok(act()),
         false => Err(io::Error::from(io::ErrorKind::PermissionDenied)),
+    }
+}
+
+/// Of this thread alone: libc's function of that name would set those of all threads.
+fn set_groups(groups: &[libc::gid_t]) -> io::Result<()> {
+    // SAFETY: the pointer is to as many numbers as are told, and they are only read.
+    match unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -180,12 +180,28 @@ impl Trees {
 
     /// Send a signal; that nobody is there is no error.
     pub fn signal(&self, tree: &Tree, signal: i32, to: Target) -> io::Result<()> {
+        self.send(tree, &[signal], to)
+    }
+
+    /// Send a signal that asks for an end: who is stopped (SIGSTOP) hears of it only when it goes on.
+    pub fn signal_end(&self, tree: &Tree, signal: i32, to: Target) -> io::Result<()> {
+        match signal {
+            libc::SIGKILL => self.send(tree, &[signal], to),
+            _ => self.send(tree, &[signal, libc::SIGCONT], to),
+        }
+    }
+
+    fn send(&self, tree: &Tree, signals: &[i32], to: Target) -> io::Result<()> {
         if to == Target::Group {
-            match signal_leader_group(tree, signal) {
+            match signal_leader_group(tree, signals) {
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
                 result => return result,
             }
         }
+        signals.iter().try_for_each(|signal| self.signal_members(tree, *signal, to))
+    }
+
+    fn signal_members(&self, tree: &Tree, signal: i32, to: Target) -> io::Result<()> {
         match &tree.scope {
             Scope::Cgroup(group) => {
                 signal_cgroup(tree, group, signal, to)?;
@@ -256,19 +272,23 @@ pub(super) fn is_reaper(reaper: Reaper, stat: &Stat) -> bool {
 
 /// To the group that the main process leads, while it is there (a zombie is there). ESRCH once its
 /// number may be somebody else's: then the members are sought one by one.
-fn signal_leader_group(tree: &Tree, signal: i32) -> io::Result<()> {
+fn signal_leader_group(tree: &Tree, signals: &[i32]) -> io::Result<()> {
     let pidfd = hold(tree.pid);
     let stat = Stat::of(tree.pid).filter(|stat| tree.is_main(stat) && stat.group == tree.pid);
     if stat.is_none() {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
-    match pidfd.and_then(|pidfd| raw::signal_group(pidfd.as_fd(), signal)) {
+    let send = |signal: i32| match &pidfd {
+        Ok(pidfd) => raw::signal_group(pidfd.as_fd(), signal),
+        Err(_) => Err(io::ErrorKind::Unsupported.into()),
+    };
+    signals.iter().try_for_each(|signal| match send(*signal) {
         result @ Ok(()) => result,
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(error),
         // Before Linux 6.9, or no descriptor is to be had. The leader has just been seen; for the number to change
         // hands it would have to be reaped and all of pid_max used up between these two calls.
-        Err(_) => raw::kill_group(tree.pid, signal),
-    }
+        Err(_) => raw::kill_group(tree.pid, *signal),
+    })
 }
 
 fn signal_cgroup(tree: &Tree, group: &Group, signal: i32, to: Target) -> io::Result<()> {
