@@ -95,7 +95,7 @@ fn run() {
             waiting.bytes = 0;
             std::mem::take(&mut waiting.lines)
         };
-        write(Vec::from(lines).concat().as_slice());
+        pieces(lines).iter().for_each(|piece| write(piece));
         let mut waiting = lock();
         waiting.writing = false;
         let done = waiting.lines.is_empty();
@@ -106,6 +106,20 @@ fn run() {
             drop(MORE.wait_timeout_while(lock(), GATHER, |waiting| !waiting.hurry));
         }
     }
+}
+
+/// Lines that are written with one call: no more than a pipe takes at once, so that nothing that others write to it
+/// comes between them (PIPE_BUF). A longer line is a piece of its own.
+fn pieces(lines: VecDeque<Vec<u8>>) -> Vec<Vec<u8>> {
+    const PIPE_BUF: usize = 4096;
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    for mut line in lines {
+        match pieces.last_mut().filter(|piece| piece.len() + line.len() <= PIPE_BUF) {
+            Some(piece) => piece.append(&mut line),
+            None => pieces.push(line),
+        }
+    }
+    pieces
 }
 
 /// A stderr that was closed is no reason to fail.
@@ -187,6 +201,16 @@ impl Drop for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_written_together_as_far_as_nothing_can_come_between_them() {
+        let line = |length: usize| vec![b'x'; length];
+        let lengths = |lines: &[usize]| -> Vec<usize> {
+            pieces(lines.iter().map(|length| line(*length)).collect()).iter().map(Vec::len).collect()
+        };
+        assert_eq!(lengths(&[]), Vec::<usize>::new());
+        assert_eq!(lengths(&[4000, 96, 1, 5000, 10]), [4096, 1, 5000, 10]);
+    }
 
     #[test]
     fn what_does_not_fit_is_counted_and_told_when_there_is_room() {
