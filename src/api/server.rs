@@ -1,8 +1,9 @@
 //! The answering side of the local socket: who is let in, how many, and for how long.
 //!
-//! 256 connections at most. The last 16 are a reserved lane: one short request each, no stream, so
-//! that the command line gets through however many followers there are. A client that sends its
-//! headers slowly is closed after 5 s (which also ends idle ones), one that does not read after 30 s.
+//! 256 connections at most, and a quarter of the descriptors: statuses are written whoever calls. The
+//! last 16 are a reserved lane: one short request each, no stream, so that the command line gets through
+//! however many followers there are. A client that sends its headers slowly is closed after 5 s (which
+//! also ends idle ones), one that does not read after 30 s.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,9 +22,10 @@ use super::patient::Patient;
 use super::routes::{self, App, Lane};
 use super::socket::Allowed;
 
-/// A quarter of the usual soft limit of 1024 descriptors.
-const CONNECTIONS: usize = 256;
+const CONNECTIONS_MAX: usize = 256;
 const RESERVED: usize = 16;
+/// The part of the descriptors that connections may take.
+const SHARE: u64 = 4;
 /// From the accept, or from the last answer, to the end of the next header.
 const HEADER_WAIT: Duration = Duration::from_secs(5);
 /// The same in the reserved lane: 16 idlers give way within half a second.
@@ -38,7 +41,10 @@ pub async fn serve(listener: UnixListener, ctx: Context) {
     let ctx = Arc::new(ctx);
     let general = routes::router(App { ctx: Arc::clone(&ctx), lane: Lane::General });
     let reserved = routes::router(App { ctx, lane: Lane::Reserved });
-    let seats = [Arc::new(Semaphore::new(CONNECTIONS - RESERVED)), Arc::new(Semaphore::new(RESERVED))];
+    let seats = [
+        Arc::new(Semaphore::new(general_seats(getrlimit(Resource::Nofile).current))),
+        Arc::new(Semaphore::new(RESERVED)),
+    ];
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -58,6 +64,11 @@ pub async fn serve(listener: UnixListener, ctx: Context) {
         };
         admit(stream, seat, router.clone(), lane, &allowed);
     }
+}
+
+fn general_seats(descriptors: Option<u64>) -> usize {
+    let share = descriptors.map_or(CONNECTIONS_MAX, |all| usize::try_from(all / SHARE).unwrap_or(CONNECTIONS_MAX));
+    share.clamp(2 * RESERVED, CONNECTIONS_MAX) - RESERVED
 }
 
 fn admit(stream: UnixStream, seat: OwnedSemaphorePermit, router: Router, lane: Lane, allowed: &Allowed) {
@@ -95,4 +106,15 @@ where
     let router = routes::router(App { ctx: Arc::new(ctx), lane: Lane::General });
     // What it ends with is the peer's.
     let _ = converse(stream, router, Lane::General).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_most_of_the_descriptors_to_others() {
+        let seats = [None, Some(1 << 20), Some(1024), Some(512), Some(128), Some(10)].map(general_seats);
+        assert_eq!(seats, [240, 240, 240, 112, 16, 16]);
+    }
 }
