@@ -21,11 +21,10 @@ use super::context::Context;
 use super::patient::Patient;
 use super::routes::{self, App, Lane};
 use super::socket::Allowed;
+use crate::edge::quarter_of_descriptors;
 
 const CONNECTIONS_MAX: usize = 256;
 const RESERVED: usize = 16;
-/// The part of the descriptors that connections may take.
-const SHARE: u64 = 4;
 /// From the accept, or from the last answer, to the end of the next header.
 const HEADER_WAIT: Duration = Duration::from_secs(5);
 /// The same in the reserved lane: 16 idlers give way within half a second.
@@ -67,8 +66,7 @@ pub async fn serve(listener: UnixListener, ctx: Context) {
 }
 
 fn general_seats(descriptors: Option<u64>) -> usize {
-    let share = descriptors.map_or(CONNECTIONS_MAX, |all| usize::try_from(all / SHARE).unwrap_or(CONNECTIONS_MAX));
-    share.clamp(2 * RESERVED, CONNECTIONS_MAX) - RESERVED
+    quarter_of_descriptors(descriptors, CONNECTIONS_MAX).max(2 * RESERVED) - RESERVED
 }
 
 fn admit(stream: UnixStream, seat: OwnedSemaphorePermit, router: Router, lane: Lane, allowed: &Allowed) {

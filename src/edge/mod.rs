@@ -39,3 +39,27 @@ pub(crate) fn stand_back() {
     // Where it cannot be set, the thread works as any other.
     let _ = rustix::process::setpriority_process(None, 10);
 }
+
+/// Writes all of it to what others may have made non-blocking: its description is shared with them.
+pub(crate) fn write_whole(to: &mut (impl std::io::Write + std::os::fd::AsFd), mut bytes: &[u8]) -> std::io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    use std::io::ErrorKind;
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let _ = poll(&mut [PollFd::new(&*to, PollFlags::OUT)], None);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A quarter of all descriptors (none: of any number), at most `most`: what one kind of caller may take, so that the
+/// rest is left to everything else.
+pub(crate) fn quarter_of_descriptors(all: Option<u64>, most: usize) -> usize {
+    usize::try_from(all.unwrap_or(u64::MAX) / 4).unwrap_or(most).min(most)
+}

@@ -5,11 +5,10 @@
 //! beyond is counted, and the count is told when there is room again.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Bytes that wait for a reader: the start lines of 5,000 services.
@@ -124,19 +123,7 @@ fn pieces(lines: VecDeque<Vec<u8>>) -> Vec<Vec<u8>> {
 
 /// A stderr that was closed is no reason to fail.
 fn write(line: &[u8]) {
-    let mut left = line;
-    while !left.is_empty() {
-        match io::stderr().write(left) {
-            Ok(written) if written > 0 => left = &left[written..],
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Somebody else made the shared description non-blocking.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let stderr = io::stderr();
-                let _ = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None);
-            }
-            Ok(_) | Err(_) => return,
-        }
-    }
+    let _ = super::write_whole(&mut io::stderr(), line);
 }
 
 /// Says one line, its end included.

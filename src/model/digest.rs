@@ -4,9 +4,10 @@
 //! behind the version of this encoding. So a later plugd that knows one more field, at its default,
 //! computes what this one did and restarts nothing.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use std::sync::LazyLock;
 
 use super::name::Name;
 use super::spec::{Digest, Process, Spec};

@@ -151,14 +151,14 @@ impl Node {
     /// The life is over: its output is emptied once more, then the keeper may drop it.
     fn forget(&mut self, life: LifeId) {
         self.end_helpers_of(&life);
+        let live = self.lives.remove(&life);
         self.withdraw(&life);
         self.sockets.neighbours.strike(&life);
-        let Some(live) = self.lives.remove(&life) else {
+        let Some(live) = live else {
             self.keeper.forget(&Id::from(&life));
             return;
         };
         self.trees.forget(&live.tree);
-        self.remove_group(&life.instance);
         self.closing.insert(life.clone());
         self.pump.close(life);
     }

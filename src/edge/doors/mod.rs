@@ -178,8 +178,7 @@ impl Drop for Attended {
 /// Connections that are passed on at a time, each of which takes two descriptors: half of all descriptors are
 /// left to everything else.
 fn places() -> usize {
-    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(open_files / 4).unwrap_or(PLACES_MAX).clamp(1, PLACES_MAX)
+    super::quarter_of_descriptors(getrlimit(Resource::Nofile).current, PLACES_MAX).max(1)
 }
 
 async fn attend(mut inbox: mpsc::UnboundedReceiver<Order>, out: mpsc::Sender<Input>, sockets: Arc<Sockets>) {

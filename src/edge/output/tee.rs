@@ -5,13 +5,14 @@
 //! and with whoever else has it.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, ErrorKind, Write};
+use std::io::{BufRead, Write};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use super::escape::{self, LINE_MAX};
 use super::pump::Tee;
+use crate::edge::write_whole;
 
 /// Bytes that may wait for stdout: what a terminal shows in a few seconds.
 const WAITING_MAX: usize = 1 << 20;
@@ -194,7 +195,7 @@ struct Printer {
 impl Printer {
     fn print(&mut self, piece: Piece) -> std::io::Result<()> {
         if self.style.raw {
-            return self.write(&piece.bytes);
+            return write_whole(&mut self.to, &piece.bytes);
         }
         let width = self.width.load(Ordering::Relaxed) as usize;
         let mut out = Vec::with_capacity(piece.bytes.len() * 5 / 4 + 64);
@@ -228,23 +229,7 @@ impl Printer {
         } else if !piece.ended && (!partial.bytes.is_empty() || partial.bytes.capacity() > 0) {
             self.lines.insert(piece.label, partial);
         }
-        self.write(&out)
-    }
-
-    fn write(&mut self, mut out: &[u8]) -> std::io::Result<()> {
-        while !out.is_empty() {
-            match self.to.write(out) {
-                Ok(count) => out = &out[count..],
-                // Somebody else made the shared description non-blocking.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let mut fds = [rustix::event::PollFd::new(&self.to, rustix::event::PollFlags::OUT)];
-                    let _ = rustix::event::poll(&mut fds, None);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        write_whole(&mut self.to, &out)
     }
 }
 

@@ -185,9 +185,11 @@ impl Base {
         let working_dir = process.working_dir.clone().unwrap_or_else(|| ground.working_dir.clone());
         progress.at(Sight::WorkingDir(working_dir.clone()));
         // What it may do by more than its user is not known here: then the exec itself tells.
-        let eyes = Eyes(identity.as_ref().filter(|_| ground.uid == 0 && process.capabilities.is_none()));
+        let looks_as_user = ground.uid == 0 && process.capabilities.is_none();
+        let eyes = Eyes(identity.as_ref().filter(|_| looks_as_user));
         let inside = working_dir.join(".");
-        match eyes.look(|| inside.metadata()) {
+        let look = || working_dir.metadata().and_then(|meta| if meta.is_dir() { inside.metadata() } else { Ok(meta) });
+        match eyes.look(look) {
             Ok(meta) if meta.is_dir() => {}
             Ok(_) => {
                 return Err(fault(
@@ -198,12 +200,6 @@ impl Base {
             Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
                 let user = eyes.user();
                 return Err(not_entered(&working_dir, process.working_dir.is_some(), user.as_deref(), libc::EACCES));
-            }
-            Err(error) if error.raw_os_error() == Some(libc::ENOTDIR) && working_dir.is_file() => {
-                return Err(fault(
-                    Reason::WorkingDirNotFound,
-                    format!("working directory {} is not a directory", working_dir.display()),
-                ));
             }
             Err(error) => {
                 return Err(fault(
@@ -216,7 +212,6 @@ impl Base {
         let uid = identity.as_ref().map_or(ground.uid, |identity| identity.uid);
         let grant = |wanted| Own::now().grant(wanted, uid == 0, uid != ground.uid);
         let capabilities = process.capabilities.as_ref().map(grant).transpose()?;
-        let looks_as_user = ground.uid == 0 && process.capabilities.is_none();
         Ok(Base { environment, working_dir, identity, capabilities, looks_as_user })
     }
 

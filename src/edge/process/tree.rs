@@ -180,25 +180,25 @@ impl Trees {
 
     /// Send a signal; that nobody is there is no error.
     pub fn signal(&self, tree: &Tree, signal: i32, to: Target) -> io::Result<()> {
-        self.send(tree, &[signal], to)
+        self.send(tree, signal, None, to)
     }
 
     /// Send a signal that asks for an end: who is stopped (SIGSTOP) hears of it only when it goes on.
     pub fn signal_end(&self, tree: &Tree, signal: i32, to: Target) -> io::Result<()> {
-        match signal {
-            libc::SIGKILL => self.send(tree, &[signal], to),
-            _ => self.send(tree, &[signal, libc::SIGCONT], to),
-        }
+        self.send(tree, signal, Some(libc::SIGCONT).filter(|_| signal != libc::SIGKILL), to)
     }
 
-    fn send(&self, tree: &Tree, signals: &[i32], to: Target) -> io::Result<()> {
+    /// `then`: sent as well, whatever became of the first; what becomes of it nobody asks.
+    fn send(&self, tree: &Tree, signal: i32, then: Option<i32>, to: Target) -> io::Result<()> {
         if to == Target::Group {
-            match signal_leader_group(tree, signals) {
+            match signal_leader_group(tree, signal, then) {
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
                 result => return result,
             }
         }
-        signals.iter().try_for_each(|signal| self.signal_members(tree, *signal, to))
+        let sent = self.signal_members(tree, signal, to);
+        let _gone_already = then.map(|then| self.signal_members(tree, then, to));
+        sent
     }
 
     fn signal_members(&self, tree: &Tree, signal: i32, to: Target) -> io::Result<()> {
@@ -272,23 +272,23 @@ pub(super) fn is_reaper(reaper: Reaper, stat: &Stat) -> bool {
 
 /// To the group that the main process leads, while it is there (a zombie is there). ESRCH once its
 /// number may be somebody else's: then the members are sought one by one.
-fn signal_leader_group(tree: &Tree, signals: &[i32]) -> io::Result<()> {
+fn signal_leader_group(tree: &Tree, signal: i32, then: Option<i32>) -> io::Result<()> {
     let pidfd = hold(tree.pid);
     let stat = Stat::of(tree.pid).filter(|stat| tree.is_main(stat) && stat.group == tree.pid);
     if stat.is_none() {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
-    let send = |signal: i32| match &pidfd {
-        Ok(pidfd) => raw::signal_group(pidfd.as_fd(), signal),
-        Err(_) => Err(io::ErrorKind::Unsupported.into()),
-    };
-    signals.iter().try_for_each(|signal| match send(*signal) {
-        result @ Ok(()) => result,
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(error),
+    let send = |signal: i32| match pidfd.as_ref().map(|pidfd| raw::signal_group(pidfd.as_fd(), signal)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if error.raw_os_error() == Some(libc::ESRCH) => Err(error),
+        Err(gone) if gone.raw_os_error() == Some(libc::ESRCH) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         // Before Linux 6.9, or no descriptor is to be had. The leader has just been seen; for the number to change
         // hands it would have to be reaped and all of pid_max used up between these two calls.
-        Err(_) => raw::kill_group(tree.pid, *signal),
-    })
+        Ok(Err(_)) | Err(_) => raw::kill_group(tree.pid, signal),
+    };
+    let sent = send(signal);
+    let _gone_already = then.map(send);
+    sent
 }
 
 fn signal_cgroup(tree: &Tree, group: &Group, signal: i32, to: Target) -> io::Result<()> {
