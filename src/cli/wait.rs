@@ -34,6 +34,8 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
     let node = Node::open_until(&session.global, deadline)?;
     let dir = node.dir()?;
     let mut watching = node.watch()?;
+    let names = watching.until(Some(deadline), |known| Ok(Some(select::plain(known, &args.names))))?;
+    let args = &WaitArgs { names: names.unwrap_or_else(|| args.names.clone()), ..args.clone() };
     if let Some(fault) = unknown(args, &mut watching, &dir, deadline)? {
         return Err(fault);
     }

@@ -80,9 +80,8 @@ impl Controller {
                 self.of_life(&life, |controller, service, at| controller.mismatched(service, at, why, now));
             }
             Input::SpawnFailed { life, reason, message } => {
-                self.of_life(&life, |controller, service, at| match &mut service.instances[at].life {
+                self.of_life(&life, |_, service, at| match &mut service.instances[at].life {
                     Life::Starting(starting) if starting.refused.is_none() => {
-                        controller.asked -= u32::from(starting.held_up.is_none());
                         starting.refused = Some((reason, message));
                     }
                     Life::Starting(_)
@@ -199,6 +198,7 @@ impl Controller {
         let at = life.instance.index as usize;
         if service.instances.get(at).is_some_and(|instance| instance.number == life.life) {
             note(self, &mut service, at);
+            self.retally(&mut service);
         }
         self.table.put(id, service);
         self.mark(id);
@@ -210,7 +210,6 @@ impl Controller {
         let life = &mut service.instances[at].life;
         match life {
             Life::Starting(starting) if starting.refused.is_none() => {
-                self.asked -= u32::from(starting.held_up.is_none());
                 // Edited meanwhile in what needs no new process: that is in force.
                 let made = match present {
                     Some(present) if present.print == starting.made.print => Arc::new(present),
@@ -316,7 +315,6 @@ impl Controller {
             }
             // Its birth was not told, or later: the keeper's word for its end is enough.
             Life::Starting(starting) if starting.refused.is_none() => {
-                self.asked -= u32::from(starting.held_up.is_none());
                 let made = starting.made.clone();
                 *life = Life::Stopping(Box::new(Stopping {
                     kill_at: now.mono + made.grace.min(LINGER_MAX),

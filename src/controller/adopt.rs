@@ -59,6 +59,7 @@ impl Controller {
         } else {
             instance.ladder.step = blob.step;
             instance.ladder.failed_starts = blob.failed_starts;
+            instance.ladder.recalled = false;
         }
         let made = Arc::new(Made {
             print: blob.print(),
@@ -149,6 +150,7 @@ pub(super) fn remember(service: &mut Service, mut memory: Memory) {
         instance.number = instance.number.max(life);
         instance.ladder.step = memory.step.min(STEPS_MAX);
         instance.ladder.failed_starts = memory.failed_starts.min(STEPS_MAX);
+        instance.ladder.recalled = true;
     }
     if let Some(exit) = &memory.last_exit
         && let Some(first) = service.instances.first_mut()

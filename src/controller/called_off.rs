@@ -37,7 +37,6 @@ impl Controller {
     pub(super) fn called_off(&mut self, service: &mut Service, at: usize) {
         match &service.instances[at].life {
             Life::Starting(starting) if starting.refused.is_none() => {
-                self.asked -= u32::from(starting.held_up.is_none());
                 service.instances[at].life = Life::Idle;
                 service.touched = true;
             }
@@ -53,11 +52,7 @@ impl Controller {
 
     pub(super) fn held_up(&mut self, service: &mut Service, at: usize, why: Option<String>, now: Now) {
         let held_up = match &mut service.instances[at].life {
-            Life::Starting(starting) if starting.refused.is_none() => {
-                self.asked += u32::from(starting.held_up.is_some());
-                self.asked -= u32::from(why.is_some());
-                &mut starting.held_up
-            }
+            Life::Starting(starting) if starting.refused.is_none() => &mut starting.held_up,
             Life::Preparing(preparing) if preparing.ended.is_none() => &mut preparing.held_up,
             Life::Starting(_)
             | Life::Preparing(_)

@@ -155,7 +155,6 @@ impl Controller {
             wrapper: made.wrapper.clone(),
             blob: blob.encode(),
         });
-        self.asked += 1;
         service.instances[at].last_try = Some(now.mono);
         service.instances[at].life = Life::Starting(Starting { made, refused: None, held_up: None, called_off: false });
     }

@@ -364,6 +364,19 @@ impl Life {
         }
     }
 
+    /// Its start is asked for and not answered, and nothing holds it up.
+    pub fn is_asked(&self) -> bool {
+        match self {
+            Life::Starting(starting) => starting.held_up.is_none() && starting.refused.is_none(),
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Running(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => false,
+        }
+    }
+
     /// Counts towards `--max-starting`.
     pub fn is_starting(&self) -> bool {
         match self {

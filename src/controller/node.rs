@@ -67,12 +67,16 @@ impl Node {
 }
 
 impl Controller {
-    /// Keeps the count of instances that are starting.
+    /// Keeps the counts of instances that are starting, and of starts that are asked for.
     pub(super) fn retally(&mut self, service: &mut Service) {
-        let starting = service.instances.iter().filter(|instance| instance.life.is_starting()).count();
-        let starting = u32::try_from(starting).unwrap_or(u32::MAX);
+        let count = |is_so: fn(&Life) -> bool| {
+            let those = service.instances.iter().filter(|instance| is_so(&instance.life)).count();
+            u32::try_from(those).unwrap_or(u32::MAX)
+        };
+        let (starting, asked) = (count(Life::is_starting), count(Life::is_asked));
         self.starting = self.starting + starting - service.starting;
-        service.starting = starting;
+        self.asked = self.asked + asked - service.asked;
+        (service.starting, service.asked) = (starting, asked);
     }
 
     pub(super) fn discount(&mut self, service: &Service) {

@@ -4,7 +4,7 @@
 //! the visit of one slot. What others need to know of a service ([`Standing`]) lies beside the
 //! slots: it can be read while a service is being worked on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,8 +71,9 @@ pub(super) struct Service {
     /// What it adds to the node's counts.
     pub share: super::node::Share,
     pub stop_level: u32,
-    /// Instances counted in the node's `starting`.
+    /// Instances counted in the node's `starting`, and in its `asked`.
     pub starting: u32,
+    pub asked: u32,
     pub dirty: bool,
     pub queued: bool,
     /// Something that can be seen may have changed.
@@ -232,6 +233,7 @@ impl Service {
             share: super::node::Share::default(),
             stop_level: 0,
             starting: 0,
+            asked: 0,
             dirty: false,
             queued: false,
             touched: true,
@@ -446,14 +448,14 @@ impl Instance {
 /// All services, by number and by name.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    names: HashMap<Name, Id>,
+    names: BTreeMap<Name, Id>,
     slots: Vec<Option<Box<Service>>>,
     standings: Vec<Standing>,
     free: Vec<Id>,
     /// The highest life of any service that was removed.
     life_floor: u64,
     /// Who names whom in `dependsOn`; also names that nobody bears.
-    dependents: HashMap<Name, BTreeSet<Id>>,
+    dependents: BTreeMap<Name, BTreeSet<Id>>,
     /// How often a name came or went.
     pub turnover: u64,
 }

@@ -71,10 +71,10 @@ impl Controller {
             Life::Preparing(preparing) => preparing.held_up.is_none(),
             Life::Starting(starting) => starting.held_up.is_none(),
             Life::Running(running) => {
-                !running.was_ready && instance.ladder.failed_starts == 0 && running.checks.failing.is_none()
+                !running.was_ready && !instance.ladder.has_failed() && running.checks.failing.is_none()
             }
             Life::Stopping(stopping) => match stopping.phase {
-                Phase::Lingering { .. } => instance.ladder.failed_starts == 0,
+                Phase::Lingering { .. } => !instance.ladder.has_failed(),
                 Phase::PreStop { .. } | Phase::Signalled | Phase::Killing { .. } => false,
             },
             Life::BackOff(_) | Life::Finished(_) => false,
@@ -83,13 +83,13 @@ impl Controller {
             Gate::Unknown => true,
             Gate::Open | Gate::Waiting(_) if service.is_asleep() => false,
             Gate::Open => {
-                service.instances.iter().any(|i| on_its_way(i) && i.ladder.failed_starts == 0)
+                service.instances.iter().any(|i| on_its_way(i) && !i.ladder.has_failed())
                     && !service.instances.iter().any(|i| i.life.is_ready())
             }
             // Waiting for something that has had its verdict is a verdict too.
             Gate::Waiting(_) if service.is_armed() => false,
             Gate::Waiting(_) => {
-                let fresh = service.instances.iter().all(|i| i.ladder.failed_starts == 0);
+                let fresh = service.instances.iter().all(|i| !i.ladder.has_failed());
                 fresh
                     && service.spec().is_some_and(|spec| {
                         spec.depends_on

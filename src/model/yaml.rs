@@ -8,7 +8,7 @@
 //!
 //! Everything is bounded before it is built: bytes, nesting, values, copies by alias.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde_saphyr::granit_parser::{self, ErrorKind, Event, Marker, Parser, ScalarStyle, Span};
@@ -81,7 +81,7 @@ pub struct Fault {
 /// The documents of a text; an empty text has none.
 pub fn parse(text: &[u8], file: usize) -> Result<Vec<Node>, Fault> {
     let text = readable(text, file)?;
-    Builder { file, text, frames: Vec::new(), anchors: HashMap::new(), nodes: 0, documents: Vec::new() }.build()
+    Builder { file, text, frames: Vec::new(), anchors: BTreeMap::new(), nodes: 0, documents: Vec::new() }.build()
 }
 
 /// A value as YAML text, for people and for `get -o yaml`.
@@ -140,7 +140,7 @@ struct Frame {
     map: bool,
     items: Vec<Node>,
     entries: Vec<Entry>,
-    keys: HashSet<String>,
+    keys: BTreeSet<String>,
     key: Option<(String, Place)>,
 }
 
@@ -148,7 +148,7 @@ struct Builder<'t> {
     file: usize,
     text: &'t str,
     frames: Vec<Frame>,
-    anchors: HashMap<usize, Option<Node>>,
+    anchors: BTreeMap<usize, Option<Node>>,
     nodes: usize,
     documents: Vec<Node>,
 }
@@ -220,7 +220,7 @@ impl Builder<'_> {
         if anchor != 0 {
             self.anchors.insert(anchor, None);
         }
-        let (items, entries, keys) = (Vec::new(), Vec::new(), HashSet::new());
+        let (items, entries, keys) = (Vec::new(), Vec::new(), BTreeSet::new());
         self.frames.push(Frame { place, anchor, map, items, entries, keys, key: None });
         Ok(())
     }

@@ -59,6 +59,8 @@ pub struct Ladder {
     pub failed_starts: u32,
     /// How often the start breaker has opened.
     pub trips: u32,
+    /// The failed starts are those of a run before: they count, but nothing was tried yet in this one.
+    pub recalled: bool,
 }
 
 impl Ladder {
@@ -81,6 +83,7 @@ impl Ladder {
 
     /// An end that says nothing about the start: only the delay grows.
     pub fn climb(&mut self) -> u32 {
+        self.recalled = false;
         let step = self.step;
         self.step = self.step.saturating_add(1);
         step
@@ -90,6 +93,12 @@ impl Ladder {
     pub fn reset(&mut self) {
         self.step = 0;
         self.failed_starts = 0;
+        self.recalled = false;
+    }
+
+    /// Whether its last start failed, as this run has seen.
+    pub fn has_failed(&self) -> bool {
+        self.failed_starts > 0 && !self.recalled
     }
 
     pub fn is_crash_loop(&self, crash_loop_after: u32) -> bool {

@@ -410,7 +410,7 @@ impl Node {
     }
 
     /// A keeper that was stopped tells of no end and starts nothing, and the statuses would go on as they were. Only
-    /// somebody who may kill it can have done that, and whoever wants it still stops the controller as well (^Z).
+    /// somebody who may kill it can have done that: ^Z is not heard.
     pub(super) fn continue_keeper(&mut self, keeper: i32) {
         let Some(pid) = rustix::process::Pid::from_raw(keeper).filter(|pid| rustix::process::getppid() == Some(*pid))
         else {

@@ -40,6 +40,7 @@ fn names_of_kubernetes_and_of_instances_are_understood_or_told() {
     for words in [&["status", "deploy/web"][..], &["get", "services/web"], &["restart", "pod", "web", "--wait"]] {
         ends(&world, 0, words);
     }
+    ends(&world, 0, &["wait", "--for=condition=Ready", "service/web", "--timeout", "5s"]);
     let (table, _) = ends(&world, 0, &["status"]);
     assert!(table.starts_with("NAME") && table.contains("web"), "{table}");
     let (_, told) = ends(&world, 4, &["restart", "web/0"]);

@@ -181,3 +181,17 @@ fn a_status_is_as_old_under_the_next_controller_as_it_was() {
     anew.tell(Input::Spawned { life: life("web", 2), pid: 102, start_time: 8 });
     assert_eq!((anew.status("web").0, anew.view("web").since), (Status::Running, world.now.wall));
 }
+
+#[test]
+fn what_failed_in_a_run_before_is_on_its_way_until_this_run_has_tried_it() {
+    let memory = Memory { generation: 1, lives: vec![7], step: 7, failed_starts: 7, ..Memory::default() };
+    let mut world = World::unread(config(), start());
+    world.tell(Input::Remembered(name("web"), memory));
+    world.declare(spec("web"));
+    world.tell(Input::Scanned);
+    assert!(world.view("web").pending, "nothing was tried yet: {:?}", world.status("web"));
+    let refusal = Input::SpawnFailed { life: life("web", 8), reason: Reason::PermissionDenied, message: "no".into() };
+    world.tell(refusal);
+    assert!(!world.view("web").pending);
+    assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::CrashLoopBackOff)), "what came before counts");
+}

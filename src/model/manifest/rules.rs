@@ -1,6 +1,6 @@
 //! Rules that speak of several fields at once.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use crate::model::capability::Set;
 use crate::model::spec::*;
@@ -93,7 +93,7 @@ fn identity(ctx: &mut Context<'_>, given: &Given) {
 
 fn dependencies(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
     let items = given.get("dependsOn").map(Given::items).unwrap_or_default();
-    let mut seen = HashSet::new();
+    let mut seen = BTreeSet::new();
     for item in items {
         let Some(name) = item.text("name") else { continue };
         if name == spec.name.as_str() {
@@ -106,7 +106,7 @@ fn dependencies(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
 
 fn ports(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
     let items = given.get("ports").map(Given::items).unwrap_or_default();
-    let (mut numbers, mut names) = (HashSet::new(), HashSet::new());
+    let (mut numbers, mut names) = (BTreeSet::new(), BTreeSet::new());
     for item in items {
         if item.int("port").is_some_and(|port| !numbers.insert(port)) {
             ctx.error(&place_of(item, &["port"]), "`ports` has this number twice", "keep one of the two");
