@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::api::client::{self, Client, ClientError};
+use crate::api::wire::Register;
 use crate::edge::places;
-use crate::edge::put::{Existing, put};
 use crate::model::name::Name;
 use crate::model::text::Report;
 use crate::model::view::ServiceView;
@@ -35,7 +35,6 @@ const STOP_MAX: Duration = Duration::from_secs(60);
 /// ```
 #[derive(Debug)]
 pub struct Plugd {
-    dir: PathBuf,
     socket: PathBuf,
     /// The node, where it was started by us.
     child: Option<Child>,
@@ -51,8 +50,6 @@ pub enum EmbedError {
     Ask(#[from] ClientError),
     #[error("make an event loop")]
     Loop(#[source] std::io::Error),
-    #[error("write the manifest {}", path.display())]
-    Write { path: PathBuf, source: std::io::Error },
     #[error("register {0:?}")]
     Name(#[from] crate::model::name::InvalidName),
     #[error("end the node: it did not stop within 60 s")]
@@ -65,7 +62,7 @@ impl Plugd {
     pub fn open(dir: impl AsRef<Path>) -> Result<Plugd, EmbedError> {
         let dir = std::path::absolute(&dir).unwrap_or_else(|_| dir.as_ref().to_path_buf());
         if let Some(socket) = answering(&dir) {
-            return Ok(Plugd { dir, socket, child: None });
+            return Ok(Plugd { socket, child: None });
         }
         let program = std::env::var_os("PLUGD_BIN").map_or_else(|| PathBuf::from("plugd"), PathBuf::from);
         let mut child = Command::new(&program)
@@ -78,7 +75,7 @@ impl Plugd {
         let until = Instant::now() + START_MAX;
         loop {
             if let Some(socket) = answering(&dir) {
-                return Ok(Plugd { dir, socket, child: Some(child) });
+                return Ok(Plugd { socket, child: Some(child) });
             }
             if Instant::now() > until || !matches!(child.try_wait(), Ok(None)) {
                 return Err(EmbedError::Silent(dir));
@@ -87,12 +84,12 @@ impl Plugd {
         }
     }
 
-    /// Writes the manifest `NAME.yaml` into the directory; returns when the file is there.
+    /// Has the manifest of a service written into the directory, over the one that declares it now, else as
+    /// `NAME.yaml`; returns when the file is there.
     pub fn register(&self, name: &str, manifest: &str) -> Result<(), EmbedError> {
-        let name = Name::parse(name)?;
-        let file = format!("{name}.yaml");
-        put(&self.dir, &file, manifest.as_bytes(), Existing::Replace)
-            .map_err(|source| EmbedError::Write { path: self.dir.join(file), source })
+        let name = Name::parse(name)?.to_string();
+        let register = Register { name, manifest: manifest.into(), replace: true };
+        self.ask(async |client| client.register(&register).await).map(|_| ())
     }
 
     /// What is known of a service now.

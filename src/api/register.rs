@@ -18,7 +18,7 @@ use super::wire::{Register, Registered, Removed};
 use crate::edge::put::{Existing, put};
 use crate::model::digest;
 use crate::model::name::Name;
-use crate::model::view::{ServiceView, Snapshot};
+use crate::model::register::{self, Refused};
 use crate::model::yaml;
 
 /// The size cap of the directory's scan: a larger one would only be refused there.
@@ -29,18 +29,7 @@ pub(super) async fn register(State(app): State<App>, Json(body): Json<Register>)
         Name::parse(&body.name).map_err(|error| Refusal::bad_request(error.to_string(), "choose another name"))?;
     check(&name, &body.manifest)?;
     let snapshot = app.ctx.board.load();
-    let known = snapshot.services.get(&name);
-    if let (Some(view), false) = (known, body.replace) {
-        return Err(exists(&name, &view.manifest.file));
-    }
-    // A discovered script keeps its file: the manifest beside it takes over its name.
-    let file = match known.map(|view| view.manifest.file.as_str()) {
-        Some(file) if is_manifest(file) => {
-            alone(&snapshot, &name, file)?;
-            file.to_string()
-        }
-        _ => format!("{name}.yaml"),
-    };
+    let file = register::file_to_write(&snapshot, &name, body.replace).map_err(|refused| refusal(&app, refused))?;
     let sha256 = digest::short(body.manifest.as_bytes());
     let existing = if body.replace { Existing::Replace } else { Existing::Keep };
     let (dir, target) = (app.ctx.dir.clone(), file.clone());
@@ -53,11 +42,8 @@ pub(super) async fn register(State(app): State<App>, Json(body): Json<Register>)
 pub(super) async fn remove(State(app): State<App>, Named(view): Named) -> Result<axum::Json<Removed>, Refusal> {
     let file = view.manifest.file.clone();
     let path = app.ctx.dir.join(&file);
-    if !is_manifest(&file) {
-        let message = format!("{} was discovered as a script; a script is not removed this way", view.service);
-        return Err(Refusal::conflict(message, format!("remove {} or take its x bit", path.display())));
-    }
-    alone(&app.ctx.board.load(), &view.service, &file)?;
+    register::files_to_remove(&app.ctx.board.load(), std::slice::from_ref(&view.service))
+        .map_err(|refused| refusal(&app, refused))?;
     let (dir, target) = (app.ctx.dir.clone(), file.clone());
     on_disk(&app, move || {
         rustix::fs::unlinkat(open(&dir)?, &target, AtFlags::empty())?;
@@ -93,20 +79,18 @@ fn check(name: &Name, manifest: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A file of several services is not one service's to replace or remove.
-fn alone(snapshot: &Snapshot, name: &Name, file: &str) -> Result<(), Refusal> {
-    let other = |view: &&ServiceView| view.manifest.file == file && view.service != *name;
-    match snapshot.services.values().map(|view| &**view).find(other) {
-        None => Ok(()),
-        Some(other) => Err(Refusal::conflict(
-            format!("{file} holds {} too", other.service),
-            format!("edit {file} and take out {name} alone"),
-        )),
+/// A file that is not this service's alone, or no manifest, is left as it is.
+fn refusal(app: &App, refused: Refused) -> Refusal {
+    match refused {
+        Refused::Exists { name, file } => exists(&name, &file),
+        Refused::Shared { name, file, other } => {
+            Refusal::conflict(format!("{file} holds {other} too"), format!("edit {file} and take out {name} alone"))
+        }
+        Refused::Script { name, file } => Refusal::conflict(
+            format!("{name} was discovered as a script; a script is not removed this way"),
+            format!("remove {} or take its x bit", app.ctx.dir.join(file).display()),
+        ),
     }
-}
-
-fn is_manifest(file: &str) -> bool {
-    !file.contains('/') && [".yaml", ".yml", ".json"].iter().any(|ending| file.ends_with(ending))
 }
 
 fn exists(name: &Name, file: &str) -> Refusal {

@@ -19,6 +19,7 @@ use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::ready;
 use crate::model::reason::Status;
+use crate::model::register;
 use crate::model::text::clean;
 use crate::model::text::yaml::quoted;
 use crate::model::view::{ServiceView, Snapshot};
@@ -38,6 +39,8 @@ pub fn add(args: &AddArgs, session: &Session) -> Result<Code, Fault> {
         (Ok(node), None) => node.dir()?,
         (Err(_), None) => node::directory(&session.global)?,
     };
+    let known = node.as_ref().ok().map(Node::snapshot).transpose()?;
+    let file = target(known.as_ref(), file, args)?;
     refuse_invalid(&file, &text, &dir, session)?;
     let existing = if args.command.is_empty() || args.replace { Existing::Replace } else { Existing::Keep };
     let path = dir.join(&file);
@@ -51,6 +54,21 @@ pub fn add(args: &AddArgs, session: &Session) -> Result<Code, Fault> {
     let node =
         node.inspect_err(|_| super::say(&format!("{} is written and waits for a controller", path.display())))?;
     accepted(&node, &file, &digest::short(&text), args, session)
+}
+
+/// The file that is written: the one that declares the service now, whatever its ending.
+fn target(known: Option<&Snapshot>, file: String, args: &AddArgs) -> Result<String, Fault> {
+    let Some((known, name)) = known.zip(file.split_once('.').and_then(|(name, _)| Name::parse(name).ok())) else {
+        return Ok(file);
+    };
+    if !args.command.is_empty() {
+        return Ok(register::file_to_write(known, &name, args.replace)?);
+    }
+    match known.services.get(&name).map(|view| &view.manifest.file) {
+        Some(other) if *other != file => Ok(register::file_to_write(known, &name, true)?),
+        // The file as a whole is what was named.
+        Some(_) | None => Ok(file),
+    }
 }
 
 /// The file of that name and what it holds.

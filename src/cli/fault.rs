@@ -7,6 +7,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::register::Refused;
+
 /// The exit codes of the command line, the same for every verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -124,6 +126,24 @@ impl Fault {
 
     pub fn no(what: impl Into<String>, next: impl Into<String>) -> Fault {
         Fault::No { what: what.into(), next: next.into() }
+    }
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Fault {
+        match refused {
+            Refused::Exists { name, file } => Fault::no(
+                format!("{name} is declared already, by {file}"),
+                format!("change it with `plugd edit {name}`, or put this in its place with --replace"),
+            ),
+            Refused::Shared { name, file, other } => {
+                Fault::no(format!("{file} declares {other} too"), format!("take {name} alone out of {file}"))
+            }
+            Refused::Script { name, file } => Fault::no(
+                format!("{name} is a script that was discovered, {file}: nobody's but yours to delete"),
+                format!("`chmod -x {file}` in the directory ends the service and keeps the script; or delete it"),
+            ),
+        }
     }
 }
 

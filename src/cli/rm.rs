@@ -1,6 +1,5 @@
 //! `plugd rm`: removes manifests and waits until their services are gone.
 
-use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use super::steer::few;
 use super::{Session, last, node, row, select, told};
 use crate::model::manifest;
 use crate::model::name::Name;
+use crate::model::register::{self, Refused};
 use crate::model::view::{ServiceView, Snapshot};
 
 pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
@@ -30,22 +30,7 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
     let snapshot = node.snapshot_with(&args.names)?;
     let dir = node.dir()?;
     let names = select::names(&snapshot, &args.names, false)?;
-    let mut files = BTreeSet::new();
-    for name in &names {
-        let view = select::find(&snapshot, name.as_str())?;
-        let file = &view.manifest.file;
-        let others: Vec<String> = snapshot
-            .services
-            .values()
-            .filter(|other| other.manifest.file == *file && !names.contains(&other.service))
-            .map(|other| other.service.to_string())
-            .collect();
-        if !others.is_empty() {
-            let what = format!("{file} declares {} too", others.join(", "));
-            return Err(Fault::no(what, format!("name them all, or take {name} out of the file")));
-        }
-        files.insert(file.clone());
-    }
+    let files = register::files_to_remove(&snapshot, &names)?;
     if let Some(warning) = left_behind(&names, &snapshot, &node)
         && !goes_on(&warning, args)?
     {
@@ -135,7 +120,11 @@ fn without_controller(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
         let usual = ["yaml", "yml", "json"].map(|ending| format!("{name}.{ending}"));
         let file = said.into_iter().chain(usual).find(|file| !file.is_empty() && dir.join(file).is_file());
         match file {
-            Some(file) => remove(&dir, &file)?,
+            Some(file) if register::is_manifest(&file) => remove(&dir, &file)?,
+            Some(file) => {
+                let name = Name::parse(name).map_err(|_| Fault::NoSuchService { name: name.clone(), nearest: None })?;
+                return Err(Refused::Script { name, file }.into());
+            }
             None => {
                 let nearest = manifest::nearest(name, rows.iter().map(|row| row.name.as_str())).map(Into::into);
                 return Err(Fault::NoSuchService { name: name.clone(), nearest });
@@ -151,11 +140,7 @@ fn without_controller(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
     Ok(Code::Unreachable)
 }
 
-/// Only a name in the directory itself: a status that says anything else is not believed.
 fn remove(dir: &Path, file: &str) -> Result<(), Fault> {
-    if file.is_empty() || file.contains('/') || file.starts_with('.') {
-        return Err(Fault::no(format!("{file:?} is no file of the directory"), "remove its entry by hand"));
-    }
     let path = dir.join(file);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Fault::path("remove", path, error)),

@@ -15,6 +15,7 @@ pub mod name;
 pub mod quantity;
 pub mod ready;
 pub mod reason;
+pub mod register;
 pub mod settings;
 pub mod signal;
 pub mod spec;

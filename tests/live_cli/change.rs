@@ -10,7 +10,7 @@ fn add_puts_a_command_or_a_file_in_place_and_tells_what_came_of_it() {
     let world = World::running();
     assert_eq!(ends(&world, 0, &["add", "web", "--wait", "--", "sleep", "1000"]).0, "web  running\n");
     let (_, told) = ends(&world, 1, &["add", "web", "--", "sleep", "2000"]);
-    assert!(told.contains("is there already") && told.contains("--replace"), "{told}");
+    assert!(told.contains("web is declared already, by web.yaml") && told.contains("--replace"), "{told}");
     let before = world.pid("web");
     ends(&world, 0, &["add", "web", "--replace", "--wait", "--", "sleep", "2000"]);
     world.wait("the new version", |world| world.pid("web").is_some_and(|pid| Some(pid) != before));
@@ -156,6 +156,28 @@ fn add_without_a_controller_says_that_the_file_waits() {
     let (_, told) = ends(&world, 6, &["add", "web", "--", "sleep", "1000"]);
     assert!(told.contains("is written and waits for a controller"), "{told}");
     assert!(world.path("web.yaml").exists());
+}
+
+#[test]
+fn the_file_that_declares_a_service_is_the_one_that_is_replaced_and_a_script_is_nobodys_to_remove() {
+    let world = World::running();
+    world.put("web.yml", STAYS);
+    world.put_script("clock.sh", "#!/bin/sh\nexec sleep 1000\n");
+    world.wait_status("web", "running");
+    world.wait_status("clock", "running");
+    let (_, told) = ends(&world, 1, &["add", "web", "--", "sleep", "2000"]);
+    assert!(told.contains("web is declared already, by web.yml"), "{told}");
+    ends(&world, 0, &["add", "web", "--replace", "--wait", "--", "sleep", "2000"]);
+    assert!(world.path("web.yml").exists() && !world.path("web.yaml").exists());
+    let file = world.root().join("web.yaml");
+    std::fs::write(&file, "command: sleep 3000\n").expect("written");
+    ends(&world, 0, &["add", &file.display().to_string(), "--wait"]);
+    let text = std::fs::read_to_string(world.path("web.yml")).expect("there");
+    assert!(text.contains("3000") && !world.path("web.yaml").exists(), "{text}");
+
+    let (_, told) = ends(&world, 1, &["rm", "clock"]);
+    assert!(told.contains("clock.sh") && told.contains("chmod -x"), "{told}");
+    assert!(world.path("clock.sh").exists());
 }
 
 #[test]
