@@ -10,12 +10,11 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixDatagram as StdSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::Interest;
-use tokio::net::UnixDatagram;
+use tokio::io::unix::AsyncFd;
 
 use super::reexec::STATE;
 use super::sys;
@@ -256,7 +255,8 @@ type Waiting = (Vec<u8>, Vec<Arc<OwnedFd>>);
 /// The link to the keeper.
 #[derive(Debug)]
 pub struct Link {
-    socket: UnixDatagram,
+    /// Watched for what comes only: room in it is news at every packet that the keeper takes, and a turn of the loop.
+    socket: AsyncFd<OwnedFd>,
     waiting: VecDeque<Waiting>,
     /// Keys of what lies with the keeper.
     deposited: HashSet<Box<[u8]>>,
@@ -266,11 +266,7 @@ pub struct Link {
 impl Link {
     /// Takes the descriptor that the keeper gave this controller (3) and says hello. Within a runtime.
     pub fn connect(socket: OwnedFd) -> io::Result<Link> {
-        // A datagram socket of the standard library, although it is SOCK_SEQPACKET: neither library has
-        // that type, and only readiness is asked of it; packets go through sendmsg and recvmsg.
-        let socket = StdSocket::from(socket);
-        socket.set_nonblocking(true)?;
-        let socket = UnixDatagram::from_std(socket)?;
+        let socket = watched(socket, Interest::READABLE)?;
         let mut link =
             Link { socket, waiting: VecDeque::new(), deposited: HashSet::new(), buffer: Box::new([0; EVENT_MAX]) };
         link.send(Request::Hello { protocol: PROTOCOL });
@@ -382,13 +378,12 @@ impl Link {
     }
 
     async fn room(&self, why: &io::Error) -> io::Result<()> {
-        if why.kind() != io::ErrorKind::WouldBlock {
-            tokio::time::sleep(REFUSED_DELAY).await;
-            return Ok(());
+        let full = (why.kind() == io::ErrorKind::WouldBlock).then(|| self.socket.get_ref().try_clone());
+        match full.and_then(|copy| watched(copy.ok()?, Interest::WRITABLE).ok()) {
+            Some(copy) => drop(copy.writable().await?),
+            None => tokio::time::sleep(REFUSED_DELAY).await,
         }
-        // The library must learn that the socket was full, or it would say "writable" at once.
-        let _would_block = self.socket.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-        self.socket.writable().await
+        Ok(())
     }
 
     /// The next event; what waits to be sent is sent meanwhile. Cancel-safe.
@@ -398,9 +393,9 @@ impl Link {
                 return Ok(event);
             }
             match self.send_waiting() {
-                Ok(()) => self.socket.readable().await?,
+                Ok(()) => drop(self.socket.readable().await?),
                 Err(error) => tokio::select! {
-                    readable = self.socket.readable() => readable?,
+                    readable = self.socket.readable() => drop(readable?),
                     room = self.room(&error) => room?,
                 },
             }
@@ -411,15 +406,16 @@ impl Link {
     pub fn try_next(&mut self) -> io::Result<Option<Event>> {
         loop {
             let Link { socket, buffer, .. } = self;
-            let received = match socket.try_io(Interest::READABLE, || sys::receive(socket.as_fd(), buffer.as_mut())) {
-                Ok(received) => received,
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Ok(None),
-                    io::ErrorKind::Interrupted => continue,
-                    io::ErrorKind::ConnectionReset => return Ok(Some(Event::Closed)),
-                    _ => return Err(error),
-                },
-            };
+            let received =
+                match socket.try_io(Interest::READABLE, |socket| sys::receive(socket.as_fd(), buffer.as_mut())) {
+                    Ok(received) => received,
+                    Err(error) => match error.kind() {
+                        io::ErrorKind::WouldBlock => return Ok(None),
+                        io::ErrorKind::Interrupted => continue,
+                        io::ErrorKind::ConnectionReset => return Ok(Some(Event::Closed)),
+                        _ => return Err(error),
+                    },
+                };
             if received.length == 0 {
                 return Ok(Some(Event::Closed));
             }
@@ -437,6 +433,14 @@ impl Link {
             }
         }
     }
+}
+
+/// One of the two ends is watched for one thing. Neither library has its type, SOCK_SEQPACKET: only readiness is asked
+/// of it, and packets go through sendmsg and recvmsg, which are told not to wait.
+#[expect(unsafe_code, reason = "the interest in one direction alone has no safe call")]
+fn watched(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: it owns its descriptor and closes it only when it is dropped, with the `AsyncFd` that watches it.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, interest)? })
 }
 
 /// A notice with its descriptors. One that came without them (no number was free here) is an error:

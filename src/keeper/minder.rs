@@ -207,13 +207,9 @@ impl Minder {
         self.restart_at.or_else(|| self.process.as_ref().map(|_| self.ping_at))
     }
 
-    pub fn watch(&self, poll: &sys::Poll, process_tag: u64, socket_tag: u64) {
-        if let (Some((_, pidfd)), Some(socket)) = (&self.process, &self.socket) {
-            let both = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-            let watched = poll.add(pidfd, process_tag, EventFlags::IN);
-            if watched.and_then(|()| poll.add(socket, socket_tag, both)).is_err() {
-                self.kill(); // cannot be heard; SIGCHLD will tell of its end
-            }
+    pub fn watch(&self, poll: &sys::Poll, tag: u64) {
+        if self.process.as_ref().is_some_and(|(_, pidfd)| poll.add(pidfd, tag, EventFlags::IN).is_err()) {
+            self.kill(); // cannot be heard; SIGCHLD will tell of its end
         }
     }
 }

@@ -49,9 +49,11 @@ pub struct Keeper {
     pub reapers: BTreeMap<u64, Told>,
     pub minder: Minder,
     pub outbox: VecDeque<Note>,
-    /// The socket may have requests; it takes no more notes.
-    pub readable: bool,
+    /// The socket takes no more notes.
     pub full: bool,
+    /// What is asked of the poll about the socket. Room in it is none of that while notes find it: each packet that
+    /// the controller takes would wake the keeper.
+    pub awaited: EventFlags,
     pub retry_at: Option<u64>,
     pub strangers_at: Option<u64>,
     /// Nanoseconds.
@@ -97,8 +99,8 @@ impl Keeper {
             reapers: BTreeMap::new(),
             minder,
             outbox: VecDeque::new(),
-            readable: true,
             full: false,
+            awaited: EventFlags::empty(),
             retry_at: None,
             // Before a re-exec an exit may have come after the last look.
             strangers_at: Some(sys::now()),
@@ -121,21 +123,21 @@ impl Keeper {
     pub fn run(mut self) -> ! {
         // Without the signals it would never be told to end, but there is nobody who could say so better.
         let _watched = self.poll.add(&self.signals, SIGNALS, EventFlags::IN);
-        self.minder.watch(&self.poll, CONTROLLER, SOCKET);
+        self.minder.watch(&self.poll, CONTROLLER);
         self.table.entries.iter().for_each(|(number, entry)| self.watch(*number, entry));
         self.reapers.iter().for_each(|(number, reaper)| self.watch_reaper(*number, reaper));
         let mut ready = Vec::with_capacity(64);
         loop {
             self.act_on_time(sys::now());
-            self.serve();
             self.flush();
+            self.watch_socket();
             let timeout = self.deadline().map(|deadline| deadline.saturating_sub(sys::now()));
-            self.poll.wait(&mut ready, if self.has_requests() { Some(0) } else { timeout });
+            self.poll.wait(&mut ready, timeout);
             for event in ready.drain(..) {
                 match event.data.u64() {
                     SIGNALS => self.hear_signals(),
                     CONTROLLER => drop(self.minder.process.as_ref().map(|(pid, _)| *pid).map(|pid| self.reap(pid))),
-                    SOCKET => (self.readable, self.full) = (true, false),
+                    SOCKET => self.serve(),
                     life if life & 3 == 1 => self.executed(life >> 2),
                     life if life & 3 == 3 => self.hear_reaper_by_now(life >> 2),
                     life => {
@@ -148,8 +150,15 @@ impl Keeper {
         }
     }
 
-    fn has_requests(&self) -> bool {
-        self.readable && self.minder.socket.is_some() && self.outbox.len() < OUTBOX_MAX
+    /// Requests are heard as long as there is room for their answers.
+    fn watch_socket(&mut self) {
+        let when = |wanted: bool, flag| if wanted { flag } else { EventFlags::empty() };
+        let wanted = when(self.outbox.len() < OUTBOX_MAX, EventFlags::IN) | when(self.full, EventFlags::OUT);
+        let Some(socket) = self.minder.socket.as_ref().filter(|_| wanted != self.awaited) else { return };
+        self.awaited = wanted;
+        if self.poll.set(socket, SOCKET, wanted).is_err() {
+            self.minder.kill(); // as a controller that cannot be watched
+        }
     }
 
     fn deadline(&self) -> Option<u64> {
@@ -194,7 +203,7 @@ impl Keeper {
 
     fn start_controller(&mut self, now: u64) {
         self.minder.start(&self.desk, now);
-        self.minder.watch(&self.poll, CONTROLLER, SOCKET);
+        self.minder.watch(&self.poll, CONTROLLER);
         if self.minder.process.is_some() {
             self.tell(Note::Welcome);
             for signal in std::mem::take(&mut self.unheard) {
@@ -243,15 +252,15 @@ impl Keeper {
             self.poll.remove(&socket);
         }
         self.outbox.clear();
-        (self.full, self.retry_at) = (false, None);
+        (self.full, self.awaited, self.retry_at) = (false, EventFlags::empty(), None);
     }
 
     fn serve(&mut self) {
+        self.full = false;
         for _ in 0..REQUESTS_AT_ONCE {
-            if !self.has_requests() {
+            if self.outbox.len() >= OUTBOX_MAX || !self.serve_one() {
                 return;
             }
-            self.readable = self.serve_one();
         }
     }
 

@@ -202,6 +202,12 @@ impl Poll {
         Ok(epoll::add(&self.0, fd, EventData::new_u64(tag), flags)?)
     }
 
+    /// As [`Poll::add`], of one that may be there already.
+    pub fn set(&self, fd: impl AsFd, tag: u64, flags: EventFlags) -> io::Result<()> {
+        let changed = epoll::modify(&self.0, &fd, EventData::new_u64(tag), flags);
+        changed.map_or_else(|_| self.add(fd, tag, flags), Ok)
+    }
+
     /// Must be asked before a descriptor is closed of which someone else holds a copy.
     pub fn remove(&self, fd: impl AsFd) {
         let _gone_already = epoll::delete(&self.0, fd);
