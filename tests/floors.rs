@@ -188,7 +188,7 @@ fn the_keeper_knows_no_runtime_and_no_text_format() {
 /// lives below a reaper, which only the parent of all can make (`stop.killScope: Tree`).
 #[test]
 fn the_keeper_does_not_grow() {
-    const LINES_MAX: usize = 2146;
+    const LINES_MAX: usize = 2151;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/keeper");
     let mut files = Vec::new();
     sources(&root, &mut files);

@@ -33,7 +33,7 @@ pub(super) async fn register(State(app): State<App>, Json(body): Json<Register>)
     let sha256 = digest::short(body.manifest.as_bytes());
     let existing = if body.replace { Existing::Replace } else { Existing::Keep };
     let (dir, target) = (app.ctx.dir.clone(), file.clone());
-    on_disk(&app, move || put(&dir, &target, body.manifest.as_bytes(), existing)).await.map_err(|error| {
+    on_disk(move || put(&dir, &target, body.manifest.as_bytes(), existing)).await.map_err(|error| {
         if error.kind() == io::ErrorKind::AlreadyExists { exists(&name, &file) } else { disk(&app, &error) }
     })?;
     Ok((StatusCode::CREATED, axum::Json(Registered { service: name, file, sha256 })).into_response())
@@ -45,7 +45,7 @@ pub(super) async fn remove(State(app): State<App>, Named(view): Named) -> Result
     register::files_to_remove(&app.ctx.board.load(), std::slice::from_ref(&view.service))
         .map_err(|refused| refusal(&app, refused))?;
     let (dir, target) = (app.ctx.dir.clone(), file.clone());
-    on_disk(&app, move || {
+    on_disk(move || {
         rustix::fs::unlinkat(open(&dir)?, &target, AtFlags::empty())?;
         Ok(())
     })
@@ -109,14 +109,8 @@ fn disk(app: &App, error: &io::Error) -> Refusal {
 }
 
 /// On a thread of its own: a disk may hang, the loop may not.
-async fn on_disk(app: &App, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(panic) => {
-            tracing::error!(dir = %app.ctx.dir.display(), %panic, "a write to the directory panicked");
-            Err(io::Error::other("an error in plugd itself"))
-        }
-    }
+async fn on_disk(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|ended| Err(io::Error::other(ended)))
 }
 
 fn open(dir: &Path) -> io::Result<OwnedFd> {

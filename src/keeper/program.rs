@@ -274,6 +274,7 @@ impl Keeper {
                 let packet = buffer.get(..received.length).unwrap_or(&[]);
                 self.answer(packet, received.fds, received.truncated);
                 self.buffer = buffer;
+                self.buffer.iter_mut().take(received.length).for_each(|byte| *byte = 0); // secrets, too
                 self.flush();
                 true
             }

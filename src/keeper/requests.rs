@@ -98,10 +98,14 @@ impl Keeper {
         }
         match sys::read_sealed(fds.remove(0), LARGE_MAX) {
             Err(error) => self.fail(id, refusal(sys::errno(&error))),
-            Ok(content) => match Request::decode(&content) {
-                Ok(Request::Spawn { spawn }) if spawn.id == id => self.spawn_or_say_why(&spawn, fds, truncated),
-                Ok(_) | Err(_) => self.fail(id, refusal(libc::EINVAL)),
-            },
+            Ok(mut content) => {
+                match Request::decode(&content) {
+                    Ok(Request::Spawn { spawn }) if spawn.id == id => self.spawn_or_say_why(&spawn, fds, truncated),
+                    Ok(_) | Err(_) => self.fail(id, refusal(libc::EINVAL)),
+                }
+                content.fill(0); // secrets, too
+                std::hint::black_box(&content);
+            }
         }
     }
 

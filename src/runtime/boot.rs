@@ -16,7 +16,7 @@ use super::preparing::Preparing;
 use super::publish::Publisher;
 use super::rundir::{Door, RunDir};
 use super::strays::{self, LivesTable};
-use super::{INPUTS_MAX, Node, Notice, Signals, single, voice};
+use super::{INPUTS_MAX, Node, Notice, Signals, crash, single, voice};
 use crate::api;
 use crate::controller::{Config, Controller, Input};
 use crate::edge::directory::{self, Directory};
@@ -102,6 +102,7 @@ pub fn controller(task: Task) -> Result<i32, Refusal> {
         // `plugd run -- CMD` reads like CMD: only what is wrong is said beside it.
         What::Command(_) => "warn",
     });
+    crash::ends_all();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -155,6 +155,29 @@ fn row_59_a_controller_that_crashes_in_any_way_is_replaced_and_nothing_else_happ
 }
 
 #[test]
+fn row_59_a_thread_that_panics_takes_the_controller_with_it_and_the_next_finds_everything() {
+    let mut world = World::empty();
+    let file = world.root().join("panic");
+    world.env.push(("PLUGD_TEST_PANIC", file.display().to_string()));
+    world.run(&[]);
+    guard::put(&world, "web");
+    let controller = world.controller_pid().expect("a controller");
+    // The next controller panics in a thread of its own; the one after that does not.
+    fs::write(&file, "").expect("written");
+    kill(controller, 9);
+    world
+        .wait("the third controller", |world| !file.exists() && world.log().matches("; starting another").count() == 2);
+    assert!(world.log().contains("a test asked for it"), "what happened is said: {}", world.log());
+    assert!(world.log().contains("ended with signal 6"), "{}", world.log());
+    world.wait("the third controller's word", |world| {
+        world.controller_pid().is_some_and(|pid| pid != controller && lives(pid))
+    });
+    guard::put(&world, "late");
+    assert_eq!(guard::starts(&world, "web").len(), 1);
+    guard::assert_single(&world);
+}
+
+#[test]
 fn row_16_without_memory_the_keeper_stays_and_the_controller_may_come_again() {
     if !is_root() {
         return;

@@ -322,7 +322,14 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         ],
     ),
     (58, "another digest", &["a_build_with_another_version_of_the_digests_restarts_nothing_and_still_sees_an_edit"]),
-    (59, "panic", &["row_59_a_controller_that_crashes_in_any_way_is_replaced_and_nothing_else_happens"]),
+    (
+        59,
+        "panic",
+        &[
+            "row_59_a_controller_that_crashes_in_any_way_is_replaced_and_nothing_else_happens",
+            "row_59_a_thread_that_panics_takes_the_controller_with_it_and_the_next_finds_everything",
+        ],
+    ),
     (
         75,
         "hostile text shown",

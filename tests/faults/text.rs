@@ -2,13 +2,26 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use sha2::{Digest, Sha256};
 
 use crate::guard;
 use crate::inject::{Tracer, is_root, until};
 use crate::world::{World, kill};
+
+/// Whether these bytes lie anywhere in a process's memory that can be written.
+fn holds(pid: i32, what: &[u8]) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("ours to read");
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("ours to read");
+    maps.lines().filter(|line| line.contains(" rw")).any(|line| {
+        let (from, to) = line.split_once(' ').and_then(|(range, _)| range.split_once('-')).expect("a range");
+        let number = |text| u64::from_str_radix(text, 16).expect("hexadecimal");
+        let (from, to) = (number(from), number(to));
+        let mut bytes = vec![0; usize::try_from(to - from).expect("it fits")];
+        memory.read_exact_at(&mut bytes, from).is_ok() && bytes.windows(what.len()).any(|window| window == what)
+    })
+}
 
 #[test]
 fn row_48_hostile_names_are_refused_and_never_a_path_or_an_argument() {
@@ -164,6 +177,12 @@ fn row_77_a_secret_is_missing_readable_rotated_and_never_told() {
             }
         }
     }
+    assert!(!holds(world.node_pid(), b"s3cr3t"), "the keeper forgets what it has handed on");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", world.controller_pid().expect("a controller")));
+    let limits = limits.expect("ours to read");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+    let soft = core.split_whitespace().nth(4).expect("a number");
+    assert!(matches!(soft, "0" | "1"), "the controller, which read it, leaves no core: {core}");
     for pid in [world.node_pid(), world.controller_pid().expect("a controller")] {
         for file in ["cmdline", "environ"] {
             let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
