@@ -54,12 +54,15 @@ pub(super) async fn history(
         let message = format!("the memory has not answered within {} s", ANSWER_WAIT.as_secs());
         return Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "Late", message, "is its disk well? try again"));
     };
-    let Ok(history) = answer else {
+    let Ok(mut history) = answer else {
         return Err(Refusal::conflict("plugd runs without memory here", "give it a place with `--state-dir`"));
     };
     if history.is_empty() && !app.ctx.board.look(|now| now.services.contains_key(name.as_str())) {
         return Err(Refusal::no_such_service(&text));
     }
+    // What goes on is known here; the memory has seen its begin only.
+    let runs = app.ctx.board.look(|now| Some(now.services.get(name.as_str())?.schedule.as_ref()?.runs.clone()));
+    history.runs = runs.unwrap_or(history.runs);
     Ok(axum::Json(history).into_response())
 }
 

@@ -13,7 +13,7 @@ use super::node::{Node, Step};
 use super::row::{self, Row};
 use super::select::Selection;
 use super::table::{self, Shape};
-use super::{Session, effective, last};
+use super::{Session, effective, last, told};
 use crate::api::wire::Health;
 use crate::model::reason::Status;
 use crate::model::text::{Cause, Report};
@@ -40,6 +40,7 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
     if args.summary {
         write!(out, "{}", summary(&snapshot, &args.output, &session.look))?;
         out.flush()?;
+        told::lost_directory(&snapshot).iter().for_each(|lost| super::say(lost));
         return Ok(Code::Done);
     }
     let views = selection.pick(&snapshot)?;
@@ -50,19 +51,19 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
                 row::sort_by_trouble(&mut rows);
             }
             if rows.is_empty() {
-                super::say(match (snapshot.services.is_empty(), &snapshot.node.directory_lost) {
-                    (true, Some(_)) => {
-                        "the directory is lost (DirectoryLost): what ran goes on, and is told when it is there again"
-                    }
-                    (true, None) => {
-                        "there is no service yet; put a manifest into the directory, or see `plugd add --help`"
-                    }
-                    (false, _) => "no service matches; `plugd get` alone lists all",
-                });
+                match (snapshot.services.is_empty(), &snapshot.node.directory_lost) {
+                    (true, Some(_)) => {}
+                    (true, None) => super::say(
+                        "there is no service yet; put a manifest into the directory, or see `plugd add --help`",
+                    ),
+                    (false, _) => super::say("no service matches; `plugd get` alone lists all"),
+                }
             } else {
                 let text = table::table(&rows, shape(args), !args.no_headers, &session.look, session.now());
                 out.write_all(text.as_bytes())?;
             }
+            out.flush()?;
+            told::lost_directory(&snapshot).iter().for_each(|lost| super::say(lost));
         }
         GetOutput::Name => {
             for view in &views {

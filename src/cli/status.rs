@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::args::{GetArgs, GetOutput, StatusArgs};
 use super::fault::{Code, Fault};
 use super::look::{Color, Look, columns, wrap};
-use super::{Session, get, history, last, logs, row, select};
+use super::{Session, get, history, last, logs, row, select, told as telling};
 use crate::model::name::Name;
 use crate::model::ready;
 use crate::model::text::{age, clean, indicator, since, span};
@@ -76,6 +76,7 @@ pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
         }
     }
     out.flush()?;
+    telling::lost_directory(&snapshot).iter().for_each(|lost| super::say(lost));
     Ok(code)
 }
 

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::model::digest;
-use crate::model::view::ServiceView;
+use crate::model::text::clean;
+use crate::model::view::{ServiceView, Snapshot};
 
 /// The largest manifest there is, and one byte that makes a larger one differ.
 const MANIFEST_MAX: u64 = 64 * 1024 + 1;
@@ -62,6 +63,15 @@ fn word_in(path: &Path) -> Option<String> {
     let mut line = String::new();
     BufReader::new(File::open(path).ok()?.take(4096)).read_line(&mut line).ok()?;
     Some(line.split_whitespace().nth(2)?.to_string())
+}
+
+/// What is seen of the services then is as it was observed; what is meant by them is not known.
+pub fn lost_directory(known: &Snapshot) -> Option<String> {
+    let why = known.node.directory_lost.as_ref()?;
+    Some(format!(
+        "the directory is lost (DirectoryLost): {}; what runs goes on, edits are not seen until it is back",
+        clean(why)
+    ))
 }
 
 #[cfg(test)]

@@ -190,6 +190,11 @@ pub fn is_ready(known: &Snapshot, names: &[String], all: bool) -> bool {
     })
 }
 
+/// Where no service is to blame.
+fn not_ready(known: &Snapshot) -> String {
+    told::lost_directory(known).unwrap_or_else(|| "the node is not ready".to_string())
+}
+
 /// Those that are not there yet, each with what it is.
 fn missing(args: &WaitArgs, known: &Snapshot) -> Vec<String> {
     let word = |view: &ServiceView| format!("{} is {}", view.service, row::word(view.status, view.reason));
@@ -197,7 +202,7 @@ fn missing(args: &WaitArgs, known: &Snapshot) -> Vec<String> {
         let who = if args.all { Who::All } else { Who::Required };
         let missing = ready::missing(known, who).unwrap_or_default();
         if missing.is_empty() {
-            return vec!["the node is not ready".to_string()];
+            return vec![not_ready(known)];
         }
         return missing.iter().map(|view| word(view)).collect();
     }
@@ -240,7 +245,7 @@ fn late(args: &WaitArgs, known: &Snapshot) -> Fault {
     let open: Vec<_> = views.iter().filter(|view| args.what != WaitFor::Ready || !ready::is_ready(view)).collect();
     let said: Vec<String> =
         open.iter().map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason))).collect();
-    let what = if said.is_empty() { "the node is not ready".to_string() } else { list(&said) };
+    let what = if said.is_empty() { not_ready(known) } else { list(&said) };
     match open.first() {
         Some(view) if args.timeout.is_zero() => {
             Fault::NotReady { service: view.service.to_string(), status: row::word(view.status, view.reason) }

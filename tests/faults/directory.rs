@@ -139,6 +139,12 @@ fn row_50_a_directory_that_is_covered_emptied_and_uncovered_is_held_and_found_ag
     let cover = Disk::small(&world.dir(), "size=1m");
     until("the loss to be told", || log("DirectoryLost") > 0);
     assert!(lives(guard::starts(&world, "web")[0]));
+    for words in [&["get"][..], &["get", "--summary"], &["status", "web"], &["wait", "--timeout", "0s"]] {
+        let told = world.plugd(words);
+        let told = String::from_utf8_lossy(&told.stderr);
+        assert!(told.contains("the directory is lost (DirectoryLost)"), "{words:?}: {told}");
+    }
+    assert!(world.ask(&["get", "--summary", "-o", "json"]).contains("\"directoryLost\""));
     drop(cover);
     guard::put(&world, "second");
     assert_eq!(guard::starts(&world, "web").len(), 1);

@@ -58,6 +58,17 @@ fn the_past_of_a_service_is_there_at_once_and_outlives_everything() {
 }
 
 #[test]
+fn a_run_that_goes_on_is_running_in_its_history() {
+    let world = World::running();
+    world.put("nightly.yaml", "command: sleep 1000\nschedule: '@yearly'\n");
+    world.wait_status("nightly", "waiting (Scheduled)");
+    ends(&world, 0, &["start", "nightly"]);
+    world.wait_status("nightly", "running");
+    let runs = history(&world, &["nightly"])["runs"].clone();
+    assert_eq!(runs[0]["result"], "running", "{runs}");
+}
+
+#[test]
 fn one_that_is_gone_has_a_past_and_one_that_never_was_has_none() {
     let world = World::running();
     world.put("web.yaml", STAYS);

@@ -17,6 +17,9 @@ const NAMES_SHOWN: usize = 10;
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     pub summary: Summary,
+    /// Why the directory cannot be seen: what runs is told, what is meant is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory_lost: Option<String>,
     /// Ready, running, completed, or armed to run on demand or by schedule.
     pub started: Vec<Name>,
     /// On their way to a first verdict: neither started nor failed.
@@ -70,6 +73,7 @@ impl Report {
     pub fn of(snapshot: &Snapshot) -> Report {
         let mut report = Report {
             summary: Summary::of(snapshot),
+            directory_lost: snapshot.node.directory_lost.clone(),
             started: Vec::new(),
             pending: Vec::new(),
             failed: Vec::new(),
