@@ -65,6 +65,7 @@ impl Controller {
                 }
             }
             self.spread_recovery(now);
+            self.spread_room(now);
             self.puzzle_again();
             if !self.dirty.is_empty() {
                 continue;
@@ -253,6 +254,7 @@ impl Controller {
         self.puzzled.remove(&id);
         self.clocks.keeps(id, false);
         service.instances.clear();
+        self.room = true;
         self.retally(&mut service);
         self.discount(&service);
         let name = service.name.clone();

@@ -217,7 +217,8 @@ impl Controller {
             | Reason::DigestMismatch
             | Reason::UntrustedFile
             | Reason::DependencyMissing
-            | Reason::MissingVariable => Setback::Missing(reason),
+            | Reason::MissingVariable
+            | Reason::ResourceExhausted => Setback::Missing(reason),
             other => Setback::NotSpawned(other),
         };
         self.set_back(id, service, at, kind, message, print, now);

@@ -195,12 +195,11 @@ impl Controller {
             // The only service of a container is what was asked for: nobody will bring it later.
             Setback::Missing(reason) => {
                 let once = self.config.single && spec.restart.policy == RestartPolicy::Never;
-                (reason, instance.ladder.climb(), once)
+                (reason, instance.ladder.climb(), once && reason != Reason::ResourceExhausted)
             }
             Setback::NotSpawned(reason) => {
                 let step = instance.ladder.ended(false, false, spec.restart.crash_loop_after);
-                let job = spec.restart.policy == RestartPolicy::Never && reason != Reason::ResourceExhausted;
-                (reason, step, job)
+                (reason, step, spec.restart.policy == RestartPolicy::Never)
             }
             Setback::Ended | Setback::HookFailed => {
                 let step = instance.ladder.ended(false, false, spec.restart.crash_loop_after);

@@ -103,6 +103,8 @@ pub struct Controller {
     /// Spawns asked for and not answered, less those that are held up.
     asked: u32,
     starting: u32,
+    /// A service has gone since room was last told of.
+    room: bool,
     /// Services with an instance in back-off.
     backing_off: BTreeSet<Id>,
     /// Who waits for which port.
@@ -141,6 +143,7 @@ impl Controller {
             serving: None,
             asked: 0,
             starting: 0,
+            room: false,
             backing_off: BTreeSet::new(),
             ports: BTreeMap::new(),
             port_asks: Vec::new(),

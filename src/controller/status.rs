@@ -503,6 +503,10 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
     let at = explain::moment(wait.until_wall);
     let next = format!("tries again at {at}; at once after an edit or `plugd start {}`", service.name);
     let word = match wait.kind {
+        // What is missing is no file of its own, and there may be room in a moment.
+        Setback::Missing(reason @ Reason::ResourceExhausted) => {
+            Word::of(Status::Unhealthy, reason, explain::missing(wait, instance))
+        }
         Setback::Missing(reason) => cannot(service, reason, explain::missing(wait, instance)),
         Setback::Ended | Setback::NotSpawned(_) | Setback::HookFailed => {
             let after = service.spec().map_or(5, |spec| spec.restart.crash_loop_after);

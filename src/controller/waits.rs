@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use super::Controller;
-use super::life::Life;
-use super::service::{Id, Service};
+use super::life::{Life, Setback};
+use super::service::{Id, Instance, Service};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, ProbePort};
 use crate::model::time::Now;
@@ -69,6 +69,18 @@ impl Controller {
             for id in self.backing_off.iter().copied().filter(|&id| id != recovered).collect::<Vec<_>>() {
                 self.cut_wait(id, now, true);
             }
+        }
+    }
+
+    /// What a service that has gone leaves behind is room for those that found none.
+    pub(super) fn spread_room(&mut self, now: Now) {
+        if !std::mem::take(&mut self.room) {
+            return;
+        }
+        let finds_none = |instance: &Instance| matches!(&instance.life, Life::BackOff(wait) if wait.kind == Setback::Missing(Reason::ResourceExhausted));
+        let waits = |id: &Id| self.table.get(*id).is_some_and(|service| service.instances.iter().any(finds_none));
+        for id in self.backing_off.iter().copied().filter(waits).collect::<Vec<_>>() {
+            self.cut_wait(id, now, false);
         }
     }
 

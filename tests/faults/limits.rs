@@ -75,6 +75,31 @@ fn row_14_more_clients_than_seats_are_answered_or_refused_and_services_do_not_no
 }
 
 #[test]
+fn row_14_what_finds_no_descriptor_waits_for_room_and_the_rest_runs() {
+    let mut world = World::empty();
+    world.under = ["prlimit", "--nofile=160:160"].map(String::from).to_vec();
+    for number in 0..100 {
+        world.put(&format!("s{number:03}.yaml"), "command: sleep 86400\n");
+    }
+    world.run(&[]);
+    let of = |world: &World, word: &str| {
+        let is_so = |number: &usize| world.status(&format!("s{number:03}")) == word;
+        (0..100).filter(is_so).collect::<Vec<_>>()
+    };
+    let all = |world: &World| (of(world, "running"), of(world, "unhealthy (ResourceExhausted)"));
+    world.wait("each to run or to say what it lacks", |world| {
+        let (run, lack) = all(world);
+        run.len() + lack.len() == 100 && !lack.is_empty()
+    });
+    let (run, lack) = all(&world);
+    assert!(run.len() >= lack.len() / 2, "{run:?} run");
+    // Those that run go: all others find room, however long their own waits were.
+    run.iter().for_each(|number| world.remove(&format!("s{number:03}.yaml")));
+    world.wait("the others to be told of the room", |world| of(world, "running").len() >= lack.len().min(run.len()));
+    guard::assert_single(&world);
+}
+
+#[test]
 fn row_15_a_fork_that_is_refused_is_a_reason_and_is_tried_again() {
     if !is_root() {
         return;

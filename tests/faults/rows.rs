@@ -91,6 +91,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         &[
             "row_14_a_controller_without_descriptors_kills_nobody_and_recovers",
             "row_14_more_clients_than_seats_are_answered_or_refused_and_services_do_not_notice",
+            "row_14_what_finds_no_descriptor_waits_for_room_and_the_rest_runs",
             "at_the_limit_of_descriptors_a_spawn_is_refused",
         ],
     ),

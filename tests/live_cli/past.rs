@@ -61,7 +61,7 @@ fn the_past_of_a_service_is_there_at_once_and_outlives_everything() {
 fn a_run_that_goes_on_is_running_in_its_history() {
     let world = World::running();
     world.put("nightly.yaml", "command: sleep 1000\nschedule: '@yearly'\n");
-    world.wait_status("nightly", "waiting (Scheduled)");
+    world.wait_status("nightly", "waiting (NextRun)");
     ends(&world, 0, &["start", "nightly"]);
     world.wait_status("nightly", "running");
     let runs = history(&world, &["nightly"])["runs"].clone();

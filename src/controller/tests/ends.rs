@@ -389,3 +389,22 @@ fn one_that_ends_with_0_at_once_is_told_the_remedy_while_it_waits_too() {
     assert!(why.contains("exits with 0") && why.contains("2 times running"), "{why}");
     assert!(why.contains("`restart: Never`") && why.contains("stdin is /dev/null"), "{why}");
 }
+
+#[test]
+fn what_finds_no_room_is_no_crash_loop_and_waits_no_longer_when_somebody_goes() {
+    let mut world = World::running(spec("calm"));
+    world.declare(spec("late"));
+    for number in 1..=7 {
+        let message = "no pipe can be made".to_string();
+        let refusal = Input::SpawnFailed { life: life("late", number), reason: Reason::ResourceExhausted, message };
+        let again = world.tell(refusal);
+        // The first try again is at once.
+        assert!(
+            number == 7 || spawns(&again, "late", number + 1) || spawns(&world.sleep(61 * SECOND), "late", number + 1)
+        );
+    }
+    assert_eq!(world.status("late"), (Status::Unhealthy, Some(Reason::ResourceExhausted)));
+    world.tell(Input::Withdrawn(name("calm")));
+    world.gone("calm", 1, Exit::signal(15));
+    assert!(spawns(&world.sleep(2 * SECOND), "late", 8), "the ladder stands at a minute");
+}
