@@ -311,7 +311,15 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
     let served = service.instances.iter().filter_map(|instance| served_port(&instance.life)).max().unwrap_or(port);
     let running = service.instances.iter().any(|instance| instance.life.pid().is_some());
     let mut running_ones = service.instances.iter().filter_map(|instance| instance.life.running());
-    let said = running_ones.find_map(|running| Some(running.checks.said.as_ref()?.message.clone()));
+    let said = running_ones.find_map(|running| {
+        let message = running.checks.said.as_ref()?.message.clone();
+        // Its own word of how it is, by `STATUS=`.
+        let says = running.says.as_ref().filter(|says| !says.is_empty());
+        Some(match says {
+            Some(says) => format!("{message}; it says: {says}"),
+            None => message,
+        })
+    });
     let instances = (0..service.instances.len())
         .filter(|&at| at < desired as usize || service.instances[at].life.is_occupied())
         .map(|at| instance_view(service, at, port))

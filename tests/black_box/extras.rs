@@ -261,6 +261,8 @@ fn ready_counts_from_its_own_tree_and_not_from_outside() {
 
     touch(&world, "go");
     world.wait_status("web", "healthy");
+    let check = world.field("web", "check").expect("a check");
+    assert!(check.contains("it says: still warming"), "what it said last stands while it is ready: {check}");
 }
 
 #[test]

@@ -99,7 +99,7 @@ async fn an_answer_must_be_what_is_expected() {
     let port = server(|mut stream| {
         head(&mut stream);
         let _ =
-            stream.write_all(b"HTTP/1.1 302 Found\r\ncontent-length: 27\r\n\r\n{\"state\":\"up\",\"token\":\"abc\"}");
+            stream.write_all(b"HTTP/1.1 302 Found\r\ncontent-length: 28\r\n\r\n{\"state\":\"up\",\"token\":\"abc\"}\n");
     });
     let get = |statuses: &[u16], body: Option<&str>| Get {
         expect_status: statuses.to_vec(),
@@ -108,6 +108,8 @@ async fn an_answer_must_be_what_is_expected() {
     };
     for (get, passed, told) in [
         (get(&[], Some("\"state\": ?\"up\"")), true, "passed (302)"),
+        // The last line of a text ends with a newline.
+        (get(&[], Some("^.*}$")), true, "passed (302)"),
         (get(&[200, 302], None), true, "passed (302)"),
         (get(&[200, 204], None), false, "answered 302 and not 200 or 204"),
         (get(&[], Some("down")), false, "answered 302, but its body does not match `expectBody`"),

@@ -128,7 +128,7 @@ pub static DEPENDENCY: Object = Object::of(&[
 pub static PORTS: Object = Object::of(&[
     field("name", Kind::Word, "none", "http", "A name that probes may use."),
     field("port", PORT, "none", "8080", "The number.").required(),
-    field("protocol", Kind::Enum(&["tcp", "http"]), "tcp", "http", "What is spoken there."),
+    field("protocol", Kind::Enum(&["tcp", "http"]), "tcp", "http", "What is spoken there.").later(),
 ])
 .short("port");
 
@@ -207,7 +207,13 @@ pub static HTTP_GET: Object = Object::of(&[
         "Headers of the request.",
     ),
     field("expectStatus", Kind::List(&Kind::Int(100, 599)), "200 to 399", "[200, 204]", "Status codes that pass."),
-    field("expectBody", Kind::Regex, "none", "ok", "A pattern that the body, its first 64 KiB, must match."),
+    field(
+        "expectBody",
+        Kind::Regex,
+        "none",
+        "ok",
+        "A pattern that the body, its first 64 KiB, must match; `^` and `$` are the ends of a line.",
+    ),
 ])
 .short("path");
 
@@ -461,7 +467,7 @@ pub static CAPABILITIES: Object = Object::of(&[
 ]);
 
 pub static LOGS: Object = Object::of(&[
-    field("format", Kind::Enum(&["text", "json"]), "text", "json", "What a line is, for those who show it."),
+    field("format", Kind::Enum(&["text", "json"]), "text", "json", "What a line is, for those who show it.").later(),
     field("maxSize", Kind::Size, "10Mi", "10Mi", "Size at which a file is rotated."),
     field("maxFiles", Kind::Int(1, 1_000), "5", "5", "Files that are kept, the current one included."),
     field("maxAge", Kind::Duration, "none", "7d", "Age at which a rotated file is deleted."),
