@@ -23,7 +23,7 @@ mod samples;
 mod thread;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -34,6 +34,7 @@ use tokio::sync::oneshot;
 
 pub use self::history::{EXITS_OF_ONE, Minute, Question};
 use self::inbox::{Call, Inbox};
+use self::open::Identity;
 pub use self::open::era;
 pub use self::samples::{Sample, Samples};
 use self::thread::Writer;
@@ -60,6 +61,9 @@ pub struct Store {
 #[derive(Debug)]
 struct Shared {
     inbox: Arc<Inbox>,
+    path: PathBuf,
+    /// Which file is open there; none while there is none.
+    lies: Arc<Mutex<Option<Identity>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     trouble: Arc<Mutex<Option<String>>>,
     found: Mutex<Found>,
@@ -104,7 +108,8 @@ impl Store {
 
     fn start(path: &Path, era: &str, tell: Option<Tell>) -> Store {
         let (inbox, trouble) = (Arc::new(Inbox::default()), Arc::new(Mutex::new(None)));
-        let keeper = Writer::new(path, era, inbox.clone(), trouble.clone(), tell);
+        let lies = Arc::default();
+        let keeper = Writer::new(path, era, inbox.clone(), Arc::clone(&lies), trouble.clone(), tell);
         // No room: what nobody takes is not kept. Of what is not there nothing is known, and nobody waits for it
         // to be made.
         let (found, answer) = mpsc::sync_channel(0);
@@ -129,7 +134,8 @@ impl Store {
                 None => Found::default(),
             },
         };
-        let shared = Shared { inbox, thread: Mutex::new(thread.ok()), trouble, found: Mutex::new(found) };
+        let path = path.to_path_buf();
+        let shared = Shared { inbox, path, lies, thread: Mutex::new(thread.ok()), trouble, found: Mutex::new(found) };
         Store { shared: Arc::new(shared) }
     }
 
@@ -159,6 +165,8 @@ impl Store {
     fn knowing(found: Found) -> Store {
         let shared = Shared {
             inbox: Arc::default(),
+            path: PathBuf::new(),
+            lies: Arc::default(),
             thread: Mutex::new(None),
             trouble: Arc::default(),
             found: Mutex::new(found),
@@ -176,6 +184,14 @@ impl Store {
     /// and only the first scan asks.
     pub fn take_accepted(&self) -> BTreeMap<String, String> {
         std::mem::take(&mut self.shared.found.lock().unwrap_or_else(PoisonError::into_inner).accepted)
+    }
+
+    /// For who wakes anyway: the store's thread is woken only where its file is not at its place any more.
+    pub fn look_for_its_file(&self) {
+        let lies = *self.shared.lies.lock().unwrap_or_else(PoisonError::into_inner);
+        if lies.is_some() && open::identity(&self.shared.path) != lies {
+            self.shared.inbox.lost();
+        }
     }
 
     /// What is wrong with the memory now, as a sentence for people.

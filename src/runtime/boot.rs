@@ -517,7 +517,7 @@ fn watch(
     sender: mpsc::Sender<Input>,
     pid1: bool,
 ) -> std::io::Result<Directory> {
-    let (accepted, ticks) = (notices.clone(), notices.clone());
+    let (accepted, ticks, memory) = (notices.clone(), notices.clone(), store.clone());
     let files: Vec<PathBuf> =
         run.map(|run| ["lives", places::SOCKET].map(|file| run.join(file)).to_vec()).unwrap_or_default();
     let config = directory::Config {
@@ -537,6 +537,7 @@ fn watch(
         })),
         on_status: check.map(|check| directory::OnStatus::new(move |stem| check.look(stem))),
         on_tick: Some(Box::new(move || {
+            memory.look_for_its_file();
             if Stat::of(keeper).is_some_and(|stat| stat.is_stopped()) {
                 let _ = ticks.send(Notice::KeeperStopped(keeper));
             }

@@ -104,6 +104,8 @@ pub(super) enum Call {
 struct Waiting {
     batch: Batch,
     calls: Vec<Call>,
+    /// The file is not where it was.
+    lost: bool,
     closed: bool,
 }
 
@@ -155,10 +157,16 @@ impl Inbox {
         self.bell.notify_one();
     }
 
+    /// The thread looks for its file at once.
+    pub fn lost(&self) {
+        self.lock().lost = true;
+        self.bell.notify_one();
+    }
+
     /// What there is. Waits for the first word at most `idle`, and after it `gather`; a call or the end
     /// are waited for by nobody.
     pub fn take(&self, idle: Duration, gather: Duration) -> Load {
-        let pressing = |waiting: &Waiting| !waiting.calls.is_empty() || waiting.closed;
+        let pressing = |waiting: &Waiting| !waiting.calls.is_empty() || waiting.lost || waiting.closed;
         let waits = |waiting: &mut Waiting| waiting.batch.is_empty() && !pressing(waiting);
         let waited = self.bell.wait_timeout_while(self.lock(), idle, waits);
         let mut waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -170,7 +178,8 @@ impl Inbox {
             }
             waiting = self.bell.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let Waiting { batch, calls, closed } = &mut *waiting;
+        let Waiting { batch, calls, lost, closed } = &mut *waiting;
+        *lost = false;
         Load { batch: std::mem::take(batch), calls: std::mem::take(calls), closed: *closed }
     }
 

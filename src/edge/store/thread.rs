@@ -25,13 +25,17 @@ use crate::model::view::Event;
 const BATCH_DELAY: Duration = Duration::from_millis(200);
 /// After a write that failed (a full disk), the next try.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
-/// How often a file that cannot be opened is tried again, and one that is open looked for.
-const LOOK_EVERY: Duration = Duration::from_secs(4);
+/// How often a file that cannot be opened is tried again.
+const OPEN_EVERY: Duration = Duration::from_secs(4);
+/// And one that is open looked for, where nobody asks for it ([`Store::look_for_its_file`](super::Store)).
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
     path: PathBuf,
     era: String,
     inbox: Arc<Inbox>,
+    /// Which file is open.
+    lies: Arc<Mutex<Option<Identity>>>,
     trouble: Arc<Mutex<Option<String>>>,
     tell: Option<Tell>,
     db: Option<(Connection, Identity)>,
@@ -48,11 +52,12 @@ impl Writer {
         path: &Path,
         era: &str,
         inbox: Arc<Inbox>,
+        lies: Arc<Mutex<Option<Identity>>>,
         trouble: Arc<Mutex<Option<String>>>,
         tell: Option<Tell>,
     ) -> Writer {
         let (path, era) = (path.to_path_buf(), era.to_string());
-        Writer { path, era, inbox, trouble, tell, db: None, foreign: false, read: None, failing: false }
+        Writer { path, era, inbox, lies, trouble, tell, db: None, foreign: false, read: None, failing: false }
     }
 
     /// `found`: who waits for what the last run left, for a while.
@@ -70,9 +75,11 @@ impl Writer {
             let gather = match (self.db.is_some(), self.failing) {
                 (true, false) => BATCH_DELAY,
                 (true, true) => RETRY_DELAY,
-                (false, _) => LOOK_EVERY,
+                (false, _) => OPEN_EVERY,
             };
-            let Load { batch, calls, closed } = self.inbox.take(LOOK_EVERY, gather);
+            let idle = if self.db.is_some() { LOOK_EVERY } else { OPEN_EVERY };
+            self.note_its_file();
+            let Load { batch, calls, closed } = self.inbox.take(idle, gather);
             self.look();
             self.write(batch);
             for call in calls {
@@ -82,6 +89,11 @@ impl Writer {
                 return;
             }
         }
+    }
+
+    fn note_its_file(&self) {
+        let identity = self.db.as_ref().map(|(_, identity)| *identity);
+        *self.lies.lock().unwrap_or_else(PoisonError::into_inner) = identity;
     }
 
     fn open(&mut self) {
