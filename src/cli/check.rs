@@ -66,8 +66,12 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
         None => read_files(&args.files, node.as_ref(), &mut findings, session),
     };
     let told = node.as_ref().and_then(|node| node.get("/v1/node").ok());
-    for missing in foresee::missing_log_directories(&found.declared) {
-        findings.warning(missing);
+    for found in foresee::logs::look(&found.declared, told.as_ref()) {
+        match found {
+            // A single file may be meant for another machine.
+            foresee::logs::Found::Wrong(told) if dir.is_some() => findings.error(told),
+            foresee::logs::Found::Wrong(told) | foresee::logs::Found::Doubtful(told) => findings.warning(told),
+        }
     }
     let obstacles = foresee::obstacles(&found.declared, told.as_ref());
     let running = match &node {
