@@ -1,5 +1,6 @@
 //! What becomes of the files that `logs.path` names: looked at from here, before anything is lost.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,8 @@ pub fn look(declared: &[Declaration], told: Option<&Value>) -> Vec<Found> {
     let named: Vec<(&Name, PathBuf)> =
         declared.iter().filter_map(|one| Some((&one.spec.name, file_of(one)?))).collect();
     let as_the_node = looks_as_the_node(told);
-    named.iter().filter_map(|(name, file)| of_file(name, file, as_the_node)).collect()
+    let alone = named.iter().filter_map(|(name, file)| of_file(name, file, as_the_node));
+    alone.chain(shared(&named)).collect()
 }
 
 /// Of the first instance: the others' lie beside it.
@@ -80,4 +82,22 @@ fn of_directory(name: &Name, dir: &Path, as_the_node: bool) -> Option<Found> {
             dir.display()
         ))),
     }
+}
+
+/// Files that several services write.
+fn shared(named: &[(&Name, PathBuf)]) -> Vec<Found> {
+    let mut writers: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
+    for (name, file) in named {
+        writers.entry(file).or_default().push(name.as_str());
+    }
+    let shared = writers.into_iter().filter(|(_, names)| names.len() > 1);
+    let told = shared.map(|(file, names)| {
+        Found::Doubtful(format!(
+            "{} write one log, {}: their lines mix, and `plugd logs` of one shows the others' too; give each a \
+             `logs.path` of its own",
+            names.join(" and "),
+            file.display()
+        ))
+    });
+    told.collect()
 }
