@@ -121,6 +121,22 @@ fn ports(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
             "choose a lower port",
         );
     }
+    shared_port(ctx, given, spec);
+}
+
+/// One literal port for several instances: the first has it, the others end. Who reads PORT names none.
+fn shared_port(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let process = &spec.process;
+    let Some(port) = process.port.filter(|_| spec.replicas > 1 && spec.schedule.is_none()) else { return };
+    let is_told_elsewhere = process.on_demand.is_some();
+    let runs_command = matches!(process.program, Program::Command(_));
+    if runs_command && !is_told_elsewhere && !takes_given_port(process) && names_port(process, port) {
+        ctx.warning(
+            &place_of(given, &["replicas"]),
+            format!("{} instances cannot listen on one port, and the command names port {port} itself", spec.replicas),
+            "write $(PORT) there: each instance is given a port of its own",
+        );
+    }
 }
 
 fn restarts(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
