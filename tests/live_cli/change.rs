@@ -285,3 +285,23 @@ fn check_of_a_whole_directory_sees_defaults_drop_ins_and_wrappers() {
     put("_defaults.yaml", "env: {X: \"1\"}\n");
     assert!(check().contains("restart 2,"), "{}", check());
 }
+
+#[test]
+fn check_of_a_directory_finds_its_node_from_anywhere() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 1000\n");
+    world.wait_status("web", "running");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    for named in [world.dir(), world.path("web.yaml")] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_plugd"))
+            .arg("check")
+            .arg(&named)
+            .current_dir(elsewhere.path())
+            .env_remove("PLUGD_DIR")
+            .output()
+            .expect("plugd can be started");
+        let (said, told) = (crate::ask::out(&output), crate::ask::err(&output));
+        assert!(said.contains("would start 0,") && said.contains("unchanged 1"), "{}: {said}", named.display());
+        assert_eq!(told, "", "{}", named.display());
+    }
+}
