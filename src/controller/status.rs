@@ -433,7 +433,7 @@ fn of_running(service: &Service, running: &Running) -> Word {
             Reason::PortNotOpen,
             format!("port {port} is not open since it was started: {message}"),
         )
-        .next("if it serves no port, write `readinessProbe: none`; if it speaks MCP on stdin, `mcp: stdio`");
+        .next("if it serves no port, write `readinessProbe: none`; an MCP server on stdin cannot be run by this version yet");
     }
     // Its own word, by `STATUS=`.
     let message = match &running.says {

@@ -240,3 +240,17 @@ fn check_warns_of_one_log_that_several_services_write() {
     let (said, _) = ends(&world, 0, &["check"]);
     assert!(!said.contains("their lines mix"), "{said}");
 }
+
+#[test]
+fn who_brings_mcp_servers_on_stdin_is_told_at_once_that_they_cannot_be_run_yet() {
+    let world = World::empty();
+    world.put("mcp/time.sh", "#!/bin/sh\n");
+    world.put("servers.json", "{\"mcpServers\": {\"time\": {\"command\": \"mcp-server-time\"}}}\n");
+    let (said, _) = ends(&world, 5, &["check"]);
+    for who in ["mcp/: ", "servers.json: "] {
+        let told = said.lines().find(|line| line.contains(who) && line.contains("not supported yet"));
+        let told = told.unwrap_or_else(|| panic!("{who} in\n{said}"));
+        assert!(told.contains("on stdin cannot be run by this version yet"), "{told}");
+        assert!(!told.contains("mcp: stdio") && told.contains("`command` and `port`"), "{told}");
+    }
+}
