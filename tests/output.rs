@@ -448,6 +448,8 @@ fn a_full_disk_blocks_no_service_drops_and_counts_and_recovers_alone() {
             PumpEvent::Dropped { .. }
             | PumpEvent::Drained { .. }
             | PumpEvent::LogLine { .. }
+            | PumpEvent::Unopened { .. }
+            | PumpEvent::Opened { .. }
             | PumpEvent::Closed { .. } => {}
         }
     }
@@ -706,6 +708,31 @@ fn separate_stderr_and_a_path_of_ones_own_are_honoured() {
     assert_eq!(fs::read_to_string(own.with_extension("err")).expect("it is there"), "to err\n");
     let read = LogFiles::of(world.dir.path(), &name(), Some(&own), None).read(&Query::default()).expect("readable");
     assert_eq!(read.count(), 2);
+}
+
+#[test]
+fn a_path_that_cannot_be_opened_is_told_at_once_and_taken_back_with_the_first_line_that_is_kept() {
+    let mut world = World::new();
+    let place = world.dir.path().join("elsewhere");
+    fs::write(&place, "in the way").expect("written");
+    let own = place.join("own.log");
+    let mut service = world.attach(1, Logs { path: Some(own.clone()), ..logs(MIB, 5) });
+    let PumpEvent::Unopened { why, .. } = world.event() else { panic!("it is told before a byte is written") };
+    assert!(why.starts_with(&format!("{}: Not a directory", own.display())), "{why}");
+    fs::remove_file(&place).expect("removed");
+    service.write_all(b"hello\n").expect("room");
+    assert_eq!(world.event(), PumpEvent::Opened { life: life(1) });
+    assert_eq!(fs::read_to_string(&own).expect("it is there"), "hello\n");
+
+    // A life that goes takes with it what was told of it.
+    fs::remove_dir_all(&place).expect("removed");
+    let elsewhere = world.dir.path().join("web.log/own.log");
+    fs::write(world.path(), "in the way").expect("written");
+    world.pump.update(life(1), Logs { path: Some(elsewhere), ..logs(MIB, 5) });
+    assert!(matches!(world.event(), PumpEvent::Unopened { .. }));
+    world.pump.close(life(1));
+    assert_eq!(world.event(), PumpEvent::Opened { life: life(1) });
+    assert_eq!(world.event(), PumpEvent::Closed { life: life(1) });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::args::CheckArgs;
+use super::args::{CheckArgs, Global};
 use super::fault::{Code, Fault};
 use super::forecast::{self, Declared, Forecast, Running};
 use super::look::Look;
@@ -40,7 +40,7 @@ pub fn diff(args: &CheckArgs, session: &Session) -> Result<Code, Fault> {
 }
 
 fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> {
-    let node = match session.node() {
+    let node = match open_node(args, session) {
         Ok(node) => Some(node),
         Err(fault) => {
             if !fault.is_unreachable() {
@@ -66,8 +66,12 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
         None => read_files(&args.files, node.as_ref(), &mut findings, session),
     };
     let told = node.as_ref().and_then(|node| node.get("/v1/node").ok());
-    for missing in foresee::missing_log_directories(&found.declared) {
-        findings.warning(missing);
+    for found in foresee::logs::look(&found.declared, told.as_ref()) {
+        match found {
+            // A single file may be meant for another machine.
+            foresee::logs::Found::Wrong(told) if dir.is_some() => findings.error(told),
+            foresee::logs::Found::Wrong(told) | foresee::logs::Found::Doubtful(told) => findings.warning(told),
+        }
     }
     let obstacles = foresee::obstacles(&found.declared, told.as_ref());
     let running = match &node {
@@ -117,6 +121,22 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
     out.flush()?;
     let wrong = !findings.errors.is_empty() || !plan.fail.is_empty();
     Ok((if wrong { Code::InvalidManifest } else { Code::Done }, plan))
+}
+
+/// The node of the directory that is named, or in which the first file lies, wherever this is asked; else the
+/// one that flags and place name: what is named may be meant for it.
+fn open_node(args: &CheckArgs, session: &Session) -> Result<Node, Fault> {
+    let named = args.files.first().filter(|_| session.global.dir.is_none());
+    let dir = named.and_then(|file| if file.is_dir() { Some(file.as_path()) } else { file.parent() });
+    if let Some(dir) = dir {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        match Node::open(&Global { dir: Some(dir.to_path_buf()), ..session.global.clone() }) {
+            Err(fault) if fault.is_unreachable() => {}
+            Err(Fault::NoDirectory(_) | Fault::OfAnother { .. }) => {}
+            answer => return answer,
+        }
+    }
+    session.node()
 }
 
 /// Flags over `_plugd.yaml` over the defaults.

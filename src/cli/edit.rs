@@ -1,15 +1,19 @@
 //! `plugd edit`: an editor on a copy, put in place only when it is valid.
 
+mod copy;
+mod hangup;
+
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use self::copy::Copy;
+use self::hangup::Editor;
 use super::args::EditArgs;
 use super::check::refuse_invalid;
 use super::fault::{Code, Fault};
 use super::{Session, last, node, select};
-use crate::edge::places::random;
 use crate::edge::put::{Existing, put};
 
 pub fn edit(args: &EditArgs, session: &Session) -> Result<Code, Fault> {
@@ -17,9 +21,34 @@ pub fn edit(args: &EditArgs, session: &Session) -> Result<Code, Fault> {
     let path = dir.join(&file);
     let before = std::fs::read(&path).map_err(|error| Fault::path("read", &path, error))?;
     let place = Place::of(&path)?;
-    let copy = Copy::of(&file, &before, &place)?;
+    let copy = Arc::new(Copy::of(&file, &before, &dir)?);
+    let done = Editor::watched(&copy)
+        .map_err(|error| Fault::path("watch the editor of", &path, error))
+        .and_then(|editor| until_valid(&dir, &file, &before, &place, &copy, &editor, session));
+    match &done {
+        Ok(_) => copy.remove(),
+        // What was typed is not thrown away.
+        Err(_) => copy.leave(),
+    }
+    done
+}
+
+/// Into the editor, and back into it where what comes of it is no manifest.
+fn until_valid(
+    dir: &Path,
+    file: &str,
+    before: &[u8],
+    place: &Place,
+    copy: &Copy,
+    editor: &Editor,
+    session: &Session,
+) -> Result<Code, Fault> {
+    let path = dir.join(file);
     loop {
-        let status = editor(&copy.path)?;
+        let status = edited(&copy.path, editor)?;
+        if editor.is_told() {
+            return Err(Fault::no("the edit was told to end", format!("{file} is unchanged")));
+        }
         if !status.success() {
             return Err(Fault::no(format!("the editor ended with {status}"), format!("{file} is unchanged")));
         }
@@ -28,31 +57,21 @@ pub fn edit(args: &EditArgs, session: &Session) -> Result<Code, Fault> {
             super::say(&format!("{file} is unchanged"));
             return Ok(Code::Done);
         }
-        match refuse_invalid(&file, &after, &dir, session) {
-            Ok(()) if std::fs::read(&path).ok().as_ref() != Some(&before) => {
+        match refuse_invalid(file, &after, dir, session) {
+            Ok(()) if std::fs::read(&path).ok().as_deref() != Some(before) => {
                 let what = if path.exists() { "was changed by somebody else" } else { "was removed" };
-                let kept = copy.keep();
-                let kept = kept.display();
                 return Err(Fault::no(
                     format!("{file} {what} meanwhile, and stays as it is now"),
-                    format!("what you wrote is kept in {kept}; edit it once more with that beside it"),
+                    "edit it once more with what you wrote beside it",
                 ));
             }
-            Ok(()) => match put(&place.dir, &place.file, &after, Existing::Replace) {
-                Ok(()) => return Ok(Code::Done),
-                Err(error) => {
-                    let kept = copy.keep();
-                    super::say(&format!("what you wrote is kept in {}", kept.display()));
-                    return Err(Fault::path("write", &path, error));
-                }
-            },
-            // What was typed is not thrown away: back into the editor, if there is a person.
-            Err(fault) if again(&fault)? => {}
-            Err(fault) => {
-                let kept = copy.keep();
-                super::say(&format!("what you wrote is kept in {}", kept.display()));
-                return Err(fault);
+            Ok(()) => {
+                put(&place.dir, &place.file, &after, Existing::Replace)
+                    .map_err(|error| Fault::path("write", &path, error))?;
+                return Ok(Code::Done);
             }
+            Err(fault) if again(&fault)? => {}
+            Err(fault) => return Err(fault),
         }
     }
 }
@@ -99,53 +118,16 @@ fn locate(name: &str, session: &Session) -> Result<(PathBuf, String), Fault> {
     }
 }
 
-/// A copy in a folder that only we can enter; gone with its owner.
-struct Copy {
-    folder: PathBuf,
-    path: PathBuf,
-    keep: bool,
-}
-
-impl Copy {
-    /// Among other temporary files, or beside the manifest, which can be written.
-    fn of(file: &str, text: &[u8], place: &Place) -> Result<Copy, Fault> {
-        let name = format!("plugd-edit-{}", random());
-        let usual = std::env::temp_dir().join(&name);
-        let beside = place.dir.join(format!(".{name}"));
-        let copy = Copy::in_folder(usual, file, text);
-        copy.or_else(|_| Copy::in_folder(beside.clone(), file, text))
-            .map_err(|error| Fault::path("make", beside, error))
-    }
-
-    fn in_folder(folder: PathBuf, file: &str, text: &[u8]) -> std::io::Result<Copy> {
-        std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
-        let copy = Copy { path: folder.join(file), folder, keep: false };
-        let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy.path)?;
-        out.write_all(text)?;
-        Ok(copy)
-    }
-
-    fn keep(mut self) -> PathBuf {
-        self.keep = true;
-        self.path.clone()
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        if !self.keep {
-            let _ = std::fs::remove_dir_all(&self.folder);
-        }
-    }
-}
-
 /// $VISUAL, $EDITOR, else vi; through a shell, because people write `code --wait` there.
-fn editor(path: &Path) -> Result<std::process::ExitStatus, Fault> {
+fn edited(path: &Path, by: &Editor) -> Result<std::process::ExitStatus, Fault> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".into());
-    let mut line = editor;
+    // In the shell's own place a signal reaches it; what is more than one plain command is the shell's to run.
+    let is_plain = !editor.to_string_lossy().contains(['=', ';', '&', '|', '(', '{', '\n']);
+    let mut line = std::ffi::OsString::from(if is_plain { "exec " } else { "" });
+    line.push(editor);
     line.push(" \"$1\"");
-    let status = Command::new("sh").arg("-c").arg(line).arg("plugd-edit").arg(path).status();
+    let status = by.run(Command::new("sh").arg("-c").arg(line).arg("plugd-edit").arg(path));
     status.map_err(|error| Fault::path("run the editor on", path, error))
 }
 

@@ -1,10 +1,12 @@
 //! What a start would be refused for: program, user, directory, env files and secrets, looked at as the
 //! controller looks at them, but from here.
 
+pub mod logs;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -24,21 +26,6 @@ pub type Obstacles = BTreeMap<Name, (Reason, String)>;
 pub fn obstacles(declared: &[Declaration], told: Option<&Value>) -> Obstacles {
     let ground = ground(told);
     declared.iter().filter_map(|one| Some((one.spec.name.clone(), obstacle(one, &ground)?))).collect()
-}
-
-/// Directories that `logs.path` names and nobody has made: plugd makes them, but they may be misspelt.
-pub fn missing_log_directories(declared: &[Declaration]) -> Vec<String> {
-    let named = declared.iter().filter_map(|one| Some((&one.spec.name, one.spec.logs.path.as_ref()?.parent()?)));
-    let is_missing = |dir: &Path| dir.metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-    let missing = named.filter(|(_, dir)| !dir.as_os_str().is_empty() && is_missing(dir));
-    missing
-        .map(|(name, dir)| {
-            format!(
-                "{name}: {}, where `logs.path` puts its log, does not exist; its start makes it, if it can",
-                dir.display()
-            )
-        })
-        .collect()
 }
 
 fn obstacle(one: &Declaration, ground: &Ground) -> Option<(Reason, String)> {

@@ -19,6 +19,7 @@ use crate::edge::output::layout::Side;
 use crate::edge::output::{Follow, Line, LogFiles, Query, escape};
 use crate::edge::places::{self, Who};
 use crate::model::name::{Instance, InvalidName, Name};
+use crate::model::reason::Reason;
 use crate::model::view::{ServiceView, Snapshot};
 
 /// Lines of each where several are shown and nothing else narrows it: a few screens.
@@ -36,6 +37,16 @@ struct Source {
     /// The service has several: each line tells which.
     several: bool,
     files: LogFiles,
+    /// Why nothing, or not all, is kept of what it writes now.
+    trouble: Option<String>,
+}
+
+impl Source {
+    fn tell_trouble(&self) {
+        if let Some(trouble) = &self.trouble {
+            super::say(&format!("{}: {trouble}", self.name));
+        }
+    }
 }
 
 pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
@@ -56,8 +67,12 @@ pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
     }
     let mut streams = Vec::new();
     for source in &sources {
-        let lines =
-            source.files.read(&query).map_err(|error| Fault::path("read the logs of", source.name.as_str(), error))?;
+        let lines = match source.files.read(&query) {
+            Ok(lines) => lines,
+            // A place that takes nothing holds nothing, and that is told.
+            Err(_) if source.trouble.is_some() => Box::new(std::iter::empty()),
+            Err(error) => return Err(Fault::path("read the logs of", source.name.as_str(), error)),
+        };
         streams.push(lines.peekable());
     }
     let mut quiet = true;
@@ -67,7 +82,10 @@ pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
             print.line(&mut out, &sources[at], &line)?;
         }
     }
-    if quiet {
+    let troubled = sources.iter().any(|source| source.trouble.is_some());
+    if quiet && troubled {
+        sources.iter().for_each(Source::tell_trouble);
+    } else if quiet {
         super::say(match (args.previous, args.is_narrowed()) {
             (true, _) if args.since.is_none() && args.grep.is_none() => {
                 "no line is kept of a life before this one: it has not been started again, or wrote nothing"
@@ -138,7 +156,13 @@ fn sources(names: &[String], dir: &Path, snapshot: Option<&Snapshot>, session: &
                         Err(fault) => return Err(fault),
                     };
                     let several = view.desired.max(view.instances.len() as u32) > 1;
-                    Ok(Source { name: view.service.clone(), instance, several, files: files_of(dir, view, instance) })
+                    Ok(Source {
+                        name: view.service.clone(),
+                        instance,
+                        several,
+                        files: files_of(dir, view, instance),
+                        trouble: trouble(view),
+                    })
                 })
                 .collect()
         }
@@ -159,6 +183,12 @@ fn sources(names: &[String], dir: &Path, snapshot: Option<&Snapshot>, session: &
     }
 }
 
+fn trouble(view: &ServiceView) -> Option<String> {
+    let of_its_log = |reason: &Reason| matches!(reason, Reason::LogNotWritten | Reason::LogsDropped);
+    let problem = view.problems.iter().find(|problem| of_its_log(&problem.reason))?;
+    Some(problem.message.clone())
+}
+
 /// The usual files of that name, whether there is such a service or not.
 fn by_name(text: &str, dir: &Path) -> Result<Source, InvalidName> {
     let instance = Instance::parse(text);
@@ -166,7 +196,7 @@ fn by_name(text: &str, dir: &Path) -> Result<Source, InvalidName> {
     let index = instance.map(|instance| instance.index);
     let several = dir.join(name.log_folder()).is_dir();
     let files = LogFiles::of(dir, &name, None, index);
-    Ok(Source { name, instance: index, several, files })
+    Ok(Source { name, instance: index, several, files, trouble: None })
 }
 
 /// What is left of a service whose manifest was deleted: its log goes only when room is needed.
@@ -225,6 +255,7 @@ fn follow(
     let mut leaving: BTreeSet<Name> = BTreeSet::new();
     let mut follows: Vec<(Source, Follow)> = Vec::new();
     for source in sources {
+        source.tell_trouble();
         let followed = source.files.clone().follow(query);
         let follow = followed.map_err(|error| Fault::path("read the logs of", source.name.as_str(), error))?;
         follows.push((source, follow));

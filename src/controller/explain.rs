@@ -8,9 +8,10 @@ use super::checks::Missed;
 use super::input::{Exit, ExitHow, ExitMemory, ProbeSlot};
 use super::life::{BackOff, Cause, Setback, Stopping};
 use super::service::{Gate, Instance};
+use crate::model::manifest::{instance_port, takes_given_port};
 use crate::model::reason::Reason;
 use crate::model::signal;
-use crate::model::spec::{Condition, Dependency};
+use crate::model::spec::{Condition, Dependency, Process, Program};
 use crate::model::zone::Zone;
 use crate::policy::depends::Standing;
 
@@ -111,6 +112,22 @@ pub(super) fn keeps_ending(exit: &ExitMemory, oom_killed: bool, times: u32) -> S
         text.push_str(&format!(": {:?}", line.trim()));
     }
     text
+}
+
+/// What there is to do for one of several instances whose port another one may hold already: none where it
+/// asks for the port that it is given, or says nothing of a port in use.
+pub(super) fn port_remedy(process: &Process, index: u32, exit: &ExitMemory) -> Option<String> {
+    let port = instance_port(process, index).filter(|_| !takes_given_port(process))?;
+    let in_use = |line: &String| {
+        let line = line.to_ascii_lowercase();
+        line.contains("address already in use") || line.contains("eaddrinuse")
+    };
+    exit.output.iter().any(in_use).then_some(())?;
+    let remedy = match &process.program {
+        Program::Command(_) => "hand it $(PORT)",
+        Program::Wrapper(_) | Program::Script(_) | Program::External(_) => "let it listen on $PORT",
+    };
+    Some(format!("another instance may hold that port: {remedy}, which is {port} for this one"))
 }
 
 /// `the liveness probe failed 2 of 3 times: http 127.0.0.1:80/ answered 404`.

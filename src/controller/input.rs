@@ -113,7 +113,7 @@ pub enum Input {
     /// The port that a wait names has become free.
     PortFree(u16),
     /// Something that the edge has to say of a service beside its life (`LogsDropped`,
-    /// `StatusNotWritten`, `SecretReadable`); `None` takes it back.
+    /// `LogNotWritten`, `StatusNotWritten`, `SecretReadable`); `None` takes it back.
     Problem {
         name: Name,
         reason: Reason,

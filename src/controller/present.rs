@@ -35,7 +35,7 @@ impl Controller {
         service.touched = self.is_trying(service, now);
         self.warn_root(service, now);
         let problems = problems(service);
-        self.tell_blocked(service, &problems, now);
+        self.tell_new(service, &problems, now);
         keep_times(&mut service.problems, problems, now.wall);
         let ends_for = self.ending.as_ref().and_then(|ending| ending.why.as_deref());
         let word = status::of_service(service, self.ending.is_some(), ends_for);
@@ -58,11 +58,13 @@ impl Controller {
         remember(service, plan);
     }
 
-    /// An edit that cannot be carried out is an event, not only a line of the status.
-    fn tell_blocked(&mut self, service: &Service, found: &[(Reason, String)], now: Now) {
+    /// An edit that cannot be carried out is an event, not only a line of the status; so is a log that takes
+    /// nothing.
+    fn tell_new(&mut self, service: &Service, found: &[(Reason, String)], now: Now) {
         for (reason, message) in found {
             let told = service.problems.iter().any(|old| old.reason == *reason && old.message == *message);
-            if !told && matches!(reason, Reason::UpdateBlocked | Reason::DependencyNotReady) {
+            let is_event = matches!(reason, Reason::UpdateBlocked | Reason::DependencyNotReady | Reason::LogNotWritten);
+            if !told && is_event {
                 self.events.push(Event {
                     at: now.wall,
                     service: Some(service.name.to_string()),

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::explain;
-use super::input::{Resolved, RunMemory};
+use super::input::{ExitMemory, Resolved, RunMemory};
 use super::life::*;
 use super::service::{Gate, Instance, Service};
 use super::vitals;
@@ -433,7 +433,7 @@ fn of_running(service: &Service, running: &Running) -> Word {
             Reason::PortNotOpen,
             format!("port {port} is not open since it was started: {message}"),
         )
-        .next("if it serves no port, write `readinessProbe: none`; if it speaks MCP on stdin, `mcp: stdio`");
+        .next("if it serves no port, write `readinessProbe: none`; an MCP server on stdin cannot be run by this version yet");
     }
     // Its own word, by `STATUS=`.
     let message = match &running.says {
@@ -516,9 +516,10 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
                     if wait.message.starts_with("exited") || wait.message.starts_with("was killed") =>
                 {
                     let ending = explain::keeps_ending(exit, instance.oom_killed, instance.ladder.failed_starts);
-                    match instance.ends_at_once() {
-                        true => format!("{ending}; {}", explain::ENDS_AT_ONCE),
-                        false => ending,
+                    match (instance.ends_at_once(), port_remedy(service, instance, exit)) {
+                        (true, _) => format!("{ending}; {}", explain::ENDS_AT_ONCE),
+                        (false, Some(remedy)) => format!("{ending}; {remedy}"),
+                        (false, None) => ending,
                     }
                 }
                 (Setback::HookFailed, _) => format!("its preStart hook failed: {}", wait.message),
@@ -528,4 +529,11 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
         }
     };
     Word { retry_at: Some(wait.until_wall), ..word.next(next) }
+}
+
+/// Of one whose sibling runs: what it lacks may be a port of its own.
+fn port_remedy(service: &Service, instance: &Instance, exit: &ExitMemory) -> Option<String> {
+    let has_sibling = service.instances.iter().any(|one| one.index != instance.index && one.life.pid().is_some());
+    let process = service.spec().map(|spec| &spec.process).filter(|_| has_sibling)?;
+    explain::port_remedy(process, instance.index, exit)
 }

@@ -118,6 +118,7 @@ words! {
         TooLarge = "TooLarge",
         NotARegularFile = "NotARegularFile",
         NameInvalid = "NameInvalid",
+        LogNotWritten = "LogNotWritten",
         LogsDropped = "LogsDropped",
         LimitsNotApplied = "LimitsNotApplied",
         SecretReadable = "SecretReadable",

@@ -307,6 +307,18 @@ impl Node {
                 }
             }
             PumpEvent::LogLine { life, pattern } => self.queue.push_back(Input::LogLine { life, pattern }),
+            PumpEvent::Unopened { life, why } => self.queue.push_back(Input::Problem {
+                name: life.instance.service,
+                reason: Reason::LogNotWritten,
+                message: Some(format!(
+                    "what it writes is lost, because its log cannot be opened: {why}; correct `logs.path`"
+                )),
+            }),
+            PumpEvent::Opened { life } => self.queue.push_back(Input::Problem {
+                name: life.instance.service,
+                reason: Reason::LogNotWritten,
+                message: None,
+            }),
             PumpEvent::Dropped { life, bytes, why } => self.queue.push_back(Input::Problem {
                 name: life.instance.service,
                 reason: Reason::LogsDropped,

@@ -1,6 +1,7 @@
 //! add, rm, edit: they only change files, and wait for what comes of it.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::ask::{STAYS, begin, code_of, ends, err, out};
 use crate::world::World;
@@ -306,4 +307,83 @@ fn check_of_a_whole_directory_sees_defaults_drop_ins_and_wrappers() {
     std::fs::remove_dir_all(new.join("web.yaml.d")).expect("removed");
     put("_defaults.yaml", "env: {X: \"1\"}\n");
     assert!(check().contains("restart 2,"), "{}", check());
+}
+
+#[test]
+fn check_of_a_directory_finds_its_node_from_anywhere() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 1000\n");
+    world.wait_status("web", "running");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    for named in [world.dir(), world.path("web.yaml")] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_plugd"))
+            .arg("check")
+            .arg(&named)
+            .current_dir(elsewhere.path())
+            .env_remove("PLUGD_DIR")
+            .output()
+            .expect("plugd can be started");
+        let (said, told) = (crate::ask::out(&output), crate::ask::err(&output));
+        assert!(said.contains("would start 0,") && said.contains("unchanged 1"), "{}: {said}", named.display());
+        assert_eq!(told, "", "{}", named.display());
+    }
+}
+
+/// An edit that is told to end while this editor has the copy, which it names in `copy`; what it said.
+fn edit_told_to_end(world: &World, script: &str) -> String {
+    let script = format!("echo \"$1\" > {0}/copy.new\n{script}\nmv {0}/copy.new {0}/copy\nexec sleep 1000\n", {
+        world.root().display()
+    });
+    let mut editing = Command::new(env!("CARGO_BIN_EXE_plugd"))
+        .arg("--dir")
+        .arg(world.dir())
+        .args(["edit", "web"])
+        .env("PLUGD_STATE_DIR", world.state())
+        .env_remove("VISUAL")
+        .env("EDITOR", editor(world, &script))
+        .env("TMPDIR", world.root().join("nowhere"))
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("plugd can be started");
+    world.wait("the editor", |world| world.root().join("copy").exists());
+    crate::world::kill(editing.id() as i32, 15);
+    assert_eq!(crate::ask::code_of(&mut editing), Some(1));
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut editing.stderr.take().expect("a pipe"), &mut told).expect("text");
+    told
+}
+
+/// The copy that the last edit gave its editor.
+fn copy_of_the_edit(world: &World) -> std::path::PathBuf {
+    let named = std::fs::read_to_string(world.root().join("copy")).expect("named");
+    std::fs::remove_file(world.root().join("copy")).expect("removed");
+    named.trim().into()
+}
+
+#[test]
+fn an_edit_that_is_told_to_end_leaves_a_copy_only_of_what_was_written() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let told = edit_told_to_end(&world, "");
+    let copy = copy_of_the_edit(&world);
+    assert!(copy.starts_with(world.path(".plugd")) && !copy.parent().expect("a folder").exists(), "{copy:?}");
+    assert!(told.contains("was told to end") && !told.contains("kept"), "{told}");
+
+    let told = edit_told_to_end(&world, "echo 'labels: {mine: \"yes\"}' >> \"$1\"");
+    let kept = copy_of_the_edit(&world);
+    assert!(told.contains(&format!("what you wrote is kept in {}", kept.display())), "{told}");
+    assert!(std::fs::read_to_string(&kept).expect("kept").ends_with("labels: {mine: \"yes\"}\n"));
+
+    // A week later it goes with the next edit; what is younger stays.
+    let old = std::time::SystemTime::now() - Duration::from_secs(8 * 24 * 3600);
+    let young = world.path(".plugd/plugd-edit-0000000000000000");
+    std::fs::create_dir(&young).expect("made");
+    for path in [kept.as_path(), kept.parent().expect("a folder")] {
+        std::fs::File::open(path).expect("there").set_modified(old).expect("dated");
+    }
+    let done = edit_with(&world, "true", &world.root().join("nowhere"));
+    assert_eq!(done.status.code(), Some(0), "{}", err(&done));
+    assert!(!kept.exists() && young.exists());
 }

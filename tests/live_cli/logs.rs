@@ -101,3 +101,41 @@ fn a_life_before_this_one_that_was_not_is_said() {
     let (_, told) = ends(&world, 2, &["logs", "web", "--grep", "("]);
     assert!(told.contains("--grep \"(\" is no regular expression: unclosed group"), "{told}");
 }
+
+#[test]
+fn a_log_that_can_take_nothing_is_told_before_anything_is_lost() {
+    let world = World::empty();
+    let place = world.root().join("place");
+    let put = |name: &str, path: &str| {
+        world.put(&format!("{name}.yaml"), &format!("command: sleep 1000\nlogs: {{path: {path}}}\n"));
+    };
+    std::fs::create_dir(&place).expect("made");
+    std::fs::write(world.root().join("file"), "").expect("written");
+    put("folder", "../place");
+    put("through", "../file/x.log");
+    put("new", "../place/a/new.log");
+    let (said, _) = ends(&world, 5, &["check"]);
+    assert!(said.contains("error: folder: ") && said.contains("is a directory; name a file in it"), "{said}");
+    assert!(said.contains("error: through: `logs.path` leads through ") && said.contains("is no directory"), "{said}");
+    assert!(said.contains("warning: new: ") && said.contains("place/a, where `logs.path` puts its log"), "{said}");
+
+    let mut world = world;
+    world.run(&[]);
+    for name in ["folder", "through"] {
+        world.wait("the trouble to be told", |world| {
+            world.status_file(name).is_some_and(|text| text.contains("LogNotWritten"))
+        });
+        let (said, told) = ends(&world, 0, &["logs", name]);
+        assert!(said.is_empty() && told.contains("its log cannot be opened: "), "{told}");
+        assert!(!told.contains("nothing has been written"), "{told}");
+    }
+    world.wait("both events", |world| world.log().matches("reason=LogNotWritten").count() == 2);
+    assert!(world.status_file("new").is_some_and(|text| !text.contains("LogNotWritten")));
+
+    // Another place takes it back.
+    world.put("folder.yaml", "command: sleep 1000\nlogs: {path: ../place/folder.log}\n");
+    world.wait("the trouble to go", |world| {
+        world.status_file("folder").is_some_and(|text| !text.contains("LogNotWritten"))
+    });
+    assert_eq!(world.log().matches("reason=LogNotWritten").count(), 2);
+}

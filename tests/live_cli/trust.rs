@@ -222,3 +222,35 @@ fn check_foretells_what_a_start_would_be_refused_for_and_what_to_do() {
     let (said, _) = ends(&world, 0, &["check", &alone]);
     assert!(said.contains("warning: program would not start on this machine: ProgramNotFound"), "{said}");
 }
+
+#[test]
+fn check_warns_of_one_log_that_several_services_write() {
+    let world = World::empty();
+    world.put("_defaults.yaml", "logs: {path: ../all.log}\n");
+    world.put("db.yaml", "command: sleep 1\nlogs: {path: ../db.log}\n");
+    world.put("api.yaml", STAYS);
+    world.put("web.yaml", STAYS);
+    let (said, _) = ends(&world, 0, &["check"]);
+    assert!(
+        said.contains("warning: api and web write one log, ") && said.contains("/all.log: their lines mix"),
+        "{said}"
+    );
+    assert_eq!(said.matches("their lines mix").count(), 1, "{said}");
+    world.put("_defaults.yaml", "restart: Always\n");
+    let (said, _) = ends(&world, 0, &["check"]);
+    assert!(!said.contains("their lines mix"), "{said}");
+}
+
+#[test]
+fn who_brings_mcp_servers_on_stdin_is_told_at_once_that_they_cannot_be_run_yet() {
+    let world = World::empty();
+    world.put("mcp/time.sh", "#!/bin/sh\n");
+    world.put("servers.json", "{\"mcpServers\": {\"time\": {\"command\": \"mcp-server-time\"}}}\n");
+    let (said, _) = ends(&world, 5, &["check"]);
+    for who in ["mcp/: ", "servers.json: "] {
+        let told = said.lines().find(|line| line.contains(who) && line.contains("not supported yet"));
+        let told = told.unwrap_or_else(|| panic!("{who} in\n{said}"));
+        assert!(told.contains("on stdin cannot be run by this version yet"), "{told}");
+        assert!(!told.contains("mcp: stdio") && told.contains("`command` and `port`"), "{told}");
+    }
+}

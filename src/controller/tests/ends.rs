@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
+use crate::model::name::{Instance, LifeId};
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{OnLoss, Readiness, RestartLimit, RestartPolicy, Strategy, Update};
+use crate::model::spec::{OnLoss, Program, Readiness, RestartLimit, RestartPolicy, Strategy, Update};
 use crate::model::text::Report;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -43,6 +44,33 @@ fn two_ends_with_0_at_once_are_told_with_a_hint_that_goes_when_it_lasts() {
     world.spawned("web", 3);
     world.sleep(10_300 * SECOND / 1_000);
     assert!(!has_problem(&world, "web", Reason::EndsAtOnce));
+}
+
+#[test]
+fn one_of_several_that_finds_its_port_in_use_is_told_to_take_the_one_that_it_is_given() {
+    let why_of_the_second = |command: &str| {
+        let mut web = spec("web");
+        web.replicas = 2;
+        web.process.port = Some(8080);
+        web.process.program = Program::Command(vec!["server".into(), command.into()]);
+        web.readiness = Readiness::AtExec;
+        let mut world = World::running(web);
+        // The first restart is at once, the next one waits.
+        for number in [1, 2] {
+            let second = LifeId { instance: Instance { index: 1, ..life("web", 1).instance }, life: number };
+            world.tell(Input::Spawned { life: second.clone(), pid: 200 + number as i32, start_time: 7 });
+            world.tell(Input::Exited { life: second.clone(), exit: Exit::code(1) });
+            let lines = vec!["OSError: [Errno 98] Address already in use".into()];
+            world.tell(Input::Output { life: second.clone(), lines });
+            world.tell(Input::Surveyed { life: second, left: vec![] });
+        }
+        assert_eq!(world.status("web"), (Status::Degraded, Some(Reason::InstanceDown)));
+        world.view("web").why.join("\n")
+    };
+    let why = why_of_the_second("8080");
+    assert!(why.contains("in use\"; another instance may hold that port: hand it $(PORT), which is 8081"), "{why}");
+    let why = why_of_the_second("$(PORT)");
+    assert!(why.contains("in use") && !why.contains("another instance"), "{why}");
 }
 
 #[test]

@@ -98,6 +98,10 @@ impl Refusal {
     }
 }
 
+/// What there is to do with MCP servers.
+pub(super) const NO_STDIO_MCP: &str = "an MCP server on stdin cannot be run by this version yet, in whatever file it \
+     stands; for one that listens on a port write a manifest with `command` and `port`";
+
 /// Reads a manifest. Also returns the file names of the scripts that it names, valid or not.
 pub(super) fn manifest(
     file: &str,
@@ -107,7 +111,7 @@ pub(super) fn manifest(
     context: &Context,
 ) -> (Result<Vec<Parsed>, Refusal>, Box<[String]>) {
     if file.ends_with(".json") && is_mcp_servers(bytes) {
-        let message = format!("{file}: `mcpServers` files are not supported yet; write one manifest a server");
+        let message = format!("{file}: `mcpServers` files are not supported yet; {NO_STDIO_MCP}");
         return (Err(Refusal::of_file(Reason::NotYetSupported, message)), Box::default());
     }
     let reading = reading(file, stem, dir, bytes, context);

@@ -177,6 +177,8 @@ impl Engine {
         if let Some(lane) = lane
             && let Some(stream) = self.table.hand_over(&life, &logs, &mut self.outbox)
         {
+            // What is told of the old place comes before what the other thread tells of the new one.
+            self.deliver();
             lane.send(Command::Attach(Box::new(stream)));
             self.moved.insert(life, lane);
             return;

@@ -22,6 +22,8 @@ const OVER_RATE: &str = "logs.rateLimit is exceeded";
 #[derive(Debug)]
 pub(super) struct Target {
     pub file: LogFile,
+    /// Why it could not be opened when it was to be.
+    pub unopened: Option<String>,
     pub trouble: Option<Trouble>,
     /// How many pipes feed it.
     pub pipes: usize,
@@ -228,8 +230,13 @@ fn rotate(pipe: &mut Pipe, target: &mut Target, kit: &mut Kit) -> Result<Step, E
     }
 }
 
+/// The file and what is wrong with it.
+pub(super) fn why(target: &Target, error: &std::io::Error) -> String {
+    format!("{}: {}", target.file.place.base.display(), plain(error))
+}
+
 fn fail(pipe: &mut Pipe, target: &mut Target, kit: &mut Kit, error: &std::io::Error) -> Result<Step, Errno> {
-    let why = format!("{}: {}", target.file.place.base.display(), plain(error));
+    let why = why(target, error);
     target.trouble = Some(Trouble::again(target.trouble.as_ref(), why, kit.now.mono));
     refuse(pipe, target, kit)
 }

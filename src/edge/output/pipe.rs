@@ -55,6 +55,8 @@ pub(super) struct Pipe {
     pub loss: Option<Loss>,
     /// Not asked before this moment, because the disk takes no writes; out of epoll meanwhile.
     pub paused_until: Option<Instant>,
+    /// That its file could not be opened was told and not taken back yet.
+    pub unopened: bool,
     /// The last output where there is no file to read it from.
     pub last: Vec<u8>,
 }

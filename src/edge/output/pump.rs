@@ -62,6 +62,10 @@ pub enum PumpEvent {
     Drained { life: LifeId, lines: Vec<String> },
     /// A line that matches the pattern of the `logLine` probe was seen; told once.
     LogLine { life: LifeId, pattern: String },
+    /// A file that `logs.path` names could not be opened, and why; told before anything is lost by it.
+    Unopened { life: LifeId, why: String },
+    /// What was told of it is over: it is open, or nothing more goes there.
+    Opened { life: LifeId },
     /// Output is being lost: bytes since the loss began, and why. Repeated every 10 s at most.
     Dropped { life: LifeId, bytes: u64, why: String },
     /// Answer to [`Pump::close`]: everything that the life wrote is where it belongs.

@@ -11,7 +11,7 @@ use rustix::event::epoll;
 use super::budget;
 use super::engine::ENOUGH;
 use super::file::{Began, LogFile};
-use super::flow::{Step, Target, advance};
+use super::flow::{Step, Target, advance, why};
 use super::layout::{Place, Side};
 use super::look::{Look, last_lines, last_of};
 use super::loss::Rate;
@@ -139,10 +139,12 @@ impl Table {
             rate: logs.rate_limit.map(|limit| Rate::new(limit, self.kit.now.mono)),
             loss: None,
             paused_until: None,
+            unopened: false,
             last: Vec::new(),
         });
         let target = target.and_then(|target| self.targets[target].as_ref());
         begin_look(&mut pipe, log_line, target, &mut self.kit.buffer);
+        tell_unopened(&mut pipe, target, outbox);
         arm(&self.epoll, token, &pipe);
         self.pipes.insert(token, pipe);
         self.lives.entry(life.clone()).or_default().push(token);
@@ -171,6 +173,7 @@ impl Table {
                 self.kit.budget.enter(&place, logs.max_size, logs.max_files);
                 let target = Target {
                     file: LogFile::new(place.clone(), self.kit.now),
+                    unopened: None,
                     trouble: None,
                     pipes: 0,
                     max_size: logs.max_size,
@@ -187,8 +190,10 @@ impl Table {
         if let Some(target) = &mut self.targets[number] {
             target.pipes += 1;
             match when {
-                // An error shows at the first write, which also says what is lost by it.
-                Opening::Now => drop(target.file.ready(&mut self.kit.index, self.kit.now)),
+                Opening::Now => {
+                    let ready = target.file.ready(&mut self.kit.index, self.kit.now);
+                    target.unopened = ready.err().map(|error| why(target, &error));
+                }
                 Opening::FirstByte => {}
             }
             target.file.begin_life(life.life, &mut self.kit.index);
@@ -224,6 +229,7 @@ impl Table {
                 if let Some(pipe) = self.pipes.get_mut(&token) {
                     pipe.target = entered;
                     pipe.look.iter_mut().for_each(Look::rewind);
+                    tell_unopened(pipe, entered.and_then(|target| self.targets[target].as_ref()), outbox);
                 }
             } else if let Some(target) = target.and_then(|target| self.targets[target].as_mut()) {
                 self.kit.budget.resize(target.max_size, logs.max_size);
@@ -267,6 +273,9 @@ impl Table {
             disarm(&self.epoll, &pipe);
             if pipe.loss.is_some() {
                 outbox.push_back(PumpEvent::Recovered { life: life.clone() });
+            }
+            if pipe.unopened {
+                outbox.push_back(PumpEvent::Opened { life: life.clone() });
             }
             log_line = log_line.or_else(|| pipe.look.as_ref().and_then(Look::pattern));
             count = pipe.instances;
@@ -315,6 +324,9 @@ impl Table {
             }
             if pipe.loss.is_some() {
                 outbox.push_back(PumpEvent::Recovered { life: life.clone() });
+            }
+            if pipe.unopened {
+                outbox.push_back(PumpEvent::Opened { life: life.clone() });
             }
             if let Some(copier) = &mut self.kit.copier {
                 copier.end(&pipe.label);
@@ -391,6 +403,10 @@ impl Table {
             // Refused where `fs.pipe-user-pages-soft` is used up: it is only slower then.
             let _ = pipe.fd.as_ref().map(|fd| rustix::pipe::fcntl_setpipe_size(fd, *size));
         }
+        if pipe.unopened && target.is_some_and(|target| target.file.is_open()) {
+            pipe.unopened = false;
+            outbox.push_back(PumpEvent::Opened { life: pipe.life.clone() });
+        }
         match pipe.paused_until.is_some() || pipe.loss.is_some() {
             true => drop(self.troubled.insert(token)),
             false => drop(self.troubled.remove(&token)),
@@ -460,6 +476,17 @@ impl Table {
                 self.kit.budget.expire(&target.file.place, age, now, &mut self.kit.index);
             }
         }
+    }
+}
+
+/// Says of a file that was to be open by now that it is not; takes back what was said of another one.
+fn tell_unopened(pipe: &mut Pipe, target: Option<&Target>, outbox: &mut Outbox) {
+    let why = target.filter(|target| !target.file.is_open()).and_then(|target| target.unopened.clone());
+    let before = std::mem::replace(&mut pipe.unopened, why.is_some());
+    match why {
+        Some(why) => outbox.push_back(PumpEvent::Unopened { life: pipe.life.clone(), why }),
+        None if before => outbox.push_back(PumpEvent::Opened { life: pipe.life.clone() }),
+        None => {}
     }
 }
 

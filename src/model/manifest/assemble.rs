@@ -411,12 +411,17 @@ pub fn clean(path: &Path) -> PathBuf {
 
 /// Whether the service asks for the port that plugd gives it, rather than binding a literal one.
 pub fn takes_given_port(process: &Process) -> bool {
-    let asks = |text: &str| expand::mentions(text, "instance.port");
+    // A variable that the manifest writes itself is no longer plugd's.
+    let is_own = |name: &str| process.env.iter().any(|(own, _)| own == name);
+    let given = ["instance.port", "PORT", "MCP_SERVICE_PORT"].into_iter().filter(|name| !is_own(name));
+    let given: Vec<&str> = given.collect();
+    let asks = |text: &str| given.iter().any(|name| expand::mentions(text, name));
     let words = match &process.program {
         Program::Command(words) => words.as_slice(),
         Program::Wrapper(_) | Program::Script(_) | Program::External(_) => &[],
     };
-    words.iter().chain(&process.args).any(|word| asks(word))
+    matches!(&process.program, Program::Wrapper(wrapper) if wrapper.port_arg)
+        || words.iter().chain(&process.args).any(|word| asks(word))
         || process.env.iter().any(|(_, value)| matches!(value, EnvValue::Literal(text) if asks(text)))
 }
 

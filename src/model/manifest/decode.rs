@@ -407,7 +407,7 @@ fn unknown(ctx: &mut Context<'_>, entry: &Entry, object: &'static Object, path: 
         .filter(|foreign| *foreign == plain || near.is_none());
     let foreign = words.iter().find(|(foreign, _)| meant == Some(*foreign)).map(|(_, instead)| (*instead).to_owned());
     let has_words = ["", "lifecycle", "logs", "stop"].contains(&path) || path.ends_with("Probe");
-    let foreign = foreign.filter(|_| has_words);
+    let foreign = foreign.filter(|_| has_words).map(|remedy| with_its_seconds(remedy, &plain, &entry.value));
     let remedy = if entry.value.kind == Node_::Null && entry.key.contains(':') {
         // `port:8080` is one word to YAML.
         Some(format!("put a space behind the colon: `{}`", shown(&entry.key.replacen(':', ": ", 1))))
@@ -430,6 +430,19 @@ fn unknown(ctx: &mut Context<'_>, entry: &Entry, object: &'static Object, path: 
     };
     let within = if path.is_empty() { String::new() } else { format!(" in `{}`", shown(path)) };
     ctx.error(&entry.key_place, format!("unknown field `{}`{within}", shown(&entry.key)), remedy.unwrap_or_default());
+}
+
+/// Who wrote `stopwaitsecs: 10` is told of `10s`, not of an example.
+fn with_its_seconds(remedy: String, plain: &str, value: &Node) -> String {
+    const DIGITS_MAX: usize = 6;
+    let Node_::Scalar { text, .. } = &value.kind else { return remedy };
+    let digits = text.strip_suffix('s').unwrap_or(text);
+    let is_number = (1..=DIGITS_MAX).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let of_seconds = ["sec", "secs", "seconds"].iter().any(|unit| plain.ends_with(unit));
+    match ["30s", "1s"].iter().find(|example| remedy.contains(**example)) {
+        Some(example) if is_number && of_seconds => remedy.replacen(example, &format!("{digits}s"), 1),
+        Some(_) | None => remedy,
+    }
 }
 
 /// A field of that name in another place of the schema.

@@ -33,7 +33,7 @@ mod script;
 mod settings;
 mod table;
 
-pub use assemble::{assumed, assumed_process};
+pub use assemble::{assumed, assumed_process, takes_given_port};
 pub use diagnostic::{Diagnostic, Severity, nearest, render, shown};
 pub use explain::{explain, field_names};
 pub use guess::{names, wrapper_mentions};

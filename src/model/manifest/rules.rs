@@ -1,6 +1,7 @@
 //! Rules that speak of several fields at once.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::model::capability::Set;
 use crate::model::spec::*;
@@ -37,13 +38,7 @@ pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
             spec.not_yet_supported.push(format!("{field}.{kind}"));
         }
     }
-    if given.at(&["logs", "maxSize"]).is_some() && spec.logs.max_size < 4096 {
-        ctx.error(
-            &place_of(given, &["logs", "maxSize"]),
-            "`logs.maxSize` is less than 4Ki",
-            "write a size such as 10Mi",
-        );
-    }
+    logs(ctx, given, spec);
 }
 
 fn program(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
@@ -126,6 +121,22 @@ fn ports(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
             "choose a lower port",
         );
     }
+    shared_port(ctx, given, spec);
+}
+
+/// One literal port for several instances: the first has it, the others end. Who reads PORT names none.
+fn shared_port(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    let process = &spec.process;
+    let Some(port) = process.port.filter(|_| spec.replicas > 1 && spec.schedule.is_none()) else { return };
+    let is_told_elsewhere = process.on_demand.is_some();
+    let runs_command = matches!(process.program, Program::Command(_));
+    if runs_command && !is_told_elsewhere && !takes_given_port(process) && names_port(process, port) {
+        ctx.warning(
+            &place_of(given, &["replicas"]),
+            format!("{} instances cannot listen on one port, and the command names port {port} itself", spec.replicas),
+            "write $(PORT) there: each instance is given a port of its own",
+        );
+    }
 }
 
 fn restarts(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
@@ -155,6 +166,31 @@ fn capabilities(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
         let place = place_of(given, &["securityContext", "capabilities", "add"]);
         ctx.error(&place, format!("{} is both dropped and added", both.names().join(", ")), "keep one of the two");
     }
+}
+
+fn logs(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
+    if given.at(&["logs", "maxSize"]).is_some() && spec.logs.max_size < 4096 {
+        ctx.error(
+            &place_of(given, &["logs", "maxSize"]),
+            "`logs.maxSize` is less than 4Ki",
+            "write a size such as 10Mi",
+        );
+    }
+    if let Some(path) = spec.logs.path.as_ref().filter(|path| is_of_the_kernel(path)) {
+        let remedy = match path.to_str() {
+            Some("/dev/null") => "write no path; `tee: false` keeps it from plugd's stdout",
+            Some("/dev/stdout" | "/dev/stderr") => "write no path: plugd's stdout has it anyway",
+            Some(_) | None => "name a regular file, or write no path: plugd's stdout has it anyway",
+        };
+        let message = format!("no log can be kept in {}", path.display());
+        ctx.error(&place_of(given, &["logs", "path"]), message, remedy);
+    }
+}
+
+/// Devices, and files that only show something: a log is rotated, so it is a regular file.
+fn is_of_the_kernel(path: &Path) -> bool {
+    let below = |dir: &str| path.starts_with(dir);
+    (below("/dev") && !below("/dev/shm")) || below("/proc") || below("/sys")
 }
 
 /// Less than this no program can be executed in; who writes it means another unit.

@@ -682,7 +682,10 @@ pub const FOREIGN: &[(&str, &str)] = &[
     ),
     ("template", "the spec needs no template; write its fields directly"),
     ("spec", "`spec` belongs to the Kubernetes form: begin with `apiVersion: plugd/v1`, or move its fields up"),
-    ("mcpservers", "write one file for each server: `command`, `args` and `mcp: stdio`"),
+    (
+        "mcpservers",
+        "an MCP server on stdin cannot be run by this version yet; for one that listens on a port write `command` and `port`",
+    ),
     (
         "services",
         "one file is one service: write its fields directly, each service of a compose file in a file of its own",

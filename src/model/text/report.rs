@@ -171,9 +171,10 @@ fn place(view: &ServiceView) -> Place {
 }
 
 fn cause(view: &ServiceView) -> Cause {
-    // A status file that cannot be written makes no service fail.
+    // A status file or a log that cannot be written makes no service fail.
     let mut problems = view.problems.iter().map(|problem| problem.reason);
-    let reason = view.reason.or_else(|| problems.find(|reason| *reason != Reason::StatusNotWritten));
+    let fails = |reason: &Reason| !matches!(reason, Reason::StatusNotWritten | Reason::LogNotWritten);
+    let reason = view.reason.or_else(|| problems.find(fails));
     let reason = reason.map_or(view.status.as_str(), Reason::as_str).to_string();
     Cause { name: view.service.clone(), reason }
 }

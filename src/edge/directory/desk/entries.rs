@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::disk;
 use super::super::names::{Candidate, candidate};
+use super::super::parse;
 use super::Desk;
 use super::drop_ins::stamps;
 use super::own::{DEFAULTS, SETTINGS};
@@ -64,8 +65,8 @@ impl Desk {
                     }
                 }
                 Candidate::Mcp => {
-                    let message = "mcp/: servers by place are not supported yet; write a manifest with `mcp: stdio`";
-                    self.note_problem("mcp", Reason::NotYetSupported, message.to_string());
+                    let message = format!("mcp/: servers by place are not supported yet; {}", parse::NO_STDIO_MCP);
+                    self.note_problem("mcp", Reason::NotYetSupported, message);
                 }
                 Candidate::Refused { why } => {
                     let shown = clip(&name, 255);

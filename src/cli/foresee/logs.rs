@@ -1,0 +1,103 @@
+//! What becomes of the files that `logs.path` names: looked at from here, before anything is lost.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use serde_json::Value;
+
+use crate::controller::Declaration;
+use crate::edge::output::layout::{Place, Side};
+use crate::model::name::{Instance, Name};
+
+/// What there is to say of one path.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It can take nothing, whoever writes.
+    Wrong(String),
+    /// It may be meant otherwise, or plugd may be refused there.
+    Doubtful(String),
+}
+
+/// `told`: what the node says of itself, where one runs.
+pub fn look(declared: &[Declaration], told: Option<&Value>) -> Vec<Found> {
+    let named: Vec<(&Name, PathBuf)> =
+        declared.iter().filter_map(|one| Some((&one.spec.name, file_of(one)?))).collect();
+    let as_the_node = looks_as_the_node(told);
+    let alone = named.iter().filter_map(|(name, file)| of_file(name, file, as_the_node));
+    alone.chain(shared(&named)).collect()
+}
+
+/// Of the first instance: the others' lie beside it.
+fn file_of(one: &Declaration) -> Option<PathBuf> {
+    let path = one.spec.logs.path.as_deref()?;
+    let first = Instance { service: one.spec.name.clone(), index: 0 };
+    Some(Place::of(Path::new("/"), &first, one.spec.replicas, Some(path), Side::Out).base)
+}
+
+/// What this process may write is what the node may.
+fn looks_as_the_node(told: Option<&Value>) -> bool {
+    let pid = told.and_then(|told| told.pointer("/controller/pid")?.as_u64());
+    let uid = pid.and_then(|pid| Some(std::fs::metadata(format!("/proc/{pid}")).ok()?.uid()));
+    uid.is_none_or(|uid| uid == rustix::process::geteuid().as_raw())
+}
+
+fn of_file(name: &Name, file: &Path, as_the_node: bool) -> Option<Found> {
+    let wrong = |what: &str, remedy: &str| {
+        Some(Found::Wrong(format!("{name}: {}, where `logs.path` puts its log, {what}; {remedy}", file.display())))
+    };
+    match file.symlink_metadata() {
+        Ok(there) if there.is_file() => None,
+        Ok(there) if there.is_dir() => wrong("is a directory", "name a file in it"),
+        Ok(there) if there.is_symlink() => {
+            wrong("is a symbolic link, which no log follows", "name the file that it leads to")
+        }
+        Ok(_) => wrong("is no regular file", "write no path: plugd's stdout has it anyway"),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            of_directory(name, file.parent()?, as_the_node)
+        }
+        // Whoever runs it may see more.
+        Err(_) => None,
+    }
+}
+
+/// The directory of a file that is still to be made.
+fn of_directory(name: &Name, dir: &Path, as_the_node: bool) -> Option<Found> {
+    let (nearest, there) = dir.ancestors().find_map(|dir| Some((dir, dir.metadata().ok()?)))?;
+    let shown = nearest.display();
+    if !there.is_dir() {
+        let told = format!("{name}: `logs.path` leads through {shown}, which is no directory; correct it");
+        return Some(Found::Wrong(told));
+    }
+    let may = accessat(CWD, nearest, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+    match may.map_err(std::io::Error::from) {
+        Err(error) if as_the_node => Some(Found::Doubtful(format!(
+            "{name}: plugd cannot make its log in {shown}: {error}; let plugd write there, or correct `logs.path`"
+        ))),
+        Ok(()) | Err(_) if nearest == dir => None,
+        Ok(()) | Err(_) => Some(Found::Doubtful(format!(
+            "{name}: {}, where `logs.path` puts its log, does not exist; its start makes it, if it can",
+            dir.display()
+        ))),
+    }
+}
+
+/// Files that several services write.
+fn shared(named: &[(&Name, PathBuf)]) -> Vec<Found> {
+    let mut writers: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
+    for (name, file) in named {
+        writers.entry(file).or_default().push(name.as_str());
+    }
+    let shared = writers.into_iter().filter(|(_, names)| names.len() > 1);
+    let told = shared.map(|(file, names)| {
+        Found::Doubtful(format!(
+            "{} write one log, {}: their lines mix, and `plugd logs` of one shows the others' too; give each a \
+             `logs.path` of its own",
+            names.join(" and "),
+            file.display()
+        ))
+    });
+    told.collect()
+}
