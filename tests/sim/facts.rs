@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use plugd::controller::*;
 use plugd::model::name::{Instance, LifeId, Name};
+use plugd::model::reason::Reason;
 use plugd::model::spec::*;
 
 use crate::checks::Slots;
@@ -213,11 +214,11 @@ impl Facts {
                     }
                 }
             }
-            Input::SpawnFailed { life, .. } => {
+            Input::SpawnFailed { life, reason, .. } => {
                 let open = self.lives.get(life).is_some_and(|known| known.spawned.is_none() && known.exited.is_none());
                 if open {
                     self.lives.remove(life);
-                    self.end(life, End::NeverRan, now);
+                    self.end(life, if *reason == Reason::ResourceExhausted { End::NoRoom } else { End::NeverRan }, now);
                 }
             }
             Input::CalledOff(life) => {

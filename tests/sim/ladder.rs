@@ -19,6 +19,8 @@ pub enum End {
     Unclear,
     /// No process came of it.
     NeverRan,
+    /// Nor of this, for want of room for one.
+    NoRoom,
 }
 
 #[derive(Default)]
@@ -49,6 +51,7 @@ struct Wait {
     latest: Option<Duration>,
     excused: bool,
     neighbour: bool,
+    for_room: bool,
     /// The step was seen from its first end on.
     exact: bool,
 }
@@ -89,13 +92,13 @@ impl Rungs {
                 return false;
             }
             End::ByItself(exit) => exit.status() != 0,
-            End::ByOurChecks | End::NeedLost | End::NeverRan => true,
+            End::ByOurChecks | End::NeedLost | End::NeverRan | End::NoRoom => true,
         };
         let again = match (spec.restart.policy, end) {
             (RestartPolicy::Always, _) | (_, End::NeedLost) => true,
             (RestartPolicy::OnFailure, _) => failed,
             // What could not be made may be made later.
-            (RestartPolicy::Never, End::NeverRan) => true,
+            (RestartPolicy::Never, End::NeverRan | End::NoRoom) => true,
             (RestartPolicy::Never, _) => false,
         };
         // A new controller may have seen it ready for longer than we are certain of.
@@ -106,13 +109,13 @@ impl Rungs {
             self.finished = true;
             return true;
         }
-        let never_ran = matches!(end, End::NeverRan);
+        let never_ran = matches!(end, End::NeverRan | End::NoRoom);
         if never_ran && spec.restart.policy == RestartPolicy::Never {
             self.perhaps = true;
             return false;
         }
         if let Some(limit) = &spec.restart.limit
-            && !matches!(end, End::NeverRan | End::NeedLost)
+            && !matches!(end, End::NeverRan | End::NoRoom | End::NeedLost)
         {
             self.ends.push(now);
             self.ends.retain(|at| now.saturating_sub(*at) <= limit.within);
@@ -130,6 +133,7 @@ impl Rungs {
             latest: never_ran.then_some(now + delay),
             excused: false,
             neighbour: false,
+            for_room: matches!(end, End::NoRoom),
             exact: !self.hearsay && !inherited && spec.restart.limit.is_none(),
         });
         false
@@ -169,6 +173,13 @@ impl Rungs {
     pub fn excuse(&mut self) {
         if let Some(wait) = &mut self.wait {
             wait.excused = true;
+        }
+    }
+
+    /// A service has gone, and left its room.
+    pub fn room(&mut self) {
+        if let Some(wait) = &mut self.wait {
+            wait.excused |= wait.for_room;
         }
     }
 

@@ -18,6 +18,7 @@ use plugd::model::spec::{Concurrency, Digest, Spec};
 use plugd::model::view::ServiceView;
 
 use crate::facts::{Call, Life};
+use crate::ladder::Rungs;
 use crate::world::World;
 
 /// What is left of a level's time when KILL has been sent.
@@ -65,6 +66,7 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
             world.facts.gone.remove(&name);
             world.facts.calls.remove(&name);
             world.facts.rungs.retain(|of, _| of.service != name);
+            world.facts.rungs.values_mut().for_each(Rungs::room);
             world.facts.lives.retain(|of, _| of.instance.service != name);
         }
         Action::Exit(code) => left(world, *code)?,
