@@ -1,7 +1,7 @@
 //! Status files: written beside the manifests by rename, coalesced, never fsynced.
 //!
-//! One thread, so that a filesystem that hangs holds up nothing else. A file is written at once when
-//! it was quiet for 100 ms, else ten times a second at most; equal texts are not written at all. The
+//! One thread, so that a filesystem that hangs holds up nothing else. A file is written at once, and
+//! ten times a second at most where that goes on; equal texts are not written at all. The
 //! directory is reached through a descriptor: while its path is lost, statuses go on in the old one.
 //! A status is an observation that can be made again, so nothing here is ever synced.
 //!
@@ -38,8 +38,9 @@ const CROWD: usize = 32;
 const GATHER_CROWD: Duration = Duration::from_millis(150);
 /// In a crowd the queue is looked through so often at most.
 const LOOK_CROWD: Duration = Duration::from_millis(10);
-/// A file that was written less than this ago waits: ten a second a service.
-const QUIET: Duration = Duration::from_millis(100);
+/// Ten writes a second a service; after some quiet so many at once: starting and ready are told without a wait.
+const PACE: Duration = Duration::from_millis(100);
+const AT_ONCE: u32 = 3;
 /// All files together, a second: 5,000 of 13 to 110 µs are at most half a core.
 const WRITES_MAX: u32 = 5_000;
 /// Longest status file; 25 lines for one instance are about 1 KiB, 50 instances about 6 KiB.
@@ -256,7 +257,7 @@ impl Queue {
 /// What the writer knows of one file.
 #[derive(Debug, Default)]
 struct Known {
-    written: Option<Instant>,
+    paced: Paced,
     /// A hash of the text without the moment of writing, to know equals by.
     text: u64,
     /// What the file was when it was written.
@@ -351,8 +352,8 @@ impl Writer {
         let mut later = |at: Instant| next = Some(next.map_or(at, |earlier| earlier.min(at)).max(least));
         let mut ready = Vec::new();
         for (stem, asked) in &queue.wanted {
-            let quiet_at = self.files.get(stem).and_then(|known| known.written).map(|at| at + QUIET);
-            let at = quiet_at.map_or(asked.from, |quiet| quiet.max(asked.from));
+            let free_at = self.files.get(stem).and_then(|known| known.paced.free_at());
+            let at = free_at.map_or(asked.from, |free| free.max(asked.from));
             let wait = Some(at).filter(|at| *at > now).or_else(|| self.rate.full_until(now));
             match wait.filter(|_| !queue.flush) {
                 Some(at) => later(at),
@@ -395,11 +396,11 @@ impl Writer {
                 let text = capped(&words);
                 let known = self.files.entry(stem.to_string()).or_default();
                 let essence = self.hasher.hash_one(without_moment(&text));
-                if known.failed.is_none() && known.written.is_some() && known.text == essence && !known.lost {
+                if known.failed.is_none() && known.paced.0.is_some() && known.text == essence && !known.lost {
                     return;
                 }
                 let result = self.place.write(stem, text.as_bytes(), like.as_deref(), known.mark);
-                known.written = Some(Instant::now());
+                known.paced.spend(Instant::now());
                 known.text = essence;
                 known.lost = false;
                 known.mark = None;
@@ -457,6 +458,21 @@ fn without_moment(text: &str) -> String {
     format!("{}{}", &text[..value], &text[value + length..])
 }
 
+/// The writes of one file: when it will have been quiet for all of them, each of which puts that off.
+#[derive(Debug, Default, Clone, Copy)]
+struct Paced(Option<Instant>);
+
+impl Paced {
+    /// When it may be written next; none: as soon as anybody likes.
+    fn free_at(self) -> Option<Instant> {
+        self.0?.checked_sub(PACE * (AT_ONCE - 1))
+    }
+
+    fn spend(&mut self, now: Instant) {
+        self.0 = Some(self.0.map_or(now, |quiet| quiet.max(now)) + PACE);
+    }
+}
+
 /// Writes in the current second.
 #[derive(Debug)]
 struct Rate {
@@ -485,6 +501,22 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_few_writes_are_at_once_and_many_are_ten_a_second() {
+        let (start, mut paced) = (Instant::now() + Duration::from_secs(3600), Paced::default());
+        let mut moments = Vec::new();
+        let mut now = start;
+        for _ in 0..6 {
+            now = paced.free_at().map_or(now, |at| at.max(now));
+            paced.spend(now);
+            moments.push((now - start).as_millis());
+        }
+        assert_eq!(moments, [0, 0, 0, 100, 200, 300]);
+        now += Duration::from_secs(1);
+        paced.spend(now);
+        assert!(paced.free_at().is_some_and(|at| at <= now), "it has rested");
+    }
 
     #[test]
     fn the_moment_of_writing_alone_is_no_change() {
