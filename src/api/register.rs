@@ -30,6 +30,7 @@ pub(super) async fn register(State(app): State<App>, Json(body): Json<Register>)
     check(&name, &body.manifest)?;
     let snapshot = app.ctx.board.load();
     let file = register::file_to_write(&snapshot, &name, body.replace).map_err(|refused| refusal(&app, refused))?;
+    register::fits(&name, &file, body.manifest.as_bytes()).map_err(|refused| refusal(&app, refused))?;
     let sha256 = digest::short(body.manifest.as_bytes());
     let existing = if body.replace { Existing::Replace } else { Existing::Keep };
     let (dir, target) = (app.ctx.dir.clone(), file.clone());
@@ -69,6 +70,10 @@ fn check(name: &Name, manifest: &str) -> Result<(), Refusal> {
     }
     // Whatever else is wrong is told by the status, with line and column.
     let documents = yaml::parse(manifest.as_bytes(), 0).unwrap_or_default();
+    if documents.len() > 1 {
+        let message = format!("the manifest holds {} documents", documents.len());
+        return Err(Refusal::bad_request(message, "send one service at a time"));
+    }
     let [document] = documents.as_slice() else { return Ok(()) };
     for written in [document.text_at(&["name"]), document.text_at(&["metadata", "name"])].into_iter().flatten() {
         if written != name.as_str() {
@@ -85,6 +90,9 @@ fn refusal(app: &App, refused: Refused) -> Refusal {
         Refused::Exists { name, file } => exists(&name, &file),
         Refused::Shared { name, file, other } => {
             Refusal::conflict(format!("{file} holds {other} too"), format!("edit {file} and take out {name} alone"))
+        }
+        Refused::NotJson { name, file } => {
+            Refusal::conflict(format!("{name} is declared by {file}, and this is no JSON"), "send it as JSON")
         }
         Refused::Script { name, file } => Refusal::conflict(
             format!("{name} was discovered as a script; a script is not removed this way"),

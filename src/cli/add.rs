@@ -19,7 +19,7 @@ use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::ready;
 use crate::model::reason::Status;
-use crate::model::register;
+use crate::model::register::{self, Refused};
 use crate::model::text::clean;
 use crate::model::text::yaml::quoted;
 use crate::model::view::{ServiceView, Snapshot};
@@ -40,7 +40,10 @@ pub fn add(args: &AddArgs, session: &Session) -> Result<Code, Fault> {
         (Err(_), None) => node::directory(&session.global)?,
     };
     let known = node.as_ref().ok().map(Node::snapshot).transpose()?;
-    let file = target(known.as_ref(), file, args)?;
+    let file = target(known.as_ref(), &dir, file, &text, args)?;
+    if let Some(name) = named(&file) {
+        register::fits(&name, &file, &text)?;
+    }
     refuse_invalid(&file, &text, &dir, session)?;
     let existing = if args.command.is_empty() || args.replace { Existing::Replace } else { Existing::Keep };
     let path = dir.join(&file);
@@ -57,9 +60,18 @@ pub fn add(args: &AddArgs, session: &Session) -> Result<Code, Fault> {
 }
 
 /// The file that is written: the one that declares the service now, whatever its ending.
-fn target(known: Option<&Snapshot>, file: String, args: &AddArgs) -> Result<String, Fault> {
-    let Some((known, name)) = known.zip(file.split_once('.').and_then(|(name, _)| Name::parse(name).ok())) else {
+fn target(known: Option<&Snapshot>, dir: &Path, file: String, text: &[u8], args: &AddArgs) -> Result<String, Fault> {
+    // A file of several services, or of another name, is what it is.
+    let Some(name) = named(&file).filter(|name| register::names_in(text, name.as_str()) == [name.as_str()]) else {
         return Ok(file);
+    };
+    let Some(known) = known else {
+        let there = super::rm::file_of(dir, name.as_str()).filter(|file| register::is_manifest(file));
+        let there = there.unwrap_or(file);
+        return match super::rm::other_in(dir, &there, std::slice::from_ref(&name.to_string())) {
+            Some(other) => Err(Refused::Shared { name, file: there, other }.into()),
+            None => Ok(there),
+        };
     };
     if !args.command.is_empty() {
         return Ok(register::file_to_write(known, &name, args.replace)?);
@@ -69,6 +81,11 @@ fn target(known: Option<&Snapshot>, file: String, args: &AddArgs) -> Result<Stri
         // The file as a whole is what was named.
         Some(_) | None => Ok(file),
     }
+}
+
+/// The service that a file declares by its own name.
+fn named(file: &str) -> Option<Name> {
+    file.split_once('.').and_then(|(name, _)| Name::parse(name).ok())
 }
 
 /// The file of that name and what it holds.

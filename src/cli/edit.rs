@@ -122,13 +122,24 @@ fn locate(name: &str, session: &Session) -> Result<(PathBuf, String), Fault> {
 fn edited(path: &Path, by: &Editor) -> Result<std::process::ExitStatus, Fault> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".into());
-    // In the shell's own place a signal reaches it; what is more than one plain command is the shell's to run.
-    let is_plain = !editor.to_string_lossy().contains(['=', ';', '&', '|', '(', '{', '\n']);
+    // In the shell's own place a signal reaches it; what is no program, or more than one, is the shell's to run.
+    let text = editor.to_string_lossy();
+    let is_plain =
+        !text.contains(['=', ';', '&', '|', '(', '{', '\n']) && text.split_whitespace().next().is_some_and(is_program);
     let mut line = std::ffi::OsString::from(if is_plain { "exec " } else { "" });
     line.push(editor);
     line.push(" \"$1\"");
     let status = by.run(Command::new("sh").arg("-c").arg(line).arg("plugd-edit").arg(path));
     status.map_err(|error| Fault::path("run the editor on", path, error))
+}
+
+/// A file that can be found: no word of the shell's own, such as `:` or `command`.
+fn is_program(word: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    match word.contains('/') {
+        true => Path::new(word).is_file(),
+        false => std::env::split_paths(&path).any(|dir| dir.join(word).is_file()),
+    }
 }
 
 /// Asks whether to edit again; without a terminal nobody can answer.

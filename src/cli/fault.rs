@@ -139,6 +139,10 @@ impl From<Refused> for Fault {
             Refused::Shared { name, file, other } => {
                 Fault::no(format!("{file} declares {other} too"), format!("take {name} alone out of {file}"))
             }
+            Refused::NotJson { name, file } => Fault::no(
+                format!("{name} is declared by {file}, and this is no JSON"),
+                format!("change it with `plugd edit {name}`, or remove {file} first"),
+            ),
             Refused::Script { name, file } => Fault::no(
                 format!("{name} is a script that was discovered, {file}: nobody's but yours to delete"),
                 format!("`chmod -x {file}` in the directory ends the service and keeps the script; or delete it"),

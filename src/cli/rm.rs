@@ -114,22 +114,24 @@ fn goes_on(warning: &str, args: &RmArgs) -> Result<bool, Fault> {
 /// status files last said.
 fn without_controller(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
     let dir = node::directory(&session.global)?;
-    let rows = last::read(&dir);
+    let mut files = Vec::new();
     for name in &args.names {
-        let said = rows.iter().find(|row| row.name == *name).map(|row| row.file.clone());
-        let usual = ["yaml", "yml", "json"].map(|ending| format!("{name}.{ending}"));
-        let file = said.into_iter().chain(usual).find(|file| !file.is_empty() && dir.join(file).is_file());
-        match file {
-            Some(file) if register::is_manifest(&file) => remove(&dir, &file)?,
-            Some(file) => {
-                let name = Name::parse(name).map_err(|_| Fault::NoSuchService { name: name.clone(), nearest: None })?;
-                return Err(Refused::Script { name, file }.into());
-            }
-            None => {
-                let nearest = manifest::nearest(name, rows.iter().map(|row| row.name.as_str())).map(Into::into);
-                return Err(Fault::NoSuchService { name: name.clone(), nearest });
-            }
+        let Some(file) = file_of(&dir, name) else {
+            let rows = last::read(&dir);
+            let nearest = manifest::nearest(name, rows.iter().map(|row| row.name.as_str())).map(Into::into);
+            return Err(Fault::NoSuchService { name: name.clone(), nearest });
+        };
+        let parsed = || Name::parse(name).map_err(|_| Fault::NoSuchService { name: name.clone(), nearest: None });
+        if !register::is_manifest(&file) {
+            return Err(Refused::Script { name: parsed()?, file }.into());
         }
+        if let Some(other) = other_in(&dir, &file, &args.names) {
+            return Err(Refused::Shared { name: parsed()?, file, other }.into());
+        }
+        files.push(file);
+    }
+    for file in &files {
+        remove(&dir, file)?;
     }
     let manifests = if args.names.len() == 1 { "its manifest is" } else { "the manifests are" };
     super::say(&format!(
@@ -138,6 +140,21 @@ fn without_controller(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
         dir.display()
     ));
     Ok(Code::Unreachable)
+}
+
+/// Without a controller: the file that declared the service when one ran, else one of its name.
+pub(super) fn file_of(dir: &Path, name: &str) -> Option<String> {
+    let said = last::read(dir).into_iter().find(|row| row.name == name).map(|row| row.file);
+    let usual = ["yaml", "yml", "json"].map(|ending| format!("{name}.{ending}"));
+    said.into_iter().chain(usual).find(|file| !file.is_empty() && dir.join(file).is_file())
+}
+
+/// A service that the file declares and that is not meant.
+pub(super) fn other_in(dir: &Path, file: &str, meant: &[String]) -> Option<Name> {
+    let text = std::fs::read(dir.join(file)).ok()?;
+    let stem = file.split_once('.').map_or(file, |(stem, _)| stem);
+    let other = register::names_in(&text, stem).into_iter().find(|held| !meant.contains(held))?;
+    Name::parse(&other).ok()
 }
 
 fn remove(dir: &Path, file: &str) -> Result<(), Fault> {

@@ -170,6 +170,14 @@ impl Controller {
                     self.mark(id);
                 }
             }
+            Input::LogProblem { life, reason, message } => self.of_life(&life, |_, service, at| {
+                let problems = &mut service.instances[at].log_problems;
+                match message {
+                    Some(message) => problems.insert(reason, message),
+                    None => problems.remove(&reason),
+                };
+                service.touched = true;
+            }),
             Input::Demand { name, demand, sent_away } => {
                 if let Some(id) = self.table.id(&name) {
                     self.demanded(id, demand, sent_away, now);

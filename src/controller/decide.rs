@@ -237,7 +237,7 @@ impl Controller {
     fn tell_dependents(&mut self, name: &crate::model::name::Name, ready: bool, now: Now) {
         for dependent in self.table.dependents(name).collect::<Vec<_>>() {
             if ready {
-                self.cut_wait(dependent, now, false);
+                self.cut_wait(dependent, now, super::waits::News::Own);
             }
             self.mark(dependent);
         }
@@ -254,7 +254,6 @@ impl Controller {
         self.puzzled.remove(&id);
         self.clocks.keeps(id, false);
         service.instances.clear();
-        self.room = true;
         self.retally(&mut service);
         self.discount(&service);
         let name = service.name.clone();
@@ -270,9 +269,10 @@ impl Controller {
         }
     }
 
-    pub(super) fn forget(&self, service: &mut Service, at: usize, plan: &mut Plan) {
+    pub(super) fn forget(&mut self, service: &mut Service, at: usize, plan: &mut Plan) {
         let index = service.instances[at].index;
         if let Some(life) = service.instances[at].held.take() {
+            self.room = true;
             let instance = crate::model::name::Instance { service: service.name.clone(), index };
             plan.actions.push(Action::Forget { life: LifeId { instance, life } });
         }

@@ -183,9 +183,10 @@ impl Controller {
                 self.spawn(service, at, made, now, plan);
                 Step::Again
             }
-            (Some(Err(said)), hook) => {
+            (Some(Err((reason, said))), hook) => {
                 let said = said.clone();
                 let kind = match hook {
+                    _ if *reason == Reason::ResourceExhausted => Setback::Missing(*reason),
                     Hook::Selfcheck => Setback::Missing(Reason::SelfcheckFailed),
                     Hook::PreStart | Hook::PreStop => Setback::HookFailed,
                 };

@@ -44,6 +44,7 @@ impl Controller {
         // A run is over whatever was edited or asked for meanwhile.
         let fresh = (std::mem::take(&mut instance.fresh) || outdated) && instance.run.is_none();
         let unwanted = want == Want::Stop;
+        self.room |= unwanted;
         let spec = match (&stopping.cause, spec) {
             (Cause::Told, _) => return Again::Again,
             (Cause::Unwanted | Cause::Replaced, _) | (_, None) => None,
@@ -112,6 +113,7 @@ impl Controller {
         }
 
         let next = restart::next(&spec.restart, end);
+        self.room |= next != Next::Again;
         let warning = next != Next::Completed;
         self.record(service, at, Reason::Exited, warning, format!("{name} {said}"), now);
         let instance = &mut service.instances[at];

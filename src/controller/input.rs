@@ -87,7 +87,7 @@ pub enum Input {
     HookEnded {
         life: LifeId,
         hook: Hook,
-        result: Result<(), String>,
+        result: Result<(), (Reason, String)>,
     },
 
     // ── from the probes ──
@@ -112,10 +112,16 @@ pub enum Input {
     Awoke,
     /// The port that a wait names has become free.
     PortFree(u16),
-    /// Something that the edge has to say of a service beside its life (`LogsDropped`,
-    /// `LogNotWritten`, `StatusNotWritten`, `SecretReadable`); `None` takes it back.
+    /// Something that the edge has to say of a service beside its lives (`StatusNotWritten`,
+    /// `SecretReadable`); `None` takes it back.
     Problem {
         name: Name,
+        reason: Reason,
+        message: Option<String>,
+    },
+    /// The same of what one life writes (`LogsDropped`, `LogNotWritten`): it goes with that life.
+    LogProblem {
+        life: LifeId,
         reason: Reason,
         message: Option<String>,
     },

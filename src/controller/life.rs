@@ -95,7 +95,7 @@ impl Print {
 pub(super) struct Preparing {
     pub hook: Hook,
     pub made: Arc<Made>,
-    pub ended: Option<Result<(), String>>,
+    pub ended: Option<Result<(), (Reason, String)>>,
     /// What does not answer, so that its hook has not begun.
     pub held_up: Option<String>,
 }

@@ -103,7 +103,7 @@ pub struct Controller {
     /// Spawns asked for and not answered, less those that are held up.
     asked: u32,
     starting: u32,
-    /// A service has gone since room was last told of.
+    /// Something ended and does not come again, since room was last told of.
     room: bool,
     /// Services with an instance in back-off.
     backing_off: BTreeSet<Id>,

@@ -251,6 +251,7 @@ impl Controller {
         NodeView {
             settled: self.node.settled,
             directory_lost: self.lost.clone(),
+            reading: !self.scanned,
             shutting_down: self.ending.is_some(),
             ends_for: self.ending.as_ref().and_then(|ending| ending.why.clone()),
             problems: self.file_problems.iter().cloned().chain(memory).collect(),

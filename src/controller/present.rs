@@ -238,7 +238,8 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
             add(Reason::NotYetSupported, format!("this version does not act on: {fields}"));
         }
     }
-    for (&reason, message) in &service.edge_problems {
+    let of_logs = service.instances.iter().flat_map(|instance| &instance.log_problems);
+    for (&reason, message) in service.edge_problems.iter().chain(of_logs) {
         add(reason, message.clone());
     }
     problems

@@ -115,6 +115,8 @@ pub(super) struct Instance {
     /// It ended with 0 at once and left others of its tree running.
     pub forked: bool,
     pub oom_killed: bool,
+    /// What the edge says of the log of its present life.
+    pub log_problems: BTreeMap<Reason, String>,
     /// What a check said when it last ended: the port was somebody else's.
     pub blamed: Option<(Reason, String)>,
     /// Why its last try came to no process.
@@ -341,6 +343,7 @@ impl Service {
             self.lives.resize(at + 1, 0);
         }
         self.lives[at] = self.lives[at].max(self.instances[at].number);
+        self.instances[at].log_problems.clear();
     }
 
     pub fn is_occupied(&self) -> bool {
@@ -413,6 +416,7 @@ impl Instance {
             quick_zeroes: 0,
             forked: false,
             oom_killed: false,
+            log_problems: BTreeMap::new(),
             blamed: None,
             refused: None,
             vitals: Vitals::default(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Controller;
 use super::life::{Life, Setback};
-use super::service::{Id, Instance, Service};
+use super::service::{Id, Service};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, ProbePort};
 use crate::model::time::Now;
@@ -22,13 +22,28 @@ const NEIGHBOUR: Duration = Duration::from_secs(60);
 /// Between two tries, however good the news.
 const TRY_GAP: Duration = Duration::from_secs(1);
 
+/// What has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Something that it names.
+    Own,
+    /// Just any service has recovered.
+    Neighbour,
+    /// A life that is over has left its room.
+    Room,
+}
+
 impl Controller {
-    /// Shortens the waits of a service. `neighbour`: the news is of just any service.
-    pub(super) fn cut_wait(&mut self, id: Id, now: Now, neighbour: bool) {
+    /// Shortens the waits of a service.
+    pub(super) fn cut_wait(&mut self, id: Id, now: Now, news: News) {
+        let neighbour = news == News::Neighbour;
         let Some(service) = self.table.get_mut(id) else { return };
         let mut cut = false;
         for instance in &mut service.instances {
             let Life::BackOff(wait) = &mut instance.life else { continue };
+            if news == News::Room && wait.kind != Setback::Missing(Reason::ResourceExhausted) {
+                continue;
+            }
             if neighbour && instance.cut_at.is_some_and(|at| now.mono < at + NEIGHBOUR) {
                 continue;
             }
@@ -67,26 +82,23 @@ impl Controller {
     pub(super) fn spread_recovery(&mut self, now: Now) {
         for recovered in std::mem::take(&mut self.recovered) {
             for id in self.backing_off.iter().copied().filter(|&id| id != recovered).collect::<Vec<_>>() {
-                self.cut_wait(id, now, true);
+                self.cut_wait(id, now, News::Neighbour);
             }
         }
     }
 
-    /// What a service that has gone leaves behind is room for those that found none.
+    /// What ended and does not come again leaves room for those that found none.
     pub(super) fn spread_room(&mut self, now: Now) {
-        if !std::mem::take(&mut self.room) {
-            return;
-        }
-        let finds_none = |instance: &Instance| matches!(&instance.life, Life::BackOff(wait) if wait.kind == Setback::Missing(Reason::ResourceExhausted));
-        let waits = |id: &Id| self.table.get(*id).is_some_and(|service| service.instances.iter().any(finds_none));
-        for id in self.backing_off.iter().copied().filter(waits).collect::<Vec<_>>() {
-            self.cut_wait(id, now, false);
+        if std::mem::take(&mut self.room) {
+            for id in self.backing_off.iter().copied().collect::<Vec<_>>() {
+                self.cut_wait(id, now, News::Room);
+            }
         }
     }
 
     pub(super) fn port_free(&mut self, port: u16, now: Now) {
         for id in self.ports.remove(&port).unwrap_or_default() {
-            self.cut_wait(id, now, false);
+            self.cut_wait(id, now, News::Own);
         }
     }
 

@@ -23,6 +23,7 @@ mod samples;
 mod thread;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +40,7 @@ pub use self::open::era;
 pub use self::samples::{Sample, Samples};
 use self::thread::Writer;
 use crate::controller::Memory;
+use crate::edge::mounts::remote_mount;
 use crate::model::history::History;
 use crate::model::name::Name;
 use crate::model::view::{Event, ExitView};
@@ -62,6 +64,8 @@ pub struct Store {
 struct Shared {
     inbox: Arc<Inbox>,
     path: PathBuf,
+    /// It lies on a disk of this machine.
+    is_near: bool,
     /// Which file is open there; none while there is none.
     lies: Arc<Mutex<Option<Identity>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -109,7 +113,8 @@ impl Store {
     fn start(path: &Path, era: &str, tell: Option<Tell>) -> Store {
         let (inbox, trouble) = (Arc::new(Inbox::default()), Arc::new(Mutex::new(None)));
         let lies = Arc::default();
-        let keeper = Writer::new(path, era, inbox.clone(), Arc::clone(&lies), trouble.clone(), tell);
+        let is_near = remote_mount(path).is_none();
+        let keeper = Writer::new(path, era, inbox.clone(), (Arc::clone(&lies), is_near), trouble.clone(), tell);
         // No room: what nobody takes is not kept. Of what is not there nothing is known, and nobody waits for it
         // to be made.
         let (found, answer) = mpsc::sync_channel(0);
@@ -135,7 +140,8 @@ impl Store {
             },
         };
         let path = path.to_path_buf();
-        let shared = Shared { inbox, path, lies, thread: Mutex::new(thread.ok()), trouble, found: Mutex::new(found) };
+        let shared =
+            Shared { inbox, path, is_near, lies, thread: Mutex::new(thread.ok()), trouble, found: Mutex::new(found) };
         Store { shared: Arc::new(shared) }
     }
 
@@ -166,6 +172,7 @@ impl Store {
         let shared = Shared {
             inbox: Arc::default(),
             path: PathBuf::new(),
+            is_near: false,
             lies: Arc::default(),
             thread: Mutex::new(None),
             trouble: Arc::default(),
@@ -186,10 +193,12 @@ impl Store {
         std::mem::take(&mut self.shared.found.lock().unwrap_or_else(PoisonError::into_inner).accepted)
     }
 
-    /// For who wakes anyway: the store's thread is woken only where its file is not at its place any more.
+    /// For who wakes anyway: the store's thread is woken only where its file is not at its place any more. One that
+    /// may lie where nothing answers, it looks for itself.
     pub fn look_for_its_file(&self) {
         let lies = *self.shared.lies.lock().unwrap_or_else(PoisonError::into_inner);
-        if lies.is_some() && open::identity(&self.shared.path) != lies {
+        let found = || self.shared.path.symlink_metadata().ok().map(|found| (found.dev(), found.ino()));
+        if self.shared.is_near && lies.is_some() && found() != lies {
             self.shared.inbox.lost();
         }
     }

@@ -1,8 +1,18 @@
 //! `$(VAR)` as Kubernetes expands it in `command`, `args` and `env`: nothing else is ever expanded.
 
+/// The longest string that execve(2) takes (MAX_ARG_STRLEN), its NUL included.
+const LENGTH_MAX: usize = 128 * 1024 - 1;
+/// What execve(2) takes in all, with the largest stack.
+pub const TOTAL_MAX: usize = 6 * 1024 * 1024;
+
+/// What no process can be given: values that hold each other grow without an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("with its `$(…)` put in it is longer than 128 KiB, or 6 MiB with all others; no process can be given that")]
+pub struct TooLong;
+
 /// Replaces each `$(NAME)` that `value` knows. An unknown name stays as it is written, `$$(` becomes
 /// a literal `$(`, and any other `$` stays. What is put in is not looked at again.
-pub fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> String {
+pub fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, TooLong> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -13,6 +23,7 @@ pub fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> String {
             rest = after;
         } else if let Some((name, after)) = reference(rest) {
             match value(name) {
+                Some(known) if out.len() + known.len() > LENGTH_MAX => return Err(TooLong),
                 Some(known) => out.push_str(&known),
                 None => out.push_str(&rest[..rest.len() - after.len()]),
             }
@@ -23,13 +34,13 @@ pub fn expand(text: &str, value: impl Fn(&str) -> Option<String>) -> String {
         }
     }
     out.push_str(rest);
-    out
+    Ok(out)
 }
 
 /// Whether the text refers to this name, unescaped.
 pub fn mentions(text: &str, name: &str) -> bool {
     let found = std::cell::Cell::new(false);
-    expand(text, |seen| {
+    let _as_written = expand(text, |seen| {
         found.set(found.get() || seen == name);
         None
     });
@@ -69,8 +80,10 @@ mod tests {
             ("$()", "$()"),
             ("$(a b)", "$(a b)"),
         ] {
-            assert_eq!(expand(text, value), expanded, "{text}");
+            assert_eq!(expand(text, value).as_deref(), Ok(expanded), "{text}");
         }
+        let long = "x".repeat(100_000);
+        assert_eq!(expand("$(A)$(A)", |_| Some(long.clone())), Err(TooLong));
         assert!(mentions("x $(instance.port)", "instance.port"));
         assert!(!mentions("x $$(instance.port)", "instance.port"));
     }

@@ -70,7 +70,9 @@ fn split(text: &str) -> Result<(PathBuf, Vec<Written>), String> {
     while let Some(part) = parts.next_if(|part| is_plain(part)) {
         base.push(part);
     }
-    let parts: Vec<&str> = parts.collect();
+    let mut parts: Vec<&str> = parts.collect();
+    // Any number of folders, and any number of those.
+    parts.dedup_by(|part, before| *part == "**" && *before == "**");
     if parts.len() > PARTS_MAX {
         return Err(format!(
             "write at most {PARTS_MAX} parts from the first `*` on; `**` stands for any number of folders"

@@ -56,7 +56,8 @@ pub enum Who {
 pub fn missing(snapshot: &Snapshot, who: Who) -> Option<Vec<Arc<ServiceView>>> {
     let node = &snapshot.node;
     // Before the first scan an empty table says nothing; a lost directory hides what is meant.
-    if node.shutting_down || node.directory_lost.is_some() || (snapshot.services.is_empty() && !node.settled) {
+    let unread = node.reading || (snapshot.services.is_empty() && !node.settled);
+    if node.shutting_down || node.directory_lost.is_some() || unread {
         return None;
     }
     let required = snapshot.services.values().any(|view| view.required);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::name::Name;
 use super::view::Snapshot;
+use super::yaml;
 
 /// Why a file is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum Refused {
     Exists { name: Name, file: String },
     /// The file holds another service too, which was not meant.
     Shared { name: Name, file: String, other: Name },
+    /// The file is JSON, and the text is not.
+    NotJson { name: Name, file: String },
     /// It is a program, not words about one: a script that was discovered.
     Script { name: Name, file: String },
 }
@@ -20,14 +23,23 @@ pub enum Refused {
 /// The file that declares `name` from now on: the one that does so now, if it is replaced. A discovered script
 /// keeps its file, and the manifest beside it takes its name over.
 pub fn file_to_write(known: &Snapshot, name: &Name, replace: bool) -> Result<String, Refused> {
-    let Some(view) = known.services.get(name) else { return Ok(format!("{name}.yaml")) };
+    let new = format!("{name}.yaml");
+    let Some(view) = known.services.get(name) else { return alone(known, name, &new, &[]).map(|()| new) };
     let file = view.manifest.file.clone();
     if !replace {
         return Err(Refused::Exists { name: name.clone(), file });
     }
     match is_manifest(&file) {
         true => alone(known, name, &file, std::slice::from_ref(name)).map(|()| file),
-        false => Ok(format!("{name}.yaml")),
+        false => Ok(new),
+    }
+}
+
+/// What is no JSON would spoil a file of that ending for all others who read it.
+pub fn fits(name: &Name, file: &str, text: &[u8]) -> Result<(), Refused> {
+    match file.ends_with(".json") && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_err() {
+        true => Err(Refused::NotJson { name: name.clone(), file: file.to_string() }),
+        false => Ok(()),
     }
 }
 
@@ -41,6 +53,16 @@ pub fn files_to_remove(known: &Snapshot, names: &[Name]) -> Result<BTreeSet<Stri
         })
     };
     names.iter().filter_map(file).collect()
+}
+
+/// The names that a text declares, each document's own or that of its file.
+pub fn names_in(text: &[u8], stem: &str) -> Vec<String> {
+    let documents = yaml::parse(text, 0).unwrap_or_default();
+    let name = |document: &yaml::Node| {
+        let own = document.text_at(&["name"]).or_else(|| document.text_at(&["metadata", "name"]));
+        own.map_or_else(|| stem.to_string(), str::to_string)
+    };
+    documents.iter().map(name).collect()
 }
 
 fn alone(known: &Snapshot, name: &Name, file: &str, meant: &[Name]) -> Result<(), Refused> {
@@ -89,6 +111,13 @@ mod tests {
         assert_eq!(file_to_write(&known, &name("web"), false), Err(exists));
         assert_eq!(file_to_write(&known, &name("web"), true), Ok("web.yml".into()));
         assert_eq!(file_to_write(&known, &name("a"), true), shared("a", "b"));
+        let not_mine = Refused::Shared { name: name("two"), file: "two.yaml".into(), other: name("a") };
+        assert_eq!(file_to_write(&known, &name("two"), true), Err(not_mine.clone()));
+        assert_eq!(file_to_write(&known, &name("two"), false), Err(not_mine));
+        assert!(
+            fits(&name("a"), "a.json", b"command: x").is_err() && fits(&name("a"), "a.yaml", b"command: x").is_ok()
+        );
+        assert!(fits(&name("a"), "a.json", br#"{"command": "x"}"#).is_ok());
         assert_eq!(file_to_write(&known, &name("clock"), true), Ok("clock.yaml".into()));
         assert_eq!(
             files_to_remove(&known, &[name("a"), name("web"), name("b")]),

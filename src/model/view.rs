@@ -29,6 +29,9 @@ pub struct NodeView {
     /// Every service has had its first verdict.
     pub settled: bool,
     pub directory_lost: Option<String>,
+    /// Not all that lies in the directory has been read since the start: there may be services that are not listed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reading: bool,
     pub shutting_down: bool,
     /// It ends by itself: for the sake of which service, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]

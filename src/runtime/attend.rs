@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::controller::{Exit, Target};
 use crate::edge::probe::exec::{Ended, Tail};
 use crate::edge::process::tree::{Scope, Tree, Trees, group_is_there};
+use crate::model::reason::Reason;
 
 /// A killed group is empty within a millisecond; one that is not, after this, is left where it is.
 const GROUP_MAX: Duration = Duration::from_secs(5);
@@ -31,7 +32,7 @@ pub(super) async fn attend(
             biased;
             exit = &mut *exit => match exit {
                 Ok(exit) => break Ended::Exited(exit),
-                Err(_) => break Ended::NotStarted("the controller is leaving".into()),
+                Err(_) => break Ended::NotStarted(Reason::ControllerStopped, "the controller is leaving".into()),
             },
             () = &mut limit_over => break Ended::TimedOut(limit),
             () = readable(pipe.as_ref()), if open => open = read_some(pipe.as_ref(), output),

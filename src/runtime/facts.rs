@@ -46,8 +46,7 @@ impl Node {
             }
             Event::SpawnFailed { id, stage, errno } => {
                 if helpers::is_helper(&id) {
-                    let error = std::io::Error::from_raw_os_error(errno);
-                    self.helper_failed(&id, format!("{error} ({stage:?})"));
+                    self.helper_failed(&id, stage, errno);
                     return;
                 }
                 let Some(life) = id.life_id() else { return };
@@ -307,29 +306,21 @@ impl Node {
                 }
             }
             PumpEvent::LogLine { life, pattern } => self.queue.push_back(Input::LogLine { life, pattern }),
-            PumpEvent::Unopened { life, why } => self.queue.push_back(Input::Problem {
-                name: life.instance.service,
-                reason: Reason::LogNotWritten,
-                message: Some(format!(
-                    "what it writes is lost, because its log cannot be opened: {why}; correct `logs.path`"
-                )),
-            }),
-            PumpEvent::Opened { life } => self.queue.push_back(Input::Problem {
-                name: life.instance.service,
-                reason: Reason::LogNotWritten,
-                message: None,
-            }),
-            PumpEvent::Dropped { life, bytes, why } => self.queue.push_back(Input::Problem {
-                name: life.instance.service,
-                reason: Reason::LogsDropped,
-                message: Some(format!("{bytes} bytes of output are lost: {why}; the service goes on")),
-            }),
-            PumpEvent::Recovered { life } => self.queue.push_back(Input::Problem {
-                name: life.instance.service,
-                reason: Reason::LogsDropped,
-                message: None,
-            }),
+            PumpEvent::Unopened { life, why } => {
+                let said = format!("what it writes is lost, because its log cannot be opened: {why}");
+                self.log_problem(life, Reason::LogNotWritten, Some(said));
+            }
+            PumpEvent::Opened { life } => self.log_problem(life, Reason::LogNotWritten, None),
+            PumpEvent::Dropped { life, bytes, why } => {
+                let said = format!("{bytes} bytes of output are lost: {why}; the service goes on");
+                self.log_problem(life, Reason::LogsDropped, Some(said));
+            }
+            PumpEvent::Recovered { life } => self.log_problem(life, Reason::LogsDropped, None),
         }
+    }
+
+    fn log_problem(&mut self, life: LifeId, reason: Reason, message: Option<String>) {
+        self.queue.push_back(Input::LogProblem { life, reason, message });
     }
 
     /// Signals are heard by the keeper and arrive here as news.

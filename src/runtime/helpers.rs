@@ -23,10 +23,11 @@ use super::{Node, Notice};
 use crate::controller::{Exit, ExitHow, Hook, Input, ProbeSlot, Target};
 use crate::edge::probe::exec::{Ended, Tail, judge};
 use crate::edge::process::cgroup::Group;
+use crate::edge::process::failure::is_want_of_room;
 use crate::edge::process::prepare::{self, Prepared, Unpreparable};
 use crate::edge::process::stat::Stat;
 use crate::edge::process::tree::{Scope, Tree, helper_life};
-use crate::keeper::{Entry, Id};
+use crate::keeper::{Entry, Id, Stage};
 use crate::model::name::{Instance, LifeId};
 use crate::model::reason::Reason;
 use crate::model::spec::{Program, Spec};
@@ -78,8 +79,8 @@ impl Request {
         self.asked + self.limit
     }
 
-    pub fn not_started(&self, why: String) -> Input {
-        self.purpose.input(&self.command, &Ended::NotStarted(why), &Tail::default(), self.asked.elapsed())
+    pub fn not_started(&self, reason: Reason, why: String) -> Input {
+        self.purpose.input(&self.command, &Ended::NotStarted(reason, why), &Tail::default(), self.asked.elapsed())
     }
 }
 
@@ -98,8 +99,8 @@ impl Purpose {
             Purpose::Hook(life, hook) => {
                 let last = output.last_line();
                 let said = |what: String| match &last {
-                    Some(line) => format!("{what}: {line}"),
-                    None => what,
+                    Some(line) => (Reason::Error, format!("{what}: {line}")),
+                    None => (Reason::Error, what),
                 };
                 let result = match ended {
                     Ended::Exited(exit) => match exit.how {
@@ -108,7 +109,7 @@ impl Purpose {
                         ExitHow::Signal(signal) => Err(said(format!("was killed by signal {signal}"))),
                     },
                     Ended::TimedOut(limit) => Err(said(format!("did not end within {limit:?}"))),
-                    Ended::NotStarted(why) => Err(format!("could not be started: {why}")),
+                    Ended::NotStarted(reason, why) => Err((*reason, format!("could not be started: {why}"))),
                 };
                 Input::HookEnded { life: life.clone(), hook: *hook, result }
             }
@@ -206,7 +207,7 @@ impl Node {
 
     pub(super) fn start_prepared(&mut self, request: Request, prepared: Result<Prepared, Unpreparable>) {
         if let Err(fault) = prepared.and_then(|prepared| self.ask_for(&request, prepared)) {
-            self.queue.push_back(request.not_started(fault.message));
+            self.queue.push_back(request.not_started(fault.reason, fault.message));
         }
     }
 
@@ -243,7 +244,8 @@ impl Node {
     pub(super) fn end_late_helpers(&mut self, now: Instant) {
         let late = |helper: &Helper| helper.tree.is_none() && helper.asked + helper.limit <= now;
         for (id, helper) in self.helpers.running.extract_if(|_, helper| late(helper)) {
-            let ended = Ended::NotStarted("its program or its working directory does not answer".into());
+            let why = "its program or its working directory does not answer";
+            let ended = Ended::NotStarted(Reason::NotAnswering, why.into());
             let took = helper.asked.elapsed();
             if !helper.cancelled {
                 self.queue.push_back(helper.purpose.input(&helper.command, &ended, &Tail::default(), took));
@@ -266,10 +268,12 @@ impl Node {
         Some((fd, Group::at(path)))
     }
 
-    pub(super) fn helper_failed(&mut self, id: &Id, why: String) {
+    pub(super) fn helper_failed(&mut self, id: &Id, stage: Stage, errno: i32) {
         let Some(helper) = self.helpers.running.remove(id) else { return };
         drop_group(&helper.scope);
-        let ended = Ended::NotStarted(why);
+        let reason = if is_want_of_room(errno) { Reason::ResourceExhausted } else { Reason::Error };
+        let error = std::io::Error::from_raw_os_error(errno);
+        let ended = Ended::NotStarted(reason, format!("{error} ({stage:?})"));
         self.queue.push_back(helper.purpose.input(&helper.command, &ended, &Tail::default(), helper.asked.elapsed()));
     }
 

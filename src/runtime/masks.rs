@@ -46,7 +46,7 @@ impl Masks {
         match &mut input {
             Input::Output { life, lines } => lines.iter_mut().for_each(|line| self.cover(&life.instance.service, line)),
             Input::Verdict { life, verdict, .. } => self.cover(&life.instance.service, &mut verdict.message),
-            Input::HookEnded { life, result: Err(why), .. } => self.cover(&life.instance.service, why),
+            Input::HookEnded { life, result: Err((_, why)), .. } => self.cover(&life.instance.service, why),
             Input::Notified { life, message } => {
                 message.status.iter_mut().for_each(|status| self.cover(&life.instance.service, status));
             }

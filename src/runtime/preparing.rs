@@ -271,7 +271,7 @@ impl Node {
                     self.queue.push_back(Input::HeldUp { life: request.purpose.life().clone(), why: Some(why) });
                 }
                 Purpose::Helper(request) => {
-                    self.queue.push_back(request.not_started(why));
+                    self.queue.push_back(request.not_started(Reason::NotAnswering, why));
                     self.preparing.under_way.remove(&number);
                     self.preparing.preparer.cancel(number);
                 }

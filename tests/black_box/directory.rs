@@ -378,3 +378,16 @@ fn a_watched_file_that_changes_restarts_its_service_and_a_new_controller_does_no
     // Had the new controller started it for its own sake, "two" would stand there once more.
     world.wait("the third start", |_| read() == "one\ntwo\ntwo\nthree\n");
 }
+
+#[test]
+fn a_script_that_was_just_written_is_waited_for_by_the_start_and_by_all_who_ask() {
+    let mut world = World::empty();
+    world.put("migrate.yaml", "command: 'true'\nrestart: Never\n");
+    world.put_script("web.sh", "#!/bin/sh\n# plugd: required: true\nexec sleep 1000\n");
+    world.run(&["--exit-on-required"]);
+    let asked = world.plugd(&["wait", "--timeout", "20s"]);
+    assert_eq!(asked.status.code(), Some(0), "{}", String::from_utf8_lossy(&asked.stderr));
+    assert_eq!(world.status("web"), "running");
+    world.wait("the report", |world| world.log().contains("plugd: started: "));
+    assert!(world.log().contains("plugd: started: migrate, web"), "{}", world.log());
+}

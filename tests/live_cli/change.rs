@@ -176,9 +176,41 @@ fn the_file_that_declares_a_service_is_the_one_that_is_replaced_and_a_script_is_
     let text = std::fs::read_to_string(world.path("web.yml")).expect("there");
     assert!(text.contains("3000") && !world.path("web.yaml").exists(), "{text}");
 
+    // A file that says another name is what it is, and declares nobody else's service.
+    world.put("other.yaml", "name: shop\ncommand: sleep 1000\n");
+    world.wait_status("shop", "running");
+    let named = world.root().join("shop.yaml");
+    std::fs::write(&named, "name: till\ncommand: sleep 1000\n").expect("written");
+    ends(&world, 0, &["add", &named.display().to_string(), "--wait"]);
+    assert!(world.path("shop.yaml").exists());
+    assert_eq!((world.status("shop"), world.status("till")), ("running".into(), "running".into()));
+    // Nor does a new name take a file in which others are declared.
+    let (_, told) = ends(&world, 1, &["add", "other", "--replace", "--", "sleep", "7"]);
+    assert!(told.contains("other.yaml declares shop too"), "{told}");
+
     let (_, told) = ends(&world, 1, &["rm", "clock"]);
     assert!(told.contains("clock.sh") && told.contains("chmod -x"), "{told}");
     assert!(world.path("clock.sh").exists());
+}
+
+#[test]
+fn without_a_controller_too_a_file_of_several_services_is_nobody_s_alone() {
+    let mut world = World::running();
+    let one = |name: &str| {
+        format!("apiVersion: plugd/v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{command: sleep 1000}}\n")
+    };
+    world.put("two.yaml", &format!("{}---\n{}", one("a"), one("b")));
+    world.put("web.yml", STAYS);
+    for name in ["a", "b", "web"] {
+        world.wait_status(name, "running");
+    }
+    assert_eq!(world.stop().code(), Some(0));
+    let (_, told) = ends(&world, 1, &["rm", "a"]);
+    assert!(told.contains("two.yaml declares b too"), "{told}");
+    let (_, told) = ends(&world, 1, &["add", "a", "--replace", "--", "sleep", "7"]);
+    assert!(told.contains("two.yaml declares b too"), "{told}");
+    ends(&world, 1, &["add", "web", "--", "sleep", "7"]);
+    assert!(world.path("two.yaml").exists() && !world.path("web.yaml").exists() && !world.path("a.yaml").exists());
 }
 
 #[test]

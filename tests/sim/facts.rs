@@ -243,6 +243,7 @@ impl Facts {
                     if let Some(rungs) = self.rungs.get_mut(&life.instance) {
                         rungs.emptied(now);
                     }
+                    self.rungs.values_mut().for_each(Rungs::room);
                     if self.completed.contains_key(&life.instance) {
                         self.spread(&BTreeSet::from([life.instance.service.clone()]));
                     }
@@ -280,7 +281,8 @@ impl Facts {
             | Input::Output { .. }
             | Input::Tried { .. }
             | Input::PrivatePort { .. }
-            | Input::Problem { .. } => {}
+            | Input::Problem { .. }
+            | Input::LogProblem { .. } => {}
         }
         self.look(now);
     }

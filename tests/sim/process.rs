@@ -207,7 +207,7 @@ impl World {
     pub fn run_hook(&mut self, life: LifeId, hook: Hook, limit: Duration) {
         let draw = draw(self.seed, life.life << 8 | u64::from(life.instance.index), hook as u64);
         let good = self.calm || !draw.is_multiple_of(4);
-        let result = if good { Ok(()) } else { Err("no".into()) };
+        let result = if good { Ok(()) } else { Err((Reason::Error, "no".into())) };
         let hangs = !self.calm && (draw / 4).is_multiple_of(8);
         let asks = Duration::from_millis(draw / 32 % 3_000);
         let takes = if hangs { limit } else { asks.min(limit) };

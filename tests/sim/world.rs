@@ -83,7 +83,7 @@ pub enum Event {
     Says(LifeId),
     Prepared(LifeId),
     HeldUp(LifeId),
-    HookEnds(LifeId, Hook, u64, Result<(), String>),
+    HookEnds(LifeId, Hook, u64, Result<(), (Reason, String)>),
 }
 
 fn config(seed: u64, started: Now) -> Config {

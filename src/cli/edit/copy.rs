@@ -67,6 +67,11 @@ impl Copy {
         say(&format!("what you wrote is kept in {} for a week", self.path.display()));
     }
 
+    /// An editor that asks back has it open, and may write it yet.
+    pub fn keep_for_an_editor(&self) {
+        say(&format!("the editor goes on without plugd; what it writes is kept in {} for a week", self.path.display()));
+    }
+
     /// As it was given; what an editor keeps beside it may be text that was not saved.
     fn is_untouched(&self) -> bool {
         let alone = std::fs::read_dir(&self.folder).map_or(0, Iterator::count) <= 1;

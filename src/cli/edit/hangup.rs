@@ -63,8 +63,10 @@ impl Editor {
                 // Who waits for it goes on from there.
                 return;
             }
+            copy.keep_for_an_editor();
+        } else {
+            copy.leave();
         }
-        copy.leave();
         let _ = signal_hook::low_level::emulate_default_handler(signal);
     }
 }

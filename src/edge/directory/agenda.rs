@@ -208,9 +208,9 @@ impl Agenda {
         }
     }
 
-    /// The files that somebody holds open for writing.
-    pub fn busy_paths(&self) -> std::collections::BTreeSet<PathBuf> {
-        self.waits.iter().filter(|(_, wait)| wait.busy.is_some()).map(|(path, _)| path.clone()).collect()
+    /// The files that are looked at again: somebody holds them open for writing, or a manifest may claim them yet.
+    pub fn waiting(&self) -> std::collections::BTreeSet<PathBuf> {
+        self.waits.keys().cloned().collect()
     }
 
     pub fn is_waiting(&self, path: &Path) -> bool {

@@ -413,7 +413,7 @@ impl Thread {
     /// What the first scan could not read yet is waited for.
     fn begin_first_scan(&mut self) {
         if self.desk.is_scanning() {
-            self.first = self.agenda.busy_paths();
+            self.first = self.agenda.waiting();
             self.end_first_scan();
         }
     }
@@ -423,8 +423,9 @@ impl Thread {
         if !self.desk.is_scanning() || self.presence.is_lost() || self.presence.accepted().is_none() {
             return;
         }
-        let desk = &self.desk;
-        self.first.retain(|path| desk.file_of(path).is_some_and(|file| !desk.knows(&file)));
+        let (desk, agenda) = (&self.desk, &self.agenda);
+        self.first
+            .retain(|path| agenda.is_waiting(path) && desk.file_of(path).is_some_and(|file| !desk.has_read(&file)));
         if self.first.is_empty() {
             self.desk.scanned();
             self.desk.tell_problems();

@@ -5,7 +5,7 @@
 //! a cleaned checkout must restart nothing. What it was is kept until it is back, another file changes, or
 //! the patterns do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,10 @@ impl Watched {
             let place = glob::place(dir, pattern);
             match pattern.rest.as_slice() {
                 [] => search.literal(place),
-                rest => search.folder(&place, rest, 0),
+                rest => {
+                    search.been.clear();
+                    search.folder(&place, rest, 0);
+                }
             }
         }
         let mut found = search.found;
@@ -105,6 +108,9 @@ impl Watched {
 #[derive(Debug, Default)]
 struct Search {
     found: Found,
+    /// Folders that were looked through, with how many parts were left of the pattern at hand: two `**` lead to one
+    /// in many ways.
+    been: BTreeSet<(PathBuf, usize)>,
 }
 
 impl Search {
@@ -132,6 +138,9 @@ impl Search {
 
     fn folder(&mut self, folder: &Path, parts: &[Part], depth: usize) {
         let Some((part, rest)) = parts.split_first() else { return };
+        if !self.been.insert((folder.to_path_buf(), parts.len())) {
+            return;
+        }
         match part {
             Part::Name(matcher) => {
                 for name in self.names(folder) {
@@ -239,6 +248,20 @@ mod tests {
         assert_eq!(names(&found(dir.path(), &["**/*.toml"])), ["real/a.toml", "real/b.toml"]);
         assert_eq!(names(&found(dir.path(), &["link/*.toml"])), ["link/a.toml", "link/b.toml"]);
         assert_eq!(found(dir.path(), &["real/b.toml"]).folders, [Path::new("real")]);
+    }
+
+    #[test]
+    fn many_patterns_of_folders_look_into_each_folder_once() {
+        let dir = tempfile::tempdir().expect("a temp folder");
+        for n in 0..15 {
+            std::fs::create_dir_all(dir.path().join(format!("{n}/a/b/c"))).expect("made");
+        }
+        std::fs::write(dir.path().join("7/a/b/c/x.toml"), "").expect("written");
+        let written = [["**", "*"].repeat(12).join("/") + "/**/*.toml", "**/".repeat(12) + "*.toml"];
+        let begun = std::time::Instant::now();
+        assert!(names(&found(dir.path(), &[&written[0]])).is_empty(), "it asks for twelve folders");
+        assert_eq!(names(&found(dir.path(), &[&written[1]])), ["7/a/b/c/x.toml"]);
+        assert!(begun.elapsed().as_secs() < 20, "each way was gone: {:?}", begun.elapsed());
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl LifeContext {
         if let Some(pattern) = known.as_ref().filter(|pattern| pattern.as_str() == written) {
             return Ok(pattern.clone());
         }
-        let made = RegexBuilder::new(written).multi_line(true).size_limit(PATTERN_MAX).build();
+        let made = RegexBuilder::new(written).multi_line(true).crlf(true).size_limit(PATTERN_MAX).build();
         let made = made.map_err(|_| "`expectBody` is too large a pattern".to_string())?;
         Ok(known.insert(made).clone())
     }

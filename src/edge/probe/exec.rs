@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::controller::{Exit, ExitHow, Verdict};
+use crate::model::reason::Reason;
 use crate::model::text::harmless::strip;
 
 /// Of a helper's output this much is kept; the rest is read and dropped.
@@ -18,7 +19,7 @@ pub enum Ended {
     /// Killed at its timeout.
     TimedOut(Duration),
     /// It could not be started: why.
-    NotStarted(String),
+    NotStarted(Reason, String),
 }
 
 /// Output of which only the end is kept.
@@ -58,7 +59,7 @@ pub fn judge(command: &[String], ended: &Ended, output: &Tail, took: Duration) -
             (false, format!("exec {program} was killed by signal {signal}{last}"))
         }
         Ended::TimedOut(timeout) => (false, format!("exec {program} did not end within {timeout:?}{last}")),
-        Ended::NotStarted(why) => (false, format!("exec {program} could not be started: {why}")),
+        Ended::NotStarted(_, why) => (false, format!("exec {program} could not be started: {why}")),
     };
     Verdict { passed, message, reason: None, took }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::model::expand::expand;
+use crate::model::expand::{TooLong, expand};
 
 /// Variables by name, and the words that only `$(…)` knows (`instance.port`).
 #[derive(Default, Clone)]
@@ -57,7 +57,7 @@ impl Environment {
         }
     }
 
-    pub fn expand(&self, text: &str) -> String {
+    pub fn expand(&self, text: &str) -> Result<String, TooLong> {
         expand(text, |name| self.lookup(name))
     }
 

@@ -19,12 +19,17 @@ pub struct Asked<'a> {
     pub user: Option<&'a str>,
 }
 
+/// There was no room for a process, which is no fault of the one that was asked for.
+pub fn is_want_of_room(errno: i32) -> bool {
+    matches!(errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOSPC)
+}
+
 pub fn explain_failure(asked: &Asked<'_>, stage: Stage, errno: i32) -> Unpreparable {
     let Asked { program, interpreter, .. } = *asked;
     let error = std::io::Error::from_raw_os_error(errno);
     let shown = program.display();
     match (stage, errno) {
-        (_, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOSPC) => {
+        _ if is_want_of_room(errno) => {
             fault(Reason::ResourceExhausted, format!("no process can be made for {shown}: {error}"))
         }
         (Stage::Exec, libc::ENOENT) => match interpreter {

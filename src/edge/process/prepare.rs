@@ -23,10 +23,12 @@ use super::program::{can_hang, find, interpreter};
 use super::progress::{Progress, Sight};
 use super::raw;
 use super::variables::variables;
+use crate::model::expand::{TOTAL_MAX, TooLong};
 use crate::model::manifest::instance_port;
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
 use crate::model::spec::{self, Program, Spec};
+use crate::model::text::clip;
 
 /// What is the same for all services of this node.
 #[derive(Debug, Clone)]
@@ -110,8 +112,9 @@ pub fn main_process(
         Program::Command(_) | Program::External(_) => 0,
     };
     argv.extend(process.args.iter().cloned());
+    let mut room = TOTAL_MAX;
     for word in &mut argv[literal..] {
-        *word = base.environment.expand(word);
+        *word = base.expanded(word, &mut room)?;
     }
     let mut prepared = base.finish(argv, progress)?;
     if let Program::Wrapper(spec::Wrapper { sha256: Some(pinned), .. }) = &process.program {
@@ -140,7 +143,8 @@ pub fn helper(
 ) -> Result<Prepared, Unpreparable> {
     let mut base = Base::of(ground, spec, life, progress)?;
     base.environment.set("PLUGD_HELPER".into(), number.to_string().into());
-    let argv = command.iter().map(|word| base.environment.expand(word)).collect();
+    let mut room = TOTAL_MAX;
+    let argv = command.iter().map(|word| base.expanded(word, &mut room)).collect::<Result<_, _>>()?;
     base.finish(argv, progress)
 }
 
@@ -169,6 +173,13 @@ impl Eyes<'_> {
 }
 
 impl Base {
+    fn expanded(&self, word: &str, room: &mut usize) -> Result<String, Unpreparable> {
+        let said = |error| fault(Reason::Error, format!("the argument {} cannot be used: {error}", clip(word, 60)));
+        let expanded = self.environment.expand(word).map_err(said)?;
+        *room = room.checked_sub(expanded.len()).ok_or(TooLong).map_err(said)?;
+        Ok(expanded)
+    }
+
     fn of(ground: &Ground, spec: &Spec, life: &LifeId, progress: &Progress) -> Result<Base, Unpreparable> {
         let process = &spec.process;
         let own = ground.uid.to_string();

@@ -8,7 +8,7 @@ use super::environment::{Environment, read_env_file, read_small};
 use super::identity::Identity;
 use super::prepare::{Ground, Unpreparable, fault};
 use super::progress::{Progress, Sight};
-use crate::model::expand::expand;
+use crate::model::expand::{TOTAL_MAX, TooLong};
 use crate::model::manifest::instance_port;
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
@@ -56,12 +56,16 @@ pub(super) fn variables(
             }
         }
     }
+    let mut room = TOTAL_MAX;
     for (name, value) in &process.env {
         let value: OsString = match value {
             EnvValue::Literal(text) if text.contains('\0') => {
                 return Err(fault(Reason::Error, format!("the value of {name} holds a NUL byte; no environment can")));
             }
-            EnvValue::Literal(text) => expand(text, |name| environment.lookup(name)).into(),
+            EnvValue::Literal(text) => environment
+                .expand(text)
+                .map_err(|error| fault(Reason::Error, format!("the value of {name} cannot be used: {error}")))?
+                .into(),
             EnvValue::File(path) => {
                 progress.at(Sight::Secret(path.clone()));
                 let secret = read_secret(path).map_err(|error| {
@@ -85,6 +89,9 @@ pub(super) fn variables(
                     )
                 })?,
         };
+        room = room
+            .checked_sub(value.len())
+            .ok_or_else(|| fault(Reason::Error, format!("the value of {name} cannot be used: {TooLong}")))?;
         environment.set(name.into(), value);
     }
     Ok(environment)

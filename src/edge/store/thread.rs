@@ -25,10 +25,10 @@ use crate::model::view::Event;
 const BATCH_DELAY: Duration = Duration::from_millis(200);
 /// After a write that failed (a full disk), the next try.
 const RETRY_DELAY: Duration = Duration::from_secs(10);
-/// How often a file that cannot be opened is tried again.
-const OPEN_EVERY: Duration = Duration::from_secs(4);
-/// And one that is open looked for, where nobody asks for it ([`Store::look_for_its_file`](super::Store)).
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How often a file that cannot be opened is tried again, and one that is open looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(4);
+/// The same where somebody else looks ([`Store::look_for_its_file`](super::Store)), if anybody does.
+const LOOK_SELDOM: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
     path: PathBuf,
@@ -36,6 +36,7 @@ pub(super) struct Writer {
     inbox: Arc<Inbox>,
     /// Which file is open.
     lies: Arc<Mutex<Option<Identity>>>,
+    is_near: bool,
     trouble: Arc<Mutex<Option<String>>>,
     tell: Option<Tell>,
     db: Option<(Connection, Identity)>,
@@ -52,12 +53,12 @@ impl Writer {
         path: &Path,
         era: &str,
         inbox: Arc<Inbox>,
-        lies: Arc<Mutex<Option<Identity>>>,
+        (lies, is_near): (Arc<Mutex<Option<Identity>>>, bool),
         trouble: Arc<Mutex<Option<String>>>,
         tell: Option<Tell>,
     ) -> Writer {
         let (path, era) = (path.to_path_buf(), era.to_string());
-        Writer { path, era, inbox, lies, trouble, tell, db: None, foreign: false, read: None, failing: false }
+        Writer { path, era, inbox, lies, is_near, trouble, tell, db: None, foreign: false, read: None, failing: false }
     }
 
     /// `found`: who waits for what the last run left, for a while.
@@ -75,9 +76,9 @@ impl Writer {
             let gather = match (self.db.is_some(), self.failing) {
                 (true, false) => BATCH_DELAY,
                 (true, true) => RETRY_DELAY,
-                (false, _) => OPEN_EVERY,
+                (false, _) => LOOK_EVERY,
             };
-            let idle = if self.db.is_some() { LOOK_EVERY } else { OPEN_EVERY };
+            let idle = if self.db.is_some() && self.is_near { LOOK_SELDOM } else { LOOK_EVERY };
             self.note_its_file();
             let Load { batch, calls, closed } = self.inbox.take(idle, gather);
             self.look();

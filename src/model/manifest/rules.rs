@@ -183,7 +183,7 @@ fn logs(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
             Some(_) | None => "name a regular file, or write no path: plugd's stdout has it anyway",
         };
         let message = format!("no log can be kept in {}", path.display());
-        ctx.error(&place_of(given, &["logs", "path"]), message, remedy);
+        ctx.warning(&place_of(given, &["logs", "path"]), message, remedy);
     }
 }
 

@@ -212,7 +212,7 @@ pub static HTTP_GET: Object = Object::of(&[
         Kind::Regex,
         "none",
         "ok",
-        "A pattern that the body, its first 64 KiB, must match; `^` and `$` are the ends of a line.",
+        "A pattern that the body, its first 64 KiB, must match; `^` and `$` are the ends of a line, `\\A` and `\\z` those of the whole.",
     ),
 ])
 .short("path");

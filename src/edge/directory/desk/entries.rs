@@ -106,6 +106,11 @@ impl Desk {
         own || self.records.contains_key(file) || self.scripts.is_seen(file)
     }
 
+    /// Whether it has been read, and what it declares is told.
+    pub fn has_read(&self, file: &str) -> bool {
+        self.records.contains_key(file) || (self.knows(file) && !self.scripts.is_seen(file))
+    }
+
     pub fn known_files(&self) -> BTreeSet<String> {
         let own = [(DEFAULTS, self.defaults_file.there), (SETTINGS, self.settings_file.there)];
         let own = own.into_iter().filter(|(_, there)| *there).map(|(file, _)| file.to_string());
