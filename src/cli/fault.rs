@@ -145,7 +145,7 @@ impl From<Refused> for Fault {
             ),
             Refused::Script { name, file } => Fault::no(
                 format!("{name} is a script that was discovered, {file}: nobody's but yours to delete"),
-                format!("`chmod -x {file}` in the directory ends the service and keeps the script; or delete it"),
+                format!("`plugd stop {name}` ends the service and keeps the script; or delete {file}"),
             ),
         }
     }

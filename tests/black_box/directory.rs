@@ -391,3 +391,36 @@ fn a_script_that_was_just_written_is_waited_for_by_the_start_and_by_all_who_ask(
     world.wait("the report", |world| world.log().contains("plugd: started: "));
     assert!(world.log().contains("plugd: started: migrate, web"), "{}", world.log());
 }
+
+#[test]
+fn a_file_that_stays_open_for_writing_hides_no_service_from_the_next_controller() {
+    let world = World::running();
+    let (data, vars) = (world.root().join("data.db"), world.root().join("vars.env"));
+    std::fs::write(&data, "x").expect("written");
+    std::fs::write(&vars, "A=1\n").expect("written");
+    world.put("db.yaml", &format!("command: sleep 1000\nwatchFiles: [{}]\n", data.display()));
+    world.put("web.yaml", &format!("command: sleep 1000\nenvFrom: [{{file: {}}}]\n", vars.display()));
+    let before = ["db", "web"].map(|name| {
+        world.wait_status(name, "running");
+        world.pid(name).expect("a pid")
+    });
+    let open = |path: &std::path::Path| std::fs::OpenOptions::new().append(true).open(path).expect("opened");
+    let held = [open(&data), open(&vars)];
+    let controller = world.controller_pid().expect("a pid");
+    kill(controller, 9);
+    world.wait("both to be known to the next", |world| {
+        world.controller_pid().is_some_and(|pid| pid != controller)
+            && world.plugd(&["get", "db", "web"]).status.success()
+    });
+    assert_eq!([world.pid("db"), world.pid("web")], before.map(Some));
+    let told = world.ask(&["status", "web"]);
+    assert!(told.contains("StillWriting") && told.contains("vars.env"), "{told}");
+    // A new one that watches it starts all the same, and what ends is started again.
+    world.put("late.yaml", &format!("command: sleep 1000\nwatchFiles: [{}]\n", data.display()));
+    world.wait_status("late", "running");
+    kill(before[0], 9);
+    world.wait("its next life", |world| world.pid("db").is_some_and(|pid| pid != before[0]));
+    drop(held);
+    world.wait("the file to be read", |world| !world.ask(&["status", "web"]).contains("StillWriting"));
+    assert_eq!(world.pid("web"), Some(before[1]));
+}

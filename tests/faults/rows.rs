@@ -346,6 +346,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         &[
             "row_76_a_pinned_wrapper_that_was_changed_is_told_and_not_started_again",
             "row_76_a_pinned_wrapper_that_is_swapped_between_its_hash_and_its_exec_is_killed",
+            "row_76_a_pinned_program_may_be_large",
         ],
     ),
     (

@@ -140,6 +140,23 @@ fn running(word: &str, world: &World) -> usize {
 }
 
 #[test]
+fn row_76_a_pinned_program_may_be_large() {
+    let world = World::running();
+    let path = world.root().join("large.sh");
+    let mut bytes = b"#!/bin/sh\nexec sleep 86400\n".to_vec();
+    bytes.resize(70 << 20, b'\n');
+    fs::write(&path, &bytes).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let pin = |hash: &str| format!("wrapper: {{path: {}, sha256: {hash}}}\n", path.display());
+    let hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    world.put("web.yaml", &pin(&hash));
+    world.wait_status("web", "running");
+    world.put("other.yaml", &pin(&"0".repeat(64)));
+    world.wait("the refusal", |world| world.status_file("other").is_some_and(|text| text.contains(&hash)));
+    assert_eq!(world.pid("other"), None);
+}
+
+#[test]
 fn row_77_a_secret_is_missing_readable_rotated_and_never_told() {
     let mut world = World::empty();
     world.env.push(("PLUGD_LOG", "debug".into()));

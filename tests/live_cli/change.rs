@@ -189,7 +189,7 @@ fn the_file_that_declares_a_service_is_the_one_that_is_replaced_and_a_script_is_
     assert!(told.contains("other.yaml declares shop too"), "{told}");
 
     let (_, told) = ends(&world, 1, &["rm", "clock"]);
-    assert!(told.contains("clock.sh") && told.contains("chmod -x"), "{told}");
+    assert!(told.contains("clock.sh") && told.contains("`plugd stop clock`"), "{told}");
     assert!(world.path("clock.sh").exists());
 }
 

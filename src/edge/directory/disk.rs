@@ -233,6 +233,16 @@ fn read_now(path: &Path, max: u64, complete: bool) -> Result<Content, Unread> {
     if unchanged { Ok(Content { bytes, stamp: after }) } else { Err(Unread::Busy) }
 }
 
+/// What is in a file at this moment, whoever writes it.
+pub(super) fn read_as_it_is(path: &Path, max: u64) -> Option<Vec<u8>> {
+    let look = move |path: &Path| {
+        let file = open(path).ok()?;
+        let stamp = fstat(&file).ok().filter(Stamp::is_file)?;
+        read_all(&file, max, stamp.size).ok()
+    };
+    afar::look(path, look).flatten()
+}
+
 /// sha256 of the bytes.
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()

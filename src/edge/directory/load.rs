@@ -55,7 +55,7 @@ pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded>
         // Far in the future no script waits for a claim any more.
         match desk.look(&file, true, LONG_AFTER) {
             Seen::Done | Seen::Absent | Seen::Later(_) => {}
-            Seen::Busy(path) => desk.still_writing(&path),
+            Seen::Busy(held) => desk.still_writing(&held, &desk.path_of(&file)),
         }
     }
     desk.scanned();

@@ -87,7 +87,7 @@ pub(super) fn bystander(name: &OsStr, executable: bool) -> Option<String> {
     if executable {
         return Some(format!(
             "{shown} is executable and makes no service: `*.sh` and names without an ending do by being there; \
-             rename it, or write a manifest with `command: ./{shown}`"
+             rename it, or write a manifest with `wrapper: {shown}`"
         ));
     }
     let ending = DECLARATIONS.iter().find(|ending| small.ends_with(**ending))?;
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn who_was_probably_meant_to_be_read_is_told_how() {
         for (name, executable, told) in [
-            ("mcp_18.py", true, Some("`command: ./mcp_18.py`")),
+            ("mcp_18.py", true, Some("`wrapper: mcp_18.py`")),
             ("mcp_18.py", false, None),
             ("web_api.conf", false, Some("manifests end in .yaml")),
             ("UPPER.YAML", false, Some("in small letters, upper.yaml")),

@@ -53,6 +53,8 @@ struct Known {
     hash: [u8; 32],
     /// The first bytes, to see `#!`.
     head: Vec<u8>,
+    /// Of its bytes; of a very large one the hash is of its size and times.
+    is_whole: bool,
 }
 
 /// What stands against starting it.
@@ -133,7 +135,7 @@ impl Resolver {
         }
         let mut folders = Vec::new();
         if !spec.watch_files.is_empty() {
-            let found = self.watched(spec, complete, &mut digest, &mut warnings)?;
+            let found = self.watched(spec, complete, &mut digest, &mut warnings);
             watched.extend(found.files.iter().flat_map(|path| disk::hops(path)));
             watched.extend(found.files);
             // A new name in a folder is told as news of that.
@@ -154,15 +156,14 @@ impl Resolver {
         complete: bool,
         digest: &mut Vec<u8>,
         warnings: &mut Vec<(Reason, String)>,
-    ) -> Result<Found, Busy> {
+    ) -> Found {
         let before = self.files.remove(&spec.name).filter(|before| before.is_of(&spec.watch_files));
         let mut of_service = before.unwrap_or_else(|| Watched::new(&spec.watch_files));
         let found = of_service.find(&self.dir);
-        let now = self.contents(&found.files, complete);
-        let away = now.map(|now| of_service.take(now));
+        let now = self.contents(&of_service, &found.files, complete);
+        let away = of_service.take(now);
         of_service.digest(digest);
         self.files.insert(spec.name.clone(), of_service);
-        let away = away?;
         if found.cut {
             let message = format!("watchFiles leads to more than is watched: {FILES_MAX} files in 100 folders");
             warnings.push((Reason::TooLarge, message));
@@ -172,11 +173,12 @@ impl Resolver {
             let message = format!("{}{others} away; what runs goes on as if it were not", self.shown(first));
             warnings.push((Reason::WatchFileNotFound, message));
         }
-        Ok(found)
+        found
     }
 
-    /// Of those that are there.
-    fn contents(&mut self, files: &[PathBuf], complete: bool) -> Result<BTreeMap<PathBuf, [u8; 32]>, Busy> {
+    /// Of those that are there. One that somebody holds open for writing holds nothing up (a database is open as
+    /// long as it runs): it counts as what it was, and is looked at when it is closed.
+    fn contents(&mut self, before: &Watched, files: &[PathBuf], complete: bool) -> BTreeMap<PathBuf, [u8; 32]> {
         let there: Vec<(&PathBuf, Stamp)> =
             files.iter().filter_map(|path| Some((path, disk::stat(path).ok()?))).collect();
         let too_many = there.iter().map(|(_, stamp)| stamp.size).sum::<u64>() > BYTES_MAX;
@@ -188,12 +190,15 @@ impl Resolver {
             }
             match self.content(path, complete) {
                 Ok((_, known)) => drop(contents.insert(path.clone(), known.hash)),
-                Err(Unread::Busy) => return Err(Busy(path.clone())),
+                Err(Unread::Busy) => {
+                    let now = || Some(disk::sha256(&disk::read_as_it_is(path, CONTENT_MAX)?));
+                    contents.extend(before.known(path).or_else(now).map(|hash| (path.clone(), hash)));
+                }
                 // Away again, closed to us, or no file any more: as if it were not there.
                 Err(_) => {}
             }
         }
-        Ok(contents)
+        contents
     }
 
     /// Where a wrapper may be, in order.
@@ -254,7 +259,8 @@ impl Resolver {
             return refuse(Reason::BadInterpreter, message);
         }
         match &written.sha256 {
-            Some(pinned) if *pinned != digest::digits(&known.hash) => refuse(
+            // Of a larger one only the start looks at every byte.
+            Some(pinned) if known.is_whole && *pinned != digest::digits(&known.hash) => refuse(
                 Reason::DigestMismatch,
                 format!(
                     "wrapper {shown} is not the one that is pinned: its sha256 is {}, the manifest says {pinned}",
@@ -277,11 +283,11 @@ impl Resolver {
         let (stamp, known) = match disk::read(path, CONTENT_MAX, complete) {
             Ok(content) => {
                 let head = content.bytes[..content.bytes.len().min(SHEBANG_MAX)].to_vec();
-                (content.stamp, Known { hash: disk::sha256(&content.bytes), head })
+                (content.stamp, Known { hash: disk::sha256(&content.bytes), head, is_whole: true })
             }
             Err(Unread::TooLarge(_)) => {
                 let stamp = disk::stat(path).map_err(|errno| Unread::Failed(errno.into()))?;
-                (stamp, Known { hash: disk::sha256(stamp.written().as_bytes()), head: Vec::new() })
+                (stamp, Known { hash: disk::sha256(stamp.written().as_bytes()), head: Vec::new(), is_whole: false })
             }
             Err(error) if error.is_silent() => return self.known.get(path).cloned().ok_or(error),
             Err(error) => {

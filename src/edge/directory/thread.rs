@@ -255,7 +255,7 @@ impl Thread {
             }
             Seen::Busy(held) => {
                 if self.agenda.busy(path, now) >= STILL_WRITING {
-                    self.desk.still_writing(&held);
+                    self.desk.still_writing(&held, path);
                 }
                 return Ok(());
             }

@@ -82,6 +82,11 @@ impl Watched {
         found
     }
 
+    /// What stands for the content of a file.
+    pub fn known(&self, path: &Path) -> Option<Hash> {
+        self.files.get(path).copied()
+    }
+
     /// Takes up what the files are now. Which of those that stand for the content are away.
     pub fn take(&mut self, now: BTreeMap<PathBuf, Hash>) -> Vec<PathBuf> {
         let unchanged = now.iter().all(|(path, hash)| self.files.get(path) == Some(hash));

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::super::names::{Candidate, candidate};
 use super::super::parse::Refusal;
 use super::Desk;
-use super::own::{DEFAULTS, SETTINGS};
+use super::own::DEFAULTS;
 use crate::controller::{Declaration, Input, Rejection, Resolved, Source};
 use crate::edge::lease;
 use crate::model::name::Name;
@@ -43,8 +44,11 @@ pub struct Bad {
 
 impl Desk {
     /// A file that is held open for writing too long.
-    pub fn still_writing(&mut self, path: &Path) {
-        let Some(file) = self.file_of(path).or_else(|| self.users.get(path)?.first().cloned()) else { return };
+    /// `looked`: the file that is not taken in for its sake.
+    pub fn still_writing(&mut self, path: &Path, looked: &Path) {
+        let of = self.file_of(looked);
+        let user = || self.users.get(path)?.first().cloned();
+        let Some(file) = self.file_of(path).or_else(user).or_else(|| of.clone()) else { return };
         let who = lease::writer_of(path).map(|pid| format!(" by pid {pid}")).unwrap_or_default();
         let shown = path.strip_prefix(&self.dir).unwrap_or(path).display();
         let message = format!("{shown} is held open for writing{who}; it is read when that ends");
@@ -56,7 +60,11 @@ impl Desk {
             self.note_problem(&file, Reason::StillWriting, message.clone());
         }
         // After a restart nothing is in force of it: what it declared runs on, it is not withdrawn.
-        if self.scanning && !self.records.contains_key(&file) && file != DEFAULTS && file != SETTINGS {
+        let is_service = |file: &String| {
+            let kind = candidate(file.as_ref());
+            matches!(kind, Candidate::Manifest { .. } | Candidate::Script { .. }) && !self.records.contains_key(file)
+        };
+        if let Some(file) = of.filter(|file| self.scanning && is_service(file)) {
             let stem = self.register.recorded_of(&file).into_iter().next();
             let stem = stem.or_else(|| file.rsplit_once('.').map(|(stem, _)| stem.to_string())).unwrap_or_default();
             let refusal = Refusal::of_service(&stem, Reason::StillWriting, message);
