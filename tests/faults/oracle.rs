@@ -2,7 +2,9 @@
 //!
 //! It knows no code of plugd, only what is promised to those who read the files: while the pid in
 //! `_controller.status` lives, no file disagrees with the processes for longer than 200 ms, and no
-//! file is ever torn. Whose process it is tells its environment (`PLUGD_INSTANCE`), not plugd.
+//! file is ever torn. Whose process it is tells its environment (`PLUGD_INSTANCE`), not plugd; a server
+//! that writes a title over its environment is known by that. Where all have checks, nobody may be called
+//! healthy for longer than a check needs to notice that he stands still or has closed his port.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,6 +18,15 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long a status file may be behind (behaviour.md, section 4).
 const BEHIND_MAX: Duration = Duration::from_millis(200);
 
+/// What processes do not tell of themselves.
+#[derive(Default)]
+pub struct Known {
+    /// Services, each with words of the title that its process writes over its environment.
+    pub titles: Vec<(&'static str, String)>,
+    /// All have checks, and each notices within this that its service stands still or has closed its port.
+    pub noticed_within: Option<Duration>,
+}
+
 pub struct Oracle {
     over: Arc<AtomicBool>,
     transitions: Arc<AtomicUsize>,
@@ -23,11 +34,15 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Watches a directory; services in it must have no exec probes and no hooks.
+    /// Watches a directory; services in it must have no hooks.
     pub fn watch(dir: &Path) -> Oracle {
+        Oracle::watch_known(dir, Known::default())
+    }
+
+    pub fn watch_known(dir: &Path, known: Known) -> Oracle {
         let over = Arc::new(AtomicBool::new(false));
         let transitions = Arc::new(AtomicUsize::new(0));
-        let mut eye = Eye::new(dir, transitions.clone());
+        let mut eye = Eye::new(dir, known, transitions.clone());
         let stop = over.clone();
         let thread = std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
@@ -63,8 +78,12 @@ struct Claim {
     port: Option<u16>,
 }
 
+/// What is not as a file claims, and how long that may be so.
+type Disagreement = (String, Duration);
+
 struct Eye {
     dir: PathBuf,
+    known: Known,
     transitions: Arc<AtomicUsize>,
     /// Processes by instance, of the last look.
     before: BTreeSet<(String, i32)>,
@@ -76,9 +95,10 @@ struct Eye {
 }
 
 impl Eye {
-    fn new(dir: &Path, transitions: Arc<AtomicUsize>) -> Eye {
+    fn new(dir: &Path, known: Known, transitions: Arc<AtomicUsize>) -> Eye {
         Eye {
             dir: dir.to_path_buf(),
+            known,
             transitions,
             before: BTreeSet::new(),
             open: BTreeMap::new(),
@@ -114,19 +134,19 @@ impl Eye {
         self.transitions.fetch_add(changes, Ordering::Relaxed);
         self.before = now_there;
 
-        let mut found = BTreeSet::new();
+        let mut found: BTreeMap<String, Duration> = BTreeMap::new();
         for (name, claim) in &claims {
             let pids = processes.get(name).cloned().unwrap_or_default();
-            found.extend(disagreement(name, claim, &pids, &listening));
+            found.extend(disagreement(name, claim, &pids, &listening, self.known.noticed_within));
         }
         for (name, pids) in processes.iter().filter(|(name, _)| !claims.contains_key(*name)) {
-            found.insert(format!("{name} has processes {pids:?} and no status file"));
+            found.insert(format!("{name} has processes {pids:?} and no status file"), BEHIND_MAX);
         }
-        self.open.retain(|what, _| found.contains(what));
-        for what in found {
+        self.open.retain(|what, _| found.contains_key(what));
+        for (what, behind_max) in found {
             let (since, excused) = *self.open.entry(what.clone()).or_insert((now, Duration::ZERO));
             let age = (now - since).saturating_sub(excused);
-            if age > BEHIND_MAX {
+            if age > behind_max {
                 self.lies.push(format!("for {age:?} (excused {excused:?}): {what}"));
                 // Told once; it counts again when it begins anew.
                 self.open.insert(what, (now + Duration::from_secs(3600), Duration::ZERO));
@@ -158,13 +178,31 @@ impl Eye {
             if pid == controller || state(pid).is_none_or(|state| state == 'Z') {
                 continue;
             }
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            let instance = environment.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"PLUGD_INSTANCE="));
-            if let Some(name) = instance.and_then(|name| std::str::from_utf8(name).ok()) {
-                found.entry(name.trim_end_matches("/0").to_string()).or_default().push(pid);
+            if let Some(name) = self.whose(pid) {
+                found.entry(name).or_default().push(pid);
             }
         }
         found
+    }
+
+    fn whose(&self, pid: i32) -> Option<String> {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let variable = |key: &str| {
+            let value = environment.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(key.as_bytes()))?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        };
+        // An exec probe runs beside the service and is none of its processes.
+        if variable("PLUGD_HELPER=").is_some() {
+            return None;
+        }
+        let by_title = || {
+            let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let title = String::from_utf8_lossy(&title).into_owned();
+            let known = self.known.titles.iter().find(|(_, words)| title.contains(words))?;
+            Some(known.0.to_string())
+        };
+        let by_environment = variable("PLUGD_INSTANCE=").map(|name| name.trim_end_matches("/0").to_string());
+        by_environment.or_else(by_title)
     }
 }
 
@@ -184,26 +222,44 @@ fn claim(stem: &str, text: &str) -> Option<Claim> {
     (whole && right).then_some(Claim { status: key("status")?.to_string(), running, pid, port })
 }
 
-fn disagreement(name: &str, claim: &Claim, pids: &[i32], listening: &BTreeSet<u16>) -> Option<String> {
+fn disagreement(
+    name: &str,
+    claim: &Claim,
+    pids: &[i32],
+    listening: &BTreeSet<u16>,
+    noticed_within: Option<Duration>,
+) -> Option<Disagreement> {
     let Claim { status, running, pid, port } = claim;
     let up = matches!(status.as_str(), "starting" | "running" | "healthy");
+    let at_once = |what: String| Some((what, BEHIND_MAX));
     if let Some(pid) = pid
         && !pids.contains(pid)
     {
-        return Some(format!("{name} claims pid {pid}, and its processes are {pids:?}"));
+        return at_once(format!("{name} claims pid {pid}, and its processes are {pids:?}"));
     }
     if *running == pids.is_empty() {
-        return Some(format!("{name} claims processRunning: {running}, and its processes are {pids:?}"));
+        return at_once(format!("{name} claims processRunning: {running}, and its processes are {pids:?}"));
     }
     if up && pids.is_empty() {
-        return Some(format!("{name} claims to be {status} and has no process"));
+        return at_once(format!("{name} claims to be {status} and has no process"));
     }
     if matches!(status.as_str(), "completed" | "stopped" | "failed" | "skipped" | "waiting") && !pids.is_empty() {
-        return Some(format!("{name} claims to be {status}, and its processes are {pids:?}"));
+        return at_once(format!("{name} claims to be {status}, and its processes are {pids:?}"));
+    }
+    if status != "healthy" {
+        return None;
+    }
+    // What no process tells by its end is known when a check has noticed it.
+    let when_noticed = BEHIND_MAX + noticed_within.unwrap_or_default();
+    if let Some(pid) = pid
+        && noticed_within.is_some()
+        && state(*pid) == Some('T')
+    {
+        return Some((format!("{name} claims to be healthy, and its process {pid} stands still"), when_noticed));
     }
     match port {
-        Some(port) if status == "healthy" && !listening.contains(port) => {
-            Some(format!("{name} claims to be healthy, and nobody listens on {port}"))
+        Some(port) if !listening.contains(port) => {
+            Some((format!("{name} claims to be healthy, and nobody listens on {port}"), when_noticed))
         }
         _ => None,
     }
