@@ -5,9 +5,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::guard;
-use crate::inject::times;
 use crate::oracle::Oracle;
 use crate::reads::Dice;
+use crate::soak::times;
 use crate::world::World;
 
 /// Resident KiB, descriptors, threads.

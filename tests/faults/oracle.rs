@@ -116,6 +116,9 @@ impl Eye {
         self.last = now;
         self.open.values_mut().for_each(|(_, excused)| *excused += late);
 
+        // Whole they are at any time, whoever lives.
+        let (claims, torn) = read_all(&self.dir);
+        self.lies.extend(torn);
         let controller = number_after(&read(&self.dir.join("_controller.status")), "controller: {pid: ");
         let Some(controller) = controller.filter(|pid| state(*pid).is_some_and(|state| state != 'Z')) else {
             // A dead controller's files are known to be old.
@@ -126,7 +129,6 @@ impl Eye {
             self.controller = controller;
             self.open.clear();
         }
-        let claims = self.claims();
         let (processes, listening) = (self.processes(controller), listening());
         let now_there: BTreeSet<(String, i32)> =
             processes.iter().flat_map(|(name, pids)| pids.iter().map(move |pid| (name.clone(), *pid))).collect();
@@ -152,21 +154,6 @@ impl Eye {
                 self.open.insert(what, (now + Duration::from_secs(3600), Duration::ZERO));
             }
         }
-    }
-
-    fn claims(&mut self) -> BTreeMap<String, Claim> {
-        let mut claims = BTreeMap::new();
-        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some(stem) = name.strip_suffix(".status").filter(|stem| !stem.starts_with('_')) else { continue };
-            // Removed since it was listed.
-            let Ok(text) = fs::read_to_string(entry.path()) else { continue };
-            match claim(stem, &text) {
-                Some(claim) => drop(claims.insert(stem.to_string(), claim)),
-                None => self.lies.push(format!("{name} is torn:\n{text}")),
-            }
-        }
-        claims
     }
 
     /// The children of the controller's parent, by the instance that their environment names.
@@ -204,6 +191,29 @@ impl Eye {
         let by_environment = variable("PLUGD_INSTANCE=").map(|name| name.trim_end_matches("/0").to_string());
         by_environment.or_else(by_title)
     }
+}
+
+/// What the status files of a directory claim, and those that are torn.
+fn read_all(dir: &Path) -> (BTreeMap<String, Claim>, Vec<String>) {
+    let (mut claims, mut torn) = (BTreeMap::new(), Vec::new());
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(stem) = name.strip_suffix(".status").filter(|stem| !stem.starts_with('_')) else { continue };
+        // Removed since it was listed.
+        let Ok(text) = fs::read_to_string(entry.path()) else { continue };
+        match claim(stem, &text) {
+            Some(claim) => drop(claims.insert(stem.to_string(), claim)),
+            None => torn.push(format!("{name} is torn:\n{text}")),
+        }
+    }
+    (claims, torn)
+}
+
+/// Each status file is whole, whoever was killed while it was written. Gives how many there are.
+pub fn assert_whole(dir: &Path) -> usize {
+    let (claims, torn) = read_all(dir);
+    assert!(torn.is_empty(), "{}", torn.join("\n"));
+    claims.len()
 }
 
 /// Reads what it needs of a file; none where the file is not whole.

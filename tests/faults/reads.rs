@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::guard;
-use crate::inject::times;
 use crate::oracle::Oracle;
+use crate::soak::times;
 use crate::world::{World, free_port, kill, lives};
 
 const QUICK: &str = "restart: {backoff: {initial: 20ms, max: 60ms, jitter: 0}}\n";

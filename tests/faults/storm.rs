@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::guard;
-use crate::inject::{times, until};
+use crate::inject::until;
 use crate::reads::Dice;
+use crate::soak::times;
 use crate::world::{World, lives};
 
 const WRITERS: usize = 8;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::inject::times;
 use crate::reads::Dice;
+use crate::soak::times;
 use crate::world::{World, lives};
 
 /// A shell text that forks down to `depth`, each process in its own way, and each saying its pid.
