@@ -30,6 +30,7 @@ pub struct Known {
 pub struct Oracle {
     over: Arc<AtomicBool>,
     transitions: Arc<AtomicUsize>,
+    seen: Arc<AtomicUsize>,
     thread: JoinHandle<Vec<String>>,
 }
 
@@ -42,16 +43,18 @@ impl Oracle {
     pub fn watch_known(dir: &Path, known: Known) -> Oracle {
         let over = Arc::new(AtomicBool::new(false));
         let transitions = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::new(AtomicUsize::new(0));
         let mut eye = Eye::new(dir, known, transitions.clone());
-        let stop = over.clone();
+        let (stop, count) = (over.clone(), seen.clone());
         let thread = std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 eye.look();
+                count.store(eye.lies.len(), Ordering::Relaxed);
                 std::thread::sleep(LOOK);
             }
             eye.lies
         });
-        Oracle { over, transitions, thread }
+        Oracle { over, transitions, seen, thread }
     }
 
     /// Processes that came or went so far.
@@ -59,11 +62,21 @@ impl Oracle {
         self.transitions.load(Ordering::Relaxed)
     }
 
+    /// Lies so far.
+    pub fn seen(&self) -> usize {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    /// Ends the watch, for what it has seen.
+    pub fn lies(self) -> Vec<String> {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the oracle does not panic")
+    }
+
     /// Ends the watch: there was no lie.
     pub fn assert_no_lie(self) {
         let transitions = self.transitions();
-        self.over.store(true, Ordering::Relaxed);
-        let lies = self.thread.join().expect("the oracle does not panic");
+        let lies = self.lies();
         eprintln!("    {transitions} transitions, {} lies", lies.len());
         assert!(lies.is_empty(), "{} lies in {transitions} transitions:\n{}", lies.len(), lies.join("\n"));
     }
@@ -90,6 +103,8 @@ struct Eye {
     /// Disagreements that are not old enough yet, and what was excused of their age.
     open: BTreeMap<String, (Instant, Duration)>,
     controller: i32,
+    /// How long each thread of plugd has waited for a processor in its life.
+    waited: BTreeMap<PathBuf, u64>,
     last: Instant,
     lies: Vec<String>,
 }
@@ -103,6 +118,7 @@ impl Eye {
             before: BTreeSet::new(),
             open: BTreeMap::new(),
             controller: 0,
+            waited: BTreeMap::new(),
             last: Instant::now(),
             lies: Vec::new(),
         }
@@ -110,11 +126,9 @@ impl Eye {
 
     fn look(&mut self) {
         let now = Instant::now();
-        // What this thread itself was late was the machine's lateness, not plugd's: a change passes
-        // four threads of plugd on its way to the file, each of which may have been as late as this one.
-        let late = (now - self.last).saturating_sub(LOOK + LOOK / 2) * 4;
+        // What it did not look at may have been right meanwhile.
+        let late = (now - self.last).saturating_sub(LOOK + LOOK / 2);
         self.last = now;
-        self.open.values_mut().for_each(|(_, excused)| *excused += late);
 
         // Whole they are at any time, whoever lives.
         let (claims, torn) = read_all(&self.dir);
@@ -129,6 +143,8 @@ impl Eye {
             self.controller = controller;
             self.open.clear();
         }
+        let late = late + self.queued(controller);
+        self.open.values_mut().for_each(|(_, excused)| *excused += late);
         let (processes, listening) = (self.processes(controller), listening());
         let now_there: BTreeSet<(String, i32)> =
             processes.iter().flat_map(|(name, pids)| pids.iter().map(move |pid| (name.clone(), *pid))).collect();
@@ -156,12 +172,33 @@ impl Eye {
         }
     }
 
+    /// How long plugd's threads, and its children that have not executed their program yet, have stood in the queue
+    /// for a processor since the last look, as the kernel counts it: on the way to a file they wait one after
+    /// another. Where nobody else computes it is nothing.
+    fn queued(&mut self, controller: i32) -> Duration {
+        let keeper = parent(controller);
+        let begun = keeper.map(children).unwrap_or_default().into_iter().filter(|pid| variables(*pid).is_none());
+        let who: BTreeSet<i32> = keeper.into_iter().chain([controller]).chain(begun).collect();
+        let tasks = |pid: i32| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let waited = |task: fs::DirEntry| {
+            let text = read(&task.path().join("schedstat"));
+            Some((task.path(), text.split(' ').nth(1)?.parse().ok()?))
+        };
+        let now: BTreeMap<PathBuf, u64> = who.into_iter().flat_map(tasks).filter_map(waited).collect();
+        let since = |(task, nanos): (&PathBuf, &u64)| {
+            // One that has begun since then has waited since then.
+            nanos.saturating_sub(self.waited.get(task).copied().unwrap_or_default())
+        };
+        let nanos = now.iter().map(since).sum();
+        self.waited = now;
+        Duration::from_nanos(nanos)
+    }
+
     /// The children of the controller's parent, by the instance that their environment names.
     fn processes(&self, controller: i32) -> BTreeMap<String, Vec<i32>> {
         let mut found: BTreeMap<String, Vec<i32>> = BTreeMap::new();
         let Some(keeper) = parent(controller) else { return found };
-        let children = read(Path::new(&format!("/proc/{keeper}/task/{keeper}/children")));
-        for pid in children.split_whitespace().filter_map(|word| word.parse::<i32>().ok()) {
+        for pid in children(keeper) {
             if pid == controller || state(pid).is_none_or(|state| state == 'Z') {
                 continue;
             }
@@ -173,13 +210,9 @@ impl Eye {
     }
 
     fn whose(&self, pid: i32) -> Option<String> {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let variable = |key: &str| {
-            let value = environment.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(key.as_bytes()))?;
-            Some(String::from_utf8_lossy(value).into_owned())
-        };
+        let told = variables(pid);
         // An exec probe runs beside the service and is none of its processes.
-        if variable("PLUGD_HELPER=").is_some() {
+        if told.as_ref().is_some_and(|told| told.is_helper) {
             return None;
         }
         let by_title = || {
@@ -188,8 +221,7 @@ impl Eye {
             let known = self.known.titles.iter().find(|(_, words)| title.contains(words))?;
             Some(known.0.to_string())
         };
-        let by_environment = variable("PLUGD_INSTANCE=").map(|name| name.trim_end_matches("/0").to_string());
-        by_environment.or_else(by_title)
+        told.map(|told| told.instance).or_else(by_title)
     }
 }
 
@@ -273,6 +305,25 @@ fn disagreement(
         }
         _ => None,
     }
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let text = read(Path::new(&format!("/proc/{pid}/task/{pid}/children")));
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+/// What a process's environment says of it.
+struct Told {
+    instance: String,
+    is_helper: bool,
+}
+
+/// None where it has not executed its program yet, or has written something else over it.
+fn variables(pid: i32) -> Option<Told> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = |key: &str| environment.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(key.as_bytes()));
+    let instance = String::from_utf8_lossy(value("PLUGD_INSTANCE=")?).trim_end_matches("/0").to_string();
+    Some(Told { instance, is_helper: value("PLUGD_HELPER=").is_some() })
 }
 
 fn read(path: &Path) -> String {

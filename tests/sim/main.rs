@@ -130,7 +130,7 @@ fn the_laws_hold_in_every_world() {
     let stories = stories.into_inner().expect("nobody panics here");
     assert!(stories.is_empty(), "{}", stories.join("\n"));
     let (steps, seconds) = (steps.into_inner(), began.elapsed().as_secs_f64());
-    println!("{} worlds, {steps} steps in {seconds:.1} s: {:.0} a second", seeds, steps as f64 / seconds);
+    println!("{seeds} worlds, {steps} steps in {seconds:.1} s: {:.0} a second", steps as f64 / seconds);
 }
 
 #[test]
