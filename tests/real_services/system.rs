@@ -42,7 +42,7 @@ pub fn postgres(world: &World, data: &Path) -> String {
 }
 
 /// The superuser that initdb made.
-fn owner(data: &Path) -> &'static str {
+pub fn owner(data: &Path) -> &'static str {
     let uid = fs::metadata(data).map(|meta| meta.uid()).unwrap_or_default();
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = passwd.lines().find_map(|line| {
