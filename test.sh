@@ -3,7 +3,7 @@
 # lints, all tests, the docs, and the licences and bans where cargo-deny is at hand.
 #
 #   ./test.sh            everything, as CI does
-#   PLUGD_SOAK=1 …       the long sweeps, for hours
+#   PLUGD_SOAK=1 …       every sweep a hundred times as large, for hours; any value means the same
 set -euo pipefail
 cd "$(dirname "$0")"
 

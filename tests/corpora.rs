@@ -4,15 +4,18 @@
 
 #![expect(clippy::disallowed_methods, reason = "corpora are read from the disk, and a mutation is timed")]
 
+#[path = "faults/soak.rs"]
+mod soak;
+
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use plugd::fuzz::{BORDERS, Border};
+use soak::times;
 
-/// How long a border is tried with mutations; `PLUGD_SOAK` makes it a minute.
-const MUTATE: Duration = Duration::from_millis(400);
-const MUTATE_SOAK: Duration = Duration::from_secs(60);
+/// How many milliseconds a border is tried with mutations; a minute with `PLUGD_SOAK`.
+const MUTATE_MILLIS: usize = 600;
 /// The number of the first mutation; each is the same in every run.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Bytes that mean something to one border or another.
@@ -84,7 +87,7 @@ fn hold(border: &Border) {
         assert!(bytes.len() <= SIZE_MAX, "{} is too large", file.display());
         survives(border, bytes, &file.display().to_string());
     }
-    let limit = if std::env::var_os("PLUGD_SOAK").is_some() { MUTATE_SOAK } else { MUTATE };
+    let limit = Duration::from_millis(times(MUTATE_MILLIS) as u64);
     let (start, mut numbers, mut count) = (Instant::now(), Numbers(SEED), 0_u64);
     while start.elapsed() < limit {
         let bytes = mutated(&mut numbers, &files);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::soak::times;
 use crate::world::{PATIENCE, World, free_port, kill, lives};
 
 /// Answers each connection with its version, all of what it was sent, and how often it was started.
@@ -126,7 +127,7 @@ fn twenty_kills_of_the_controller_refuse_nobody() {
             })
         })
         .collect();
-    for round in 0..20 {
+    for round in 0..times(20) {
         let controller = world.controller_pid().expect("a controller");
         kill(controller, 9);
         world.wait(&format!("a new controller after kill {round}"), |world| {

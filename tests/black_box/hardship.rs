@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
+use crate::soak::times;
 use crate::world::{World, kill};
 
 /// A pipe that takes nothing more: its reader, and its writer.
@@ -66,7 +67,7 @@ fn a_service_that_stops_whatever_has_its_user_cannot_stop_the_keeper() {
         let loops = "restart: {backoff: {initial: 5ms, max: 5ms, jitter: 0}}\ncommand: /bin/true\n";
         world.put(&format!("victim{victim}.yaml"), &format!("user: \"{UID}\"\nworkingDir: /\n{loops}"));
     }
-    for round in 0..20 {
+    for round in 0..times(20) {
         let name = format!("late{round}");
         world.put(&format!("{name}.yaml"), "command: sleep 3600\n");
         world.wait_status(&name, "running");

@@ -19,6 +19,8 @@ mod privileges;
 mod probes;
 mod restart;
 mod secrets;
+#[path = "../faults/soak.rs"]
+mod soak;
 mod socket;
 mod stop;
 mod strangers;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::soak::times;
 use crate::world::{World, kill, lives};
 
 /// As the fault says: so many checks leave no process and no descriptor behind.
@@ -54,7 +55,10 @@ fn a_check_that_floods_forks_and_ignores_term_leaves_nothing_in_any_round() {
             ),
         );
     }
-    world.wait("twenty rounds", |world| rounds(world) >= 20);
+    // A few each time that it waits: hundreds of them take longer than its patience.
+    for goal in (20..=times(20)).step_by(20) {
+        world.wait("the next twenty rounds", |world| rounds(world) >= goal);
+    }
     let told = world.status_file("one").unwrap_or_default();
     assert!(told.len() < 16 * 1024, "{} bytes", told.len());
     world.remove("one.yaml");
@@ -75,7 +79,7 @@ fn ten_thousand_checks_leave_no_process_and_no_descriptor() {
     let (keeper, controller) = (world.node_pid(), world.controller_pid().expect("a controller"));
     world.wait("the first of them", |world| rounds(world) >= 500);
     let before = (open(keeper), open(controller));
-    for goal in (100..=ROUNDS).step_by(100) {
+    for goal in (100..=times(ROUNDS)).step_by(100) {
         world.wait("the next hundred", |world| rounds(world) >= goal);
     }
     for n in 0..SERVICES {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::demand::{call, refused, two_hundred_first_calls};
+use crate::soak::times;
 use crate::world::{PATIENCE, World, free_port, kill, lives};
 
 /// Answers each word with its version and the word; some words have a meaning.
@@ -132,7 +133,7 @@ fn an_open_connection_outlives_twenty_controllers() {
     assert_eq!(echo(&mut open, "first").expect("answered"), "one said first");
     world.wait("its process to be told", |world| world.pid("web").is_some());
     let pid = world.pid("web");
-    for round in 0..20 {
+    for round in 0..times(20) {
         let controller = world.controller_pid().expect("a controller");
         kill(controller, 9);
         assert_eq!(echo(&mut open, &format!("kill {round}")).expect("answered"), format!("one said kill {round}"));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Stdio;
 
+use crate::soak::times;
 use crate::world::{World, command, kill, lives};
 
 #[test]
@@ -24,7 +25,7 @@ fn fifty_services_and_twenty_kills_of_the_controller_lose_nothing() {
     }
     let mut pids = BTreeMap::new();
 
-    for round in 0..20 {
+    for round in 0..times(20) {
         let controller = world.controller_pid().expect("a controller");
         kill(controller, 9);
         world.wait(&format!("a new controller after kill {round}"), |world| {

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::soak::times;
 use crate::world::{World, copy, kill, lives};
 
 const USR2: i32 = 12;
@@ -72,7 +73,7 @@ fn twenty_upgrades_under_load_restart_nothing_and_lose_no_line_and_no_exit() {
     let stays = world.pid("stays");
     let mut pids = BTreeMap::new();
 
-    for round in 0..20 {
+    for round in 0..times(20) {
         place(&world, &copies[round % 2]);
         upgrade(&world);
         for n in 0..SERVICES {

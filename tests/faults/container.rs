@@ -10,7 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::guard;
-use crate::inject::{is_root, times, tool, until};
+use crate::inject::{is_root, tool, until};
+use crate::soak::times;
 use crate::world::{PATIENCE, World, command, free_port, kill, lives};
 
 /// plugd in namespaces of its own. It ends with the test, whatever happens.

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::guard;
-use crate::inject::{is_root, times};
-use crate::kills::{Play, spread};
+use crate::inject::is_root;
+use crate::kills::{Play, drawn};
+use crate::soak::times;
 
 /// What a controller does with the world. Not those that the runtime itself cannot do without
 /// (epoll_wait, futex, the waker's eventfd, mmap for its stacks): a controller that is denied these ends, and row 1 is of
@@ -52,6 +53,34 @@ const FOUND: &[&str] = &[
 /// How long one error may be felt.
 const RECOVERED: Duration = Duration::from_secs(5);
 
+/// Errors of every push.
+const INJECTED: usize = 300;
+
+/// The nth of these calls, which are one to those who make them, fails.
+struct Case {
+    calls: String,
+    errno: &'static str,
+    nth: usize,
+}
+
+impl Case {
+    /// A life is never quite like the one that was counted: not every case comes to pass.
+    fn fired(&self, trace: &str) -> bool {
+        let said = format!("= -1 {} ", self.errno);
+        let injected = trace.lines().filter(|line| line.contains(&said) && line.ends_with("(INJECTED)"));
+        injected.filter_map(call_of).any(|call| self.calls.split(',').any(|of_ours| of_ours == call))
+    }
+}
+
+/// `read` of `4711 read(3, …` and of `4711 <... read resumed>…`.
+fn call_of(line: &str) -> Option<&str> {
+    let said = line.split_once(' ')?.1.trim_start();
+    match said.strip_prefix("<... ") {
+        Some(resumed) => resumed.split(' ').next(),
+        None => said.split('(').next(),
+    }
+}
+
 #[test]
 fn an_error_at_any_call_restarts_no_service_and_is_over_in_seconds() {
     if !is_root() {
@@ -67,21 +96,32 @@ fn an_error_at_any_call_restarts_no_service_and_is_over_in_seconds() {
     for calls in CALLS {
         let made: Vec<&str> = calls.split(',').filter(|call| counted.contains_key(*call)).collect();
         for nth in 1..=most(calls) {
-            cases.extend(ERRNOS.iter().map(|errno| (made.join(","), *errno, nth)));
+            cases.extend(ERRNOS.iter().map(|errno| Case { calls: made.join(","), errno, nth }));
         }
     }
-    // Three in each life, of calls that differ: 300 of every push are 100 lives.
-    let wanted = times(300);
-    let chosen = spread(&cases, wanted);
-    let third = chosen.len() / 3;
-    for n in 0..third {
-        let of_one_life = [n, n + third, n + 2 * third].map(|at| &chosen[at]);
-        let faults = of_one_life.map(|(calls, errno, nth)| format!("-e inject={calls}:error={errno}:when={nth}"));
+    let (wanted, mut lives, mut fired) = (times(INJECTED), 0, 0);
+    let mut draw = drawn(&cases);
+    while fired < wanted {
+        assert!(lives < wanted, "only {fired} errors in {lives} lives");
+        lives += 1;
+        // Three in each life, of calls that differ: strace has one fault for a call.
+        let mut of_one_life: Vec<&Case> = Vec::new();
+        while of_one_life.len() < 3 {
+            let case = draw.next().expect("drawn again and again");
+            if of_one_life.iter().all(|other| other.calls != case.calls) {
+                of_one_life.push(case);
+            }
+        }
+        let faults =
+            of_one_life.iter().map(|Case { calls, errno, nth }| format!("-e inject={calls}:error={errno}:when={nth}"));
+        let faults = faults.collect::<Vec<_>>().join(" ");
         // Only what is traced is injected.
-        let traced = of_one_life.map(|(calls, ..)| calls.as_str()).join(",");
+        let traced = of_one_life.iter().map(|case| case.calls.as_str()).collect::<Vec<_>>().join(",");
         // Each thread meets each of the three, one after another.
-        play.act_within(3 * RECOVERED, &format!("-e trace={traced} {}", faults.join(" ")));
+        play.act_within(3 * RECOVERED, &format!("-e trace={traced} {faults}"));
+        let trace = play.trace();
+        fired += of_one_life.iter().filter(|case| case.fired(&trace)).count();
     }
-    eprintln!("    {} of {} cases", 3 * third, cases.len());
+    eprintln!("    {fired} errors, of {} cases, in {lives} lives", cases.len());
     guard::assert_calm(&play.world);
 }

@@ -9,11 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::world::{PATIENCE, World, kill, lives};
 
-/// Sizes of every push, or a hundred times as much for hours.
-pub fn times(size: usize) -> usize {
-    if std::env::var_os("PLUGD_SOAK").is_some() { size * 100 } else { size }
-}
-
 /// Whether the injectors of this machine can be had; says what is not shown where they cannot.
 pub fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();

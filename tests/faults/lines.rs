@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::inject::times;
+use crate::soak::times;
 use crate::world::{World, kill, lives};
 
 #[test]

@@ -5,7 +5,8 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::guard;
-use crate::inject::{times, until};
+use crate::inject::until;
+use crate::soak::times;
 use crate::world::{World, command, kill};
 
 fn resident(pid: i32) -> u64 {

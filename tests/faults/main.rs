@@ -9,7 +9,8 @@
 //! - `kills`, `errnos`, `subsets`, `storm`, `trees`, `lines`, `reads`, `day`  the sweeps
 //! - `container`  as PID 1, and in the places where containers differ
 //!
-//! The sizes are those of every push; `PLUGD_SOAK=1` multiplies them (see `inject::times`).
+//! The sizes are those of every push; `PLUGD_SOAK=1` multiplies them (see `soak`). A sweep that injects counts what
+//! has happened, not what it asked for, and goes on until its size is reached.
 //!
 //! Most injectors want root; who is not root is told what was not shown.
 #![expect(clippy::disallowed_methods, reason = "these tests touch the world")]
@@ -36,6 +37,7 @@ mod process;
 mod reads;
 mod rows;
 mod signals;
+mod soak;
 mod storm;
 mod subsets;
 mod text;

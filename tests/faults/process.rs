@@ -4,7 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::guard;
-use crate::inject::{Disk, OldGroup, is_root, times, until, until_within};
+use crate::inject::{Disk, OldGroup, is_root, until, until_within};
+use crate::soak::times;
 use crate::world::{World, free_port, kill, lives};
 
 #[test]

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::guard;
-use crate::inject::times;
-use crate::oracle::Oracle;
+use crate::oracle::{Known, Oracle};
+use crate::soak::times;
 use crate::world::{World, free_port, kill, lives};
 
 const QUICK: &str = "restart: {backoff: {initial: 20ms, max: 60ms, jitter: 0}}\n";
@@ -29,6 +29,28 @@ impl Drop for EndWith<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// What is never seen is no proof: here the files do not say what is.
+#[test]
+fn the_oracle_sees_what_is_not_so() {
+    let world = World::running();
+    let port = free_port();
+    let serve = format!("command: python3 -m http.server --bind 127.0.0.1 {port}\nport: {port}\n");
+    world.put("port.yaml", &(serve + "readinessProbe: {tcpSocket: {}, period: 1h}\n"));
+    guard::put(&world, "web");
+    world.wait_status("port", "healthy");
+    let known = Known { noticed_within: Some(Duration::from_millis(100)), ..Known::default() };
+    let oracle = Oracle::watch_known(&world.dir(), known);
+    let (controller, served) = (world.controller_pid().expect("a controller"), world.pid("port").expect("a pid"));
+    // A controller that stands still says nothing of the end of one service; a check that is not made
+    // says nothing of the other.
+    [controller, served].into_iter().for_each(|pid| kill(pid, 19));
+    kill(world.pid("web").expect("a pid"), 9);
+    world.wait("both lies to be seen", |_| oracle.seen() >= 2);
+    [controller, served].into_iter().for_each(|pid| kill(pid, 18));
+    let lies = oracle.lies().join("\n");
+    assert!(lies.contains("web claims pid ") && lies.contains("port claims to be healthy"), "{lies}");
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use crate::guard;
-use crate::inject::times;
 use crate::reads::Dice;
+use crate::soak::times;
 use crate::world::{World, kill, lives};
 
 #[test]

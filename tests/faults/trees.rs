@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::inject::times;
 use crate::reads::Dice;
+use crate::soak::times;
 use crate::world::{World, lives};
 
 /// A shell text that forks down to `depth`, each process in its own way, and each saying its pid.
@@ -36,7 +36,10 @@ fn fifty_random_trees_are_stopped_and_nothing_is_left() {
     let world = World::running();
     let mut dice = Dice(5);
     const GRACE: Duration = Duration::from_millis(500);
-    const AT_ONCE: usize = 10;
+    /// What a stop may take beyond its grace, of each of those that are stopped at once.
+    const BEYOND_MAX: Duration = Duration::from_secs(1);
+    let mut worst = Duration::ZERO;
+    const AT_ONCE: usize = 5;
     for round in 0..times(50) / AT_ONCE {
         let names: Vec<String> = (0..AT_ONCE).map(|n| format!("tree{round}-{n}")).collect();
         for name in &names {
@@ -63,7 +66,8 @@ fn fifty_random_trees_are_stopped_and_nothing_is_left() {
             let left: Vec<i32> = known(name).into_iter().filter(|pid| lives(*pid)).collect();
             assert!(left.is_empty(), "{name} left {left:?} of {:?}", known(name));
         }
-        // Grace + 1 s is the bar for each; here are ten at once, on a machine that others use.
-        assert!(asked.elapsed() < GRACE + Duration::from_secs(6), "{:?}", asked.elapsed());
+        worst = worst.max(asked.elapsed());
+        assert!(worst < GRACE + BEYOND_MAX, "{worst:?}");
     }
+    eprintln!("    {} trees, the last of {AT_ONCE} gone after {worst:?} at most", times(50));
 }

@@ -7,10 +7,18 @@
 #[expect(dead_code, reason = "shared with the black-box tests, which use all of it")]
 mod world;
 
+#[path = "../faults/inject.rs"]
+#[expect(dead_code, reason = "shared with the faults, which use all of it")]
+mod inject;
+#[path = "../faults/oracle.rs"]
+#[expect(dead_code, reason = "shared with the faults, which use all of it")]
+mod oracle;
+
 mod configmap;
 mod container;
 mod embedded;
 mod outage;
 mod shipped;
+mod sick;
 mod story;
 mod system;

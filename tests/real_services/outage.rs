@@ -1,12 +1,13 @@
-//! Fifty services lose one database for a minute, for real: all are ready within seconds of its return.
+//! Fifty services lose their postgresql for a minute, for real: all are ready within seconds of its return.
 
 use std::time::{Duration, Instant};
 
+use crate::system::{open_world, owner, postgres};
 use crate::world::{World, free_port};
 
 const APPS: usize = 50;
 const OUTAGE: Duration = Duration::from_secs(60);
-/// The promise, and what fifty shells take to start on a small machine that does something else too.
+/// The promise, and what fifty clients and as many sessions take to start on a small machine that does something else too.
 const BACK_IN: Duration = Duration::from_secs(5);
 const OWN_START: Duration = Duration::from_millis(1_500);
 
@@ -21,14 +22,15 @@ fn restarts(world: &World) -> u64 {
 
 #[test]
 fn fifty_services_that_lose_one_database_are_back_within_seconds_of_it() {
-    let world = World::running();
-    let port = free_port();
-    world.put("db.yaml", &format!("command: redis-server --port {port} --bind 127.0.0.1 --save ''\nport: {port}\n"));
+    let world = open_world();
+    let (port, data) = (free_port(), world.root().join("data"));
+    world.put("db.yaml", &postgres(&world, &data).replace("port: 5432", &format!("port: {port}")));
     world.wait_status("db", "healthy");
-    // Ends as soon as its connection does, and where there is none.
-    let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port} && echo connected && read -r _ <&3; exit 1");
+    // Ends as soon as its session does, and where there is none.
+    let client = format!("psql, -w, -h, 127.0.0.1, -p, '{port}', -U, {}, -d, postgres", owner(&data));
+    let queries = "-Atc, \"select 'connected'\", -c, 'select pg_sleep(86400)'";
     for n in 0..APPS {
-        let text = format!("command: [bash, -c, '{script}']\nreadinessProbe: {{logLine: connected}}\n");
+        let text = format!("command: [{client}, {queries}]\nreadinessProbe: {{logLine: connected}}\n");
         world.put(&format!("app-{n}.yaml"), &text);
     }
     world.wait("all to be ready", |world| ready(world) == APPS);

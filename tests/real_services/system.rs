@@ -12,14 +12,7 @@ use crate::world::{World, free_port};
 fn postgres_answers_queries_through_its_whole_life() {
     let world = open_world();
     let data = world.root().join("data");
-    world.put_script("postgres.sh", &example("postgres/postgres.sh"));
-    let mut text = format!("{}env: {{PGDATA: {}}}\n", example("postgres/postgres.yaml"), data.display());
-    if rustix::process::getuid().is_root() {
-        // The data directory is made by initdb, as the user that the manifest names.
-        fs::set_permissions(world.root(), fs::Permissions::from_mode(0o1777)).expect("chmod");
-    } else {
-        text = text.replace("user: postgres\n", "");
-    }
+    let text = postgres(&world, &data);
     let marks = |port: u16| {
         let count = answer(
             Command::new("psql").args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", owner(&data)]).args([
@@ -36,8 +29,20 @@ fn postgres_answers_queries_through_its_whole_life() {
     Story { name: "postgres", text: &text, literal: 5432, answers: &marks }.play(&world);
 }
 
+/// The example with its data elsewhere, and its wrapper beside it.
+pub fn postgres(world: &World, data: &Path) -> String {
+    world.put_script("postgres.sh", &example("postgres/postgres.sh"));
+    let text = format!("{}env: {{PGDATA: {}}}\n", example("postgres/postgres.yaml"), data.display());
+    if !rustix::process::getuid().is_root() {
+        return text.replace("user: postgres\n", "");
+    }
+    // The data directory is made by initdb, as the user that the manifest names.
+    fs::set_permissions(world.root(), fs::Permissions::from_mode(0o1777)).expect("chmod");
+    text
+}
+
 /// The superuser that initdb made.
-fn owner(data: &Path) -> &'static str {
+pub fn owner(data: &Path) -> &'static str {
     let uid = fs::metadata(data).map(|meta| meta.uid()).unwrap_or_default();
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = passwd.lines().find_map(|line| {
@@ -62,11 +67,15 @@ fn redis_answers_through_its_whole_life() {
 #[test]
 fn nginx_answers_through_its_whole_life() {
     let world = open_world();
-    let root = world.root().join("nginx");
-    world.put_script("nginx.sh", &example("nginx/nginx.sh"));
-    let text = format!("{}env: {{NGINX_ROOT: {}}}\n", example("nginx/nginx.yaml"), root.display());
+    let text = nginx(&world, &world.root().join("nginx"));
 
     Story { name: "nginx", text: &text, literal: 8080, answers: &|port| page(port, "it works") }.play(&world);
+}
+
+/// The example with all that it writes elsewhere, and its wrapper beside it.
+pub fn nginx(world: &World, root: &Path) -> String {
+    world.put_script("nginx.sh", &example("nginx/nginx.sh"));
+    format!("{}env: {{NGINX_ROOT: {}}}\n", example("nginx/nginx.yaml"), root.display())
 }
 
 #[test]
@@ -98,7 +107,7 @@ fn a_service_whose_port_belongs_to_a_stranger_names_it_and_takes_over_when_it_le
 }
 
 /// A node whose folder the users of services can enter.
-fn open_world() -> World {
+pub fn open_world() -> World {
     let world = World::running();
     fs::set_permissions(world.root(), fs::Permissions::from_mode(0o755)).expect("chmod");
     world
@@ -109,7 +118,7 @@ fn page(port: u16, wanted: &str) -> Result<(), String> {
     if text.contains(wanted) { Ok(()) } else { Err(format!("the page is {text:?}")) }
 }
 
-fn answer(command: &mut Command) -> Result<String, String> {
+pub fn answer(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{command:?}: {error}"))?;
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
