@@ -59,7 +59,10 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
                 return Err(format!("{life} gets the limits of another version"));
             }
         }
-        Action::Forget { life } => drop(world.facts.lives.remove(life)),
+        Action::Forget { life } => {
+            world.facts.lives.remove(life);
+            world.facts.rungs.values_mut().for_each(Rungs::room);
+        }
         Action::Retire(name) => {
             let name = name.clone();
             world.facts.said.remove(&name);

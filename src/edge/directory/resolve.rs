@@ -158,9 +158,10 @@ impl Resolver {
         warnings: &mut Vec<(Reason, String)>,
     ) -> Found {
         let before = self.files.remove(&spec.name).filter(|before| before.is_of(&spec.watch_files));
+        let is_new = before.is_none();
         let mut of_service = before.unwrap_or_else(|| Watched::new(&spec.watch_files));
         let found = of_service.find(&self.dir);
-        let now = self.contents(&of_service, &found.files, complete);
+        let now = self.contents((&of_service, is_new), &found.files, complete);
         let away = of_service.take(now);
         of_service.digest(digest);
         self.files.insert(spec.name.clone(), of_service);
@@ -178,7 +179,12 @@ impl Resolver {
 
     /// Of those that are there. One that somebody holds open for writing holds nothing up (a database is open as
     /// long as it runs): it counts as what it was, and is looked at when it is closed.
-    fn contents(&mut self, before: &Watched, files: &[PathBuf], complete: bool) -> BTreeMap<PathBuf, [u8; 32]> {
+    fn contents(
+        &mut self,
+        (before, is_new): (&Watched, bool),
+        files: &[PathBuf],
+        complete: bool,
+    ) -> BTreeMap<PathBuf, [u8; 32]> {
         let there: Vec<(&PathBuf, Stamp)> =
             files.iter().filter_map(|path| Some((path, disk::stat(path).ok()?))).collect();
         let too_many = there.iter().map(|(_, stamp)| stamp.size).sum::<u64>() > BYTES_MAX;
@@ -191,7 +197,8 @@ impl Resolver {
             match self.content(path, complete) {
                 Ok((_, known)) => drop(contents.insert(path.clone(), known.hash)),
                 Err(Unread::Busy) => {
-                    let now = || Some(disk::sha256(&disk::read_as_it_is(path, CONTENT_MAX)?));
+                    // What a service begins with is what is there; a file that comes later, comes when it is closed.
+                    let now = || Some(disk::sha256(&disk::read_as_it_is(path, CONTENT_MAX).filter(|_| is_new)?));
                     contents.extend(before.known(path).or_else(now).map(|hash| (path.clone(), hash)));
                 }
                 // Away again, closed to us, or no file any more: as if it were not there.
