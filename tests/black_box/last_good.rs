@@ -24,6 +24,7 @@ fn a_bad_file_and_a_killed_controller_leave_the_service_checked_and_restarted() 
     world.put("web.yaml", GOOD);
     world.wait_status("web", "healthy");
     let pid = world.pid("web").expect("a pid");
+    wait_kept(&world, "period: 1s");
     world.put("web.yaml", BAD);
     world.wait("the rejection", is_rejected);
 
@@ -226,6 +227,7 @@ fn a_typo_in_the_settings_loses_none_of_them_to_the_next_controller_or_run() {
     world.run(&[]);
     let root = rustix::process::geteuid().is_root();
     world.wait_status("web", if root { "failed (RunsAsRoot)" } else { "running" });
+    wait_kept(&world, "_plugd.yaml");
     world.put("_plugd.yaml", BAD_SETTINGS);
     world.wait("the typo to be told", |world| node_tells(world, "_plugd.yaml"));
     let as_before = |world: &World| {
