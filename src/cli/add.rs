@@ -85,7 +85,7 @@ fn target(known: Option<&Snapshot>, dir: &Path, file: String, text: &[u8], args:
 
 /// The service that a file declares by its own name.
 fn named(file: &str) -> Option<Name> {
-    file.split_once('.').and_then(|(name, _)| Name::parse(name).ok())
+    Name::parse(register::stem_of(file)).ok()
 }
 
 /// The file of that name and what it holds.

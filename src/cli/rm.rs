@@ -152,8 +152,7 @@ pub(super) fn file_of(dir: &Path, name: &str) -> Option<String> {
 /// A service that the file declares and that is not meant.
 pub(super) fn other_in(dir: &Path, file: &str, meant: &[String]) -> Option<Name> {
     let text = std::fs::read(dir.join(file)).ok()?;
-    let stem = file.split_once('.').map_or(file, |(stem, _)| stem);
-    let other = register::names_in(&text, stem).into_iter().find(|held| !meant.contains(held))?;
+    let other = register::names_in(&text, register::stem_of(file)).into_iter().find(|held| !meant.contains(held))?;
     Name::parse(&other).ok()
 }
 

@@ -55,6 +55,11 @@ pub fn files_to_remove(known: &Snapshot, names: &[Name]) -> Result<BTreeSet<Stri
     names.iter().filter_map(file).collect()
 }
 
+/// What a file declares by its own name.
+pub fn stem_of(file: &str) -> &str {
+    file.split_once('.').map_or(file, |(stem, _)| stem)
+}
+
 /// The names that a text declares, each document's own or that of its file.
 pub fn names_in(text: &[u8], stem: &str) -> Vec<String> {
     let documents = yaml::parse(text, 0).unwrap_or_default();

@@ -126,7 +126,10 @@ fn a_log_that_can_take_nothing_is_told_before_anything_is_lost() {
             world.status_file(name).is_some_and(|text| text.contains("LogNotWritten"))
         });
         let (said, told) = ends(&world, 0, &["logs", name]);
-        assert!(said.is_empty() && told.contains("its log cannot be opened: "), "{told}");
+        assert!(
+            said.is_empty() && told.contains("its log cannot be opened: ") && told.contains("correct `logs.path`"),
+            "{told}"
+        );
         assert!(!told.contains("nothing has been written"), "{told}");
     }
     world.wait("both events", |world| world.log().matches("reason=LogNotWritten").count() == 2);

@@ -482,6 +482,8 @@ impl Table {
 /// Says of a file that was to be open by now that it is not; takes back what was said of another one.
 fn tell_unopened(pipe: &mut Pipe, target: Option<&Target>, outbox: &mut Outbox) {
     let why = target.filter(|target| !target.file.is_open()).and_then(|target| target.unopened.clone());
+    // The usual place is nobody's to correct in a manifest.
+    let why = why.map(|why| if pipe.logs.path.is_some() { format!("{why}; correct `logs.path`") } else { why });
     let before = std::mem::replace(&mut pipe.unopened, why.is_some());
     match why {
         Some(why) => outbox.push_back(PumpEvent::Unopened { life: pipe.life.clone(), why }),

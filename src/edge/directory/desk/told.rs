@@ -43,8 +43,7 @@ pub struct Bad {
 }
 
 impl Desk {
-    /// A file that is held open for writing too long.
-    /// `looked`: the file that is not taken in for its sake.
+    /// A file that is held open for writing too long. `looked`: the one that is not taken in for its sake.
     pub fn still_writing(&mut self, path: &Path, looked: &Path) {
         let of = self.file_of(looked);
         let user = || self.users.get(path)?.first().cloned();
