@@ -504,7 +504,7 @@ impl Controller {
         service.rejected = None;
         service.forget_orders();
         service.forget_schedule();
-        service.trial = None;
+        service.call_off_update();
         service.gate = Gate::Gone;
         service.begin_anew();
         let so = if service.is_occupied() { "; it is being stopped" } else { "" };
@@ -519,8 +519,10 @@ impl Controller {
                 | Life::BackOff(_) => {}
             }
         }
+        let kept_needs = std::mem::take(&mut service.kept_needs);
         let names = service.declared.take().map(|old| super::declare::dependency_names(&old.spec)).unwrap_or_default();
         self.table.unlink(id, &names);
+        self.table.unlink(id, &kept_needs);
         self.edges_changed.push(id);
         self.record_of(id, Reason::Withdrawn, false, format!("its manifest is gone{so}"), now);
         self.mark(id);

@@ -16,7 +16,7 @@ use crate::model::time::Now;
 /// A start that is asked for: taken back, once, where it is not wanted (so) any more. The answer comes
 /// first in any case.
 pub(super) fn call_off(service: &mut Service, at: usize, want: Want, plan: &mut Plan) -> Step {
-    let present = service.made().map(|made| made.print);
+    let present = service.next().map(|made| made.print);
     let life = service.life_id(at);
     let Life::Starting(starting) = &mut service.instances[at].life else { return Step::Until(None) };
     let wanted = match want {

@@ -13,7 +13,7 @@ use super::plan::{Action, Plan};
 use super::service::{Gate, Id, Needs, Service};
 use crate::model::manifest::nearest;
 use crate::model::name::{LifeId, Name};
-use crate::model::spec::{Condition, Dependency, OnLoss};
+use crate::model::spec::{Condition, Dependency, OnLoss, Spec};
 use crate::model::time::Now;
 use crate::policy::depends::{Standing, allows, holds};
 
@@ -163,6 +163,7 @@ impl Controller {
             }
             service.touched = true;
         }
+        self.follow_kept(id, &mut service);
         let mut wake = |at: Option<Duration>| deadline = deadline.into_iter().chain(at).min();
         wake(self.trial_deadline(&service, now));
         self.clocks.keeps(id, service.schedule().is_some());
@@ -221,7 +222,7 @@ impl Controller {
             };
         }
         let mut deadline = self.follow_schedule(service, now).into_iter().chain(self.follow_demand(service, now)).min();
-        let wants = self.wants(service, now, plan);
+        let wants = self.wants(id, service, now, plan);
         for (at, want) in wants.into_iter().enumerate() {
             let wake = self.drive(id, service, at, want, now, plan);
             deadline = deadline.into_iter().chain(wake).min();
@@ -326,6 +327,16 @@ impl Controller {
             Resolved::Missing { .. } => return Gate::Missing,
             Resolved::Found { .. } => {}
         }
+        let missing = self.needs(id, service, spec);
+        match (missing.said.is_empty(), service.cycle.is_some()) {
+            (true, true | false) => Gate::Open,
+            (false, true) => Gate::Cycle,
+            (false, false) => Gate::Waiting(missing),
+        }
+    }
+
+    /// What does not hold of what a version of it depends on.
+    fn needs(&self, id: Id, service: &Service, spec: &Spec) -> Needs {
         let cyclic = service.cycle.is_some();
         let mut missing = Needs { said: Vec::new(), unknown: false };
         for dependency in &spec.depends_on {
@@ -344,11 +355,7 @@ impl Controller {
                 missing.said.push(self.waits_for(&service.name, dependency, &standing));
             }
         }
-        match (missing.said.is_empty(), cyclic) {
-            (true, true | false) => Gate::Open,
-            (false, true) => Gate::Cycle,
-            (false, false) => Gate::Waiting(missing),
-        }
+        missing
     }
 
     /// One sentence; of a name that nobody bears with the one that was probably meant.
@@ -393,8 +400,26 @@ impl Controller {
         }
     }
 
+    /// What holds up an edit does not hold up the version before, which waits for what it itself depends on.
+    fn want_of_kept(&self, id: Id, service: &Service) -> Option<Want> {
+        let spec = service.kept.as_ref()?.spec.as_ref()?;
+        let may_run = match &service.gate {
+            Gate::Open | Gate::NeedsUser | Gate::Missing | Gate::Waiting(_) | Gate::Cycle => true,
+            Gate::Unknown
+            | Gate::Gone
+            | Gate::NeverValid
+            | Gate::Disabled
+            | Gate::StoppedByOperator
+            | Gate::DependencyLost(_)
+            | Gate::External(_)
+            | Gate::ShuttingDown => false,
+        };
+        let ready = may_run && self.needs(id, service, spec).said.is_empty();
+        may_run.then_some(if ready { Want::Run } else { Want::Keep })
+    }
+
     /// What is wanted of each instance; new ones are entered, an update's turn is given.
-    fn wants(&mut self, service: &mut Service, now: Now, plan: &mut Plan) -> Vec<Want> {
+    fn wants(&mut self, id: Id, service: &mut Service, now: Now, plan: &mut Plan) -> Vec<Want> {
         let general = match &service.gate {
             Gate::Unknown => Want::Hold,
             Gate::Gone | Gate::Disabled | Gate::StoppedByOperator | Gate::DependencyLost(_) => Want::Stop,
@@ -405,6 +430,7 @@ impl Controller {
             Gate::ShuttingDown => Want::Keep,
             Gate::Open => Want::Run,
         };
+        let general = self.want_of_kept(id, service).unwrap_or(general);
         let desired = service.desired() as usize;
         if (general == Want::Run || general == Want::Keep)
             && service.instances.len() < desired
@@ -420,17 +446,17 @@ impl Controller {
             wants.push(if spare && self.ending.is_none() { Want::Stop } else { general });
         }
         if service.schedule().is_some() {
-            service.touched |= service.trial.take().is_some();
+            service.call_off_update();
             by_schedule(service, general, &mut wants);
             return wants;
         }
         if service.is_asleep() {
-            service.touched |= service.trial.take().is_some();
+            service.call_off_update();
             asleep(service, general, &mut wants);
             return wants;
         }
-        if (general != Want::Run && general != Want::Keep) || self.ending.is_some() || service.made().is_none() {
-            service.touched |= service.trial.take().is_some();
+        if (general != Want::Run && general != Want::Keep) || self.ending.is_some() || service.next().is_none() {
+            service.call_off_update();
         } else {
             self.give_turns(service, desired, &mut wants, now, plan);
         }

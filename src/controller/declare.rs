@@ -25,6 +25,7 @@ impl Controller {
         let id = self.table.enter(&declaration.spec.name, now.wall);
         let Some(mut service) = self.table.take(id) else { return };
         let spec = declaration.spec.clone();
+        let made_before = service.made();
         let before = service.declared.take();
         // One of another encoding says nothing, and a new plugd is no edit.
         let known = service.digest.map(|old| if comparable(old, spec.digest) { old } else { spec.digest });
@@ -52,6 +53,7 @@ impl Controller {
         service.missing = false;
         service.touched = true;
 
+        self.table.unlink(id, &std::mem::take(&mut service.kept_needs));
         let old_names = before.as_ref().map(|old| dependency_names(&old.spec));
         if before.as_ref().is_none_or(|old| old.spec.depends_on != spec.depends_on) {
             service.seen_ready = vec![false; spec.depends_on.len()];
@@ -71,6 +73,9 @@ impl Controller {
             service.forget_schedule();
         }
         let made = service.made().map(Arc::new);
+        service.keep(made_before, &spec);
+        self.follow_kept(id, &mut service);
+        let next = service.next();
         match (edited, same_program) {
             (true, false) => service.begin_anew(),
             (true, true) => service.begin_gently(),
@@ -119,9 +124,10 @@ impl Controller {
                 // A run that is over, to be told.
                 Life::Finished(_) if instance.run.is_some() => {}
                 Life::Finished(finished) => {
-                    let print = made.as_ref().is_none_or(|made| made.print == finished.print);
+                    let print = next.as_ref().is_none_or(|made| made.print == finished.print);
+                    let rules = next.as_ref().and_then(|made| made.spec.as_ref()).unwrap_or(&spec);
                     let again = match &finished.outcome {
-                        Outcome::Completed => spec.restart.policy == RestartPolicy::Always,
+                        Outcome::Completed => rules.restart.policy == RestartPolicy::Always,
                         Outcome::Failed(..) => edited,
                     };
                     if !print || again {

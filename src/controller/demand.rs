@@ -155,7 +155,8 @@ impl Controller {
 
     /// Somebody who depends on it wants to start.
     fn is_called_for(&self, service: &Service) -> bool {
-        self.table.dependents(&service.name).filter_map(|id| self.table.get(id)).any(calls)
+        let mut dependents = self.table.dependents(&service.name).filter_map(|id| self.table.get(id));
+        dependents.any(|other| calls(other) && !other.kept_needs.contains(&service.name))
     }
 }
 
@@ -165,12 +166,12 @@ fn calls(service: &Service) -> bool {
     if service.is_asleep() || service.is_armed() {
         return false;
     }
-    let print = service.made().map(|made| made.print);
+    let print = service.next().map(|made| made.print);
     let to_start = |life: &Life| match life {
         Life::Idle => true,
         Life::Finished(finished) => print.is_some_and(|print| print != finished.print),
         Life::Preparing(_) | Life::Starting(_) | Life::Running(_) | Life::Stopping(_) | Life::BackOff(_) => false,
     };
     let wanted = service.instances.iter().take(service.desired() as usize);
-    wanted.into_iter().any(|instance| to_start(&instance.life)) || service.is_outdated()
+    wanted.into_iter().any(|instance| to_start(&instance.life)) || service.is_outdated() || service.kept.is_some()
 }

@@ -87,7 +87,7 @@ impl Controller {
             // A run that is over is told first.
             (Life::Finished(_), _) if service.instances[at].run.is_some() => Step::Until(None),
             (Life::Finished(finished), Want::Run)
-                if service.made().is_some_and(|made| made.print != finished.print) =>
+                if service.next().is_some_and(|made| made.print != finished.print) =>
             {
                 service.instances[at].life = Life::Idle;
                 service.instances[at].begin_anew();
@@ -103,7 +103,10 @@ impl Controller {
     }
 
     fn start(&mut self, id: Id, service: &mut Service, at: usize, now: Now, plan: &mut Plan) -> Step {
-        let Some(made) = service.made().map(Arc::new) else { return Step::Until(None) };
+        let Some(made) = service.next() else { return Step::Until(None) };
+        if let Some(until) = self.undecided(service, now) {
+            return Step::Until(Some(until));
+        }
         if !self.admitted(id, service) {
             return Step::Until(None);
         }
@@ -160,10 +163,10 @@ impl Controller {
     }
 
     fn prepared(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now, plan: &mut Plan) -> Step {
-        let present = service.made();
+        let present = service.next();
         let Life::Preparing(preparing) = &service.instances[at].life else { return Step::Until(None) };
         // Of the same process, perhaps with other checks than when its hook began.
-        let Some(made) = present.filter(|made| made.print == preparing.made.print).map(Arc::new) else {
+        let Some(made) = present.filter(|made| made.print == preparing.made.print) else {
             return self.cancel(service, at, plan);
         };
         match (&preparing.ended, preparing.hook) {

@@ -26,8 +26,8 @@ impl Controller {
     /// Nothing is left of a stopping life.
     pub(super) fn ended(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now) -> Again {
         let name = service.instance_name(at);
-        let spec = service.spec().cloned();
-        let current = service.made().map(|made| made.print);
+        let spec = service.rules().cloned();
+        let current = service.next().map(|made| made.print);
         let ending = service.gate == Gate::ShuttingDown;
         let instance = &mut service.instances[at];
         // How a run came out counts also at the end of the node.
@@ -186,7 +186,7 @@ impl Controller {
         print: Print,
         now: Now,
     ) {
-        let Some(spec) = service.spec().cloned() else {
+        let Some(spec) = service.rules().cloned() else {
             service.instances[at].life = Life::Idle;
             return;
         };
@@ -232,7 +232,7 @@ impl Controller {
         print: Print,
         now: Now,
     ) {
-        let Some(spec) = service.spec() else { return };
+        let Some(spec) = service.rules() else { return };
         let rule = &spec.restart.backoff;
         let delay = backoff::shortened(backoff::delay(rule, step), rule.jitter, self.random.unit());
         let instance = &mut service.instances[at];

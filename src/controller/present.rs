@@ -214,7 +214,10 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
     if let Some((rejection, _)) = &service.rejected {
         add(rejection.reason, rejection.message.clone());
     }
-    if let Some(Err((reason, message))) = service.trial.as_ref().and_then(|trial| trial.result.as_ref()) {
+    // Of one that is overtaken nobody has to mend anything.
+    if !service.is_overtaken()
+        && let Some(Err((reason, message))) = service.trial.as_ref().and_then(|trial| trial.result.as_ref())
+    {
         add(Reason::UpdateBlocked, format!("the new version would not start ({reason}): {message}"));
     }
     if let Some((reason, message)) = held_back(service) {
@@ -252,13 +255,14 @@ fn runs(service: &Service) -> bool {
 /// What keeps a new version back while one before it runs; or what would keep the version that runs from
 /// starting again.
 fn held_back(service: &Service) -> Option<(Reason, String)> {
-    if !runs(service) || !service.is_held_back() {
+    let at_all = runs(service) || service.kept.is_some();
+    if !at_all || !service.is_held_back() || service.is_overtaken() {
         return None;
     }
     let blocked = |reason: Reason, why: &str| {
         (Reason::UpdateBlocked, format!("the new version would not start ({reason}): {why}; the one before runs on"))
     };
-    let outdated = service.is_outdated();
+    let outdated = service.is_outdated() || service.kept.is_some();
     match &service.gate {
         Gate::NeedsUser if outdated => {
             Some(blocked(Reason::RunsAsRoot, "it names no `user:` and --require-user is set"))

@@ -48,6 +48,10 @@ pub(super) struct Service {
     /// No life of this service is numbered lower or equal: late news of a namesake is no news of it.
     pub life_floor: u64,
     pub trial: Option<Trial>,
+    /// The version that ran when an edit came, until that is carried out: what runs again if it ends.
+    pub kept: Option<Arc<Made>>,
+    /// What that one depends on and the declared one does not.
+    pub kept_needs: Vec<Name>,
     pub gate: Gate,
     pub cycle: Option<Cycle>,
     /// Which dependencies held since this service was declared; for `onLoss`.
@@ -217,6 +221,8 @@ impl Service {
             lives: Vec::new(),
             life_floor: 0,
             trial: None,
+            kept: None,
+            kept_needs: Vec::new(),
             gate: Gate::Unknown,
             cycle: None,
             seen_ready: Vec::new(),
@@ -266,7 +272,18 @@ impl Service {
         }
     }
 
-    /// What a start would be made from now; none where it cannot be started.
+    /// What a start is made from now: an edit is nothing before it has been tried. None where nothing can be
+    /// started.
+    pub fn next(&self) -> Option<Arc<Made>> {
+        self.kept.clone().or_else(|| self.made().map(Arc::new))
+    }
+
+    /// By which its ends and its waits are judged: of what would start now.
+    pub fn rules(&self) -> Option<&Arc<Spec>> {
+        self.kept.as_ref().and_then(|kept| kept.spec.as_ref()).or_else(|| self.spec())
+    }
+
+    /// What is declared, ready to be started; none where it cannot be.
     pub fn made(&self) -> Option<Made> {
         use super::input::Resolved;
         let declaration = self.declared.as_ref()?;
@@ -301,10 +318,17 @@ impl Service {
         prints.all(|print| print == first).then_some(first)
     }
 
-    /// The version that runs, where it is an older one than the declared.
+    /// The version that runs, or would run again, where it is an older one than the declared.
     pub fn in_force(&self) -> Option<u64> {
-        let oldest = self.instances.iter().filter_map(|instance| instance.life.generation()).min()?;
+        let runs = self.instances.iter().filter_map(|instance| instance.life.generation()).min();
+        let oldest = runs.or(self.kept.as_ref().map(|kept| kept.generation))?;
         (oldest < self.generation).then_some(oldest)
+    }
+
+    /// What is declared would not start and stands in no file any more: it is not tried again.
+    pub fn is_overtaken(&self) -> bool {
+        let failed = self.trial.as_ref().is_some_and(|trial| matches!(trial.result, Some(Err(_))));
+        self.kept.is_some() && self.rejected.is_some() && failed
     }
 
     /// What is declared now and cannot take the place of what runs: the new version would not start.
@@ -322,7 +346,7 @@ impl Service {
             | Gate::Missing
             | Gate::ShuttingDown => false,
         };
-        closed || self.cycle.is_some()
+        closed || self.cycle.is_some() || self.is_overtaken()
     }
 
     pub fn instance(&mut self, index: u32) -> &mut Instance {
@@ -362,6 +386,22 @@ impl Service {
         } else {
             format!("{}/{}", self.name, self.instances[index].index)
         }
+    }
+
+    /// An edit came: what `before` made goes on, and runs again if it ends, until the edit has been tried.
+    pub fn keep(&mut self, before: Option<Made>, spec: &Spec) {
+        // What runs by the clock or on demand is begun by somebody else.
+        let is_plain = |spec: &Spec| spec.schedule.is_none() && spec.activation.is_none();
+        let plain = |made: &Made| is_plain(spec) && made.spec.as_deref().is_some_and(is_plain);
+        let is_other = |made: &Made| made.print.process != spec.process_digest && plain(made);
+        let runs = |made: &Made| self.instances.iter().any(|one| one.life.print() == Some(made.print));
+        let ran = before.filter(|made| is_other(made) && runs(made)).map(Arc::new);
+        self.kept = ran.or_else(|| self.kept.take().filter(|kept| is_other(kept)));
+    }
+
+    /// No edit is being brought out.
+    pub fn call_off_update(&mut self) {
+        self.touched |= self.trial.take().is_some() | self.kept.take().is_some();
     }
 
     /// What people said of it goes with its file.

@@ -18,12 +18,12 @@ impl Controller {
         let completing = |instance: &super::service::Instance| match &instance.life {
             Life::Stopping(stopping) => {
                 let next = |exit: super::input::Exit| {
-                    service.spec().map(|spec| restart::next(&spec.restart, End::Status(exit.status())))
+                    service.rules().map(|spec| restart::next(&spec.restart, End::Status(exit.status())))
                 };
                 // A run is what it is, whatever was edited meanwhile.
                 let counts = match service.schedule() {
                     Some(_) => instance.run.is_some(),
-                    None => !instance.fresh && service.made().is_none_or(|made| made.print == stopping.made.print),
+                    None => !instance.fresh && service.next().is_none_or(|made| made.print == stopping.made.print),
                 };
                 stopping.cause == Cause::Ended && counts && stopping.exit.and_then(next) == Some(Next::Completed)
             }

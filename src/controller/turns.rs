@@ -5,12 +5,16 @@
 //! and a roll goes on only while enough instances are ready: so it stops by itself at a version that
 //! never gets ready.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Controller;
 use super::decide::Want;
+use super::declare::dependency_names;
+use super::life::Life;
 use super::plan::{Action, Plan};
-use super::service::{Service, Trial};
+use super::service::{Id, Instance, Service, Trial};
+use crate::model::spec::Spec;
 use crate::model::time::Now;
 use crate::policy::update;
 
@@ -20,6 +24,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 const TRY_LOST: Duration = Duration::from_secs(30);
 /// While an edit is tried the old version is told, at most this long: a status file is true within 200 ms.
 const UNTOLD_MAX: Duration = Duration::from_millis(100);
+/// Nor is the old version started again, at most this long: the answer takes a moment, usually.
+const UNDECIDED_MAX: Duration = Duration::from_secs(1);
 
 impl Controller {
     /// Who of the outdated is replaced now.
@@ -31,22 +37,23 @@ impl Controller {
         now: Now,
         plan: &mut Plan,
     ) {
-        let Some(made) = service.made() else { return };
         if self.ending.is_some() {
             return;
         }
-        let outdated = |instance: &super::service::Instance| instance.life.runs_other_than(&made.print);
-        let edited = service.instances.iter().any(outdated);
+        let made = service.made();
+        let outdated =
+            |instance: &Instance| made.as_ref().is_some_and(|made| instance.life.runs_other_than(&made.print));
+        let edited = service.kept.is_some() || service.instances.iter().any(outdated);
         let ordered = service.instances.iter().any(|instance| instance.must_restart);
-        if !edited {
+        if !edited || made.is_none() {
             service.touched |= service.trial.take().is_some();
         }
         if !edited && !ordered {
             return;
         }
         let mut proven = true;
-        let held = service.is_held_back();
-        if edited {
+        let held = service.is_held_back() || made.is_none();
+        if let Some(made) = made.as_ref().filter(|_| edited) {
             let key = made.print.mixed();
             let due = match &service.trial {
                 None => true,
@@ -71,16 +78,25 @@ impl Controller {
             }
             proven =
                 !held && service.trial.as_ref().is_some_and(|trial| trial.key == key && trial.result == Some(Ok(())));
+            if proven && service.kept.take().is_some() {
+                let waits = |one: &&mut Instance| matches!(one.life, Life::BackOff(_));
+                service.instances.iter_mut().filter(waits).for_each(Instance::begin_anew);
+                service.moved = true;
+            }
         }
+        let failed = service.trial.as_ref().is_some_and(|trial| matches!(trial.result, Some(Err(_))));
+        // `plugd restart` is of the version before where that is what can be started.
+        let restarts_kept = service.kept.is_some() && (held || failed);
         let Some(spec) = service.spec() else { return };
         let plan = update::plan(spec, service.desired());
         // What ran to its end is not missed.
-        let serves = |instance: &super::service::Instance| instance.life.is_ready() || instance.life.is_completed();
+        let serves = |instance: &Instance| instance.life.is_ready() || instance.life.is_completed();
         let down = service.instances.iter().take(desired).filter(|instance| !serves(instance)).count();
         let down = u32::try_from(down).unwrap_or(u32::MAX);
         let mut turns = update::may_stop(plan, down);
         for (at, instance) in service.instances.iter().enumerate().take(desired) {
-            let old = (proven && outdated(instance)) || (instance.must_restart && !outdated(instance));
+            let ordered = instance.must_restart && (restarts_kept || !outdated(instance));
+            let old = (proven && outdated(instance)) || ordered;
             if !old || !instance.life.is_running() {
                 continue;
             }
@@ -98,6 +114,29 @@ impl Controller {
     /// that, the status would give the new generation and the health of the old process.
     pub(super) fn is_trying(&self, service: &Service, now: Now) -> bool {
         service.trial.as_ref().is_some_and(|trial| trial.result.is_none() && now.mono < trial.asked_at + UNTOLD_MAX)
+    }
+
+    /// The version before waits for what it itself depends on, so it hears of that.
+    pub(super) fn follow_kept(&mut self, id: Id, service: &mut Service) {
+        if service.kept.is_none() && service.kept_needs.is_empty() {
+            return;
+        }
+        let names = |spec: Option<&Arc<Spec>>| spec.map(|spec| dependency_names(spec)).unwrap_or_default();
+        let declared = names(service.spec());
+        let mut needs = names(service.kept.as_ref().and_then(|kept| kept.spec.as_ref()));
+        needs.retain(|name| !declared.contains(name));
+        if needs != service.kept_needs {
+            self.table.unlink(id, &service.kept_needs);
+            self.table.link(id, &needs);
+            service.kept_needs = needs;
+        }
+    }
+
+    /// Until when nothing starts, because it is not known yet which version is to be started.
+    pub(super) fn undecided(&self, service: &Service, now: Now) -> Option<Duration> {
+        let trial = service.trial.as_ref().filter(|trial| trial.result.is_none())?;
+        let until = trial.asked_at + UNDECIDED_MAX;
+        (service.kept.is_some() && !service.is_held_back() && now.mono < until).then_some(until)
     }
 
     pub(super) fn trial_deadline(&self, service: &Service, now: Now) -> Option<Duration> {

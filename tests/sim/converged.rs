@@ -59,7 +59,7 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
         let instance = Instance { service: name.clone(), index };
         let alive = world.entries.iter().find(|(life, entry)| life.instance == instance && entry.main);
         let over = world.facts.rungs.get(&instance).is_some_and(crate::ladder::Rungs::is_finished)
-            || world.facts.completed.contains_key(&instance);
+            || world.facts.is_perhaps_done(&instance);
         let unwanted = !spec.enabled || wish.stopped || index >= wish.desired();
         match alive {
             Some((life, _)) if unwanted => {

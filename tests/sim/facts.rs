@@ -23,6 +23,8 @@ pub struct Facts {
     pub rungs: BTreeMap<Instance, Rungs>,
     /// Jobs that ran to their end, with what they were made from.
     pub completed: BTreeMap<Instance, Digest>,
+    /// Jobs of which an older version ran to its end: they are done where that one was still in force.
+    pub perhaps_done: BTreeSet<Instance>,
     /// Jobs by the clock of which a run has completed.
     pub succeeded: BTreeSet<Name>,
     /// Whose file was deleted.
@@ -244,7 +246,7 @@ impl Facts {
                         rungs.emptied(now);
                     }
                     self.rungs.values_mut().for_each(Rungs::room);
-                    if self.completed.contains_key(&life.instance) {
+                    if self.is_perhaps_done(&life.instance) {
                         self.spread(&BTreeSet::from([life.instance.service.clone()]));
                     }
                 }
@@ -270,6 +272,10 @@ impl Facts {
             }
             // Whatever is asked within the longest period of this world may be forgiven.
             Input::Awoke => self.late_until = self.late_until.max(now + Duration::from_secs(10)),
+            // A version before that waited on the ladder waits no more.
+            Input::Tried { name, result: Ok(()), .. } => {
+                self.rungs.iter_mut().filter(|(of, _)| of.service == *name).for_each(|(_, rungs)| rungs.let_go());
+            }
             Input::PortFree(_) => self.rungs.values_mut().for_each(Rungs::excuse),
             Input::Remembered(..)
             | Input::Adopted(_)
@@ -279,7 +285,7 @@ impl Facts {
             | Input::Memory(_)
             | Input::HookEnded { .. }
             | Input::Output { .. }
-            | Input::Tried { .. }
+            | Input::Tried { result: Err(_), .. }
             | Input::PrivatePort { .. }
             | Input::Problem { .. }
             | Input::LogProblem { .. } => {}
@@ -442,7 +448,7 @@ impl Facts {
         let at_rest = job || !wish.spec.enabled || wish.stopped || wish.bereft || wish.desired() == 0;
         let fine = (0..wish.desired()).any(|index| {
             let instance = Instance { service: name.clone(), index };
-            self.completed.contains_key(&instance) || self.ready_lives(name).any(|life| life.instance == instance)
+            self.is_perhaps_done(&instance) || self.ready_lives(name).any(|life| life.instance == instance)
         });
         !at_rest && !fine
     }
@@ -522,7 +528,10 @@ impl Facts {
         }
         let always = spec.restart.policy == RestartPolicy::Always;
         let kept = |print: &Digest| !always && (!found || *print == spec.process_digest);
-        self.completed.retain(|of, print| of.service != name || kept(print));
+        let over = |(of, print): (&Instance, &Digest)| (of.service == name && !kept(print)).then(|| of.clone());
+        let perhaps: Vec<Instance> = self.completed.iter().filter_map(over).collect();
+        self.completed.retain(|of, _| !perhaps.contains(of));
+        self.perhaps_done.extend(perhaps);
         for (_, life) in self.lives.iter_mut().filter(|(life, _)| life.instance.service == name) {
             if life.print == spec.process_digest {
                 let checks =
@@ -699,13 +708,24 @@ impl Facts {
             return;
         }
         let known = self.lives.get(life);
-        let outdated = known.is_some_and(|known| wish.found && known.print != wish.spec.process_digest);
+        // Whether what ran of an older version goes on the ladder depends on whether the edit is held up.
+        let outdated = known.is_some_and(|known| known.print != wish.spec.process_digest);
         let (steady, inherited) = known.map_or((false, false), |known| (known.steady, known.inherited));
         let Some(rungs) = self.rungs.get_mut(&life.instance) else { return };
         let fresh = rungs.is_fresh();
         let finished = rungs.ended(&wish.spec, end, outdated, steady, inherited, now);
         if !self.turn_news.is_empty() {
             rungs.excuse();
+        }
+        if outdated && let Some(known) = known {
+            rungs.let_go();
+            let ends = |spec: &Spec| spec.restart.policy != RestartPolicy::Always;
+            let job = known.spec.as_deref().is_some_and(ends) || ends(&wish.spec);
+            if job && matches!(end, End::ByItself(exit) if exit.status() == 0) {
+                self.perhaps_done.insert(life.instance.clone());
+                self.spread(&BTreeSet::from([life.instance.service.clone()]));
+            }
+            return;
         }
         if finished
             && !fresh
@@ -796,6 +816,19 @@ impl Facts {
 
     /// Whether a condition on a service may hold, as far as it was told.
     pub fn holds(&self, condition: Condition, name: &Name) -> bool {
+        self.holds_by(condition, name, |instance| self.completed.contains_key(instance))
+    }
+
+    /// As [`Facts::holds`], as far as is known.
+    pub fn may_hold(&self, condition: Condition, name: &Name) -> bool {
+        self.holds_by(condition, name, |instance| self.is_perhaps_done(instance))
+    }
+
+    pub fn is_perhaps_done(&self, instance: &Instance) -> bool {
+        self.completed.contains_key(instance) || self.perhaps_done.contains(instance)
+    }
+
+    fn holds_by(&self, condition: Condition, name: &Name, is_done: impl Fn(&Instance) -> bool) -> bool {
         let desired = self.wishes.get(name).map_or(u32::MAX, Wish::desired);
         let mine = |life: &LifeId| life.instance.service == *name && life.instance.index < desired;
         let started = || self.lives.iter().any(|(life, known)| mine(life) && known.runs() && known.stopping.is_none());
@@ -805,7 +838,7 @@ impl Facts {
             true => self.succeeded.contains(name),
             false => {
                 (1..=1_000).contains(&desired)
-                    && (0..desired).all(|index| self.completed.contains_key(&Instance { service: name.clone(), index }))
+                    && (0..desired).all(|index| is_done(&Instance { service: name.clone(), index }))
             }
         };
         match condition {

@@ -154,7 +154,7 @@ fn wanted(world: &mut World, life: &LifeId, spec: &Spec) -> Result<(), String> {
 /// Law 2.
 fn needs_hold(world: &World, life: &LifeId, spec: &Spec) -> Result<(), String> {
     for dependency in spec.depends_on.iter().filter(|dependency| !dependency.optional) {
-        if !world.facts.holds(dependency.condition, &dependency.name) {
+        if !world.facts.may_hold(dependency.condition, &dependency.name) {
             let view = world.controller.view(&dependency.name, world.now);
             let view = view.map(|view| format!("{} {:?} {:?}", view.status, view.reason, view.why));
             let condition = dependency.condition;
@@ -178,6 +178,7 @@ fn begin(world: &mut World, life: &LifeId, spec: &std::sync::Arc<Spec>) {
         Life { spec: Some(spec.clone()), print: spec.process_digest, restarts, needs_held: true, ..Life::default() };
     let known = Life { own: Some(spec.clone()), is_run: spec.schedule.is_some(), ..known };
     world.facts.completed.remove(&life.instance);
+    world.facts.perhaps_done.remove(&life.instance);
     world.facts.lives.retain(|other, known| other.instance != life.instance || !known.empty);
     world.facts.lives.insert(life.clone(), known);
 }

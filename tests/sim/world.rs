@@ -18,7 +18,7 @@ use plugd::model::view::ServiceView;
 use plugd::policy::random::Random;
 
 use crate::clock::Clock;
-use crate::facts::Facts;
+use crate::facts::{Facts, Wish};
 use crate::laws;
 use crate::lie::Lie;
 use crate::manifest::File;
@@ -517,7 +517,10 @@ impl World {
         let optional = wish.is_some_and(|wish| wish.spec.depends_on.iter().any(|need| need.optional));
         let job = wish.is_some_and(|wish| wish.spec.schedule.is_some());
         let runs = !job && self.facts.should_run(instance) && self.surely_held(instance);
-        occupied || hooked || optional || !self.facts.scanned || !runs
+        // The version before runs in its stead, and waits for what that one depends on.
+        let other =
+            |wish: &Wish| self.facts.rungs.get(instance).is_some_and(|one| one.print != wish.spec.process_digest);
+        occupied || hooked || optional || !self.facts.scanned || !runs || wish.is_some_and(other)
     }
 
     /// No job by the clock, nothing that waits for one, and nothing that one wakes.

@@ -6,6 +6,7 @@ mod edits;
 mod ends;
 mod handover;
 mod jobs;
+mod kept;
 mod node;
 mod outage;
 mod score;

@@ -1,0 +1,199 @@
+//! While an edit cannot be carried out the version before is the service: it runs again when it ends, and it is
+//! what `plugd restart` restarts.
+
+use std::time::Duration;
+
+use super::world::*;
+use crate::controller::testing::*;
+use crate::controller::*;
+use crate::model::reason::{Reason, Status};
+use crate::model::spec::{Digest, RestartPolicy, Spec};
+
+fn new(service: &str) -> Spec {
+    let mut new = spec(service);
+    new.process.args = vec!["--new".into()];
+    new
+}
+
+/// The key of the last edit that is to be tried.
+fn tried(actions: &[Action]) -> Option<Digest> {
+    let keys = actions.iter().filter_map(|action| match action {
+        Action::Try { digest, .. } => Some(*digest),
+        _ => None,
+    });
+    keys.last()
+}
+
+fn answer(world: &mut World, digest: Digest, result: Result<(), (Reason, String)>) -> Vec<Action> {
+    world.tell(Input::Tried { name: name("web"), digest, result })
+}
+
+fn nosuch() -> Result<(), (Reason, String)> {
+    Err((Reason::ProgramNotFound, "no program nosuch".into()))
+}
+
+/// The edit comes and would not start.
+fn block(world: &mut World, spec: Spec) -> Digest {
+    let digest = tried(&world.declare(spec)).expect("it is tried");
+    answer(world, digest, nosuch());
+    digest
+}
+
+/// What is spawned, by its arguments.
+fn spawned(actions: &[Action]) -> Vec<Vec<String>> {
+    let specs = actions.iter().filter_map(|action| match action {
+        Action::Spawn { spec, .. } => Some(spec.process.args.clone()),
+        _ => None,
+    });
+    specs.collect()
+}
+
+const OLD: [Vec<String>; 1] = [Vec::new()];
+
+fn only_new() -> [Vec<String>; 1] {
+    [vec!["--new".into()]]
+}
+
+fn is_blocked(world: &World) -> bool {
+    world.view("web").problems.iter().any(|problem| problem.reason == Reason::UpdateBlocked)
+}
+
+#[test]
+fn it_runs_again_when_it_ends_until_the_edit_can_be_carried_out() {
+    let mut world = World::running(spec("web"));
+    let digest = block(&mut world, new("web"));
+
+    let mut actions = world.crash("web", 1, 1);
+    actions.extend(world.sleep(Duration::from_secs(2)));
+    assert_eq!(spawned(&actions), OLD);
+    world.spawned("web", 2);
+    let view = world.view("web");
+    assert_eq!((view.manifest.generation, view.manifest.in_force, view.restarts), (2, Some(1), 1));
+    assert!(is_blocked(&world), "{:?}", view.problems);
+
+    assert!(signals(&answer(&mut world, digest, Ok(())), "web", 15));
+    assert_eq!(spawned(&world.gone("web", 2, Exit::signal(15))), only_new());
+    world.spawned("web", 3);
+    assert_eq!(world.view("web").manifest.in_force, None);
+}
+
+#[test]
+fn its_crash_loop_is_one_and_ends_with_an_edit_that_can_be_carried_out() {
+    let mut world = World::running(spec("web"));
+    let digest = block(&mut world, new("web"));
+    for life in 1..=3 {
+        world.crash("web", life, 1);
+        world.sleep(Duration::from_secs(5));
+        world.spawned("web", life + 1);
+    }
+    world.crash("web", 4, 1);
+    assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::BackOff)));
+    assert!(is_blocked(&world));
+    assert_eq!(world.view("web").manifest.in_force, Some(1));
+
+    assert_eq!(spawned(&answer(&mut world, digest, Ok(()))), only_new(), "nothing is waited for any more");
+}
+
+#[test]
+fn a_restart_is_of_the_version_in_force() {
+    let mut world = World::running(spec("web"));
+    block(&mut world, new("web"));
+
+    let digest = tried(&world.order("web", Order::Restart)).expect("it may have been cured");
+    assert!(signals(&answer(&mut world, digest, nosuch()), "web", 15));
+    assert_eq!(spawned(&world.gone("web", 1, Exit::signal(15))), OLD);
+    world.spawned("web", 2);
+    assert!(is_blocked(&world));
+    assert!(!signals(&world.sleep(Duration::from_secs(60)), "web", 15), "once");
+}
+
+#[test]
+fn a_restart_takes_the_edit_that_has_been_cured() {
+    let mut world = World::running(spec("web"));
+    block(&mut world, new("web"));
+
+    let digest = tried(&world.order("web", Order::Restart)).expect("it may have been cured");
+    assert!(signals(&answer(&mut world, digest, Ok(())), "web", 15));
+    assert_eq!(spawned(&world.gone("web", 1, Exit::signal(15))), only_new());
+}
+
+#[test]
+fn an_invalid_text_over_a_blocked_edit_leaves_nothing_of_that_edit() {
+    let mut world = World::running(spec("web"));
+    block(&mut world, new("web"));
+    let source = Source { file: "web.yaml".into(), sha256: "ff".into() };
+    let message = "web.yaml:1:1: unknown field `comand`".to_string();
+    let reason = Reason::ConfigInvalid;
+    world.tell(Input::Rejected(Rejection { name: name("web"), source, reason, message, required: false }));
+
+    let view = world.view("web");
+    assert_eq!(view.problems.iter().map(|problem| problem.reason).collect::<Vec<_>>(), [Reason::ConfigInvalid]);
+    assert_eq!(view.manifest.in_force, Some(1));
+    assert_eq!(tried(&world.sleep(Duration::from_secs(60))), None, "it stands in no file any more");
+    assert_eq!(spawned(&world.crash("web", 1, 1)), OLD);
+    world.spawned("web", 2);
+
+    assert_eq!(tried(&world.declare(spec("web"))), None, "the first text again: it runs");
+    let view = world.view("web");
+    assert_eq!((view.problems.len(), view.manifest.in_force), (0, None));
+}
+
+#[test]
+fn neither_a_dependency_nor_a_wrapper_that_the_edit_lacks_keeps_it_from_running_again() {
+    let mut waits = new("web");
+    waits.depends_on = vec![needs("dbb")];
+    let mut lacks = declare(new("web"));
+    lacks.program =
+        Resolved::Missing { reason: Reason::WrapperNotFound, message: "no web.sh".into(), tried: Vec::new() };
+    for edit in [declare(waits), lacks] {
+        let mut world = World::running(spec("web"));
+        world.tell(Input::Declared(edit));
+        assert_eq!(spawned(&world.crash("web", 1, 1)), OLD);
+        world.spawned("web", 2);
+        assert!(signals(&world.order("web", Order::Restart), "web", 15));
+        assert_eq!(spawned(&world.gone("web", 2, Exit::signal(15))), OLD);
+        world.spawned("web", 3);
+        assert_eq!(world.view("web").manifest.in_force, Some(1));
+        assert!(!world.view("web").problems.is_empty());
+    }
+}
+
+#[test]
+fn what_was_stopped_starts_as_its_file_says() {
+    let mut world = World::running(spec("web"));
+    block(&mut world, new("web"));
+    world.order("web", Order::Stop);
+    world.gone("web", 1, Exit::signal(15));
+    assert_eq!(spawned(&world.order("web", Order::Start)), only_new());
+}
+
+#[test]
+fn nothing_starts_while_it_is_not_known_which_version_it_will_be() {
+    let mut world = World::running(spec("web"));
+    let mut more = new("web");
+    more.replicas = 2;
+    let actions = world.declare(more);
+    assert!(spawned(&actions).is_empty(), "{actions:?}");
+    let digest = tried(&actions).expect("it is tried");
+    assert!(spawned(&world.crash("web", 1, 1)).is_empty());
+    assert_eq!(spawned(&answer(&mut world, digest, Ok(()))).len(), 2);
+
+    // A look that does not answer is not waited for longer than a moment.
+    let mut world = World::running(spec("web"));
+    world.declare(new("web"));
+    assert!(spawned(&world.crash("web", 1, 1)).is_empty());
+    assert_eq!(spawned(&world.sleep(Duration::from_secs(2))), OLD);
+}
+
+#[test]
+fn a_job_that_is_done_is_done_until_the_edit_can_be_carried_out() {
+    let once = |mut spec: Spec| {
+        spec.restart.policy = RestartPolicy::OnFailure;
+        spec
+    };
+    let mut world = World::running(once(spec("web")));
+    let digest = block(&mut world, once(new("web")));
+    world.crash("web", 1, 0);
+    assert_eq!(world.status("web").0, Status::Completed);
+    assert_eq!(spawned(&answer(&mut world, digest, Ok(()))), only_new());
+}
