@@ -73,6 +73,7 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
             foresee::logs::Found::Wrong(told) | foresee::logs::Found::Doubtful(told) => findings.warning(told),
         }
     }
+    foresee::ports::shared(&found.declared).into_iter().for_each(|told| findings.warning(told));
     let obstacles = foresee::obstacles(&found.declared, told.as_ref());
     let running = match &node {
         Some(node) => match running(node, &mut found, dir.as_deref()) {

@@ -114,6 +114,14 @@ pub(super) fn keeps_ending(exit: &ExitMemory, oom_killed: bool, times: u32) -> S
     text
 }
 
+/// `…; port 2525 is held by pid 977 (postfix)`, where that is known of its last life and not told already.
+pub(super) fn and_holder(said: String, instance: &Instance) -> String {
+    match instance.port_holder() {
+        Some(holder) if !said.contains(holder) => format!("{said}; {holder}"),
+        Some(_) | None => said,
+    }
+}
+
 /// What there is to do for one of several instances whose port another one may hold already: none where it
 /// asks for the port that it is given, or says nothing of a port in use.
 pub(super) fn port_remedy(process: &Process, index: u32, exit: &ExitMemory) -> Option<String> {

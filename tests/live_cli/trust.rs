@@ -242,6 +242,21 @@ fn check_warns_of_one_log_that_several_services_write() {
 }
 
 #[test]
+fn check_warns_of_one_port_that_several_services_have() {
+    let world = World::empty();
+    world.put("api.yaml", "command: sleep 1\nport: 8081\n");
+    world.put("web.yaml", "command: sleep 1\nport: 8080\nreplicas: 3\n");
+    world.put("off.yaml", "command: sleep 1\nport: 8081\nenabled: false\n");
+    world.put("db.yaml", "command: sleep 1\nport: 5432\n");
+    let (said, _) = ends(&world, 0, &["check"]);
+    assert!(said.contains("warning: api and web have port 8081: whichever starts first holds it"), "{said}");
+    assert_eq!(said.matches("have port").count(), 1, "{said}");
+    world.put("web.yaml", "command: sleep 1\nport: 8080\n");
+    let (said, _) = ends(&world, 0, &["check"]);
+    assert!(!said.contains("have port"), "{said}");
+}
+
+#[test]
 fn who_brings_mcp_servers_on_stdin_is_told_at_once_that_they_cannot_be_run_yet() {
     let world = World::empty();
     world.put("mcp/time.sh", "#!/bin/sh\n");

@@ -281,6 +281,7 @@ impl Facts {
             | Input::Output { .. }
             | Input::Tried { .. }
             | Input::PrivatePort { .. }
+            | Input::PortHeld { .. }
             | Input::Problem { .. }
             | Input::LogProblem { .. } => {}
         }
