@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use super::engine::Engine;
+use super::off_limits::OffLimits;
 use super::pump::{Bell, Command, Counts, PumpEvent, Settings};
 use super::tee::Copier;
 use crate::model::name::LifeId;
@@ -27,6 +28,7 @@ pub(super) type Home = Option<PathBuf>;
 pub(super) struct Lanes {
     dir: Option<PathBuf>,
     total: Option<u64>,
+    pub off_limits: OffLimits,
     events: tokio::sync::mpsc::Sender<PumpEvent>,
     pub counts: Counts,
     state: Mutex<State>,
@@ -69,6 +71,7 @@ impl Lanes {
         let lanes = Arc::new(Lanes {
             dir: settings.dir,
             total: settings.total,
+            off_limits: settings.off_limits,
             events,
             counts: Counts::default(),
             state: Mutex::new(State { copier: next, ..State::default() }),

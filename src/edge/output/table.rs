@@ -15,6 +15,7 @@ use super::flow::{Step, Target, advance, why};
 use super::layout::{Place, Side};
 use super::look::{Look, last_lines, last_of};
 use super::loss::Rate;
+use super::off_limits::OffLimits;
 use super::pipe::{Kit, Pipe};
 use super::pump::{Counts, PumpEvent, Stream};
 use super::tee::Label;
@@ -47,6 +48,7 @@ pub(super) struct Table {
     pub epoll: OwnedFd,
     pub kit: Kit,
     dir: Option<PathBuf>,
+    off_limits: OffLimits,
     counts: Counts,
     pipes: BTreeMap<u64, Box<Pipe>>,
     lives: HashMap<LifeId, Vec<u64>>,
@@ -70,11 +72,12 @@ fn opening(logs: &Logs) -> Opening {
 }
 
 impl Table {
-    pub(super) fn new(epoll: OwnedFd, dir: Option<PathBuf>, kit: Kit, counts: Counts) -> Table {
+    pub(super) fn new(epoll: OwnedFd, dir: Option<PathBuf>, off_limits: OffLimits, kit: Kit, counts: Counts) -> Table {
         Table {
             epoll,
             kit,
             dir,
+            off_limits,
             counts,
             pipes: BTreeMap::new(),
             lives: HashMap::new(),
@@ -172,7 +175,7 @@ impl Table {
             None => {
                 self.kit.budget.enter(&place, logs.max_size, logs.max_files);
                 let target = Target {
-                    file: LogFile::new(place.clone(), self.kit.now),
+                    file: LogFile::new(place.clone(), self.off_limits.why(&place.base), self.kit.now),
                     unopened: None,
                     trouble: None,
                     pipes: 0,
