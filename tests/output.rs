@@ -737,6 +737,23 @@ fn a_path_that_cannot_be_opened_is_told_at_once_and_taken_back_with_the_first_li
     assert_eq!(world.event(), PumpEvent::Closed { life: life(1) });
 }
 
+/// One fault is one problem: that it is lost takes the place of that it would be.
+#[test]
+fn a_path_that_cannot_be_opened_and_loses_something_is_told_of_once() {
+    let mut world = World::new();
+    fs::write(world.dir.path().join("place"), "in the way").expect("written");
+    let own = world.dir.path().join("place/own.log");
+    let mut service = world.attach(1, Logs { path: Some(own.clone()), ..logs(MIB, 5) });
+    assert!(matches!(world.event(), PumpEvent::Unopened { .. }));
+    service.write_all(b"hello\n").expect("room");
+    assert_eq!(world.event(), PumpEvent::Opened { life: life(1) });
+    let PumpEvent::Dropped { bytes: 6, why, .. } = world.event() else { panic!("six bytes are lost") };
+    assert!(why.starts_with(&format!("{}: ", own.display())) && why.ends_with("; correct `logs.path`"), "{why}");
+    world.pump.close(life(1));
+    assert_eq!(world.event(), PumpEvent::Recovered { life: life(1) });
+    assert_eq!(world.event(), PumpEvent::Closed { life: life(1) });
+}
+
 #[test]
 fn what_plugd_reads_itself_is_never_written_as_a_log() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -752,6 +769,7 @@ fn what_plugd_reads_itself_is_never_written_as_a_log() {
     let PumpEvent::Unopened { why, .. } = world.event() else { panic!("it is told before a byte is written") };
     assert!(why.ends_with("db.yaml: plugd reads that file as a manifest; correct `logs.path`"), "{why}");
     service.write_all(b"hello\n").expect("room");
+    assert_eq!(world.event(), PumpEvent::Opened { life: life(1) });
     assert!(matches!(world.event(), PumpEvent::Dropped { bytes: 6, .. }));
     assert_eq!(fs::read_to_string(&manifest).expect("it is there"), "command: sleep 1000\n");
 }

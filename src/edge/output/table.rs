@@ -14,7 +14,7 @@ use super::file::{Began, LogFile};
 use super::flow::{Step, Target, advance, why};
 use super::layout::{Place, Side};
 use super::look::{Look, last_lines, last_of};
-use super::loss::Rate;
+use super::loss::{Cause, Rate};
 use super::off_limits::OffLimits;
 use super::pipe::{Kit, Pipe};
 use super::pump::{Counts, PumpEvent, Stream};
@@ -423,6 +423,12 @@ impl Table {
         if let Some(loss) = &mut pipe.loss
             && loss.has_news(self.kit.now.mono)
         {
+            if pipe.unopened && loss.cause == Cause::Disk {
+                // One fault, one problem: that it is lost takes the place of that it would be.
+                pipe.unopened = false;
+                loss.why = remedied(std::mem::take(&mut loss.why), &pipe.logs);
+                outbox.push_back(PumpEvent::Opened { life: pipe.life.clone() });
+            }
             let (bytes, why) = (loss.bytes, loss.why.clone());
             outbox.push_back(PumpEvent::Dropped { life: pipe.life.clone(), bytes, why });
         }
@@ -485,14 +491,18 @@ impl Table {
 /// Says of a file that was to be open by now that it is not; takes back what was said of another one.
 fn tell_unopened(pipe: &mut Pipe, target: Option<&Target>, outbox: &mut Outbox) {
     let why = target.filter(|target| !target.file.is_open()).and_then(|target| target.unopened.clone());
-    // The usual place is nobody's to correct in a manifest.
-    let why = why.map(|why| if pipe.logs.path.is_some() { format!("{why}; correct `logs.path`") } else { why });
+    let why = why.map(|why| remedied(why, &pipe.logs));
     let before = std::mem::replace(&mut pipe.unopened, why.is_some());
     match why {
         Some(why) => outbox.push_back(PumpEvent::Unopened { life: pipe.life.clone(), why }),
         None if before => outbox.push_back(PumpEvent::Opened { life: pipe.life.clone() }),
         None => {}
     }
+}
+
+/// The usual place is nobody's to correct in a manifest.
+fn remedied(why: String, logs: &Logs) -> String {
+    if logs.path.is_some() { format!("{why}; correct `logs.path`") } else { why }
 }
 
 /// Looks for a line in what the file holds of the life; what comes is looked at as it comes.
