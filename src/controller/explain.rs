@@ -123,6 +123,14 @@ pub(super) fn and_holder(said: String, instance: &Instance) -> String {
     }
 }
 
+/// The same of one that is over, which nobody tells when the port is free.
+pub(super) fn and_past_holder(said: String, instance: &Instance) -> String {
+    match instance.port_holder() {
+        Some(holder) => format!("{said}; {}", holder.replacen(" is held by ", " was held by ", 1)),
+        None => said,
+    }
+}
+
 /// What there is to do for one of several instances whose port another one may hold already: none where it
 /// asks for the port that it is given, or says nothing of a port in use.
 pub(super) fn port_remedy(process: &Process, index: u32, exit: &ExitMemory) -> Option<String> {

@@ -191,12 +191,7 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
                     add(refused.reason, refused.message.clone());
                 }
             }
-            Life::Finished(_) => {
-                if let Some(holder) = instance.port_holder() {
-                    add(Reason::AddressInUse, holder.into());
-                }
-            }
-            Life::Idle | Life::Stopping(_) => {}
+            Life::Idle | Life::Stopping(_) | Life::Finished(_) => {}
         }
         if instance.oom_killed {
             let limit = service.spec().and_then(|spec| spec.resources.limits.memory);

@@ -391,7 +391,7 @@ pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
         Life::Finished(finished) => match &finished.outcome {
             Outcome::Completed => Word::plain(Status::Completed),
             Outcome::Failed(reason, why) => {
-                Word::of(Status::Failed, *reason, explain::and_holder(why.clone(), instance))
+                Word::of(Status::Failed, *reason, explain::and_past_holder(why.clone(), instance))
                     .next(format!("runs again after an edit or `plugd start {}`", service.name))
             }
         },

@@ -481,5 +481,7 @@ fn a_job_that_failed_while_its_port_was_held_says_by_whom() {
     let holder = "port 2525 is held by the service web, pid 977 (postfix)";
     world.tell(Input::PortHeld { life: life("job", 1), message: holder.into() });
     assert_eq!(world.status("job"), (Status::Failed, Some(Reason::Error)));
-    assert_eq!(world.view("job").why, [format!("exited with 1 after 0 s; {holder}")]);
+    let said = "exited with 1 after 0 s; port 2525 was held by the service web, pid 977 (postfix)";
+    assert_eq!(world.view("job").why, [said]);
+    assert!(world.view("job").problems.is_empty(), "nobody tells it when that is no longer so");
 }
