@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use plugd::edge::output::off_limits::OffLimits;
 use plugd::edge::output::{Follow, Line, LogFiles, Pump, PumpEvent, Query, Settings, Stream, Tee};
 use plugd::model::name::{Instance, LifeId, Name};
 use plugd::model::spec::{Logs, OnStall};
@@ -52,7 +53,8 @@ impl World {
 
     fn with(dir: TempDir, tee: Option<Tee>) -> World {
         let (sender, events) = tokio::sync::mpsc::channel(64);
-        let settings = Settings { dir: Some(dir.path().to_path_buf()), total: Some(1 << 30), tee };
+        let settings =
+            Settings { dir: Some(dir.path().to_path_buf()), total: Some(1 << 30), tee, ..Settings::default() };
         World { pump: Pump::start(settings, sender).expect("a thread"), dir, events }
     }
 
@@ -165,7 +167,7 @@ fn a_pump_that_another_test_kills() {
     let Ok(dir) = std::env::var("PLUGD_TEST_PUMP_DIR") else { return };
     let ends = std::env::var("PLUGD_TEST_PUMP_ENDS").is_ok();
     let (sender, mut events) = tokio::sync::mpsc::channel(8);
-    let settings = Settings { dir: Some(dir.into()), total: Some(1 << 40), tee: None };
+    let settings = Settings { dir: Some(dir.into()), total: Some(1 << 40), ..Settings::default() };
     let pump = Pump::start(settings, sender).expect("a thread");
     let fd = rustix::io::dup(std::io::stdin()).expect("stdin is the pipe");
     pump.attach(Stream { life: life(1), fd, stderr: None, logs: logs(MIB, 1000), instances: 1, log_line: None });
@@ -345,7 +347,7 @@ fn a_log_that_cannot_be_rotated_ends_at_twice_its_size_and_says_what_is_lost() {
 fn all_logs_together_stay_within_their_total() {
     let dir = tempfile::tempdir().expect("a folder");
     let (sender, _events) = tokio::sync::mpsc::channel(64);
-    let settings = Settings { dir: Some(dir.path().into()), total: Some(MIB), tee: None };
+    let settings = Settings { dir: Some(dir.path().into()), total: Some(MIB), ..Settings::default() };
     let pump = Pump::start(settings, sender).expect("a thread");
     for service in ["a", "b", "c"] {
         let (fd, mut writer) = pipe();
@@ -427,7 +429,7 @@ fn a_full_disk_blocks_no_service_drops_and_counts_and_recovers_alone() {
     let ballast = disk.0.path().join("ballast");
     fs::write(&ballast, vec![0; 128 * 1024]).expect("room");
     let (sender, events) = tokio::sync::mpsc::channel(64);
-    let settings = Settings { dir: Some(disk.0.path().into()), total: Some(1 << 30), tee: None };
+    let settings = Settings { dir: Some(disk.0.path().into()), total: Some(1 << 30), ..Settings::default() };
     let pump = Pump::start(settings, sender).expect("a thread");
     let mut world = World { dir: tempfile::tempdir().expect("a folder"), pump, events };
     let mut service = world.attach(1, logs(MIB, 5));
@@ -473,7 +475,7 @@ fn with_block_a_full_disk_holds_the_service_and_loses_nothing() {
     let ballast = disk.0.path().join("ballast");
     fs::write(&ballast, vec![0; 96 * 1024]).expect("room");
     let (sender, events) = tokio::sync::mpsc::channel(64);
-    let settings = Settings { dir: Some(disk.0.path().into()), total: Some(1 << 30), tee: None };
+    let settings = Settings { dir: Some(disk.0.path().into()), total: Some(1 << 30), ..Settings::default() };
     let pump = Pump::start(settings, sender).expect("a thread");
     let mut world = World { dir: tempfile::tempdir().expect("a folder"), pump, events };
     let mut service = world.attach(1, Logs { on_stall: OnStall::Block, ..logs(MIB, 5) });
@@ -557,7 +559,7 @@ fn the_line_that_a_probe_waits_for_is_told_once_even_when_it_was_written_before(
 
     // A new controller takes the life over and must learn it too.
     let (sender, events) = tokio::sync::mpsc::channel(64);
-    let settings = Settings { dir: Some(world.dir.path().into()), total: None, tee: None };
+    let settings = Settings { dir: Some(world.dir.path().into()), total: None, ..Settings::default() };
     let mut next = World { pump: Pump::start(settings, sender).expect("a thread"), events, dir: world.dir };
     next.pump.attach(stream(keeper));
     assert_eq!(next.event(), seen(&pattern));
@@ -609,7 +611,7 @@ fn a_missing_or_damaged_index_is_made_anew_and_costs_only_times() {
         }
         assert!(world.read(&Query::default()).contains(&"before".to_string()));
         let (sender, events) = tokio::sync::mpsc::channel(64);
-        let settings = Settings { dir: Some(world.dir.path().into()), total: None, tee: None };
+        let settings = Settings { dir: Some(world.dir.path().into()), total: None, ..Settings::default() };
         world.pump = Pump::start(settings, sender).expect("a thread");
         world.events = events;
         let mut service = world.attach(2, logs(MIB, 5));
@@ -733,6 +735,43 @@ fn a_path_that_cannot_be_opened_is_told_at_once_and_taken_back_with_the_first_li
     world.pump.close(life(1));
     assert_eq!(world.event(), PumpEvent::Opened { life: life(1) });
     assert_eq!(world.event(), PumpEvent::Closed { life: life(1) });
+}
+
+/// One fault is one problem: that it is lost takes the place of that it would be.
+#[test]
+fn a_path_that_cannot_be_opened_and_loses_something_is_told_of_once() {
+    let mut world = World::new();
+    fs::write(world.dir.path().join("place"), "in the way").expect("written");
+    let own = world.dir.path().join("place/own.log");
+    let mut service = world.attach(1, Logs { path: Some(own.clone()), ..logs(MIB, 5) });
+    assert!(matches!(world.event(), PumpEvent::Unopened { .. }));
+    service.write_all(b"hello\n").expect("room");
+    assert_eq!(world.event(), PumpEvent::Opened { life: life(1) });
+    let PumpEvent::Dropped { bytes: 6, why, .. } = world.event() else { panic!("six bytes are lost") };
+    assert!(why.starts_with(&format!("{}: ", own.display())) && why.ends_with("; correct `logs.path`"), "{why}");
+    world.pump.close(life(1));
+    assert_eq!(world.event(), PumpEvent::Recovered { life: life(1) });
+    assert_eq!(world.event(), PumpEvent::Closed { life: life(1) });
+}
+
+#[test]
+fn what_plugd_reads_itself_is_never_written_as_a_log() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let services = dir.path().join("services.d");
+    fs::create_dir(&services).expect("made");
+    let manifest = services.join("db.yaml");
+    fs::write(&manifest, "command: sleep 1000\n").expect("written");
+    let (sender, events) = tokio::sync::mpsc::channel(64);
+    let off_limits = OffLimits { services: Some(services), ..OffLimits::default() };
+    let settings = Settings { dir: Some(dir.path().join("logs")), off_limits, ..Settings::default() };
+    let mut world = World { pump: Pump::start(settings, sender).expect("a thread"), dir, events };
+    let mut service = world.attach(1, Logs { path: Some(manifest.clone()), ..logs(MIB, 5) });
+    let PumpEvent::Unopened { why, .. } = world.event() else { panic!("it is told before a byte is written") };
+    assert!(why.ends_with("db.yaml: plugd reads that file as a manifest; correct `logs.path`"), "{why}");
+    service.write_all(b"hello\n").expect("room");
+    assert_eq!(world.event(), PumpEvent::Opened { life: life(1) });
+    assert!(matches!(world.event(), PumpEvent::Dropped { bytes: 6, .. }));
+    assert_eq!(fs::read_to_string(&manifest).expect("it is there"), "command: sleep 1000\n");
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(super) async fn logs(
         true => files.follow(&query).map(Source::Grows),
         false => files.read(&query).map(Source::Ends),
     });
-    let source = source.await.unwrap_or_else(|panic| Err(io::Error::other(panic))).map_err(|error| {
+    let source = source.await.unwrap_or_else(|ended| Err(io::Error::other(ended))).map_err(|error| {
         let message = format!("the log of {} cannot be read: {error}", print.service);
         let next = format!("look at {}", dir.display());
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "LogUnreadable", message, next)

@@ -14,6 +14,7 @@ use super::node::Node;
 use super::{Session, fault, foresee, node};
 use crate::controller::{Change, Declaration, Resolved, Source, change};
 use crate::edge::directory;
+use crate::edge::output::off_limits::OffLimits;
 use crate::edge::store::Store;
 use crate::model::digest;
 use crate::model::manifest::{self, Reading, Severity, Text};
@@ -66,13 +67,21 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
         None => read_files(&args.files, node.as_ref(), &mut findings, session),
     };
     let told = node.as_ref().and_then(|node| node.get("/v1/node").ok());
-    for found in foresee::logs::look(&found.declared, told.as_ref()) {
+    let place = |which| node::place(which, told.as_ref(), &session.global);
+    let services = dir.clone().or_else(|| node.as_ref().and_then(|node| node.dir().ok()));
+    let off_limits = OffLimits {
+        services: services.and_then(|dir| std::path::absolute(dir).ok()),
+        own: place("state").into_iter().chain(place("run")).collect(),
+        logs: place("logs"),
+    };
+    for found in foresee::logs::look(&found.declared, &off_limits, told.as_ref()) {
         match found {
             // A single file may be meant for another machine.
             foresee::logs::Found::Wrong(told) if dir.is_some() => findings.error(told),
             foresee::logs::Found::Wrong(told) | foresee::logs::Found::Doubtful(told) => findings.warning(told),
         }
     }
+    foresee::ports::shared(&found.declared).into_iter().for_each(|told| findings.warning(told));
     let obstacles = foresee::obstacles(&found.declared, told.as_ref());
     let running = match &node {
         Some(node) => match running(node, &mut found, dir.as_deref()) {

@@ -18,12 +18,17 @@ use crate::model::settings::{self, Settings};
 use crate::model::view::ServiceView;
 
 pub fn yaml(views: &[Arc<ServiceView>], node: &Node, session: &Session) -> Result<String, Fault> {
+    let loaded = load(node, session)?;
+    let pages: Result<Vec<String>, Fault> = views.iter().map(|view| one(view, &loaded)).collect();
+    Ok(pages?.join("---\n"))
+}
+
+/// What the directory declares now.
+pub fn load(node: &Node, session: &Session) -> Result<Loaded, Fault> {
     let dir = node.dir()?;
     let told = node.get("/v1/node").ok();
     let memory = node::memory(told.as_ref(), &session.global).map_or_else(Store::none, |path| Store::look(&path));
-    let loaded = directory::load(&dir, &written(&dir), memory).map_err(|error| Fault::path("read", dir, error))?;
-    let pages: Result<Vec<String>, Fault> = views.iter().map(|view| one(view, &loaded)).collect();
-    Ok(pages?.join("---\n"))
+    directory::load(&dir, &written(&dir), memory).map_err(|error| Fault::path("read", dir, error))
 }
 
 fn one(view: &ServiceView, loaded: &Loaded) -> Result<String, Fault> {

@@ -2,6 +2,7 @@
 //! controller looks at them, but from here.
 
 pub mod logs;
+pub mod ports;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -18,7 +18,7 @@ use super::{Session, node, row, select, spark};
 use crate::edge::store::{Question, Store};
 use crate::model::history::{Bucket, History, fold};
 use crate::model::name::Name;
-use crate::model::text::{age, clean, since, span};
+use crate::model::text::{age, clean, since, span, telling};
 use crate::model::view::{Event, ExitView, RunView, ServiceView};
 
 /// Columns of a sparkline where nothing else says how many.
@@ -250,8 +250,7 @@ fn exits(exits: &[ExitView], look: &Look, now: Timestamp) -> String {
             (None, Some(code)) => format!("code {code}"),
             (None, None) => "unknown".into(),
         };
-        let said = exit.output.iter().rev().find(|line| !line.trim().is_empty());
-        let said = said.map(|line| clean(line.trim()).into_owned()).unwrap_or_default();
+        let said = telling(&exit.output).map(|line| clean(line).into_owned()).unwrap_or_default();
         [when(exit.at, look, now), how, span(exit.ran_for), said]
     });
     table("last exits", ["WHEN", "HOW", "RAN FOR", "LAST OUTPUT"], rows.collect(), look)

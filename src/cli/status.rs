@@ -12,7 +12,7 @@ use super::look::{Color, Look, columns, wrap};
 use super::{Session, get, history, last, logs, row, select, told as telling};
 use crate::model::name::Name;
 use crate::model::ready;
-use crate::model::text::{age, clean, indicator, since, span};
+use crate::model::text::{age, clean, indicator, since, span, telling};
 use crate::model::view::{FileProblem, InstanceView, RejectedView, ScoreView, ServiceView, Snapshot, VitalsView};
 
 /// Log lines under a status: what fits beside the rest on one screen.
@@ -283,8 +283,7 @@ fn last_exit(view: &ServiceView) -> String {
         (None, None) => "unknown".into(),
     };
     let how = exit.by.as_ref().map_or(how.clone(), |by| format!("{how} ({})", clean(by)));
-    let said = exit.output.iter().rev().find(|line| !line.trim().is_empty());
-    let said = said.map(|line| format!(": {}", clean(line.trim()))).unwrap_or_default();
+    let said = telling(&exit.output).map(|line| format!(": {}", clean(line))).unwrap_or_default();
     format!("{how} at {}, ran for {}{said}", moment(exit.at), span(exit.ran_for))
 }
 

@@ -1,12 +1,18 @@
 //! Before a verb answers: that the controller has taken in what the directory holds, and that the
 //! status files tell what was answered.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::node::Node;
+use super::{Session, effective};
+use crate::controller::Resolved;
 use crate::model::digest;
+use crate::model::name::Name;
+use crate::model::spec::Digest;
 use crate::model::text::clean;
 use crate::model::view::{ServiceView, Snapshot};
 
@@ -42,6 +48,29 @@ pub fn intake(dir: &Path, view: &ServiceView) -> Intake {
     } else {
         Intake::NotYet
     }
+}
+
+/// What is in the wrappers, env files and watched files of these services now, of those that name any.
+pub fn contents(node: &Node, names: &[Name], session: &Session) -> BTreeMap<Name, Digest> {
+    let names_files = |name: &&Name| {
+        let spec = node.object(name).ok().and_then(|mut object| Some(object.get_mut("spec")?.take()));
+        spec.is_some_and(|spec| ["wrapper", "envFrom", "watchFiles"].iter().any(|field| spec.get(field).is_some()))
+    };
+    let named: Vec<&Name> = names.iter().filter(names_files).collect();
+    let loaded = if named.is_empty() { None } else { effective::load(node, session).ok() };
+    let declared = loaded.into_iter().flat_map(|loaded| loaded.declarations);
+    let found = declared.filter_map(|one| match one.program {
+        Resolved::Found { content, .. } if named.contains(&&one.spec.name) => Some((one.spec.name.clone(), content)),
+        // What is missing is told as a problem.
+        Resolved::Found { .. } | Resolved::Missing { .. } => None,
+    });
+    found.collect()
+}
+
+/// Whether that is what its manifest means to the controller now.
+pub fn has_content(lying: &BTreeMap<Name, Digest>, view: &ServiceView) -> bool {
+    let content = view.manifest.declares.map(|declares| declares.content);
+    lying.get(&view.service).is_none_or(|lies| content.is_none_or(|content| content == *lies))
 }
 
 /// Waits until each name's status file begins with its status word; none: until there is no file.

@@ -39,17 +39,23 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
     if let Some(fault) = unknown(args, &mut watching, &dir, deadline)? {
         return Err(fault);
     }
-    let done = watching.until_telling(
-        Some(deadline),
-        |known| {
-            let all = match &args.what {
-                WaitFor::Ready => is_ready(known, &args.names, args.all) && !is_behind(known, &args.names, &dir),
-                what => args.names.iter().all(|name| is_so(what, path.as_ref(), known, name, &node)),
-            };
-            Ok(all.then_some(()))
-        },
-        |known| format!("waiting: {}", list(&missing(args, known))),
-    )?;
+    let is_there = |watching: &mut Watching<'_>| {
+        watching.until_telling(
+            Some(deadline),
+            |known| {
+                let all = match &args.what {
+                    WaitFor::Ready => is_ready(known, &args.names, args.all) && !is_behind(known, &args.names, &dir),
+                    what => args.names.iter().all(|name| is_so(what, path.as_ref(), known, name, &node)),
+                };
+                Ok(all.then_some(()))
+            },
+            |known| format!("waiting: {}", list(&missing(args, known))),
+        )
+    };
+    let mut done = is_there(&mut watching)?;
+    if done.is_some() && args.what == WaitFor::Ready && !has_files_in_force(args, &mut watching, &node, session)? {
+        done = is_there(&mut watching)?;
+    }
     match (done, watching.known()) {
         (Some(()), Some(known)) if args.what == WaitFor::Ready => answer(known, &args.names, &dir),
         (Some(()), _) => Ok(Code::Done),
@@ -112,6 +118,27 @@ fn views<'k>(known: &'k Snapshot, names: &'k [String]) -> impl Iterator<Item = &
 /// A manifest lies there that the controller has not taken in yet: what is ready is of the one before.
 fn is_behind(known: &Snapshot, names: &[String], dir: &Path) -> bool {
     views(known, names).any(|view| told::intake(dir, view) == Intake::NotYet)
+}
+
+/// A wrapper or another file that is part of a service was rewritten, perhaps a moment ago: true where all that lies
+/// there is in force at once, or none names such a file. Waits until it is taken in; what a watched file counts as
+/// that was taken away or is held open only the controller knows, so not for long.
+fn has_files_in_force(
+    args: &WaitArgs,
+    watching: &mut Watching<'_>,
+    node: &Node,
+    session: &Session,
+) -> Result<bool, Fault> {
+    let Some(known) = watching.known() else { return Ok(true) };
+    let named: Vec<_> = views(known, &args.names).map(|view| view.service.clone()).collect();
+    let lying = told::contents(node, &named, session);
+    let in_force = |known: &Snapshot| views(known, &args.names).all(|view| told::has_content(&lying, view));
+    if watching.known().is_some_and(in_force) {
+        return Ok(true);
+    }
+    let patience = TAKEN_IN_WITHIN.min(args.timeout);
+    watching.until(Some(Instant::now() + patience), |known| Ok(in_force(known).then_some(())))?;
+    Ok(false)
 }
 
 /// All are ready, and the files say so; but what lies in the directory may be refused or blocked.

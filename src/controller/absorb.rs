@@ -158,6 +158,10 @@ impl Controller {
             }
             Input::Awoke => self.forgive(now),
             Input::PortFree(port) => self.port_free(port, now),
+            Input::PortHeld { life, message } => {
+                let id = self.table.id(&life.instance.service);
+                self.of_life(&life, |controller, service, at| controller.port_held(id, service, at, message));
+            }
             Input::Problem { name, reason, message } => {
                 if let Some(id) = self.table.id(&name) {
                     if let Some(service) = self.table.get_mut(id) {
@@ -298,8 +302,13 @@ impl Controller {
         let mut by = None;
         match life {
             Life::Running(running) => {
-                let said = running.checks.said.as_ref().filter(|said| !said.passed);
-                instance.blamed = said.and_then(|said| Some((said.reason?, said.message.clone())));
+                match &running.checks.said {
+                    Some(said) if !said.passed => instance.blamed = said.reason.map(|it| (it, said.message.clone())),
+                    Some(_) => instance.blamed = None,
+                    // It ended before a check could answer: what was said of the life before stands.
+                    None if exit.status() != 0 => {}
+                    None => instance.blamed = None,
+                }
                 ran_for = now.mono.saturating_sub(running.spawned);
                 let made = running.made.clone();
                 *life = Life::Stopping(Box::new(Stopping {

@@ -115,7 +115,11 @@ impl Controller {
         let next = restart::next(&spec.restart, end);
         self.room |= next != Next::Again;
         let warning = next != Next::Completed;
-        self.record(service, at, Reason::Exited, warning, format!("{name} {said}"), now);
+        let told = match end {
+            End::Status(_) => super::explain::and_holder(format!("{name} {said}"), &service.instances[at]),
+            End::KilledByUs => format!("{name} {said}"),
+        };
+        self.record(service, at, Reason::Exited, warning, told, now);
         let instance = &mut service.instances[at];
         if fresh || gone {
             return Again::Again;

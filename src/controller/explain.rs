@@ -12,6 +12,7 @@ use crate::model::manifest::{instance_port, takes_given_port};
 use crate::model::reason::Reason;
 use crate::model::signal;
 use crate::model::spec::{Condition, Dependency, Process, Program};
+use crate::model::text::telling;
 use crate::model::zone::Zone;
 use crate::policy::depends::Standing;
 
@@ -108,10 +109,26 @@ pub(super) fn keeps_ending(exit: &ExitMemory, oom_killed: bool, times: u32) -> S
     if times > 1 {
         text.push_str(&format!(", {times} times running"));
     }
-    if let Some(line) = exit.output.iter().rev().find(|line| !line.trim().is_empty()) {
-        text.push_str(&format!(": {:?}", line.trim()));
+    if let Some(line) = telling(&exit.output) {
+        text.push_str(&format!(": {line:?}"));
     }
     text
+}
+
+/// `…; port 2525 is held by pid 977 (postfix)`, where that is known of its last life and not told already.
+pub(super) fn and_holder(said: String, instance: &Instance) -> String {
+    match instance.port_holder() {
+        Some(holder) if !said.contains(holder) => format!("{said}; {holder}"),
+        Some(_) | None => said,
+    }
+}
+
+/// The same of one that is over, which nobody tells when the port is free.
+pub(super) fn and_past_holder(said: String, instance: &Instance) -> String {
+    match instance.port_holder() {
+        Some(holder) => format!("{said}; {}", holder.replacen(" is held by ", " was held by ", 1)),
+        None => said,
+    }
 }
 
 /// What there is to do for one of several instances whose port another one may hold already: none where it
@@ -152,10 +169,9 @@ pub(super) fn outcome_of(missed: &Missed<'_>) -> String {
 
 /// What is missing, in the words of what looked for it where there are some.
 pub(super) fn missing(wait: &BackOff, instance: &Instance) -> String {
-    let last =
-        instance.last_exit.as_ref().and_then(|exit| exit.output.iter().rev().find(|line| !line.trim().is_empty()));
-    match (wait.kind, last) {
-        (Setback::Missing(Reason::DependencyMissing), Some(line)) => format!("{}: {:?}", wait.message, line.trim()),
+    let said = instance.last_exit.as_ref().and_then(|exit| telling(&exit.output));
+    match (wait.kind, said) {
+        (Setback::Missing(Reason::DependencyMissing), Some(line)) => format!("{}: {line:?}", wait.message),
         _ => wait.message.clone(),
     }
 }

@@ -112,6 +112,11 @@ pub enum Input {
     Awoke,
     /// The port that a wait names has become free.
     PortFree(u16),
+    /// The port of a life that has failed was somebody else's; the message names who holds it.
+    PortHeld {
+        life: LifeId,
+        message: String,
+    },
     /// Something that the edge has to say of a service beside its lives (`StatusNotWritten`,
     /// `SecretReadable`); `None` takes it back.
     Problem {

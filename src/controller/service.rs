@@ -463,6 +463,12 @@ impl Instance {
         }
     }
 
+    /// Who holds the port that its last life was to have.
+    pub fn port_holder(&self) -> Option<&str> {
+        let blamed = self.blamed.as_ref().filter(|(reason, _)| *reason == Reason::AddressInUse);
+        blamed.map(|(_, message)| message.as_str())
+    }
+
     /// It did so again: what it is meant to be is probably something else than a service.
     pub fn ends_at_once(&self) -> bool {
         self.quick_zeroes >= 2

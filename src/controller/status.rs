@@ -390,8 +390,10 @@ pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
         Life::BackOff(wait) => of_wait(service, instance, wait),
         Life::Finished(finished) => match &finished.outcome {
             Outcome::Completed => Word::plain(Status::Completed),
-            Outcome::Failed(reason, why) => Word::of(Status::Failed, *reason, why.clone())
-                .next(format!("runs again after an edit or `plugd start {}`", service.name)),
+            Outcome::Failed(reason, why) => {
+                Word::of(Status::Failed, *reason, explain::and_past_holder(why.clone(), instance))
+                    .next(format!("runs again after an edit or `plugd start {}`", service.name))
+            }
         },
     }
 }
@@ -519,7 +521,7 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
                     match (instance.ends_at_once(), port_remedy(service, instance, exit)) {
                         (true, _) => format!("{ending}; {}", explain::ENDS_AT_ONCE),
                         (false, Some(remedy)) => format!("{ending}; {remedy}"),
-                        (false, None) => ending,
+                        (false, None) => explain::and_holder(ending, instance),
                     }
                 }
                 (Setback::HookFailed, _) => format!("its preStart hook failed: {}", wait.message),

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::Controller;
-use super::life::{Life, Setback};
+use super::life::{Cause, Life, Setback};
 use super::service::{Id, Service};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, ProbePort};
@@ -98,7 +98,32 @@ impl Controller {
 
     pub(super) fn port_free(&mut self, port: u16, now: Now) {
         for id in self.ports.remove(&port).unwrap_or_default() {
+            if let Some(service) = self.table.get_mut(id) {
+                service.instances.iter_mut().for_each(|instance| instance.blamed = None);
+                service.touched = true;
+                self.mark(id);
+            }
             self.cut_wait(id, now, News::Own);
+        }
+    }
+
+    /// Learnt once it had ended: many end sooner than a check can look.
+    pub(super) fn port_held(&mut self, id: Option<Id>, service: &mut Service, at: usize, message: String) {
+        let waits = match &service.instances[at].life {
+            Life::Stopping(stopping) if stopping.cause == Cause::Ended => false,
+            Life::BackOff(wait) if wait.kind == Setback::Ended => true,
+            Life::Finished(_) => false,
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Running(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_) => return,
+        };
+        service.instances[at].blamed = Some((Reason::AddressInUse, message));
+        service.touched = true;
+        if let Some(id) = id.filter(|_| waits) {
+            self.await_port(id, service, at);
         }
     }
 
@@ -122,8 +147,7 @@ impl Controller {
 
     /// A wait that begins after `AddressInUse` asks to be told when the port is free.
     pub(super) fn await_port(&mut self, id: Id, service: &Service, at: usize) {
-        let blamed = service.instances[at].blamed.as_ref().map(|(reason, _)| *reason);
-        if blamed != Some(Reason::AddressInUse) {
+        if service.instances[at].port_holder().is_none() {
             return;
         }
         if let Some(port) = service.spec().and_then(|spec| port_of(spec)) {

@@ -44,15 +44,6 @@ struct Silent {
     back: Arc<AtomicBool>,
 }
 
-/// Says when it goes that a look has come back, also by a panic.
-struct Back(Arc<AtomicBool>);
-
-impl Drop for Back {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 thread_local! {
     static AFAR: RefCell<Option<Afar>> = const { RefCell::new(None) };
 }
@@ -123,15 +114,15 @@ impl Afar {
         }
         let (reply, answer) = sync_channel(1);
         let back = Arc::new(AtomicBool::new(false));
-        let (named, done) = (path.to_path_buf(), Back(back.clone()));
+        let (named, done) = (path.to_path_buf(), back.clone());
         self.give(Box::new(move || {
             // Nobody waits any more: that it came back is all that is left to say.
             reply.send(look(&named)).ok();
-            drop(done);
+            done.store(true, Ordering::Release);
         }));
         match answer.recv_timeout(LIMIT) {
             Ok(found) => return Some(found),
-            // No thread, or a look that panicked: that says nothing of the path.
+            // No thread: that says nothing of the path.
             Err(RecvTimeoutError::Disconnected) => {
                 self.hand = None;
                 return None;

@@ -236,8 +236,7 @@ impl Drop for StatusFiles {
         drop(queue);
         self.shared.more.notify_one();
         if let Some(thread) = self.thread.take().filter(|_| done) {
-            // A panic of the writer has been printed by its own hook.
-            thread.join().ok();
+            let _ended = thread.join();
         }
     }
 }

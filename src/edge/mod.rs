@@ -58,6 +58,16 @@ pub(crate) fn write_whole(to: &mut (impl std::io::Write + std::os::fd::AsFd), mu
     Ok(())
 }
 
+/// Descriptors that the keeper needs for an instance: its pidfd and its output's pipe.
+const FDS_PER_INSTANCE: u64 = 2;
+/// What it keeps back for the way of a start (64), and what it has open itself.
+const FDS_OF_KEEPER: u64 = 64 + 20;
+
+/// How many instances fit under a hard limit of descriptors, more or less: there is a socket for some, too.
+pub(crate) fn instances_that_fit(hard: u64) -> u64 {
+    hard.saturating_sub(FDS_OF_KEEPER) / FDS_PER_INSTANCE
+}
+
 /// A quarter of all descriptors (none: of any number), at most `most`: what one kind of caller may take, so that the
 /// rest is left to everything else.
 pub(crate) fn quarter_of_descriptors(all: Option<u64>, most: usize) -> usize {

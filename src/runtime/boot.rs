@@ -23,6 +23,7 @@ use crate::edge::directory::{self, Directory};
 use crate::edge::doors::Doors;
 use crate::edge::files::{StatusCheck, StatusFiles};
 use crate::edge::manager::Manager;
+use crate::edge::output::off_limits::OffLimits;
 use crate::edge::output::{self, Pump};
 use crate::edge::places::{self, Places, Who};
 use crate::edge::probe::Sockets;
@@ -211,8 +212,13 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
         (None, What::File(_) | What::Command(_)) => Store::none(),
     };
     let tee = settings.tee.then(|| tee(single, task.colour)).flatten();
-    let pump = Pump::start(output::Settings { dir: places.logs.clone(), total: settings.logs_total, tee }, pump_sender)
-        .map_err(|error| refusal(1, chain(&error)))?;
+    let off_limits = OffLimits {
+        services: matches!(task.what, What::Directory(_)).then(|| dir.clone()),
+        own: places.state.iter().chain(&places.run).cloned().collect(),
+        logs: places.logs.clone(),
+    };
+    let kept = output::Settings { dir: places.logs.clone(), total: settings.logs_total, tee, off_limits };
+    let pump = Pump::start(kept, pump_sender).map_err(|error| refusal(1, chain(&error)))?;
     let walker = Walker::start(welcome.keeper_pid, sender.clone())
         .map_err(|error| failed("the process walker cannot start", error))?;
 

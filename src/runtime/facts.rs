@@ -9,7 +9,7 @@ use super::{Leave, Node, helpers, monotonic};
 use crate::controller::{Adopted, Declaration, Exit, Input, Shutdown, Verdict};
 use crate::edge::output::{PumpEvent, Stream};
 use crate::edge::probe::notify::NotifySocket;
-use crate::edge::probe::{LifeContext, fd};
+use crate::edge::probe::{self, LifeContext, fd};
 use crate::edge::process::failure::{Asked, explain_failure};
 use crate::edge::process::pin::Pin;
 use crate::edge::process::tree::{Scope, Tree};
@@ -195,11 +195,27 @@ impl Node {
         if let Some(live) = self.lives.get_mut(&life) {
             live.ended = true;
             live.tasks.drain(..).for_each(|task| task.abort());
+            if exit(how).status() != 0 {
+                self.look_for_holder(&life);
+            }
         }
         let adoptees = self.adoptees.get_mut(life.instance.service.as_str()).into_iter().flatten();
         adoptees.filter(|adoptee| adoptee.life == life).for_each(|adoptee| adoptee.ended = true);
         let exit = self.exit_of(&life, how);
         self.queue.push_back(Input::Exited { life, exit });
+    }
+
+    /// Somebody listened on its port before it was there: whoever does still may be why it failed, and most have
+    /// failed before a check was due.
+    fn look_for_holder(&self, life: &LifeId) {
+        let Some(live) = self.lives.get(life).filter(|live| live.context.found_listeners()) else { return };
+        let (context, sockets) = (live.context.clone(), self.sockets.clone());
+        let (sender, life) = (self.sender.clone(), life.clone());
+        tokio::task::spawn_local(async move {
+            if let Some(message) = probe::holder_of_port(context, sockets).await {
+                let _ = sender.send(Input::PortHeld { life, message }).await;
+            }
+        });
     }
 
     /// What ended for want of memory says nothing of it itself: its group has counted.

@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
+
 use super::boot::{Refusal, Task, UNUSABLE, What, chain, refusal};
 use super::layers::{SHUTDOWN_PID1, settings_of};
 use super::{single, strays, voice};
-use crate::edge::directory;
 use crate::edge::places::{Lock, LockError, Places, Who};
+use crate::edge::{directory, instances_that_fit};
 use crate::keeper::{self, Start};
 use crate::model::settings::Settings;
 
@@ -21,7 +23,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Takes the lock and becomes the keeper, whose child is the controller. Returns only if it cannot.
 pub fn become_keeper(task: &Task, args: Vec<OsString>) -> Refusal {
-    match surroundings().and_then(|()| lock(task)) {
+    match surroundings().and_then(|()| descriptors(task)).and_then(|()| lock(task)) {
         Err(refusal) => refusal,
         Ok(lock) => {
             keeper::memory::trim();
@@ -52,6 +54,27 @@ fn surroundings() -> Result<(), Refusal> {
     let null = std::fs::metadata("/dev/null");
     null.map_err(|error| refusal(UNUSABLE, format!("/dev/null, which each service has as its input: {error}")))?;
     Ok(())
+}
+
+/// Of more instances than this nobody is told that they fit.
+const FIT_TOLD: u64 = 100;
+
+/// A limit under which nothing would ever start is said at once, and one under which little does.
+fn descriptors(task: &Task) -> Result<(), Refusal> {
+    let Some(hard) = getrlimit(Resource::Nofile).maximum else { return Ok(()) };
+    let how = "raise the hard limit: `ulimit -n`, LimitNOFILE= (systemd), --ulimit nofile= (Docker)";
+    match (instances_that_fit(hard), &task.what) {
+        (0, _) => {
+            let text = format!("no service could be started under a limit of {hard} open files; {how}");
+            Err(refusal(UNUSABLE, text))
+        }
+        (fit, What::Directory(_)) if fit < FIT_TOLD => {
+            let s = if fit == 1 { "" } else { "s" };
+            voice::say(&format!("a limit of {hard} open files has room for {fit} instance{s}; for more, {how}"));
+            Ok(())
+        }
+        (_, What::Directory(_) | What::File(_) | What::Command(_)) => Ok(()),
+    }
 }
 
 fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {

@@ -97,7 +97,7 @@ impl Purpose {
                 Input::Verdict { life: life.clone(), probe: *probe, verdict: judge(command, ended, output, took) }
             }
             Purpose::Hook(life, hook) => {
-                let last = output.last_line();
+                let last = output.telling();
                 let said = |what: String| match &last {
                     Some(line) => (Reason::Error, format!("{what}: {line}")),
                     None => (Reason::Error, what),

@@ -114,10 +114,13 @@ fn a_log_that_can_take_nothing_is_told_before_anything_is_lost() {
     put("folder", "../place");
     put("through", "../file/x.log");
     put("new", "../place/a/new.log");
+    put("own", "new.yaml");
     let (said, _) = ends(&world, 5, &["check"]);
     assert!(said.contains("error: folder: ") && said.contains("is a directory; name a file in it"), "{said}");
     assert!(said.contains("error: through: `logs.path` leads through ") && said.contains("is no directory"), "{said}");
     assert!(said.contains("warning: new: ") && said.contains("place/a, where `logs.path` puts its log"), "{said}");
+
+    assert!(said.contains("new.yaml, where `logs.path` puts its log, is none for a log: plugd reads"), "{said}");
 
     let mut world = world;
     world.run(&[]);
@@ -132,7 +135,10 @@ fn a_log_that_can_take_nothing_is_told_before_anything_is_lost() {
         );
         assert!(!told.contains("nothing has been written"), "{told}");
     }
-    world.wait("both events", |world| world.log().matches("reason=LogNotWritten").count() == 2);
+    world.wait("what plugd reads itself to be told", |world| {
+        world.status_file("own").is_some_and(|text| text.contains("plugd reads that file as a manifest"))
+    });
+    world.wait("each event", |world| world.log().matches("reason=LogNotWritten").count() == 3);
     assert!(world.status_file("new").is_some_and(|text| !text.contains("LogNotWritten")));
 
     // Another place takes it back.
@@ -140,5 +146,5 @@ fn a_log_that_can_take_nothing_is_told_before_anything_is_lost() {
     world.wait("the trouble to go", |world| {
         world.status_file("folder").is_some_and(|text| !text.contains("LogNotWritten"))
     });
-    assert_eq!(world.log().matches("reason=LogNotWritten").count(), 2);
+    assert_eq!(world.log().matches("reason=LogNotWritten").count(), 3);
 }

@@ -63,6 +63,30 @@ fn what_cannot_run_says_why_and_how_to_begin() {
 }
 
 #[test]
+fn how_little_fits_under_a_low_limit_of_open_files_is_said_at_the_start() {
+    let mut world = World::empty();
+    world.put("web.yaml", STAYS);
+    let under =
+        |limit: &str| ["sh", "-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")].map(String::from).to_vec();
+    let sh = under("68");
+    let mut none = Command::new(&sh[0]);
+    none.args(&sh[1..]).arg(env!("CARGO_BIN_EXE_plugd")).arg("run").arg("--state-dir").arg(world.root().join("none"));
+    let output = none.arg(world.path("")).stdin(Stdio::null()).output().expect("started");
+    assert_eq!(output.status.code(), Some(78), "{}", err(&output));
+    let told = "no service could be started under a limit of 68 open files; raise the hard limit";
+    assert!(err(&output).contains(told), "{}", err(&output));
+
+    world.under = under("100");
+    world.run(&[]);
+    world.wait_status("web", "running");
+    assert!(
+        world.log().contains("plugd: a limit of 100 open files has room for 8 instances; for more, raise"),
+        "{}",
+        world.log()
+    );
+}
+
+#[test]
 fn a_directory_has_one_owner_and_two_directories_have_two() {
     let world = World::running();
     world.put("web.yaml", STAYS);

@@ -83,6 +83,24 @@ fn a_crash_loop_is_told_cause_first() {
     assert!(said.contains("\nlast output\n  connecting\n"), "{said}");
 }
 
+/// It ends long before a check could look.
+#[test]
+fn who_holds_the_port_of_one_that_fails_is_told_everywhere() {
+    let world = World::running();
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let port = stranger.local_addr().expect("an address").port();
+    world.put("web.yaml", &format!("command: \"false\"\nport: {port}\nreadinessProbe: none\n"));
+    let holder = format!("port {port} is held by pid {} (", std::process::id());
+    world.wait("two ends", |world| {
+        world.field("web", "restarts").and_then(|n| n.parse::<u32>().ok()).is_some_and(|n| n >= 2)
+    });
+    for verb in [&["get", "web"][..], &["status", "web"], &["events", "web"]] {
+        world.wait(&format!("plugd {verb:?} to name it"), |world| out(&world.plugd(verb)).contains(&holder));
+    }
+    let said = out(&world.plugd(&["events", "web"]));
+    assert!(said.contains("web exited with 1 after ") && said.contains(&format!("s; {holder}")), "{said}");
+}
+
 #[test]
 fn a_file_that_makes_no_service_has_a_row_and_a_status() {
     let world = World::running();

@@ -143,6 +143,33 @@ fn wait_returns_with_the_fact() {
     assert!(took[2] < Duration::from_millis(250), "{took:?}");
 }
 
+/// What a wrapper or an env file says is as much a part of the service as its manifest.
+#[test]
+fn wait_answers_for_the_files_that_lie_there_now() {
+    let world = World::running();
+    let write = |number: u32| {
+        world.put_script("wrappers/own.sh", &format!("#!/bin/sh\n# {number}\nexec sleep 1000\n"));
+    };
+    write(0);
+    world.put("web.yaml", "wrapper: own.sh\n");
+    world.put("x.env", "N=0\n");
+    world.put("env.yaml", "command: sleep 1000\nenvFrom: [x.env]\n");
+    world.wait_status("web", "running");
+    world.wait_status("env", "running");
+    let pid = |name: &str| ends(&world, 0, &["get", name, "-o", "jsonpath={.status.instances[0].pid}"]).0;
+    for number in 1..=8 {
+        let before = (pid("web"), pid("env"));
+        write(number);
+        world.put("x.env", &format!("N={number}\n"));
+        ends(&world, 0, &["wait", "web", "env"]);
+        let now = (pid("web"), pid("env"));
+        assert!(before.0 != now.0 && before.1 != now.1, "round {number}: {before:?}, {now:?}");
+    }
+    let begun = Instant::now();
+    ends(&world, 0, &["wait", "web", "env"]);
+    assert!(begun.elapsed() < Duration::from_secs(1), "what is in force is not waited for");
+}
+
 #[test]
 fn another_user_is_told_that_it_may_not() {
     let world = World::running();
@@ -239,6 +266,21 @@ fn check_warns_of_one_log_that_several_services_write() {
     world.put("_defaults.yaml", "restart: Always\n");
     let (said, _) = ends(&world, 0, &["check"]);
     assert!(!said.contains("their lines mix"), "{said}");
+}
+
+#[test]
+fn check_warns_of_one_port_that_several_services_have() {
+    let world = World::empty();
+    world.put("api.yaml", "command: sleep 1\nport: 8081\n");
+    world.put("web.yaml", "command: sleep 1\nport: 8080\nreplicas: 3\n");
+    world.put("off.yaml", "command: sleep 1\nport: 8081\nenabled: false\n");
+    world.put("db.yaml", "command: sleep 1\nport: 5432\n");
+    let (said, _) = ends(&world, 0, &["check"]);
+    assert!(said.contains("warning: api and web have port 8081: whichever starts first holds it"), "{said}");
+    assert_eq!(said.matches("have port").count(), 1, "{said}");
+    world.put("web.yaml", "command: sleep 1\nport: 8080\n");
+    let (said, _) = ends(&world, 0, &["check"]);
+    assert!(!said.contains("have port"), "{said}");
 }
 
 #[test]

@@ -287,6 +287,7 @@ impl Facts {
             | Input::Output { .. }
             | Input::Tried { result: Err(_), .. }
             | Input::PrivatePort { .. }
+            | Input::PortHeld { .. }
             | Input::Problem { .. }
             | Input::LogProblem { .. } => {}
         }

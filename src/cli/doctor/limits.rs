@@ -5,12 +5,9 @@ use std::fs;
 use rustix::process::{Resource, getrlimit};
 
 use super::Finding;
+use crate::edge::instances_that_fit;
 use crate::edge::process::stat;
 
-/// Descriptors that the keeper needs for a service: its pidfd and its output's pipe.
-const FDS_PER_SERVICE: u64 = 2;
-/// Kept back by the keeper for itself.
-const FDS_RESERVED: u64 = 64;
 /// Services that nobody is surprised to have; fewer than that is worth a line.
 const SERVICES_EXPECTED: u64 = 500;
 /// plugd watches its directory, the one above, and the folders that wrappers lie in.
@@ -64,7 +61,7 @@ fn descriptors() -> Finding {
     let Some(hard) = limit.maximum else {
         return Finding::ok("descriptors: unlimited", "no limit on the number of services");
     };
-    let fit = hard.saturating_sub(FDS_RESERVED) / FDS_PER_SERVICE;
+    let fit = instances_that_fit(hard);
     let soft = limit.current.map_or_else(|| "unlimited".to_string(), |soft| soft.to_string());
     let what = format!("descriptors: {soft}, may be raised to {hard}");
     match fit >= SERVICES_EXPECTED {

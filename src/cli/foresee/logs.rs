@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::controller::Declaration;
 use crate::edge::output::layout::{Place, Side};
+use crate::edge::output::off_limits::OffLimits;
 use crate::model::name::{Instance, Name};
 
 /// What there is to say of one path.
@@ -22,11 +23,18 @@ pub enum Found {
 }
 
 /// `told`: what the node says of itself, where one runs.
-pub fn look(declared: &[Declaration], told: Option<&Value>) -> Vec<Found> {
+pub fn look(declared: &[Declaration], off_limits: &OffLimits, told: Option<&Value>) -> Vec<Found> {
     let named: Vec<(&Name, PathBuf)> =
         declared.iter().filter_map(|one| Some((&one.spec.name, file_of(one)?))).collect();
     let as_the_node = looks_as_the_node(told);
-    let alone = named.iter().filter_map(|(name, file)| of_file(name, file, as_the_node));
+    let of_file = |(name, file): &(&Name, PathBuf)| match off_limits.why(file) {
+        Some(why) => Some(Found::Wrong(format!(
+            "{name}: {}, where `logs.path` puts its log, is none for a log: {why}; name another file",
+            file.display()
+        ))),
+        None => of_file(name, file, as_the_node),
+    };
+    let alone = named.iter().filter_map(of_file);
     alone.chain(shared(&named)).collect()
 }
 

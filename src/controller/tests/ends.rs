@@ -434,3 +434,52 @@ fn what_finds_no_room_is_no_crash_loop_and_waits_no_longer_when_somebody_goes() 
     world.gone("calm", 1, Exit::signal(15));
     assert!(spawns(&world.sleep(2 * SECOND), "late", 8), "the ladder stands at a minute");
 }
+
+#[test]
+fn one_that_fails_while_its_port_is_held_says_by_whom() {
+    let mut web = spec("web");
+    web.process.port = Some(2525);
+    let mut world = World::running(web);
+    let holder = "port 2525 is held by pid 977 (postfix)";
+    // The second try is at once.
+    world.crash("web", 1, 1);
+    world.spawned("web", 2);
+    world.crash("web", 2, 1);
+    assert!(!world.view("web").why[0].contains("2525"), "nobody has looked yet");
+    let asks = world.tell(Input::PortHeld { life: life("web", 2), message: holder.into() });
+    assert!(asks.iter().any(|action| matches!(action, Action::AwaitPort(2525))), "{asks:?}");
+    assert_eq!(world.view("web").why, [format!("exits with 1 after 0 s, 2 times running; {holder}")]);
+    assert_eq!(world.view("web").problems[0].message, holder);
+
+    // It ends before anybody can look: what was said stands, and the log has it, too.
+    world.sleep(SECOND);
+    world.spawned("web", 3);
+    let told = world.crash("web", 3, 1);
+    let said = format!("web exited with 1 after 0 s; {holder}");
+    assert!(told.iter().any(|action| matches!(action, Action::Record(event) if event.message == said)), "{told:?}");
+    assert!(world.view("web").why[0].ends_with(&format!("3 times running; {holder}")), "{:?}", world.view("web").why);
+
+    world.tell(Input::PortFree(2525));
+    assert!(!world.view("web").why[0].contains("2525"), "{:?}", world.view("web").why);
+    // News of a life that is over does not come back.
+    world.sleep(3 * SECOND);
+    world.spawned("web", 4);
+    world.tell(Input::PortHeld { life: life("web", 3), message: holder.into() });
+    world.crash("web", 4, 1);
+    assert!(!world.view("web").why[0].contains("2525"), "{:?}", world.view("web").why);
+}
+
+#[test]
+fn a_job_that_failed_while_its_port_was_held_says_by_whom() {
+    let mut job = spec("job");
+    job.process.port = Some(2525);
+    job.restart.policy = crate::model::spec::RestartPolicy::Never;
+    let mut world = World::running(job);
+    world.crash("job", 1, 1);
+    let holder = "port 2525 is held by the service web, pid 977 (postfix)";
+    world.tell(Input::PortHeld { life: life("job", 1), message: holder.into() });
+    assert_eq!(world.status("job"), (Status::Failed, Some(Reason::Error)));
+    let said = "exited with 1 after 0 s; port 2525 was held by the service web, pid 977 (postfix)";
+    assert_eq!(world.view("job").why, [said]);
+    assert!(world.view("job").problems.is_empty(), "nobody tells it when that is no longer so");
+}

@@ -1,6 +1,7 @@
 //! Which names in the directory mean something.
 
 use std::ffi::OsStr;
+use std::path::Path;
 
 use crate::model::name::Name;
 
@@ -71,6 +72,36 @@ pub(super) fn candidate(name: &OsStr) -> Candidate {
         Some(stem) if Name::parse(&stem).is_ok() => Candidate::Script { stem },
         Some(stem) => Candidate::Misnamed { stem },
         None => Candidate::Other,
+    }
+}
+
+/// Whether plugd reads the file itself or writes it: a path below the directory.
+pub fn is_its_own(path: &Path) -> bool {
+    let mut names = path.iter();
+    let (Some(first), deeper) = (names.next(), names.next()) else { return false };
+    match (candidate(first), deeper) {
+        (Candidate::Skipped, _) if first == ".plugd" => true,
+        (Candidate::DropIns { .. }, Some(_)) => true,
+        (Candidate::Skipped, None) => first.to_string_lossy().ends_with(".status"),
+        // Without the ending it is a service only if it is executable, which no log is.
+        (Candidate::Script { .. }, None) => first.to_string_lossy().ends_with(".sh"),
+        (Candidate::Manifest { .. } | Candidate::Defaults | Candidate::Settings | Candidate::Refused { .. }, None) => {
+            true
+        }
+        (
+            Candidate::Manifest { .. }
+            | Candidate::Script { .. }
+            | Candidate::Defaults
+            | Candidate::Settings
+            | Candidate::DropIns { .. }
+            | Candidate::Wrappers
+            | Candidate::Mcp
+            | Candidate::Refused { .. }
+            | Candidate::Misnamed { .. }
+            | Candidate::Skipped
+            | Candidate::Other,
+            _,
+        ) => false,
     }
 }
 

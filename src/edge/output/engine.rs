@@ -81,7 +81,7 @@ impl Engine {
             now,
             buffer: vec![0; LOOK_MAX],
         };
-        let table = Table::new(epoll, lanes.dir(), kit, lanes.counts.clone());
+        let table = Table::new(epoll, lanes.dir(), lanes.off_limits.clone(), kit, lanes.counts.clone());
         Ok(Engine {
             table,
             lanes: Arc::downgrade(lanes),

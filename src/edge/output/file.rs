@@ -37,6 +37,8 @@ pub(super) enum Began {
 #[derive(Debug)]
 pub(super) struct LogFile {
     pub place: Place,
+    /// Why it may not be written.
+    off_limits: Option<&'static str>,
     pub began: Began,
     life: Option<u64>,
     /// The life that writes now; noted as soon as there is a file.
@@ -58,9 +60,10 @@ struct Open {
 }
 
 impl LogFile {
-    pub(super) fn new(place: Place, now: Moment) -> LogFile {
+    pub(super) fn new(place: Place, off_limits: Option<&'static str>, now: Moment) -> LogFile {
         LogFile {
             place,
+            off_limits,
             began: Began::Older,
             life: None,
             wanted: None,
@@ -128,6 +131,9 @@ impl LogFile {
 
     fn reopen(&mut self, index: &mut Writer, now: Moment) -> io::Result<()> {
         self.open = None;
+        if let Some(why) = self.off_limits {
+            return Err(io::Error::other(why));
+        }
         let file = hands::with(&self.place, || open(&self.place))?;
         let meta = file.metadata()?;
         let size = meta.len();

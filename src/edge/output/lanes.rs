@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use super::engine::Engine;
+use super::off_limits::OffLimits;
 use super::pump::{Bell, Command, Counts, PumpEvent, Settings};
 use super::tee::Copier;
 use crate::model::name::LifeId;
@@ -27,6 +28,7 @@ pub(super) type Home = Option<PathBuf>;
 pub(super) struct Lanes {
     dir: Option<PathBuf>,
     total: Option<u64>,
+    pub off_limits: OffLimits,
     events: tokio::sync::mpsc::Sender<PumpEvent>,
     pub counts: Counts,
     state: Mutex<State>,
@@ -69,6 +71,7 @@ impl Lanes {
         let lanes = Arc::new(Lanes {
             dir: settings.dir,
             total: settings.total,
+            off_limits: settings.off_limits,
             events,
             counts: Counts::default(),
             state: Mutex::new(State { copier: next, ..State::default() }),
@@ -164,11 +167,8 @@ impl Lanes {
         // The log directory's comes first.
         let threads = std::mem::take(&mut state.threads);
         drop(state);
-        for thread in threads.into_values() {
-            if thread.join().is_err() {
-                tracing::error!("the log pump panicked");
-            }
-        }
+        // They say nothing when they end: a panic of one would have been ours.
+        threads.into_values().for_each(|thread| drop(thread.join()));
     }
 
     pub(super) fn dir(&self) -> Option<PathBuf> {

@@ -7,7 +7,7 @@
 //!
 //! In reading order: [`layout`] names the files, `pump` is what the runtime talks to, `engine`
 //! is a thread (`lanes` says which one writes where), `flow` moves the bytes of one pipe, `file` and `rotate` keep one file, `budget`
-//! keeps all of them together within a limit, `index` remembers times, `look` reads along for the
+//! keeps all of them together within a limit, [`off_limits`] says which files none may be, `index` remembers times, `look` reads along for the
 //! `logLine` probe, `tee` copies to plugd's own stdout, `escape` makes bytes safe to show,
 //! [`read`] and `follow` read back.
 
@@ -24,6 +24,7 @@ mod lanes;
 pub mod layout;
 mod look;
 mod loss;
+pub mod off_limits;
 mod pipe;
 mod pump;
 pub mod read;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::lanes::Lanes;
+use super::off_limits::OffLimits;
 use crate::model::name::{Instance, LifeId};
 use crate::model::spec::Logs;
 
@@ -24,6 +25,8 @@ pub struct Settings {
     pub total: Option<u64>,
     /// Where output is copied to besides.
     pub tee: Option<Tee>,
+    /// Where no service's `logs.path` may lead.
+    pub off_limits: OffLimits,
 }
 
 /// A copy of all output for the person or collector behind plugd's own stdout.

@@ -14,7 +14,8 @@ use super::file::{Began, LogFile};
 use super::flow::{Step, Target, advance, why};
 use super::layout::{Place, Side};
 use super::look::{Look, last_lines, last_of};
-use super::loss::Rate;
+use super::loss::{Cause, Rate};
+use super::off_limits::OffLimits;
 use super::pipe::{Kit, Pipe};
 use super::pump::{Counts, PumpEvent, Stream};
 use super::tee::Label;
@@ -47,6 +48,7 @@ pub(super) struct Table {
     pub epoll: OwnedFd,
     pub kit: Kit,
     dir: Option<PathBuf>,
+    off_limits: OffLimits,
     counts: Counts,
     pipes: BTreeMap<u64, Box<Pipe>>,
     lives: HashMap<LifeId, Vec<u64>>,
@@ -70,11 +72,12 @@ fn opening(logs: &Logs) -> Opening {
 }
 
 impl Table {
-    pub(super) fn new(epoll: OwnedFd, dir: Option<PathBuf>, kit: Kit, counts: Counts) -> Table {
+    pub(super) fn new(epoll: OwnedFd, dir: Option<PathBuf>, off_limits: OffLimits, kit: Kit, counts: Counts) -> Table {
         Table {
             epoll,
             kit,
             dir,
+            off_limits,
             counts,
             pipes: BTreeMap::new(),
             lives: HashMap::new(),
@@ -172,7 +175,7 @@ impl Table {
             None => {
                 self.kit.budget.enter(&place, logs.max_size, logs.max_files);
                 let target = Target {
-                    file: LogFile::new(place.clone(), self.kit.now),
+                    file: LogFile::new(place.clone(), self.off_limits.why(&place.base), self.kit.now),
                     unopened: None,
                     trouble: None,
                     pipes: 0,
@@ -420,6 +423,12 @@ impl Table {
         if let Some(loss) = &mut pipe.loss
             && loss.has_news(self.kit.now.mono)
         {
+            if pipe.unopened && loss.cause == Cause::Disk {
+                // One fault, one problem: that it is lost takes the place of that it would be.
+                pipe.unopened = false;
+                loss.why = remedied(std::mem::take(&mut loss.why), &pipe.logs);
+                outbox.push_back(PumpEvent::Opened { life: pipe.life.clone() });
+            }
             let (bytes, why) = (loss.bytes, loss.why.clone());
             outbox.push_back(PumpEvent::Dropped { life: pipe.life.clone(), bytes, why });
         }
@@ -482,14 +491,18 @@ impl Table {
 /// Says of a file that was to be open by now that it is not; takes back what was said of another one.
 fn tell_unopened(pipe: &mut Pipe, target: Option<&Target>, outbox: &mut Outbox) {
     let why = target.filter(|target| !target.file.is_open()).and_then(|target| target.unopened.clone());
-    // The usual place is nobody's to correct in a manifest.
-    let why = why.map(|why| if pipe.logs.path.is_some() { format!("{why}; correct `logs.path`") } else { why });
+    let why = why.map(|why| remedied(why, &pipe.logs));
     let before = std::mem::replace(&mut pipe.unopened, why.is_some());
     match why {
         Some(why) => outbox.push_back(PumpEvent::Unopened { life: pipe.life.clone(), why }),
         None if before => outbox.push_back(PumpEvent::Opened { life: pipe.life.clone() }),
         None => {}
     }
+}
+
+/// The usual place is nobody's to correct in a manifest.
+fn remedied(why: String, logs: &Logs) -> String {
+    if logs.path.is_some() { format!("{why}; correct `logs.path`") } else { why }
 }
 
 /// Looks for a line in what the file holds of the life; what comes is looked at as it comes.

@@ -71,6 +71,11 @@ impl LifeContext {
         LifeContext { tree: Some(tree), ..LifeContext::default() }
     }
 
+    /// Whether somebody listened on one of its ports when it was spawned.
+    pub fn found_listeners(&self) -> bool {
+        self.listened_at_spawn.as_ref().is_some_and(|listened| !listened.is_empty())
+    }
+
     /// Hand over the sockets that the keeper holds for it.
     pub fn with_held(mut self, held: Vec<u64>) -> LifeContext {
         self.held = held;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::controller::{Exit, ExitHow, Verdict};
 use crate::model::reason::Reason;
 use crate::model::text::harmless::strip;
+use crate::model::text::telling;
 
 /// Of a helper's output this much is kept; the rest is read and dropped.
 pub const OUTPUT_MAX: usize = 4096;
@@ -36,11 +37,11 @@ impl Tail {
         self.bytes.extend_from_slice(chunk);
     }
 
-    /// The last line with anything in it, fit for a terminal.
-    pub fn last_line(&self) -> Option<String> {
+    /// The line that tells most, fit for a terminal.
+    pub fn telling(&self) -> Option<String> {
         let text = String::from_utf8_lossy(&self.bytes);
-        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
-        Some(strip(line).chars().take(SHOWN_MAX).collect())
+        let lines: Vec<&str> = text.lines().collect();
+        Some(strip(telling(&lines)?).chars().take(SHOWN_MAX).collect())
     }
 }
 
@@ -49,7 +50,7 @@ pub fn judge(command: &[String], ended: &Ended, output: &Tail, took: Duration) -
     // The program alone: arguments may hold what a secret became.
     let program = command.first().map_or("", String::as_str);
     let program = program.rsplit('/').next().unwrap_or(program);
-    let last = output.last_line().map(|line| format!(": {line}")).unwrap_or_default();
+    let last = output.telling().map(|line| format!(": {line}")).unwrap_or_default();
     let (passed, message) = match ended {
         Ended::Exited(Exit { how: ExitHow::Code(0), .. }) => (true, format!("exec {program} passed")),
         Ended::Exited(Exit { how: ExitHow::Code(code), .. }) => {
@@ -96,6 +97,6 @@ mod tests {
         }
         tail.push(b"\nthe end");
         assert_eq!(tail.bytes.len(), OUTPUT_MAX);
-        assert_eq!(tail.last_line().as_deref(), Some("the end"));
+        assert_eq!(tail.telling().as_deref(), Some("the end"));
     }
 }

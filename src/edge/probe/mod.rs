@@ -27,8 +27,18 @@ use std::sync::Arc;
 pub use context::{LifeContext, Place};
 pub use sockets::{Listener, Sockets};
 
+use listener::Found;
+
 use crate::controller::Verdict;
 use crate::model::spec::{Check, Probe};
+
+/// Who else holds the port that an instance was to have: `port 2525 is held by pid 977 (postfix)`.
+pub async fn holder_of_port(ctx: Arc<LifeContext>, sockets: Arc<Sockets>) -> Option<String> {
+    match listener::find(&ctx, &sockets, ctx.instance_port?).await {
+        Found::Taken(message) => Some(message),
+        Found::Open { .. } | Found::Closed => None,
+    }
+}
 
 /// Run one check of a probe now. `None`: its kind is not checked from here (exec goes through the
 /// keeper, the passive kinds speak by themselves), or its port is not known.

@@ -10,6 +10,7 @@ mod report;
 #[cfg(test)]
 pub(crate) mod samples;
 mod service;
+mod telling;
 mod word;
 pub mod yaml;
 
@@ -17,4 +18,5 @@ pub use harmless::{clean, clip};
 pub use node::{ControllerInfo, NodeFile, Places, node_file};
 pub use report::{Cause, Report, Summary, start_report};
 pub use service::{ControllerLine, status_file, strip_written};
+pub use telling::telling;
 pub use word::{Charset, age, indicator, seconds, since, span};
