@@ -183,13 +183,14 @@ fn accepted(node: &Node, file: &str, hash: &str, args: &AddArgs, session: &Sessi
                 .collect::<Vec<_>>()
                 .join(", ")
         };
-        let done = watching.until_telling(
+        let done = watching.until_lasting(
             Some(deadline),
             |known| {
                 let views = of_file(known);
                 Ok((!views.is_empty() && views.iter().all(|view| ready::is_ready(view))).then_some(()))
             },
             words,
+            of_file,
         )?;
         let late = watching.known().map(of_file).unwrap_or_default().into_iter().find(|view| !ready::is_ready(view));
         if let (None, Some(view)) = (done, late) {

@@ -4,6 +4,7 @@
 //! thread and blocks here.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -18,7 +19,8 @@ use crate::controller::Order;
 use crate::edge::directory::identity;
 use crate::edge::places::{self, FindError, Who};
 use crate::model::name::Name;
-use crate::model::view::Snapshot;
+use crate::model::ready;
+use crate::model::view::{ServiceView, Snapshot};
 
 /// How often a controller that is not there yet is looked for (`plugd run & plugd wait`).
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -237,6 +239,28 @@ impl Watching<'_> {
         enough: impl FnMut(&Snapshot) -> Result<Option<T>, Fault>,
     ) -> Result<Option<T>, Fault> {
         self.until_telling(deadline, enough, |_| String::new())
+    }
+
+    /// As [`Watching::until_telling`], where it lasts: what nothing checks is ready when it is executed, and may
+    /// have ended a moment later.
+    pub fn until_lasting<T>(
+        &mut self,
+        deadline: Option<Instant>,
+        mut enough: impl FnMut(&Snapshot) -> Result<Option<T>, Fault>,
+        missing: impl Fn(&Snapshot) -> String,
+        whose: impl Fn(&Snapshot) -> Vec<Arc<ServiceView>>,
+    ) -> Result<Option<T>, Fault> {
+        loop {
+            let Some(found) = self.until_telling(deadline, &mut enough, &missing)? else { return Ok(None) };
+            let rest = |view: &Arc<ServiceView>| ready::too_young(view, jiff::Timestamp::now());
+            let rest = self.known.as_ref().and_then(|known| whose(known).iter().filter_map(rest).max());
+            let until =
+                rest.map(|rest| Instant::now() + rest).filter(|until| deadline.is_none_or(|last| *until < last));
+            if until.is_none() {
+                return Ok(Some(found));
+            }
+            self.until(until, |known| Ok(enough(known)?.is_none().then_some(())))?;
+        }
     }
 
     /// As [`Watching::until`]; meanwhile people are told what `missing` says is waited for.

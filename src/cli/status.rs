@@ -260,18 +260,15 @@ fn manifest(view: &ServiceView) -> String {
     let manifest = &view.manifest;
     let file = clean(&manifest.file);
     let refused = |rejected: &RejectedView| format!("{} was refused at {}", rejected.sha256, moment(rejected.at));
+    let in_force = manifest.in_force.map(|older| format!(", {older} is in force")).unwrap_or_default();
     match (&manifest.rejected, manifest.sha256.as_str()) {
         (Some(rejected), "") => format!("{file}  {}; it never was valid", refused(rejected)),
         (None, "") => file.into_owned(),
-        (Some(rejected), sha256) => format!(
-            "{file}  sha256 {sha256}  generation {}; {}, the one before is in force",
-            manifest.generation,
-            refused(rejected)
-        ),
-        (None, sha256) => {
-            let in_force = manifest.in_force.map(|older| format!(", {older} is in force")).unwrap_or_default();
-            format!("{file}  sha256 {sha256}  generation {}{in_force}", manifest.generation)
+        (Some(rejected), sha256) => {
+            let in_force = if in_force.is_empty() { ", the one before is in force" } else { &in_force };
+            format!("{file}  sha256 {sha256}  generation {}; {}{in_force}", manifest.generation, refused(rejected))
         }
+        (None, sha256) => format!("{file}  sha256 {sha256}  generation {}{in_force}", manifest.generation),
     }
 }
 

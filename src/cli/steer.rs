@@ -1,7 +1,7 @@
 //! `start`, `stop`, `restart`, `scale`, `signal`: an order each, and until it is done: `stop` by itself, the
 //! others with `--wait`.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -14,7 +14,7 @@ use super::{Session, row, select, told};
 use crate::controller::Order;
 use crate::model::name::Name;
 use crate::model::ready;
-use crate::model::reason::Status;
+use crate::model::reason::{Reason, Status};
 use crate::model::signal;
 use crate::model::view::{ServiceView, Snapshot};
 
@@ -116,6 +116,13 @@ fn carry_out(
     for (name, order) in &orders {
         forgotten = node.order(name, *order)?.or(forgotten);
     }
+    for view in orders
+        .iter()
+        .filter_map(|(name, order)| Some((before.services.get(name)?, order)))
+        .filter_map(of_the_one_before)
+    {
+        super::say(&view);
+    }
     if let Some(why) = forgotten {
         super::say(&format!("it holds while this plugd runs, and is not remembered: {why}"));
     }
@@ -123,7 +130,7 @@ fn carry_out(
         session.done(&taken_up(&orders));
         return Ok(Code::Done);
     };
-    let mut open: BTreeMap<&Name, Order> = orders.iter().map(|(name, order)| (name, *order)).collect();
+    let mut open: Vec<&Name> = orders.iter().map(|(name, _)| name).collect();
     let mut watching = node.watch()?;
     let all = |known: &Snapshot| {
         let names = orders.iter().map(|(name, _)| name);
@@ -133,17 +140,25 @@ fn carry_out(
     let stops = orders.iter().any(|(_, order)| *order == Order::Stop);
     let meanwhile =
         |known: &Snapshot| if stops { format!("{}; ^C leaves the order in force", all(known)) } else { all(known) };
-    let done = watching.until_telling(
+    let done = watching.until_lasting(
         Some(Instant::now() + patience),
         |known| {
-            open.retain(|name, order| match (known.services.get(*name), before.services.get(*name)) {
-                (Some(view), Some(before)) => !is_done(*order, before, view),
+            let is_open = |name: &Name, order: Order| match (known.services.get(name), before.services.get(name)) {
+                (Some(view), Some(before)) => !is_done(order, before, view),
                 // Gone while we wait: there is nothing left to order.
                 (None, _) | (_, None) => false,
-            });
+            };
+            open = orders.iter().filter(|(name, order)| is_open(name, *order)).map(|(name, _)| name).collect();
             Ok(open.is_empty().then_some(()))
         },
         meanwhile,
+        |known| {
+            if stops {
+                Vec::new()
+            } else {
+                orders.iter().filter_map(|(name, _)| known.services.get(name)).cloned().collect()
+            }
+        },
     )?;
     if done.is_some() {
         if let Some(known) = watching.known() {
@@ -156,9 +171,20 @@ fn carry_out(
         return Ok(Code::Done);
     }
     let late: Vec<String> =
-        open.keys().filter_map(|name| watching.known()?.services.get(*name)).map(|view| words(view)).collect();
-    let next = open.keys().next().map(|name| format!("`plugd status {name}` tells why")).unwrap_or_default();
+        open.iter().filter_map(|name| watching.known()?.services.get(*name)).map(|view| words(view)).collect();
+    let next = open.first().map(|name| format!("`plugd status {name}` tells why")).unwrap_or_default();
     Err(Fault::TimedOut { what: late.join(", "), after: patience, next })
+}
+
+/// Where an edit would not start, the order is of the version before.
+fn of_the_one_before((view, order): (&Arc<ServiceView>, &Order)) -> Option<String> {
+    let begins = matches!(order, Order::Start | Order::Restart);
+    let blocked = view.problems.iter().find(|problem| problem.reason == Reason::UpdateBlocked).filter(|_| begins)?;
+    let (name, file) = (&view.service, &view.manifest.file);
+    Some(format!(
+        "{name} is of the version before what {file} says now, and goes on as that: {}; mend {file}",
+        blocked.message
+    ))
 }
 
 /// An order was taken up; what comes of it shows in the status.

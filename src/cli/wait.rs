@@ -1,6 +1,7 @@
 //! `plugd wait`: returns as soon as the fact is there, by the watch stream, never by polling.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -40,7 +41,7 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
         return Err(fault);
     }
     let is_there = |watching: &mut Watching<'_>| {
-        watching.until_telling(
+        watching.until_lasting(
             Some(deadline),
             |known| {
                 let all = match &args.what {
@@ -50,6 +51,7 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
                 Ok(all.then_some(()))
             },
             |known| format!("waiting: {}", list(&missing(args, known))),
+            |known| if args.what == WaitFor::Ready { meant(known, args) } else { Vec::new() },
         )
     };
     let mut done = is_there(&mut watching)?;
@@ -215,6 +217,15 @@ pub fn is_ready(known: &Snapshot, names: &[String], all: bool) -> bool {
         (view, None) => view.is_some_and(ready::is_ready),
         (_, Some(instance)) => instance.is_some_and(|instance| instance.ready),
     })
+}
+
+/// Those whose readiness is waited for.
+fn meant(known: &Snapshot, args: &WaitArgs) -> Vec<Arc<ServiceView>> {
+    if args.names.is_empty() {
+        return ready::counted(known, if args.all { Who::All } else { Who::Required });
+    }
+    let service = |name: &String| Instance::parse(name).map_or(name.clone(), |one| one.service.to_string());
+    args.names.iter().filter_map(|name| known.services.get(service(name).as_str())).cloned().collect()
 }
 
 /// Where no service is to blame.

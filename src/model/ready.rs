@@ -2,6 +2,9 @@
 //! exit 3.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::reason::{Reason, Status};
 use super::view::{ServiceView, Snapshot};
@@ -9,7 +12,9 @@ use super::view::{ServiceView, Snapshot};
 /// All instances ready, a job that completed, or one that is armed to run on demand or by schedule.
 pub fn is_ready(view: &ServiceView) -> bool {
     match view.status {
-        Status::Running | Status::Healthy | Status::Completed => true,
+        // Of a crash loop that nothing checks another start is no sign of life.
+        Status::Running => !view.unproven,
+        Status::Healthy | Status::Completed => true,
         // A roll or a low score, but as many ready as are wanted.
         Status::Degraded => view.available && view.ready >= view.desired,
         Status::Waiting => view.available || view.settled,
@@ -20,6 +25,20 @@ pub fn is_ready(view: &ServiceView) -> bool {
         | Status::Skipped
         | Status::Failed => false,
     }
+}
+
+/// A program that ends at once has ended by then.
+const LASTS: Duration = Duration::from_millis(250);
+
+/// How much longer a service that nothing checks has to run before whoever waits for it may believe that it does.
+pub fn too_young(view: &ServiceView, now: Timestamp) -> Option<Duration> {
+    if view.status != Status::Running {
+        return None;
+    }
+    let youngest = view.instances.iter().filter_map(|instance| instance.started).max()?;
+    // Of a clock that was set back meanwhile the age is not known.
+    let age = Duration::try_from(now.duration_since(youngest)).unwrap_or_default();
+    LASTS.checked_sub(age).filter(|rest| !rest.is_zero())
 }
 
 /// Nothing a person has to look into: ready, or serving in part.
@@ -60,14 +79,19 @@ pub fn missing(snapshot: &Snapshot, who: Who) -> Option<Vec<Arc<ServiceView>>> {
     if node.shutting_down || node.directory_lost.is_some() || unread {
         return None;
     }
+    Some(counted(snapshot, who).into_iter().filter(|view| !is_ready(view)).collect())
+}
+
+/// Those whose readiness is the node's.
+pub fn counted(snapshot: &Snapshot, who: Who) -> Vec<Arc<ServiceView>> {
     let required = snapshot.services.values().any(|view| view.required);
-    let counts = |view: &ServiceView| match who {
+    let counts = |view: &&Arc<ServiceView>| match who {
         Who::Required if required => view.required,
         Who::Required => is_expected(view),
         // A required one that is skipped or stopped is still missing.
         Who::All => is_expected(view) || (view.required && view.status != Status::Completed),
     };
-    Some(snapshot.services.values().filter(|view| counts(view) && !is_ready(view)).cloned().collect())
+    snapshot.services.values().filter(counts).cloned().collect()
 }
 
 /// Whether the node serves: every service has had its first verdict, its directory is there, it is not
@@ -102,6 +126,22 @@ mod tests {
         let mut early = snapshot([healthy("a")]);
         early.node.settled = false;
         assert!(!node_ready(&early));
+    }
+
+    #[test]
+    fn what_nothing_checks_is_believed_when_it_has_run_for_a_moment_and_after_failed_starts_for_long() {
+        let started = Timestamp::UNIX_EPOCH;
+        let mut running = ServiceView { status: Status::Running, ..healthy("a") };
+        running.instances[0].started = Some(started);
+        assert!(is_ready(&running));
+        assert!(!is_ready(&ServiceView { unproven: true, ..running.clone() }));
+        let after = |millis| too_young(&running, started + Duration::from_millis(millis));
+        assert_eq!(
+            [0, 100, 250, 9_000].map(after),
+            [Some(250), Some(150), None, None].map(|ms| ms.map(Duration::from_millis))
+        );
+        assert_eq!(too_young(&running, started - Duration::from_secs(60)), Some(LASTS), "never longer than that");
+        assert_eq!(too_young(&healthy("a"), started), None, "its check has passed");
     }
 
     #[test]

@@ -133,3 +133,30 @@ fn a_name_with_a_slip_is_answered_with_the_nearest_one() {
     ends(&world, 4, &["stop", "web", "ordres"]);
     assert_eq!(world.status("web"), "running");
 }
+
+#[test]
+fn a_restart_of_a_service_whose_edit_is_blocked_is_of_the_version_that_runs_and_says_so() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+    world.put("web.yaml", "command: no-such-program\n");
+    world.wait("the block", |world| world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked")));
+
+    let (_, told) = ends(&world, 0, &["restart", "web", "--wait"]);
+
+    assert!(told.contains("web is of the version before") && told.contains("mend web.yaml"), "{told}");
+    let new = world.pid("web").expect("a pid");
+    assert!(new != pid && !crate::world::lives(pid));
+    let command = std::fs::read_to_string(format!("/proc/{new}/cmdline")).expect("it lives");
+    assert_eq!(command, "sleep\u{0}1000\u{0}");
+
+    world.put("web.yaml", "comand: sleep 2000\n");
+    world.wait("the refusal", |world| world.status_file("web").is_some_and(|text| text.contains("ConfigInvalid")));
+    let (said, _) = ends(&world, 0, &["status", "web"]);
+    assert!(said.contains("generation 2; ") && said.contains(", 1 is in force"), "{said}");
+    assert!(!said.contains("UpdateBlocked"), "it stands in no file any more: {said}");
+    crate::world::kill(new, 9);
+    world.wait("its restart", |world| world.pid("web").is_some_and(|pid| pid != new));
+    world.wait_status("web", "running");
+}

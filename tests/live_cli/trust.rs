@@ -124,6 +124,21 @@ fn check_says_that_an_update_is_blocked() {
 }
 
 #[test]
+fn a_program_that_ends_at_once_is_nothing_to_wait_for() {
+    let world = World::running();
+    for service in ["a", "b", "c"] {
+        world.put(&format!("{service}.yaml"), "command: \"false\"\n");
+        let (_, told) = ends(&world, 124, &["wait", service, "--timeout", "1s"]);
+        assert!(told.contains(&format!("{service} is ")), "{told}");
+    }
+    ends(&world, 124, &["add", "--wait", "--timeout", "1s", "d", "--", "false"]);
+    let patience = ["start", "a", "--wait", "--timeout", "1s"];
+    ends(&world, 124, &patience);
+    world.put("web.yaml", STAYS);
+    ends(&world, 0, &["wait", "web"]);
+}
+
+#[test]
 fn wait_returns_with_the_fact() {
     let world = World::running();
     world.put("web.yaml", STAYS);

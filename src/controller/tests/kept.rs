@@ -17,11 +17,10 @@ fn new(service: &str) -> Spec {
 
 /// The key of the last edit that is to be tried.
 fn tried(actions: &[Action]) -> Option<Digest> {
-    let keys = actions.iter().filter_map(|action| match action {
+    actions.iter().rev().find_map(|action| match action {
         Action::Try { digest, .. } => Some(*digest),
         _ => None,
-    });
-    keys.last()
+    })
 }
 
 fn answer(world: &mut World, digest: Digest, result: Result<(), (Reason, String)>) -> Vec<Action> {
