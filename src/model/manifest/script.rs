@@ -33,10 +33,11 @@ pub fn from_script(reading: &Reading<'_>, path: &Path) -> Result<Option<Document
 /// The services of a file that a person names, wherever it lies at `path`: a program is what discovery would make of
 /// it, all else is a manifest.
 pub fn read_named(reading: &Reading<'_>, path: &Path) -> Result<Vec<Document>, Refused> {
-    if !is_manifest(path) && !is_run_by_plugd(reading.main.text) {
-        if let Some(document) = from_script(reading, path)? {
-            return Ok(vec![document]);
-        }
+    if !is_manifest(path)
+        && !is_run_by_plugd(reading.main.text)
+        && let Some(document) = from_script(reading, path)?
+    {
+        return Ok(vec![document]);
     }
     envelope::read(reading, None)
 }
