@@ -246,7 +246,11 @@ fn who_brings_mcp_servers_on_stdin_is_told_at_once_that_they_cannot_be_run_yet()
     let world = World::empty();
     world.put("mcp/time.sh", "#!/bin/sh\n");
     world.put("servers.json", "{\"mcpServers\": {\"time\": {\"command\": \"mcp-server-time\"}}}\n");
+    world.put_script("clock.sh", "#!/bin/sh\n# plugd: mcp: stdio\n");
     let (said, _) = ends(&world, 5, &["check"]);
+    let told = said.lines().find(|line| line.contains("clock") && line.contains("NotYetSupported"));
+    let told = told.unwrap_or_else(|| panic!("clock in\n{said}"));
+    assert!(told.contains("nothing to run here: an MCP server on stdin cannot be run by this version yet"), "{told}");
     for who in ["mcp/: ", "servers.json: "] {
         let told = said.lines().find(|line| line.contains(who) && line.contains("not supported yet"));
         let told = told.unwrap_or_else(|| panic!("{who} in\n{said}"));
