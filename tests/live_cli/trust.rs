@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::ask::{CRASHES, STAYS, begin, code_of, ends, err};
+use crate::terminal::shown;
 use crate::world::World;
 
 #[test]
@@ -73,14 +74,15 @@ fn wait_knows_ready_deleted_paths_and_the_time() {
 }
 
 #[test]
-fn who_waits_for_long_is_told_what_for() {
+fn who_waits_for_long_is_told_what_for_and_a_health_check_only_how_it_ended() {
     let world = World::running();
     world.put("db.yaml", "command: sleep 1000\nreadinessProbe: {exec: {command: ['false']}}\n");
     world.wait_status("db", "starting");
     let (_, told) = ends(&world, 124, &["wait", "db", "--timeout", "700ms"]);
-    let lines: Vec<&str> = told.lines().collect();
-    assert!(lines[0].starts_with("plugd: waiting: db is starting"), "{told}");
-    assert!(lines.len() == 2 && lines[1].contains("db is starting"), "the same is not told twice: {told}");
+    assert!(told.lines().count() == 1, "{told}");
+    assert!(told.contains("db is starting") && told.contains("after 700ms"), "{told}");
+    let seen = shown(&world, 80, &[], "$plugd wait db --timeout 700ms");
+    assert_eq!(seen.matches("waiting: db is starting").count(), 1, "the same is not told twice: {seen}");
 }
 
 #[test]
