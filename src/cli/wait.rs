@@ -60,7 +60,7 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
         (Some(()), Some(known)) if args.what == WaitFor::Ready => answer(known, &args.names, &dir),
         (Some(()), _) => Ok(Code::Done),
         (None, Some(known)) => Err(late(args, known)),
-        (None, None) => Err(Fault::NoneRuns),
+        (None, None) => Err(Fault::none_runs()),
     }
 }
 

@@ -156,6 +156,8 @@ fn an_ordinary_user_has_everything_below_its_own_places() {
     for dir in [world.dir(), second] {
         assert!(err(&output).contains(&dir.display().to_string()), "{}", err(&output));
     }
+    let output = command(&["get", "-o", "name"]).current_dir(world.dir()).output().expect("started");
+    assert_eq!(out(&output), "web\n", "asked within one, that is meant: {}", err(&output));
     for node in [&mut node, &mut other] {
         crate::world::kill(node.id() as i32, 15);
         assert!(node.wait().expect("waitable").success());
