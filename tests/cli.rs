@@ -343,10 +343,13 @@ fn wrong_usage_is_2_and_says_what_to_write() {
 #[test]
 fn check_tells_what_looks_like_a_service_and_is_none() {
     let world = world();
-    std::fs::write(world.path().join("services.d/web.conf"), "command: true\n").expect("written");
+    std::fs::write(world.path().join("services.d/web.conf"), "[program:web]\ncommand=true\n").expect("written");
     let output = plugd(world.path(), &["check"]);
     let told = out(&output) + &err(&output);
-    assert!(told.contains("web.conf is not read: manifests end in .yaml"), "{told}");
+    assert!(
+        told.contains("web.conf is not read, and not by another name alone: write what it runs as `command: "),
+        "{told}"
+    );
     assert_eq!(output.status.code(), Some(0), "{told}");
 }
 

@@ -287,7 +287,7 @@ fn read_files(files: &[PathBuf], node: Option<&Node>, findings: &mut Findings, s
     found
 }
 
-/// Reads one manifest and notes what is wrong; none where it is invalid.
+/// Reads one manifest, or the head of a program, and notes what is wrong; none where it is invalid.
 fn lint(
     path: &Path,
     shown: &str,
@@ -300,7 +300,7 @@ fn lint(
     std::fs::File::open(path)?.take(MANIFEST_MAX + 1).read_to_end(&mut text)?;
     let main = Text { file: shown, text: &text };
     let reading = Reading { main, stem: stem(shown), dir, defaults: None, drop_ins: Vec::new() };
-    match manifest::read(&reading) {
+    match manifest::read_named(&reading, &std::path::absolute(path)?) {
         Ok(documents) => {
             let source = Source { file: shown.into(), sha256: digest::short(&text) };
             let mut declared = Vec::new();

@@ -2,10 +2,10 @@
 
 use std::io::Write as _;
 
-use super::Session;
 use super::args::ExplainArgs;
 use super::fault::{Code, Fault};
 use super::look::{columns, wrap};
+use super::{Session, select};
 use crate::model::manifest;
 
 pub fn explain(args: &ExplainArgs, session: &Session) -> Result<Code, Fault> {
@@ -32,6 +32,9 @@ pub fn explain(args: &ExplainArgs, session: &Session) -> Result<Code, Fault> {
             }
             out.flush()?;
             Ok(Code::Done)
+        }
+        None if select::is_kind(field) => {
+            Err(Fault::no(format!("there is no kind {field}"), "all are services; `plugd explain` lists their fields"))
         }
         None => {
             Err(Fault::no(format!("there is no field {field}{}", nearest(field)), "`plugd explain` lists the fields"))

@@ -56,8 +56,8 @@ pub enum Fault {
     #[error("no plugd runs for {dir}: what answers at {socket} is the node of {of}; start one with `plugd run {dir}`")]
     OfAnother { dir: String, socket: String, of: String },
     /// Neither a directory is named nor a controller found.
-    #[error("no plugd runs here that this user may ask; start one with `plugd run`, or name its directory with --dir")]
-    NoneRuns,
+    #[error("no plugd runs here that {0}; start one with `plugd run`, or name its directory with --dir")]
+    NoneRuns(&'static str),
     /// The directory that was named.
     #[error("there is no directory {0}; no plugd runs for it")]
     NoDirectory(String),
@@ -93,7 +93,7 @@ impl Fault {
     pub fn code(&self) -> Code {
         match self {
             Fault::Pipe => Code::Done,
-            Fault::Unreachable { .. } | Fault::OfAnother { .. } | Fault::NoneRuns | Fault::NoDirectory(_) => {
+            Fault::Unreachable { .. } | Fault::OfAnother { .. } | Fault::NoneRuns(_) | Fault::NoDirectory(_) => {
                 Code::Unreachable
             }
             Fault::Several(_) | Fault::Usage { .. } => Code::Usage,
@@ -118,6 +118,14 @@ impl Fault {
             io::ErrorKind::PermissionDenied => Fault::Permission { what, path },
             _ => Fault::Path { what, path, source },
         }
+    }
+
+    /// Root could ask anybody, and looks only in places that nobody else can write in.
+    pub fn none_runs() -> Fault {
+        Fault::NoneRuns(match rustix::process::geteuid().is_root() {
+            true => "is root's; that of another user is asked as that user (`docker exec -u USER`)",
+            false => "this user may ask",
+        })
     }
 
     pub fn usage(what: impl Into<String>, next: impl Into<String>) -> Fault {

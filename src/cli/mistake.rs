@@ -5,7 +5,7 @@ use std::error::Error as _;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::grammar;
+use super::{grammar, select};
 
 /// One sentence for the mistake; none where clap's message is the better one.
 pub fn sentence(error: &clap::Error, words: &[String]) -> Option<String> {
@@ -126,7 +126,10 @@ fn of_kubectl(verb: Option<&str>, typed: &str, words: &[String]) -> Option<Strin
             Some(format!("plugd check takes files as they are; write `plugd check {file}`"))
         }
         ("scale", replicas) if replicas.starts_with("--replicas") => {
-            Some("scale takes NAME=N; write `plugd scale NAME=3`".into())
+            let name = words.last().filter(|word| !word.starts_with('-') && *word != "scale");
+            let name = name.map_or("NAME".into(), |name| select::bare(name.clone()));
+            let count = words.iter().find_map(|word| word.strip_prefix("--replicas=")).unwrap_or("3");
+            Some(format!("scale takes NAME=N; write `plugd scale {name}={count}`"))
         }
         ("exec", "-i" | "-t" | "-it" | "-ti" | "--stdin" | "--tty") => {
             Some(format!("exec has your terminal anyway; leave {typed} out"))
@@ -184,7 +187,7 @@ mod tests {
             ("gte", "there is no verb gte (did you mean get?); `plugd help --all` lists them"),
             ("frobnicate", "there is no verb frobnicate; `plugd help --all` lists them"),
             ("tail web", "there is no verb tail; write `plugd logs -f NAME`"),
-            ("scale --replicas=3 web", "scale takes NAME=N; write `plugd scale NAME=3`"),
+            ("scale --replicas=2 deploy/web", "scale takes NAME=N; write `plugd scale web=2`"),
             ("scale web 3", "NAME=N web: write it as web=3"),
             ("exec -it web -- sh", "exec has your terminal anyway; leave -i out"),
             ("stop", "stop needs NAME, or --all; `plugd stop --help` shows how"),

@@ -76,7 +76,18 @@ impl Node {
     fn open_now(global: &Global) -> Result<Node, Fault> {
         let dir = global.dir.clone().or_else(|| Some(PathBuf::from(HERE)).filter(|here| here.is_dir()));
         let (run, state) = (global.run_dir.as_deref(), global.state_dir.as_deref());
-        let found = places::find(dir.as_deref(), run, state, &Who::now(), &client::of_another).map_err(not_found)?;
+        let found = places::find(dir.as_deref(), run, state, &Who::now(), &client::of_another).map_err(not_found);
+        let found = match found {
+            Err(Fault::Several(dirs)) => {
+                let here = identity(Path::new("."));
+                return match dirs.iter().find(|dir| here.is_some() && identity(Path::new(dir)) == here) {
+                    // Asked within one of the directories: that one is meant.
+                    Some(dir) => Node::open_now(&Global { dir: Some(dir.into()), ..global.clone() }),
+                    None => Err(Fault::Several(dirs)),
+                };
+            }
+            found => found?,
+        };
         let runtime = runtime()?;
         let client = match &dir {
             Some(dir) => runtime.block_on(Client::connect_in(&found.socket, dir)),
@@ -375,7 +386,7 @@ fn not_found(error: FindError) -> Fault {
     match error {
         FindError::NoneFor { dir, .. } if !dir.exists() => Fault::NoDirectory(dir.display().to_string()),
         FindError::NoneFor { dir, .. } => Fault::Unreachable { node: dir.display().to_string(), detail: String::new() },
-        FindError::None => Fault::NoneRuns,
+        FindError::None => Fault::none_runs(),
         FindError::Several { sockets } => Fault::Several(sockets.iter().map(|socket| watched(socket)).collect()),
         FindError::Stranger { .. } => {
             Fault::no(error.to_string(), "plugd speaks only to root, this user and the directory's owner")
@@ -404,7 +415,7 @@ fn watched(socket: &Path) -> String {
 fn told(error: ClientError, node: &str) -> Fault {
     match error {
         // Without a directory there is only the socket's path, which nobody can run.
-        ClientError::NotReachable { .. } if node.ends_with(places::SOCKET) => Fault::NoneRuns,
+        ClientError::NotReachable { .. } if node.ends_with(places::SOCKET) => Fault::none_runs(),
         ClientError::NotReachable { .. } => Fault::Unreachable { node: node.into(), detail: String::new() },
         ClientError::Forbidden { socket, .. } => Fault::Permission { what: "open", path: socket },
         ClientError::Untrusted { .. } => Fault::no(error.to_string(), "plugd does not speak to it"),

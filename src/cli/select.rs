@@ -12,6 +12,11 @@ use crate::model::view::{ServiceView, Snapshot};
 const KINDS: &[&str] =
     &["pod", "pods", "po", "service", "services", "svc", "deploy", "deployment", "deployments", "job", "jobs", "all"];
 
+/// `Deployment`, `pods`.
+pub fn is_kind(word: &str) -> bool {
+    KINDS.contains(&word.to_ascii_lowercase().as_str())
+}
+
 /// One term of `-l`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Term {
@@ -69,7 +74,6 @@ impl Selection {
         if self.names.first().is_some_and(is_kind) {
             self.names.remove(0);
         }
-        self.names = plain(snapshot, &self.names);
         self
     }
 
@@ -93,18 +97,22 @@ impl Selection {
     }
 }
 
-/// `deploy/web` and `pod web`, as people of Kubernetes write, are web; unless a service bears the kind's name.
+/// `deploy/web`, as people of Kubernetes write, is web: the one cut for all verbs, made where their words are read.
+/// With a number it is an instance of a service that bears the kind's name.
+pub fn bare(text: String) -> String {
+    match text.split_once('/') {
+        Some((kind, name)) if KINDS.contains(&kind) && !name.bytes().all(|byte| byte.is_ascii_digit()) => name.into(),
+        Some(_) | None => text,
+    }
+}
+
+/// `pod web` is web; unless a service bears the kind's name.
 pub fn plain(snapshot: &Snapshot, names: &[String]) -> Vec<String> {
     let is_kind = |word: &str| KINDS.contains(&word) && !snapshot.services.contains_key(word);
-    let names = match names {
-        [kind, rest @ ..] if !rest.is_empty() && is_kind(kind) => rest,
-        names => names,
-    };
-    let bare = |name: &String| match name.split_once('/') {
-        Some((kind, rest)) if is_kind(kind) && !rest.is_empty() => rest.to_string(),
-        Some(_) | None => name.clone(),
-    };
-    names.iter().map(bare).collect()
+    match names {
+        [kind, rest @ ..] if !rest.is_empty() && is_kind(kind) => rest.to_vec(),
+        names => names.to_vec(),
+    }
 }
 
 /// The service of that name.
@@ -122,6 +130,10 @@ fn not_found(snapshot: &Snapshot, name: &str) -> Fault {
         None if name == "all" => Fault::Missing {
             what: "no service is named all".into(),
             next: "where all can be meant, `--all` or no name at all means it".into(),
+        },
+        None if super::grammar().find_subcommand(name).is_some_and(|verb| !verb.is_hide_set()) => Fault::Missing {
+            what: format!("no service is named {name}"),
+            next: format!("`plugd {name}` is a verb by itself; `plugd get` lists the services"),
         },
         None => Fault::NoSuchService { name: name.into(), nearest: nearest(name, snapshot.services.keys()) },
     }
@@ -152,6 +164,21 @@ pub fn names(snapshot: &Snapshot, names: &[String], all: bool) -> Result<Vec<Nam
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kind_before_a_name_is_cut_off_and_an_instance_is_not() {
+        for (written, meant) in [
+            ("deploy/web", "web"),
+            ("pod/web/1", "web/1"),
+            ("svc/9lives", "9lives"),
+            ("job/0", "job/0"),
+            ("web/1", "web/1"),
+            ("web", "web"),
+            ("deploy/", "deploy/"),
+        ] {
+            assert_eq!(bare(written.into()), meant);
+        }
+    }
 
     #[test]
     fn labels_are_matched_as_kubectl_does() {

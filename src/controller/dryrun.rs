@@ -3,6 +3,7 @@
 
 use super::input::{Declaration, Resolved};
 use crate::model::digest::comparable;
+use crate::model::manifest::no_stdio_mcp;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Program, RestartPolicy, Spec};
 use crate::model::view::{PrintView, ServiceView};
@@ -46,7 +47,7 @@ pub fn nothing_to_run(spec: &Spec) -> Option<&str> {
     match &spec.process.program {
         Program::External(address) => Some(address),
         Program::Command(_) | Program::Wrapper(_) | Program::Script(_) => {
-            spec.process.stdio_mcp.then_some("an stdio MCP server is started by its first call")
+            spec.process.stdio_mcp.then_some(no_stdio_mcp!())
         }
     }
 }

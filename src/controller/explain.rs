@@ -8,7 +8,7 @@ use super::checks::Missed;
 use super::input::{Exit, ExitHow, ExitMemory, ProbeSlot};
 use super::life::{BackOff, Cause, Setback, Stopping};
 use super::service::{Gate, Instance};
-use crate::model::manifest::{instance_port, takes_given_port};
+use crate::model::manifest::{instance_port, no_stdio_mcp, takes_given_port};
 use crate::model::reason::Reason;
 use crate::model::signal;
 use crate::model::spec::{Condition, Dependency, Process, Program};
@@ -17,8 +17,11 @@ use crate::model::zone::Zone;
 use crate::policy::depends::Standing;
 
 /// What there is to do where it ends with 0 again and again.
-pub(super) const ENDS_AT_ONCE: &str = "if it is a job, write `restart: Never`; if it is a daemon that forks, keep it \
-     in the foreground; stdin is /dev/null: an MCP server on it cannot be run by this version yet";
+pub(super) const ENDS_AT_ONCE: &str = concat!(
+    "if it is a job, write `restart: Never`; if it is a daemon that forks, keep it in the foreground; \
+     stdin is /dev/null: ",
+    no_stdio_mcp!()
+);
 
 /// `0.2 s`, `30 s`, `5 min`.
 pub(super) fn span(span: Duration) -> String {

@@ -10,6 +10,7 @@ use super::input::{ExitMemory, Resolved, RunMemory};
 use super::life::*;
 use super::service::{Gate, Instance, Service};
 use super::vitals;
+use crate::model::manifest::no_stdio_mcp;
 use crate::model::reason::{Reason, Status};
 use crate::model::view::RunResult;
 use crate::policy::score::Band;
@@ -435,7 +436,7 @@ fn of_running(service: &Service, running: &Running) -> Word {
             Reason::PortNotOpen,
             format!("port {port} is not open since it was started: {message}"),
         )
-        .next("if it serves no port, write `readinessProbe: none`; an MCP server on stdin cannot be run by this version yet");
+        .next(concat!("if it serves no port, write `readinessProbe: none`; ", no_stdio_mcp!()));
     }
     // Its own word, by `STATUS=`.
     let message = match &running.says {

@@ -220,7 +220,8 @@ pub struct History {
     pub total: Bucket,
     /// The oldest first; where nothing was seen there is none.
     pub points: Vec<Point>,
-    /// Of a service that runs by the clock, as many as its manifest says; the newest last.
+    /// Of a service that runs by the clock, as many as its manifest says; the newest last. Where a controller
+    /// knows the service they are what it knows; else what the memory holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runs: Vec<RunView>,
     /// The newest last.

@@ -368,7 +368,11 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
             node.directory = Some(directory);
         }
         What::File(file) => {
-            let declaration = single::of_file(file, task.name, &settings)?;
+            let mut declaration = single::of_file(file, task.name, &settings)?;
+            // What runs already is adopted, whatever became of its file.
+            if first {
+                declaration = single::startable(declaration)?;
+            }
             node.note(Input::Declared(declaration));
             node.note(Input::Scanned);
         }

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::boot::{Refusal, refusal};
-use crate::controller::{Declaration, Source};
+use crate::controller::{Declaration, Resolved, Source};
 use crate::edge::directory;
 use crate::edge::places::Places;
 use crate::edge::zones;
 use crate::model::digest;
-use crate::model::manifest::{self, Reading, Text};
+use crate::model::manifest::{self, Document, Reading, Refused, Text};
 use crate::model::name::Name;
+use crate::model::reason::Reason;
 use crate::model::settings::Settings;
 use crate::model::spec::Spec;
 
@@ -39,7 +40,8 @@ pub fn of_file(file: &Path, name: Option<Name>, settings: &Settings) -> Result<D
     let path = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let dir = path.parent().unwrap_or(Path::new("/")).to_path_buf();
-    let spec = read(&shown, &bytes, name.as_ref().map_or(stem.as_str(), Name::as_str), &dir)?;
+    let stem = name.as_ref().map_or(stem.as_str(), Name::as_str);
+    let spec = read(&shown, &bytes, stem, &dir, |reading| manifest::read_named(reading, &path))?;
     let program = directory::resolve_one(&spec, &dir, settings);
     Ok(Declaration {
         spec,
@@ -47,6 +49,15 @@ pub fn of_file(file: &Path, name: Option<Name>, settings: &Settings) -> Result<D
         program,
         problems: Vec::new(),
     })
+}
+
+/// Nothing is watched: what lacks its program would wait for it for ever. The code is a shell's.
+pub fn startable(declaration: Declaration) -> Result<Declaration, Refusal> {
+    match &declaration.program {
+        Resolved::Missing { reason: Reason::WrapperNotFound, message, .. } => Err(refusal(127, message.as_str())),
+        Resolved::Missing { message, .. } => Err(refusal(126, message.as_str())),
+        Resolved::Found { .. } => Ok(declaration),
+    }
 }
 
 pub fn of_command(command: &[OsString], name: Option<Name>) -> Result<Declaration, Refusal> {
@@ -60,13 +71,19 @@ pub fn of_command(command: &[OsString], name: Option<Name>) -> Result<Declaratio
         name.or_else(|| Name::parse(&program).or_else(|error| Name::parse(&error.hint.unwrap_or_default())).ok());
     let name = name.unwrap_or_else(|| Name::parse("main").expect("a valid name"));
     let text = serde_json::json!({ "command": words }).to_string();
-    let spec = read("command line", text.as_bytes(), name.as_str(), Path::new("/"))?;
+    let spec = read("command line", text.as_bytes(), name.as_str(), Path::new("/"), manifest::read)?;
     let source = Source { file: "command line".into(), sha256: digest::short(text.as_bytes()) };
-    let program = crate::controller::Resolved::Found { wrapper: None, content: Default::default() };
+    let program = Resolved::Found { wrapper: None, content: Default::default() };
     Ok(Declaration { spec, source, program, problems: Vec::new() })
 }
 
-fn read(file: &str, text: &[u8], stem: &str, dir: &Path) -> Result<Arc<Spec>, Refusal> {
+fn read(
+    file: &str,
+    text: &[u8],
+    stem: &str,
+    dir: &Path,
+    by: impl FnOnce(&Reading<'_>) -> Result<Vec<Document>, Refused>,
+) -> Result<Arc<Spec>, Refusal> {
     let reading = Reading {
         main: Text { file, text },
         stem,
@@ -74,7 +91,7 @@ fn read(file: &str, text: &[u8], stem: &str, dir: &Path) -> Result<Arc<Spec>, Re
         defaults: Some(Text { file: "defaults of `plugd run FILE`", text: DEFAULTS.as_bytes() }),
         drop_ins: Vec::new(),
     };
-    let mut documents = manifest::read(&reading).map_err(|refused| {
+    let mut documents = by(&reading).map_err(|refused| {
         let texts = [Text { file, text }];
         refusal(INVALID, manifest::render(&refused.diagnostics, &texts, false, 80))
     })?;

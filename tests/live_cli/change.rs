@@ -234,6 +234,10 @@ fn a_wait_for_a_name_that_no_file_declares_ends_soon_and_says_what_was_meant() {
     assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
     assert!(told.contains("no service is named wbe (did you mean web?)"), "{told}");
     assert!(told.contains("`plugd wait --for=created wbe` waits for it"), "{told}");
+    let (_, told) = ends(&world, 4, &["get", "events"]);
+    assert!(told.contains("no service is named events; `plugd events` is a verb by itself"), "{told}");
+    let (_, told) = ends(&world, 1, &["explain", "Deployment"]);
+    assert!(told.contains("there is no kind Deployment; all are services"), "{told}");
     let mut waiting = begin(&world, &["wait", "api", "--for=created", "--timeout", "20s"]);
     world.put("api.yaml", STAYS);
     assert_eq!(code_of(&mut waiting.0), Some(0));

@@ -46,6 +46,38 @@ fn one_file_runs_and_its_mistakes_are_drawn() {
 }
 
 #[test]
+fn a_program_runs_as_the_service_that_its_head_describes() {
+    let world = World::empty();
+    let program = |name: &str, text: &str, mode: u32| {
+        let path = world.root().join(name);
+        std::fs::write(&path, text).expect("written");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("chmod");
+    };
+    program("s.sh", "#!/bin/sh\n# plugd: env: {GREETING: hello}\necho $PLUGD_SERVICE; echo $GREETING; exit 6\n", 0o755);
+    for words in [&["./s.sh"][..], &["s.sh"], &["--name", "s", "s.sh"]] {
+        let output = run(&world, words);
+        assert_eq!((output.status.code(), out(&output).as_str()), (Some(6), "s\nhello\n"), "{}", err(&output));
+    }
+    program("wrong.sh", "#!/bin/sh\n# plugd: prot: 80\n", 0o755);
+    let output = run(&world, &["wrong.sh"]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(err(&output).contains("did you mean `port`?"), "{}", err(&output));
+    program("plain.sh", "#!/bin/sh\nexit 6\n", 0o644);
+    let output = run(&world, &["plain.sh"]);
+    assert_eq!(output.status.code(), Some(126));
+    assert!(err(&output).contains("run `chmod +x"), "{}", err(&output));
+    std::fs::write(world.root().join("lacks.yaml"), "wrapper: nowhere.sh\n").expect("written");
+    let output = run(&world, &["lacks.yaml"]);
+    assert_eq!(output.status.code(), Some(127), "{}", err(&output));
+    // An ELF, as a person names it; and what would happen, asked before.
+    std::fs::copy("/bin/true", world.root().join("truth")).expect("copied");
+    assert_eq!(run(&world, &["truth"]).status.code(), Some(0));
+    let output = world.plugd(&["check", &world.root().join("s.sh").display().to_string()]);
+    assert!(out(&output).contains("would start 1"), "{}{}", out(&output), err(&output));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn what_cannot_run_says_why_and_how_to_begin() {
     let world = World::empty();
     let output = run(&world, &["no-such-directory"]);
@@ -148,6 +180,8 @@ fn an_ordinary_user_has_everything_below_its_own_places() {
     for dir in [world.dir(), second] {
         assert!(err(&output).contains(&dir.display().to_string()), "{}", err(&output));
     }
+    let output = command(&["get", "-o", "name"]).current_dir(world.dir()).output().expect("started");
+    assert_eq!(out(&output), "web\n", "asked within one, that is meant: {}", err(&output));
     for node in [&mut node, &mut other] {
         crate::world::kill(node.id() as i32, 15);
         assert!(node.wait().expect("waitable").success());

@@ -41,6 +41,22 @@ fn names_of_kubernetes_and_of_instances_are_understood_or_told() {
         ends(&world, 0, words);
     }
     ends(&world, 0, &["wait", "--for=condition=Ready", "service/web", "--timeout", "5s"]);
+    ends(&world, 0, &["wait", "deploy/web", "--timeout", "5s"]);
+    for words in [
+        &["exec", "deploy/web", "--", "true"][..],
+        &["scale", "deploy/web=1"],
+        &["history", "deploy/web"],
+        &["logs", "pod/web"],
+        &["signal", "CONT", "pod/web"],
+    ] {
+        ends(&world, 0, words);
+    }
+    let (told, _) = ends(&world, 0, &["events", "deploy/web"]);
+    assert!(told.lines().count() > 0 && told.lines().all(|line| line.contains("  web  ")), "{told}");
+    let mut edit = std::process::Command::new(env!("CARGO_BIN_EXE_plugd"));
+    edit.args(["edit", "service/web", "--dir"]).arg(world.dir()).env("EDITOR", "true").env_remove("VISUAL");
+    let edited = edit.output().expect("started");
+    assert!(edited.status.success(), "{}", String::from_utf8_lossy(&edited.stderr));
     let (table, _) = ends(&world, 0, &["status"]);
     assert!(table.starts_with("NAME") && table.contains("web"), "{table}");
     let (_, told) = ends(&world, 4, &["restart", "web/0"]);

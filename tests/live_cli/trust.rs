@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::ask::{CRASHES, STAYS, begin, code_of, ends, err};
+use crate::terminal::shown;
 use crate::world::World;
 
 #[test]
@@ -73,14 +74,15 @@ fn wait_knows_ready_deleted_paths_and_the_time() {
 }
 
 #[test]
-fn who_waits_for_long_is_told_what_for() {
+fn who_waits_for_long_is_told_what_for_and_a_health_check_only_how_it_ended() {
     let world = World::running();
     world.put("db.yaml", "command: sleep 1000\nreadinessProbe: {exec: {command: ['false']}}\n");
     world.wait_status("db", "starting");
     let (_, told) = ends(&world, 124, &["wait", "db", "--timeout", "700ms"]);
-    let lines: Vec<&str> = told.lines().collect();
-    assert!(lines[0].starts_with("plugd: waiting: db is starting"), "{told}");
-    assert!(lines.len() == 2 && lines[1].contains("db is starting"), "the same is not told twice: {told}");
+    assert!(told.lines().count() == 1, "{told}");
+    assert!(told.contains("db is starting") && told.contains("after 700ms"), "{told}");
+    let seen = shown(&world, 80, &[], "$plugd wait db --timeout 700ms");
+    assert_eq!(seen.matches("waiting: db is starting").count(), 1, "the same is not told twice: {seen}");
 }
 
 #[test]
@@ -303,7 +305,11 @@ fn who_brings_mcp_servers_on_stdin_is_told_at_once_that_they_cannot_be_run_yet()
     let world = World::empty();
     world.put("mcp/time.sh", "#!/bin/sh\n");
     world.put("servers.json", "{\"mcpServers\": {\"time\": {\"command\": \"mcp-server-time\"}}}\n");
+    world.put_script("clock.sh", "#!/bin/sh\n# plugd: mcp: stdio\n");
     let (said, _) = ends(&world, 5, &["check"]);
+    let told = said.lines().find(|line| line.contains("clock") && line.contains("NotYetSupported"));
+    let told = told.unwrap_or_else(|| panic!("clock in\n{said}"));
+    assert!(told.contains("nothing to run here: an MCP server on stdin cannot be run by this version yet"), "{told}");
     for who in ["mcp/: ", "servers.json: "] {
         let told = said.lines().find(|line| line.contains(who) && line.contains("not supported yet"));
         let told = told.unwrap_or_else(|| panic!("{who} in\n{said}"));

@@ -40,7 +40,7 @@ pub struct AddArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct RmArgs {
-    #[arg(value_name = "NAME", required_unless_present = "missing")]
+    #[arg(value_name = "NAME", required_unless_present = "missing", value_parser = values::service())]
     pub names: Vec<String>,
     /// Let go what a lost directory holds (DirectoryLost)
     #[arg(long, conflicts_with = "names")]
@@ -58,7 +58,7 @@ pub struct RmArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct EditArgs {
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = values::service())]
     pub name: String,
 }
 

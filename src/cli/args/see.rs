@@ -9,7 +9,7 @@ use super::values;
 #[derive(Debug, Clone, Default, Args)]
 pub struct GetArgs {
     /// Services; all without one (`pods`, `services` and `deploy` mean all, too)
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = values::service())]
     pub names: Vec<String>,
     /// Keep watching: a line for each change
     #[arg(short, long)]
@@ -48,7 +48,7 @@ pub enum GetOutput {
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
     /// Services, or instances as orders/1; without one the list of all, as `plugd get`
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = values::service())]
     pub names: Vec<String>,
     /// text, or json: the same object as `get -o json`
     #[arg(short, long, value_name = "FORMAT", default_value = "text", hide_default_value = true, value_parser = ["text", "json"])]
@@ -58,7 +58,7 @@ pub struct StatusArgs {
 #[derive(Debug, Clone, Args)]
 pub struct LogsArgs {
     /// Services, or instances as orders/1; all without one
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = values::service())]
     pub names: Vec<String>,
     /// Go on as more is written
     #[arg(short, long)]
@@ -99,7 +99,7 @@ pub enum LogsOutput {
 #[derive(Debug, Clone, Args)]
 pub struct EventsArgs {
     /// Services; all and the node's own without one
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = values::service())]
     pub names: Vec<String>,
     /// Go on as more happens
     #[arg(short, long)]
@@ -114,7 +114,7 @@ pub struct EventsArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct HistoryArgs {
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = values::service())]
     pub name: String,
     /// How far back: 24h, 7d, 90d, or a moment; a day is told in minutes, more in hours
     #[arg(long, value_name = "WHEN", default_value = "24h", value_parser = values::since)]

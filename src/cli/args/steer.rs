@@ -9,7 +9,7 @@ use super::values;
 
 #[derive(Debug, Clone, Args)]
 pub struct OrderArgs {
-    #[arg(value_name = "NAME", required_unless_present = "all")]
+    #[arg(value_name = "NAME", required_unless_present = "all", value_parser = values::service())]
     pub names: Vec<String>,
     /// Every service
     #[arg(long, conflicts_with = "names")]
@@ -25,7 +25,7 @@ pub struct OrderArgs {
 /// An order that has been carried out when nothing is left.
 #[derive(Debug, Clone, Args)]
 pub struct StopArgs {
-    #[arg(value_name = "NAME", required_unless_present = "all")]
+    #[arg(value_name = "NAME", required_unless_present = "all", value_parser = values::service())]
     pub names: Vec<String>,
     /// Every service
     #[arg(long, conflicts_with = "names")]
@@ -60,7 +60,7 @@ pub struct SignalArgs {
     #[arg(value_name = "SIGNAL", value_parser = values::signal)]
     pub signal: i32,
     /// Services, or instances as orders/1
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, value_parser = values::service())]
     pub names: Vec<String>,
 }
 
@@ -68,7 +68,7 @@ pub struct SignalArgs {
 #[command(override_usage = "plugd exec NAME -- CMD…")]
 pub struct ExecArgs {
     /// A service, or an instance as orders/1
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = values::service())]
     pub name: String,
     #[arg(value_name = "CMD", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,

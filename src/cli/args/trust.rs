@@ -27,7 +27,7 @@ pub struct CheckArgs {
 #[derive(Debug, Clone, Args)]
 pub struct WaitArgs {
     /// Services; without one every required one, else every one that should run
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = values::service())]
     pub names: Vec<String>,
     /// ready, created, deleted, a status word such as completed, condition=Available, or
     /// jsonpath={.restarts}=0

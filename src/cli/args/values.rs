@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use clap::builder::{StringValueParser, TypedValueParser};
 use jiff::Timestamp;
 
 use super::{GetOutput, WaitFor};
+use crate::cli::select;
 use crate::model::name::Name;
 use crate::model::reason::Status;
 use crate::model::settings::{Discovery, Trust};
@@ -129,6 +131,11 @@ pub fn since(text: &str) -> Result<Since, String> {
     text.parse().map(Since::At).map_err(|_| "write it as 10m or 2026-11-23T11:00:00Z".into())
 }
 
+/// The name of a service or an instance.
+pub fn service() -> impl TypedValueParser<Value = String> {
+    StringValueParser::new().map(select::bare)
+}
+
 /// `orders=3`.
 pub fn scale(text: &str) -> Result<(String, u32), String> {
     const HINT: &str = "write it as orders=3";
@@ -136,7 +143,7 @@ pub fn scale(text: &str) -> Result<(String, u32), String> {
     if name.is_empty() {
         return Err(HINT.into());
     }
-    Ok((name.into(), count.parse().map_err(|_| HINT)?))
+    Ok((select::bare(name.into()), count.parse().map_err(|_| HINT)?))
 }
 
 /// `HUP`, `SIGHUP`, `hup` or `1`.

@@ -125,7 +125,11 @@ pub(super) fn bystander(name: &OsStr, executable: bool) -> Option<String> {
     let ours = MANIFEST_ENDINGS.contains(ending);
     Some(match ours {
         true => format!("{shown} is not read: write its ending in small letters, {small}"),
-        false => format!("{shown} is not read: manifests end in .yaml, .yml or .json"),
+        // Another name alone would make another error of it.
+        false => format!(
+            "{shown} is not read, and not by another name alone: write what it runs as `command: PROGRAM` into \
+             a file that ends in .yaml"
+        ),
     })
 }
 
@@ -187,7 +191,7 @@ mod tests {
         for (name, executable, told) in [
             ("mcp_18.py", true, Some("`wrapper: mcp_18.py`")),
             ("mcp_18.py", false, None),
-            ("web_api.conf", false, Some("manifests end in .yaml")),
+            ("web_api.conf", false, Some("not by another name alone: write what it runs as `command: PROGRAM`")),
             ("UPPER.YAML", false, Some("in small letters, upper.yaml")),
             ("notes.txt", false, None),
             ("x.yaml", false, None),

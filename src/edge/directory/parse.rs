@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::model::manifest::{self, Diagnostic, Document, Reading, Refused, Severity, Text};
+use crate::model::manifest::{self, Diagnostic, Document, Reading, Refused, Severity, Text, no_stdio_mcp};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::{Program, Spec};
@@ -99,8 +99,10 @@ impl Refusal {
 }
 
 /// What there is to do with MCP servers.
-pub(super) const NO_STDIO_MCP: &str = "an MCP server on stdin cannot be run by this version yet, in whatever file it \
-     stands; for one that listens on a port write a manifest with `command` and `port`";
+pub(super) const NO_STDIO_MCP: &str = concat!(
+    no_stdio_mcp!(),
+    ", in whatever file it stands; for one that listens on a port write a manifest with `command` and `port`"
+);
 
 /// Reads a manifest. Also returns the file names of the scripts that it names, valid or not.
 pub(super) fn manifest(

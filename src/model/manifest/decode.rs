@@ -14,7 +14,7 @@ use super::context::Context;
 use super::diagnostic::{nearest, shown};
 use super::fields::{Field, Keys, Kind, Object, Short};
 use super::given::{Data, Given};
-use super::table::{FOREIGN, FOREIGN_LOGS, FOREIGN_PROBE, FOREIGN_STOP, PORT_MAX};
+use super::table::{FOREIGN, FOREIGN_LOGS, FOREIGN_PROBE, FOREIGN_STOP, PORT_MAX, SERVICE};
 
 /// Words of neighbouring tools in the place of an enum's.
 const FOREIGN_WORDS: &[(&str, &str)] = &[
@@ -502,12 +502,19 @@ fn shape_remedy(node: &Node, kind: &Kind, field: &Field) -> String {
     }
 }
 
+/// `command:bin/web`; what else has colons is no manifest that lacks a space.
+fn begins_with_a_field(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(field, _)| SERVICE.field(field).is_some())
+}
+
 fn fields_remedy(node: &Node, path: &str) -> String {
     match &node.kind {
-        Node_::Scalar { text, .. } if path.is_empty() && text.contains(':') => {
+        Node_::Scalar { text, .. } if path.is_empty() && begins_with_a_field(text) => {
             format!("put a space behind the colon: `{}`", shown(&text.replacen(':', ": ", 1)))
         }
-        Node_::Scalar { text, .. } if path.is_empty() => format!("write `command: {}`", shown(text)),
+        Node_::Scalar { text, .. } if path.is_empty() && !text.contains(':') => {
+            format!("write `command: {}`", shown(text))
+        }
         Node_::List(_) if path.is_empty() => "one file is one service; remove the `- ` and write `command: …`".into(),
         Node_::Null | Node_::Scalar { .. } | Node_::List(_) | Node_::Map(_) => "write `field: value` lines".into(),
     }

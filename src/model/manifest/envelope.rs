@@ -55,6 +55,12 @@ fn documents(
 ) -> Vec<Document> {
     let mut nodes = match yaml::parse(reading.main.text, 0) {
         Ok(nodes) => nodes,
+        Err(_) if is_ini(reading.main.text) => {
+            let place = yaml::Place { line: 1, col: 1, ..yaml::Place::default() };
+            let remedy = "write what it runs as `command: PROGRAM`, each service in a file of its own";
+            ctx.error(&place, "this is an ini file, as supervisord and systemd take them, and not YAML", remedy);
+            return Vec::new();
+        }
         Err(fault) => {
             ctx.fault(fault);
             return Vec::new();
@@ -195,6 +201,17 @@ fn name(ctx: &mut Context<'_>, given: &Given, whole: &Node, reading: &Reading<'_
             None
         }
     }
+}
+
+/// Whether it begins with the head of a section: `[program:web]`, `[Service]`.
+fn is_ini(text: &[u8]) -> bool {
+    let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#") && !line.starts_with(b";"));
+    let inside = |line: &'_ [u8]| line.strip_prefix(b"[")?.strip_suffix(b"]").map(<[u8]>::to_vec);
+    let is_word =
+        |word: &[u8]| !word.is_empty() && word.iter().all(|b| b.is_ascii_alphanumeric() || b"_:.-".contains(b));
+    let named = lines.next().and_then(inside).is_some_and(|word| is_word(&word));
+    named && lines.next().is_some_and(|line| line.contains(&b'='))
 }
 
 fn is_envelope(node: &Node) -> bool {

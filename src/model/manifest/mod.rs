@@ -38,8 +38,16 @@ pub use diagnostic::{Diagnostic, Severity, nearest, render, shown};
 pub use explain::{explain, field_names};
 pub use guess::{names, wrapper_mentions};
 pub use schema::schema;
-pub use script::{from_script, has_block};
+pub use script::{from_script, has_block, read_named};
 pub(super) use settings::{Values, read as read_settings, value as read_setting};
+
+/// What there is to say of MCP servers until they can be run.
+macro_rules! no_stdio_mcp {
+    () => {
+        "an MCP server on stdin cannot be run by this version yet"
+    };
+}
+pub(crate) use no_stdio_mcp;
 
 /// A text and the name under which a person knows its file.
 #[derive(Debug, Clone, Copy)]

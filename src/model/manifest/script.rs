@@ -30,6 +30,30 @@ pub fn from_script(reading: &Reading<'_>, path: &Path) -> Result<Option<Document
     Ok(documents.pop())
 }
 
+/// The services of a file that a person names, wherever it lies at `path`: a program is what discovery would make of
+/// it, all else is a manifest.
+pub fn read_named(reading: &Reading<'_>, path: &Path) -> Result<Vec<Document>, Refused> {
+    if !is_manifest(path)
+        && !is_run_by_plugd(reading.main.text)
+        && let Some(document) = from_script(reading, path)?
+    {
+        return Ok(vec![document]);
+    }
+    envelope::read(reading, None)
+}
+
+/// By its ending; the first line of one may be `#!/usr/bin/env plugd`, which is a comment of YAML.
+fn is_manifest(path: &Path) -> bool {
+    matches!(path.extension().and_then(|ending| ending.to_str()), Some("yaml" | "yml" | "json"))
+}
+
+/// Whether a `#!` line leads here: run as a program it would start plugd again, without an end.
+fn is_run_by_plugd(text: &[u8]) -> bool {
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let base = |word: &&[u8]| word.rsplit(|byte| *byte == b'/').next() == Some(b"plugd".as_slice());
+    text.starts_with(b"#!") && line[2..].split(u8::is_ascii_whitespace).any(|word| base(&word))
+}
+
 /// The text of the head with everything but the manifest blanked out, so that lines and columns
 /// stay what they are: the prefix becomes spaces, which YAML takes as indentation of the whole.
 fn block(script: &[u8]) -> Vec<u8> {
@@ -88,6 +112,24 @@ mod tests {
             refused.diagnostics[0].one_line(),
             "db.sh:2:10: `command` in a script that is itself the program; remove it"
         );
+    }
+
+    #[test]
+    fn a_file_that_is_named_is_a_program_or_a_manifest() {
+        let named = |path: &str, text: &[u8]| {
+            let main = Text { file: path, text };
+            let reading = Reading { main, stem: "db", dir: Path::new("/s"), defaults: None, drop_ins: Vec::new() };
+            read_named(&reading, Path::new(path)).map(|documents| documents[0].spec.process.program.clone())
+        };
+        let script = b"#!/bin/sh\nexec sleep 9\n";
+        for path in ["/s/db.sh", "/s/db"] {
+            assert!(matches!(named(path, script), Ok(Program::Wrapper(_))), "{path}");
+        }
+        assert!(named("/s/db.yaml", script).is_err());
+        let manifest = b"#!/usr/bin/env -S plugd run\ncommand: sleep 9\n";
+        for path in ["/s/db.yaml", "/s/db"] {
+            assert!(matches!(named(path, manifest), Ok(Program::Command(_))), "{path}");
+        }
     }
 
     #[test]

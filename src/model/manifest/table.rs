@@ -3,6 +3,7 @@
 //! A long flat table on purpose: to add a field is to add a line here and to read it in `assemble`.
 
 use super::fields::{Field, Keys, Kind, Object, field};
+use super::no_stdio_mcp;
 
 const U32: Kind = Kind::Int(0, u32::MAX as i64);
 const POSITIVE: Kind = Kind::Int(1, u32::MAX as i64);
@@ -682,10 +683,7 @@ pub const FOREIGN: &[(&str, &str)] = &[
     ),
     ("template", "the spec needs no template; write its fields directly"),
     ("spec", "`spec` belongs to the Kubernetes form: begin with `apiVersion: plugd/v1`, or move its fields up"),
-    (
-        "mcpservers",
-        "an MCP server on stdin cannot be run by this version yet; for one that listens on a port write `command` and `port`",
-    ),
+    ("mcpservers", concat!(no_stdio_mcp!(), "; for one that listens on a port write `command` and `port`")),
     (
         "services",
         "one file is one service: write its fields directly, each service of a compose file in a file of its own",
