@@ -50,7 +50,9 @@ pub enum Fault {
     /// stdout was closed by its reader: the end, and nothing to say.
     #[error("nobody reads stdout")]
     Pipe,
-    #[error("no controller answers for {node}{detail}; start one with `plugd run {node}`, or name another with --dir")]
+    #[error(
+        "no controller answers for {node}{detail}; start one with `plugd run {node}`, name another with --dir, or say --state-dir if it was started with one"
+    )]
     Unreachable { node: String, detail: String },
     /// A copy of a directory names the socket of the original.
     #[error("no plugd runs for {dir}: what answers at {socket} is the node of {of}; start one with `plugd run {dir}`")]
@@ -59,7 +61,9 @@ pub enum Fault {
     #[error("no plugd runs here that {0}; start one with `plugd run`, or name its directory with --dir")]
     NoneRuns(&'static str),
     /// The directory that was named.
-    #[error("there is no directory {0}; no plugd runs for it")]
+    #[error(
+        "there is no directory {0}, and no plugd that was started for it is known here; say --state-dir if it was started with one"
+    )]
     NoDirectory(String),
     #[error("{} controllers run here: {}; name one with --dir", .0.len(), .0.join(", "))]
     Several(Vec<String>),

@@ -30,8 +30,8 @@ use super::OnSettings;
 use super::accepted::LastGood;
 use super::disk::Stamp;
 use super::names::{Candidate, candidate};
+use super::owners::Owners;
 use super::parse::{OwnedText, Refusal};
-use super::register::Register;
 use super::resolve::Resolver;
 use super::trust::Surroundings;
 use crate::controller::Input;
@@ -61,7 +61,7 @@ pub(super) struct Desk {
     store: Store,
     on_settings: Option<OnSettings>,
     resolver: Resolver,
-    register: Register,
+    owners: Owners,
     pub records: BTreeMap<String, Box<Record>>,
     /// It is no controller's: see [`load`](super::load).
     pub looks_once: bool,
@@ -109,7 +109,7 @@ impl Desk {
         let loaded = store.load();
         Desk {
             resolver: Resolver::new(dir.clone(), settings.wrappers.clone(), surroundings),
-            register: Register::new(&loaded.owners),
+            owners: Owners::new(&loaded.owners),
             scripts: super::scripts::Scripts::new(loaded.claims),
             dir,
             settings,

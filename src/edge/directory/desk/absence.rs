@@ -1,18 +1,18 @@
 //! Files that are away, for a moment or for good.
 
-use super::super::register::Kind;
+use super::super::owners::Kind;
 use super::Desk;
 
 impl Desk {
     /// The file was away for a moment and is back.
     pub(super) fn here_again(&mut self, file: &str) {
-        let touched = self.register.miss(file, false);
+        let touched = self.owners.miss(file, false);
         self.settle_all(touched);
     }
 
     /// The file is away; another one of its name may take over, but nothing is withdrawn yet.
     pub fn missing(&mut self, file: &str) {
-        let touched = self.register.miss(file, true);
+        let touched = self.owners.miss(file, true);
         self.settle_all(touched);
     }
 
@@ -25,8 +25,8 @@ impl Desk {
         self.last_good.drop(file, self.kept(file));
         self.unlink(file);
         let mentions = self.records.remove(file).map(|record| record.mentions);
-        let mut touched = self.register.miss(file, false);
-        touched.extend(self.register.declare(file, Kind::Manifest, []));
+        let mut touched = self.owners.miss(file, false);
+        touched.extend(self.owners.declare(file, Kind::Manifest, []));
         self.settle_all(touched);
         self.scripts.gone(file);
         if let Some(mentions) = mentions {

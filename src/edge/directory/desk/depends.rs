@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::register;
+use super::super::owners;
 use super::record::Service;
 use super::{Desk, Seen};
 use crate::model::name::Name;
@@ -51,7 +51,7 @@ impl Desk {
             }
             self.link(&file);
             let names = self.records.get(&file).into_iter().flat_map(|record| &record.services);
-            let keys = names.map(|service| register::key(&service.spec.name)).collect();
+            let keys = names.map(|service| owners::key(&service.spec.name)).collect();
             self.settle_all(keys);
         }
         seen

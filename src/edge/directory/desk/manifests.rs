@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::super::accepted::Accepted;
 use super::super::disk::{self, Stamp, Unread};
 use super::super::names::{Candidate, candidate};
+use super::super::owners::Kind;
 use super::super::parse::{self, Context, Parsed, Refusal};
-use super::super::register::Kind;
 use super::super::resolve::{Busy, Resolution};
 use super::record::{Record, Service};
 use super::{Desk, Seen};
@@ -123,8 +123,8 @@ impl Desk {
     pub fn accept(&mut self, file: &str, record: Record) {
         self.problems.remove(file);
         let names: Vec<Name> = record.services.iter().map(|service| service.spec.name.clone()).collect();
-        let mut touched = self.register.miss(file, false);
-        touched.extend(self.register.declare(file, record.kind, names));
+        let mut touched = self.owners.miss(file, false);
+        touched.extend(self.owners.declare(file, record.kind, names));
         self.unlink(file);
         self.records.insert(file.to_string(), Box::new(record));
         self.link(file);
@@ -133,7 +133,7 @@ impl Desk {
 
     /// Refuses what is in the file now; what was in force of it stays.
     pub fn refuse(&mut self, file: &str, stamp: Option<Stamp>, refusal: Refusal, sha: &str) -> Seen {
-        let mut touched = self.register.miss(file, false);
+        let mut touched = self.owners.miss(file, false);
         let stamp = stamp.or_else(|| disk::stat(&self.path_of(file)).ok());
         if !self.records.contains_key(file) {
             let named = refusal.name.as_ref();
@@ -161,7 +161,7 @@ impl Desk {
         } else {
             self.problems.remove(file);
         }
-        touched.extend(self.register.declare(file, kind, names));
+        touched.extend(self.owners.declare(file, kind, names));
         self.settle_all(touched);
         Seen::Done
     }
@@ -204,7 +204,7 @@ impl Desk {
     /// As [`Desk::restored`], of a file that has got another name since: the service that it names was
     /// declared by a file that is not there any more.
     fn moved(&mut self, file: &str, name: &Name) -> Option<Record> {
-        let before = self.register.recorded_owner(name).filter(|before| self.is_scanning() && *before != file)?;
+        let before = self.owners.recorded_owner(name).filter(|before| self.is_scanning() && *before != file)?;
         let before = before.to_string();
         if self.path_of(&before).symlink_metadata().is_ok() {
             return None;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::super::disk::Stamp;
+use super::super::owners::Kind;
 use super::super::parse::Refusal;
-use super::super::register::Kind;
 use super::super::resolve::Resolution;
 use super::super::trust::Finding;
 use super::told::{Bad, Good};

@@ -64,7 +64,7 @@ impl Desk {
             matches!(kind, Candidate::Manifest { .. } | Candidate::Script { .. }) && !self.records.contains_key(file)
         };
         if let Some(file) = of.filter(|file| self.scanning && is_service(file)) {
-            let stem = self.register.recorded_of(&file).into_iter().next();
+            let stem = self.owners.recorded_of(&file).into_iter().next();
             let stem = stem.or_else(|| file.rsplit_once('.').map(|(stem, _)| stem.to_string())).unwrap_or_default();
             let refusal = Refusal::of_service(&stem, Reason::StillWriting, message);
             self.refuse(&file, None, refusal, "");
@@ -92,7 +92,7 @@ impl Desk {
 
     /// The first scan finds a file that was a service in the last run.
     pub fn was_service(&self, file: &str) -> bool {
-        self.scanning && !self.register.recorded_of(file).is_empty()
+        self.scanning && !self.owners.recorded_of(file).is_empty()
     }
 
     pub fn settle_all(&mut self, keys: BTreeSet<String>) {
@@ -103,11 +103,11 @@ impl Desk {
 
     /// Tells what the name is now, if that is news.
     pub(super) fn settle(&mut self, key: &str) {
-        if self.scanning && self.register.awaits_recorded(key) {
+        if self.scanning && self.owners.awaits_recorded(key) {
             self.held.insert(key.to_string());
             return;
         }
-        let ownership = self.register.settle(key);
+        let ownership = self.owners.settle(key);
         let before = self.told.get(key);
         let Some((file, name)) = ownership.owner else {
             self.conflicts.remove(key);

@@ -23,7 +23,7 @@ pub(super) struct Ownership {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Register {
+pub(super) struct Owners {
     names: HashMap<String, Entry>,
     files: HashMap<String, Box<[String]>>,
     /// Files that are gone for the moment (an editor between rename and create).
@@ -43,11 +43,11 @@ pub(super) fn key(name: &Name) -> String {
     name.as_str().to_ascii_lowercase()
 }
 
-impl Register {
+impl Owners {
     /// `recorded`: the owner of each name as of the last run.
-    pub fn new(recorded: &BTreeMap<Name, String>) -> Register {
+    pub fn new(recorded: &BTreeMap<Name, String>) -> Owners {
         let recorded = recorded.iter().map(|(name, file)| (key(name), file.clone())).collect();
-        Register { recorded, ..Register::default() }
+        Owners { recorded, ..Owners::default() }
     }
 
     /// The names that `file` declares from now on. Returns the keys whose ownership is to be settled.
@@ -144,67 +144,67 @@ mod tests {
         Name::parse(text).expect("valid")
     }
 
-    fn owner(register: &mut Register, key: &str) -> Option<String> {
-        register.settle(key).owner.map(|(file, _)| file)
+    fn owner(owners: &mut Owners, key: &str) -> Option<String> {
+        owners.settle(key).owner.map(|(file, _)| file)
     }
 
     #[test]
     fn the_first_owner_keeps_the_name_and_the_second_takes_over_when_it_goes() {
-        let mut register = Register::default();
-        register.declare("b.yaml", Kind::Manifest, [name("web")]);
-        assert_eq!(owner(&mut register, "web").as_deref(), Some("b.yaml"));
-        register.declare("a.yaml", Kind::Manifest, [name("web")]);
-        let both = register.settle("web");
+        let mut owners = Owners::default();
+        owners.declare("b.yaml", Kind::Manifest, [name("web")]);
+        assert_eq!(owner(&mut owners, "web").as_deref(), Some("b.yaml"));
+        owners.declare("a.yaml", Kind::Manifest, [name("web")]);
+        let both = owners.settle("web");
         assert_eq!(both.owner.expect("owned").0, "b.yaml");
         assert_eq!(both.others, [("a.yaml".to_string(), name("web"))]);
-        assert_eq!(register.declare("b.yaml", Kind::Manifest, []), BTreeSet::from(["web".to_string()]));
-        assert_eq!(owner(&mut register, "web").as_deref(), Some("a.yaml"));
+        assert_eq!(owners.declare("b.yaml", Kind::Manifest, []), BTreeSet::from(["web".to_string()]));
+        assert_eq!(owner(&mut owners, "web").as_deref(), Some("a.yaml"));
     }
 
     #[test]
     fn after_a_restart_the_recorded_owner_has_it_else_the_first_in_order() {
-        let mut register = Register::new(&BTreeMap::from([(name("web"), "b.yaml".to_string())]));
-        register.declare("a.yaml", Kind::Manifest, [name("web")]);
-        assert!(register.awaits_recorded("web"));
-        register.declare("b.yaml", Kind::Manifest, [name("web")]);
-        assert_eq!(owner(&mut register, "web").as_deref(), Some("b.yaml"));
-        let mut register = Register::default();
-        register.declare("b.yaml", Kind::Manifest, [name("web")]);
-        register.declare("a.yaml", Kind::Manifest, [name("web")]);
-        assert_eq!(owner(&mut register, "web").as_deref(), Some("a.yaml"));
+        let mut owners = Owners::new(&BTreeMap::from([(name("web"), "b.yaml".to_string())]));
+        owners.declare("a.yaml", Kind::Manifest, [name("web")]);
+        assert!(owners.awaits_recorded("web"));
+        owners.declare("b.yaml", Kind::Manifest, [name("web")]);
+        assert_eq!(owner(&mut owners, "web").as_deref(), Some("b.yaml"));
+        let mut owners = Owners::default();
+        owners.declare("b.yaml", Kind::Manifest, [name("web")]);
+        owners.declare("a.yaml", Kind::Manifest, [name("web")]);
+        assert_eq!(owner(&mut owners, "web").as_deref(), Some("a.yaml"));
     }
 
     #[test]
     fn names_that_differ_only_in_case_conflict() {
-        let mut register = Register::default();
-        register.declare("a.yaml", Kind::Manifest, [name("Web")]);
-        register.declare("b.yaml", Kind::Manifest, [name("web")]);
-        let settled = register.settle("web");
+        let mut owners = Owners::default();
+        owners.declare("a.yaml", Kind::Manifest, [name("Web")]);
+        owners.declare("b.yaml", Kind::Manifest, [name("web")]);
+        let settled = owners.settle("web");
         assert_eq!(settled.owner, Some(("a.yaml".into(), name("Web"))));
         assert_eq!(settled.others, [("b.yaml".into(), name("web"))]);
     }
 
     #[test]
     fn a_manifest_takes_over_from_a_script_without_a_conflict_and_gives_it_back() {
-        let mut register = Register::default();
-        register.declare("web.sh", Kind::Script, [name("web")]);
-        assert_eq!(owner(&mut register, "web").as_deref(), Some("web.sh"));
-        register.declare("z.yaml", Kind::Manifest, [name("web")]);
-        let settled = register.settle("web");
+        let mut owners = Owners::default();
+        owners.declare("web.sh", Kind::Script, [name("web")]);
+        assert_eq!(owner(&mut owners, "web").as_deref(), Some("web.sh"));
+        owners.declare("z.yaml", Kind::Manifest, [name("web")]);
+        let settled = owners.settle("web");
         assert_eq!((settled.owner.expect("owned").0.as_str(), settled.others.len()), ("z.yaml", 0));
-        register.declare("z.yaml", Kind::Manifest, []);
-        assert_eq!(owner(&mut register, "web").as_deref(), Some("web.sh"));
+        owners.declare("z.yaml", Kind::Manifest, []);
+        assert_eq!(owner(&mut owners, "web").as_deref(), Some("web.sh"));
     }
 
     #[test]
     fn a_renamed_manifest_hands_its_name_over_at_once_and_an_absence_alone_withdraws_nothing() {
-        let mut register = Register::default();
-        register.declare("a.yaml", Kind::Manifest, [name("web")]);
-        assert_eq!(owner(&mut register, "web").as_deref(), Some("a.yaml"));
-        assert!(register.miss("a.yaml", true).contains("web"));
-        assert_eq!(owner(&mut register, "web").as_deref(), Some("a.yaml"), "nobody else has it");
-        register.declare("b.yaml", Kind::Manifest, [name("web")]);
-        let settled = register.settle("web");
+        let mut owners = Owners::default();
+        owners.declare("a.yaml", Kind::Manifest, [name("web")]);
+        assert_eq!(owner(&mut owners, "web").as_deref(), Some("a.yaml"));
+        assert!(owners.miss("a.yaml", true).contains("web"));
+        assert_eq!(owner(&mut owners, "web").as_deref(), Some("a.yaml"), "nobody else has it");
+        owners.declare("b.yaml", Kind::Manifest, [name("web")]);
+        let settled = owners.settle("web");
         assert_eq!((settled.owner.expect("owned").0.as_str(), settled.others.len()), ("b.yaml", 0));
     }
 }
