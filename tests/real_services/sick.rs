@@ -112,7 +112,7 @@ fn a_database(world: &World, data: &Path) -> (&'static str, u16, String) {
 fn a_cache() -> (&'static str, u16, String) {
     let port = free_port();
     let text = example("redis/redis.yaml").replace("--save", "--bind 127.0.0.1 --save");
-    let asked = "livenessProbe: {exec: {command: [redis-cli, -p, $(PORT), ping]}}";
+    let asked = "livenessProbe: {exec: {command: [redis-cli, -e, -p, $(PORT), ping]}}";
     let serves = format!("readinessProbe: {{exec: {{command: [redis-cli, -e, -p, $(PORT), ping]}}, {PACE}}}");
     ("redis", port, manifest(&text, 6379, port, asked, &serves))
 }
