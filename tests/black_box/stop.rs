@@ -121,6 +121,34 @@ fn one_that_ignores_term_is_killed_at_its_grace_and_named_meanwhile() {
 }
 
 #[test]
+fn kill_comes_at_the_end_of_the_grace_give_or_take_a_tenth_of_a_second() {
+    let world = World::running();
+    let (names, grace) = (["a", "b", "c", "d", "e"], Duration::from_millis(700));
+    for name in names {
+        let told = world.root().join(format!("{name}.told"));
+        let deaf = format!("trap 'touch {}' TERM; while :; do sleep 0.01 || :; done", told.display());
+        world.put(&format!("{name}.yaml"), &format!("script: {deaf:?}\nstop: {{gracePeriod: 700ms}}\n"));
+        world.wait_status(name, "running");
+    }
+    // The middle of several, for a machine may be busy once.
+    let mut took: Vec<Duration> = Vec::new();
+    for name in names {
+        let pid = world.pid(name).expect("a pid");
+        world.remove(&format!("{name}.yaml"));
+        let told = world.root().join(format!("{name}.told"));
+        world.wait("TERM", |_| told.exists());
+        let since = Instant::now();
+        while lives(pid) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        took.push(since.elapsed());
+    }
+    took.sort();
+    let apart = took[2].abs_diff(grace);
+    assert!(apart <= Duration::from_millis(100), "{took:?}");
+}
+
+#[test]
 fn a_grandchild_that_holds_stdout_does_not_hold_up_the_end() {
     let world = World::running();
     world.put("job.yaml", "script: |\n  setsid sleep 3600 & echo done\nrestart: Never\nstop: {gracePeriod: 100ms}\n");

@@ -259,6 +259,37 @@ fn row_52_a_listing_that_fails_is_not_an_empty_one() {
 }
 
 #[test]
+fn row_52_a_listing_that_ends_in_the_middle_is_not_a_whole_one() {
+    if !is_root() {
+        return;
+    }
+    let world = World::running();
+    // More names than one call tells, the services among the first and the last of them.
+    let pad = |from: usize| {
+        (from..from + 1_500).for_each(|n| fs::write(world.path(&format!(".pad-{n}")), "").expect("written"))
+    };
+    guard::put(&world, "a");
+    pad(0);
+    guard::put(&world, "b");
+    pad(1_500);
+    guard::put(&world, "c");
+    // With an error in its second part, or without any word.
+    for how in ["error=EIO", "error=ESTALE", "retval=0"] {
+        let controller = world.controller_pid().expect("a controller");
+        let lies = Tracer::attach(controller, &["-e", &format!("inject=getdents64:{how}:when=2+")]);
+        world.signal_node(1);
+        std::thread::sleep(Duration::from_millis(500));
+        drop(lies);
+        for name in ["a", "b", "c"] {
+            assert_eq!(guard::starts(&world, name).len(), 1, "{name} after {how}\n{}", world.log());
+            assert_eq!(world.status(name), "running", "after {how}");
+        }
+    }
+    guard::put(&world, "sentinel");
+    guard::assert_calm(&world);
+}
+
+#[test]
 fn row_52_a_new_controller_whose_first_look_fails_stops_nothing() {
     if !is_root() {
         return;

@@ -160,7 +160,14 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         ],
     ),
     (23, "service in D state", &["row_23_a_process_that_no_signal_reaches_is_named_and_holds_up_nobody_else"]),
-    (24, "ignores TERM", &["one_that_ignores_term_is_killed_at_its_grace_and_named_meanwhile"]),
+    (
+        24,
+        "ignores TERM",
+        &[
+            "one_that_ignores_term_is_killed_at_its_grace_and_named_meanwhile",
+            "kill_comes_at_the_end_of_the_grace_give_or_take_a_tenth_of_a_second",
+        ],
+    ),
     (
         25,
         "fork bomb",
@@ -305,6 +312,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         "listing fails",
         &[
             "row_52_a_listing_that_fails_is_not_an_empty_one",
+            "row_52_a_listing_that_ends_in_the_middle_is_not_a_whole_one",
             "row_52_a_new_controller_whose_first_look_fails_stops_nothing",
         ],
     ),
