@@ -767,7 +767,7 @@ fn what_plugd_reads_itself_is_never_written_as_a_log() {
     let mut world = World { pump: Pump::start(settings, sender).expect("a thread"), dir, events };
     let mut service = world.attach(1, Logs { path: Some(manifest.clone()), ..logs(MIB, 5) });
     let PumpEvent::Unopened { why, .. } = world.event() else { panic!("it is told before a byte is written") };
-    assert!(why.ends_with("db.yaml: plugd reads that file as a manifest; correct `logs.path`"), "{why}");
+    assert!(why.ends_with("db.yaml: plugd reads that file or starts it; correct `logs.path`"), "{why}");
     service.write_all(b"hello\n").expect("room");
     assert_eq!(world.event(), PumpEvent::Opened { life: life(1) });
     assert!(matches!(world.event(), PumpEvent::Dropped { bytes: 6, .. }));

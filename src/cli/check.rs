@@ -25,8 +25,6 @@ use crate::model::spec::{Digest, EnvValue, Program, Spec};
 const SETTINGS: &str = "_plugd.yaml";
 /// What all manifests of a directory have in common.
 const DEFAULTS: &str = "_defaults.yaml";
-/// A manifest is at most 64 KiB; what is larger is refused by its size.
-const MANIFEST_MAX: u64 = 64 * 1024;
 
 pub fn check(args: &CheckArgs, session: &Session) -> Result<Code, Fault> {
     Ok(look(args, session)?.0)
@@ -295,9 +293,7 @@ fn lint(
     findings: &mut Findings,
     look: &Look,
 ) -> std::io::Result<Option<Vec<Declaration>>> {
-    use std::io::Read as _;
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(MANIFEST_MAX + 1).read_to_end(&mut text)?;
+    let text = directory::read_named(path)?;
     let main = Text { file: shown, text: &text };
     let reading = Reading { main, stem: stem(shown), dir, defaults: None, drop_ins: Vec::new() };
     match manifest::read_named(&reading, &std::path::absolute(path)?) {

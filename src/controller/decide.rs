@@ -375,7 +375,13 @@ impl Controller {
     /// `onLoss`: what held and holds no more.
     fn watch_dependencies(&mut self, service: &mut Service, now: Now) {
         let Some(spec) = service.spec().cloned() else { return };
-        if self.ending.is_some() {
+        // What only an edit depends on that is not carried out is nothing that was lost.
+        let other = service
+            .kept
+            .as_ref()
+            .and_then(|kept| kept.spec.as_ref())
+            .is_some_and(|kept| kept.depends_on != spec.depends_on);
+        if self.ending.is_some() || other {
             return;
         }
         for (at, dependency) in spec.depends_on.iter().enumerate() {
@@ -456,7 +462,12 @@ impl Controller {
             return wants;
         }
         if (general != Want::Run && general != Want::Keep) || self.ending.is_some() || service.next().is_none() {
-            service.call_off_update();
+            // `plugd stop` ends no edit: what starts again is what was stopped, until the edit has been tried.
+            if service.gate == Gate::StoppedByOperator {
+                service.touched |= service.trial.take().is_some();
+            } else {
+                service.call_off_update();
+            }
         } else {
             self.give_turns(service, desired, &mut wants, now, plan);
         }

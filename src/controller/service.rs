@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::agenda::{Place, Run};
 use super::demand::Call;
 use super::input::{Declaration, ExitMemory, Memory, Rejection};
-use super::life::{Life, Made, Print};
+use super::life::{Cause, Life, Made, Print};
 use super::vitals::{Health, Vitals};
 use crate::model::name::{Instance as InstanceName, LifeId, Name};
 use crate::model::reason::{Reason, Status};
@@ -394,7 +394,15 @@ impl Service {
         let is_plain = |spec: &Spec| spec.schedule.is_none() && spec.activation.is_none();
         let plain = |made: &Made| is_plain(spec) && made.spec.as_deref().is_some_and(is_plain);
         let is_other = |made: &Made| made.print.process != spec.process_digest && plain(made);
-        let runs = |made: &Made| self.instances.iter().any(|one| one.life.print() == Some(made.print));
+        // It runs, is being started, or has been found good and waits for an older one's end.
+        let comes = |life: &Life, print: Print| match life {
+            Life::Running(running) => running.made.print == print,
+            Life::Preparing(preparing) => preparing.made.print == print,
+            Life::Starting(starting) => starting.made.print == print,
+            Life::Stopping(stopping) => stopping.cause == Cause::Replaced && self.kept.is_none(),
+            Life::Idle | Life::BackOff(_) | Life::Finished(_) => false,
+        };
+        let runs = |made: &Made| self.instances.iter().any(|one| comes(&one.life, made.print));
         let ran = before.filter(|made| is_other(made) && runs(made)).map(Arc::new);
         self.kept = ran.or_else(|| self.kept.take().filter(|kept| is_other(kept)));
     }

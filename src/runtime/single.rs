@@ -36,7 +36,10 @@ pub fn places(settings: &Settings) -> Places {
 
 pub fn of_file(file: &Path, name: Option<Name>, settings: &Settings) -> Result<Declaration, Refusal> {
     let shown = file.display().to_string();
-    let bytes = std::fs::read(file).map_err(|error| refusal(78, format!("{shown} cannot be read: {error}")))?;
+    let bytes = directory::read_named(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => refusal(78, format!("there is no file {shown}")),
+        _ => refusal(78, format!("{shown} cannot be read: {error}")),
+    })?;
     let path = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let dir = path.parent().unwrap_or(Path::new("/")).to_path_buf();

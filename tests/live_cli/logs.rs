@@ -136,7 +136,7 @@ fn a_log_that_can_take_nothing_is_told_before_anything_is_lost() {
         assert!(!told.contains("nothing has been written"), "{told}");
     }
     world.wait("what plugd reads itself to be told", |world| {
-        world.status_file("own").is_some_and(|text| text.contains("plugd reads that file as a manifest"))
+        world.status_file("own").is_some_and(|text| text.contains("plugd reads that file or starts it"))
     });
     world.wait("each event", |world| world.log().matches("reason=LogNotWritten").count() == 3);
     assert!(world.status_file("new").is_some_and(|text| !text.contains("LogNotWritten")));

@@ -42,7 +42,7 @@ fn one_file_runs_and_its_mistakes_are_drawn() {
     assert!(err(&output).contains("1 | comand: true\n  | ^^^^^^\n"), "{}", err(&output));
     let output = run(&world, &["nowhere.yaml"]);
     assert_eq!(output.status.code(), Some(78));
-    assert!(err(&output).contains("nowhere.yaml cannot be read: No such file"), "{}", err(&output));
+    assert!(err(&output).contains("there is no file nowhere.yaml"), "{}", err(&output));
 }
 
 #[test]
@@ -75,6 +75,17 @@ fn a_program_runs_as_the_service_that_its_head_describes() {
     let output = world.plugd(&["check", &world.root().join("s.sh").display().to_string()]);
     assert!(out(&output).contains("would start 1"), "{}{}", out(&output), err(&output));
     assert_eq!(output.status.code(), Some(0));
+    // What is no file, or is not there.
+    let pipe = world.root().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let output = run(&world, &["pipe"]);
+    assert_eq!(output.status.code(), Some(78), "{}", err(&output));
+    assert!(err(&output).contains("pipe cannot be read: it is a FIFO, not a regular file"), "{}", err(&output));
+    let output = world.plugd(&["check", &pipe.display().to_string()]);
+    assert!(out(&output).contains("it is a FIFO, not a regular file"), "{}{}", out(&output), err(&output));
+    let output = run(&world, &["nosuch.sh"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(err(&output).contains("there is no file nosuch.sh"), "{}", err(&output));
 }
 
 #[test]

@@ -174,6 +174,6 @@ impl RunFlags {
 fn looks_like_a_file(path: &std::path::Path) -> bool {
     match path.metadata() {
         Ok(meta) => !meta.is_dir(),
-        Err(_) => matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json")),
+        Err(_) => matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json" | "sh")),
     }
 }

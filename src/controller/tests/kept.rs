@@ -7,7 +7,7 @@ use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Digest, RestartPolicy, Spec};
+use crate::model::spec::{Digest, OnLoss, RestartPolicy, Spec};
 
 fn new(service: &str) -> Spec {
     let mut new = spec(service);
@@ -158,12 +158,52 @@ fn neither_a_dependency_nor_a_wrapper_that_the_edit_lacks_keeps_it_from_running_
 }
 
 #[test]
-fn what_was_stopped_starts_as_its_file_says() {
+fn what_was_stopped_starts_as_what_it_was_unless_the_edit_has_been_cured() {
+    for (cured, starts) in [(Ok(()), only_new()), (nosuch(), OLD)] {
+        let mut world = World::running(spec("web"));
+        block(&mut world, new("web"));
+        world.order("web", Order::Stop);
+        world.gone("web", 1, Exit::signal(15));
+        let actions = world.order("web", Order::Start);
+        assert!(spawned(&actions).is_empty(), "it is tried first: {actions:?}");
+        let digest = tried(&actions).expect("it is tried");
+        assert_eq!(spawned(&answer(&mut world, digest, cured)), starts);
+    }
+}
+
+#[test]
+fn a_good_version_on_its_way_is_what_is_kept_when_the_next_one_is_blocked() {
     let mut world = World::running(spec("web"));
-    block(&mut world, new("web"));
-    world.order("web", Order::Stop);
-    world.gone("web", 1, Exit::signal(15));
-    assert_eq!(spawned(&world.order("web", Order::Start)), only_new());
+    let digest = tried(&world.declare(new("web"))).expect("it is tried");
+    assert!(signals(&answer(&mut world, digest, Ok(())), "web", 15));
+    let mut third = spec("web");
+    third.process.args = vec!["--third".into()];
+    third.depends_on = vec![needs("nosuch")];
+    world.declare(third);
+
+    assert_eq!(spawned(&world.gone("web", 1, Exit::signal(15))), only_new());
+    world.spawned("web", 2);
+    let view = world.view("web");
+    assert_eq!((view.status, view.manifest.generation, view.manifest.in_force), (Status::Running, 3, Some(2)));
+    assert!(is_blocked(&world));
+}
+
+#[test]
+fn what_only_the_edit_depends_on_ends_nothing_when_it_is_lost() {
+    let mut world = World::running(spec("web"));
+    world.declare(spec("db"));
+    world.spawned("db", 1);
+    let mut edit = new("web");
+    let mut need = needs("db");
+    need.on_loss = OnLoss::Stop;
+    edit.depends_on = vec![need];
+    block(&mut world, edit);
+
+    let actions = world.order("db", Order::Stop);
+    assert!(!signals(&actions, "web", 15), "{actions:?}");
+    world.gone("db", 1, Exit::signal(15));
+    assert_eq!(world.status("web").0, Status::Running);
+    assert_eq!(spawned(&world.crash("web", 1, 1)), OLD);
 }
 
 #[test]

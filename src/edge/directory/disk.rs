@@ -4,7 +4,7 @@
 //! the descriptor, before and after the read; a file that somebody still writes is not read.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -231,6 +231,22 @@ fn read_now(path: &Path, max: u64, complete: bool) -> Result<Content, Unread> {
     let after = fstat(&file)?;
     let unchanged = (after.size, after.mtime) == (opened.size, opened.mtime) && bytes.len() as u64 >= opened.size;
     if unchanged { Ok(Content { bytes, stamp: after }) } else { Err(Unread::Busy) }
+}
+
+/// The text of one file that was named by hand, cut a byte after the most that a manifest may have. What is no file
+/// is not opened for good: a pipe would be waited for.
+pub fn read_named(path: &Path) -> io::Result<Vec<u8>> {
+    let read = |path: &Path| {
+        let file = open(path)?;
+        let stamp = fstat(&file).map_err(|_| io::Error::other("it cannot be looked at"))?;
+        if !stamp.is_file() {
+            return Err(io::Error::other(format!("it is {}, not a regular file", stamp.kind())));
+        }
+        let mut bytes = Vec::new();
+        std::fs::File::from(file).take(MANIFEST_MAX + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    afar::look(path, read).unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer")))
 }
 
 /// What is in a file at this moment, whoever writes it.

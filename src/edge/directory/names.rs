@@ -75,16 +75,17 @@ pub(super) fn candidate(name: &OsStr) -> Candidate {
     }
 }
 
-/// Whether plugd reads the file itself or writes it: a path below the directory.
-pub fn is_its_own(path: &Path) -> bool {
+/// Whether plugd reads the file itself, starts it or writes it: a path below the directory.
+pub fn is_its_own(path: &Path, is_executable: impl Fn() -> bool) -> bool {
     let mut names = path.iter();
     let (Some(first), deeper) = (names.next(), names.next()) else { return false };
     match (candidate(first), deeper) {
         (Candidate::Skipped, _) if first == ".plugd" => true,
         (Candidate::DropIns { .. }, Some(_)) => true,
         (Candidate::Skipped, None) => first.to_string_lossy().ends_with(".status"),
-        // Without the ending it is a service only if it is executable, which no log is.
-        (Candidate::Script { .. }, None) => first.to_string_lossy().ends_with(".sh"),
+        (Candidate::Wrappers | Candidate::Mcp, Some(_)) => true,
+        // Without the ending it is a service only if it is executable.
+        (Candidate::Script { .. }, None) => first.to_string_lossy().ends_with(".sh") || is_executable(),
         (Candidate::Manifest { .. } | Candidate::Defaults | Candidate::Settings | Candidate::Refused { .. }, None) => {
             true
         }

@@ -1,6 +1,7 @@
 //! Files that no log may be: what plugd reads or keeps itself. A log is appended to, rotated and removed.
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
 
 use crate::edge::directory;
 
@@ -18,14 +19,30 @@ pub struct OffLimits {
 impl OffLimits {
     /// Why a log may not lie there; none: it may.
     pub fn why(&self, path: &Path) -> Option<&'static str> {
+        let path = &plain(path);
         let within = |dir: &Option<PathBuf>| dir.as_ref().and_then(|dir| path.strip_prefix(dir).ok());
-        if let Some(rest) = within(&self.services).filter(|rest| directory::is_its_own(rest)) {
+        let is_executable =
+            || path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
+        if let Some(rest) = within(&self.services).filter(|rest| directory::is_its_own(rest, is_executable)) {
             let is_status = rest.extension().is_some_and(|ending| ending == "status");
-            return Some(if is_status { "plugd writes a status there" } else { "plugd reads that file as a manifest" });
+            return Some(if is_status { "plugd writes a status there" } else { "plugd reads that file or starts it" });
         }
         let kept = within(&self.logs).is_none() && self.own.iter().any(|dir| path.starts_with(dir));
         kept.then_some("plugd keeps its own files there")
     }
+}
+
+/// Without `.` and `..`, as the path reads.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => _ = plain.pop(),
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -51,6 +68,11 @@ mod tests {
             ("/etc/services.d/web.log", true),
             ("/etc/services.d/logs/web.yaml", true),
             ("/etc/services.d/weblog", true),
+            ("/etc/services.d/wrappers/w.sh", false),
+            ("/etc/services.d/wrappers/w", false),
+            ("/etc/services.d/../services.d/./db.yaml", false),
+            ("/etc/other/../services.d/web.log", true),
+            ("/var/log/../lib/plugd/state.db", false),
             ("/etc/other/db.yaml", true),
             ("/var/lib/plugd/state.db", false),
             ("/run/plugd/lives", false),
@@ -59,6 +81,15 @@ mod tests {
         ] {
             assert_eq!(limits.why(Path::new(path)).is_none(), may, "{path}");
         }
+        let dir = std::env::temp_dir().join(format!("plugd-off-limits-{}", std::process::id()));
+        std::fs::create_dir(&dir).expect("made");
+        let limits = OffLimits { services: Some(dir.clone()), ..OffLimits::default() };
+        let job = dir.join("job");
+        std::fs::write(&job, "").expect("written");
+        assert_eq!(limits.why(&job), None);
+        std::fs::set_permissions(&job, std::fs::Permissions::from_mode(0o755)).expect("changed");
+        assert_eq!(limits.why(&job), Some("plugd reads that file or starts it"));
+        std::fs::remove_dir_all(&dir).expect("removed");
         assert_eq!(OffLimits::default().why(Path::new("/etc/services.d/db.yaml")), None);
     }
 }
