@@ -125,7 +125,12 @@ fn views<'k>(known: &'k Snapshot, names: &'k [String]) -> impl Iterator<Item = &
 
 /// A manifest lies there that the controller has not taken in yet: what is ready is of the one before.
 fn is_behind(known: &Snapshot, names: &[String], dir: &Path) -> bool {
-    views(known, names).any(|view| told::intake(dir, view) == Intake::NotYet)
+    // A version before the declared one runs, and that one is on its way: not where it is blocked.
+    let comes = |view: &ServiceView| {
+        let blocked = view.problems.iter().any(|problem| problem.reason == Reason::UpdateBlocked);
+        view.manifest.in_force.is_some() && view.manifest.rejected.is_none() && !blocked
+    };
+    views(known, names).any(|view| told::intake(dir, view) == Intake::NotYet || comes(view))
 }
 
 /// A wrapper or another file that is part of a service was rewritten, perhaps a moment ago: true where all that lies

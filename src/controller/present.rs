@@ -10,7 +10,7 @@ use super::input::{ExitMemory, Memory, Resolved, Told};
 use super::life::*;
 use super::node::Share;
 use super::plan::{Action, Plan};
-use super::service::{Gate, Service};
+use super::service::{Gate, Instance, Service};
 use super::status::{self, Word};
 use super::{Config, Controller};
 use crate::model::digest::hex;
@@ -230,8 +230,15 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
         add(Reason::RollStuck, "the new version does not get ready; the old instances stay".into());
     }
     if let Some(declaration) = &service.declared {
-        if let Resolved::Missing { reason, message, .. } = &declaration.program {
-            add(*reason, message.clone());
+        if let Resolved::Missing { reason, message, .. } = &declaration.program
+            && !service.is_overtaken()
+        {
+            let edited =
+                |one: &Instance| one.life.print().is_some_and(|print| print.process != declaration.spec.process_digest);
+            match service.kept.is_some() || service.instances.iter().any(edited) {
+                true => add(Reason::UpdateBlocked, format!("the new version would not start ({reason}): {message}")),
+                false => add(*reason, message.clone()),
+            }
         }
         for (reason, message) in &declaration.problems {
             add(*reason, message.clone());

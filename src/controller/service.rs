@@ -328,7 +328,8 @@ impl Service {
     /// What is declared would not start and stands in no file any more: it is not tried again.
     pub fn is_overtaken(&self) -> bool {
         let failed = self.trial.as_ref().is_some_and(|trial| matches!(trial.result, Some(Err(_))));
-        self.kept.is_some() && self.rejected.is_some() && failed
+        let lacks = self.gate == Gate::Missing;
+        self.kept.is_some() && self.rejected.is_some() && (failed || lacks)
     }
 
     /// What is declared now and cannot take the place of what runs: the new version would not start.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Controller;
 use super::decide::Want;
 use super::declare::dependency_names;
-use super::life::Life;
+use super::life::{Life, Made};
 use super::plan::{Action, Plan};
 use super::service::{Id, Instance, Service, Trial};
 use crate::model::spec::Spec;
@@ -26,6 +26,32 @@ const TRY_LOST: Duration = Duration::from_secs(30);
 const UNTOLD_MAX: Duration = Duration::from_millis(100);
 /// Nor is the old version started again, at most this long: the answer takes a moment, usually.
 const UNDECIDED_MAX: Duration = Duration::from_secs(1);
+
+/// Asks for the trial of what is declared, where that is due; whether it was found good.
+fn try_out(service: &mut Service, made: &Made, now: Now, plan: &mut Plan) -> bool {
+    let key = made.print.mixed();
+    let due = match &service.trial {
+        None => true,
+        Some(trial) if trial.key != key => true,
+        Some(Trial { result: None, asked_at, .. }) => now.mono >= *asked_at + TRY_LOST,
+        Some(Trial { result: Some(Ok(())), .. }) => false,
+        Some(Trial { result: Some(Err(_)), asked_at, .. }) => now.mono >= *asked_at + TRY_AGAIN,
+    };
+    if due {
+        let result = match service.trial.take() {
+            Some(trial) if trial.key == key => trial.result,
+            Some(_) | None => None,
+        };
+        service.trial = Some(Trial { key, asked_at: now.mono, result });
+        plan.actions.push(Action::Try {
+            name: service.name.clone(),
+            spec: made.spec.clone().expect("made from a declaration"),
+            wrapper: made.wrapper.clone(),
+            digest: key,
+        });
+    }
+    service.trial.as_ref().is_some_and(|trial| trial.result == Some(Ok(())))
+}
 
 impl Controller {
     /// Who of the outdated is replaced now.
@@ -54,30 +80,8 @@ impl Controller {
         let mut proven = true;
         let held = service.is_held_back() || made.is_none();
         if let Some(made) = made.as_ref().filter(|_| edited) {
-            let key = made.print.mixed();
-            let due = match &service.trial {
-                None => true,
-                Some(trial) if trial.key != key => true,
-                Some(Trial { result: None, asked_at, .. }) => now.mono >= *asked_at + TRY_LOST,
-                Some(Trial { result: Some(Ok(())), .. }) => false,
-                Some(Trial { result: Some(Err(_)), asked_at, .. }) => now.mono >= *asked_at + TRY_AGAIN,
-            };
             // Held back by what it waits for or would go round in: tried when that is no more.
-            if due && !held {
-                let result = match service.trial.take() {
-                    Some(trial) if trial.key == key => trial.result,
-                    Some(_) | None => None,
-                };
-                service.trial = Some(Trial { key, asked_at: now.mono, result });
-                plan.actions.push(Action::Try {
-                    name: service.name.clone(),
-                    spec: made.spec.clone().expect("made from a declaration"),
-                    wrapper: made.wrapper.clone(),
-                    digest: key,
-                });
-            }
-            proven =
-                !held && service.trial.as_ref().is_some_and(|trial| trial.key == key && trial.result == Some(Ok(())));
+            proven = !held && try_out(service, made, now, plan);
             if proven && service.kept.take().is_some() {
                 let waits = |one: &&mut Instance| matches!(one.life, Life::BackOff(_));
                 service.instances.iter_mut().filter(waits).for_each(Instance::begin_anew);

@@ -56,6 +56,21 @@ pub fn of_file(file: &Path, name: Option<Name>, settings: &Settings) -> Result<D
 
 /// Nothing is watched: what lacks its program would wait for it for ever. The code is a shell's.
 pub fn startable(declaration: Declaration) -> Result<Declaration, Refusal> {
+    let (spec, file) = (&declaration.spec, &declaration.source.file);
+    let alone = |what: &str| Err(refusal(78, format!("{file} {what}: there is nothing to run here")));
+    if let Some(need) = spec.depends_on.iter().find(|need| !need.optional) {
+        let needs = format!("{file} depends on {}, and nothing else runs here", need.name);
+        return Err(refusal(78, format!("{needs}: put both into a directory and run that, `plugd run services.d`")));
+    }
+    if !spec.enabled {
+        return alone("says `enabled: false`");
+    }
+    if spec.replicas == 0 {
+        return alone("says `replicas: 0`");
+    }
+    if let Some(what) = crate::controller::nothing_to_run(spec) {
+        return alone(&format!("is not run ({what})"));
+    }
     match &declaration.program {
         Resolved::Missing { reason: Reason::WrapperNotFound, message, .. } => Err(refusal(127, message.as_str())),
         Resolved::Missing { message, .. } => Err(refusal(126, message.as_str())),

@@ -83,6 +83,18 @@ fn a_program_runs_as_the_service_that_its_head_describes() {
     assert!(err(&output).contains("pipe cannot be read: it is a FIFO, not a regular file"), "{}", err(&output));
     let output = world.plugd(&["check", &pipe.display().to_string()]);
     assert!(out(&output).contains("it is a FIFO, not a regular file"), "{}{}", out(&output), err(&output));
+    // What would wait for ever, for nothing else is watched.
+    for (text, why) in [
+        ("command: sleep 1000\ndependsOn: [db]\n", "depends on db, and nothing else runs here"),
+        ("command: sleep 1000\nenabled: false\n", "says `enabled: false`"),
+        ("command: sleep 1000\nreplicas: 0\n", "says `replicas: 0`"),
+        ("command: sleep 1000\nmcp: stdio\n", "is not run ("),
+    ] {
+        std::fs::write(world.root().join("waits.yaml"), text).expect("written");
+        let output = run(&world, &["waits.yaml"]);
+        assert_eq!(output.status.code(), Some(78), "{text}{}", err(&output));
+        assert!(err(&output).contains(why), "{}", err(&output));
+    }
     let output = run(&world, &["nosuch.sh"]);
     assert_eq!(output.status.code(), Some(78));
     assert!(err(&output).contains("there is no file nosuch.sh"), "{}", err(&output));

@@ -167,10 +167,13 @@ fn a_restart_of_a_service_whose_edit_is_blocked_is_of_the_version_that_runs_and_
     let command = std::fs::read_to_string(format!("/proc/{new}/cmdline")).expect("it lives");
     assert_eq!(command, "sleep\u{0}1000\u{0}");
 
+    world.put("web.yaml", "wrapper: nowhere.sh\n");
+    let (_, told) = ends(&world, 1, &["wait", "web", "--timeout", "20s"]);
+    assert!(told.contains("by the version before") && told.contains("WrapperNotFound"), "{told}");
     world.put("web.yaml", "comand: sleep 2000\n");
     world.wait("the refusal", |world| world.status_file("web").is_some_and(|text| text.contains("ConfigInvalid")));
     let (said, _) = ends(&world, 0, &["status", "web"]);
-    assert!(said.contains("generation 2; ") && said.contains(", 1 is in force"), "{said}");
+    assert!(said.contains("generation 3; ") && said.contains(", 1 is in force"), "{said}");
     assert!(!said.contains("UpdateBlocked"), "it stands in no file any more: {said}");
     crate::world::kill(new, 9);
     world.wait("its restart", |world| world.pid("web").is_some_and(|pid| pid != new));

@@ -26,20 +26,6 @@ fn blocked(actions: &[Action]) -> Vec<String> {
     events.collect()
 }
 
-/// Carries out an edit: tried and found good.
-fn try_well(world: &mut World, spec: Spec) -> Vec<Action> {
-    let service = spec.name.to_string();
-    let mut actions = world.declare(spec);
-    let key = actions.iter().find_map(|action| match action {
-        Action::Try { digest, .. } => Some(*digest),
-        _ => None,
-    });
-    if let Some(digest) = key {
-        actions.extend(world.tell(Input::Tried { name: name(&service), digest, result: Ok(()) }));
-    }
-    actions
-}
-
 /// Whose limits are to be set anew, by the number of processes that stands there.
 fn resized(actions: &[Action]) -> Vec<Option<u64>> {
     let resized = actions.iter().filter_map(|action| match action {

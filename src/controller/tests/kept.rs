@@ -236,3 +236,20 @@ fn a_job_that_is_done_is_done_until_the_edit_can_be_carried_out() {
     assert_eq!(world.status("web").0, Status::Completed);
     assert_eq!(spawned(&answer(&mut world, digest, Ok(()))), only_new());
 }
+
+#[test]
+fn a_wrapper_that_only_the_edit_lacks_blocks_it_and_one_that_was_taken_away_does_not() {
+    let missing = |mut declaration: Declaration| {
+        let message = "no web.sh".to_string();
+        declaration.program = Resolved::Missing { reason: Reason::WrapperNotFound, message, tried: Vec::new() };
+        declaration
+    };
+    let mut world = World::running(spec("web"));
+    world.tell(Input::Declared(missing(declare(new("web")))));
+    let view = world.view("web");
+    assert_eq!((view.problems[0].reason, view.manifest.in_force), (Reason::UpdateBlocked, Some(1)));
+
+    let mut world = World::running(spec("web"));
+    world.tell(Input::Declared(missing(declare(spec("web")))));
+    assert_eq!(world.view("web").problems[0].reason, Reason::WrapperNotFound);
+}

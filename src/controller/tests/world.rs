@@ -190,6 +190,20 @@ impl World {
     }
 }
 
+/// Carries out an edit: tried and found good.
+pub fn try_well(world: &mut World, spec: Spec) -> Vec<Action> {
+    let service = spec.name.to_string();
+    let mut actions = world.declare(spec);
+    let key = actions.iter().find_map(|action| match action {
+        Action::Try { digest, .. } => Some(*digest),
+        _ => None,
+    });
+    if let Some(digest) = key {
+        actions.extend(world.tell(Input::Tried { name: name(&service), digest, result: Ok(()) }));
+    }
+    actions
+}
+
 pub fn spawns(actions: &[Action], service: &str, number: u64) -> bool {
     actions.iter().any(|action| matches!(action, Action::Spawn { life: of, .. } if *of == life(service, number)))
 }
