@@ -376,11 +376,7 @@ impl Controller {
     fn watch_dependencies(&mut self, service: &mut Service, now: Now) {
         let Some(spec) = service.spec().cloned() else { return };
         // What only an edit depends on that is not carried out is nothing that was lost.
-        let other = service
-            .kept
-            .as_ref()
-            .and_then(|kept| kept.spec.as_ref())
-            .is_some_and(|kept| kept.depends_on != spec.depends_on);
+        let other = service.kept_spec().is_some_and(|kept| kept.depends_on != spec.depends_on);
         if self.ending.is_some() || other {
             return;
         }
@@ -408,20 +404,8 @@ impl Controller {
 
     /// What holds up an edit does not hold up the version before, which waits for what it itself depends on.
     fn want_of_kept(&self, id: Id, service: &Service) -> Option<Want> {
-        let spec = service.kept.as_ref()?.spec.as_ref()?;
-        let may_run = match &service.gate {
-            Gate::Open | Gate::NeedsUser | Gate::Missing | Gate::Waiting(_) | Gate::Cycle => true,
-            Gate::Unknown
-            | Gate::Gone
-            | Gate::NeverValid
-            | Gate::Disabled
-            | Gate::StoppedByOperator
-            | Gate::DependencyLost(_)
-            | Gate::External(_)
-            | Gate::ShuttingDown => false,
-        };
-        let ready = may_run && self.needs(id, service, spec).said.is_empty();
-        may_run.then_some(if ready { Want::Run } else { Want::Keep })
+        let spec = service.kept_spec().filter(|_| service.gate == Gate::Open || service.gate.is_of_the_version())?;
+        Some(if self.needs(id, service, spec).said.is_empty() { Want::Run } else { Want::Keep })
     }
 
     /// What is wanted of each instance; new ones are entered, an update's turn is given.

@@ -75,7 +75,7 @@ impl Controller {
         let made = service.made().map(Arc::new);
         service.keep(made_before, &spec);
         self.follow_kept(id, &mut service);
-        let next = service.next();
+        let next = service.kept.clone().or_else(|| made.clone());
         match (edited, same_program) {
             (true, false) => service.begin_anew(),
             (true, true) => service.begin_gently(),

@@ -173,5 +173,5 @@ fn calls(service: &Service) -> bool {
         Life::Preparing(_) | Life::Starting(_) | Life::Running(_) | Life::Stopping(_) | Life::BackOff(_) => false,
     };
     let wanted = service.instances.iter().take(service.desired() as usize);
-    wanted.into_iter().any(|instance| to_start(&instance.life)) || service.is_outdated() || service.kept.is_some()
+    wanted.into_iter().any(|instance| to_start(&instance.life)) || service.is_outdated()
 }

@@ -218,7 +218,7 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
     if !service.is_overtaken()
         && let Some(Err((reason, message))) = service.trial.as_ref().and_then(|trial| trial.result.as_ref())
     {
-        add(Reason::UpdateBlocked, format!("the new version would not start ({reason}): {message}"));
+        add(Reason::UpdateBlocked, would_not_start(*reason, message));
     }
     if let Some((reason, message)) = held_back(service) {
         add(reason, message);
@@ -236,7 +236,7 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
             let edited =
                 |one: &Instance| one.life.print().is_some_and(|print| print.process != declaration.spec.process_digest);
             match service.kept.is_some() || service.instances.iter().any(edited) {
-                true => add(Reason::UpdateBlocked, format!("the new version would not start ({reason}): {message}")),
+                true => add(Reason::UpdateBlocked, would_not_start(*reason, message)),
                 false => add(*reason, message.clone()),
             }
         }
@@ -255,6 +255,10 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
     problems
 }
 
+fn would_not_start(reason: Reason, why: &str) -> String {
+    format!("the new version would not start ({reason}): {why}")
+}
+
 fn runs(service: &Service) -> bool {
     service.instances.iter().any(|instance| instance.life.pid().is_some())
 }
@@ -267,9 +271,9 @@ fn held_back(service: &Service) -> Option<(Reason, String)> {
         return None;
     }
     let blocked = |reason: Reason, why: &str| {
-        (Reason::UpdateBlocked, format!("the new version would not start ({reason}): {why}; the one before runs on"))
+        (Reason::UpdateBlocked, format!("{}; the one before runs on", would_not_start(reason, why)))
     };
-    let outdated = service.is_outdated() || service.kept.is_some();
+    let outdated = service.is_outdated();
     match &service.gate {
         Gate::NeedsUser if outdated => {
             Some(blocked(Reason::RunsAsRoot, "it names no `user:` and --require-user is set"))

@@ -178,6 +178,22 @@ impl Gate {
             | Gate::ShuttingDown => false,
         }
     }
+
+    /// Whether it is closed to the declared version alone: one before that may run.
+    pub fn is_of_the_version(&self) -> bool {
+        match self {
+            Gate::NeedsUser | Gate::Missing | Gate::Waiting(_) | Gate::Cycle => true,
+            Gate::Open
+            | Gate::Unknown
+            | Gate::Gone
+            | Gate::NeverValid
+            | Gate::Disabled
+            | Gate::StoppedByOperator
+            | Gate::DependencyLost(_)
+            | Gate::External(_)
+            | Gate::ShuttingDown => false,
+        }
+    }
 }
 
 /// What a start waits for.
@@ -280,7 +296,11 @@ impl Service {
 
     /// By which its ends and its waits are judged: of what would start now.
     pub fn rules(&self) -> Option<&Arc<Spec>> {
-        self.kept.as_ref().and_then(|kept| kept.spec.as_ref()).or_else(|| self.spec())
+        self.kept_spec().or_else(|| self.spec())
+    }
+
+    pub fn kept_spec(&self) -> Option<&Arc<Spec>> {
+        self.kept.as_ref()?.spec.as_ref()
     }
 
     /// What is declared, ready to be started; none where it cannot be.
@@ -305,8 +325,11 @@ impl Service {
         }
     }
 
-    /// A process runs that another version than the declared one made.
+    /// Another version than the declared one made what runs, or what runs again if it ends.
     pub fn is_outdated(&self) -> bool {
+        if self.kept.is_some() {
+            return true;
+        }
         let Some(made) = self.made() else { return false };
         self.instances.iter().any(|instance| instance.life.runs_other_than(&made.print))
     }
@@ -327,27 +350,17 @@ impl Service {
 
     /// What is declared would not start and stands in no file any more: it is not tried again.
     pub fn is_overtaken(&self) -> bool {
-        let failed = self.trial.as_ref().is_some_and(|trial| matches!(trial.result, Some(Err(_))));
-        let lacks = self.gate == Gate::Missing;
-        self.kept.is_some() && self.rejected.is_some() && (failed || lacks)
+        let would_not = self.has_failed_trial() || self.gate == Gate::Missing;
+        self.kept.is_some() && self.rejected.is_some() && would_not
+    }
+
+    pub fn has_failed_trial(&self) -> bool {
+        self.trial.as_ref().is_some_and(|trial| matches!(trial.result, Some(Err(_))))
     }
 
     /// What is declared now and cannot take the place of what runs: the new version would not start.
     pub fn is_held_back(&self) -> bool {
-        let closed = match &self.gate {
-            Gate::Cycle | Gate::NeedsUser | Gate::Waiting(_) => true,
-            Gate::Open
-            | Gate::Unknown
-            | Gate::Gone
-            | Gate::NeverValid
-            | Gate::Disabled
-            | Gate::StoppedByOperator
-            | Gate::DependencyLost(_)
-            | Gate::External(_)
-            | Gate::Missing
-            | Gate::ShuttingDown => false,
-        };
-        closed || self.cycle.is_some() || self.is_overtaken()
+        self.gate.is_of_the_version() || self.cycle.is_some() || self.is_overtaken()
     }
 
     pub fn instance(&mut self, index: u32) -> &mut Instance {

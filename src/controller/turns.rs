@@ -69,7 +69,7 @@ impl Controller {
         let made = service.made();
         let outdated =
             |instance: &Instance| made.as_ref().is_some_and(|made| instance.life.runs_other_than(&made.print));
-        let edited = service.kept.is_some() || service.instances.iter().any(outdated);
+        let edited = service.is_outdated();
         let ordered = service.instances.iter().any(|instance| instance.must_restart);
         if !edited || made.is_none() {
             service.touched |= service.trial.take().is_some();
@@ -88,9 +88,8 @@ impl Controller {
                 service.moved = true;
             }
         }
-        let failed = service.trial.as_ref().is_some_and(|trial| matches!(trial.result, Some(Err(_))));
         // `plugd restart` is of the version before where that is what can be started.
-        let restarts_kept = service.kept.is_some() && (held || failed);
+        let restarts_kept = service.kept.is_some() && (held || service.has_failed_trial());
         let Some(spec) = service.spec() else { return };
         let plan = update::plan(spec, service.desired());
         // What ran to its end is not missed.
@@ -127,7 +126,7 @@ impl Controller {
         }
         let names = |spec: Option<&Arc<Spec>>| spec.map(|spec| dependency_names(spec)).unwrap_or_default();
         let declared = names(service.spec());
-        let mut needs = names(service.kept.as_ref().and_then(|kept| kept.spec.as_ref()));
+        let mut needs = names(service.kept_spec());
         needs.retain(|name| !declared.contains(name));
         if needs != service.kept_needs {
             self.table.unlink(id, &service.kept_needs);
