@@ -3,7 +3,6 @@
 //! Nothing is decided here. A fact of a life that is not the present one is news from the past and
 //! is dropped; a doubled one finds the state already changed and is dropped too.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Controller;
@@ -218,13 +217,13 @@ impl Controller {
 
     fn spawned(&mut self, service: &mut Service, at: usize, pid: i32, now: Now) {
         let name = service.instance_name(at);
-        let present = service.made();
+        let present = service.next();
         let life = &mut service.instances[at].life;
         match life {
             Life::Starting(starting) if starting.refused.is_none() => {
                 // Edited meanwhile in what needs no new process: that is in force.
                 let made = match present {
-                    Some(present) if present.print == starting.made.print => Arc::new(present),
+                    Some(present) if present.print == starting.made.print => present,
                     Some(_) | None => starting.made.clone(),
                 };
                 let untold = made.generation != starting.made.generation;

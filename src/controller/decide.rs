@@ -374,15 +374,15 @@ impl Controller {
 
     /// `onLoss`: what held and holds no more.
     fn watch_dependencies(&mut self, service: &mut Service, now: Now) {
-        let Some(spec) = service.spec().cloned() else { return };
-        // What only an edit depends on that is not carried out is nothing that was lost.
-        let other = service.kept_spec().is_some_and(|kept| kept.depends_on != spec.depends_on);
-        if self.ending.is_some() || other {
+        let Some(spec) = service.rules().cloned() else { return };
+        if self.ending.is_some() {
             return;
         }
-        for (at, dependency) in spec.depends_on.iter().enumerate() {
+        let before = std::mem::take(&mut service.seen_ready);
+        for dependency in &spec.depends_on {
+            let key = (dependency.name.clone(), dependency.condition);
+            let seen = before.contains(&key);
             let holds = holds(dependency.condition, &self.table.standing_of(&dependency.name));
-            let Some(seen) = service.seen_ready.get(at).copied() else { continue };
             let asleep = self.table.standing_of(&dependency.name).asleep;
             let cares = match (dependency.on_loss, dependency.condition) {
                 (OnLoss::Ignore, _) | (_, Condition::Completed) => false,
@@ -398,7 +398,9 @@ impl Controller {
                     pending |= self.dependency_lost(service, index, dependency.name.as_str(), now);
                 }
             }
-            service.seen_ready[at] = holds || (seen && asleep) || (lost && pending);
+            if holds || (seen && asleep) || (lost && pending) {
+                service.seen_ready.push(key);
+            }
         }
     }
 

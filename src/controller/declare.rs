@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::Controller;
 use super::checks::{Checks, Past};
 use super::input::{Declaration, Order, Rejection, Resolved};
-use super::life::{Life, Made, Outcome};
-use super::service::{Gate, Id};
+use super::life::{Life, Made, Outcome, Running};
+use super::service::{Gate, Id, Service};
 use crate::model::digest::comparable;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
@@ -56,7 +56,6 @@ impl Controller {
         self.table.unlink(id, &std::mem::take(&mut service.kept_needs));
         let old_names = before.as_ref().map(|old| dependency_names(&old.spec));
         if before.as_ref().is_none_or(|old| old.spec.depends_on != spec.depends_on) {
-            service.seen_ready = vec![false; spec.depends_on.len()];
             self.table.unlink(id, &old_names.unwrap_or_default());
             self.table.link(id, &dependency_names(&spec));
             self.edges_changed.push(id);
@@ -87,40 +86,9 @@ impl Controller {
             // Asked again where it still matters: an edit or a new file may have cured it.
             service.trial = None;
         }
+        service.take_up(now);
         for instance in &mut service.instances {
             match &mut instance.life {
-                Life::Running(running) => {
-                    let print = made.as_ref().map_or(spec.process_digest == running.made.print.process, |made| {
-                        made.print == running.made.print
-                    });
-                    if print {
-                        let old = running.made.spec.clone();
-                        running.untold = running.made.generation != service.generation;
-                        running.made = Arc::new(Made {
-                            print: made.as_ref().map_or(running.made.print, |made| made.print),
-                            generation: service.generation,
-                            own: None,
-                            spec: Some(spec.clone()),
-                            wrapper: made.as_ref().map_or_else(|| running.made.wrapper.clone(), |m| m.wrapper.clone()),
-                            signal: spec.stop.signal,
-                            grace: spec.stop.grace_period,
-                        });
-                        running.rejudged |= old.as_ref() != Some(&spec);
-                        running.resized |= running.made.is_resized(old.as_deref());
-                        running.take_up(old.as_deref(), &spec, Past::of(running.was_ready), now);
-                    } else if running.made.spec.is_none() {
-                        // Adopted and outdated: until it is replaced it is checked as its own version said,
-                        // and by nothing where that is not known.
-                        let mut made = (*running.made).clone();
-                        let mut spec = made.own.take().unwrap_or_default().checks_in(&spec);
-                        (spec.stop.signal, spec.stop.grace_period) = (made.signal, made.grace);
-                        let spec = Arc::new(spec);
-                        made.spec = Some(spec.clone());
-                        running.made = Arc::new(made);
-                        running.rejudged = true;
-                        running.take_up(None, &spec, Past::of(running.was_ready), now);
-                    }
-                }
                 // A run that is over, to be told.
                 Life::Finished(_) if instance.run.is_some() => {}
                 Life::Finished(finished) => {
@@ -135,7 +103,12 @@ impl Controller {
                         instance.begin_anew();
                     }
                 }
-                Life::BackOff(_) | Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::Stopping(_) => {}
+                Life::BackOff(_)
+                | Life::Idle
+                | Life::Preparing(_)
+                | Life::Starting(_)
+                | Life::Running(_)
+                | Life::Stopping(_) => {}
             }
         }
         let (reason, message) = match (before.is_some(), edited) {
@@ -222,7 +195,49 @@ impl Controller {
     }
 }
 
-impl super::life::Running {
+impl Service {
+    /// What runs takes up of the declared version what needs no new process; nothing while an edit waits.
+    pub fn take_up(&mut self, now: Now) {
+        let Some(spec) = self.spec().cloned() else { return };
+        let made = self.made();
+        let waits = self.kept.as_ref().map(|kept| kept.print);
+        let generation = self.generation;
+        for instance in &mut self.instances {
+            let Life::Running(running) = &mut instance.life else { continue };
+            let print = running.made.print;
+            let is_of_it = made.as_ref().map_or(spec.process_digest == print.process, |made| made.print == print);
+            if is_of_it && waits != Some(print) {
+                let old = running.made.spec.clone();
+                running.untold |= running.made.generation != generation;
+                running.made = Arc::new(Made {
+                    print: made.as_ref().map_or(print, |made| made.print),
+                    generation,
+                    own: None,
+                    spec: Some(spec.clone()),
+                    wrapper: made.as_ref().map_or_else(|| running.made.wrapper.clone(), |made| made.wrapper.clone()),
+                    signal: spec.stop.signal,
+                    grace: spec.stop.grace_period,
+                });
+                running.rejudged |= old.as_ref() != Some(&spec);
+                running.resized |= running.made.is_resized(old.as_deref());
+                running.take_up(old.as_deref(), &spec, Past::of(running.was_ready), now);
+            } else if running.made.spec.is_none() {
+                // Adopted and outdated: until it is replaced it is checked as its own version said,
+                // and by nothing where that is not known.
+                let mut made = (*running.made).clone();
+                let mut spec = made.own.take().unwrap_or_default().checks_in(&spec);
+                (spec.stop.signal, spec.stop.grace_period) = (made.signal, made.grace);
+                let spec = Arc::new(spec);
+                made.spec = Some(spec.clone());
+                running.made = Arc::new(made);
+                running.rejudged = true;
+                running.take_up(None, &spec, Past::of(running.was_ready), now);
+            }
+        }
+    }
+}
+
+impl Running {
     /// Takes up a spec that needs no new process.
     fn take_up(&mut self, old: Option<&Spec>, new: &Spec, past: Past, now: Now) {
         let same = old.is_some_and(|old| {

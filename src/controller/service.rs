@@ -17,7 +17,7 @@ use super::life::{Cause, Life, Made, Print};
 use super::vitals::{Health, Vitals};
 use crate::model::name::{Instance as InstanceName, LifeId, Name};
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Digest, Spec};
+use crate::model::spec::{Condition, Digest, Spec};
 use crate::model::view::{Problem, ServiceView};
 use crate::policy::backoff::Ladder;
 use crate::policy::depends::Standing;
@@ -54,8 +54,8 @@ pub(super) struct Service {
     pub kept_needs: Vec<Name>,
     pub gate: Gate,
     pub cycle: Option<Cycle>,
-    /// Which dependencies held since this service was declared; for `onLoss`.
-    pub seen_ready: Vec<bool>,
+    /// Which dependencies held; for `onLoss`.
+    pub seen_ready: Vec<(Name, Condition)>,
     /// `onLoss: Stop` happened: the dependency that went.
     pub bereft: Option<String>,
     /// It failed, or was down after it had been up: becoming ready is news to others.
@@ -277,12 +277,12 @@ impl Service {
             return last.map_or(1, |last| last.index + 1);
         }
         let known = u32::try_from(self.instances.len()).unwrap_or(u32::MAX).max(1);
-        self.scaled_to.unwrap_or_else(|| self.spec().map_or(known, |spec| spec.replicas))
+        self.scaled_to.unwrap_or_else(|| self.rules().map_or(known, |spec| spec.replicas))
     }
 
     pub fn required(&self) -> bool {
-        match (&self.declared, &self.rejected) {
-            (Some(declaration), _) => declaration.spec.required,
+        match (self.rules(), &self.rejected) {
+            (Some(rules), _) => rules.required,
             (None, Some((rejection, _))) => rejection.required,
             (None, None) => false,
         }
@@ -406,8 +406,9 @@ impl Service {
     pub fn keep(&mut self, before: Option<Made>, spec: &Spec) {
         // What runs by the clock or on demand is begun by somebody else.
         let is_plain = |spec: &Spec| spec.schedule.is_none() && spec.activation.is_none();
-        let plain = |made: &Made| is_plain(spec) && made.spec.as_deref().is_some_and(is_plain);
-        let is_other = |made: &Made| made.print.process != spec.process_digest && plain(made);
+        let plain = |old: &Spec| is_plain(spec) && is_plain(old);
+        let changes = |old: &Spec| old.process_digest != spec.process_digest || old.depends_on != spec.depends_on;
+        let is_other = |made: &Made| made.spec.as_deref().is_some_and(|old| plain(old) && changes(old));
         // It runs, is being started, or has been found good and waits for an older one's end.
         let comes = |life: &Life, print: Print| match life {
             Life::Running(running) => running.made.print == print,
@@ -417,7 +418,9 @@ impl Service {
             Life::Idle | Life::BackOff(_) | Life::Finished(_) => false,
         };
         let runs = |made: &Made| self.instances.iter().any(|one| comes(&one.life, made.print));
-        let ran = before.filter(|made| is_other(made) && runs(made)).map(Arc::new);
+        // Of the same process as the one that is kept: then that one runs, and not the edit after it.
+        let is_undone = |made: &Made| self.kept.as_ref().is_some_and(|kept| kept.print == made.print);
+        let ran = before.filter(|made| is_other(made) && runs(made) && !is_undone(made)).map(Arc::new);
         self.kept = ran.or_else(|| self.kept.take().filter(|kept| is_other(kept)));
     }
 

@@ -81,10 +81,12 @@ impl Controller {
         let held = service.is_held_back() || made.is_none();
         if let Some(made) = made.as_ref().filter(|_| edited) {
             // Held back by what it waits for or would go round in: tried when that is no more.
-            proven = !held && try_out(service, made, now, plan);
+            let is_same_process = service.kept.as_ref().is_some_and(|kept| kept.print == made.print);
+            proven = !held && (is_same_process || try_out(service, made, now, plan));
             if proven && service.kept.take().is_some() {
                 let waits = |one: &&mut Instance| matches!(one.life, Life::BackOff(_));
                 service.instances.iter_mut().filter(waits).for_each(Instance::begin_anew);
+                service.take_up(now);
                 service.moved = true;
             }
         }

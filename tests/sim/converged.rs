@@ -54,16 +54,16 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
     }
     let optional = spec.depends_on.iter().any(|dependency| dependency.optional);
     let known = world.entries.keys().filter(|life| life.instance.service == *name).map(|life| life.instance.index);
-    let most = known.max().map_or(0, |most| most + 1).max(wish.desired());
+    let most = known.max().map_or(0, |most| most + 1).max(wish.most());
     for index in 0..most {
         let instance = Instance { service: name.clone(), index };
         let alive = world.entries.iter().find(|(life, entry)| life.instance == instance && entry.main);
         let over = world.facts.rungs.get(&instance).is_some_and(crate::ladder::Rungs::is_finished)
             || world.facts.is_perhaps_done(&instance);
-        let unwanted = !spec.enabled || wish.stopped || index >= wish.desired();
+        let unwanted = !spec.enabled || wish.stopped || index >= wish.most();
         match alive {
             Some((life, _)) if unwanted => {
-                return Err(format!("law 6: {life} lives and {} are wanted", wish.desired()));
+                return Err(format!("law 6: {life} lives and {} are wanted", wish.most()));
             }
             Some((life, entry)) if wish.found && entry.print != spec.process_digest && !world.facts.is_cyclic(name) => {
                 // A roll stops at a version that does not get ready.
@@ -103,7 +103,10 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
     {
         return Err(format!("law of demand: {name} waits for {}, which sleeps", need.name));
     }
-    let off = !spec.enabled || wish.stopped || wish.desired() == 0;
+    if !(wish.least()..=wish.most()).contains(&view.desired) {
+        return Err(format!("law 6: {} of {name} are wanted and {} are told to be", wish.most(), view.desired));
+    }
+    let off = !spec.enabled || wish.stopped || view.desired == 0;
     let expected: &[Status] = if !wish.found && view.ready == 0 {
         &[Status::Skipped, Status::Failed, Status::Stopped, Status::Completed, Status::Degraded]
     } else if off || (wish.bereft && view.reason == Some(Reason::DependencyLost)) {
@@ -127,7 +130,7 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
             view.status, view.reason, view.why
         ));
     }
-    let alive = world.facts.ready_lives(name).filter(|life| life.instance.index < wish.desired()).count();
+    let alive = world.facts.ready_lives(name).filter(|life| life.instance.index < view.desired).count();
     if alive != view.ready as usize {
         return Err(format!("law 7: {alive} of {name} are ready, {} are told", view.ready));
     }

@@ -45,6 +45,8 @@ pub struct Facts {
     pub calls: BTreeMap<Name, Call>,
     /// Required and not ready, since when.
     pub unready: BTreeMap<Name, Duration>,
+    /// Which version was tried last, by which key.
+    pub tries: BTreeMap<Name, (Digest, Digest)>,
 }
 
 /// Who wants a service that runs on demand, as far as this controller was told.
@@ -75,6 +77,8 @@ pub struct Said {
 /// What is wished of a service, as this controller was told.
 pub struct Wish {
     pub spec: Arc<Spec>,
+    /// Versions before it, one of which may be in force until this one has been carried out.
+    pub perhaps: Vec<Arc<Spec>>,
     pub found: bool,
     pub stopped: bool,
     pub scaled: Option<u32>,
@@ -88,12 +92,30 @@ pub struct Wish {
 }
 
 impl Wish {
-    pub fn desired(&self) -> u32 {
-        // Runs side by side have an instance each.
-        if self.spec.schedule.is_some() {
-            return 10;
-        }
-        self.scaled.unwrap_or(self.spec.replicas)
+    pub fn versions(&self) -> impl Iterator<Item = &Arc<Spec>> + '_ {
+        self.perhaps.iter().chain([&self.spec])
+    }
+
+    fn wanted(&self) -> impl Iterator<Item = u32> + '_ {
+        self.versions().map(|spec| match &spec.schedule {
+            // Runs side by side have an instance each.
+            Some(_) => 10,
+            None => self.scaled.unwrap_or(spec.replicas),
+        })
+    }
+
+    /// As many as are wanted at most, whichever version is in force.
+    pub fn most(&self) -> u32 {
+        self.wanted().max().unwrap_or(0)
+    }
+
+    /// As many as are wanted for certain.
+    pub fn least(&self) -> u32 {
+        self.wanted().min().unwrap_or(0)
+    }
+
+    fn needs(&self) -> impl Iterator<Item = &Dependency> + '_ {
+        self.versions().flat_map(|spec| &spec.depends_on)
     }
 }
 
@@ -273,7 +295,11 @@ impl Facts {
             // Whatever is asked within the longest period of this world may be forgiven.
             Input::Awoke => self.late_until = self.late_until.max(now + Duration::from_secs(10)),
             // A version before that waited on the ladder waits no more.
-            Input::Tried { name, result: Ok(()), .. } => {
+            Input::Tried { name, digest, result: Ok(()) } => {
+                let tried = self.tries.get(name).filter(|(key, _)| key == digest).map(|(_, spec)| *spec);
+                if let Some(wish) = self.wishes.get_mut(name).filter(|wish| tried == Some(wish.spec.digest)) {
+                    wish.perhaps.clear();
+                }
                 self.rungs.iter_mut().filter(|(of, _)| of.service == *name).for_each(|(_, rungs)| rungs.let_go());
             }
             Input::PortFree(_) => self.rungs.values_mut().for_each(Rungs::excuse),
@@ -377,7 +403,7 @@ impl Facts {
             .wishes
             .iter()
             .filter(|(_, wish)| {
-                wish.spec.depends_on.iter().any(|d| d.on_loss == OnLoss::Stop && !self.holds(d.condition, &d.name))
+                wish.needs().any(|d| d.on_loss == OnLoss::Stop && !self.holds(d.condition, &d.name))
             })
             .map(|(name, _)| name.clone())
             .collect();
@@ -413,26 +439,28 @@ impl Facts {
     }
 
     fn follow_needs(&mut self) {
-        let cares = |wish: &Wish| wish.spec.depends_on.iter().any(|d| d.on_loss != OnLoss::Ignore);
-        for name in self.names(cares) {
-            let needs = self.wishes[&name].spec.depends_on.clone();
-            let held = needs.iter().filter(|d| d.on_loss != OnLoss::Ignore).all(|d| self.holds(d.condition, &d.name));
+        let cares = |d: &&Dependency| d.on_loss != OnLoss::Ignore;
+        for name in self.names(|wish| wish.needs().any(|d| cares(&d))) {
+            let versions: Vec<Arc<Spec>> = self.wishes[&name].versions().cloned().collect();
             let doubtful =
                 |known: &Life| known.ready() && !known.spec.as_ref().is_some_and(|spec| known.slots.surely_ready(spec));
-            let surely = !self
-                .lives
-                .iter()
-                .any(|(life, known)| needs.iter().any(|need| need.name == life.instance.service) && doubtful(known));
-            for (_, known) in self.lives.iter_mut().filter(|(life, _)| life.instance.service == name) {
-                known.lost_need |= known.needs_held && !(held && surely);
-                known.needs_held |= held;
+            for needs in versions.iter().map(|spec| &spec.depends_on) {
+                let held = needs.iter().filter(cares).all(|d| self.holds(d.condition, &d.name));
+                let surely = !self
+                    .lives
+                    .iter()
+                    .any(|(life, known)| needs.iter().any(|need| need.name == life.instance.service) && doubtful(known));
+                for (_, known) in self.lives.iter_mut().filter(|(life, _)| life.instance.service == name) {
+                    known.lost_need |= known.needs_held && !(held && surely);
+                    known.needs_held |= held;
+                }
             }
         }
     }
 
     fn follow_required(&mut self, now: Duration) {
         let unready: BTreeSet<Name> =
-            self.names(|wish| wish.spec.required).into_iter().filter(|name| self.is_owed(name)).collect();
+            self.names(|wish| wish.versions().all(|spec| spec.required)).into_iter().filter(|name| self.is_owed(name)).collect();
         self.unready.retain(|name, _| unready.contains(name));
         for name in unready {
             self.unready.entry(name).or_insert(now);
@@ -446,8 +474,8 @@ impl Facts {
         let job = wish.spec.schedule.is_some();
         // Nobody is owed what nobody calls.
         let job = job || self.is_uncalled(name);
-        let at_rest = job || !wish.spec.enabled || wish.stopped || wish.bereft || wish.desired() == 0;
-        let fine = (0..wish.desired()).any(|index| {
+        let at_rest = job || !wish.spec.enabled || wish.stopped || wish.bereft || wish.least() == 0;
+        let fine = (0..wish.most()).any(|index| {
             let instance = Instance { service: name.clone(), index };
             self.is_perhaps_done(&instance) || self.ready_lives(name).any(|life| life.instance == instance)
         });
@@ -487,6 +515,7 @@ impl Facts {
             bereft: old.as_ref().is_some_and(|wish| wish.bereft),
             restarts: old.as_ref().map_or(0, |wish| wish.restarts),
             spoiled: false,
+            perhaps: old.as_ref().map_or(Vec::new(), |wish| wish.versions().cloned().collect()),
             spec: spec.clone(),
         };
         if let (None, Some(said)) = (&old, self.said.remove(&name)) {
@@ -830,17 +859,18 @@ impl Facts {
     }
 
     fn holds_by(&self, condition: Condition, name: &Name, is_done: impl Fn(&Instance) -> bool) -> bool {
-        let desired = self.wishes.get(name).map_or(u32::MAX, Wish::desired);
-        let mine = |life: &LifeId| life.instance.service == *name && life.instance.index < desired;
+        let wish = self.wishes.get(name);
+        let most = wish.map_or(u32::MAX, Wish::most);
+        let mine = |life: &LifeId| life.instance.service == *name && life.instance.index < most;
         let started = || self.lives.iter().any(|(life, known)| mine(life) && known.runs() && known.stopping.is_none());
         let ready = || self.ready_lives(name).any(mine);
         let job = self.wishes.get(name).is_some_and(|wish| wish.spec.schedule.is_some());
         let completed = || match job {
             true => self.succeeded.contains(name),
-            false => {
-                (1..=1_000).contains(&desired)
-                    && (0..desired).all(|index| is_done(&Instance { service: name.clone(), index }))
-            }
+            false => wish.into_iter().flat_map(Wish::wanted).any(|wanted| {
+                (1..=1_000).contains(&wanted)
+                    && (0..wanted).all(|index| is_done(&Instance { service: name.clone(), index }))
+            }),
         };
         match condition {
             Condition::Started => started() || completed(),
@@ -877,7 +907,7 @@ impl Facts {
                     && wish.found
                     && !wish.stopped
                     && !wish.bereft
-                    && instance.index < wish.desired()
+                    && instance.index < wish.least()
                     && held
                     && !self.is_cyclic(&instance.service)
                     && !self.is_uncalled(&instance.service)

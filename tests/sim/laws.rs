@@ -78,6 +78,9 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
                 known.own = known.spec.clone().or(known.own.take());
             }
         }
+        Action::Try { name, spec, digest, .. } => {
+            world.facts.tries.insert(name.clone(), (*digest, spec.digest));
+        }
         Action::Record(event) => {
             if let (Reason::IdleStopped, Some(name)) = (event.reason, &event.service) {
                 world.facts.call(&testing::name(name)).wanted = false;
@@ -86,7 +89,6 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
         Action::CallOff { .. }
         | Action::CancelHooks { .. }
         | Action::Survey { .. }
-        | Action::Try { .. }
         | Action::AwaitPort(_)
         | Action::Announce(_)
         | Action::AnnounceNode
@@ -173,7 +175,11 @@ fn patient(world: &mut World, life: &LifeId, print: Digest) -> Result<(), String
 }
 
 fn begin(world: &mut World, life: &LifeId, spec: &std::sync::Arc<Spec>) {
-    let restarts = world.facts.wishes.get(&life.instance.service).map_or(0, |wish| wish.restarts);
+    let wish = world.facts.wishes.get_mut(&life.instance.service);
+    let restarts = wish.as_ref().map_or(0, |wish| wish.restarts);
+    if let Some(wish) = wish.filter(|wish| wish.spec.digest == spec.digest) {
+        wish.perhaps.clear();
+    }
     let known =
         Life { spec: Some(spec.clone()), print: spec.process_digest, restarts, needs_held: true, ..Life::default() };
     let known = Life { own: Some(spec.clone()), is_run: spec.schedule.is_some(), ..known };
@@ -233,7 +239,7 @@ fn causes(world: &World, life: &LifeId) -> (bool, bool) {
         || !wish.spec.enabled
         || wish.stopped
         || wish.bereft
-        || life.instance.index >= wish.desired()
+        || life.instance.index >= wish.least()
         || edited
         || replaced
         || facts.is_idle(&life.instance.service, world.now.mono)

@@ -112,18 +112,23 @@ fn a_dependency_on_itself_or_a_new_cycle_in_an_edit_leaves_the_good_version_runn
 }
 
 #[test]
-fn an_edit_that_needs_no_new_process_says_that_it_would_not_start_again() {
-    let mut world = World::running(spec("web"));
-    world.declare(spec("db"));
-    world.spawned("db", 1);
-    let mut misspelt = spec("web");
-    misspelt.depends_on = vec![needs("dbb")];
+fn what_runs_says_that_it_would_not_start_again_where_what_it_depends_on_is_gone() {
+    let mut world = World::new();
+    for one in ["db", "dba"] {
+        world.declare(spec(one));
+        world.spawned(one, 1);
+    }
+    let mut web = spec("web");
+    web.depends_on = vec![needs("db")];
+    world.declare(web);
+    world.spawned("web", 1);
 
-    let actions = world.declare(misspelt);
+    world.tell(Input::Withdrawn(name("db")));
+    let actions = world.gone("db", 1, Exit::signal(15));
 
     let view = world.view("web");
     assert_eq!((view.status, view.problems[0].reason), (Status::Running, Reason::DependencyNotReady));
-    assert!(view.problems[0].message.contains("did you mean db?"), "{:?}", view.problems);
+    assert!(view.problems[0].message.contains("did you mean dba?"), "{:?}", view.problems);
     assert!(actions.iter().any(
         |action| matches!(action, Action::Record(event) if event.warning && event.reason == Reason::DependencyNotReady)
     ));

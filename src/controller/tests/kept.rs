@@ -7,7 +7,7 @@ use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Digest, OnLoss, RestartPolicy, Spec};
+use crate::model::spec::{Dependency, Digest, OnLoss, Readiness, RestartPolicy, Spec};
 
 fn new(service: &str) -> Spec {
     let mut new = spec(service);
@@ -252,4 +252,111 @@ fn a_wrapper_that_only_the_edit_lacks_blocks_it_and_one_that_was_taken_away_does
     let mut world = World::running(spec("web"));
     world.tell(Input::Declared(missing(declare(spec("web")))));
     assert_eq!(world.view("web").problems[0].reason, Reason::WrapperNotFound);
+}
+
+/// The same process, and a dependency more.
+fn only_depends_on(other: &str) -> Spec {
+    Spec { depends_on: vec![needs(other)], ..spec("web") }
+}
+
+#[test]
+fn an_edit_of_nothing_but_a_dependency_that_is_not_there_is_blocked_as_well() {
+    let mut world = World::running(spec("web"));
+    let mut edit = only_depends_on("dbb");
+    edit.readiness = Readiness::Probe(tcp(80));
+    let actions = world.declare(edit);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Judge { .. })), "none of it: {actions:?}");
+    assert!(is_blocked(&world), "{:?}", world.view("web").problems);
+    assert_eq!(world.view("web").manifest.in_force, Some(1));
+
+    assert_eq!(spawned(&world.crash("web", 1, 1)), OLD);
+    world.spawned("web", 2);
+    assert!(signals(&world.order("web", Order::Restart), "web", 15));
+    assert_eq!(spawned(&world.gone("web", 2, Exit::signal(15))), OLD);
+    world.spawned("web", 3);
+    assert_eq!(world.status("web").0, Status::Running);
+    assert!(is_blocked(&world));
+
+    // Another slip of the pen on top of it, and back.
+    world.declare(only_depends_on("bd"));
+    assert_eq!(spawned(&world.crash("web", 3, 1)), OLD);
+    world.spawned("web", 4);
+    world.declare(only_depends_on("dbb"));
+    assert_eq!(world.view("web").manifest.in_force, Some(1));
+
+    // There it is: nothing is restarted for it.
+    let mut actions = world.declare(spec("dbb"));
+    actions.extend(world.spawned("dbb", 1));
+    assert!(!signals(&actions, "web", 15), "{actions:?}");
+    let view = world.view("web");
+    assert_eq!((view.problems.len(), view.manifest.in_force, view.status), (0, None, Status::Running));
+}
+
+#[test]
+fn what_a_blocked_edit_says_of_checks_is_in_force_with_the_rest_of_it() {
+    let mut world = World::running(spec("web"));
+    let mut edit = only_depends_on("db");
+    edit.readiness = Readiness::Probe(tcp(80));
+    world.declare(edit);
+    world.declare(spec("db"));
+    assert_eq!(world.status("web").0, Status::Running);
+    let actions = world.spawned("db", 1);
+    assert!(actions.iter().any(|action| matches!(action, Action::Judge { .. })), "{actions:?}");
+    world.verdict("web", 1, ProbeSlot::Readiness, true);
+    assert_eq!(world.status("web").0, Status::Healthy);
+}
+
+#[test]
+fn an_edit_that_would_go_round_in_a_circle_ends_nothing_for_good() {
+    let mut world = World::running(spec("web"));
+    let mut app = spec("app");
+    app.depends_on = vec![needs("web")];
+    world.declare(app);
+    world.spawned("app", 1);
+    world.declare(only_depends_on("app"));
+
+    let mut actions = world.crash("web", 1, 1);
+    actions.extend(world.crash("app", 1, 1));
+    actions.extend(world.spawned("web", 2));
+    actions.extend(world.sleep(Duration::from_secs(5)));
+    assert_eq!(spawned(&actions).len(), 2, "{actions:?}");
+    world.spawned("app", 2);
+    assert_eq!((world.status("web").0, world.status("app").0), (Status::Running, Status::Running));
+}
+
+#[test]
+fn while_an_edit_is_blocked_the_version_before_depends_on_what_it_depended_on() {
+    let mut world = World::new();
+    for one in ["db", "cache"] {
+        world.declare(spec(one));
+        world.spawned(one, 1);
+    }
+    let on = |names: &[&str]| Spec {
+        depends_on: names.iter().map(|one| Dependency { on_loss: OnLoss::Stop, ..needs(one) }).collect(),
+        ..spec("web")
+    };
+    world.declare(on(&["db"]));
+    world.spawned("web", 1);
+    world.declare(on(&["nosuch", "cache"]));
+    assert!(is_blocked(&world));
+
+    assert!(!signals(&world.order("cache", Order::Stop), "web", 15));
+    assert!(signals(&world.order("db", Order::Stop), "web", 15));
+}
+
+#[test]
+fn neither_replicas_nor_required_of_a_blocked_edit_are_in_force() {
+    for replicas in [0, 3] {
+        let mut world = World::running(spec("web"));
+        let mut edit = new("web");
+        (edit.replicas, edit.required) = (replicas, true);
+        let digest = block(&mut world, edit);
+        let view = world.view("web");
+        assert_eq!((view.status, view.desired, view.required), (Status::Running, 1, false));
+        assert!(is_blocked(&world));
+
+        let actions = answer(&mut world, digest, Ok(()));
+        assert!(signals(&actions, "web", 15));
+        assert_eq!(world.view("web").desired, replicas);
+    }
 }
