@@ -128,6 +128,10 @@ pub fn passed(world: &mut World) -> Result<(), String> {
         let vague = wish.spec.depends_on.iter().any(|need| need.on_loss == OnLoss::Stop);
         let paused = vague || !wish.spec.enabled || wish.stopped;
         if paused || ending {
+            // It may have begun all the same.
+            if job.begun.iter().all(|begun| now < *begun) {
+                job.begun.push(now);
+            }
             job.followed = None;
             job.waiting.clear();
             continue;

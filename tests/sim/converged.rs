@@ -75,7 +75,16 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
                     return Err(format!("law 6: {life} is of an old version"));
                 }
             }
-            Some((life, entry)) if entry.print == spec.process_digest && entry.resources != spec.resources => {
+            Some((life, _))
+                if world.facts.should_run(&instance) && world.surely_held(&instance) && is_behind(world, life) =>
+            {
+                return Err(format!("law 6: {life} is judged by a version before an edit"));
+            }
+            Some((life, entry))
+                if !is_behind(world, life)
+                    && entry.print == spec.process_digest
+                    && entry.resources != spec.resources =>
+            {
                 return Err(format!("law 6: {life} has limits of before an edit"));
             }
             None if world.facts.should_run(&instance)
@@ -135,6 +144,13 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
         return Err(format!("law 7: {alive} of {name} are ready, {} are told", view.ready));
     }
     Ok(())
+}
+
+/// It runs the declared process, and what it depends on, or how it is checked, has not been taken up.
+fn is_behind(world: &World, life: &plugd::model::name::LifeId) -> bool {
+    let spec = &world.facts.wishes[&life.instance.service].spec;
+    let known = world.facts.lives.get(life).filter(|known| known.print == spec.process_digest);
+    known.and_then(|known| known.spec.as_ref()).is_some_and(|own| own.depends_on != spec.depends_on)
 }
 
 /// A job by the clock has a next run, and what runs of it is the run that is told.

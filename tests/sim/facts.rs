@@ -402,9 +402,7 @@ impl Facts {
         let bereft: Vec<Name> = self
             .wishes
             .iter()
-            .filter(|(_, wish)| {
-                wish.needs().any(|d| d.on_loss == OnLoss::Stop && !self.holds(d.condition, &d.name))
-            })
+            .filter(|(_, wish)| wish.needs().any(|d| d.on_loss == OnLoss::Stop && !self.holds(d.condition, &d.name)))
             .map(|(name, _)| name.clone())
             .collect();
         for name in bereft {
@@ -446,10 +444,9 @@ impl Facts {
                 |known: &Life| known.ready() && !known.spec.as_ref().is_some_and(|spec| known.slots.surely_ready(spec));
             for needs in versions.iter().map(|spec| &spec.depends_on) {
                 let held = needs.iter().filter(cares).all(|d| self.holds(d.condition, &d.name));
-                let surely = !self
-                    .lives
-                    .iter()
-                    .any(|(life, known)| needs.iter().any(|need| need.name == life.instance.service) && doubtful(known));
+                let surely = !self.lives.iter().any(|(life, known)| {
+                    needs.iter().any(|need| need.name == life.instance.service) && doubtful(known)
+                });
                 for (_, known) in self.lives.iter_mut().filter(|(life, _)| life.instance.service == name) {
                     known.lost_need |= known.needs_held && !(held && surely);
                     known.needs_held |= held;
@@ -459,8 +456,11 @@ impl Facts {
     }
 
     fn follow_required(&mut self, now: Duration) {
-        let unready: BTreeSet<Name> =
-            self.names(|wish| wish.versions().all(|spec| spec.required)).into_iter().filter(|name| self.is_owed(name)).collect();
+        let unready: BTreeSet<Name> = self
+            .names(|wish| wish.versions().all(|spec| spec.required))
+            .into_iter()
+            .filter(|name| self.is_owed(name))
+            .collect();
         self.unready.retain(|name, _| unready.contains(name));
         for name in unready {
             self.unready.entry(name).or_insert(now);
@@ -564,13 +564,10 @@ impl Facts {
         self.perhaps_done.extend(perhaps);
         for (_, life) in self.lives.iter_mut().filter(|(life, _)| life.instance.service == name) {
             if life.print == spec.process_digest {
-                let checks =
-                    |spec: &Spec| (spec.readiness.clone(), spec.startup_probe.clone(), spec.liveness_probe.clone());
-                if life.spec.as_ref().is_none_or(|old| checks(old) != checks(&spec)) {
-                    let was_ready = life.ready_since.is_some() || life.slots.was_ready();
-                    life.slots = Slots::begin(&spec, now).resumed(was_ready).for_spec(&spec);
+                // With what it depends on it may wait to be taken up, until that is told (`Action::Judge`).
+                if life.spec.as_ref().is_none_or(|old| old.depends_on == spec.depends_on) {
+                    life.take_up(&spec, now);
                 }
-                life.spec = Some(spec.clone());
             } else if life.spec.is_none() {
                 // Another version is declared than runs: it is judged by its own checks.
                 let own = life.own.as_ref();
@@ -916,6 +913,15 @@ impl Facts {
 }
 
 impl Life {
+    pub fn take_up(&mut self, spec: &Arc<Spec>, now: Duration) {
+        let checks = |spec: &Spec| (spec.readiness.clone(), spec.startup_probe.clone(), spec.liveness_probe.clone());
+        if self.spec.as_ref().is_none_or(|old| checks(old) != checks(spec)) {
+            let was_ready = self.ready_since.is_some() || self.slots.was_ready();
+            self.slots = Slots::begin(spec, now).resumed(was_ready).for_spec(spec);
+        }
+        self.spec = Some(spec.clone());
+    }
+
     fn count_readiness(&mut self, now: Duration) {
         if let (Some(since), Some(spec)) = (self.ready_since, &self.spec) {
             self.steady |= now.saturating_sub(since) >= spec.restart.backoff.reset_after;

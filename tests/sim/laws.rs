@@ -9,6 +9,7 @@
 //! - law 4: a new controller knows nothing of a try that came to no process.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use plugd::controller::*;
@@ -121,7 +122,14 @@ pub fn waits(world: &mut World) -> Result<(), String> {
 }
 
 /// Whoever listens to a life is told the checks by which it is judged, and no others.
-fn judged(world: &World, life: &LifeId, spec: &Spec) -> Result<(), String> {
+fn judged(world: &mut World, life: &LifeId, spec: &Arc<Spec>) -> Result<(), String> {
+    let (now, wish) = (world.now.mono, world.facts.wishes.get(&life.instance.service));
+    let is_declared = wish.is_some_and(|wish| wish.spec.digest == spec.digest);
+    if let Some(known) = world.facts.lives.get_mut(life).filter(|known| known.print == spec.process_digest)
+        && is_declared
+    {
+        known.take_up(spec, now);
+    }
     // Whether a readiness was implied does not outlive the controller that read it.
     let checks =
         |spec: &Spec| (spec.startup_probe.clone(), spec.readiness.probe().cloned(), spec.liveness_probe.clone());
@@ -174,7 +182,7 @@ fn patient(world: &mut World, life: &LifeId, print: Digest) -> Result<(), String
     rungs.tries(life.life, now, unlimited).map_err(|what| format!("law 4: {life} {what}"))
 }
 
-fn begin(world: &mut World, life: &LifeId, spec: &std::sync::Arc<Spec>) {
+fn begin(world: &mut World, life: &LifeId, spec: &Arc<Spec>) {
     let wish = world.facts.wishes.get_mut(&life.instance.service);
     let restarts = wish.as_ref().map_or(0, |wish| wish.restarts);
     if let Some(wish) = wish.filter(|wish| wish.spec.digest == spec.digest) {

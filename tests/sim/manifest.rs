@@ -81,6 +81,11 @@ impl File {
             }
             spec.depends_on.push(dependency);
         }
+        // The same process, edited in what it depends on.
+        let other = draw(seed, u64::from(service), u64::from(label)) % u64::from(SERVICES);
+        if label % 4 == 3 && other != u64::from(service) {
+            spec.depends_on = vec![needs(service_name(other as u8).as_str())];
+        }
         if dice.one_in(2) {
             spec.process.counted = true;
             spec.resources.limits.pids = Some(u64::from(label) + 10);
