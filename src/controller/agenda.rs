@@ -167,8 +167,9 @@ impl Agenda {
 }
 
 impl Service {
+    /// Of the version in force: an edit makes a job of it once it has been tried.
     pub fn schedule(&self) -> Option<&Schedule> {
-        self.spec().and_then(|spec| spec.schedule.as_ref())
+        self.rules().and_then(|spec| spec.schedule.as_ref())
     }
 
     /// Runs that are called and not over.

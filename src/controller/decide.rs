@@ -448,8 +448,9 @@ impl Controller {
             return wants;
         }
         if (general != Want::Run && general != Want::Keep) || self.ending.is_some() || service.next().is_none() {
-            // `plugd stop` ends no edit: what starts again is what was stopped, until the edit has been tried.
-            if service.gate == Gate::StoppedByOperator {
+            // `plugd stop` ends no edit: what starts again is what was stopped, until the edit has been tried. And what
+            // ends with the node ends as what it was.
+            if service.gate == Gate::StoppedByOperator || self.ending.is_some() {
                 service.touched |= service.trial.take().is_some();
             } else {
                 service.call_off_update();

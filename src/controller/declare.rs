@@ -162,8 +162,8 @@ impl Controller {
             // A service that is going takes with it what is said of it.
             Order::Stop | Order::Scale(_) if service.gate == Gate::Gone => {}
             Order::Stop => service.stopped = true,
-            // How many run is its schedule's business.
-            Order::Scale(_) if service.schedule().is_some() => {}
+            // How many run is its schedule's business; of an edit that will make a job of it, too.
+            Order::Scale(_) if service.spec().is_some_and(|spec| spec.schedule.is_some()) => {}
             Order::Scale(count) => service.scaled_to = Some(count.min(super::INSTANCES_MAX)),
             Order::Start | Order::Restart => {
                 service.stopped = false;

@@ -89,7 +89,7 @@ impl Controller {
 
     /// What is over is told, what is due is called; gives the moment to look again.
     pub(super) fn follow_schedule(&mut self, service: &mut Service, now: Now) -> Option<Duration> {
-        let spec: Arc<Spec> = service.spec().cloned()?;
+        let spec: Arc<Spec> = service.rules().cloned()?;
         let Some(schedule) = &spec.schedule else {
             if !service.agenda.is_empty() {
                 service.forget_schedule();

@@ -405,8 +405,7 @@ impl Service {
     /// An edit came: what `before` made goes on, and runs again if it ends, until the edit has been tried.
     pub fn keep(&mut self, before: Option<Made>, spec: &Spec) {
         // What runs by the clock or on demand is begun by somebody else.
-        let is_plain = |spec: &Spec| spec.schedule.is_none() && spec.activation.is_none();
-        let plain = |old: &Spec| is_plain(spec) && is_plain(old);
+        let plain = |old: &Spec| old.schedule.is_none() && old.activation.is_none() && spec.activation.is_none();
         let changes = |old: &Spec| old.process_digest != spec.process_digest || old.depends_on != spec.depends_on;
         let is_other = |made: &Made| made.spec.as_deref().is_some_and(|old| plain(old) && changes(old));
         // It runs, is being started, or has been found good and waits for an older one's end.

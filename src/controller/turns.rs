@@ -87,7 +87,10 @@ impl Controller {
                 let waits = |one: &&mut Instance| matches!(one.life, Life::BackOff(_));
                 service.instances.iter_mut().filter(waits).for_each(Instance::begin_anew);
                 service.take_up(now);
+                // How many are wanted, and whether at all, the new version says: that is looked at next.
+                wants.fill(Want::Keep);
                 service.moved = true;
+                return;
             }
         }
         // `plugd restart` is of the version before where that is what can be started.

@@ -124,8 +124,10 @@ pub fn passed(world: &mut World) -> Result<(), String> {
         job.schedules.insert(is.clone());
         let offset = now.as_nanosecond() - world.now.mono.as_nanos() as i128;
         job.clock_set |= job.offset.replace(offset).is_some_and(|before| (before - offset).abs() > 1_000_000_000);
-        // Whether what it needs was lost only the brain can say for certain.
-        let vague = wish.spec.depends_on.iter().any(|need| need.on_loss == OnLoss::Stop);
+        // Whether what it needs was lost, and whether an edit is in force, only the brain can say for certain.
+        let vague = wish
+            .versions()
+            .any(|spec| spec.schedule.is_none() || spec.depends_on.iter().any(|need| need.on_loss == OnLoss::Stop));
         let paused = vague || !wish.spec.enabled || wish.stopped;
         if paused || ending {
             // It may have begun all the same.

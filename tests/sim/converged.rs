@@ -50,7 +50,9 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
     };
     let spec = &wish.spec;
     if spec.schedule.is_some() {
-        return of_job(world, view);
+        // What it depends on may keep an edit from making a job of it.
+        let daemon = wish.perhaps.iter().any(|spec| spec.schedule.is_none());
+        return if daemon && view.schedule.is_none() { Ok(()) } else { of_job(world, view) };
     }
     let optional = spec.depends_on.iter().any(|dependency| dependency.optional);
     let known = world.entries.keys().filter(|life| life.instance.service == *name).map(|life| life.instance.index);

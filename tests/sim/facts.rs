@@ -553,7 +553,11 @@ impl Facts {
                 let mine = self.rungs.iter_mut().filter(|(of, _)| of.service == name);
                 mine.for_each(|(_, rungs)| rungs.let_go());
             }
-            (_, true) => self.completed.retain(|of, _| of.service != name),
+            (_, true) => {
+                let done: Vec<Instance> = self.completed.keys().filter(|of| of.service == name).cloned().collect();
+                self.completed.retain(|of, _| of.service != name);
+                self.perhaps_done.extend(done);
+            }
             (false, false) => {}
         }
         let always = spec.restart.policy == RestartPolicy::Always;
@@ -728,8 +732,13 @@ impl Facts {
         if wish.spec.schedule.is_some() {
             // Its ladder is of one run and is not followed here.
             let run = self.lives.get(life).is_some_and(|known| known.is_run);
-            if run && matches!(end, End::ByItself(exit) if exit.status() == 0) {
-                self.succeeded.insert(life.instance.service.clone());
+            if matches!(end, End::ByItself(exit) if exit.status() == 0) {
+                if run {
+                    self.succeeded.insert(life.instance.service.clone());
+                } else {
+                    // Of the version before, which may have been in force.
+                    self.perhaps_done.insert(life.instance.clone());
+                }
                 self.spread(&BTreeSet::from([life.instance.service.clone()]));
             }
             return;
@@ -861,13 +870,15 @@ impl Facts {
         let mine = |life: &LifeId| life.instance.service == *name && life.instance.index < most;
         let started = || self.lives.iter().any(|(life, known)| mine(life) && known.runs() && known.stopping.is_none());
         let ready = || self.ready_lives(name).any(mine);
-        let job = self.wishes.get(name).is_some_and(|wish| wish.spec.schedule.is_some());
-        let completed = || match job {
-            true => self.succeeded.contains(name),
-            false => wish.into_iter().flat_map(Wish::wanted).any(|wanted| {
-                (1..=1_000).contains(&wanted)
-                    && (0..wanted).all(|index| is_done(&Instance { service: name.clone(), index }))
-            }),
+        let is_job = |spec: &Arc<Spec>| spec.schedule.is_some();
+        let any = |which: &dyn Fn(&Arc<Spec>) -> bool| wish.is_some_and(|wish| wish.versions().any(which));
+        let is_all_done = |wanted: u32| {
+            (1..=1_000).contains(&wanted)
+                && (0..wanted).all(|index| is_done(&Instance { service: name.clone(), index }))
+        };
+        let completed = || {
+            (any(&is_job) && self.succeeded.contains(name))
+                || (any(&|spec| !is_job(spec)) && wish.into_iter().flat_map(Wish::wanted).any(is_all_done))
         };
         match condition {
             Condition::Started => started() || completed(),

@@ -355,8 +355,24 @@ fn neither_replicas_nor_required_of_a_blocked_edit_are_in_force() {
         assert_eq!((view.status, view.desired, view.required), (Status::Running, 1, false));
         assert!(is_blocked(&world));
 
-        let actions = answer(&mut world, digest, Ok(()));
-        assert!(signals(&actions, "web", 15));
-        assert_eq!(world.view("web").desired, replicas);
+        answer(&mut world, digest, Ok(()));
+        assert_eq!((world.view("web").desired, world.view("web").required), (replicas, true));
     }
+}
+
+#[test]
+fn an_edit_that_makes_a_job_of_it_is_tried_before_it_ends_what_runs() {
+    let mut world = World::running(spec("web"));
+    let edit = Spec { process: new("web").process, ..job("web", "*/10 * * * *") };
+    block(&mut world, edit);
+    let view = world.view("web");
+    assert_eq!((view.status, view.schedule.is_none(), view.manifest.in_force), (Status::Running, true, Some(1)));
+    assert!(is_blocked(&world), "{:?}", view.problems);
+    assert_eq!(spawned(&world.crash("web", 1, 1)), OLD);
+    world.spawned("web", 2);
+
+    let digest = tried(&world.sleep(Duration::from_secs(6))).expect("it is tried again");
+    assert!(signals(&answer(&mut world, digest, Ok(())), "web", 15));
+    assert!(spawned(&world.gone("web", 2, Exit::signal(15))).is_empty());
+    assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::NextRun)));
 }
