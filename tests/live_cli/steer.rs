@@ -179,3 +179,28 @@ fn a_restart_of_a_service_whose_edit_is_blocked_is_of_the_version_that_runs_and_
     world.wait("its restart", |world| world.pid("web").is_some_and(|pid| pid != new));
     world.wait_status("web", "running");
 }
+
+#[test]
+fn an_edit_of_nothing_but_depends_on_is_blocked_and_taken_up_without_a_restart_once_it_can_be() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let first = world.pid("web").expect("a pid");
+    world.put("web.yaml", &format!("{STAYS}dependsOn: [databsae]\n"));
+    world.wait("the block", |world| world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked")));
+    let (_, told) = ends(&world, 1, &["wait", "web", "--timeout", "20s"]);
+    assert!(told.contains("by the version before") && told.contains("there is no service databsae"), "{told}");
+
+    crate::world::kill(first, 9);
+    world.wait("its restart", |world| world.pid("web").is_some_and(|pid| pid != first));
+    let second = world.pid("web").expect("a pid");
+    let (_, told) = ends(&world, 0, &["restart", "web", "--wait"]);
+    assert!(told.contains("web is of the version before") && told.contains("mend web.yaml"), "{told}");
+    let third = world.pid("web").expect("a pid");
+    assert!(third != second && !crate::world::lives(second));
+
+    world.put("databsae.yaml", STAYS);
+    world.wait("the edit", |world| world.status_file("web").is_some_and(|text| !text.contains("UpdateBlocked")));
+    ends(&world, 0, &["wait", "web", "--timeout", "20s"]);
+    assert_eq!(world.pid("web"), Some(third));
+}
