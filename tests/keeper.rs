@@ -89,6 +89,13 @@ fn scenarios() -> Vec<Scenario> {
             code: 128 + 15,
             ..scenario!(without_a_controller_the_keeper_stops_everything_itself)
         },
+        Scenario {
+            beside: stop_without_readiness,
+            // A sixth of it is longer than any pause between two controllers.
+            answer_limit: Duration::from_secs(12),
+            code: 128 + 15,
+            ..scenario!(a_controller_that_never_gets_ready_holds_up_no_stop)
+        },
         Scenario { beside: send_signals, ..scenario!(signals_become_events) },
         Scenario { open_files: Some(128), ..scenario!(at_the_limit_of_descriptors_a_spawn_is_refused) },
         scenario!(the_rate_of_spawns),
@@ -924,6 +931,33 @@ fn stop_without_controller(keeper: &mut Child, dir: &Path) {
     }
     let order = fs::read_to_string(dir.join("order")).expect("written");
     assert_eq!(order.split_ascii_whitespace().collect::<BTreeSet<_>>(), BTreeSet::from(["first", "polite", "stopped"]));
+}
+
+async fn a_controller_that_never_gets_ready_holds_up_no_stop(world: &mut World) {
+    match world.generation() {
+        1 => {
+            let script = format!(
+                "trap 'echo polite > {0}/order; exit 0' TERM; echo > {0}/ready; while :; do sleep 0.01; done",
+                world.dir.display()
+            );
+            let request = SpawnRequest { stop_grace: Duration::from_secs(8), ..shell("a/0", &script) };
+            fs::write(world.path("pids"), world.spawn(request).await.pid.to_string()).expect("written");
+            wait_for(&world.path("ready"));
+        }
+        // Whoever comes next has been told of the stop.
+        4 => fs::write(world.path("gone"), "").expect("written"),
+        _ => {}
+    }
+    world.die();
+}
+
+fn stop_without_readiness(keeper: &mut Child, dir: &Path) {
+    wait_for(&dir.join("gone"));
+    signal(keeper, Signal::TERM);
+    keeper.wait().expect("its end");
+    let pid = fs::read_to_string(dir.join("pids")).expect("written");
+    assert!(!Path::new("/proc").join(&pid).exists(), "{pid} is left");
+    assert_eq!(fs::read_to_string(dir.join("order")).expect("its last word"), "polite\n");
 }
 
 async fn signals_become_events(world: &mut World) {

@@ -293,7 +293,7 @@ fn lint(
     findings: &mut Findings,
     look: &Look,
 ) -> std::io::Result<Option<Vec<Declaration>>> {
-    let text = directory::read_named(path)?;
+    let text = directory::read_handed(path)?;
     let main = Text { file: shown, text: &text };
     let reading = Reading { main, stem: stem(shown), dir, defaults: None, drop_ins: Vec::new() };
     match manifest::read_named(&reading, &std::path::absolute(path)?) {

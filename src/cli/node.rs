@@ -261,16 +261,20 @@ impl Watching<'_> {
         missing: impl Fn(&Snapshot) -> String,
         whose: impl Fn(&Snapshot) -> Vec<Arc<ServiceView>>,
     ) -> Result<Option<T>, Fault> {
+        let mut waited = Vec::new();
         loop {
             let Some(found) = self.until_telling(deadline, &mut enough, &missing)? else { return Ok(None) };
-            let rest = |view: &Arc<ServiceView>| ready::too_young(view, jiff::Timestamp::now());
-            let rest = self.known.as_ref().and_then(|known| whose(known).iter().filter_map(rest).max());
+            let views = self.known.as_ref().map(&whose).unwrap_or_default();
+            let rest = |view: &Arc<ServiceView>| ready::too_young(view, jiff::Timestamp::now(), &waited);
+            let rest = views.iter().filter_map(rest).max();
             let until =
                 rest.map(|rest| Instant::now() + rest).filter(|until| deadline.is_none_or(|last| *until < last));
             if until.is_none() {
                 return Ok(Some(found));
             }
-            self.until(until, |known| Ok(enough(known)?.is_none().then_some(())))?;
+            if self.until(until, |known| Ok(enough(known)?.is_none().then_some(())))?.is_none() {
+                waited.extend(views.iter().flat_map(|view| ready::starts(view)));
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use super::wire::{How, Spawn, Stage};
 const RESTARTS_AT_ONCE: u32 = 3;
 const DELAY_FIRST: u64 = 50_000_000;
 const DELAY_MAX: u64 = 1_000_000_000;
-/// A controller that said hello and lived this long was no failed start.
+/// A controller that was ready and lived this long was no failed start.
 const GOOD_LIFE: u64 = 10_000_000_000;
 /// A silent controller is pinged so many times before it is killed.
 const PINGS: u32 = 6;
@@ -47,7 +47,7 @@ record! {
         /// Starts that failed, one after another.
         pub failures: u32,
         pub restart_at: Option<u64>,
-        /// Since when no controller has been there that said hello.
+        /// Since when no controller has been there that was ready.
         pub away_since: Option<u64>,
         pub ping_at: u64,
         pub ping_open: bool,

@@ -27,7 +27,6 @@ impl Keeper {
             Err(error) => return sys::say(&format!("the controller sent a {error}; passing over it")),
         };
         match request {
-            Request::Hello { protocol: _ } => self.minder.away_since = None,
             Request::Ready { state } => self.ready(state),
             Request::Spawn { spawn } => self.spawn_or_say_why(&spawn, fds, truncated),
             Request::SpawnLarge { id } => self.spawn_large(id, fds, truncated),
@@ -54,7 +53,7 @@ impl Keeper {
             Request::Leave { code } => std::process::exit(code),
             Request::Upgrade { path } => self.minder.try_out(path.into()),
             Request::Reexec { path } => self.reexec_or_say_why(path),
-            Request::Pong => {} // that something came is what counts
+            Request::Hello { protocol: _ } | Request::Pong => {} // that something came is what counts
         }
     }
 
@@ -72,8 +71,9 @@ impl Keeper {
         }
     }
 
-    /// An upgrade has come up. The keeper follows it, by the very file that runs.
+    /// It serves. Where it is an upgrade the keeper follows it, by the very file that runs.
     fn ready(&mut self, state: u32) {
+        self.minder.away_since = None;
         self.minder.taken_back = false; // it has been told
         let Some((pid, _)) = self.minder.process.as_ref().filter(|_| self.minder.on_trial) else { return };
         let path = std::ffi::CString::new(format!("/proc/{pid}/exe")).unwrap_or_default();

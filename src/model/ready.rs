@@ -30,15 +30,21 @@ pub fn is_ready(view: &ServiceView) -> bool {
 /// A program that ends at once has ended by then.
 const LASTS: Duration = Duration::from_millis(250);
 
-/// How much longer a service that nothing checks has to run before whoever waits for it may believe that it does.
-pub fn too_young(view: &ServiceView, now: Timestamp) -> Option<Duration> {
+/// How much longer a service that nothing checks has to run before whoever waits for it may believe that it does; none
+/// for the starts after which it was `waited` for already.
+pub fn too_young(view: &ServiceView, now: Timestamp, waited: &[Timestamp]) -> Option<Duration> {
     if view.status != Status::Running {
         return None;
     }
-    let youngest = view.instances.iter().filter_map(|instance| instance.started).max()?;
-    // Of a clock that was set back meanwhile the age is not known.
+    let youngest = starts(view).filter(|start| !waited.contains(start)).max()?;
+    // Where the clock was set back meanwhile the age is not known.
     let age = Duration::try_from(now.duration_since(youngest)).unwrap_or_default();
     LASTS.checked_sub(age).filter(|rest| !rest.is_zero())
+}
+
+/// When its instances were started.
+pub fn starts(view: &ServiceView) -> impl Iterator<Item = Timestamp> {
+    view.instances.iter().filter_map(|instance| instance.started)
 }
 
 /// Nothing a person has to look into: ready, or serving in part.
@@ -135,13 +141,25 @@ mod tests {
         running.instances[0].started = Some(started);
         assert!(is_ready(&running));
         assert!(!is_ready(&ServiceView { unproven: true, ..running.clone() }));
-        let after = |millis| too_young(&running, started + Duration::from_millis(millis));
+        let after = |millis| too_young(&running, started + Duration::from_millis(millis), &[]);
         assert_eq!(
             [0, 100, 250, 9_000].map(after),
             [Some(250), Some(150), None, None].map(|ms| ms.map(Duration::from_millis))
         );
-        assert_eq!(too_young(&running, started - Duration::from_secs(60)), Some(LASTS), "never longer than that");
-        assert_eq!(too_young(&healthy("a"), started), None, "its check has passed");
+        assert_eq!(too_young(&healthy("a"), started, &[]), None, "its check has passed");
+    }
+
+    #[test]
+    fn where_the_clock_was_set_back_each_start_is_waited_for_once() {
+        let started = Timestamp::UNIX_EPOCH;
+        let mut running = ServiceView { status: Status::Running, ..healthy("a") };
+        running.instances[0].started = Some(started);
+        let earlier = started - Duration::from_secs(60);
+        assert_eq!(too_young(&running, earlier, &[]), Some(LASTS), "never longer than that");
+        let waited: Vec<_> = starts(&running).collect();
+        assert_eq!(too_young(&running, earlier, &waited), None);
+        running.instances[0].started = Some(earlier);
+        assert_eq!(too_young(&running, earlier, &waited), Some(LASTS), "it was started again meanwhile");
     }
 
     #[test]

@@ -142,7 +142,7 @@ async fn give_up(link: OwnedFd, refusal: &Refusal) {
     }
 }
 
-async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, Refusal> {
+async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, Refusal> {
     let failed = |what: &str, error: std::io::Error| refusal(1, format!("{what}: {error}"));
     // `exe` is what it would be called by the link by which it is executed.
     let _unnamed = rustix::thread::set_name(c"plugd");
@@ -154,6 +154,11 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
     let mut told = list(&mut keeper).await.map_err(|error| failed("the keeper does not tell what it has", error))?;
     let held = layers::held(&mut told);
     let before = layers::held_directory(&mut told);
+    let written = layers::held_file(&mut told);
+    if let (Some(_), What::Directory(path)) = (&written, &task.what) {
+        // Once it is gone its name does not tell any more what it was.
+        task.what = What::File(path.clone());
+    }
     let mut covered = None;
 
     let single = !matches!(task.what, What::Directory(_));
@@ -368,11 +373,14 @@ async fn build(task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Node, R
             node.directory = Some(directory);
         }
         What::File(file) => {
-            let mut declaration = single::of_file(file, task.name, &settings)?;
+            // By what was read at first: it may be gone.
+            let text = written.map_or_else(|| single::text_of(file), Ok)?;
+            let mut declaration = single::of_file(file, &text, task.name, &settings)?;
             // What runs already is adopted, whatever became of its file.
             if first {
                 declaration = single::startable(declaration)?;
             }
+            layers::hold_file(&mut node.keeper, &text);
             node.note(Input::Declared(declaration));
             node.note(Input::Scanned);
         }

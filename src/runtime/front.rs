@@ -85,7 +85,12 @@ fn lock(task: &Task) -> Result<Option<Lock>, Refusal> {
             // The controller says what there is to say of them.
             (settings_of(task, dir, false, None, false)?.settings, Some(dir.clone()))
         }
-        What::File(_) | What::Command(_) => ((task.layer)(Settings::default()), None),
+        What::File(file) => {
+            // What is no file is not there any more once the keeper has begun: `<(…)` of a shell.
+            single::text_of(file)?;
+            ((task.layer)(Settings::default()), None)
+        }
+        What::Command(_) => ((task.layer)(Settings::default()), None),
     };
     let taken = match &dir {
         Some(dir) => {

@@ -20,12 +20,14 @@ use crate::model::settings::{self, Settings};
 pub(super) const SHUTDOWN_PID1: Duration = Duration::from_secs(8);
 /// A pod has 30 s.
 const SHUTDOWN_POD: Duration = Duration::from_secs(25);
-/// As every manifest.
-const SETTINGS_MAX: usize = 64 * 1024;
+/// As every manifest, and one byte that tells a larger one.
+const TEXT_MAX: usize = 64 * 1024 + 1;
 const EXIT_ON_REQUIRED: Duration = Duration::from_secs(300);
 
 /// Under which the keeper holds the text of the settings in force, for the next controller.
 const HELD: &[u8] = b"settings";
+/// And the text of the one file that runs.
+const FILE: &[u8] = b"file";
 /// And the directory that was accepted last.
 const DIRECTORY: &[u8] = b"directory";
 
@@ -78,17 +80,25 @@ fn names_a_place(text: &[u8]) -> bool {
 
 /// Leaves the text of the settings in force with the keeper.
 pub(super) fn hold(keeper: &mut Link, text: Option<&[u8]>) {
-    let memory = text.map(|text| -> std::io::Result<OwnedFd> {
-        let memory = rustix::fs::memfd_create("settings", MemfdFlags::CLOEXEC)?;
-        let memory = File::from(memory);
-        memory.write_all_at(text, 0)?;
-        Ok(memory.into())
-    });
-    match memory {
+    match text.map(in_memory) {
         Some(Ok(memory)) => keeper.deposit(HELD, Arc::new(memory)),
         Some(Err(error)) => tracing::warn!("the next controller will not know the settings in force: {error}"),
         None => keeper.withdraw(HELD),
     }
+}
+
+/// Leaves the text of the one file that runs with the keeper: the next controller may not find it any more.
+pub(super) fn hold_file(keeper: &mut Link, text: &[u8]) {
+    match in_memory(text) {
+        Ok(memory) => keeper.deposit(FILE, Arc::new(memory)),
+        Err(error) => tracing::warn!("the next controller will not know what the file held: {error}"),
+    }
+}
+
+fn in_memory(text: &[u8]) -> std::io::Result<OwnedFd> {
+    let memory = File::from(rustix::fs::memfd_create("text", MemfdFlags::CLOEXEC)?);
+    memory.write_all_at(text, 0)?;
+    Ok(memory.into())
 }
 
 /// Leaves the directory that was accepted with the keeper: something else may be at its path when the next
@@ -111,10 +121,19 @@ fn deposited(told: &mut Vec<Event>, wanted: &[u8]) -> Option<OwnedFd> {
     Some(fd)
 }
 
-/// The text that a controller before this one left with the keeper; it stays there.
+/// The text of the settings that a controller before this one left with the keeper; it stays there.
 pub(super) fn held(told: &mut Vec<Event>) -> Option<Vec<u8>> {
-    let fd = deposited(told, HELD)?;
-    let mut text = vec![0; SETTINGS_MAX];
+    deposited_text(told, HELD)
+}
+
+/// The text of the one file that a controller before this one began to run.
+pub(super) fn held_file(told: &mut Vec<Event>) -> Option<Vec<u8>> {
+    deposited_text(told, FILE)
+}
+
+fn deposited_text(told: &mut Vec<Event>, key: &[u8]) -> Option<Vec<u8>> {
+    let fd = deposited(told, key)?;
+    let mut text = vec![0; TEXT_MAX];
     let length = File::from(fd).read_at(&mut text, 0).ok()?;
     text.truncate(length);
     Some(text)

@@ -34,21 +34,26 @@ pub fn places(settings: &Settings) -> Places {
     }
 }
 
-pub fn of_file(file: &Path, name: Option<Name>, settings: &Settings) -> Result<Declaration, Refusal> {
-    let shown = file.display().to_string();
-    let bytes = directory::read_named(file).map_err(|error| match error.kind() {
+pub fn text_of(file: &Path) -> Result<Vec<u8>, Refusal> {
+    let shown = file.display();
+    directory::read_named(file).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => refusal(78, format!("there is no file {shown}")),
         _ => refusal(78, format!("{shown} cannot be read: {error}")),
-    })?;
+    })
+}
+
+/// `bytes`: what the file held when it was read first.
+pub fn of_file(file: &Path, bytes: &[u8], name: Option<Name>, settings: &Settings) -> Result<Declaration, Refusal> {
+    let shown = file.display().to_string();
     let path = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let dir = path.parent().unwrap_or(Path::new("/")).to_path_buf();
     let stem = name.as_ref().map_or(stem.as_str(), Name::as_str);
-    let spec = read(&shown, &bytes, stem, &dir, |reading| manifest::read_named(reading, &path))?;
+    let spec = read(&shown, bytes, stem, &dir, |reading| manifest::read_named(reading, &path))?;
     let program = directory::resolve_one(&spec, &dir, settings);
     Ok(Declaration {
         spec,
-        source: Source { file: shown, sha256: digest::short(&bytes) },
+        source: Source { file: shown, sha256: digest::short(bytes) },
         program,
         problems: Vec::new(),
     })

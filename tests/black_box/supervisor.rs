@@ -103,6 +103,47 @@ fn a_second_controller_on_one_directory_ends_with_73_and_names_the_first() {
 }
 
 #[test]
+fn one_file_that_is_gone_runs_on_under_the_next_controllers() {
+    let world = World::empty();
+    let text =
+        "command: [sh, -c, 'trap \"exit 7\" USR1; echo $$ > pid; while :; do sleep 0.05; done']\nworkingDir: .\n";
+    for name in ["job.yaml", "job"] {
+        std::fs::write(world.root().join(name), text).expect("written");
+        let mut node = command(env!("CARGO_BIN_EXE_plugd"))
+            .args(["run", name])
+            .current_dir(world.root())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("started");
+        let number = || std::fs::read_to_string(world.root().join("pid")).ok()?.trim().parse::<i32>().ok();
+        world.wait("the service to run", |_| number().is_some());
+        std::fs::remove_file(world.root().join(name)).expect("it was there");
+        // The second one has to tell the third, too.
+        for _ in 0..2 {
+            let first = controller_of(node.id()).expect("a controller");
+            kill(first, 9);
+            world.wait("another one", |_| controller_of(node.id()).is_some_and(|next| next != first));
+        }
+        let service = number().expect("a pid");
+        assert!(lives(service), "{name}");
+        kill(service, 10);
+        world.wait("the end", |_| !lives(node.id() as i32));
+        let status = node.wait().expect("its end");
+        assert_eq!(status.code(), Some(7), "{name}: its end is told by who never saw the file");
+        std::fs::remove_file(world.root().join("pid")).expect("removed");
+    }
+}
+
+/// The child of a keeper that is its controller.
+fn controller_of(keeper: u32) -> Option<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).ok()?;
+    let is_it = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.contains("\0controller\0"))
+    };
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_it)
+}
+
+#[test]
 fn a_killed_keeper_leaves_nothing_behind_after_the_next_run() {
     let mut world = World::running();
     world.put("web.yaml", "command: sleep 3600\n");

@@ -1,5 +1,6 @@
 //! `plugd run` itself: one command, one file, its refusals, its places.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
@@ -80,9 +81,9 @@ fn a_program_runs_as_the_service_that_its_head_describes() {
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
     let output = run(&world, &["pipe"]);
     assert_eq!(output.status.code(), Some(78), "{}", err(&output));
-    assert!(err(&output).contains("pipe cannot be read: it is a FIFO, not a regular file"), "{}", err(&output));
+    assert!(err(&output).contains("pipe cannot be read: it is a pipe, not a regular file"), "{}", err(&output));
     let output = world.plugd(&["check", &pipe.display().to_string()]);
-    assert!(out(&output).contains("it is a FIFO, not a regular file"), "{}{}", out(&output), err(&output));
+    assert!(out(&output).contains("it is a pipe, and nothing came through it"), "{}{}", out(&output), err(&output));
     // What would wait for ever, for nothing else is watched.
     for (text, why) in [
         ("command: sleep 1000\ndependsOn: [db]\n", "depends on db, and nothing else runs here"),
@@ -98,6 +99,36 @@ fn a_program_runs_as_the_service_that_its_head_describes() {
     let output = run(&world, &["nosuch.sh"]);
     assert_eq!(output.status.code(), Some(78));
     assert!(err(&output).contains("there is no file nosuch.sh"), "{}", err(&output));
+}
+
+/// `VERB /dev/stdin`, into which `text` is piped a moment after it began to read.
+fn piped(world: &World, words: &[&str], text: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plugd"));
+    command.args(words).current_dir(world.root()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.env_remove("PLUGD_DIR").spawn().expect("started");
+    let mut pipe = child.stdin.take().expect("a pipe");
+    // It may have refused without reading.
+    let _ = pipe.write_all(text.as_bytes());
+    drop(pipe);
+    child.wait_with_output().expect("its end")
+}
+
+#[test]
+fn a_pipe_is_checked_to_its_end_and_not_run() {
+    let world = World::empty();
+    let output = piped(&world, &["check", "/dev/stdin"], STAYS);
+    assert_eq!(output.status.code(), Some(0), "{}{}", out(&output), err(&output));
+    assert!(out(&output).contains("would start 1"), "{}", out(&output));
+    let output = piped(&world, &["check", "/dev/stdin"], "comand: true\n");
+    assert_eq!(output.status.code(), Some(5));
+    assert!(out(&output).contains("/dev/stdin:1:1: unknown field `comand`"), "{}", out(&output));
+    let output = piped(&world, &["check", "/dev/stdin"], &"# a long story\n".repeat(10_000));
+    assert_eq!(output.status.code(), Some(5));
+    assert!(out(&output).contains("larger than 64 KiB"), "{}", out(&output));
+    let output = piped(&world, &["run", "/dev/stdin"], STAYS);
+    assert_eq!(output.status.code(), Some(78));
+    let said = "/dev/stdin cannot be read: it is a pipe, not a regular file";
+    assert!(err(&output).contains(said), "{}", err(&output));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! the descriptor, before and after the read; a file that somebody still writes is not read.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,8 @@ use crate::model::digest::digits;
 pub(super) const MANIFEST_MAX: u64 = 64 * 1024;
 /// Links that are followed by hand to know what to watch; the kernel's own limit is 40.
 const HOPS_MAX: usize = 8;
+/// Waits for no writer, and makes no terminal ours.
+const READING: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 /// Where leases are refused, a file that was modified less than this ago may still be written.
 const QUIET_NANOS: i128 = 1_000_000_000;
 
@@ -71,6 +73,11 @@ impl Stamp {
         self.mode & libc::S_IFMT == libc::S_IFLNK
     }
 
+    /// What is read from its beginning to its end, once.
+    fn is_stream(&self) -> bool {
+        matches!(self.mode & libc::S_IFMT, libc::S_IFIFO | libc::S_IFCHR)
+    }
+
     pub fn is_executable(&self) -> bool {
         self.is_file() && self.mode & 0o111 != 0
     }
@@ -84,7 +91,7 @@ impl Stamp {
         match self.mode & libc::S_IFMT {
             libc::S_IFREG => "a file",
             libc::S_IFDIR => "a directory",
-            libc::S_IFIFO => "a FIFO",
+            libc::S_IFIFO => "a pipe",
             libc::S_IFSOCK => "a socket",
             libc::S_IFLNK => "a link",
             _ => "a device",
@@ -233,20 +240,34 @@ fn read_now(path: &Path, max: u64, complete: bool) -> Result<Content, Unread> {
     if unchanged { Ok(Content { bytes, stamp: after }) } else { Err(Unread::Busy) }
 }
 
-/// The text of one file that was named by hand, cut a byte after the most that a manifest may have. What is no file
-/// is not opened for good: a pipe would be waited for.
+/// The text of one file that was named by hand, cut a byte after the most that a manifest may have.
 pub fn read_named(path: &Path) -> io::Result<Vec<u8>> {
-    let read = |path: &Path| {
-        let file = open(path)?;
-        let stamp = fstat(&file).map_err(|_| io::Error::other("it cannot be looked at"))?;
-        if !stamp.is_file() {
-            return Err(io::Error::other(format!("it is {}, not a regular file", stamp.kind())));
+    afar::look(path, |path| named(path, Stamp::is_file)).unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// As [`read_named`], or what comes through a pipe or a device, to its end.
+pub fn read_handed(path: &Path) -> io::Result<Vec<u8>> {
+    let bytes = named(path, |stamp| stamp.is_file() || stamp.is_stream())?;
+    match stat(path)? {
+        // Its end is there at once where nobody writes to it.
+        found if bytes.is_empty() && !found.is_file() => {
+            Err(io::Error::other(format!("it is {}, and nothing came through it", found.kind())))
         }
-        let mut bytes = Vec::new();
-        std::fs::File::from(file).take(MANIFEST_MAX + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    afar::look(path, read).unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer")))
+        _ => Ok(bytes),
+    }
+}
+
+/// Links of /proc are followed: `/dev/stdin` is one.
+fn named(path: &Path, may: impl Fn(&Stamp) -> bool) -> io::Result<Vec<u8>> {
+    let file = rustix::fs::open(path, READING, Mode::empty())?;
+    let stamp = Stamp::of(&rustix::fs::fstat(&file)?);
+    if !may(&stamp) {
+        return Err(io::Error::other(format!("it is {}, not a regular file", stamp.kind())));
+    }
+    // Opened without waiting for a writer, and then read as slowly as it comes.
+    rustix::fs::fcntl_setfl(&file, OFlags::empty())?;
+    let expected = if stamp.is_file() { stamp.size.min(MANIFEST_MAX) } else { 0 };
+    read_all(&file, MANIFEST_MAX, expected)
 }
 
 /// What is in a file at this moment, whoever writes it.
@@ -270,10 +291,9 @@ pub(super) fn short_hex(hash: &[u8; 32]) -> String {
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
+    match rustix::fs::openat2(CWD, path, READING, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
         // Kernels before 5.6 and some sandboxes do not know the call.
-        Err(Errno::NOSYS | Errno::PERM) => rustix::fs::open(path, flags, Mode::empty()),
+        Err(Errno::NOSYS | Errno::PERM) => rustix::fs::open(path, READING, Mode::empty()),
         result => result,
     }
 }

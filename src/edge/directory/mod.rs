@@ -48,7 +48,7 @@ use crate::edge::store::Store;
 use crate::model::settings::Settings;
 
 pub use accepted::settings_before;
-pub use disk::read_named;
+pub use disk::{read_handed, read_named};
 pub use load::{Invalid, Loaded, load, resolve_one};
 pub use names::is_its_own;
 pub use parse::OwnedText;
