@@ -7,8 +7,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use plugd::edge::named::{self, Named};
 use plugd::edge::output::off_limits::OffLimits;
 use plugd::edge::output::{Follow, Line, LogFiles, Pump, PumpEvent, Query, Settings, Stream, Tee};
 use plugd::model::name::{Instance, LifeId, Name};
@@ -772,6 +774,98 @@ fn what_plugd_reads_itself_is_never_written_as_a_log() {
     assert_eq!(world.event(), PumpEvent::Opened { life: life(1) });
     assert!(matches!(world.event(), PumpEvent::Dropped { bytes: 6, .. }));
     assert_eq!(fs::read_to_string(&manifest).expect("it is there"), "command: sleep 1000\n");
+}
+
+/// A pump that knows what manifests name.
+fn world_with(named: &Arc<Named>) -> World {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (sender, events) = tokio::sync::mpsc::channel(64);
+    let off_limits = OffLimits { named: named.clone(), ..OffLimits::default() };
+    let settings = Settings { dir: Some(dir.path().join("logs")), off_limits, ..Settings::default() };
+    World { pump: Pump::start(settings, sender).expect("a thread"), dir, events }
+}
+
+fn file(path: &Path) -> named::File {
+    let there = fs::metadata(path).ok();
+    named::File { path: path.to_path_buf(), identity: there.map(|there| (there.dev(), there.ino())) }
+}
+
+#[test]
+fn no_log_is_a_program_or_what_a_manifest_names_by_whichever_way_it_leads_there() {
+    let named = Arc::new(Named::default());
+    let mut world = world_with(&named);
+    let root = world.dir.path().to_path_buf();
+    fs::create_dir(root.join("real")).expect("made");
+    std::os::unix::fs::symlink("real", root.join("link")).expect("made");
+    let env = root.join("real/app.env");
+    fs::write(&env, "A=1\n").expect("written");
+    fs::hard_link(&env, root.join("second")).expect("made");
+    named.put("db.yaml", vec![file(&env), file(&root.join("real/later.env")), file(&root.join("real/run.1"))]);
+    let program = root.join("job");
+    fs::write(&program, "#!/bin/sh\n").expect("written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("changed");
+
+    let led = "plugd reads that file or starts it (db.yaml leads there); correct `logs.path`";
+    for (number, (path, told)) in (1..).zip([
+        ("real/app.env", led),
+        ("link/app.env", led),
+        ("second", led),
+        ("link/later.env", led),
+        // Its first rotation would take that name.
+        ("real/run", led),
+        ("job", "it is a program; correct `logs.path`"),
+    ]) {
+        let mut service = world.attach(number, Logs { path: Some(root.join(path)), ..logs(MIB, 5) });
+        let PumpEvent::Unopened { why, .. } = world.event() else {
+            panic!("{path} is told of before a byte is written")
+        };
+        assert!(why.ends_with(told), "{path}: {why}");
+        service.write_all(b"hello\n").expect("room");
+        assert_eq!(world.event(), PumpEvent::Opened { life: life(number) });
+        assert!(matches!(world.event(), PumpEvent::Dropped { bytes: 6, .. }), "{path}");
+    }
+    assert_eq!(fs::read_to_string(&env).expect("there"), "A=1\n");
+    assert_eq!(fs::read_to_string(&program).expect("there"), "#!/bin/sh\n");
+    assert!(!root.join("real/later.env").exists() && !root.join("real/run").exists());
+}
+
+#[test]
+fn a_log_that_a_manifest_comes_to_name_is_let_go() {
+    let named = Arc::new(Named::default());
+    let mut world = world_with(&named);
+    let path = world.dir.path().join("app.log");
+    let mut service = world.attach(1, Logs { path: Some(path.clone()), ..logs(MIB, 5) });
+    service.write_all(b"mine\n").expect("room");
+    assert_eq!(world.drained(1), ["mine"]);
+
+    named.put("db.yaml", vec![file(&path)]);
+
+    service.write_all(b"lost\n").expect("room");
+    let PumpEvent::Dropped { bytes: 5, why, .. } = world.event() else { panic!("it is not written") };
+    assert!(why.contains("db.yaml leads there"), "{why}");
+    assert_eq!(fs::read_to_string(&path).expect("there"), "mine\n");
+
+    named.remove("db.yaml");
+    let end = PumpEvent::Recovered { life: life(1) };
+    within(Duration::from_secs(10), || (world.event() == end).then_some(()));
+    service.write_all(b"again\n").expect("room");
+    assert_eq!(world.drained(1).last().map(String::as_str), Some("again"));
+}
+
+/// At the start of a controller services run before all manifests are read.
+#[test]
+fn a_file_with_others_bytes_is_no_log_before_it_is_known_what_is_named() {
+    let named = Arc::new(Named::unread());
+    let mut world = world_with(&named);
+    let path = world.dir.path().join("app.env");
+    fs::write(&path, "A=1\n").expect("written");
+    let mut service = world.attach(1, Logs { path: Some(path.clone()), ..logs(MIB, 5) });
+    service.write_all(b"hello\n").expect("room");
+    named.put("db.yaml", vec![file(&path)]);
+    named.was_read();
+    let PumpEvent::Unopened { why, .. } = world.event() else { panic!("it is told") };
+    assert!(why.contains("db.yaml leads there"), "{why}");
+    assert_eq!(fs::read_to_string(&path).expect("there"), "A=1\n");
 }
 
 #[test]

@@ -194,31 +194,83 @@ async fn after_a_restart_of_the_controller_an_older_process_is_still_a_stranger(
     assert!(own.passed, "{own:?}");
 }
 
+/// A listener that shares its port with whoever else does.
+fn shared(addr: &str, port: u16) -> (TcpListener, u16) {
+    use rustix::net::{AddressFamily, SocketType, sockopt};
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    sockopt::set_socket_reuseport(&socket, true).expect("allowed");
+    rustix::net::bind(&socket, &std::net::SocketAddrV4::new(addr.parse().expect("an address"), port)).expect("bound");
+    rustix::net::listen(&socket, 128).expect("listens");
+    let listener = TcpListener::from(socket);
+    let port = listener.local_addr().expect("bound").port();
+    (listener, port)
+}
+
+/// Checks until the kernel has told of both: it chooses by the caller's port.
+async fn found_out(ctx: &Arc<LifeContext>, sockets: &Arc<Sockets>, port: u16) -> Verdict {
+    let begun = Instant::now();
+    loop {
+        let verdict = tcp(ctx.clone(), sockets.clone(), Place::Local(port), TIMEOUT).await;
+        if verdict.reason.is_some() {
+            return verdict;
+        }
+        assert!(begun.elapsed() < TIMEOUT, "{verdict:?}");
+    }
+}
+
 #[tokio::test]
-async fn of_two_that_share_a_port_each_sees_its_own() {
-    let shared = || {
-        use rustix::net::{AddressFamily, SocketType, sockopt};
-        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-        sockopt::set_socket_reuseport(&socket, true).expect("allowed");
-        socket
-    };
-    let bound = |socket: std::os::fd::OwnedFd, port| {
-        let addr = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port);
-        rustix::net::bind(&socket, &addr).expect("bound");
-        rustix::net::listen(&socket, 8).expect("listens");
-        TcpListener::from(socket)
-    };
-    let first = bound(shared(), 0);
-    let port = first.local_addr().expect("bound").port();
-    let _older = Service::holding(Some(first));
-    let inodes = Sockets::new().inodes(port);
-    let second = Service::holding(Some(bound(shared(), port)));
-    let verdict = check(&second.context(inodes.clone()), port).await;
-    assert_eq!(verdict.message, format!("tcp 127.0.0.1:{port} passed"));
+async fn of_two_that_share_a_port_neither_is_known_by_an_answer_unless_they_are_of_one_service() {
+    let (first, port) = shared("127.0.0.1", 0);
+    let sockets = Arc::new(Sockets::new());
+    let service = Service::holding(Some(first));
+    let ctx = service.context(vec![]);
+    assert!(tcp(ctx.clone(), sockets.clone(), Place::Local(port), TIMEOUT).await.passed);
+    let other = Service::holding(Some(shared("127.0.0.1", port).0));
+    let pid = other.0.id();
+    assert_eq!(sockets.inodes(port).len(), 2);
+
+    let verdict = found_out(&ctx, &sockets, port).await;
+    let told = format!("port {port} is shared with pid {pid} (sleep): which of the two answers cannot be told");
+    assert_eq!((verdict.reason, verdict.message), (Some(Reason::AddressInUse), told));
     let third = Service::holding(None);
-    let both = Sockets::new().inodes(port);
-    assert_eq!(both.len(), 2);
-    assert_eq!(check(&third.context(both), port).await.reason, Some(Reason::AddressInUse));
+    assert_eq!(check(&third.context(sockets.inodes(port)), port).await.reason, Some(Reason::AddressInUse));
+
+    for (name, may) in [("shop/0", false), ("web/1", true)] {
+        let tree = Tree { life: LifeId { instance: Instance::parse(name).expect("valid"), life: 4 }, ..tree_of(pid) };
+        sockets.neighbours.enter(&tree);
+        // Both, as often as the kernel may choose.
+        for _ in 0..20 {
+            let verdict = tcp(ctx.clone(), sockets.clone(), Place::Local(port), TIMEOUT).await;
+            assert_eq!(verdict.passed, may, "{name}: {verdict:?}");
+        }
+        sockets.neighbours.strike(&tree.life);
+    }
+}
+
+#[tokio::test]
+async fn who_has_the_very_address_answers_in_the_place_of_who_has_all() {
+    for (sockets, told_at_once) in [(Sockets::new(), true), (Sockets::without_netlink(), false)] {
+        let sockets = Arc::new(sockets);
+        let (all, port) = shared("0.0.0.0", 0);
+        let service = Service::holding(Some(all));
+        let ctx = service.context(vec![]);
+        let look = || tcp(ctx.clone(), sockets.clone(), Place::Local(port), TIMEOUT);
+        assert!(look().await.passed);
+        let beside = Service::holding(Some(shared("127.0.0.2", port).0));
+        assert!(look().await.passed, "callers of 127.0.0.1 come to it as before");
+        let stranger = Service::holding(Some(shared("127.0.0.1", port).0));
+        if told_at_once {
+            let verdict = look().await;
+            let told = format!("port {port} is held by pid {} (sleep), on 127.0.0.1 alone", stranger.0.id());
+            assert_eq!((verdict.reason, verdict.message), (Some(Reason::AddressInUse), told));
+        }
+        // Also of a service that is looked at for the first time.
+        let verdict = tcp(service.context(vec![]), sockets.clone(), Place::Local(port), TIMEOUT).await;
+        assert_eq!(verdict.reason, Some(Reason::AddressInUse), "{verdict:?}");
+        drop(stranger);
+        assert!(look().await.passed, "its port is its own again");
+        drop(beside);
+    }
 }
 
 #[tokio::test]

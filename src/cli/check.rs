@@ -14,6 +14,7 @@ use super::node::Node;
 use super::{Session, fault, foresee, node};
 use crate::controller::{Change, Declaration, Resolved, Source, change};
 use crate::edge::directory;
+use crate::edge::named;
 use crate::edge::output::off_limits::OffLimits;
 use crate::edge::store::Store;
 use crate::model::digest;
@@ -71,6 +72,7 @@ fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> 
         services: services.and_then(|dir| std::path::absolute(dir).ok()),
         own: place("state").into_iter().chain(place("run")).collect(),
         logs: place("logs"),
+        named: found.named.clone(),
     };
     for found in foresee::logs::look(&found.declared, &off_limits, told.as_ref()) {
         match found {
@@ -219,7 +221,12 @@ fn read_directory(
     session: &Session,
 ) -> Result<Declared, Fault> {
     let loaded = directory::load(dir, settings, memory).map_err(|error| Fault::path("read", dir, error))?;
-    let mut found = Declared { declared: loaded.declarations, problems: loaded.problems, ..Declared::default() };
+    let mut found = Declared {
+        declared: loaded.declarations,
+        problems: loaded.problems,
+        named: loaded.named,
+        ..Declared::default()
+    };
     for invalid in loaded.invalid {
         let said = findings.errors.len();
         if let Some((main, rest)) = invalid.sources.split_first() {
@@ -278,6 +285,7 @@ fn read_files(files: &[PathBuf], node: Option<&Node>, findings: &mut Findings, s
         };
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         for mut declaration in declared.unwrap_or_default() {
+            named::of_declaration(&declaration).into_iter().for_each(|one| found.named.add(&file, one));
             declaration.source.file.clone_from(&file);
             found.declared.push(declaration);
         }

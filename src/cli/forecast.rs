@@ -4,6 +4,7 @@
 //! back-off or probes; it tells what a change of files changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use super::foresee::Obstacles;
 use crate::controller::{Change, Declaration, Rejection, Resolved, change, nothing_to_run};
+use crate::edge::named::Named;
 use crate::model::manifest::{nearest, print};
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
@@ -27,6 +29,8 @@ pub struct Declared {
     pub problems: Vec<FileProblem>,
     /// What a start of these would be refused for, on this machine.
     pub obstacles: Obstacles,
+    /// All files that these read or start.
+    pub named: Arc<Named>,
 }
 
 impl Declared {

@@ -8,6 +8,7 @@ pub mod files;
 mod lease;
 pub mod manager;
 mod mounts;
+pub mod named;
 pub mod output;
 pub mod places;
 pub mod probe;

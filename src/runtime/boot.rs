@@ -23,6 +23,7 @@ use crate::edge::directory::{self, Directory};
 use crate::edge::doors::Doors;
 use crate::edge::files::{StatusCheck, StatusFiles};
 use crate::edge::manager::Manager;
+use crate::edge::named::{self, Named};
 use crate::edge::output::off_limits::OffLimits;
 use crate::edge::output::{self, Pump};
 use crate::edge::places::{self, Places, Who};
@@ -217,10 +218,12 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         (None, What::File(_) | What::Command(_)) => Store::none(),
     };
     let tee = settings.tee.then(|| tee(single, task.colour)).flatten();
+    let named = Arc::new(if matches!(task.what, What::Directory(_)) { Named::unread() } else { Named::default() });
     let off_limits = OffLimits {
         services: matches!(task.what, What::Directory(_)).then(|| dir.clone()),
         own: places.state.iter().chain(&places.run).cloned().collect(),
         logs: places.logs.clone(),
+        named: named.clone(),
     };
     let kept = output::Settings { dir: places.logs.clone(), total: settings.logs_total, tee, off_limits };
     let pump = Pump::start(kept, pump_sender).map_err(|error| refusal(1, chain(&error)))?;
@@ -367,7 +370,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
     match &task.what {
         What::Directory(_) => {
             let (run, keeper) = (places.run.clone(), welcome.keeper_pid);
-            let world = Watched { settings, text, store, before, check, run, keeper };
+            let world = Watched { settings, text, store, before, named, check, run, keeper };
             let directory = watch(task, &dir, world, notices, sender, pid1)
                 .map_err(|error| refusal(UNUSABLE, format!("{} cannot be watched: {error}", dir.display())))?;
             node.directory = Some(directory);
@@ -376,6 +379,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
             // By what was read at first: it may be gone.
             let text = written.map_or_else(|| single::text_of(file), Ok)?;
             let mut declaration = single::of_file(file, &text, task.name, &settings)?;
+            named.put(&declaration.source.file, named::of_declaration(&declaration));
             // What runs already is adopted, whatever became of its file.
             if first {
                 declaration = single::startable(declaration)?;
@@ -522,6 +526,7 @@ struct Watched {
     text: Option<Vec<u8>>,
     store: Store,
     before: Option<OwnedFd>,
+    named: Arc<Named>,
     check: Option<StatusCheck>,
     run: Option<PathBuf>,
     keeper: i32,
@@ -530,7 +535,7 @@ struct Watched {
 fn watch(
     task: Task,
     dir: &Path,
-    Watched { settings, text, store, before, check, run, keeper }: Watched,
+    Watched { settings, text, store, before, named, check, run, keeper }: Watched,
     notices: mpsc::UnboundedSender<Notice>,
     sender: mpsc::Sender<Input>,
     pid1: bool,
@@ -553,6 +558,7 @@ fn watch(
         on_accepted: Some(Box::new(move |directory| {
             let _ = accepted.send(Notice::Accepted(directory));
         })),
+        named,
         on_status: check.map(|check| directory::OnStatus::new(move |stem| check.look(stem))),
         on_tick: Some(Box::new(move || {
             memory.look_for_its_file();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::soak::times;
-use crate::world::{World, kill, lives};
+use crate::world::{World, free_port, kill, lives};
 
 /// As the fault says: so many checks leave no process and no descriptor behind.
 const ROUNDS: usize = 10_000;
@@ -110,4 +110,36 @@ fn a_controller_that_stood_still_restarts_nothing() {
         assert!(lives(service) && world.pid("web") == Some(service), "{}\n{}", world.status("web"), world.log());
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// As the kernel has it, who binds the very address goes before who binds all.
+#[test]
+fn a_stranger_who_answers_in_the_place_of_a_service_does_not_keep_it_healthy() {
+    let bind = |addr: &str, port: u16| {
+        let code = format!(
+            "import socket, time; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1); \
+             s.bind(('{addr}', {port})); s.listen(); print('bound', flush=True); time.sleep(1000)"
+        );
+        serde_json::to_string(&["python3", "-c", &code]).expect("printable")
+    };
+    let world = World::running();
+    let port = free_port();
+    world.put(
+        "web.yaml",
+        &format!(
+            "command: {}\nport: {port}\nreadinessProbe: {{tcpSocket: {{port: {port}}}, period: 50ms}}\n",
+            bind("0.0.0.0", port)
+        ),
+    );
+    world.wait_status("web", "healthy");
+    let pid = world.pid("web").expect("a pid");
+
+    world.put("other.yaml", &format!("command: {}\n", bind("127.0.0.1", port)));
+    world.wait("who answers to be told", |world| {
+        let told = world.status_file("web").unwrap_or_default();
+        told.contains("AddressInUse") && told.contains(&format!("port {port} is held by the service other"))
+    });
+    world.remove("other.yaml");
+    world.wait_status("web", "healthy");
+    assert_eq!(world.pid("web"), Some(pid));
 }

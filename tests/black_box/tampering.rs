@@ -204,3 +204,61 @@ fn a_check_sees_a_script_that_was_written_just_now() {
     let said = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
     assert!(said.contains("BadInterpreter") && check.status.code() == Some(5), "{said}");
 }
+
+/// A log is appended to: the program would be another one at its next start.
+#[test]
+fn no_log_is_written_into_what_is_read_or_started_wherever_it_lies() {
+    let mut world = World::empty();
+    let root = world.root().to_path_buf();
+    fs::rename(world.dir(), root.join("real.d")).expect("moved");
+    std::os::unix::fs::symlink(root.join("real.d"), world.dir()).expect("made");
+    let stage = |name: &str, text: &str| {
+        fs::write(root.join(name), text).expect("written");
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(0o755)).expect("chmod");
+    };
+    let script = "#!/bin/sh\necho up\nexec sleep 1000\n";
+    stage("wrapper", script);
+    stage("program", script);
+    stage("linked.yaml", "command: sleep 1000\n");
+    stage("app.env", "A=1\n");
+    std::os::unix::fs::symlink(root.join("linked.yaml"), world.path("linked.yaml")).expect("made");
+    let says = "command: [sh, -c, 'echo up; exec sleep 1000']\n";
+    let put = |name: &str, runs: &str, log: &str| {
+        world.put(&format!("{name}.yaml"), &format!("{runs}logs: {{path: {}}}\n", root.join(log).display()));
+    };
+    put("a-wrapped", &format!("wrapper: {}\n", root.join("wrapper").display()), "wrapper");
+    put("b-command", &format!("command: {}\n", root.join("program").display()), "program");
+    put("c-manifest", says, "real.d/c-manifest.yaml");
+    put("d-linked", says, "linked.yaml");
+    put("e-env", says, "app.env");
+    world.put("z.yaml", &format!("command: sleep 1000\nenvFrom: [{}]\n", root.join("app.env").display()));
+    let written = [
+        ("a-wrapped", "wrapper"),
+        ("b-command", "program"),
+        ("c-manifest", "real.d/c-manifest.yaml"),
+        ("d-linked", "linked.yaml"),
+        ("e-env", "app.env"),
+    ];
+    let texts = || written.map(|(_, file)| fs::read_to_string(root.join(file)).expect("there"));
+    let before = texts();
+
+    let said = world.plugd(&["check"]);
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    for (name, _) in written {
+        let told = said.lines().find(|line| line.starts_with(&format!("error: {name}: ")));
+        assert!(told.is_some_and(|told| told.contains("is none for a log")), "{name}: {said}");
+    }
+
+    world.run(&[]);
+    for (name, _) in written {
+        world.wait("the trouble to be told", |world| {
+            world.status_file(name).is_some_and(|text| text.contains("LogNotWritten"))
+        });
+        world.wait_status(name, "running");
+    }
+    // The next start is of the same program, which nobody holds open.
+    world.ask(&["restart", "a-wrapped", "b-command"]);
+    world.wait_status("a-wrapped", "running");
+    world.wait_status("b-command", "running");
+    assert_eq!(texts(), before);
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde_json::Value;
@@ -24,25 +24,39 @@ pub enum Found {
 
 /// `told`: what the node says of itself, where one runs.
 pub fn look(declared: &[Declaration], off_limits: &OffLimits, told: Option<&Value>) -> Vec<Found> {
-    let named: Vec<(&Name, PathBuf)> =
-        declared.iter().filter_map(|one| Some((&one.spec.name, file_of(one)?))).collect();
+    let named: Vec<(&Name, Place)> =
+        declared.iter().filter_map(|one| Some((&one.spec.name, place_of(one, off_limits)?))).collect();
     let as_the_node = looks_as_the_node(told);
-    let of_file = |(name, file): &(&Name, PathBuf)| match off_limits.why(file) {
+    let of_file = |(name, place): &(&Name, Place)| match off_limits.why(&place.base) {
         Some(why) => Some(Found::Wrong(format!(
             "{name}: {}, where `logs.path` puts its log, is none for a log: {why}; name another file",
-            file.display()
+            place.base.display()
         ))),
-        None => of_file(name, file, as_the_node),
+        None => of_file(name, &place.base, as_the_node).or_else(|| of_others(name, place)),
     };
     let alone = named.iter().filter_map(of_file);
     alone.chain(shared(&named)).collect()
 }
 
 /// Of the first instance: the others' lie beside it.
-fn file_of(one: &Declaration) -> Option<PathBuf> {
+fn place_of(one: &Declaration, off_limits: &OffLimits) -> Option<Place> {
     let path = one.spec.logs.path.as_deref()?;
     let first = Instance { service: one.spec.name.clone(), index: 0 };
-    Some(Place::of(Path::new("/"), &first, one.spec.replicas, Some(path), Side::Out).base)
+    let dir = off_limits.logs.as_deref().unwrap_or(Path::new("/"));
+    Some(Place::of(dir, &first, one.spec.replicas, Some(path), Side::Out))
+}
+
+/// A file that holds something, and of which no node has noted anything.
+fn of_others(name: &Name, place: &Place) -> Option<Found> {
+    let there = place.base.symlink_metadata().ok().filter(|there| there.is_file() && there.len() > 0)?;
+    let index = place.index_of(&there).metadata();
+    index.is_err_and(|error| error.kind() == ErrorKind::NotFound).then(|| {
+        Found::Doubtful(format!(
+            "{name}: {}, where `logs.path` puts its log, holds something already, and plugd knows nothing of it: the \
+             log goes on behind it, and is rotated and removed with it; name another file, if that is not meant",
+            place.base.display()
+        ))
+    })
 }
 
 /// What this process may write is what the node may.
@@ -93,10 +107,10 @@ fn of_directory(name: &Name, dir: &Path, as_the_node: bool) -> Option<Found> {
 }
 
 /// Files that several services write.
-fn shared(named: &[(&Name, PathBuf)]) -> Vec<Found> {
+fn shared(named: &[(&Name, Place)]) -> Vec<Found> {
     let mut writers: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
-    for (name, file) in named {
-        writers.entry(file).or_default().push(name.as_str());
+    for (name, place) in named {
+        writers.entry(&place.base).or_default().push(name.as_str());
     }
     let shared = writers.into_iter().filter(|(_, names)| names.len() > 1);
     let told = shared.map(|(file, names)| {

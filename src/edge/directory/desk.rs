@@ -24,6 +24,7 @@ mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::OnSettings;
@@ -35,6 +36,7 @@ use super::parse::{OwnedText, Refusal};
 use super::resolve::Resolver;
 use super::trust::Surroundings;
 use crate::controller::Input;
+use crate::edge::named::Named;
 use crate::edge::store::Store;
 use crate::model::settings::{Discovery, Settings};
 use crate::model::view::FileProblem;
@@ -83,6 +85,8 @@ pub(super) struct Desk {
     drop_ins: BTreeMap<String, Vec<Stamp>>,
     /// Files that declare, by each path that they depend on.
     pub users: BTreeMap<PathBuf, BTreeSet<String>>,
+    /// All files that are named, for those who must keep off.
+    pub named: Arc<Named>,
     /// Folders of which all names are told.
     listened: BTreeSet<PathBuf>,
     /// Files whose dependencies were looked at in this round.
@@ -105,6 +109,7 @@ impl Desk {
         surroundings: Surroundings,
         store: Store,
         on_settings: Option<OnSettings>,
+        named: Arc<Named>,
     ) -> Desk {
         let loaded = store.load();
         Desk {
@@ -131,6 +136,7 @@ impl Desk {
             settings_text,
             drop_ins: BTreeMap::new(),
             users: BTreeMap::new(),
+            named,
             listened: BTreeSet::new(),
             refreshed: BTreeSet::new(),
             held: BTreeSet::new(),

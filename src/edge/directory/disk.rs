@@ -61,6 +61,10 @@ impl Stamp {
         }
     }
 
+    pub fn identity(&self) -> Identity {
+        (self.dev, self.ino)
+    }
+
     pub fn is_file(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFREG
     }
@@ -113,7 +117,7 @@ pub(super) fn lstat(path: &Path) -> Result<Stamp, Errno> {
 }
 
 pub(super) fn identity(directory: &OwnedFd) -> Option<Identity> {
-    rustix::fs::fstat(directory).ok().map(|stat| Stamp::of(&stat)).map(|found| (found.dev, found.ino))
+    rustix::fs::fstat(directory).ok().map(|stat| Stamp::of(&stat).identity())
 }
 
 pub(super) fn open_directory(path: &Path) -> Option<OwnedFd> {
@@ -123,7 +127,7 @@ pub(super) fn open_directory(path: &Path) -> Option<OwnedFd> {
 /// What the path shows, where the watched directory belongs.
 pub(super) fn sight(dir: &Path) -> Sight {
     match stat(dir) {
-        Ok(found) if found.is_dir() => Sight::There((found.dev, found.ino)),
+        Ok(found) if found.is_dir() => Sight::There(found.identity()),
         Ok(found) => Sight::Nothing(format!("{} is {}", dir.display(), found.kind())),
         Err(errno) => Sight::Nothing(format!("{}: {}", dir.display(), io::Error::from(errno))),
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::desk::{Desk, Seen};
@@ -10,6 +11,7 @@ use super::parse::OwnedText;
 use super::resolve::{Busy, Resolution, Resolver};
 use super::surroundings;
 use crate::controller::{Declaration, Input, Rejection, Resolved};
+use crate::edge::named::Named;
 use crate::edge::store::Store;
 use crate::model::manifest::Diagnostic;
 use crate::model::name::Name;
@@ -33,6 +35,8 @@ pub struct Loaded {
     pub problems: Vec<FileProblem>,
     /// Scripts that a manifest claimed which is gone: they start again when they are written again.
     pub withheld: Vec<String>,
+    /// All files that are read or started.
+    pub named: Arc<Named>,
 }
 
 #[derive(Debug)]
@@ -49,7 +53,8 @@ pub struct Invalid {
 /// when it is [`Store::none`].
 pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded> {
     let dir = std::path::absolute(dir)?;
-    let mut desk = Desk::new(dir.clone(), (settings.clone(), None), surroundings(&dir, settings), store, None);
+    let mut desk =
+        Desk::new(dir.clone(), (settings.clone(), None), surroundings(&dir, settings), store, None, Arc::default());
     desk.looks_once = true;
     for file in desk.entries()? {
         // Far in the future no script waits for a claim any more.
@@ -93,6 +98,7 @@ pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded>
         let origins = service.and_then(|service| service.origins.clone()).unwrap_or_default();
         loaded.origins.insert(declaration.spec.name.clone(), origins);
     }
+    loaded.named = desk.named;
     Ok(loaded)
 }
 

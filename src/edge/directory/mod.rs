@@ -44,6 +44,7 @@ use self::thread::{Message, Thread};
 use self::trust::Surroundings;
 use self::watch::Watch;
 use crate::controller::Input;
+use crate::edge::named::Named;
 use crate::edge::store::Store;
 use crate::model::settings::Settings;
 
@@ -77,6 +78,8 @@ pub struct Config {
     /// Told each time that a directory is accepted at the path: the first, and each that replaces it. Given the
     /// directory itself, where it can be opened.
     pub on_accepted: Option<OnAccepted>,
+    /// Where the files are noted that manifests name.
+    pub named: Arc<Named>,
     /// Told that a status file was written, moved or removed, by whomever.
     pub on_status: Option<OnStatus>,
     /// Called at each tick: every 5 s, so that others need no clock of their own.
@@ -126,7 +129,7 @@ pub struct Directory {
 impl Directory {
     /// Starts to watch and to read. Sends `Scanned` after the first scan, then changes as they happen.
     pub fn start(config: Config, out: mpsc::Sender<Input>) -> io::Result<Directory> {
-        let Config { dir, settings, settings_text, store, on_settings, before, on_accepted, on_status, on_tick } =
+        let Config { dir, settings, settings_text, store, on_settings, before, on_accepted, named, on_status, on_tick } =
             config;
         let dir = std::path::absolute(dir)?;
         let (to, inbox) = sync_channel(MESSAGES_MAX);
@@ -134,7 +137,7 @@ impl Directory {
         let lost_events = watch.lost_events();
         let surroundings = surroundings(&dir, &settings);
         let thread = Thread {
-            desk: Desk::new(dir, (settings, settings_text), surroundings, store, on_settings),
+            desk: Desk::new(dir, (settings, settings_text), surroundings, store, on_settings, named),
             watch,
             lost_events: lost_events.clone(),
             inbox,

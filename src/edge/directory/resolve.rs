@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::disk::{self, Stamp, Unread};
+use super::presence::Identity;
 use super::trust::Surroundings;
 use super::watched::{BYTES_MAX, FILES_MAX, Found, SMALL, Watched};
 use crate::controller::Resolved;
@@ -304,6 +305,11 @@ impl Resolver {
         };
         self.known.insert(path.to_path_buf(), (stamp, known.clone()));
         Ok((stamp, known))
+    }
+
+    /// Which file was read there.
+    pub fn identity(&self, path: &Path) -> Option<Identity> {
+        self.known.get(path).map(|(stamp, _)| stamp.identity())
     }
 
     /// First 16 hex digits of the sha256 of a file that was resolved.

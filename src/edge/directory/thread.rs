@@ -428,6 +428,7 @@ impl Thread {
             .retain(|path| agenda.is_waiting(path) && desk.file_of(path).is_some_and(|file| !desk.has_read(&file)));
         if self.first.is_empty() {
             self.desk.scanned();
+            self.desk.named.was_read();
             self.desk.tell_problems();
             self.desk.outbox.push(Input::Scanned);
         }

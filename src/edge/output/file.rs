@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::pipe::{SpliceFlags, splice};
@@ -16,6 +17,7 @@ use rustix::pipe::{SpliceFlags, splice};
 use super::hands;
 use super::index::{self, Entry, Mark, Writer};
 use super::layout::Place;
+use super::off_limits::{self, OffLimits};
 use super::pipe::Moment;
 
 /// How much output one entry of the index covers: a reader that looks for a time reads at most this.
@@ -37,8 +39,9 @@ pub(super) enum Began {
 #[derive(Debug)]
 pub(super) struct LogFile {
     pub place: Place,
-    /// Why it may not be written.
-    off_limits: Option<&'static str>,
+    off_limits: Arc<OffLimits>,
+    /// What was named when it was found to be free.
+    free_at: u64,
     pub began: Began,
     life: Option<u64>,
     /// The life that writes now; noted as soon as there is a file.
@@ -60,10 +63,11 @@ struct Open {
 }
 
 impl LogFile {
-    pub(super) fn new(place: Place, off_limits: Option<&'static str>, now: Moment) -> LogFile {
+    pub(super) fn new(place: Place, off_limits: Arc<OffLimits>, now: Moment) -> LogFile {
         LogFile {
             place,
             off_limits,
+            free_at: 0,
             began: Began::Older,
             life: None,
             wanted: None,
@@ -96,6 +100,7 @@ impl LogFile {
 
     /// Makes the file ready for a write at its end, whatever happened to it since the last one.
     pub(super) fn ready(&mut self, index: &mut Writer, now: Moment) -> io::Result<()> {
+        self.keep_off()?;
         let Some(open) = &mut self.open else { return self.reopen(index, now) };
         let meta = open.file.metadata()?;
         if meta.nlink() == 0 {
@@ -117,6 +122,21 @@ impl LogFile {
         Ok(())
     }
 
+    /// A manifest that came since may name it.
+    fn keep_off(&mut self) -> io::Result<()> {
+        let version = self.off_limits.named.version();
+        let Some(open) = self.open.as_ref().filter(|_| self.place.own && version != self.free_at) else {
+            return Ok(());
+        };
+        let why = self.off_limits.why_place(&self.place.base);
+        if let Some(why) = why.or_else(|| self.off_limits.why_file((open.dev, open.ino))) {
+            self.open = None;
+            return refuse(Some(why));
+        }
+        self.free_at = version;
+        Ok(())
+    }
+
     /// Opens the file anew if its name no longer leads to it.
     pub(super) fn compare_name(&mut self, index: &mut Writer, now: Moment) -> io::Result<()> {
         self.named = now.mono;
@@ -131,11 +151,19 @@ impl LogFile {
 
     fn reopen(&mut self, index: &mut Writer, now: Moment) -> io::Result<()> {
         self.open = None;
-        if let Some(why) = self.off_limits {
-            return Err(io::Error::other(why));
+        if self.place.own && self.is_foreign() {
+            self.off_limits.named.wait();
+        }
+        self.free_at = self.off_limits.named.version();
+        if self.place.own {
+            // Opened for writing, a program could not be started for a moment.
+            refuse(self.off_limits.why(&self.place.base))?;
         }
         let file = hands::with(&self.place, || open(&self.place))?;
         let meta = file.metadata()?;
+        if self.place.own {
+            refuse(self.off_limits.why_file(off_limits::identity(&meta)))?;
+        }
         let size = meta.len();
         let path = self.place.index_of(&meta);
         let entries = if size == 0 { Vec::new() } else { index::load(&path, size) };
@@ -162,6 +190,12 @@ impl LogFile {
             self.begin_life(life, index);
         }
         Ok(())
+    }
+
+    /// Something is there that no pump has written.
+    fn is_foreign(&self) -> bool {
+        let there = std::fs::symlink_metadata(&self.place.base);
+        there.is_ok_and(|there| there.len() > 0 && index::load(&self.place.index_of(&there), there.len()).is_empty())
     }
 
     /// The newest life of the rotated files.
@@ -242,6 +276,10 @@ impl LogFile {
     pub(super) fn close(&mut self) {
         self.open = None;
     }
+}
+
+fn refuse(why: Option<String>) -> io::Result<()> {
+    why.map_or(Ok(()), |why| Err(io::Error::other(why)))
 }
 
 fn first_entries(meta: &Metadata) -> Vec<Entry> {

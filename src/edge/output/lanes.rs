@@ -28,7 +28,7 @@ pub(super) type Home = Option<PathBuf>;
 pub(super) struct Lanes {
     dir: Option<PathBuf>,
     total: Option<u64>,
-    pub off_limits: OffLimits,
+    pub off_limits: Arc<OffLimits>,
     events: tokio::sync::mpsc::Sender<PumpEvent>,
     pub counts: Counts,
     state: Mutex<State>,
@@ -71,7 +71,7 @@ impl Lanes {
         let lanes = Arc::new(Lanes {
             dir: settings.dir,
             total: settings.total,
-            off_limits: settings.off_limits,
+            off_limits: Arc::new(settings.off_limits),
             events,
             counts: Counts::default(),
             state: Mutex::new(State { copier: next, ..State::default() }),

@@ -72,6 +72,12 @@ pub fn own_of_instance(path: &Path, index: u32) -> PathBuf {
     }
 }
 
+/// Whether `path` is a name that a rotation of `base` gives.
+pub fn is_rotated(base: &Path, path: &Path) -> bool {
+    let rest = path.as_os_str().as_encoded_bytes().strip_prefix(base.as_os_str().as_encoded_bytes());
+    rest.and_then(|rest| number(std::str::from_utf8(rest).ok()?)).is_some()
+}
+
 /// The number of a rotated file, from what stands behind its base name: `.3`.
 pub fn number(suffix: &str) -> Option<u32> {
     suffix.strip_prefix('.')?.parse().ok().filter(|number| *number > 0)

@@ -1,11 +1,16 @@
-//! Files that no log may be: what plugd reads or keeps itself. A log is appended to, rotated and removed.
+//! Files that no log may be: what plugd reads, starts or keeps itself. A log is appended to, rotated and removed.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{Metadata, OpenOptions};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use crate::edge::directory;
+use crate::edge::named::{Identity, Named};
 
-/// By path, as it is written: who leads around it by a link has meant it.
+/// How the files begin that the kernel starts: scripts and ELF (execve(2)).
+const PROGRAMS: [&[u8]; 2] = [b"#!", b"\x7fELF"];
+
 #[derive(Debug, Clone, Default)]
 pub struct OffLimits {
     /// The directory of the manifests.
@@ -14,22 +19,80 @@ pub struct OffLimits {
     pub own: Vec<PathBuf>,
     /// The log directory, which may lie in one of them.
     pub logs: Option<PathBuf>,
+    /// What manifests name, wherever it lies.
+    pub named: Arc<Named>,
 }
 
 impl OffLimits {
     /// Why a log may not lie there; none: it may.
-    pub fn why(&self, path: &Path) -> Option<&'static str> {
-        let path = &plain(path);
-        let within = |dir: &Option<PathBuf>| dir.as_ref().and_then(|dir| path.strip_prefix(dir).ok());
+    pub fn why(&self, path: &Path) -> Option<String> {
+        self.why_place(path).or_else(|| {
+            let there = path.symlink_metadata().ok()?;
+            self.why_file(identity(&there)).or_else(|| is_program(path, &there).then(|| "it is a program".into()))
+        })
+    }
+
+    /// By the path alone, as it is written and as it leads.
+    pub(super) fn why_place(&self, path: &Path) -> Option<String> {
+        let (plain, led) = (&plain(path), &resolved(path));
+        let within = |dir: &Path| {
+            let written = plain.strip_prefix(dir).ok().map(Path::to_path_buf);
+            written.or_else(|| led.strip_prefix(real_dir(dir)).ok().map(Path::to_path_buf))
+        };
         let is_executable =
             || path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-        if let Some(rest) = within(&self.services).filter(|rest| directory::is_its_own(rest, is_executable)) {
+        let in_services = self.services.as_deref().and_then(within);
+        if let Some(rest) = in_services.filter(|rest| directory::is_its_own(rest, is_executable)) {
             let is_status = rest.extension().is_some_and(|ending| ending == "status");
-            return Some(if is_status { "plugd writes a status there" } else { "plugd reads that file or starts it" });
+            return Some(
+                if is_status { "plugd writes a status there" } else { "plugd reads that file or starts it" }.into(),
+            );
         }
-        let kept = within(&self.logs).is_none() && self.own.iter().any(|dir| path.starts_with(dir));
-        kept.then_some("plugd keeps its own files there")
+        let in_logs = self.logs.as_deref().and_then(within).is_some();
+        if !in_logs && self.own.iter().any(|dir| within(dir).is_some()) {
+            return Some("plugd keeps its own files there".into());
+        }
+        self.named.by_path([plain, led]).map(|by| named_by(&by))
     }
+
+    /// By what it is, whatever its path.
+    pub(super) fn why_file(&self, file: Identity) -> Option<String> {
+        self.named.by_identity(file).map(|by| named_by(&by))
+    }
+}
+
+pub(super) fn identity(file: &Metadata) -> Identity {
+    (file.dev(), file.ino())
+}
+
+fn named_by(by: &str) -> String {
+    format!("plugd reads that file or starts it ({by} leads there)")
+}
+
+/// Whether the kernel would start it.
+fn is_program(path: &Path, there: &Metadata) -> bool {
+    if !there.is_file() || there.permissions().mode() & 0o111 == 0 {
+        return false;
+    }
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return false };
+    PROGRAMS.iter().any(|magic| {
+        let mut head = vec![0; magic.len()];
+        file.read_exact_at(&mut head, 0).is_ok() && head == *magic
+    })
+}
+
+/// Where a file lies: without the links on the way to it.
+fn resolved(path: &Path) -> PathBuf {
+    let split = path.parent().zip(path.file_name());
+    split.map_or_else(|| plain(path), |(dir, name)| real_dir(dir).join(name))
+}
+
+/// As far as it is there.
+fn real_dir(dir: &Path) -> PathBuf {
+    let there = dir.ancestors().find_map(|there| Some((there, there.canonicalize().ok()?)));
+    let real = there.and_then(|(there, real)| Some(real.join(dir.strip_prefix(there).ok()?)));
+    plain(real.as_deref().unwrap_or(dir))
 }
 
 /// Without `.` and `..`, as the path reads.
@@ -55,6 +118,7 @@ mod tests {
             services: Some("/etc/services.d".into()),
             own: vec!["/var/lib/plugd".into(), "/run/plugd".into()],
             logs: Some("/var/lib/plugd/logs".into()),
+            ..OffLimits::default()
         };
         for (path, may) in [
             ("/etc/services.d/db.yaml", false),
@@ -88,7 +152,14 @@ mod tests {
         std::fs::write(&job, "").expect("written");
         assert_eq!(limits.why(&job), None);
         std::fs::set_permissions(&job, std::fs::Permissions::from_mode(0o755)).expect("changed");
-        assert_eq!(limits.why(&job), Some("plugd reads that file or starts it"));
+        assert_eq!(limits.why(&job).as_deref(), Some("plugd reads that file or starts it"));
+        let link = std::env::temp_dir().join(format!("plugd-off-limits-{}-link", std::process::id()));
+        std::os::unix::fs::symlink(&dir, &link).expect("made");
+        let limits = OffLimits { services: Some(link.clone()), own: vec![link.join("own")], ..OffLimits::default() };
+        for (path, may) in [("db.yaml", false), ("own/state.db", false), ("own/../web.log", true), ("web.log", true)] {
+            assert_eq!(limits.why(&dir.join(path)).is_none(), may, "{path}");
+        }
+        std::fs::remove_file(&link).expect("removed");
         std::fs::remove_dir_all(&dir).expect("removed");
         assert_eq!(OffLimits::default().why(Path::new("/etc/services.d/db.yaml")), None);
     }

@@ -48,7 +48,7 @@ pub(super) struct Table {
     pub epoll: OwnedFd,
     pub kit: Kit,
     dir: Option<PathBuf>,
-    off_limits: OffLimits,
+    off_limits: Arc<OffLimits>,
     counts: Counts,
     pipes: BTreeMap<u64, Box<Pipe>>,
     lives: HashMap<LifeId, Vec<u64>>,
@@ -72,7 +72,13 @@ fn opening(logs: &Logs) -> Opening {
 }
 
 impl Table {
-    pub(super) fn new(epoll: OwnedFd, dir: Option<PathBuf>, off_limits: OffLimits, kit: Kit, counts: Counts) -> Table {
+    pub(super) fn new(
+        epoll: OwnedFd,
+        dir: Option<PathBuf>,
+        off_limits: Arc<OffLimits>,
+        kit: Kit,
+        counts: Counts,
+    ) -> Table {
         Table {
             epoll,
             kit,
@@ -175,7 +181,7 @@ impl Table {
             None => {
                 self.kit.budget.enter(&place, logs.max_size, logs.max_files);
                 let target = Target {
-                    file: LogFile::new(place.clone(), self.off_limits.why(&place.base), self.kit.now),
+                    file: LogFile::new(place.clone(), self.off_limits.clone(), self.kit.now),
                     unopened: None,
                     trouble: None,
                     pipes: 0,

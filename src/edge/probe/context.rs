@@ -54,7 +54,8 @@ const ELSEWHERE_EVERY: Duration = Duration::from_secs(10);
 /// A listener that was found to count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
-    pub inode: u64,
+    /// Those among which the kernel chooses who takes a connection to `addr`: nearly always one.
+    pub inodes: Vec<u64>,
     pub addr: SocketAddr,
     /// `held by docker-proxy pid 12`, where it is not of the life's own tree.
     pub note: Option<String>,

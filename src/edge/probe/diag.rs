@@ -95,6 +95,8 @@ pub(super) fn listener_at(socket: &OwnedFd, addr: SocketAddr, sequence: u32) -> 
     };
     let mut request = request(family as u8, TCP_LISTEN, addr.port(), sequence);
     request[6..8].copy_from_slice(&REQUEST_ONE.to_ne_bytes());
+    // A caller's port, another one each time: by it the kernel chooses among those that share an address.
+    request[26..28].copy_from_slice(&(sequence as u16 | 1).to_be_bytes());
     request[28..28 + octets.len()].copy_from_slice(&octets);
     if let SocketAddr::V6(addr) = addr {
         request[60..64].copy_from_slice(&addr.scope_id().to_ne_bytes());

@@ -5,7 +5,8 @@
 //! already when the life was spawned and is not its own is a stranger's or an older instance's: the
 //! port is in use, however well it answers. So it is where the holder is another service of this node,
 //! whenever it came; where callers are passed on, also where it is another user's; and where the life has listened
-//! there itself before.
+//! there itself before. Several may listen on one port (SO_REUSEPORT): its own counts if a check reaches that and no
+//! other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use super::context::{Known, LifeContext};
 use super::sockets::{Holder, Listener, Sockets, held_by};
 use crate::edge::process::stat;
+use crate::edge::process::tree::Tree;
 
 /// Who listens on a local port, judged for one life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,31 +31,30 @@ pub enum Found {
 pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found {
     if let Some(known) = ctx.known(port) {
         match sockets.inode_at(known.addr) {
-            // It closed its socket, and somebody may have taken the port between two checks.
-            Some(now) if now != Some(known.inode) => ctx.remember(port, None),
+            // It closed its socket, or somebody has come between it and those who call.
+            Some(now) if now.is_none_or(|now| !known.inodes.contains(&now)) => ctx.remember(port, None),
             Some(_) | None => return Found::Open { addr: known.addr, note: known.note },
         }
     }
     let listeners = sockets.listeners(port);
     let Some(first) = listeners.first() else { return Found::Closed };
-    let Some(tree) = &ctx.tree else { return open(ctx, port, first, None) };
-    if let Some(held) = listeners.iter().find(|one| ctx.held.contains(&one.inode)) {
-        return open(ctx, port, held, None);
+    let Some(tree) = &ctx.tree else { return open(ctx, port, first, &listeners, None) };
+    let own = own(ctx, tree, sockets, &listeners).await;
+    let mut hidden = None;
+    for listener in listeners.iter().filter(|one| own.contains(&one.inode)) {
+        match rival(tree, sockets, port, listener, &own, &listeners).await {
+            None => return open(ctx, port, listener, &listeners, None),
+            Some(why) => _ = hidden.get_or_insert(why),
+        }
     }
-    // Its own first, among those that are found without looking at every process there is.
-    let inodes: Vec<u64> = listeners.iter().map(|one| one.inode).collect();
-    let own = held_by(&tree.family(), &inodes);
-    if let Some(own) = listeners.iter().find(|one| Some(one.inode) == own) {
-        return open(ctx, port, own, None);
+    if let Some(why) = hidden {
+        return Found::Taken(why);
     }
-    let mut newcomer = None;
+    let mut newcomers = Vec::new();
     let mut stranger = None;
     let mut neighbours = None;
     for listener in &listeners {
         let holder = sockets.holder(listener.inode).await;
-        if holder.as_ref().is_some_and(|holder| tree.contains(holder.pid)) {
-            return open(ctx, port, listener, None);
-        }
         let neighbour = holder.as_ref().and_then(|holder| sockets.neighbours.owner(holder.pid, &tree.life));
         if let (Some(neighbour), Some(holder)) = (neighbour, &holder) {
             neighbours.get_or_insert(match neighbour.service == tree.life.instance.service {
@@ -69,15 +70,75 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
             (None, None) => false,
         };
         let replaces = ctx.has_owned(port) || (ctx.passed_on && is_foreign(listener.uid, tree.pid));
-        let place = if was_there || replaces { &mut stranger } else { &mut newcomer };
-        place.get_or_insert((listener, holder));
+        match was_there || replaces {
+            true => _ = stranger.get_or_insert((listener, holder)),
+            false => newcomers.push((listener, holder)),
+        }
     }
+    let is_new = |one: &Listener| newcomers.iter().any(|(new, _)| new.inode == one.inode);
+    let newcomer = newcomers.iter().find(|(new, _)| reached(new, &listeners).all(is_new));
     match (newcomer, neighbours, stranger) {
-        (Some((listener, holder)), _, _) => open(ctx, port, listener, Some(note(listener, holder))),
+        (Some((listener, holder)), _, _) => {
+            open(ctx, port, listener, &listeners, Some(note(listener, holder.as_ref())))
+        }
         (None, Some(message), _) => Found::Taken(message),
         (None, None, Some((listener, holder))) => Found::Taken(taken(port, listener, holder)),
         (None, None, None) => Found::Closed,
     }
+}
+
+/// Those of its own, found without looking at every process there is where that is possible.
+async fn own(ctx: &LifeContext, tree: &Tree, sockets: &Arc<Sockets>, listeners: &[Listener]) -> Vec<u64> {
+    let inodes: Vec<u64> = listeners.iter().map(|one| one.inode).collect();
+    let mut own: Vec<u64> = inodes.iter().copied().filter(|inode| ctx.held.contains(inode)).collect();
+    own.extend(held_by(&tree.family(), &inodes));
+    if own.is_empty() {
+        for inode in inodes {
+            let holder = sockets.holder(inode).await;
+            own.extend(holder.filter(|holder| tree.contains(holder.pid)).map(|_| inode));
+        }
+    }
+    own
+}
+
+/// Who answers, or may answer, in the place of its own listener. Another instance of the service may: they share the
+/// port as they do the work.
+async fn rival(
+    tree: &Tree,
+    sockets: &Arc<Sockets>,
+    port: u16,
+    listener: &Listener,
+    own: &[u64],
+    listeners: &[Listener],
+) -> Option<String> {
+    for other in reached(listener, listeners).filter(|other| !own.contains(&other.inode)) {
+        let holder = sockets.holder(other.inode).await;
+        let neighbour = holder.as_ref().and_then(|holder| sockets.neighbours.owner(holder.pid, &tree.life));
+        let is_of_it = holder.as_ref().is_some_and(|holder| tree.contains(holder.pid));
+        if is_of_it || neighbour.as_ref().is_some_and(|one| one.service == tree.life.instance.service) {
+            continue;
+        }
+        let who = match (neighbour, holder) {
+            (Some(neighbour), Some(holder)) => format!("the service {}, {holder}", neighbour.service),
+            (None, Some(holder)) => holder.to_string(),
+            (_, None) => format!("a process of uid {} that cannot be seen", other.uid),
+        };
+        return Some(match other.addr == listener.addr {
+            true => format!("port {port} is shared with {who}: which of the two answers cannot be told"),
+            false => format!("port {port} is held by {who}, on {} alone", other.reach(port).ip()),
+        });
+    }
+    None
+}
+
+/// Those among which the kernel chooses who takes a connection that is meant for `listener`: who has the very address
+/// goes before who has all, and of equals (SO_REUSEPORT) it may be any.
+fn reached<'a>(listener: &Listener, listeners: &'a [Listener]) -> impl Iterator<Item = &'a Listener> {
+    let to = listener.reach(0);
+    let meant = *listener;
+    let is_exact = move |one: &Listener| one.addr.to_canonical() == to.ip() && one.is_beside(&meant);
+    let exact = listeners.iter().any(is_exact);
+    listeners.iter().filter(move |one| if exact { is_exact(one) } else { one.addr == meant.addr })
 }
 
 /// Whether the user is neither root, nor ours, nor the service's: nobody to pass callers on to.
@@ -85,13 +146,14 @@ fn is_foreign(uid: u32, service: i32) -> bool {
     uid != 0 && uid != rustix::process::geteuid().as_raw() && !stat::uids(service).contains(&uid)
 }
 
-fn open(ctx: &LifeContext, port: u16, listener: &Listener, note: Option<String>) -> Found {
+fn open(ctx: &LifeContext, port: u16, listener: &Listener, listeners: &[Listener], note: Option<String>) -> Found {
     let addr = listener.reach(port);
-    ctx.remember(port, Some(Known { inode: listener.inode, addr, note: note.clone() }));
+    let inodes = reached(listener, listeners).map(|one| one.inode).collect();
+    ctx.remember(port, Some(Known { inodes, addr, note: note.clone() }));
     Found::Open { addr, note }
 }
 
-fn note(listener: &Listener, holder: Option<Holder>) -> String {
+fn note(listener: &Listener, holder: Option<&Holder>) -> String {
     match holder {
         Some(holder) => format!("held by {} pid {}", holder.command, holder.pid),
         None => format!("held by a process of uid {}", listener.uid),

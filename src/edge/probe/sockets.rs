@@ -37,6 +37,11 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Bound to the same interface, if both are bound to one.
+    pub fn is_beside(&self, other: &Listener) -> bool {
+        self.scope == other.scope || self.scope == 0 || other.scope == 0
+    }
+
     /// Where to connect to reach it from this machine.
     pub fn reach(&self, port: u16) -> SocketAddr {
         match self.addr.to_canonical() {
@@ -151,7 +156,7 @@ impl Sockets {
     }
 
     /// The socket that takes a connection to `addr` now (`Some(None)`: nobody does); none where the kernel does not
-    /// tell.
+    /// tell. Of several that share it each is told at times, as each is chosen for some callers.
     pub fn inode_at(&self, addr: SocketAddr) -> Option<Option<u64>> {
         let mut diag = self.diag.lock().unwrap_or_else(PoisonError::into_inner);
         let (socket, sequence) = diag.as_mut()?;
@@ -232,9 +237,18 @@ pub(super) fn ports_of(pids: &[i32]) -> Vec<u16> {
     if inodes.is_empty() { Vec::new() } else { diag::ports_of(&inodes) }
 }
 
-/// The first of `inodes` that one of these processes holds.
-pub(super) fn held_by(pids: &[i32], inodes: &[u64]) -> Option<u64> {
-    pids.iter().find_map(|pid| sockets_of(*pid, INLINE_FDS_MAX).find(|inode| inodes.contains(inode)))
+/// Those of `inodes` that these processes hold.
+pub(super) fn held_by(pids: &[i32], inodes: &[u64]) -> Vec<u64> {
+    let mut held = Vec::new();
+    for inode in pids.iter().flat_map(|pid| sockets_of(*pid, INLINE_FDS_MAX)) {
+        if inodes.contains(&inode) && !held.contains(&inode) {
+            held.push(inode);
+        }
+        if held.len() == inodes.len() {
+            break;
+        }
+    }
+    held
 }
 
 fn holds(pid: i32, inodes: &[u64], fds_max: usize) -> bool {

@@ -24,6 +24,7 @@ impl Desk {
         self.problems.remove(file);
         self.last_good.drop(file, self.kept(file));
         self.unlink(file);
+        self.named.remove(file);
         let mentions = self.records.remove(file).map(|record| record.mentions);
         let mut touched = self.owners.miss(file, false);
         touched.extend(self.owners.declare(file, Kind::Manifest, []));

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::disk::{self, Stamp};
 use super::super::owners;
-use super::record::Service;
+use super::record::{Record, Service};
 use super::{Desk, Seen};
+use crate::edge::named::{self, File};
 use crate::model::name::Name;
 
 impl Desk {
@@ -65,6 +67,20 @@ impl Desk {
             self.users.entry(path.clone()).or_default().insert(file.to_string());
         }
         self.watch_changed |= record.folders().any(|folder| !self.listened.contains(folder));
+        self.named.put(file, self.named_by(file, record));
+    }
+
+    /// All files that it leads to, itself among them.
+    fn named_by(&self, file: &str, record: &Record) -> Vec<File> {
+        let own = File { path: self.path_of(file), identity: record.stamp.as_ref().map(Stamp::identity) };
+        let found =
+            record.dependencies().map(|path| File { path: path.clone(), identity: self.resolver.identity(path) });
+        let others = record.services.iter().flat_map(|service| named::of_spec(&service.spec));
+        let others = others.map(|path| File {
+            path: path.to_path_buf(),
+            identity: disk::stat(path).ok().as_ref().map(Stamp::identity),
+        });
+        [own].into_iter().chain(found).chain(others).collect()
     }
 
     /// Folders beside the directory of which every name matters to somebody.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::super::disk;
+use super::super::disk::{self, Stamp};
 use super::super::names::{Candidate, candidate};
 use super::super::parse;
 use super::Desk;
 use super::drop_ins::stamps;
 use super::own::{DEFAULTS, SETTINGS};
+use crate::edge::named::File;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::settings::Discovery;
@@ -92,6 +93,14 @@ impl Desk {
             }
         }
         self.watch_changed |= !self.drop_ins.keys().eq(drop_ins.keys());
+        for (stem, stamps) in &drop_ins {
+            // Their names are kept from all logs with their folder.
+            let of = |stamp: &Stamp| File { path: PathBuf::new(), identity: Some(stamp.identity()) };
+            self.named.put(&format!("{stem}.yaml.d"), stamps.iter().map(of).collect());
+        }
+        self.drop_ins.keys().filter(|stem| !drop_ins.contains_key(*stem)).for_each(|stem| {
+            self.named.remove(&format!("{stem}.yaml.d"));
+        });
         self.drop_ins = drop_ins;
         for files in [&mut first, &mut manifests, &mut scripts] {
             files.sort();

@@ -9,6 +9,7 @@ use super::super::disk::{self, Content, Stamp, Unread};
 use super::super::parse::{self, OwnedText};
 use super::super::trust::Surroundings;
 use super::{Desk, Seen};
+use crate::edge::named::File;
 use crate::model::reason::Reason;
 
 pub(in super::super) const DEFAULTS: &str = "_defaults.yaml";
@@ -102,6 +103,7 @@ impl Desk {
         };
         let OwnFile { there, kept, .. } = std::mem::take(own);
         if there {
+            self.named.remove(file);
             self.problems.remove(file);
             self.last_good.drop(file, kept);
             match file {
@@ -183,7 +185,10 @@ impl Desk {
         }
         let read = read(&path, &self.surroundings, complete);
         match &read {
-            Own::New(content) => (own.there, own.stamp) = (true, Some(content.stamp)),
+            Own::New(content) => {
+                (own.there, own.stamp) = (true, Some(content.stamp));
+                self.named.put(file, vec![File { path, identity: Some(content.stamp.identity()) }]);
+            }
             Own::Refused(..) => (own.there, own.stamp) = (true, None),
             Own::Unchanged | Own::NotNow(_) => {}
         }

@@ -10,6 +10,7 @@ use super::Desk;
 use super::own::DEFAULTS;
 use crate::controller::{Declaration, Input, Rejection, Resolved, Source};
 use crate::edge::lease;
+use crate::edge::named::File;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::Spec;
@@ -49,6 +50,8 @@ impl Desk {
         let user = || self.users.get(path)?.first().cloned();
         let Some(file) = self.file_of(path).or_else(user).or_else(|| of.clone()) else { return };
         let who = lease::writer_of(path).map(|pid| format!(" by pid {pid}")).unwrap_or_default();
+        // If it is a log of ours, that lets go of it.
+        self.named.add(&file, File { path: path.to_path_buf(), identity: None });
         let shown = path.strip_prefix(&self.dir).unwrap_or(path).display();
         let message = format!("{shown} is held open for writing{who}; it is read when that ends");
         if file == DEFAULTS && self.defaults_awaited {
