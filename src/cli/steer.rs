@@ -179,7 +179,7 @@ fn carry_out(
 /// Where an edit would not start, the order is of the version before.
 fn of_the_one_before((view, order): (&Arc<ServiceView>, &Order)) -> Option<String> {
     let begins = matches!(order, Order::Start | Order::Restart);
-    let blocked = view.problems.iter().find(|problem| problem.reason == Reason::UpdateBlocked).filter(|_| begins)?;
+    let blocked = view.problem(Reason::UpdateBlocked).filter(|_| begins)?;
     let (name, file) = (&view.service, &view.manifest.file);
     Some(format!(
         "{name} is of the version before what {file} says now, and goes on as that: {}; mend {file}",
