@@ -60,6 +60,9 @@ pub fn as_asked(
         watching.until_lasting(
             Some(deadline),
             |known| {
+                if args.what == WaitFor::Ready && !args.timeout.is_zero() {
+                    lost(known, &args.names, dir)?;
+                }
                 let all = match &args.what {
                     WaitFor::Ready => is_ready(known, &args.names, args.all) && !is_behind(known, &args.names, dir),
                     what => args.names.iter().all(|name| is_so(what, path.as_ref(), known, name, node)),
@@ -88,6 +91,19 @@ pub fn as_asked(
         (None, Some(known)) => Err(late(args, known)),
         (None, None) => Err(Fault::none_runs()),
     }
+}
+
+/// What failed for good becomes nothing any more, unless its files say something new.
+fn lost(known: &Snapshot, names: &[String], dir: &Path) -> Result<(), Fault> {
+    let Some(view) = views(known, names).find(|view| ready::has_failed_for_good(view)) else { return Ok(()) };
+    let only = std::iter::once(view);
+    if told::is_unread(dir, view) || Lying::of(dir, only.clone()).intake(known, only) != Intake::Done {
+        return Ok(());
+    }
+    let word = row::word(view.status, view.reason);
+    let why = view.why.first().map(|why| format!(": {}", crate::model::text::clean(why))).unwrap_or_default();
+    let what = format!("{} is {word} and does not run again by itself{why}", view.service);
+    Err(Fault::no(what, format!("`plugd start {}` runs it again", view.service)))
 }
 
 /// A name that no service has and no file suggests is a slip of the pen: who waits for one that is to

@@ -141,6 +141,21 @@ fn a_program_that_ends_at_once_is_nothing_to_wait_for() {
 }
 
 #[test]
+fn a_job_that_failed_for_good_is_not_waited_for() {
+    let world = World::running();
+    world.put("job.yaml", "command: [sh, -c, 'exit 7']\nrestart: Never\n");
+    let (_, told) = ends(&world, 1, &["wait", "job"]);
+    assert!(told.contains("job is failed (Error) and does not run again by itself: exited with 7"), "{told}");
+    // What was written a moment ago may do better.
+    for round in 0..5 {
+        world.put("job.yaml", &format!("command: sleep 100{round}\nrestart: Never\n"));
+        ends(&world, 0, &["wait", "job"]);
+        world.put("job.yaml", "command: [sh, -c, 'exit 7']\nrestart: Never\n");
+        ends(&world, 1, &["wait", "job"]);
+    }
+}
+
+#[test]
 fn wait_returns_with_the_fact() {
     let world = World::running();
     world.put("web.yaml", STAYS);
