@@ -33,6 +33,7 @@ pub fn add(args: &AddArgs, session: &Session) -> Result<Code, Fault> {
     let (file, text) = if args.command.is_empty() { from_file(args)? } else { from_command(args)? };
     // A node that runs knows its directory; without one the file is written all the same.
     let node = session.node();
+    node.iter().try_for_each(|node| node.may_be_changed(false))?;
     let dir = match (&node, &session.global.dir) {
         (_, Some(dir)) => dir.clone(),
         (Ok(node), None) => node.dir()?,
