@@ -9,15 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::args::AddArgs;
+use super::args::{AddArgs, WaitArgs, WaitFor};
 use super::check::refuse_invalid;
 use super::fault::{Code, Fault};
 use super::node::Node;
-use super::{Session, node, row};
+use super::{Session, node, row, wait};
 use crate::edge::put::{Existing, put};
 use crate::model::digest;
 use crate::model::name::Name;
-use crate::model::ready;
 use crate::model::reason::Status;
 use crate::model::register::{self, Refused};
 use crate::model::text::clean;
@@ -34,6 +33,7 @@ pub fn add(args: &AddArgs, session: &Session) -> Result<Code, Fault> {
     let (file, text) = if args.command.is_empty() { from_file(args)? } else { from_command(args)? };
     // A node that runs knows its directory; without one the file is written all the same.
     let node = session.node();
+    node.iter().try_for_each(|node| node.may_be_changed(false))?;
     let dir = match (&node, &session.global.dir) {
         (_, Some(dir)) => dir.clone(),
         (Ok(node), None) => node.dir()?,
@@ -176,30 +176,9 @@ fn accepted(node: &Node, file: &str, hash: &str, args: &AddArgs, session: &Sessi
     };
     let views = watching.known().map(of_file).unwrap_or_default();
     if args.wait {
-        let words = |known: &Snapshot| {
-            let words = of_file(known).into_iter();
-            words
-                .map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason)))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let done = watching.until_lasting(
-            Some(deadline),
-            |known| {
-                let views = of_file(known);
-                Ok((!views.is_empty() && views.iter().all(|view| ready::is_ready(view))).then_some(()))
-            },
-            words,
-            of_file,
-        )?;
-        let late = watching.known().map(of_file).unwrap_or_default().into_iter().find(|view| !ready::is_ready(view));
-        if let (None, Some(view)) = (done, late) {
-            return Err(Fault::TimedOut {
-                what: format!("{} is {}", view.service, row::word(view.status, view.reason)),
-                after: args.timeout,
-                next: format!("`plugd status {}` tells why", view.service),
-            });
-        }
+        let names = views.iter().map(|view| view.service.to_string()).collect();
+        let wait = WaitArgs { names, what: WaitFor::Ready, all: false, timeout: args.timeout };
+        wait::as_asked(&wait, node, &mut watching, &node.dir()?, deadline)?;
     }
     for view in watching.known().map(of_file).unwrap_or(views) {
         writeln!(out, "{}  {}", view.service, row::word(view.status, view.reason))?;

@@ -47,7 +47,7 @@ fn one(view: &ServiceView, loaded: &Loaded) -> Result<String, Fault> {
 }
 
 /// What the directory's own settings say; flags of the run that is asked are not known here.
-fn written(dir: &Path) -> Settings {
+pub fn written(dir: &Path) -> Settings {
     let text = std::fs::read(dir.join("_plugd.yaml")).unwrap_or_default();
     let given = settings::read(Text { file: "_plugd.yaml", text: &text });
     given.map_or_else(|_| Settings::default(), |given| given.settle(Settings::default()))

@@ -194,9 +194,7 @@ fn place(plan: &mut Forecast, one: &Declaration, found: &Declared, running: &Run
         return;
     }
     // The controller has the file already and has tried it.
-    let tried = view
-        .filter(|_| lives && !changes)
-        .and_then(|view| view.problems.iter().find(|problem| problem.reason == Reason::UpdateBlocked));
+    let tried = view.filter(|_| lives && !changes).and_then(|view| view.problem(Reason::UpdateBlocked));
     if let Some(problem) = tried {
         plan.blocked.push(Step { name, why: problem.message.clone() });
         return;

@@ -114,12 +114,22 @@ impl Node {
         }
     }
 
-    /// Of a node that nothing named not everything is changed at once: it may be another one's.
-    pub fn must_be_named(&self) -> Result<(), Fault> {
+    /// Of a node that nothing named not `everything` is changed at once, and whose it is is said: it may be another
+    /// one's than was meant.
+    pub fn may_be_changed(&self, everything: bool) -> Result<(), Fault> {
         if !self.unnamed {
             return Ok(());
         }
         let dir = self.dir()?;
+        if !everything {
+            if identity(Path::new(".")) != identity(&dir) {
+                super::say(&format!(
+                    "there is no services.d here; this is for the one node that runs, of {}",
+                    dir.display()
+                ));
+            }
+            return Ok(());
+        }
         let message = format!("there is no services.d here, and the node that runs is that of {}", dir.display());
         Err(Fault::no(message, format!("if it is meant, say --dir {}", dir.display())))
     }

@@ -23,6 +23,7 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
         Err(fault) if fault.is_unreachable() && !args.missing => return without_controller(args, session),
         Err(fault) => return Err(fault),
     };
+    node.may_be_changed(false)?;
     if args.missing {
         node.confirm_missing()?;
         return Ok(Code::Done);

@@ -31,9 +31,7 @@ pub fn start(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
 pub fn stop(args: &StopArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
     let before = node.snapshot_with(&args.names)?;
-    if args.all {
-        node.must_be_named()?;
-    }
+    node.may_be_changed(args.all)?;
     let names = select::names(&before, &args.names, args.all)?;
     let patience = match (args.no_wait, args.timeout) {
         (true, _) => None,
@@ -67,6 +65,7 @@ pub fn restart(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
 
 pub fn scale(args: &ScaleArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
+    node.may_be_changed(false)?;
     let names: Vec<String> = args.scales.iter().map(|(name, _)| name.clone()).collect();
     let before = node.snapshot_with(&names)?;
     let mut orders = Vec::new();
@@ -78,6 +77,7 @@ pub fn scale(args: &ScaleArgs, session: &Session) -> Result<Code, Fault> {
 
 pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
+    node.may_be_changed(false)?;
     let snapshot = node.snapshot_with(&args.names)?;
     for name in &select::plain(&snapshot, &args.names) {
         let (view, instance) = select::find_instance(&snapshot, name)?;
@@ -96,9 +96,7 @@ pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
 fn order(args: &OrderArgs, session: &Session, order: Order) -> Result<Code, Fault> {
     let node = session.node()?;
     let before = node.snapshot_with(&args.names)?;
-    if args.all {
-        node.must_be_named()?;
-    }
+    node.may_be_changed(args.all)?;
     let names = select::names(&before, &args.names, args.all)?;
     let orders = names.into_iter().map(|name| (name, order)).collect();
     carry_out(&node, &before, orders, args.wait.then_some(args.timeout), session)
@@ -179,7 +177,7 @@ fn carry_out(
 /// Where an edit would not start, the order is of the version before.
 fn of_the_one_before((view, order): (&Arc<ServiceView>, &Order)) -> Option<String> {
     let begins = matches!(order, Order::Start | Order::Restart);
-    let blocked = view.problems.iter().find(|problem| problem.reason == Reason::UpdateBlocked).filter(|_| begins)?;
+    let blocked = view.problem(Reason::UpdateBlocked).filter(|_| begins)?;
     let (name, file) = (&view.service, &view.manifest.file);
     Some(format!(
         "{name} is of the version before what {file} says now, and goes on as that: {}; mend {file}",

@@ -1,20 +1,22 @@
 //! Before a verb answers: that the controller has taken in what the directory holds, and that the
 //! status files tell what was answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::node::Node;
-use super::{Session, effective};
-use crate::controller::Resolved;
-use crate::model::digest;
+use super::effective;
+use crate::controller::{Declaration, Resolved};
+use crate::edge::directory;
+use crate::edge::store::Store;
+use crate::model::digest::{self, comparable};
 use crate::model::name::Name;
-use crate::model::spec::Digest;
+use crate::model::reason::Reason;
 use crate::model::text::clean;
-use crate::model::view::{ServiceView, Snapshot};
+use crate::model::view::{FileProblem, ServiceView, Snapshot};
 
 /// The largest manifest there is, and one byte that makes a larger one differ.
 const MANIFEST_MAX: u64 = 64 * 1024 + 1;
@@ -23,54 +25,104 @@ const MANIFEST_MAX: u64 = 64 * 1024 + 1;
 const FILES_MAX: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// What became of the bytes that lie on disk now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intake {
-    /// They are in force, or there is nothing to compare with.
-    InForce,
-    /// They were refused; what was in force before still is.
-    Refused,
-    NotYet,
-}
+/// What all manifests of a directory have in common.
+const DEFAULTS: &str = "_defaults.yaml";
 
-pub fn intake(dir: &Path, view: &ServiceView) -> Intake {
+/// The manifest's own bytes are neither in force nor refused yet.
+pub fn is_unread(dir: &Path, view: &ServiceView) -> bool {
     let mut text = Vec::new();
     let read =
         File::open(dir.join(&view.manifest.file)).and_then(|file| file.take(MANIFEST_MAX).read_to_end(&mut text));
     if read.is_err() || view.manifest.sha256.is_empty() {
-        return Intake::InForce;
+        return false;
     }
     let now = digest::short(&text);
-    if now == view.manifest.sha256 {
-        Intake::InForce
-    } else if view.manifest.rejected.as_ref().is_some_and(|rejected| rejected.sha256 == now) {
-        Intake::Refused
-    } else {
-        Intake::NotYet
+    let refused = view.manifest.rejected.as_ref().is_some_and(|rejected| rejected.sha256 == now);
+    now != view.manifest.sha256 && !refused
+}
+
+/// What a directory said of some services when it was looked at: with defaults, drop-ins, wrappers, env files and
+/// watched files.
+#[derive(Debug, Default)]
+pub struct Lying {
+    services: BTreeMap<Name, Lies>,
+    /// `_defaults.yaml` is refused, and what is new or changed with it.
+    defaults_refused: bool,
+}
+
+#[derive(Debug)]
+enum Lies {
+    Declared(Declaration),
+    Refused,
+}
+
+/// How far a controller has taken in what lies there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Intake {
+    /// It is in force, refused or blocked, or there is nothing to compare with.
+    Done,
+    /// Perhaps not, but that only the controller knows: what a file counts as that was taken away or is held open,
+    /// whom its flags trust, which zone its clock has.
+    Doubtful,
+    NotYet,
+}
+
+impl Lying {
+    /// Of the files that declare these services. Read as the controller reads them.
+    pub fn of<'a>(dir: &Path, views: impl Iterator<Item = &'a Arc<ServiceView>>) -> Lying {
+        let files: BTreeSet<&str> = views.map(|view| view.manifest.file.as_str()).collect();
+        let wanted = |file: &str| files.contains(file);
+        // What does not answer is told as a problem.
+        let loaded = directory::load_some(dir, &effective::written(dir), Store::none(), wanted).unwrap_or_default();
+        let refused = loaded.invalid.into_iter().filter_map(|invalid| Some((invalid.rejection?.name, Lies::Refused)));
+        let declared = loaded.declarations.into_iter().map(|one| (one.spec.name.clone(), Lies::Declared(one)));
+        Lying {
+            services: declared.chain(refused).collect(),
+            defaults_refused: loaded.problems.iter().any(|problem| problem.file == DEFAULTS),
+        }
+    }
+
+    pub fn intake<'a>(&self, known: &Snapshot, views: impl Iterator<Item = &'a Arc<ServiceView>>) -> Intake {
+        let of =
+            |view: &Arc<ServiceView>| self.services.get(&view.service).map_or(Intake::Done, |lies| lies.intake(view));
+        match (self.defaults_refused, refused_defaults(known).is_some()) {
+            (true, true) => Intake::Done,
+            (false, false) => views.map(of).max().unwrap_or(Intake::Done),
+            (true, false) | (false, true) => Intake::Doubtful,
+        }
     }
 }
 
-/// What is in the wrappers, env files and watched files of these services now, of those that name any.
-pub fn contents(node: &Node, names: &[Name], session: &Session) -> BTreeMap<Name, Digest> {
-    let names_files = |name: &&Name| {
-        let spec = node.object(name).ok().and_then(|mut object| Some(object.get_mut("spec")?.take()));
-        spec.is_some_and(|spec| ["wrapper", "envFrom", "watchFiles"].iter().any(|field| spec.get(field).is_some()))
-    };
-    let named: Vec<&Name> = names.iter().filter(names_files).collect();
-    let loaded = if named.is_empty() { None } else { effective::load(node, session).ok() };
-    let declared = loaded.into_iter().flat_map(|loaded| loaded.declarations);
-    let found = declared.filter_map(|one| match one.program {
-        Resolved::Found { content, .. } if named.contains(&&one.spec.name) => Some((one.spec.name.clone(), content)),
+impl Lies {
+    fn intake(&self, view: &ServiceView) -> Intake {
+        let told = &view.manifest;
+        let declared = match (self, &told.rejected) {
+            (Lies::Declared(declared), None) => declared,
+            (Lies::Refused, Some(_)) => return Intake::Done,
+            (Lies::Declared(_), Some(_)) | (Lies::Refused, None) => return Intake::Doubtful,
+        };
+        let is_meant = told.digest.is_some_and(|digest| match comparable(digest, declared.spec.digest) {
+            true => digest == declared.spec.digest,
+            false => told.sha256 == declared.source.sha256,
+        });
         // What is missing is told as a problem.
-        Resolved::Found { .. } | Resolved::Missing { .. } => None,
-    });
-    found.collect()
+        let has_content = match (&declared.program, told.declares) {
+            (Resolved::Found { content, .. }, Some(declares)) => *content == declares.content,
+            (Resolved::Found { .. } | Resolved::Missing { .. }, _) => true,
+        };
+        let is_blocked = view.problem(Reason::UpdateBlocked).is_some();
+        match is_meant {
+            true if has_content || is_blocked => Intake::Done,
+            true => Intake::Doubtful,
+            false if declared.spec.schedule.is_some() => Intake::Doubtful,
+            false => Intake::NotYet,
+        }
+    }
 }
 
-/// Whether that is what its manifest means to the controller now.
-pub fn has_content(lying: &BTreeMap<Name, Digest>, view: &ServiceView) -> bool {
-    let content = view.manifest.declares.map(|declares| declares.content);
-    lying.get(&view.service).is_none_or(|lies| content.is_none_or(|content| content == *lies))
+/// Why `_defaults.yaml` is not in force.
+pub fn refused_defaults(known: &Snapshot) -> Option<&FileProblem> {
+    known.node.problems.iter().find(|problem| problem.file == DEFAULTS)
 }
 
 /// Waits until each name's status file begins with its status word; none: until there is no file.

@@ -11,7 +11,7 @@ use super::args::{WaitArgs, WaitFor};
 use super::fault::{Code, Fault};
 use super::jsonpath::JsonPath;
 use super::node::{Node, Watching};
-use super::told::{self, Intake};
+use super::told::{self, Intake, Lying};
 use super::{Session, get, row, select};
 use crate::model::name::Instance;
 use crate::model::ready::{self, Who};
@@ -23,10 +23,9 @@ const NAMED_MAX: usize = 5;
 
 pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
     let deadline = Instant::now() + args.timeout;
-    let path = match &args.what {
-        WaitFor::JsonPath(path, _) => Some(get::parse(path)?),
-        WaitFor::Ready | WaitFor::Created | WaitFor::Deleted | WaitFor::Status(_) | WaitFor::Condition(..) => None,
-    };
+    if let WaitFor::JsonPath(path, _) = &args.what {
+        get::parse(path)?;
+    }
     if args.names.is_empty() && args.what != WaitFor::Ready {
         return Err(Fault::usage(
             "only --for=ready can be asked of the whole node",
@@ -41,14 +40,32 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
     if let Some(fault) = unknown(args, &mut watching, &dir, deadline)? {
         return Err(fault);
     }
+    as_asked(args, &node, &mut watching, &dir, deadline)
+}
+
+/// Waits for it, whoever asks.
+pub fn as_asked(
+    args: &WaitArgs,
+    node: &Node,
+    watching: &mut Watching<'_>,
+    dir: &Path,
+    deadline: Instant,
+) -> Result<Code, Fault> {
+    let path = match &args.what {
+        WaitFor::JsonPath(path, _) => Some(get::parse(path)?),
+        WaitFor::Ready | WaitFor::Created | WaitFor::Deleted | WaitFor::Status(_) | WaitFor::Condition(..) => None,
+    };
     let is_seen = std::io::stderr().is_terminal();
     let is_there = |watching: &mut Watching<'_>| {
         watching.until_lasting(
             Some(deadline),
             |known| {
+                if args.what == WaitFor::Ready && !args.timeout.is_zero() {
+                    lost(known, &args.names, dir)?;
+                }
                 let all = match &args.what {
-                    WaitFor::Ready => is_ready(known, &args.names, args.all) && !is_behind(known, &args.names, &dir),
-                    what => args.names.iter().all(|name| is_so(what, path.as_ref(), known, name, &node)),
+                    WaitFor::Ready => is_ready(known, &args.names, args.all) && !is_behind(known, &args.names, dir),
+                    what => args.names.iter().all(|name| is_so(what, path.as_ref(), known, name, node)),
                 };
                 Ok(all.then_some(()))
             },
@@ -60,16 +77,33 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
             |known| if args.what == WaitFor::Ready { meant(known, args) } else { Vec::new() },
         )
     };
-    let mut done = is_there(&mut watching)?;
-    if done.is_some() && args.what == WaitFor::Ready && !has_files_in_force(args, &mut watching, &node, session)? {
-        done = is_there(&mut watching)?;
+    let mut done = is_there(watching)?;
+    if done.is_some() && args.what == WaitFor::Ready && !args.names.is_empty() {
+        done = match taken_in(args, watching, dir, deadline)? {
+            Taken::AtOnce => done,
+            Taken::Later => is_there(watching)?,
+            Taken::Never => None,
+        };
     }
     match (done, watching.known()) {
-        (Some(()), Some(known)) if args.what == WaitFor::Ready => answer(known, &args.names, &dir),
+        (Some(()), Some(known)) if args.what == WaitFor::Ready => answer(known, &args.names, dir),
         (Some(()), _) => Ok(Code::Done),
         (None, Some(known)) => Err(late(args, known)),
         (None, None) => Err(Fault::none_runs()),
     }
+}
+
+/// What failed for good becomes nothing any more, unless its files say something new.
+fn lost(known: &Snapshot, names: &[String], dir: &Path) -> Result<(), Fault> {
+    let Some(view) = views(known, names).find(|view| ready::has_failed_for_good(view)) else { return Ok(()) };
+    let only = std::iter::once(view);
+    if told::is_unread(dir, view) || Lying::of(dir, only.clone()).intake(known, only) != Intake::Done {
+        return Ok(());
+    }
+    let word = row::word(view.status, view.reason);
+    let why = view.why.first().map(|why| format!(": {}", crate::model::text::clean(why))).unwrap_or_default();
+    let what = format!("{} is {word} and does not run again by itself{why}", view.service);
+    Err(Fault::no(what, format!("`plugd start {}` runs it again", view.service)))
 }
 
 /// A name that no service has and no file suggests is a slip of the pen: who waits for one that is to
@@ -119,7 +153,7 @@ fn unknown(
 const TAKEN_IN_WITHIN: Duration = Duration::from_secs(2);
 
 /// The services of these names.
-fn views<'k>(known: &'k Snapshot, names: &'k [String]) -> impl Iterator<Item = &'k ServiceView> {
+fn views<'k>(known: &'k Snapshot, names: &'k [String]) -> impl Iterator<Item = &'k Arc<ServiceView>> {
     names.iter().filter_map(|name| find(known, name).0)
 }
 
@@ -127,48 +161,57 @@ fn views<'k>(known: &'k Snapshot, names: &'k [String]) -> impl Iterator<Item = &
 fn is_behind(known: &Snapshot, names: &[String], dir: &Path) -> bool {
     // A version before the declared one runs, and that one is on its way: not where it is blocked.
     let comes = |view: &ServiceView| {
-        let blocked = view.problems.iter().any(|problem| problem.reason == Reason::UpdateBlocked);
+        let blocked = view.problem(Reason::UpdateBlocked).is_some();
         view.manifest.in_force.is_some() && view.manifest.rejected.is_none() && !blocked
     };
-    views(known, names).any(|view| told::intake(dir, view) == Intake::NotYet || comes(view))
+    views(known, names).any(|view| told::is_unread(dir, view) || comes(view))
 }
 
-/// A wrapper or another file that is part of a service was rewritten, perhaps a moment ago: true where all that lies
-/// there is in force at once, or none names such a file. Waits until it is taken in; what a watched file counts as
-/// that was taken away or is held open only the controller knows, so not for long.
-fn has_files_in_force(
-    args: &WaitArgs,
-    watching: &mut Watching<'_>,
-    node: &Node,
-    session: &Session,
-) -> Result<bool, Fault> {
-    let Some(known) = watching.known() else { return Ok(true) };
-    let named: Vec<_> = views(known, &args.names).map(|view| view.service.clone()).collect();
-    let lying = told::contents(node, &named, session);
-    let in_force = |known: &Snapshot| views(known, &args.names).all(|view| told::has_content(&lying, view));
-    if watching.known().is_some_and(in_force) {
-        return Ok(true);
+/// When all that lies there was taken in.
+enum Taken {
+    AtOnce,
+    Later,
+    Never,
+}
+
+/// A drop-in, the defaults, a wrapper or another file that is part of a service was rewritten, perhaps a moment ago.
+/// What the files do not tell for certain is not waited for for long.
+fn taken_in(args: &WaitArgs, watching: &mut Watching<'_>, dir: &Path, deadline: Instant) -> Result<Taken, Fault> {
+    let Some(known) = watching.known() else { return Ok(Taken::AtOnce) };
+    let lying = Lying::of(dir, views(known, &args.names));
+    let intake = |known: &Snapshot| lying.intake(known, views(known, &args.names));
+    if intake(known) == Intake::Done {
+        return Ok(Taken::AtOnce);
     }
-    let patience = TAKEN_IN_WITHIN.min(args.timeout);
-    watching.until(Some(Instant::now() + patience), |known| Ok(in_force(known).then_some(())))?;
-    Ok(false)
+    let patience = deadline.min(Instant::now() + TAKEN_IN_WITHIN);
+    watching.until(Some(patience), |known| Ok((intake(known) == Intake::Done).then_some(())))?;
+    let taken = watching.until(Some(deadline), |known| Ok((intake(known) <= Intake::Doubtful).then_some(())))?;
+    Ok(if taken.is_some() { Taken::Later } else { Taken::Never })
 }
 
 /// All are ready, and the files say so; but what lies in the directory may be refused or blocked.
 fn answer(known: &Snapshot, names: &[String], dir: &Path) -> Result<Code, Fault> {
     told::files_tell(dir, views(known, names).map(|view| (view.service.as_str(), Some(view.status.as_str()))));
+    let defaults = told::refused_defaults(known).map(|problem| (problem.file.as_str(), &problem.message));
     for view in views(known, names) {
-        let blocked = view.problems.iter().find(|problem| problem.reason == Reason::UpdateBlocked);
-        let refused = told::intake(dir, view) == Intake::Refused;
-        if let Some(problem) = blocked.or_else(|| view.problems.first().filter(|_| refused)) {
+        let refused = || view.problems.first().filter(|_| view.manifest.rejected.is_some());
+        let problem = view.problem(Reason::UpdateBlocked).or_else(refused);
+        let told = problem.map(|problem| (at_fault(&view.manifest.file, &problem.message), &problem.message));
+        if let Some((file, why)) = told.or(defaults) {
             let what = format!(
-                "{} is {}, but by the version before: what {} says now is not in force: {}",
-                view.service, view.status, view.manifest.file, problem.message
+                "{} is {}, but by the version before: what {file} says now is not in force: {why}",
+                view.service, view.status
             );
-            return Err(Fault::no(what, format!("mend {}", view.manifest.file)));
+            return Err(Fault::no(what, format!("mend {file}")));
         }
     }
     Ok(Code::Done)
+}
+
+/// The drop-in that a message begins with, else the manifest.
+fn at_fault<'m>(manifest: &'m str, message: &'m str) -> &'m str {
+    let file = message.split(':').next().unwrap_or_default();
+    if file.starts_with(&format!("{manifest}.d/")) { file } else { manifest }
 }
 
 /// Whether one name is as it is waited for.
@@ -204,11 +247,11 @@ fn is_so(what: &WaitFor, path: Option<&JsonPath>, known: &Snapshot, name: &str, 
 }
 
 /// The service of a name, and the instance where the name is one's (there or not).
-fn find<'k>(known: &'k Snapshot, name: &str) -> (Option<&'k ServiceView>, Option<Option<&'k InstanceView>>) {
+fn find<'k>(known: &'k Snapshot, name: &str) -> (Option<&'k Arc<ServiceView>>, Option<Option<&'k InstanceView>>) {
     match Instance::parse(name) {
-        None => (known.services.get(name).map(|view| &**view), None),
+        None => (known.services.get(name), None),
         Some(one) => {
-            let view = known.services.get(&one.service).map(|view| &**view);
+            let view = known.services.get(&one.service);
             // The one instance of a service has the service's name.
             let is_it = |instance: &&InstanceView| {
                 instance.name == name || (one.index == 0 && instance.name == one.service.as_str())
@@ -225,7 +268,7 @@ pub fn is_ready(known: &Snapshot, names: &[String], all: bool) -> bool {
         return ready::missing(known, who).is_some_and(|missing| missing.is_empty());
     }
     names.iter().all(|name| match find(known, name) {
-        (view, None) => view.is_some_and(ready::is_ready),
+        (view, None) => view.is_some_and(|view| ready::is_ready(view)),
         (_, Some(instance)) => instance.is_some_and(|instance| instance.ready),
     })
 }
@@ -235,8 +278,7 @@ fn meant(known: &Snapshot, args: &WaitArgs) -> Vec<Arc<ServiceView>> {
     if args.names.is_empty() {
         return ready::counted(known, if args.all { Who::All } else { Who::Required });
     }
-    let service = |name: &String| Instance::parse(name).map_or(name.clone(), |one| one.service.to_string());
-    args.names.iter().filter_map(|name| known.services.get(service(name).as_str())).cloned().collect()
+    views(known, &args.names).cloned().collect()
 }
 
 /// Where no service is to blame.
@@ -294,7 +336,12 @@ fn late(args: &WaitArgs, known: &Snapshot) -> Fault {
     let open: Vec<_> = views.iter().filter(|view| args.what != WaitFor::Ready || !ready::is_ready(view)).collect();
     let said: Vec<String> =
         open.iter().map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason))).collect();
-    let what = if said.is_empty() { not_ready(known) } else { list(&said) };
+    let is_behind = |view: &Arc<ServiceView>| format!("{}'s files are not in force yet", view.service);
+    let what = match (said.is_empty(), views.first()) {
+        (false, _) => list(&said),
+        (true, Some(view)) if !args.names.is_empty() => is_behind(view),
+        (true, _) => not_ready(known),
+    };
     match open.first() {
         Some(view) if args.timeout.is_zero() => {
             Fault::NotReady { service: view.service.to_string(), status: row::word(view.status, view.reason) }

@@ -47,6 +47,12 @@ pub fn starts(view: &ServiceView) -> impl Iterator<Item = Timestamp> {
     view.instances.iter().filter_map(|instance| instance.started)
 }
 
+/// It ran, ended with a failure, and begins again only if somebody edits or starts it.
+pub fn has_failed_for_good(view: &ServiceView) -> bool {
+    let comes_again = view.schedule.is_some() || view.retry_at.is_some() || view.process_running;
+    view.status == Status::Failed && view.last_exit.is_some() && !comes_again
+}
+
 /// Nothing a person has to look into: ready, or serving in part.
 pub fn is_well(view: &ServiceView) -> bool {
     is_ready(view) || (view.status == Status::Degraded && view.available)
@@ -110,6 +116,7 @@ pub fn node_ready(snapshot: &Snapshot) -> bool {
 mod tests {
     use super::*;
     use crate::model::text::samples::{down, healthy, snapshot};
+    use crate::model::view::ExitView;
 
     fn armed(name: &str) -> ServiceView {
         ServiceView { settled: true, available: true, ..down(name, Status::Waiting, None) }
@@ -160,6 +167,24 @@ mod tests {
         assert_eq!(too_young(&running, earlier, &waited), None);
         running.instances[0].started = Some(earlier);
         assert_eq!(too_young(&running, earlier, &waited), Some(LASTS), "it was started again meanwhile");
+    }
+
+    #[test]
+    fn what_failed_and_does_not_run_again_is_nothing_to_wait_for() {
+        let failed = ServiceView { last_exit: None, ..down("a", Status::Failed, None) };
+        assert!(!has_failed_for_good(&failed), "it never ran");
+        let exit = ExitView {
+            code: Some(1),
+            signal: None,
+            by: None,
+            at: Timestamp::UNIX_EPOCH,
+            ran_for: Duration::ZERO,
+            output: Vec::new(),
+        };
+        let failed = ServiceView { last_exit: Some(exit), ..failed };
+        assert!(has_failed_for_good(&failed));
+        assert!(!has_failed_for_good(&ServiceView { retry_at: Some(Timestamp::UNIX_EPOCH), ..failed.clone() }));
+        assert!(!has_failed_for_good(&ServiceView { status: Status::Unhealthy, ..failed }));
     }
 
     #[test]

@@ -123,6 +123,12 @@ pub struct ServiceView {
     pub unproven: bool,
 }
 
+impl ServiceView {
+    pub fn problem(&self, reason: Reason) -> Option<&Problem> {
+        self.problems.iter().find(|problem| problem.reason == reason)
+    }
+}
+
 fn is_false(flag: &bool) -> bool {
     !flag
 }

@@ -141,6 +141,21 @@ fn a_program_that_ends_at_once_is_nothing_to_wait_for() {
 }
 
 #[test]
+fn a_job_that_failed_for_good_is_not_waited_for() {
+    let world = World::running();
+    world.put("job.yaml", "command: [sh, -c, 'exit 7']\nrestart: Never\n");
+    let (_, told) = ends(&world, 1, &["wait", "job"]);
+    assert!(told.contains("job is failed (Error) and does not run again by itself: exited with 7"), "{told}");
+    // What was written a moment ago may do better.
+    for round in 0..5 {
+        world.put("job.yaml", &format!("command: sleep 100{round}\nrestart: Never\n"));
+        ends(&world, 0, &["wait", "job"]);
+        world.put("job.yaml", "command: [sh, -c, 'exit 7']\nrestart: Never\n");
+        ends(&world, 1, &["wait", "job"]);
+    }
+}
+
+#[test]
 fn wait_returns_with_the_fact() {
     let world = World::running();
     world.put("web.yaml", STAYS);
@@ -185,6 +200,53 @@ fn wait_answers_for_the_files_that_lie_there_now() {
     let begun = Instant::now();
     ends(&world, 0, &["wait", "web", "env"]);
     assert!(begun.elapsed() < Duration::from_secs(1), "what is in force is not waited for");
+}
+
+/// So are its drop-ins and the defaults.
+#[test]
+fn wait_answers_for_the_drop_ins_and_defaults_that_lie_there_now() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let pid = || ends(&world, 0, &["get", "web", "-o", "jsonpath={.status.instances[0].pid}"]).0;
+    let mut before = pid();
+    let mut restarted = |what: &str| {
+        ends(&world, 0, &["wait", "web"]);
+        let now = pid();
+        assert_ne!(before, now, "{what}");
+        before = now;
+    };
+    std::fs::create_dir(world.path("web.yaml.d")).expect("made");
+    for round in 0..4 {
+        world.put("web.yaml.d/10.yaml", &format!("env: {{ROUND: \"{round}\"}}\n"));
+        restarted("a drop-in was written");
+        world.put("_defaults.yaml", &format!("env: {{DEFAULT: \"{round}\"}}\n"));
+        restarted("the defaults were written");
+        world.remove("web.yaml.d/10.yaml");
+        restarted("a drop-in was removed");
+        world.remove("_defaults.yaml");
+        restarted("the defaults were removed");
+    }
+    for file in ["web.yaml.d/10.yaml", "_defaults.yaml"] {
+        world.put(file, "comand: true\n");
+        let (_, told) = ends(&world, 1, &["wait", "web"]);
+        let why = format!("{file}:1:1: unknown field `comand`");
+        assert!(told.contains(&format!("what {file} says now is not in force: {why}")), "{told}");
+        assert!(told.contains("web is running, but by the version before"), "{told}");
+        world.remove(file);
+        ends(&world, 0, &["wait", "web"]);
+    }
+}
+
+#[test]
+fn add_wait_answers_for_what_was_added() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let edit = world.root().join("web.yaml");
+    std::fs::write(&edit, "command: sleep 2000\ndependsOn: [nobody]\n").expect("written");
+    let (_, told) = ends(&world, 1, &["add", &edit.display().to_string(), "--wait"]);
+    assert!(told.contains("web is running, but by the version before"), "{told}");
 }
 
 #[test]

@@ -41,7 +41,7 @@ use crate::edge::store::Store;
 use crate::model::settings::{Discovery, Settings};
 use crate::model::view::FileProblem;
 use own::OwnFile;
-pub(super) use own::{SETTINGS, settings_text};
+pub(super) use own::{DEFAULTS, SETTINGS, settings_text};
 use record::Record;
 use told::Told;
 

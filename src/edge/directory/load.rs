@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::desk::{Desk, Seen};
+use super::desk::{DEFAULTS, Desk, SETTINGS, Seen};
 use super::parse::OwnedText;
 use super::resolve::{Busy, Resolution, Resolver};
 use super::surroundings;
@@ -52,11 +52,18 @@ pub struct Invalid {
 /// Reads the whole directory once. `store` is read for owners and claims; nothing is written to it
 /// when it is [`Store::none`].
 pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded> {
+    load_some(dir, settings, store, |_| true)
+}
+
+/// As [`load`], of the manifests and scripts that are `wanted` by their names; what other files say of the same
+/// services is not seen.
+pub fn load_some(dir: &Path, settings: &Settings, store: Store, wanted: impl Fn(&str) -> bool) -> io::Result<Loaded> {
     let dir = std::path::absolute(dir)?;
     let mut desk =
         Desk::new(dir.clone(), (settings.clone(), None), surroundings(&dir, settings), store, None, Arc::default());
     desk.looks_once = true;
-    for file in desk.entries()? {
+    for file in desk.entries()?.into_iter().filter(|file| [DEFAULTS, SETTINGS].contains(&file.as_str()) || wanted(file))
+    {
         // Far in the future no script waits for a claim any more.
         match desk.look(&file, true, LONG_AFTER) {
             Seen::Done | Seen::Absent | Seen::Later(_) => {}

@@ -50,7 +50,7 @@ use crate::model::settings::Settings;
 
 pub use accepted::settings_before;
 pub use disk::{read_handed, read_named};
-pub use load::{Invalid, Loaded, load, resolve_one};
+pub use load::{Invalid, Loaded, load, load_some, resolve_one};
 pub use names::is_its_own;
 pub use parse::OwnedText;
 pub use trust::in_container;

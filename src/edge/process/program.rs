@@ -37,9 +37,26 @@ pub(super) fn find(
         }
     }
     Err(refused.unwrap_or_else(|| {
-        let tried = search.to_string_lossy().replace(':', ", ");
-        fault(Reason::ProgramNotFound, format!("no program {first:?} in the service's PATH ({tried})"))
+        let path = search.to_string_lossy();
+        fault(Reason::ProgramNotFound, format!("no program {first:?} in the service's PATH ({})", shown(&path)))
     }))
+}
+
+/// Directories of a PATH that are named.
+const SHOWN_MAX: usize = 4;
+
+/// Each directory once, and how many more there are.
+fn shown(path: &str) -> String {
+    let mut each: Vec<&str> = Vec::new();
+    path.split(':').for_each(|dir| {
+        if !each.contains(&dir) {
+            each.push(dir)
+        }
+    });
+    match each.len().saturating_sub(SHOWN_MAX) {
+        0 => each.join(", "),
+        more => format!("{} and {more} more", each[..SHOWN_MAX].join(", ")),
+    }
 }
 
 /// What execvp(3) uses where PATH is not set.
@@ -92,4 +109,15 @@ pub(super) fn interpreter(program: &Path) -> Option<String> {
     file.take(256).read_to_end(&mut head).ok()?;
     let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
     String::from_utf8_lossy(line).split_whitespace().next().map(str::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_path_the_first_directories_are_named_each_once() {
+        assert_eq!(shown("/bin:/usr/bin:/bin"), "/bin, /usr/bin");
+        assert_eq!(shown("/a:/b:/c:/d:/b:/e:/f"), "/a, /b, /c, /d and 2 more");
+    }
 }

@@ -57,11 +57,11 @@ mod tests {
     fn npm_is_quoted_with_its_error_and_not_with_where_its_log_is() {
         let log = "npm error A complete log of this run can be found in: /root/.npm/_logs/x-debug-0.log";
         let missing = "npm error code E404\n\
-                       npm error 404 Not Found - GET https://registry.npmjs.org/nope - Not found\n\
+                       npm error 404 Not Found - GET https://packages.example.org/nope - Not found\n\
                        npm error 404\n\
                        npm error 404  'nope@*' is not in this registry.\n\
                        npm error 404 tarball, folder, http url, or git folder.\n";
-        let said = Some("npm error 404 Not Found - GET https://registry.npmjs.org/nope - Not found");
+        let said = Some("npm error 404 Not Found - GET https://packages.example.org/nope - Not found");
         assert_eq!(told(&format!("{missing}{log}")).as_deref(), said);
         let said = said.map(|said| said.replace("error", "ERR!"));
         assert_eq!(told(&format!("{missing}{log}").replace("npm error", "npm ERR!")), said);
