@@ -55,6 +55,7 @@ mod apply;
 mod attend;
 pub mod boot;
 mod chatter;
+mod claims;
 mod crash;
 mod doors;
 mod facts;

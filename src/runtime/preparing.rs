@@ -51,7 +51,7 @@ enum Purpose {
         blob: Vec<u8>,
     },
     Try {
-        name: Name,
+        spec: Arc<Spec>,
         digest: Digest,
     },
     Helper(Box<Request>),
@@ -63,7 +63,8 @@ impl Purpose {
     fn service(&self) -> &Name {
         match self {
             Purpose::Spawn { life, .. } => &life.instance.service,
-            Purpose::Try { name, .. } | Purpose::Learn(name) => name,
+            Purpose::Try { spec, .. } => &spec.name,
+            Purpose::Learn(name) => name,
             Purpose::Helper(request) => &request.purpose.life().instance.service,
         }
     }
@@ -157,16 +158,16 @@ impl Node {
 
     pub(super) fn prepare_try(&mut self, name: Name, spec: Arc<Spec>, wrapper: Option<PathBuf>, digest: Digest) {
         let same = |purpose: &Purpose| match purpose {
-            Purpose::Try { name: of, digest: other } => *of == name && *other == digest,
+            Purpose::Try { spec: of, digest: other } => of.name == name && *other == digest,
             Purpose::Spawn { .. } | Purpose::Helper(_) | Purpose::Learn(_) => false,
         };
         // Asked again because nothing came: the answer is still under way.
         if self.preparing.under_way.values().any(|under_way| same(&under_way.purpose)) {
             return;
         }
-        self.preparing.take_back(|purpose| matches!(purpose, Purpose::Try { name: of, .. } if *of == name));
-        let life = LifeId { instance: Instance { service: name.clone(), index: 0 }, life: 0 };
-        self.preparing.submit(Purpose::Try { name, digest }, spec, life, What::Main(wrapper));
+        self.preparing.take_back(|purpose| matches!(purpose, Purpose::Try { spec: of, .. } if of.name == name));
+        let life = LifeId { instance: Instance { service: name, index: 0 }, life: 0 };
+        self.preparing.submit(Purpose::Try { spec: spec.clone(), digest }, spec, life, What::Main(wrapper));
     }
 
     pub(super) fn prepare_helper(&mut self, request: Request, spec: Arc<Spec>) {
@@ -200,7 +201,7 @@ impl Node {
     }
 
     pub(super) fn forget_try(&mut self, name: &Name) {
-        self.preparing.take_back(|purpose| matches!(purpose, Purpose::Try { name: of, .. } if of == name));
+        self.preparing.take_back(|purpose| matches!(purpose, Purpose::Try { spec: of, .. } if of.name == *name));
     }
 
     /// What came back from the preparer, after the facts of this turn were decided on: what these call
@@ -224,9 +225,8 @@ impl Node {
                     }
                     self.spawn_prepared(life, spec, blob, result);
                 }
-                Purpose::Try { name, digest } => {
-                    let result = result.map(drop).map_err(|fault| (fault.reason, fault.message));
-                    self.queue.push_back(Input::Tried { name, digest, result });
+                Purpose::Try { spec, digest } => {
+                    self.tried(&spec, digest, result.map(drop).map_err(|fault| (fault.reason, fault.message)));
                 }
                 Purpose::Helper(request) => {
                     if told {
@@ -262,8 +262,8 @@ impl Node {
                 }
                 Purpose::Learn(_) => {}
                 // It is answered once more if it does come.
-                Purpose::Try { name, digest } => self.queue.push_back(Input::Tried {
-                    name: name.clone(),
+                Purpose::Try { spec, digest } => self.queue.push_back(Input::Tried {
+                    name: spec.name.clone(),
                     digest: *digest,
                     result: Err((Reason::NotAnswering, why)),
                 }),

@@ -85,6 +85,55 @@ fn an_edit_to_a_program_that_does_not_exist_leaves_the_old_one() {
     assert_eq!(world.pid("web"), pid);
 }
 
+fn server(port: u16) -> String {
+    format!("command: python3 -m http.server --bind 127.0.0.1 {port}\nport: {port}\n")
+}
+
+#[test]
+fn an_edit_to_a_port_that_somebody_else_holds_leaves_the_old_one_until_it_is_free() {
+    let world = World::running();
+    world.put("web.yaml", &server(free_port()));
+    world.wait_status("web", "healthy");
+    let pid = world.pid("web");
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let port = held.local_addr().expect("bound").port();
+
+    world.put("web.yaml", &server(port));
+    let told = format!("port {port} is held by pid {} ", std::process::id());
+    world.wait("the block", |world| {
+        world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked") && text.contains(&told))
+    });
+    assert_eq!((world.pid("web"), world.status("web").starts_with("healthy")), (pid, true));
+
+    drop(held);
+    world.wait("the new version", |world| {
+        world.pid("web").is_some_and(|new| Some(new) != pid) && world.status("web") == "healthy"
+    });
+}
+
+#[test]
+fn two_services_may_change_ports() {
+    let world = World::running();
+    let (one, two) = (free_port(), free_port());
+    let put = |first: u16, second: u16| {
+        world.put("a.yaml", &server(first));
+        world.put("b.yaml", &server(second));
+    };
+    put(one, two);
+    world.wait_status("a", "healthy");
+    world.wait_status("b", "healthy");
+    let before = (world.pid("a"), world.pid("b"));
+    put(two, one);
+    world.wait("both on the port of the other", |world| {
+        let (a, b) = (world.pid("a"), world.pid("b"));
+        let on = |name: &str, port: u16| {
+            world.field(name, "ready").as_deref() == Some("1/1")
+                && world.status_file(name).is_some_and(|text| text.contains(&format!("127.0.0.1:{port}")))
+        };
+        a != before.0 && b != before.1 && on("a", two) && on("b", one)
+    });
+}
+
 #[test]
 fn an_edit_of_probes_labels_or_back_off_keeps_the_pid() {
     let world = World::running();

@@ -37,6 +37,12 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Whether it keeps a server off that binds every address, or this machine's usual one.
+    pub fn is_in_the_way(&self) -> bool {
+        let addr = self.addr.to_canonical();
+        addr.is_unspecified() || addr == IpAddr::V4(Ipv4Addr::LOCALHOST)
+    }
+
     /// Bound to the same interface, if both are bound to one.
     pub fn is_beside(&self, other: &Listener) -> bool {
         self.scope == other.scope || self.scope == 0 || other.scope == 0
