@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::checks::Missed;
 use super::input::{Exit, ExitHow, ExitMemory, ProbeSlot};
 use super::life::{BackOff, Cause, Setback, Stopping};
-use super::service::{Gate, Instance};
+use super::service::{Gate, Instance, Service};
 use crate::model::manifest::{instance_port, no_stdio_mcp, takes_given_port};
 use crate::model::reason::Reason;
 use crate::model::signal;
@@ -17,11 +17,15 @@ use crate::model::zone::Zone;
 use crate::policy::depends::Standing;
 
 /// What there is to do where it ends with 0 again and again.
-pub(super) const ENDS_AT_ONCE: &str = concat!(
-    "if it is a job, write `restart: Never`; if it is a daemon that forks, keep it in the foreground; \
-     stdin is /dev/null: ",
-    no_stdio_mcp!()
-);
+pub(super) fn ends_at_once(service: &Service) -> String {
+    let is_script = service.declared.as_ref().is_some_and(|declared| declared.source.is_script());
+    format!(
+        "if it is a job, write `{}restart: Never`; if it is a daemon that forks, keep it in the foreground; \
+         stdin is /dev/null: {}",
+        if is_script { "# plugd: " } else { "" },
+        no_stdio_mcp!()
+    )
+}
 
 /// `0.2 s`, `30 s`, `5 min`.
 pub(super) fn span(span: Duration) -> String {

@@ -1,6 +1,6 @@
 //! The facts that the world hands to the brain.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,6 +171,13 @@ pub struct Source {
     pub file: String,
     /// First 16 hex digits of the sha256 of its bytes (drop-ins and defaults not included).
     pub sha256: String,
+}
+
+impl Source {
+    /// What it says of the service stands in comments.
+    pub fn is_script(&self) -> bool {
+        !crate::model::manifest::is_manifest(Path::new(&self.file))
+    }
 }
 
 /// What became of the wrapper and the env files.

@@ -199,7 +199,7 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
             add(Reason::OomKilled, format!("it ran out of memory{limit} and was killed by the kernel"));
         }
         if instance.ends_at_once() {
-            add(Reason::EndsAtOnce, format!("it ends with 0 at once: {}", explain::ENDS_AT_ONCE));
+            add(Reason::EndsAtOnce, format!("it ends with 0 at once: {}", explain::ends_at_once(service)));
         }
         if instance.vitals.is_slow() {
             add(
@@ -218,7 +218,7 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
     if !service.is_overtaken()
         && let Some(Err((reason, message))) = service.trial.as_ref().and_then(|trial| trial.result.as_ref())
     {
-        add(Reason::UpdateBlocked, would_not_start(*reason, message));
+        add(Reason::UpdateBlocked, would_not_start(service, *reason, message));
     }
     if let Some((reason, message)) = held_back(service) {
         add(reason, message);
@@ -236,7 +236,7 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
             let edited =
                 |one: &Instance| one.life.print().is_some_and(|print| print.process != declaration.spec.process_digest);
             match service.kept.is_some() || service.instances.iter().any(edited) {
-                true => add(Reason::UpdateBlocked, would_not_start(*reason, message)),
+                true => add(Reason::UpdateBlocked, would_not_start(service, *reason, message)),
                 false => add(*reason, message.clone()),
             }
         }
@@ -255,8 +255,17 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
     problems
 }
 
-fn would_not_start(reason: Reason, why: &str) -> String {
-    format!("the new version would not start ({reason}): {why}")
+fn would_not_start(service: &Service, reason: Reason, why: &str) -> String {
+    format!("the new version would not start ({reason}): {why}; {}", goes_on(service))
+}
+
+/// What becomes of the version before.
+fn goes_on(service: &Service) -> &'static str {
+    match service.kept {
+        Some(_) => "the one before runs on",
+        // It runs by the clock or on demand, or this controller has not read it.
+        None => "the one before runs on, but would not start again",
+    }
 }
 
 fn runs(service: &Service) -> bool {
@@ -270,9 +279,7 @@ fn held_back(service: &Service) -> Option<(Reason, String)> {
     if !at_all || !service.is_held_back() || service.is_overtaken() {
         return None;
     }
-    let blocked = |reason: Reason, why: &str| {
-        (Reason::UpdateBlocked, format!("{}; the one before runs on", would_not_start(reason, why)))
-    };
+    let blocked = |reason: Reason, why: &str| (Reason::UpdateBlocked, would_not_start(service, reason, why));
     let outdated = service.is_outdated();
     match &service.gate {
         Gate::NeedsUser if outdated => {
@@ -284,7 +291,7 @@ fn held_back(service: &Service) -> Option<(Reason, String)> {
         }
         Gate::Waiting(needs) if outdated => {
             let what = needs.said.join("; ");
-            Some((Reason::DependencyNotReady, format!("the new version waits: {what}; the one before runs on")))
+            Some((Reason::DependencyNotReady, format!("the new version waits: {what}; {}", goes_on(service))))
         }
         Gate::Waiting(needs) if needs.unknown => {
             let what = needs.said.join("; ");

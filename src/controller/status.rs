@@ -520,7 +520,7 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
                 {
                     let ending = explain::keeps_ending(exit, instance.oom_killed, instance.ladder.failed_starts);
                     match (instance.ends_at_once(), port_remedy(service, instance, exit)) {
-                        (true, _) => format!("{ending}; {}", explain::ENDS_AT_ONCE),
+                        (true, _) => format!("{ending}; {}", explain::ends_at_once(service)),
                         (false, Some(remedy)) => format!("{ending}; {remedy}"),
                         (false, None) => explain::and_holder(ending, instance),
                     }

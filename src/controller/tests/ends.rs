@@ -414,6 +414,16 @@ fn one_that_ends_with_0_at_once_is_told_the_remedy_while_it_waits_too() {
     let why = world.view("web").why[0].clone();
     assert!(why.contains("exits with 0") && why.contains("2 times running"), "{why}");
     assert!(why.contains("`restart: Never`") && why.contains("stdin is /dev/null"), "{why}");
+
+    let mut script = declare(spec("job"));
+    script.source.file = "job.sh".into();
+    world.tell(Input::Declared(script));
+    for life in 1..=2 {
+        world.spawned("job", life);
+        world.crash("job", life, 0);
+    }
+    let why = world.view("job").why[0].clone();
+    assert!(why.contains("`# plugd: restart: Never`"), "{why}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub fn read_named(reading: &Reading<'_>, path: &Path) -> Result<Vec<Document>, R
 }
 
 /// By its ending; the first line of one may be `#!/usr/bin/env plugd`, which is a comment of YAML.
-fn is_manifest(path: &Path) -> bool {
+pub fn is_manifest(path: &Path) -> bool {
     matches!(path.extension().and_then(|ending| ending.to_str()), Some("yaml" | "yml" | "json"))
 }
 

@@ -93,6 +93,26 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
     lines.maybe("endsFor", node.ends_for.as_ref().map(|why| quoted(&clip(why, TEXT_MAX))));
     lines.maybe("directoryLost", node.directory_lost.as_ref().map(|why| quoted(&clip(why, TEXT_MAX))));
 
+    // Before what may be long: a file is cut at its limit, and a reader finds the node by this.
+    lines.put("directory", path(file.dir));
+    lines.put("workingDirectory", path(&file.info.working_dir));
+    let places = [
+        ("state", &file.places.state),
+        ("logs", &file.places.logs),
+        ("run", &file.places.run),
+        ("socket", &file.places.socket),
+    ];
+    lines.put("places", map(places.into_iter().filter_map(|(key, place)| Some((key, path(place.as_ref()?))))));
+    let controller = [
+        ("pid", file.info.pid.to_string()),
+        ("keeperPid", file.info.keeper_pid.to_string()),
+        ("version", scalar(&file.info.version)),
+        ("since", moment(file.info.since)),
+    ];
+    lines.put("controller", map(controller));
+    lines.put("heartbeat", moment(file.heartbeat));
+    lines.put("summary", summary(&report));
+
     lines.put("started", list(report.started.iter().take(NAMES_MAX).map(|name| scalar(name.as_str()))));
     if !report.pending.is_empty() {
         put_block(&mut lines, "pending", report.pending.iter().take(NAMES_MAX).map(cause));
@@ -113,7 +133,6 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
     if !left_out.is_empty() {
         lines.put("leftOut", map(left_out));
     }
-    lines.put("summary", summary(&report));
     if !node.problems.is_empty() {
         let each = node.problems.iter().take(PROBLEMS_MAX).map(|problem| {
             map([
@@ -124,24 +143,6 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
         });
         put_block(&mut lines, "problems", each);
     }
-
-    lines.put("directory", path(file.dir));
-    lines.put("workingDirectory", path(&file.info.working_dir));
-    let places = [
-        ("state", &file.places.state),
-        ("logs", &file.places.logs),
-        ("run", &file.places.run),
-        ("socket", &file.places.socket),
-    ];
-    lines.put("places", map(places.into_iter().filter_map(|(key, place)| Some((key, path(place.as_ref()?))))));
-    let controller = [
-        ("pid", file.info.pid.to_string()),
-        ("keeperPid", file.info.keeper_pid.to_string()),
-        ("version", scalar(&file.info.version)),
-        ("since", moment(file.info.since)),
-    ];
-    lines.put("controller", map(controller));
-    lines.put("heartbeat", moment(file.heartbeat));
     lines.0.join("\n") + "\n"
 }
 
@@ -232,20 +233,28 @@ mod tests {
         # stop: `kill 1` stops all services in order, and plugd
         ready: false
         settled: true
-        started: [a]
-        failed:
-        - {name: c, reason: BackOff}
-        skipped:
-        - {name: b, reason: WrapperNotFound}
-        summary: {total: 3, starting: 0, running: 0, healthy: 1, degraded: 0, unhealthy: 1, waiting: 0, stopping: 0, stopped: 0, skipped: 1, failed: 0, completed: 0, percentageHealthy: 33.33}
-        problems:
-        - {file: "d: e.yaml", type: NameInvalid, message: "no \"name\""}
         directory: /app/services.d
         workingDirectory: /app
         places: {state: /var/lib/plugd/services.d-1f3a9c, logs: /var/log/plugd/services.d-1f3a9c}
         controller: {pid: 8, keeperPid: 1, version: 0.1.0, since: 2026-11-23T11:02:40Z}
         heartbeat: 2026-11-23T11:03:40Z
+        summary: {total: 3, starting: 0, running: 0, healthy: 1, degraded: 0, unhealthy: 1, waiting: 0, stopping: 0, stopped: 0, skipped: 1, failed: 0, completed: 0, percentageHealthy: 33.33}
+        started: [a]
+        failed:
+        - {name: c, reason: BackOff}
+        skipped:
+        - {name: b, reason: WrapperNotFound}
+        problems:
+        - {file: "d: e.yaml", type: NameInvalid, message: "no \"name\""}
         "#);
+    }
+
+    #[test]
+    fn where_everything_lies_stands_before_what_may_be_long() {
+        let names: Vec<String> = (0..1_000).map(|number| format!("a-service-with-a-long-name-{number}")).collect();
+        let text = file(&snapshot(names.iter().map(|name| down(name, Status::Failed, Some(Reason::ConfigInvalid)))));
+        let at = |key: &str| text.find(key).expect(key);
+        assert!(text.len() > 16 * 1024 && at("\nplaces:") < 4_096 && at("keeperPid:") < 4_096, "{text}");
     }
 
     #[test]
