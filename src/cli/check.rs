@@ -301,6 +301,7 @@ fn lint(
     findings: &mut Findings,
     look: &Look,
 ) -> std::io::Result<Option<Vec<Declaration>>> {
+    let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
     let text = directory::read_handed(path)?;
     let main = Text { file: shown, text: &text };
     let reading = Reading { main, stem: stem(shown), dir, defaults: None, drop_ins: Vec::new() };

@@ -16,8 +16,8 @@ use crate::model::spec::{Digest, Spec};
 struct Claim {
     port: u16,
     listeners: Vec<Listener>,
-    /// The services that are to have it, by their manifests.
-    declared: Vec<Name>,
+    /// The services that do not leave it.
+    stay: Vec<Name>,
 }
 
 impl Node {
@@ -58,10 +58,39 @@ impl Node {
             let listeners: Vec<Listener> =
                 self.sockets.listeners(port).into_iter().filter(Listener::is_in_the_way).collect();
             let has_it = |other: &&Arc<Spec>| ports(other).any(|one| one == port);
-            let declared = self.specs.values().filter(has_it).map(|other| other.name.clone()).collect();
-            (!listeners.is_empty()).then_some(Claim { port, listeners, declared })
+            let stays = |other: &&Arc<Spec>| has_it(other) || !self.is_leaving(&other.name, &spec.name);
+            let stay = self.specs.values().filter(stays).map(|other| other.name.clone()).collect();
+            (!listeners.is_empty()).then_some(Claim { port, listeners, stay })
         };
         new.filter_map(claim).collect()
+    }
+
+    /// Whether the edit of `owner` is carried out: it is not blocked, or by nothing but a port that `name` leaves, or
+    /// one who waits for that.
+    fn is_leaving(&self, owner: &Name, name: &Name) -> bool {
+        let mut seen = BTreeSet::from([owner.clone()]);
+        let mut open = vec![owner.clone()];
+        let mut is_free = true;
+        while let Some(at) = open.pop() {
+            let view = self.publisher.view(&at);
+            let waits = [Reason::UpdateBlocked, Reason::DependencyNotReady];
+            let Some(view) = view.filter(|view| waits.iter().any(|reason| view.problem(*reason).is_some())) else {
+                continue;
+            };
+            let wanted: BTreeSet<u16> = self.specs.get(&at).into_iter().flat_map(|spec| ports(spec)).collect();
+            let in_the_way = |(life, live): &(&LifeId, &super::live::Live)| {
+                life.instance.service != at && ports(&live.spec).any(|port| wanted.contains(&port))
+            };
+            let others: BTreeSet<Name> =
+                self.lives.iter().filter(in_the_way).map(|(life, _)| life.instance.service.clone()).collect();
+            if others.contains(name) {
+                return true;
+            }
+            // Nobody of this node is in its way: something else blocks it.
+            is_free &= !others.is_empty() && view.problem(Reason::UpdateBlocked).is_some();
+            open.extend(others.into_iter().filter(|other| seen.insert(other.clone())));
+        }
+        is_free
     }
 }
 
@@ -70,7 +99,7 @@ fn ports(spec: &Spec) -> impl Iterator<Item = u16> {
 }
 
 /// Who is in the way, and stays there.
-async fn holder(name: &Name, Claim { port, listeners, declared }: &Claim, sockets: &Arc<Sockets>) -> Option<String> {
+async fn holder(name: &Name, Claim { port, listeners, stay }: &Claim, sockets: &Arc<Sockets>) -> Option<String> {
     for listener in listeners {
         let Some(holder) = sockets.holder(listener.inode).await else {
             if !sockets.inodes(*port).contains(&listener.inode) {
@@ -83,7 +112,7 @@ async fn holder(name: &Name, Claim { port, listeners, declared }: &Claim, socket
         let nobody = Instance { service: name.clone(), index: u32::MAX };
         match sockets.neighbours.owner(holder.pid, &LifeId { instance: nobody, life: 0 }) {
             Some(owner) if owner.service == *name => {}
-            Some(owner) if declared.contains(&owner.service) => {
+            Some(owner) if stay.contains(&owner.service) => {
                 return Some(format!("port {port} is held by the service {}, {holder}", owner.service));
             }
             // It is about to leave it: two services may change ports.

@@ -112,6 +112,26 @@ fn an_edit_to_a_port_that_somebody_else_holds_leaves_the_old_one_until_it_is_fre
 }
 
 #[test]
+fn a_port_is_not_left_by_a_service_whose_own_edit_is_blocked() {
+    let world = World::running();
+    let (one, two) = (free_port(), free_port());
+    world.put("a.yaml", &server(one));
+    world.put("b.yaml", &server(two));
+    world.wait_status("a", "healthy");
+    world.wait_status("b", "healthy");
+    let pid = world.pid("a");
+    let is_blocked = |world: &World, name: &str, told: &str| {
+        world.status_file(name).is_some_and(|text| text.contains("UpdateBlocked") && text.contains(told))
+    };
+    world.put("b.yaml", &format!("{}dependsOn: [nosuch]\n", server(free_port())));
+    world.wait("the block", |world| is_blocked(world, "b", "nosuch"));
+
+    world.put("a.yaml", &server(two));
+    world.wait("the other block", |world| is_blocked(world, "a", "is held by the service b"));
+    assert_eq!((world.pid("a"), world.status("a").as_str()), (pid, "healthy"));
+}
+
+#[test]
 fn two_services_may_change_ports() {
     let world = World::running();
     let (one, two) = (free_port(), free_port());

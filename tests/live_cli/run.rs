@@ -122,6 +122,9 @@ fn a_pipe_is_checked_to_its_end_and_not_run() {
     let output = piped(&world, &["check", "/dev/stdin"], "comand: true\n");
     assert_eq!(output.status.code(), Some(5));
     assert!(out(&output).contains("/dev/stdin:1:1: unknown field `comand`"), "{}", out(&output));
+    let output = piped(&world, &["check", "-"], "comand: true\n");
+    assert_eq!(output.status.code(), Some(5));
+    assert!(out(&output).contains("-:1:1: unknown field `comand`"), "{}", out(&output));
     let output = piped(&world, &["check", "/dev/stdin"], &"# a long story\n".repeat(10_000));
     assert_eq!(output.status.code(), Some(5));
     assert!(out(&output).contains("larger than 64 KiB"), "{}", out(&output));

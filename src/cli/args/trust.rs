@@ -11,7 +11,7 @@ use crate::model::reason::Status;
 
 #[derive(Debug, Clone, Args)]
 pub struct CheckArgs {
-    /// Manifests, or a directory of them; without one the node's directory
+    /// Manifests, a directory of them, or - for stdin; without one the node's directory
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     #[command(flatten)]
