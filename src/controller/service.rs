@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use super::agenda::{Place, Run};
 use super::demand::Call;
 use super::input::{Declaration, ExitMemory, Memory, Rejection};
-use super::life::{Cause, Life, Made, Print};
+use super::life::{Cause, Life, Made, Print, Setback};
 use super::vitals::{Health, Vitals};
 use crate::model::name::{Instance as InstanceName, LifeId, Name};
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Condition, Digest, Spec};
+use crate::model::spec::{Condition, Digest, RestartPolicy, Spec};
 use crate::model::view::{Problem, ServiceView};
 use crate::policy::backoff::Ladder;
 use crate::policy::depends::Standing;
@@ -413,8 +413,18 @@ impl Service {
             Life::Running(running) => running.made.print == print,
             Life::Preparing(preparing) => preparing.made.print == print,
             Life::Starting(starting) => starting.made.print == print,
-            Life::Stopping(stopping) => stopping.cause == Cause::Replaced && self.kept.is_none(),
-            Life::Idle | Life::BackOff(_) | Life::Finished(_) => false,
+            Life::Stopping(stopping) => match stopping.cause {
+                Cause::Replaced => self.kept.is_none(),
+                // It would be started again.
+                Cause::Ended | Cause::CheckFailed(_) | Cause::DependencyLost(_) => {
+                    let always = |spec: &Arc<Spec>| spec.restart.policy == RestartPolicy::Always;
+                    stopping.made.print == print && stopping.made.spec.as_ref().is_some_and(always)
+                }
+                Cause::Unwanted | Cause::Told | Cause::Mismatched(_) => false,
+            },
+            // It has run, and will again.
+            Life::BackOff(wait) => wait.kind == Setback::Ended && wait.print == print,
+            Life::Idle | Life::Finished(_) => false,
         };
         let runs = |made: &Made| self.instances.iter().any(|one| comes(&one.life, made.print));
         // Of the same process as the one that is kept: then that one runs, and not the edit after it.

@@ -84,7 +84,8 @@ impl Controller {
             let is_same_process = service.kept.as_ref().is_some_and(|kept| kept.print == made.print);
             proven = !held && (is_same_process || try_out(service, made, now, plan));
             if proven && service.kept.take().is_some() {
-                let waits = |one: &&mut Instance| matches!(one.life, Life::BackOff(_));
+                // What waits on the ladder waits on where it is the same that is tried again.
+                let waits = |one: &&mut Instance| !is_same_process && matches!(one.life, Life::BackOff(_));
                 service.instances.iter_mut().filter(waits).for_each(Instance::begin_anew);
                 service.take_up(now);
                 // How many are wanted, and whether at all, the new version says: that is looked at next.

@@ -65,9 +65,12 @@ impl Node {
         new.filter_map(claim).collect()
     }
 
-    /// Whether the edit of `owner` is carried out: it is not blocked, or by nothing but a port that `name` leaves, or
-    /// one who waits for that.
+    /// Whether the edit of `owner` is carried out: it does not wait for `name` to be ready, and it is not blocked, or
+    /// by nothing but a port that `name` leaves, or one who waits for that.
     fn is_leaving(&self, owner: &Name, name: &Name) -> bool {
+        if self.depends(owner, name) {
+            return false;
+        }
         let mut seen = BTreeSet::from([owner.clone()]);
         let mut open = vec![owner.clone()];
         let mut is_free = true;
@@ -91,6 +94,23 @@ impl Node {
             open.extend(others.into_iter().filter(|other| seen.insert(other.clone())));
         }
         is_free
+    }
+
+    /// By what is declared, by whichever way.
+    fn depends(&self, who: &Name, on: &Name) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![who];
+        while let Some(at) = open.pop() {
+            for need in self.specs.get(at).into_iter().flat_map(|spec| &spec.depends_on) {
+                if need.name == *on {
+                    return true;
+                }
+                if seen.insert(&need.name) {
+                    open.push(&need.name);
+                }
+            }
+        }
+        false
     }
 }
 

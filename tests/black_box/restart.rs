@@ -132,6 +132,25 @@ fn a_port_is_not_left_by_a_service_whose_own_edit_is_blocked() {
 }
 
 #[test]
+fn two_services_of_which_one_depends_on_the_other_may_change_ports() {
+    let world = World::running();
+    let (one, two) = (free_port(), free_port());
+    let put = |first: u16, second: u16| {
+        world.put("db.yaml", &server(first));
+        world.put("web.yaml", &format!("{}dependsOn: [db]\n", server(second)));
+    };
+    put(one, two);
+    world.wait_status("web", "healthy");
+    put(two, one);
+    let serves = |name: &str, port: u16| {
+        world.status_file(name).is_some_and(|text| {
+            text.contains("ready: 1/1") && text.contains(&format!(":{port} passed")) && !text.contains("UpdateBlocked")
+        })
+    };
+    world.wait("both to have changed", |_| serves("db", two) && serves("web", one));
+}
+
+#[test]
 fn two_services_may_change_ports() {
     let world = World::running();
     let (one, two) = (free_port(), free_port());

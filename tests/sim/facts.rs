@@ -45,6 +45,8 @@ pub struct Facts {
     pub calls: BTreeMap<Name, Call>,
     /// Required and not ready, since when.
     pub unready: BTreeMap<Name, Duration>,
+    /// What was in force, or may have been, when this controller began.
+    pub inherited: BTreeMap<Name, (Vec<Arc<Spec>>, Option<u32>)>,
     /// Which version was tried last, by which key.
     pub tries: BTreeMap<Name, (Digest, Digest)>,
 }
@@ -79,6 +81,8 @@ pub struct Wish {
     pub spec: Arc<Spec>,
     /// Versions before it, one of which may be in force until this one has been carried out.
     pub perhaps: Vec<Arc<Spec>>,
+    /// `plugd scale`, said of one of those.
+    pub perhaps_scaled: Option<u32>,
     pub found: bool,
     pub stopped: bool,
     pub scaled: Option<u32>,
@@ -97,11 +101,12 @@ impl Wish {
     }
 
     fn wanted(&self) -> impl Iterator<Item = u32> + '_ {
-        self.versions().map(|spec| match &spec.schedule {
+        let wanted = self.versions().map(|spec| match &spec.schedule {
             // Runs side by side have an instance each.
             Some(_) => 10,
             None => self.scaled.unwrap_or(spec.replicas),
-        })
+        });
+        wanted.chain(self.perhaps_scaled)
     }
 
     /// As many as are wanted at most, whichever version is in force.
@@ -515,9 +520,13 @@ impl Facts {
             bereft: old.as_ref().is_some_and(|wish| wish.bereft),
             restarts: old.as_ref().map_or(0, |wish| wish.restarts),
             spoiled: false,
+            perhaps_scaled: old.as_ref().and_then(|wish| wish.scaled.or(wish.perhaps_scaled)),
             perhaps: old.as_ref().map_or(Vec::new(), |wish| wish.versions().cloned().collect()),
             spec: spec.clone(),
         };
+        if let (None, Some((versions, scaled))) = (&old, self.inherited.remove(&name)) {
+            (wish.perhaps, wish.perhaps_scaled) = (versions, scaled);
+        }
         if let (None, Some(said)) = (&old, self.said.remove(&name)) {
             (wish.stopped, wish.scaled, wish.restarts) = (said.stopped, said.scaled, said.restarts);
             moved = said.digest.is_some_and(|digest| digest != spec.digest);
@@ -625,7 +634,7 @@ impl Facts {
             Order::Stop => wish.stopped = true,
             Order::Scale(_) if wish.spec.schedule.is_some() => {}
             Order::Scale(count) => {
-                wish.scaled = Some(count);
+                (wish.scaled, wish.perhaps_scaled) = (Some(count), None);
                 // With fewer wanted, all that are may have completed.
                 self.spread(&BTreeSet::from([name.clone()]));
                 self.completed.retain(|of, _| of.service != *name || of.index < count.max(1));
@@ -834,6 +843,11 @@ impl Facts {
         self.late_until = old.late_until;
         // What people said outlives a controller.
         self.said = old.said;
+        self.inherited = old.inherited;
+        for (name, wish) in &old.wishes {
+            let scaled = wish.scaled.or(wish.perhaps_scaled);
+            self.inherited.insert(name.clone(), (wish.versions().cloned().collect(), scaled));
+        }
         self.said.extend(old.wishes.into_iter().map(|(name, wish)| {
             let digest = Some(wish.spec.digest);
             (name, Said { stopped: wish.stopped, scaled: wish.scaled, restarts: wish.restarts, digest })

@@ -376,3 +376,25 @@ fn an_edit_that_makes_a_job_of_it_is_tried_before_it_ends_what_runs() {
     assert!(spawned(&world.gone("web", 2, Exit::signal(15))).is_empty());
     assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::NextRun)));
 }
+
+#[test]
+fn what_is_being_started_again_when_the_edit_comes_is_kept_as_well() {
+    let mut world = World::running(spec("web"));
+    world.crash("web", 1, 1);
+    world.sleep(Duration::from_secs(2));
+    world.spawned("web", 2);
+    world.crash("web", 2, 1);
+    assert_eq!(world.status("web").1, Some(Reason::BackOff));
+    world.declare(only_depends_on("dbb"));
+    assert!(is_blocked(&world), "{:?}", world.view("web").problems);
+    world.spawned("web", 3);
+    assert_eq!(world.status("web").0, Status::Running);
+
+    // It has ended, and something of it is left.
+    let mut world = World::running(spec("web"));
+    world.tell(Input::Exited { life: life("web", 1), exit: Exit::code(1) });
+    world.declare(only_depends_on("dbb"));
+    let mut actions = world.tell(Input::Surveyed { life: life("web", 1), left: vec![] });
+    actions.extend(world.sleep(Duration::from_secs(2)));
+    assert_eq!(spawned(&actions), OLD);
+}
