@@ -231,7 +231,11 @@ fn dependents_stop_before_what_they_depend_on() {
 #[test]
 fn a_service_that_is_stopped_by_sigstop_hears_of_its_end() {
     let world = World::running();
-    world.put("asleep.yaml", "script: |\n  trap 'echo heard > heard; exit 0' TERM\n  while :; do sleep 0.05; done\n");
+    world.put(
+        "asleep.yaml",
+        "script: |\n  trap 'echo heard > heard; exit 0' TERM\n  echo > set\n  while :; do sleep 0.05; done\n",
+    );
+    world.wait("its handler to be set", |world| world.root().join("set").exists());
     world.wait_status("asleep", "running");
     let pid = world.pid("asleep").expect("a pid");
     kill(pid, libc::SIGSTOP);
