@@ -110,7 +110,6 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
         ("since", moment(file.info.since)),
     ];
     lines.put("controller", map(controller));
-    lines.put("heartbeat", moment(file.heartbeat));
     lines.put("summary", summary(&report));
 
     lines.put("started", list(report.started.iter().take(NAMES_MAX).map(|name| scalar(name.as_str()))));
@@ -143,6 +142,8 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
         });
         put_block(&mut lines, "problems", each);
     }
+    // The last of a whole file.
+    lines.put("heartbeat", moment(file.heartbeat));
     lines.0.join("\n") + "\n"
 }
 
@@ -237,7 +238,6 @@ mod tests {
         workingDirectory: /app
         places: {state: /var/lib/plugd/services.d-1f3a9c, logs: /var/log/plugd/services.d-1f3a9c}
         controller: {pid: 8, keeperPid: 1, version: 0.1.0, since: 2026-11-23T11:02:40Z}
-        heartbeat: 2026-11-23T11:03:40Z
         summary: {total: 3, starting: 0, running: 0, healthy: 1, degraded: 0, unhealthy: 1, waiting: 0, stopping: 0, stopped: 0, skipped: 1, failed: 0, completed: 0, percentageHealthy: 33.33}
         started: [a]
         failed:
@@ -246,6 +246,7 @@ mod tests {
         - {name: b, reason: WrapperNotFound}
         problems:
         - {file: "d: e.yaml", type: NameInvalid, message: "no \"name\""}
+        heartbeat: 2026-11-23T11:03:40Z
         "#);
     }
 
