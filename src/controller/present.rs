@@ -218,7 +218,8 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
     if !service.is_overtaken()
         && let Some(Err((reason, message))) = service.trial.as_ref().and_then(|trial| trial.result.as_ref())
     {
-        let again = format!("{}; the new one is tried every 5 s", would_not_start(service, *reason, message));
+        let every = explain::span(super::turns::TRY_AGAIN);
+        let again = format!("{}; the new one is tried every {every}", would_not_start(service, *reason, message));
         add(Reason::UpdateBlocked, again);
     }
     if let Some((reason, message)) = held_back(service) {

@@ -19,7 +19,7 @@ use crate::model::time::Now;
 use crate::policy::update;
 
 /// A refused update is tried again this often: the missing program may have been installed.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// A try that was not answered for this long is asked again.
 const TRY_LOST: Duration = Duration::from_secs(30);
 /// While an edit is tried the old version is told, at most this long: a status file is true within 200 ms.

@@ -75,10 +75,10 @@ impl Named {
         self.read.notify_all();
     }
 
-    /// Until all has been read; blocks.
+    /// Until all has been read, or for as long as that may be worth; blocks.
     pub fn wait(&self) {
         let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who waits for more than that waits once: what is read later is kept off then.
+        // What is read later than that is kept off then.
         drop(self.read.wait_timeout_while(reading, READING_MAX, |reading| *reading));
     }
 

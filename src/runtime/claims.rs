@@ -57,10 +57,13 @@ impl Node {
         let claim = |port: u16| {
             let listeners: Vec<Listener> =
                 self.sockets.listeners(port).into_iter().filter(Listener::is_in_the_way).collect();
+            if listeners.is_empty() {
+                return None;
+            }
             let has_it = |other: &&Arc<Spec>| ports(other).any(|one| one == port);
             let stays = |other: &&Arc<Spec>| has_it(other) || !self.is_leaving(&other.name, &spec.name);
             let stay = self.specs.values().filter(stays).map(|other| other.name.clone()).collect();
-            (!listeners.is_empty()).then_some(Claim { port, listeners, stay })
+            Some(Claim { port, listeners, stay })
         };
         new.filter_map(claim).collect()
     }
