@@ -145,6 +145,7 @@ pub(super) fn remember(service: &mut Service, mut memory: Memory) {
     service.restarts = service.restarts.max(memory.restarts.min(COUNT_MAX));
     service.stopped = memory.stopped_by_operator;
     service.scaled_to = memory.scaled_to.map(|count| count.min(super::INSTANCES_MAX));
+    service.scaled_at = memory.scaled_at.min(COUNT_MAX);
     for (index, &life) in (0..).zip(&memory.lives) {
         let instance = service.instance(index);
         instance.number = instance.number.max(life);
@@ -158,6 +159,7 @@ pub(super) fn remember(service: &mut Service, mut memory: Memory) {
         first.last_exit = Some(exit.clone());
     }
     service.agenda = Place::of_memory(memory.schedule.as_deref());
+    service.before = memory.kept.as_deref().map(Made::of_memory).map(Arc::new);
     service.lives.clone_from(&memory.lives);
     service.remembered = Some(memory);
 }

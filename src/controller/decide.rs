@@ -336,7 +336,7 @@ impl Controller {
     }
 
     /// What does not hold of what a version of it depends on.
-    fn needs(&self, id: Id, service: &Service, spec: &Spec) -> Needs {
+    pub(super) fn needs(&self, id: Id, service: &Service, spec: &Spec) -> Needs {
         let cyclic = service.cycle.is_some();
         let mut missing = Needs { said: Vec::new(), unknown: false };
         for dependency in &spec.depends_on {
@@ -402,12 +402,6 @@ impl Controller {
                 service.seen_ready.push(key);
             }
         }
-    }
-
-    /// What holds up an edit does not hold up the version before, which waits for what it itself depends on.
-    fn want_of_kept(&self, id: Id, service: &Service) -> Option<Want> {
-        let spec = service.kept_spec().filter(|_| service.gate == Gate::Open || service.gate.is_of_the_version())?;
-        Some(if self.needs(id, service, spec).said.is_empty() { Want::Run } else { Want::Keep })
     }
 
     /// What is wanted of each instance; new ones are entered, an update's turn is given.

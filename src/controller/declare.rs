@@ -25,7 +25,8 @@ impl Controller {
         let id = self.table.enter(&declaration.spec.name, now.wall);
         let Some(mut service) = self.table.take(id) else { return };
         let spec = declaration.spec.clone();
-        let made_before = service.made();
+        let count_before = service.rules().map(|rules| rules.replicas);
+        let made_before = service.made().map(Arc::new).or_else(|| service.before.take());
         let before = service.declared.take();
         // One of another encoding says nothing, and a new plugd is no edit.
         let known = service.digest.map(|old| if comparable(old, spec.digest) { old } else { spec.digest });
@@ -46,9 +47,6 @@ impl Controller {
             service.generation += 1;
         }
         service.digest = Some(spec.digest);
-        if before.as_ref().is_some_and(|old| old.spec.replicas != spec.replicas) {
-            service.scaled_to = None;
-        }
         service.rejected = None;
         service.missing = false;
         service.touched = true;
@@ -72,7 +70,11 @@ impl Controller {
             service.forget_schedule();
         }
         let made = service.made().map(Arc::new);
+        if let Some(made) = made_before.as_ref().filter(|_| before.is_none()) {
+            service.recognise(made, now);
+        }
         service.keep(made_before, &spec);
+        service.end_scale(count_before);
         self.follow_kept(id, &mut service);
         let next = service.kept.clone().or_else(|| made.clone());
         match (edited, same_program) {
@@ -164,7 +166,10 @@ impl Controller {
             Order::Stop => service.stopped = true,
             // How many run is its schedule's business; of an edit that will make a job of it, too.
             Order::Scale(_) if service.spec().is_some_and(|spec| spec.schedule.is_some()) => {}
-            Order::Scale(count) => service.scaled_to = Some(count.min(super::INSTANCES_MAX)),
+            Order::Scale(count) => {
+                service.scaled_to = Some(count.min(super::INSTANCES_MAX));
+                service.scaled_at = service.generation;
+            }
             Order::Start | Order::Restart => {
                 service.stopped = false;
                 service.call.called = true;
@@ -239,7 +244,7 @@ impl Service {
 
 impl Running {
     /// Takes up a spec that needs no new process.
-    fn take_up(&mut self, old: Option<&Spec>, new: &Spec, past: Past, now: Now) {
+    pub fn take_up(&mut self, old: Option<&Spec>, new: &Spec, past: Past, now: Now) {
         let same = old.is_some_and(|old| {
             old.readiness == new.readiness
                 && old.startup_probe == new.startup_probe

@@ -215,6 +215,9 @@ pub struct Memory {
     /// `plugd stop`: the boot id and keeper start it holds for is checked by the edge.
     pub stopped_by_operator: bool,
     pub scaled_to: Option<u32>,
+    /// The generation that was declared when that was said.
+    #[serde(default)]
+    pub scaled_at: u64,
     /// Seconds since the epoch, code, message: for showing only.
     pub last_exit: Option<super::ExitMemory>,
     /// The highest life of each instance.
@@ -222,9 +225,27 @@ pub struct Memory {
     /// Of a service that runs by the clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Box<ScheduleMemory>>,
+    /// The version that goes on while a later one cannot be carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::kept::if_it_can_be_read")]
+    pub kept: Option<Box<KeptMemory>>,
     /// What was told last: a controller that finds it like that goes on telling since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
+}
+
+/// A version that ran when an edit came.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct KeptMemory {
+    /// On the disk a manifest: whole, without defaults and drop-ins, all paths absolute.
+    #[serde(with = "super::kept::as_manifest")]
+    pub spec: Arc<Spec>,
+    /// What its wrapper was found to be.
+    pub wrapper: Option<PathBuf>,
+    /// Of the wrapper's and the env files' bytes.
+    pub content: Digest,
+    /// Of the manifest's bytes, as [`Source`] has it.
+    pub source: u64,
+    pub generation: u64,
 }
 
 /// A status word and since when it is true.

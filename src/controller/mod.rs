@@ -26,6 +26,7 @@ mod explain;
 mod graph;
 mod input;
 mod job;
+mod kept;
 mod life;
 mod node;
 mod plan;

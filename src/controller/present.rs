@@ -519,14 +519,17 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     let failed_starts = service.instances.iter().map(|instance| instance.ladder.failed_starts).max().unwrap_or(0);
     let last_exit = service.instances.iter().filter_map(|instance| instance.last_exit.as_ref()).max_by_key(|e| e.at);
     let schedule = service.remember_schedule();
+    let kept = service.remember_kept();
     let told = service.view.as_ref().map(|view| Told { status: view.status, reason: view.reason, since: view.since });
     let told = told.or(service.remembered.as_ref().and_then(|memory| memory.told));
     if let Some(old) = &service.remembered
-        && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator, old.scaled_to)
-            == (service.generation, service.restarts, step, failed_starts, service.stopped, service.scaled_to)
+        && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator)
+            == (service.generation, service.restarts, step, failed_starts, service.stopped)
+        && (old.scaled_to, old.scaled_at) == (service.scaled_to, service.scaled_at)
         && old.last_exit.as_ref() == last_exit
         && old.lives == service.lives
         && old.schedule == schedule
+        && old.kept == kept
         && old.told == told
     {
         return;
@@ -539,9 +542,11 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         failed_starts,
         stopped_by_operator: service.stopped,
         scaled_to: service.scaled_to,
+        scaled_at: service.scaled_at,
         last_exit: last_exit.cloned(),
         lives: service.lives.clone(),
         schedule,
+        kept,
         told,
     };
     service.remembered = Some(memory.clone());

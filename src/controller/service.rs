@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use super::agenda::{Place, Run};
 use super::demand::Call;
 use super::input::{Declaration, ExitMemory, Memory, Rejection};
-use super::life::{Cause, Life, Made, Print, Setback};
+use super::life::{Life, Made, Print};
 use super::vitals::{Health, Vitals};
 use crate::model::name::{Instance as InstanceName, LifeId, Name};
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Condition, Digest, RestartPolicy, Spec};
+use crate::model::spec::{Condition, Digest, Spec};
 use crate::model::view::{Problem, ServiceView};
 use crate::policy::backoff::Ladder;
 use crate::policy::depends::Standing;
@@ -40,6 +40,8 @@ pub(super) struct Service {
     /// `plugd stop`.
     pub stopped: bool,
     pub scaled_to: Option<u32>,
+    /// The generation that was declared when that was said.
+    pub scaled_at: u64,
     pub instances: Vec<Instance>,
     pub agenda: Place,
     pub call: Call,
@@ -50,6 +52,8 @@ pub(super) struct Service {
     pub trial: Option<Trial>,
     /// The version that ran when an edit came, until that is carried out: what runs again if it ends.
     pub kept: Option<Arc<Made>>,
+    /// The same of an earlier controller, until it is known what is declared now.
+    pub before: Option<Arc<Made>>,
     /// What that one depends on and the declared one does not.
     pub kept_needs: Vec<Name>,
     pub gate: Gate,
@@ -231,6 +235,7 @@ impl Service {
             restarts: 0,
             stopped: false,
             scaled_to: None,
+            scaled_at: 0,
             instances: Vec::new(),
             agenda: Place::default(),
             call: Call::default(),
@@ -238,6 +243,7 @@ impl Service {
             life_floor: 0,
             trial: None,
             kept: None,
+            before: None,
             kept_needs: Vec::new(),
             gate: Gate::Unknown,
             cycle: None,
@@ -294,15 +300,6 @@ impl Service {
         self.kept.clone().or_else(|| self.made().map(Arc::new))
     }
 
-    /// By which its ends and its waits are judged: of what would start now.
-    pub fn rules(&self) -> Option<&Arc<Spec>> {
-        self.kept_spec().or_else(|| self.spec())
-    }
-
-    pub fn kept_spec(&self) -> Option<&Arc<Spec>> {
-        self.kept.as_ref()?.spec.as_ref()
-    }
-
     /// What is declared, ready to be started; none where it cannot be.
     pub fn made(&self) -> Option<Made> {
         use super::input::Resolved;
@@ -339,19 +336,6 @@ impl Service {
         let mut prints = self.instances.iter().filter_map(|instance| instance.life.print());
         let first = prints.next()?;
         prints.all(|print| print == first).then_some(first)
-    }
-
-    /// The version that runs, or would run again, where it is an older one than the declared.
-    pub fn in_force(&self) -> Option<u64> {
-        let runs = self.instances.iter().filter_map(|instance| instance.life.generation()).min();
-        let oldest = runs.or(self.kept.as_ref().map(|kept| kept.generation))?;
-        (oldest < self.generation).then_some(oldest)
-    }
-
-    /// What is declared would not start and stands in no file any more: it is not tried again.
-    pub fn is_overtaken(&self) -> bool {
-        let would_not = self.has_failed_trial() || self.gate == Gate::Missing;
-        self.kept.is_some() && self.rejected.is_some() && would_not
     }
 
     pub fn has_failed_trial(&self) -> bool {
@@ -400,42 +384,6 @@ impl Service {
         } else {
             format!("{}/{}", self.name, self.instances[index].index)
         }
-    }
-
-    /// An edit came: what `before` made goes on, and runs again if it ends, until the edit has been tried.
-    pub fn keep(&mut self, before: Option<Made>, spec: &Spec) {
-        // What runs by the clock or on demand is begun by somebody else.
-        let plain = |old: &Spec| old.schedule.is_none() && old.activation.is_none() && spec.activation.is_none();
-        let changes = |old: &Spec| old.process_digest != spec.process_digest || old.depends_on != spec.depends_on;
-        let is_other = |made: &Made| made.spec.as_deref().is_some_and(|old| plain(old) && changes(old));
-        // It runs, is being started, or has been found good and waits for an older one's end.
-        let comes = |life: &Life, print: Print| match life {
-            Life::Running(running) => running.made.print == print,
-            Life::Preparing(preparing) => preparing.made.print == print,
-            Life::Starting(starting) => starting.made.print == print,
-            Life::Stopping(stopping) => match stopping.cause {
-                Cause::Replaced => self.kept.is_none(),
-                // It would be started again.
-                Cause::Ended | Cause::CheckFailed(_) | Cause::DependencyLost(_) => {
-                    let always = |spec: &Arc<Spec>| spec.restart.policy == RestartPolicy::Always;
-                    stopping.made.print == print && stopping.made.spec.as_ref().is_some_and(always)
-                }
-                Cause::Unwanted | Cause::Told | Cause::Mismatched(_) => false,
-            },
-            // It has run, and will again.
-            Life::BackOff(wait) => wait.kind == Setback::Ended && wait.print == print,
-            Life::Idle | Life::Finished(_) => false,
-        };
-        let runs = |made: &Made| self.instances.iter().any(|one| comes(&one.life, made.print));
-        // Of the same process as the one that is kept: then that one runs, and not the edit after it.
-        let is_undone = |made: &Made| self.kept.as_ref().is_some_and(|kept| kept.print == made.print);
-        let ran = before.filter(|made| is_other(made) && runs(made) && !is_undone(made)).map(Arc::new);
-        self.kept = ran.or_else(|| self.kept.take().filter(|kept| is_other(kept)));
-    }
-
-    /// No edit is being brought out.
-    pub fn call_off_update(&mut self) {
-        self.touched |= self.trial.take().is_some() | self.kept.take().is_some();
     }
 
     /// What people said of it goes with its file.

@@ -5,16 +5,13 @@
 //! and a roll goes on only while enough instances are ready: so it stops by itself at a version that
 //! never gets ready.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Controller;
 use super::decide::Want;
-use super::declare::dependency_names;
 use super::life::{Life, Made};
 use super::plan::{Action, Plan};
-use super::service::{Id, Instance, Service, Trial};
-use crate::model::spec::Spec;
+use super::service::{Instance, Service, Trial};
 use crate::model::time::Now;
 use crate::policy::update;
 
@@ -83,7 +80,7 @@ impl Controller {
             // Held back by what it waits for or would go round in: tried when that is no more.
             let is_same_process = service.kept.as_ref().is_some_and(|kept| kept.print == made.print);
             proven = !held && (is_same_process || try_out(service, made, now, plan));
-            if proven && service.kept.take().is_some() {
+            if proven && service.let_go() {
                 // What waits on the ladder waits on where it is the same that is tried again.
                 let waits = |one: &&mut Instance| !is_same_process && matches!(one.life, Life::BackOff(_));
                 service.instances.iter_mut().filter(waits).for_each(Instance::begin_anew);
@@ -123,22 +120,6 @@ impl Controller {
     /// that, the status would give the new generation and the health of the old process.
     pub(super) fn is_trying(&self, service: &Service, now: Now) -> bool {
         service.trial.as_ref().is_some_and(|trial| trial.result.is_none() && now.mono < trial.asked_at + UNTOLD_MAX)
-    }
-
-    /// The version before waits for what it itself depends on, so it hears of that.
-    pub(super) fn follow_kept(&mut self, id: Id, service: &mut Service) {
-        if service.kept.is_none() && service.kept_needs.is_empty() {
-            return;
-        }
-        let names = |spec: Option<&Arc<Spec>>| spec.map(|spec| dependency_names(spec)).unwrap_or_default();
-        let declared = names(service.spec());
-        let mut needs = names(service.kept_spec());
-        needs.retain(|name| !declared.contains(name));
-        if needs != service.kept_needs {
-            self.table.unlink(id, &service.kept_needs);
-            self.table.link(id, &needs);
-            service.kept_needs = needs;
-        }
     }
 
     /// Until when nothing starts, because it is not known yet which version is to be started.

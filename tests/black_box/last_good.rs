@@ -101,6 +101,53 @@ fn an_update_that_is_blocked_is_still_told_by_the_next_controller() {
     assert_eq!((world.pid("web"), world.status("web").as_str()), (pid, "running"));
 }
 
+#[test]
+fn what_a_blocked_edit_says_ends_nothing_under_the_next_controller() {
+    for edit in [
+        "command: /nowhere/at/all\nreplicas: 0\n",
+        "command: /nowhere/at/all\nschedule: '0 0 * * *'\nrestart: Never\n",
+        "command: sleep 3600\ndependsOn: [nobody]\nenabled: true\nreplicas: 0\n",
+    ] {
+        let world = World::running();
+        world.put("web.yaml", "command: sleep 3600\n");
+        world.wait_status("web", "running");
+        let pid = world.pid("web").expect("a pid");
+        world.put("web.yaml", edit);
+        world.wait("the block", |world| world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked")));
+        wait_kept(&world, "\"kept\"");
+
+        replace_controller(&world);
+        world.wait("the block to be told by the new controller", |world| {
+            let written = world.field("web", "controller").unwrap_or_default();
+            let ours = world.controller_pid().is_some_and(|pid| written.contains(&pid.to_string()));
+            ours && world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked"))
+        });
+        assert_eq!((world.pid("web"), world.status("web").as_str()), (Some(pid), "running"), "{edit}");
+
+        kill(pid, 9);
+        world.wait("the version before to run again", |world| {
+            world.pid("web").is_some_and(|new| new != pid) && world.status("web") == "running"
+        });
+        let before = world.pid("web").expect("a pid");
+        let told = world.plugd(&["restart", "web"]);
+        let told = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(told.contains("the version before"), "{told}");
+        world.wait("the restart", |world| {
+            world.pid("web").is_some_and(|new| new != before) && world.status("web") == "running"
+        });
+        let again = world.pid("web").expect("a pid");
+        let command = fs::read(format!("/proc/{again}/cmdline")).expect("it lives");
+        assert!(command.starts_with(b"sleep"), "{edit}");
+
+        world.put("web.yaml", "command: sleep 3601\n");
+        world.wait("the mended edit", |world| {
+            world
+                .pid("web")
+                .is_some_and(|new| fs::read(format!("/proc/{new}/cmdline")).is_ok_and(|told| told.ends_with(b"3601\0")))
+        });
+    }
+}
+
 /// A text that was accepted reaches the database a moment behind the facts.
 fn wait_kept(world: &World, text: &str) {
     let database = world.state().join("state.db");

@@ -72,6 +72,7 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
                 let gated = view.ready < view.desired
                     || !world.facts.should_run(&instance)
                     || optional
+                    || world.facts.is_overtaken(name)
                     || !world.surely_held(&instance);
                 if !gated {
                     return Err(format!("law 6: {life} is of an old version"));

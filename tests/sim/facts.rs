@@ -32,6 +32,8 @@ pub struct Facts {
     /// Whose file is refused, and of those who have none any more while the directory is lost.
     pub refused: BTreeSet<Name>,
     refused_missing: BTreeSet<Name>,
+    /// The last edit of each that was tried in vain.
+    unfit: BTreeMap<Name, Digest>,
     pub scanned: bool,
     pub lost: bool,
     pub shutdown: Option<(Shutdown, Duration)>,
@@ -131,6 +133,8 @@ pub struct Life {
     pub spec: Option<Arc<Spec>>,
     /// By which it is checked as the keeper has it.
     pub own: Option<Arc<Spec>>,
+    /// By which an earlier controller checked it.
+    pub was: Option<Arc<Spec>>,
     pub print: Digest,
     pub spawned: Option<Duration>,
     pub exited: Option<Exit>,
@@ -302,11 +306,15 @@ impl Facts {
             // A version before that waited on the ladder waits no more.
             Input::Tried { name, digest, result: Ok(()) } => {
                 let tried = self.tries.get(name).filter(|(key, _)| key == digest).map(|(_, spec)| *spec);
-                if let Some(wish) = self.wishes.get_mut(name).filter(|wish| tried == Some(wish.spec.digest)) {
+                let is_held_back = self.is_cyclic(name);
+                if let Some(wish) = self.wishes.get_mut(name).filter(|wish| tried == Some(wish.spec.digest))
+                    && !is_held_back
+                {
                     wish.perhaps.clear();
                 }
                 self.rungs.iter_mut().filter(|(of, _)| of.service == *name).for_each(|(_, rungs)| rungs.let_go());
             }
+            Input::Tried { name, digest, result: Err(_) } => drop(self.unfit.insert(name.clone(), *digest)),
             Input::PortFree(_) => self.rungs.values_mut().for_each(Rungs::excuse),
             Input::Remembered(..)
             | Input::Adopted(_)
@@ -316,7 +324,6 @@ impl Facts {
             | Input::Memory(_)
             | Input::HookEnded { .. }
             | Input::Output { .. }
-            | Input::Tried { result: Err(_), .. }
             | Input::PrivatePort { .. }
             | Input::PortHeld { .. }
             | Input::Problem { .. }
@@ -327,6 +334,12 @@ impl Facts {
 
     pub fn call(&mut self, name: &Name) -> &mut Call {
         self.calls.entry(name.clone()).or_default()
+    }
+
+    /// An edit that would not start, and stands in no file any more.
+    pub fn is_overtaken(&self, name: &Name) -> bool {
+        let tried = self.tries.get(name).is_some_and(|(key, _)| self.unfit.get(name) == Some(key));
+        tried && self.wishes.get(name).is_some_and(|wish| wish.spoiled)
     }
 
     /// Nobody is at its door, and it runs on demand.
@@ -578,8 +591,11 @@ impl Facts {
         for (_, life) in self.lives.iter_mut().filter(|(life, _)| life.instance.service == name) {
             if life.print == spec.process_digest {
                 // With what it depends on it may wait to be taken up, until that is told (`Action::Judge`).
-                if life.spec.as_ref().is_none_or(|old| old.depends_on == spec.depends_on) {
+                let old = life.spec.clone().or_else(|| life.was.take());
+                if old.as_ref().is_none_or(|old| old.depends_on == spec.depends_on) {
                     life.take_up(&spec, now);
+                } else if let Some(old) = old.filter(|_| life.spec.is_none()) {
+                    life.take_up(&old, now);
                 }
             } else if life.spec.is_none() {
                 // Another version is declared than runs: it is judged by its own checks.
@@ -808,6 +824,7 @@ impl Facts {
                 asked_for: entry.doomed,
                 slots: Slots::default().resumed(was_ready),
                 own: before.and_then(|before| before.own.clone()),
+                was: before.and_then(|before| before.spec.clone()),
                 restarts: before.map_or(0, |before| before.restarts),
                 inherited: true,
                 // Long enough for the new one to see it steady.

@@ -86,7 +86,10 @@ fn story(seed: u64, stimuli: Vec<Stimulus>, law: &str) -> String {
     let few = shrink(seed, stimuli, None);
     TRACE.store(std::env::var_os("PLUGD_TRACE").is_some(), Ordering::Relaxed);
     let why = play(seed, &few, None).err().unwrap_or_else(|| law.to_string());
-    let mut story = format!("PLUGD_SEED={seed} cargo test --test sim   # {why}\n");
+    let mut story = format!("PLUGD_SEED={seed} cargo test --test sim   # {law}\n");
+    if why != law {
+        story.push_str(&format!("    # with the few that it takes: {why}\n"));
+    }
     for stimulus in &few {
         story.push_str(&format!("    {stimulus:?}\n"));
     }

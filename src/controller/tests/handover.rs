@@ -1,12 +1,13 @@
 //! What a new controller knows of the old one's lives and of what people said.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Check, Probe, Readiness};
+use crate::model::spec::{Check, Probe, Readiness, Spec};
 
 /// The blob and the memory that the keeper and the disk hold after these actions.
 fn held(actions: &[Action], blob: &mut Vec<u8>, memory: &mut Option<Memory>) {
@@ -80,6 +81,78 @@ fn an_end_that_the_last_controller_asked_for_is_no_crash_under_the_next() {
     };
     assert_eq!(next(Some(Order::Restart)), (true, 0), "at once, and not counted");
     assert_eq!(next(None), (true, 1), "a crash is counted");
+}
+
+/// A version runs, its edit would not start, and another controller comes.
+fn taken_over_while_blocked(spec: &Spec, edit: &Spec) -> World {
+    let (mut blob, mut memory) = (Vec::new(), None);
+    let mut world = World::new();
+    held(&world.declare(spec.clone()), &mut blob, &mut memory);
+    held(&world.spawned("web", 1), &mut blob, &mut memory);
+    held(&world.sleep(Duration::from_secs(60)), &mut blob, &mut memory);
+    held(&world.declare(edit.clone()), &mut blob, &mut memory);
+    held(&refuse(&mut world), &mut blob, &mut memory);
+    // As it is written down and read.
+    let memory = serde_json::to_string(&memory.expect("it was declared")).expect("plain");
+    let mut memory: Memory = serde_json::from_str(&memory).expect("read back");
+    if let Some(kept) = &mut memory.kept {
+        let mut spec = (*kept.spec).clone();
+        stamp(&mut spec);
+        kept.spec = Arc::new(spec);
+    }
+
+    let mut next = World::unread(config(), world.now);
+    next.tell(Input::Remembered(name("web"), memory));
+    let age = Duration::from_secs(60);
+    next.tell(Input::Adopted(Adopted { life: life("web", 1), pid: 101, start_time: 7, age, exit: None, blob }));
+    let mut actions = next.declare(edit.clone());
+    actions.extend(next.tell(Input::Scanned));
+    actions.extend(refuse(&mut next));
+    actions.extend(next.sleep(Duration::from_secs(60)));
+    assert!(!signals(&actions, "web", 15), "{actions:?}");
+    next
+}
+
+/// What is tried would not start, if anything is tried.
+fn refuse(world: &mut World) -> Vec<Action> {
+    let actions = world.decide();
+    let key = world.controller.table.by_name(&name("web")).and_then(|web| web.trial.as_ref()).map(|trial| trial.key);
+    let result = Err((Reason::ProgramNotFound, "no program nosuch".to_string()));
+    let tried = key.map(|digest| Input::Tried { name: name("web"), digest, result });
+    actions.into_iter().chain(tried.into_iter().flat_map(|tried| world.tell(tried))).collect()
+}
+
+#[test]
+fn a_version_that_is_kept_goes_on_under_the_next_controller_as_it_was() {
+    let old = spec("web");
+    let mut new = spec("web");
+    new.process.args = vec!["--new".into()];
+    let mut waits = old.clone();
+    waits.depends_on = vec![needs("nobody")];
+    let none = Spec { replicas: 0, ..new.clone() };
+    let nightly = Spec { process: new.process.clone(), ..job("web", "0 0 * * *") };
+    for edit in [new, waits, none, nightly] {
+        let mut next = taken_over_while_blocked(&old, &edit);
+        let view = next.view("web");
+        assert_eq!((view.status, view.manifest.generation, view.manifest.in_force), (Status::Running, 2, Some(1)));
+        assert!(view.problems.iter().any(|problem| problem.reason == Reason::UpdateBlocked), "{:?}", view.problems);
+
+        let mut actions = next.crash("web", 1, 1);
+        actions.extend(next.sleep(Duration::from_secs(2)));
+        let again = actions.iter().find_map(|action| match action {
+            Action::Spawn { spec, .. } => Some(spec.process.args.clone()),
+            _ => None,
+        });
+        assert_eq!(again, Some(Vec::new()), "the version before runs again");
+    }
+}
+
+#[test]
+fn what_an_earlier_plugd_kept_in_words_of_its_own_costs_nothing_else() {
+    let memory = r#"{"generation":7,"digest":"","restarts":3,"step":0,"failed_starts":0,"stopped_by_operator":false,
+        "scaled_to":null,"last_exit":null,"lives":[4],"kept":{"spec":{"kind":"Something"}}}"#;
+    let memory: Memory = serde_json::from_str(memory).expect("read");
+    assert_eq!((memory.generation, memory.restarts, memory.kept), (7, 3, None));
 }
 
 #[test]

@@ -398,3 +398,59 @@ fn what_is_being_started_again_when_the_edit_comes_is_kept_as_well() {
     actions.extend(world.sleep(Duration::from_secs(2)));
     assert_eq!(spawned(&actions), OLD);
 }
+
+#[test]
+fn what_was_scaled_stays_so_until_a_later_edit_of_replicas_is_in_force() {
+    let edit = || Spec { replicas: 2, ..new("web") };
+    let desired = |world: &World| world.view("web").desired;
+    let mut world = World::running(spec("web"));
+    world.order("web", Order::Scale(3));
+    let digest = block(&mut world, edit());
+    assert_eq!(desired(&world), 3, "the edit is not in force");
+    answer(&mut world, digest, Ok(()));
+    assert_eq!(desired(&world), 2);
+
+    let mut world = World::running(spec("web"));
+    let digest = block(&mut world, edit());
+    world.order("web", Order::Scale(3));
+    assert_eq!(desired(&world), 3);
+    answer(&mut world, digest, Ok(()));
+    assert_eq!(desired(&world), 3, "that was said of the edit");
+
+    let mut world = World::running(spec("web"));
+    world.order("web", Order::Scale(3));
+    block(&mut world, edit());
+    world.declare(spec("web"));
+    assert_eq!(desired(&world), 3, "the edit was taken back");
+}
+
+#[test]
+fn an_edit_that_will_make_a_job_of_it_is_not_scaled() {
+    let mut world = World::running(spec("web"));
+    let digest = block(&mut world, Spec { process: new("web").process, ..job("web", "*/10 * * * *") });
+    world.order("web", Order::Scale(3));
+    assert_eq!(world.view("web").desired, 1);
+    world.declare(new("web"));
+    answer(&mut world, digest, Ok(()));
+    assert_eq!(world.view("web").desired, 1, "nor what comes after it");
+}
+
+#[test]
+fn it_runs_again_only_when_what_it_depends_on_itself_is_ready() {
+    let mut world = World::new();
+    world.declare(spec("db"));
+    world.spawned("db", 1);
+    world.declare(only_depends_on("db"));
+    world.spawned("web", 1);
+    block(&mut world, new("web"));
+
+    world.order("db", Order::Stop);
+    world.gone("db", 1, Exit::signal(15));
+    let mut actions = world.crash("web", 1, 1);
+    actions.extend(world.sleep(Duration::from_secs(5)));
+    assert!(spawned(&actions).is_empty(), "{actions:?}");
+    let mut actions = world.order("db", Order::Start);
+    actions.extend(world.spawned("db", 2));
+    actions.extend(world.sleep(Duration::from_secs(5)));
+    assert!(spawns(&actions, "web", 2), "{actions:?}");
+}
