@@ -11,6 +11,7 @@ use super::fault::{Code, Fault};
 use super::forecast::{self, Declared, Forecast, Running};
 use super::look::Look;
 use super::node::Node;
+use super::told::DEFAULTS;
 use super::{Session, fault, foresee, node};
 use crate::controller::{Change, Declaration, Resolved, Source, change};
 use crate::edge::directory;
@@ -24,8 +25,6 @@ use crate::model::spec::{Digest, EnvValue, Program, Spec};
 
 /// The settings of the node, in its directory.
 const SETTINGS: &str = "_plugd.yaml";
-/// What all manifests of a directory have in common.
-const DEFAULTS: &str = "_defaults.yaml";
 
 pub fn check(args: &CheckArgs, session: &Session) -> Result<Code, Fault> {
     Ok(look(args, session)?.0)

@@ -44,6 +44,7 @@ pub mod exec;
 pub mod steer;
 
 pub mod add;
+mod behind;
 pub mod edit;
 pub mod effective;
 pub mod init;

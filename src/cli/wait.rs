@@ -12,7 +12,7 @@ use super::fault::{Code, Fault};
 use super::jsonpath::JsonPath;
 use super::node::{Node, Watching};
 use super::told::{self, Intake, Lying};
-use super::{Session, get, row, select};
+use super::{Session, behind, get, row, select};
 use crate::model::name::Instance;
 use crate::model::ready::{self, Who};
 use crate::model::reason::Reason;
@@ -64,7 +64,7 @@ pub fn as_asked(
                     lost(known, &args.names, dir)?;
                 }
                 let all = match &args.what {
-                    WaitFor::Ready => is_ready(known, &args.names, args.all) && !is_behind(known, &args.names, dir),
+                    WaitFor::Ready => is_ready(known, &args.names, args.all) && !is_behind(known, args, dir),
                     what => args.names.iter().all(|name| is_so(what, path.as_ref(), known, name, node)),
                 };
                 Ok(all.then_some(()))
@@ -78,15 +78,18 @@ pub fn as_asked(
         )
     };
     let mut done = is_there(watching)?;
-    if done.is_some() && args.what == WaitFor::Ready && !args.names.is_empty() {
+    if done.is_some() && args.what == WaitFor::Ready && is_strict(args) {
         done = match taken_in(args, watching, dir, deadline)? {
             Taken::AtOnce => done,
             Taken::Later => is_there(watching)?,
             Taken::Never => None,
         };
     }
+    // What is on its way does not make the node unready either.
+    let serves = |known: &Snapshot| !is_strict(args) && is_ready(known, &[], false);
     match (done, watching.known()) {
-        (Some(()), Some(known)) if args.what == WaitFor::Ready => answer(known, &args.names, dir),
+        (Some(()), Some(known)) if args.what == WaitFor::Ready => answer(known, args, dir),
+        (None, Some(known)) if serves(known) => answer(known, args, dir),
         (Some(()), _) => Ok(Code::Done),
         (None, Some(known)) => Err(late(args, known)),
         (None, None) => Err(Fault::none_runs()),
@@ -158,13 +161,13 @@ fn views<'k>(known: &'k Snapshot, names: &'k [String]) -> impl Iterator<Item = &
 }
 
 /// A manifest lies there that the controller has not taken in yet: what is ready is of the one before.
-fn is_behind(known: &Snapshot, names: &[String], dir: &Path) -> bool {
+fn is_behind(known: &Snapshot, args: &WaitArgs, dir: &Path) -> bool {
     // A version before the declared one runs, and that one is on its way: not where it is blocked.
     let comes = |view: &ServiceView| {
         let blocked = view.problem(Reason::UpdateBlocked).is_some();
         view.manifest.in_force.is_some() && view.manifest.rejected.is_none() && !blocked
     };
-    views(known, names).any(|view| told::is_unread(dir, view) || comes(view))
+    meant(known, args).iter().any(|view| told::is_unread(dir, view) || comes(view))
 }
 
 /// When all that lies there was taken in.
@@ -178,8 +181,8 @@ enum Taken {
 /// What the files do not tell for certain is not waited for for long.
 fn taken_in(args: &WaitArgs, watching: &mut Watching<'_>, dir: &Path, deadline: Instant) -> Result<Taken, Fault> {
     let Some(known) = watching.known() else { return Ok(Taken::AtOnce) };
-    let lying = Lying::of(dir, views(known, &args.names));
-    let intake = |known: &Snapshot| lying.intake(known, views(known, &args.names));
+    let lying = if args.all { Lying::of_all(dir) } else { Lying::of(dir, views(known, &args.names)) };
+    let intake = |known: &Snapshot| lying.intake(known, meant(known, args).iter());
     if intake(known) == Intake::Done {
         return Ok(Taken::AtOnce);
     }
@@ -189,29 +192,39 @@ fn taken_in(args: &WaitArgs, watching: &mut Watching<'_>, dir: &Path, deadline: 
     Ok(if taken.is_some() { Taken::Later } else { Taken::Never })
 }
 
-/// All are ready, and the files say so; but what lies in the directory may be refused or blocked.
-fn answer(known: &Snapshot, names: &[String], dir: &Path) -> Result<Code, Fault> {
-    told::files_tell(dir, views(known, names).map(|view| (view.service.as_str(), Some(view.status.as_str()))));
-    let defaults = told::refused_defaults(known).map(|problem| (problem.file.as_str(), &problem.message));
-    for view in views(known, names) {
-        let refused = || view.problems.first().filter(|_| view.manifest.rejected.is_some());
-        let problem = view.problem(Reason::UpdateBlocked).or_else(refused);
-        let told = problem.map(|problem| (at_fault(&view.manifest.file, &problem.message), &problem.message));
-        if let Some((file, why)) = told.or(defaults) {
-            let what = format!(
-                "{} is {}, but by the version before: what {file} says now is not in force: {why}",
-                view.service, view.status
-            );
-            return Err(Fault::no(what, format!("mend {file}")));
+/// All are ready, and the files say so; but what lies in the directory may be refused or blocked. Where the node was
+/// asked for, it is ready as it is: a bad file makes no health check fail.
+fn answer(known: &Snapshot, args: &WaitArgs, dir: &Path) -> Result<Code, Fault> {
+    let views = meant(known, args);
+    told::files_tell(dir, views.iter().map(|view| (view.service.as_str(), Some(view.status.as_str()))));
+    let held = |view: &Arc<ServiceView>| {
+        let behind = behind::of(dir, view)?;
+        let what = format!(
+            "{} is {}, but by the version before: what {} says now is not in force: {}",
+            view.service, view.status, behind.file, behind.why
+        );
+        Some((what, behind.next))
+    };
+    // They are the defaults of all: said of the first.
+    let defaults = || {
+        let (view, problem) = (views.first()?, told::refused_defaults(known)?);
+        let (file, why) = (&problem.file, &problem.message);
+        let what = format!("{} is {}, but what {file} says now is not in force: {why}", view.service, view.status);
+        Some((what, format!("mend {file}")))
+    };
+    match views.iter().find_map(held).or_else(defaults) {
+        Some((what, next)) if is_strict(args) => Err(Fault::no(what, next)),
+        Some((what, next)) => {
+            super::say(&format!("{what}; {next}"));
+            Ok(Code::Done)
         }
+        None => Ok(Code::Done),
     }
-    Ok(Code::Done)
 }
 
-/// The drop-in that a message begins with, else the manifest.
-fn at_fault<'m>(manifest: &'m str, message: &'m str) -> &'m str {
-    let file = message.split(':').next().unwrap_or_default();
-    if file.starts_with(&format!("{manifest}.d/")) { file } else { manifest }
+/// What is declared has to be ready. Who asks for the node alone is answered as by `/readyz`: its version before serves.
+fn is_strict(args: &WaitArgs) -> bool {
+    !args.names.is_empty() || args.all
 }
 
 /// Whether one name is as it is waited for.

@@ -36,7 +36,7 @@ pub struct WaitArgs {
     /// Give up after this time, with exit code 124
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::duration)]
     pub timeout: Duration,
-    /// Not only the required ones
+    /// Not only the required ones, and each as its files are now: exit code 1 where an edit is not in force
     #[arg(long, conflicts_with = "names")]
     pub all: bool,
 }
