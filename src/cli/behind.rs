@@ -1,13 +1,20 @@
 //! What the files of a service say and is not in force: in which of them, why, and what comes next.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::effective;
+use super::fault::Fault;
+use super::node::Watching;
 use super::told::DEFAULTS;
+use super::{effective, say};
 use crate::edge::directory;
 use crate::edge::store::Store;
 use crate::model::reason::Reason;
-use crate::model::view::{Problem, ServiceView};
+use crate::model::view::{Problem, ServiceView, Snapshot};
+
+/// Whether an edit can be carried out is known within milliseconds; where a path hangs it is not waited for.
+const KNOWN_WITHIN: Duration = Duration::from_millis(500);
 
 /// A version is declared that is refused, or would not start.
 #[derive(Debug)]
@@ -17,6 +24,35 @@ pub struct Behind<'v> {
     pub why: &'v str,
     /// What a person does about it.
     pub next: String,
+}
+
+impl Behind<'_> {
+    /// `web is running, but by the version before: …`.
+    pub fn sentence(&self, view: &ServiceView) -> String {
+        let Behind { file, why, next: _ } = self;
+        let so = format!("by the version before: what {file} says now is not in force: {why}");
+        format!("{} is {}, but {so}", view.service, view.status)
+    }
+}
+
+/// Who wrote this text into a file is told within a moment which of its services goes on as the version before.
+pub fn tell_soon(watching: &mut Watching<'_>, file: &str, hash: &str, dir: &Path) -> Result<(), Fault> {
+    let of_file = |known: &Snapshot| -> Vec<Arc<ServiceView>> {
+        known.services.values().filter(|view| view.manifest.file == file).cloned().collect()
+    };
+    let is_open = |view: &Arc<ServiceView>| {
+        let told = &view.manifest;
+        let refused = told.rejected.as_ref().is_some_and(|rejected| rejected.sha256 == hash);
+        (told.sha256 != hash && !refused) || (told.in_force.is_some() && problem(view).is_none())
+    };
+    let patience = Instant::now() + KNOWN_WITHIN;
+    watching.until(Some(patience), |known| Ok((!of_file(known).iter().any(is_open)).then_some(())))?;
+    for view in watching.known().map(of_file).unwrap_or_default() {
+        if let Some(behind) = of(dir, &view) {
+            say(&format!("{}; {}", behind.sentence(&view), behind.next));
+        }
+    }
+    Ok(())
 }
 
 /// Of one whose version before goes on meanwhile; none where what is declared is in force, or on its way.
@@ -71,6 +107,11 @@ fn says(dir: &Path, view: &ServiceView, field: &str) -> Option<String> {
     let mut origins = loaded.origins.get(&view.service)?.iter();
     let is_it = |path: &str| path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     origins.find(|(path, _)| is_it(path)).map(|(_, file)| file.clone())
+}
+
+/// What is refused is so for a drop-in or the defaults, which may have been written since.
+pub fn is_for_another_file(view: &ServiceView) -> bool {
+    problem(view).is_some_and(|problem| quoted(&view.manifest.file, &problem.message).is_some())
 }
 
 /// The drop-in that a message begins with, or the defaults.

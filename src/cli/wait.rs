@@ -153,7 +153,7 @@ fn unknown(
 }
 
 /// What was just written is taken in within this time.
-const TAKEN_IN_WITHIN: Duration = Duration::from_secs(2);
+pub const TAKEN_IN_WITHIN: Duration = Duration::from_secs(2);
 
 /// The services of these names.
 fn views<'k>(known: &'k Snapshot, names: &'k [String]) -> impl Iterator<Item = &'k Arc<ServiceView>> {
@@ -199,11 +199,7 @@ fn answer(known: &Snapshot, args: &WaitArgs, dir: &Path) -> Result<Code, Fault> 
     told::files_tell(dir, views.iter().map(|view| (view.service.as_str(), Some(view.status.as_str()))));
     let held = |view: &Arc<ServiceView>| {
         let behind = behind::of(dir, view)?;
-        let what = format!(
-            "{} is {}, but by the version before: what {} says now is not in force: {}",
-            view.service, view.status, behind.file, behind.why
-        );
-        Some((what, behind.next))
+        Some((behind.sentence(view), behind.next))
     };
     // They are the defaults of all: said of the first.
     let defaults = || {
