@@ -30,8 +30,9 @@ impl Behind<'_> {
     /// `web is running, but by the version before: …`.
     pub fn sentence(&self, view: &ServiceView) -> String {
         let Behind { file, why, next: _ } = self;
-        let so = format!("by the version before: what {file} says now is not in force: {why}");
-        format!("{} is {}, but {so}", view.service, view.status)
+        // Where it never was valid there is none.
+        let before = if view.manifest.sha256.is_empty() { ": " } else { ", but by the version before: " };
+        format!("{} is {}{before}what {file} says now is not in force: {why}", view.service, view.status)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `plugd wait`: returns as soon as the fact is there, by the watch stream, never by polling.
 
+use std::borrow::Cow;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,13 +10,13 @@ use serde_json::Value;
 
 use super::args::{WaitArgs, WaitFor};
 use super::fault::{Code, Fault};
-use super::jsonpath::JsonPath;
 use super::node::{Node, Watching};
 use super::told::{self, Intake, Lying};
-use super::{Session, behind, get, row, select};
+use super::{Session, behind, row, select};
 use crate::model::name::Instance;
 use crate::model::ready::{self, Who};
 use crate::model::reason::Reason;
+use crate::model::text::clean;
 use crate::model::view::{InstanceView, ServiceView, Snapshot};
 
 /// Services named in a message about who is not ready.
@@ -23,9 +24,6 @@ const NAMED_MAX: usize = 5;
 
 pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
     let deadline = Instant::now() + args.timeout;
-    if let WaitFor::JsonPath(path, _) = &args.what {
-        get::parse(path)?;
-    }
     if args.names.is_empty() && args.what != WaitFor::Ready {
         return Err(Fault::usage(
             "only --for=ready can be asked of the whole node",
@@ -51,10 +49,6 @@ pub fn as_asked(
     dir: &Path,
     deadline: Instant,
 ) -> Result<Code, Fault> {
-    let path = match &args.what {
-        WaitFor::JsonPath(path, _) => Some(get::parse(path)?),
-        WaitFor::Ready | WaitFor::Created | WaitFor::Deleted | WaitFor::Status(_) | WaitFor::Condition(..) => None,
-    };
     let is_seen = std::io::stderr().is_terminal();
     let is_there = |watching: &mut Watching<'_>| {
         watching.until_lasting(
@@ -65,7 +59,7 @@ pub fn as_asked(
                 }
                 let all = match &args.what {
                     WaitFor::Ready => is_ready(known, &args.names, args.all) && !is_behind(known, args, dir),
-                    what => args.names.iter().all(|name| is_so(what, path.as_ref(), known, name, node)),
+                    what => args.names.iter().all(|name| is_so(what, known, name, node)),
                 };
                 Ok(all.then_some(()))
             },
@@ -104,7 +98,7 @@ fn lost(known: &Snapshot, names: &[String], dir: &Path) -> Result<(), Fault> {
         return Ok(());
     }
     let word = row::word(view.status, view.reason);
-    let why = view.why.first().map(|why| format!(": {}", crate::model::text::clean(why))).unwrap_or_default();
+    let why = view.why.first().map(|why| format!(": {}", clean(why))).unwrap_or_default();
     let what = format!("{} is {word} and does not run again by itself{why}", view.service);
     Err(Fault::no(what, format!("`plugd start {}` runs it again", view.service)))
 }
@@ -224,7 +218,7 @@ fn is_strict(args: &WaitArgs) -> bool {
 }
 
 /// Whether one name is as it is waited for.
-fn is_so(what: &WaitFor, path: Option<&JsonPath>, known: &Snapshot, name: &str, node: &Node) -> bool {
+fn is_so(what: &WaitFor, known: &Snapshot, name: &str, node: &Node) -> bool {
     let (view, instance) = find(known, name);
     let object = || -> Option<Value> { node.object(&view?.service).ok() };
     match what {
@@ -245,8 +239,8 @@ fn is_so(what: &WaitFor, path: Option<&JsonPath>, known: &Snapshot, name: &str, 
             let wanted = if *wanted { "True" } else { "False" };
             one.is_some_and(|one| one.get("status").and_then(Value::as_str) == Some(wanted))
         }),
-        WaitFor::JsonPath(_, value) => {
-            let found = object().and_then(|object| path?.find(&object));
+        WaitFor::JsonPath(path, value) => {
+            let found = object().and_then(|object| path.find(&object));
             match value {
                 Some(value) => found.as_ref() == Some(value),
                 None => found.is_some(),
@@ -345,12 +339,17 @@ fn late(args: &WaitArgs, known: &Snapshot) -> Fault {
     let open: Vec<_> = views.iter().filter(|view| args.what != WaitFor::Ready || !ready::is_ready(view)).collect();
     let said: Vec<String> =
         open.iter().map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason))).collect();
-    let is_behind = |view: &Arc<ServiceView>| format!("{}'s files are not in force yet", view.service);
-    let what = match (said.is_empty(), views.first()) {
-        (false, _) => list(&said),
-        (true, Some(view)) if !args.names.is_empty() => is_behind(view),
-        (true, _) => not_ready(known),
+    let late = views.iter().find(|view| view.manifest.in_force.is_some()).or(views.first());
+    let (what, cause) = match (open.as_slice(), late) {
+        ([only], _) => (list(&said), cause(only).map(|why| format!(": {why}"))),
+        ([first, ..], _) => (list(&said), cause(first).map(|why| format!("; {}: {why}", first.service))),
+        ([], Some(view)) if is_strict(args) => {
+            (format!("{}'s files are not in force yet", view.service), cause(view).map(|why| format!(": {why}")))
+        }
+        ([], _) => (not_ready(known), None),
     };
+    let tells = if cause.is_some() { "more" } else { "why" };
+    let what = format!("{what}{}", cause.unwrap_or_default());
     match open.first() {
         Some(view) if args.timeout.is_zero() => {
             Fault::NotReady { service: view.service.to_string(), status: row::word(view.status, view.reason) }
@@ -362,10 +361,17 @@ fn late(args: &WaitArgs, known: &Snapshot) -> Fault {
                 | WaitFor::Created
                 | WaitFor::Status(_)
                 | WaitFor::Condition(..)
-                | WaitFor::JsonPath(..) => format!("`plugd status {}` tells why", view.service),
+                | WaitFor::JsonPath(..) => format!("`plugd status {}` tells {tells}", view.service),
             };
             Fault::TimedOut { what, after: args.timeout, next }
         }
-        None => Fault::TimedOut { what, after: args.timeout, next: "`plugd get` tells why".into() },
+        None => Fault::TimedOut { what, after: args.timeout, next: format!("`plugd get` tells {tells}") },
     }
+}
+
+/// What it waits for, as far as that is known; where a version before serves, what holds the new one up.
+fn cause(view: &ServiceView) -> Option<Cow<'_, str>> {
+    let held = [Reason::DependencyNotReady, Reason::RollStuck].iter().find_map(|reason| view.problem(*reason));
+    let why = view.why.first().or(held.map(|problem| &problem.message)).filter(|why| !why.is_empty())?;
+    Some(clean(why.lines().next().unwrap_or_default()))
 }

@@ -69,8 +69,41 @@ fn wait_knows_ready_deleted_paths_and_the_time() {
     world.put("db.yaml", "command: sleep 1000\nrequired: true\nreadinessProbe: {exec: {command: ['false']}}\n");
     world.wait_status("db", "starting");
     let (_, told) = ends(&world, 124, &["wait", "--timeout", "100ms"]);
-    assert!(told.contains("db is starting") && told.contains("`plugd status db` tells why"), "{told}");
+    assert!(told.contains("db is starting") && told.contains("`plugd status db` tells "), "{told}");
     ends(&world, 3, &["wait", "db", "--timeout", "0s"]);
+}
+
+#[test]
+fn who_has_waited_in_vain_is_told_what_it_waits_for() {
+    let world = World::running();
+    world.put("db.yaml", "command: sleep 1000\nreadinessProbe: {exec: {command: ['false']}}\n");
+    world.put("web.yaml", "command: sleep 1000\ndependsOn: [db]\n");
+    world.wait_status("web", "waiting");
+    let waits = |words: &[&str]| ends(&world, 124, &[&["wait", "--timeout", "300ms"], words].concat()).1;
+    let told = waits(&["web"]);
+    let so = "plugd: web is waiting (DependencyNotReady): db is not ready";
+    assert!(told.starts_with(so) && told.ends_with(" after 300ms; `plugd status web` tells more\n"), "{told}");
+    let told = waits(&[]);
+    assert!(told.contains(", web is waiting (DependencyNotReady); db: "), "{told}");
+
+    // What runs is the version before, and the edit waits for somebody who is known.
+    world.put("old.yaml", STAYS);
+    world.wait_status("old", "running");
+    world.put("old.yaml", "command: sleep 2000\ndependsOn: [db]\n");
+    let told = waits(&["old"]);
+    let so = "plugd: old's files are not in force yet: the new version waits: db is not ready; the one before runs on";
+    assert!(told.starts_with(so), "{told}");
+    let (said, _) = ends(&world, 0, &["status", "old"]);
+    assert!(said.contains("  depends on   db (of generation 2, which is not in force)\n"), "{said}");
+    let (said, _) = ends(&world, 3, &["status", "web"]);
+    assert!(said.contains("  depends on   db\n"), "{said}");
+
+    // Of a service that never began there is no version before.
+    world.put("_defaults.yaml", "comand: true\n");
+    world.put("fresh.yaml", STAYS);
+    world.wait_status("fresh", "failed");
+    let told = waits(&["fresh"]);
+    assert!(told.starts_with("plugd: fresh is failed (ConfigInvalid): _defaults.yaml cannot be used"), "{told}");
 }
 
 #[test]

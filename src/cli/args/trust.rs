@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::SettingsFlags;
 use super::values;
+use crate::cli::jsonpath::JsonPath;
 use crate::model::reason::Status;
 
 #[derive(Debug, Clone, Args)]
@@ -52,7 +53,7 @@ pub enum WaitFor {
     /// A condition of the full object, by its name, is or is not.
     Condition(&'static str, bool),
     /// A path, and the text it is to have; none: it is to be there.
-    JsonPath(String, Option<String>),
+    JsonPath(JsonPath, Option<String>),
 }
 
 #[derive(Debug, Clone, Args)]
