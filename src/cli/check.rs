@@ -1,6 +1,6 @@
 //! `plugd check`: what is wrong in the files, then what would happen; runs nothing.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,6 +39,21 @@ pub fn diff(args: &CheckArgs, session: &Session) -> Result<Code, Fault> {
 }
 
 fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> {
+    let answer = look_at(args, session)?;
+    // Last, because who writes into the pipe may need a moment.
+    if args.files.is_empty() && stdin_holds_text() {
+        super::say("what stands on stdin was not read; `plugd check -` checks it");
+    }
+    Ok(answer)
+}
+
+/// A job of CI has an empty pipe there, or nothing.
+fn stdin_holds_text() -> bool {
+    let stdin = std::io::stdin();
+    !stdin.is_terminal() && rustix::io::ioctl_fionread(&stdin).is_ok_and(|bytes| bytes > 0)
+}
+
+fn look_at(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> {
     let node = match open_node(args, session) {
         Ok(node) => Some(node),
         Err(fault) => {
