@@ -37,9 +37,15 @@ pub fn places(settings: &Settings) -> Places {
 pub fn text_of(file: &Path) -> Result<Vec<u8>, Refusal> {
     let shown = file.display();
     directory::read_named(file).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => refusal(78, format!("there is no file {shown}")),
+        std::io::ErrorKind::NotFound => refusal(78, no_file(file)),
         _ => refusal(78, format!("{shown} cannot be read: {error}")),
     })
+}
+
+/// Nothing lies at the path of a manifest or a program.
+pub fn no_file(file: &Path) -> String {
+    let shown = file.display();
+    format!("there is no file {shown}; name a manifest, or write a command as `plugd run -- CMD`")
 }
 
 /// `bytes`: what the file held when it was read first.

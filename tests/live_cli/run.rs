@@ -101,6 +101,23 @@ fn a_program_runs_as_the_service_that_its_head_describes() {
     assert!(err(&output).contains("there is no file nosuch.sh"), "{}", err(&output));
 }
 
+#[test]
+fn where_nothing_lies_what_was_probably_meant_is_told() {
+    let world = World::empty();
+    for (typed, told) in [
+        ("nosuch.py", "there is no file nosuch.py; name a manifest, or write a command as `plugd run -- CMD`"),
+        ("nosuch.yml", "there is no file nosuch.yml; name a manifest, or write a command as `plugd run -- CMD`"),
+        ("sleep 7", "there is no directory \"sleep 7\"; if it is a command, write `plugd run -- sleep 7`"),
+        ("sleep", "there is no directory sleep; if it is a command, write `plugd run -- sleep`"),
+        ("apps.d", "there is no directory apps.d; make it with `mkdir -p apps.d`, or `plugd init apps.d` for one"),
+        ("my/apps", "there is no directory my/apps; make it with `mkdir -p my/apps`, or `plugd init my/apps` for one"),
+    ] {
+        let output = run(&world, &[typed]);
+        assert_eq!(output.status.code(), Some(78), "{typed}: {}", err(&output));
+        assert!(err(&output).contains(told), "{typed}: {}", err(&output));
+    }
+}
+
 /// `VERB /dev/stdin`, into which `text` is piped a moment after it began to read.
 fn piped(world: &World, words: &[&str], text: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plugd"));
