@@ -11,11 +11,11 @@ use super::args::{OrderArgs, ScaleArgs, SignalArgs, StopArgs};
 use super::behind::{self, Behind};
 use super::fault::{Code, Fault};
 use super::node::Node;
-use super::{Session, row, select, told};
+use super::{Session, row, select, told, wait};
 use crate::controller::Order;
 use crate::model::name::Name;
 use crate::model::ready;
-use crate::model::reason::{Reason, Status};
+use crate::model::reason::Status;
 use crate::model::signal;
 use crate::model::view::{ServiceView, Snapshot};
 
@@ -167,16 +167,18 @@ fn carry_out(
         }
         return Ok(Code::Done);
     }
-    let late: Vec<String> =
-        open.iter().filter_map(|name| watching.known()?.services.get(*name)).map(|view| words(view)).collect();
-    let next = open.first().map(|name| format!("`plugd status {name}` tells why")).unwrap_or_default();
-    Err(Fault::TimedOut { what: late.join(", "), after: patience, next })
+    let late: Vec<_> = open.iter().filter_map(|name| watching.known()?.services.get(*name)).cloned().collect();
+    let (what, next) = wait::in_vain(&late);
+    Err(Fault::TimedOut { what, after: patience, next })
 }
 
 /// Where an edit would not start, the order is of the version before.
 fn of_the_one_before(dir: &Path, view: &ServiceView, order: Order) -> Option<String> {
     let begins = matches!(order, Order::Start | Order::Restart);
-    view.problem(Reason::UpdateBlocked).filter(|_| begins)?;
+    // Where it never was valid there is none, and its status says so.
+    if !begins || view.manifest.sha256.is_empty() {
+        return None;
+    }
     let Behind { file, why, next } = behind::of(dir, view)?;
     Some(format!("{} is of the version before what {file} says now, and goes on as that: {why}; {next}", view.service))
 }

@@ -330,43 +330,51 @@ fn late(args: &WaitArgs, known: &Snapshot) -> Fault {
         return fault;
     }
     let views: Vec<_> = if args.names.is_empty() {
-        ready::missing(known, if args.all { Who::All } else { Who::Required }).unwrap_or_default()
+        // Where it is too early to say nobody is to blame.
+        let known_by = ready::missing(known, Who::All).map(|_| meant(known, args));
+        known_by.unwrap_or_default()
     } else {
         let service = |name: &String| find(known, name).0.map(|view| view.service.clone());
         let named: Vec<_> = args.names.iter().filter_map(service).collect();
         known.services.values().filter(|view| named.contains(&view.service)).cloned().collect()
     };
-    let open: Vec<_> = views.iter().filter(|view| args.what != WaitFor::Ready || !ready::is_ready(view)).collect();
+    let open: Vec<_> =
+        views.iter().filter(|view| args.what != WaitFor::Ready || !ready::is_ready(view)).cloned().collect();
+    let after = args.timeout;
+    let Some(first) = open.first() else {
+        let comes = views.iter().find(|view| view.manifest.in_force.is_some());
+        let what = match comes.or(views.first().filter(|_| !args.names.is_empty())) {
+            Some(view) => {
+                let why = cause(view).map(|why| format!(": {why}")).unwrap_or_default();
+                format!("{}'s files are not in force yet{why}", view.service)
+            }
+            None => not_ready(known),
+        };
+        return Fault::TimedOut { what, after, next: "`plugd get` tells why".into() };
+    };
+    if args.timeout.is_zero() {
+        return Fault::NotReady { service: first.service.to_string(), status: row::word(first.status, first.reason) };
+    }
+    let (what, next) = in_vain(&open);
+    let next = match args.what {
+        WaitFor::Deleted => format!("`plugd rm {}` removes its manifest", first.service),
+        WaitFor::Ready | WaitFor::Created | WaitFor::Status(_) | WaitFor::Condition(..) | WaitFor::JsonPath(..) => next,
+    };
+    Fault::TimedOut { what, after, next }
+}
+
+/// What those are that were waited for in vain, with the cause of the first, and who tells more.
+pub fn in_vain(open: &[Arc<ServiceView>]) -> (String, String) {
+    let Some(first) = open.first() else { return (String::new(), String::new()) };
     let said: Vec<String> =
         open.iter().map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason))).collect();
-    let late = views.iter().find(|view| view.manifest.in_force.is_some()).or(views.first());
-    let (what, cause) = match (open.as_slice(), late) {
-        ([only], _) => (list(&said), cause(only).map(|why| format!(": {why}"))),
-        ([first, ..], _) => (list(&said), cause(first).map(|why| format!("; {}: {why}", first.service))),
-        ([], Some(view)) if is_strict(args) => {
-            (format!("{}'s files are not in force yet", view.service), cause(view).map(|why| format!(": {why}")))
-        }
-        ([], _) => (not_ready(known), None),
+    let what = match (cause(first), open.len()) {
+        (None, _) => list(&said),
+        (Some(why), 1) => format!("{}: {why}", list(&said)),
+        (Some(why), _) => format!("{}; {}: {why}", list(&said), first.service),
     };
-    let tells = if cause.is_some() { "more" } else { "why" };
-    let what = format!("{what}{}", cause.unwrap_or_default());
-    match open.first() {
-        Some(view) if args.timeout.is_zero() => {
-            Fault::NotReady { service: view.service.to_string(), status: row::word(view.status, view.reason) }
-        }
-        Some(view) => {
-            let next = match args.what {
-                WaitFor::Deleted => format!("`plugd rm {}` removes its manifest", view.service),
-                WaitFor::Ready
-                | WaitFor::Created
-                | WaitFor::Status(_)
-                | WaitFor::Condition(..)
-                | WaitFor::JsonPath(..) => format!("`plugd status {}` tells {tells}", view.service),
-            };
-            Fault::TimedOut { what, after: args.timeout, next }
-        }
-        None => Fault::TimedOut { what, after: args.timeout, next: format!("`plugd get` tells {tells}") },
-    }
+    let tells = if cause(first).is_some() { "more" } else { "why" };
+    (what, format!("`plugd status {}` tells {tells}", first.service))
 }
 
 /// What it waits for, as far as that is known; where a version before serves, what holds the new one up.

@@ -80,11 +80,15 @@ fn who_has_waited_in_vain_is_told_what_it_waits_for() {
     world.put("web.yaml", "command: sleep 1000\ndependsOn: [db]\n");
     world.wait_status("web", "waiting");
     let waits = |words: &[&str]| ends(&world, 124, &[&["wait", "--timeout", "300ms"], words].concat()).1;
+    let (said, _) = ends(&world, 3, &["status", "web"]);
+    assert!(said.contains("  depends on   db\n"), "{said}");
     let told = waits(&["web"]);
     let so = "plugd: web is waiting (DependencyNotReady): db is not ready";
     assert!(told.starts_with(so) && told.ends_with(" after 300ms; `plugd status web` tells more\n"), "{told}");
     let told = waits(&[]);
     assert!(told.contains(", web is waiting (DependencyNotReady); db: "), "{told}");
+    let (_, told) = ends(&world, 124, &["restart", "web", "--wait", "--timeout", "300ms"]);
+    assert!(told.starts_with(so), "{told}");
 
     // What runs is the version before, and the edit waits for somebody who is known.
     world.put("old.yaml", STAYS);
@@ -93,10 +97,14 @@ fn who_has_waited_in_vain_is_told_what_it_waits_for() {
     let told = waits(&["old"]);
     let so = "plugd: old's files are not in force yet: the new version waits: db is not ready; the one before runs on";
     assert!(told.starts_with(so), "{told}");
+    world.put("db.yaml", "command: sleep 1000\nenabled: false\n");
+    world.remove("web.yaml");
+    world.wait_status("web", "absent");
+    let told = waits(&["--all"]);
+    assert!(told.starts_with("plugd: old's files are not in force yet: the new version waits: db is not"), "{told}");
+    ends(&world, 0, &["wait", "--timeout", "300ms"]);
     let (said, _) = ends(&world, 0, &["status", "old"]);
     assert!(said.contains("  depends on   db (of generation 2, which is not in force)\n"), "{said}");
-    let (said, _) = ends(&world, 3, &["status", "web"]);
-    assert!(said.contains("  depends on   db\n"), "{said}");
 
     // Of a service that never began there is no version before.
     world.put("_defaults.yaml", "comand: true\n");
