@@ -28,6 +28,10 @@ fn one_command_has_its_output_untouched_and_its_code_is_ours() {
     let output = run(&world, &["--", "no-such-program"]);
     assert_eq!(output.status.code(), Some(127));
     assert!(err(&output).contains("no program \"no-such-program\""), "{}", err(&output));
+    assert!(!err(&output).contains("one word"), "{}", err(&output));
+    let output = run(&world, &["--", "sleep 7"]);
+    assert_eq!(output.status.code(), Some(127));
+    assert!(err(&output).contains("; it is one word with blanks in it"), "{}", err(&output));
 }
 
 #[test]
@@ -66,7 +70,13 @@ fn a_program_runs_as_the_service_that_its_head_describes() {
     program("plain.sh", "#!/bin/sh\nexit 6\n", 0o644);
     let output = run(&world, &["plain.sh"]);
     assert_eq!(output.status.code(), Some(126));
-    assert!(err(&output).contains("run `chmod +x"), "{}", err(&output));
+    assert!(err(&output).contains("plain.sh is not executable; run `chmod +x"), "{}", err(&output));
+    assert!(!err(&output).contains("wrapper"), "{}", err(&output));
+    program("app.py", "print(1)\n", 0o755);
+    let output = run(&world, &["app.py"]);
+    assert_eq!(output.status.code(), Some(5));
+    let told = "if app.py is meant as a program: write `plugd run -- INTERPRETER app.py`, or begin it with `#!";
+    assert!(err(&output).contains(told), "{}", err(&output));
     std::fs::write(world.root().join("lacks.yaml"), "wrapper: nowhere.sh\n").expect("written");
     let output = run(&world, &["lacks.yaml"]);
     assert_eq!(output.status.code(), Some(127), "{}", err(&output));
