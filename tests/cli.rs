@@ -354,6 +354,63 @@ fn check_tells_what_looks_like_a_service_and_is_none() {
 }
 
 #[test]
+fn check_tells_of_drop_ins_that_no_manifest_has() {
+    let world = world();
+    let services = world.path().join("services.d");
+    for folder in ["web.yaml.d", "lost.yaml.d", "web.yml.d"] {
+        std::fs::create_dir(services.join(folder)).expect("made");
+    }
+    std::fs::write(services.join("web.yml"), "command: sleep 1000\n").expect("written");
+    let output = plugd(world.path(), &["check"]);
+    let told = out(&output);
+    let warnings: Vec<&str> = told.lines().filter(|line| line.contains("is not read")).collect();
+    assert_eq!(
+        warnings,
+        [
+            "warning: lost.yaml.d is not read: there is no lost.yaml that it could be laid over",
+            "warning: web.yml.d is not read: drop-ins lie in web.yaml.d, whatever the manifest's ending",
+        ],
+        "{told}"
+    );
+    assert_eq!(output.status.code(), Some(0), "{told}");
+}
+
+#[test]
+fn check_says_that_it_did_not_read_what_stands_on_stdin_and_of_nothing_says_nothing() {
+    let world = world();
+    let check = |stdin: Stdio, words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plugd"));
+        let output = command.arg("check").args(words).current_dir(world.path()).stdin(stdin).output().expect("it runs");
+        (output.status.code(), err(&output).contains("`plugd check -` checks it"))
+    };
+    let file = world.path().join("wrong.yaml");
+    std::fs::write(&file, "comand: true\n").expect("written");
+    let text = || Stdio::from(std::fs::File::open(&file).expect("there"));
+    assert_eq!(check(text(), &[]), (Some(0), true));
+    assert_eq!(check(text(), &["-"]), (Some(5), false));
+    let piped = |text: &str| {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        std::io::Write::write_all(&mut writer, text.as_bytes()).expect("written");
+        Stdio::from(reader)
+    };
+    assert_eq!(check(piped("comand: true\n"), &[]), (Some(0), true));
+    assert_eq!(check(piped(""), &[]), (Some(0), false));
+    assert_eq!(check(Stdio::null(), &[]), (Some(0), false));
+}
+
+#[test]
+fn a_file_in_the_place_of_the_directory_is_told_with_the_directory() {
+    let world = world();
+    std::fs::write(world.path().join("services.d/web.yaml"), "command: sleep 1000\n").expect("written");
+    for words in [&["get"][..], &["check"], &["add", "x", "--", "true"], &["edit", "web"]] {
+        let output = plugd(world.path(), &[&["--dir", "services.d/web.yaml"], words].concat());
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", err(&output));
+        let told = "--dir names a directory, and services.d/web.yaml is a file; write --dir services.d";
+        assert!(err(&output).contains(told), "{words:?}: {}", err(&output));
+    }
+}
+
+#[test]
 fn an_empty_variable_is_one_that_is_not_set() {
     let world = world();
     for name in ["PLUGD_DIR", "PLUGD_STATE_DIR", "PLUGD_RUN_DIR"] {

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use super::args::{AddArgs, WaitArgs, WaitFor};
 use super::check::refuse_invalid;
 use super::fault::{Code, Fault};
-use super::node::Node;
-use super::{Session, node, row, wait};
+use super::node::{Node, Watching};
+use super::told::{Intake, Lying};
+use super::{Session, behind, node, row, wait};
 use crate::edge::put::{Existing, put};
 use crate::model::digest;
 use crate::model::name::Name;
@@ -152,6 +153,7 @@ fn words(command: &[OsString]) -> Result<String, Fault> {
 fn accepted(node: &Node, file: &str, hash: &str, args: &AddArgs, session: &Session) -> Result<Code, Fault> {
     let deadline = Instant::now() + args.timeout;
     let settles = Instant::now() + PROBLEM_SETTLES;
+    let dir = node.dir()?;
     let mut watching = node.watch()?;
     loop {
         let problem_counts = Instant::now() >= settles;
@@ -159,7 +161,11 @@ fn accepted(node: &Node, file: &str, hash: &str, args: &AddArgs, session: &Sessi
         let stand = watching.until(Some(until), |known| Ok(stand(known, file, hash, problem_counts)))?;
         match stand {
             Some(Stand::Accepted) => break,
-            Some(Stand::Rejected(why)) => return Err(Fault::Invalid(why)),
+            Some(Stand::Rejected(why)) => {
+                if is_of_now(&mut watching, &dir, file, deadline)? {
+                    return Err(Fault::Invalid(why));
+                }
+            }
             None if Instant::now() < deadline => {}
             None => {
                 return Err(Fault::TimedOut {
@@ -178,7 +184,9 @@ fn accepted(node: &Node, file: &str, hash: &str, args: &AddArgs, session: &Sessi
     if args.wait {
         let names = views.iter().map(|view| view.service.to_string()).collect();
         let wait = WaitArgs { names, what: WaitFor::Ready, all: false, timeout: args.timeout };
-        wait::as_asked(&wait, node, &mut watching, &node.dir()?, deadline)?;
+        wait::as_asked(&wait, node, &mut watching, &dir, deadline)?;
+    } else {
+        behind::tell_soon(&mut watching, file, hash, &dir)?;
     }
     for view in watching.known().map(of_file).unwrap_or(views) {
         writeln!(out, "{}  {}", view.service, row::word(view.status, view.reason))?;
@@ -192,6 +200,23 @@ fn accepted(node: &Node, file: &str, hash: &str, args: &AddArgs, session: &Sessi
     Ok(Code::Done)
 }
 
+/// Whether what is told of a file is of all that lies there now: a drop-in that was to blame may have been mended a
+/// moment ago. Returns once it is, or may be, another.
+fn is_of_now(watching: &mut Watching<'_>, dir: &Path, file: &str, deadline: Instant) -> Result<bool, Fault> {
+    let of_file = |known: &Snapshot| -> Vec<Arc<ServiceView>> {
+        known.services.values().filter(|view| view.manifest.file == file).cloned().collect()
+    };
+    let Some(known) = watching.known() else { return Ok(true) };
+    let lying = Lying::of(dir, of_file(known).iter());
+    let is_taken_in = |known: &Snapshot| lying.intake(known, of_file(known).iter()) == Intake::Done;
+    // Of its own text these are the bytes; who else has its name, and whom it may come from, only the controller knows.
+    if is_taken_in(known) || !of_file(known).iter().any(|view| behind::is_for_another_file(view)) {
+        return Ok(true);
+    }
+    let patience = deadline.min(Instant::now() + wait::TAKEN_IN_WITHIN);
+    Ok(watching.until(Some(patience), |known| Ok(is_taken_in(known).then_some(())))?.is_none())
+}
+
 /// What the controller holds of a file.
 #[derive(Debug, PartialEq, Eq)]
 enum Stand {
@@ -202,7 +227,7 @@ enum Stand {
 fn stand(known: &Snapshot, file: &str, hash: &str, problem_counts: bool) -> Option<Stand> {
     for view in known.services.values().filter(|view| view.manifest.file == file) {
         if view.manifest.rejected.as_ref().is_some_and(|rejected| rejected.sha256 == hash) {
-            let problem = view.problems.first().map(|problem| format!("{}: {}", problem.reason, problem.message));
+            let problem = behind::problem(view).map(|problem| format!("{}: {}", problem.reason, problem.message));
             let why = problem.or_else(|| view.why.first().cloned()).unwrap_or_else(|| "no reason is told".into());
             return Some(Stand::Rejected(format!("{} is not taken: {why}", Path::new(file).display())));
         }

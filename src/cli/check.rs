@@ -1,6 +1,6 @@
 //! `plugd check`: what is wrong in the files, then what would happen; runs nothing.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use super::fault::{Code, Fault};
 use super::forecast::{self, Declared, Forecast, Running};
 use super::look::Look;
 use super::node::Node;
+use super::told::DEFAULTS;
 use super::{Session, fault, foresee, node};
 use crate::controller::{Change, Declaration, Resolved, Source, change};
 use crate::edge::directory;
@@ -24,8 +25,6 @@ use crate::model::spec::{Digest, EnvValue, Program, Spec};
 
 /// The settings of the node, in its directory.
 const SETTINGS: &str = "_plugd.yaml";
-/// What all manifests of a directory have in common.
-const DEFAULTS: &str = "_defaults.yaml";
 
 pub fn check(args: &CheckArgs, session: &Session) -> Result<Code, Fault> {
     Ok(look(args, session)?.0)
@@ -40,6 +39,21 @@ pub fn diff(args: &CheckArgs, session: &Session) -> Result<Code, Fault> {
 }
 
 fn look(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> {
+    let answer = look_at(args, session)?;
+    // Last, because who writes into the pipe may need a moment.
+    if args.files.is_empty() && stdin_holds_text() {
+        super::say("what stands on stdin was not read; `plugd check -` checks it");
+    }
+    Ok(answer)
+}
+
+/// A job of CI has an empty pipe there, or nothing.
+fn stdin_holds_text() -> bool {
+    let stdin = std::io::stdin();
+    !stdin.is_terminal() && rustix::io::ioctl_fionread(&stdin).is_ok_and(|bytes| bytes > 0)
+}
+
+fn look_at(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Fault> {
     let node = match open_node(args, session) {
         Ok(node) => Some(node),
         Err(fault) => {

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use super::args::{EventsArgs, LogsOutput};
 use super::fault::{Code, Fault};
-use super::look::{Color, Look};
+use super::look::{Color, Look, columns, wrap};
 use super::status::moment;
 use super::{Session, select};
 use crate::api::wire::EventsEvent;
@@ -72,5 +72,13 @@ fn line(event: &Event, snapshot: &Snapshot, look: &Look) -> String {
     let color = if event.warning { Color::Yellow } else { Color::Dim };
     let reason = look.paint(color, event.reason.as_str());
     let mark = if event.warning { "! " } else { "" };
-    format!("{}  {}  {mark}{reason}  {}\n", moment(event.at), clean(who), clean(&event.message))
+    let (who, message) = (clean(who), clean(&event.message));
+    let head = |reason: &str| format!("{}  {who}  {mark}{reason}", moment(event.at));
+    // On a terminal what does not fit stands beneath, as of the tables.
+    let room = look.width.unwrap_or(usize::MAX);
+    let message = match columns(&head(event.reason.as_str())) + 2 + columns(&message) <= room {
+        true => format!("  {message}"),
+        false => wrap(&message, room.saturating_sub(2)).iter().map(|line| format!("\n  {line}")).collect(),
+    };
+    format!("{}{message}\n", head(&reason))
 }

@@ -8,6 +8,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufWriter, StdoutLock, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,7 @@ pub mod exec;
 pub mod steer;
 
 pub mod add;
+mod behind;
 pub mod edit;
 pub mod effective;
 pub mod init;
@@ -110,6 +112,11 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(verb: Verb, session: &Session) -> Result<Code, Fault> {
+    if let Some(file) = session.global.dir.as_deref().filter(|dir| dir.is_file()) {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let what = format!("--dir names a directory, and {} is a file", file.display());
+        return Err(Fault::usage(what, format!("write --dir {}", folder.display())));
+    }
     match verb {
         Verb::Run(_) => Ok(Code::Usage),
         Verb::Get(args) => get::get(&args, session),

@@ -1,20 +1,21 @@
 //! `start`, `stop`, `restart`, `scale`, `signal`: an order each, and until it is done: `stop` by itself, the
 //! others with `--wait`.
 
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::args::values;
 use super::args::{OrderArgs, ScaleArgs, SignalArgs, StopArgs};
+use super::behind::{self, Behind};
 use super::fault::{Code, Fault};
 use super::node::Node;
-use super::{Session, row, select, told};
+use super::{Session, row, select, told, wait};
 use crate::controller::Order;
 use crate::model::name::Name;
 use crate::model::ready;
-use crate::model::reason::{Reason, Status};
+use crate::model::reason::Status;
 use crate::model::signal;
 use crate::model::view::{ServiceView, Snapshot};
 
@@ -114,12 +115,10 @@ fn carry_out(
     for (name, order) in &orders {
         forgotten = node.order(name, *order)?.or(forgotten);
     }
-    for view in orders
-        .iter()
-        .filter_map(|(name, order)| Some((before.services.get(name)?, order)))
-        .filter_map(of_the_one_before)
-    {
-        super::say(&view);
+    let dir = node.dir()?;
+    for (name, order) in &orders {
+        let told = before.services.get(name).and_then(|view| of_the_one_before(&dir, view, *order));
+        told.iter().for_each(|told| super::say(told));
     }
     if let Some(why) = forgotten {
         super::say(&format!("it holds while this plugd runs, and is not remembered: {why}"));
@@ -162,27 +161,26 @@ fn carry_out(
         if let Some(known) = watching.known() {
             // Whoever reads the files next finds the same.
             let views = orders.iter().filter_map(|(name, _)| known.services.get(name));
-            told::files_tell(&node.dir()?, views.map(|view| (view.service.as_str(), Some(view.status.as_str()))));
+            told::files_tell(&dir, views.map(|view| (view.service.as_str(), Some(view.status.as_str()))));
             let stays = if stops { format!("; {}", stays(&orders)) } else { String::new() };
             session.done(&format!("{}{stays}", all(known)));
         }
         return Ok(Code::Done);
     }
-    let late: Vec<String> =
-        open.iter().filter_map(|name| watching.known()?.services.get(*name)).map(|view| words(view)).collect();
-    let next = open.first().map(|name| format!("`plugd status {name}` tells why")).unwrap_or_default();
-    Err(Fault::TimedOut { what: late.join(", "), after: patience, next })
+    let late: Vec<_> = open.iter().filter_map(|name| watching.known()?.services.get(*name)).cloned().collect();
+    let (what, next) = wait::in_vain(&late);
+    Err(Fault::TimedOut { what, after: patience, next })
 }
 
 /// Where an edit would not start, the order is of the version before.
-fn of_the_one_before((view, order): (&Arc<ServiceView>, &Order)) -> Option<String> {
+fn of_the_one_before(dir: &Path, view: &ServiceView, order: Order) -> Option<String> {
     let begins = matches!(order, Order::Start | Order::Restart);
-    let blocked = view.problem(Reason::UpdateBlocked).filter(|_| begins)?;
-    let (name, file) = (&view.service, &view.manifest.file);
-    Some(format!(
-        "{name} is of the version before what {file} says now, and goes on as that: {}; mend {file}",
-        blocked.message
-    ))
+    // Where it never was valid there is none, and its status says so.
+    if !begins || view.manifest.sha256.is_empty() {
+        return None;
+    }
+    let Behind { file, why, next } = behind::of(dir, view)?;
+    Some(format!("{} is of the version before what {file} says now, and goes on as that: {why}; {next}", view.service))
 }
 
 /// An order was taken up; what comes of it shows in the status.

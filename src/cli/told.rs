@@ -26,7 +26,7 @@ const FILES_MAX: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What all manifests of a directory have in common.
-const DEFAULTS: &str = "_defaults.yaml";
+pub const DEFAULTS: &str = "_defaults.yaml";
 
 /// The manifest's own bytes are neither in force nor refused yet.
 pub fn is_unread(dir: &Path, view: &ServiceView) -> bool {
@@ -71,7 +71,15 @@ impl Lying {
     /// Of the files that declare these services. Read as the controller reads them.
     pub fn of<'a>(dir: &Path, views: impl Iterator<Item = &'a Arc<ServiceView>>) -> Lying {
         let files: BTreeSet<&str> = views.map(|view| view.manifest.file.as_str()).collect();
-        let wanted = |file: &str| files.contains(file);
+        Lying::read(dir, |file| files.contains(file))
+    }
+
+    /// Of all files, those too of which no service is known yet.
+    pub fn of_all(dir: &Path) -> Lying {
+        Lying::read(dir, |_| true)
+    }
+
+    fn read(dir: &Path, wanted: impl Fn(&str) -> bool) -> Lying {
         // What does not answer is told as a problem.
         let loaded = directory::load_some(dir, &effective::written(dir), Store::none(), wanted).unwrap_or_default();
         let refused = loaded.invalid.into_iter().filter_map(|invalid| Some((invalid.rejection?.name, Lies::Refused)));
@@ -85,9 +93,12 @@ impl Lying {
     pub fn intake<'a>(&self, known: &Snapshot, views: impl Iterator<Item = &'a Arc<ServiceView>>) -> Intake {
         let of =
             |view: &Arc<ServiceView>| self.services.get(&view.service).map_or(Intake::Done, |lies| lies.intake(view));
+        // A script that was claimed once, or a name that two files want, may have none for good.
+        let is_new = self.services.keys().any(|name| !known.services.contains_key(name));
+        let new = is_new.then_some(Intake::Doubtful);
         match (self.defaults_refused, refused_defaults(known).is_some()) {
             (true, true) => Intake::Done,
-            (false, false) => views.map(of).max().unwrap_or(Intake::Done),
+            (false, false) => views.map(of).chain(new).max().unwrap_or(Intake::Done),
             (true, false) | (false, true) => Intake::Doubtful,
         }
     }

@@ -1,5 +1,6 @@
 //! `plugd wait`: returns as soon as the fact is there, by the watch stream, never by polling.
 
+use std::borrow::Cow;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,13 +10,13 @@ use serde_json::Value;
 
 use super::args::{WaitArgs, WaitFor};
 use super::fault::{Code, Fault};
-use super::jsonpath::JsonPath;
 use super::node::{Node, Watching};
 use super::told::{self, Intake, Lying};
-use super::{Session, get, row, select};
+use super::{Session, behind, row, select};
 use crate::model::name::Instance;
 use crate::model::ready::{self, Who};
 use crate::model::reason::Reason;
+use crate::model::text::clean;
 use crate::model::view::{InstanceView, ServiceView, Snapshot};
 
 /// Services named in a message about who is not ready.
@@ -23,9 +24,6 @@ const NAMED_MAX: usize = 5;
 
 pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
     let deadline = Instant::now() + args.timeout;
-    if let WaitFor::JsonPath(path, _) = &args.what {
-        get::parse(path)?;
-    }
     if args.names.is_empty() && args.what != WaitFor::Ready {
         return Err(Fault::usage(
             "only --for=ready can be asked of the whole node",
@@ -51,10 +49,6 @@ pub fn as_asked(
     dir: &Path,
     deadline: Instant,
 ) -> Result<Code, Fault> {
-    let path = match &args.what {
-        WaitFor::JsonPath(path, _) => Some(get::parse(path)?),
-        WaitFor::Ready | WaitFor::Created | WaitFor::Deleted | WaitFor::Status(_) | WaitFor::Condition(..) => None,
-    };
     let is_seen = std::io::stderr().is_terminal();
     let is_there = |watching: &mut Watching<'_>| {
         watching.until_lasting(
@@ -64,8 +58,8 @@ pub fn as_asked(
                     lost(known, &args.names, dir)?;
                 }
                 let all = match &args.what {
-                    WaitFor::Ready => is_ready(known, &args.names, args.all) && !is_behind(known, &args.names, dir),
-                    what => args.names.iter().all(|name| is_so(what, path.as_ref(), known, name, node)),
+                    WaitFor::Ready => is_ready(known, &args.names, args.all) && !is_behind(known, args, dir),
+                    what => args.names.iter().all(|name| is_so(what, known, name, node)),
                 };
                 Ok(all.then_some(()))
             },
@@ -78,15 +72,18 @@ pub fn as_asked(
         )
     };
     let mut done = is_there(watching)?;
-    if done.is_some() && args.what == WaitFor::Ready && !args.names.is_empty() {
+    if done.is_some() && args.what == WaitFor::Ready && is_strict(args) {
         done = match taken_in(args, watching, dir, deadline)? {
             Taken::AtOnce => done,
             Taken::Later => is_there(watching)?,
             Taken::Never => None,
         };
     }
+    // What is on its way does not make the node unready either.
+    let serves = |known: &Snapshot| !is_strict(args) && is_ready(known, &[], false);
     match (done, watching.known()) {
-        (Some(()), Some(known)) if args.what == WaitFor::Ready => answer(known, &args.names, dir),
+        (Some(()), Some(known)) if args.what == WaitFor::Ready => answer(known, args, dir),
+        (None, Some(known)) if serves(known) => answer(known, args, dir),
         (Some(()), _) => Ok(Code::Done),
         (None, Some(known)) => Err(late(args, known)),
         (None, None) => Err(Fault::none_runs()),
@@ -101,7 +98,7 @@ fn lost(known: &Snapshot, names: &[String], dir: &Path) -> Result<(), Fault> {
         return Ok(());
     }
     let word = row::word(view.status, view.reason);
-    let why = view.why.first().map(|why| format!(": {}", crate::model::text::clean(why))).unwrap_or_default();
+    let why = view.why.first().map(|why| format!(": {}", clean(why))).unwrap_or_default();
     let what = format!("{} is {word} and does not run again by itself{why}", view.service);
     Err(Fault::no(what, format!("`plugd start {}` runs it again", view.service)))
 }
@@ -150,7 +147,7 @@ fn unknown(
 }
 
 /// What was just written is taken in within this time.
-const TAKEN_IN_WITHIN: Duration = Duration::from_secs(2);
+pub const TAKEN_IN_WITHIN: Duration = Duration::from_secs(2);
 
 /// The services of these names.
 fn views<'k>(known: &'k Snapshot, names: &'k [String]) -> impl Iterator<Item = &'k Arc<ServiceView>> {
@@ -158,13 +155,14 @@ fn views<'k>(known: &'k Snapshot, names: &'k [String]) -> impl Iterator<Item = &
 }
 
 /// A manifest lies there that the controller has not taken in yet: what is ready is of the one before.
-fn is_behind(known: &Snapshot, names: &[String], dir: &Path) -> bool {
+fn is_behind(known: &Snapshot, args: &WaitArgs, dir: &Path) -> bool {
     // A version before the declared one runs, and that one is on its way: not where it is blocked.
     let comes = |view: &ServiceView| {
         let blocked = view.problem(Reason::UpdateBlocked).is_some();
         view.manifest.in_force.is_some() && view.manifest.rejected.is_none() && !blocked
     };
-    views(known, names).any(|view| told::is_unread(dir, view) || comes(view))
+    let views = meant(known, args);
+    views.iter().any(|view| comes(view)) || views.iter().any(|view| told::is_unread(dir, view))
 }
 
 /// When all that lies there was taken in.
@@ -178,8 +176,8 @@ enum Taken {
 /// What the files do not tell for certain is not waited for for long.
 fn taken_in(args: &WaitArgs, watching: &mut Watching<'_>, dir: &Path, deadline: Instant) -> Result<Taken, Fault> {
     let Some(known) = watching.known() else { return Ok(Taken::AtOnce) };
-    let lying = Lying::of(dir, views(known, &args.names));
-    let intake = |known: &Snapshot| lying.intake(known, views(known, &args.names));
+    let lying = if args.all { Lying::of_all(dir) } else { Lying::of(dir, views(known, &args.names)) };
+    let intake = |known: &Snapshot| lying.intake(known, meant(known, args).iter());
     if intake(known) == Intake::Done {
         return Ok(Taken::AtOnce);
     }
@@ -189,33 +187,42 @@ fn taken_in(args: &WaitArgs, watching: &mut Watching<'_>, dir: &Path, deadline: 
     Ok(if taken.is_some() { Taken::Later } else { Taken::Never })
 }
 
-/// All are ready, and the files say so; but what lies in the directory may be refused or blocked.
-fn answer(known: &Snapshot, names: &[String], dir: &Path) -> Result<Code, Fault> {
-    told::files_tell(dir, views(known, names).map(|view| (view.service.as_str(), Some(view.status.as_str()))));
-    let defaults = told::refused_defaults(known).map(|problem| (problem.file.as_str(), &problem.message));
-    for view in views(known, names) {
-        let refused = || view.problems.first().filter(|_| view.manifest.rejected.is_some());
-        let problem = view.problem(Reason::UpdateBlocked).or_else(refused);
-        let told = problem.map(|problem| (at_fault(&view.manifest.file, &problem.message), &problem.message));
-        if let Some((file, why)) = told.or(defaults) {
-            let what = format!(
-                "{} is {}, but by the version before: what {file} says now is not in force: {why}",
-                view.service, view.status
-            );
-            return Err(Fault::no(what, format!("mend {file}")));
-        }
+/// All are ready, and the files say so; but what lies in the directory may be refused or blocked. Where the node was
+/// asked for, it is ready as it is: a bad file makes no health check fail.
+fn answer(known: &Snapshot, args: &WaitArgs, dir: &Path) -> Result<Code, Fault> {
+    let views = meant(known, args);
+    // Of a whole node some file is always a moment behind.
+    if !args.names.is_empty() {
+        told::files_tell(dir, views.iter().map(|view| (view.service.as_str(), Some(view.status.as_str()))));
     }
-    Ok(Code::Done)
+    let held = |view: &Arc<ServiceView>| {
+        let behind = behind::of(dir, view)?;
+        Some((behind.sentence(view), behind.next))
+    };
+    // They are the defaults of all: said of the first.
+    let defaults = || {
+        let (view, problem) = (views.first()?, told::refused_defaults(known)?);
+        let (file, why) = (&problem.file, &problem.message);
+        let what = format!("{} is {}, but what {file} says now is not in force: {why}", view.service, view.status);
+        Some((what, format!("mend {file}")))
+    };
+    match views.iter().find_map(held).or_else(defaults) {
+        Some((what, next)) if is_strict(args) => Err(Fault::no(what, next)),
+        Some((what, next)) => {
+            super::say(&format!("{what}; {next}"));
+            Ok(Code::Done)
+        }
+        None => Ok(Code::Done),
+    }
 }
 
-/// The drop-in that a message begins with, else the manifest.
-fn at_fault<'m>(manifest: &'m str, message: &'m str) -> &'m str {
-    let file = message.split(':').next().unwrap_or_default();
-    if file.starts_with(&format!("{manifest}.d/")) { file } else { manifest }
+/// What is declared has to be ready. Who asks for the node alone is answered as by `/readyz`: its version before serves.
+fn is_strict(args: &WaitArgs) -> bool {
+    !args.names.is_empty() || args.all
 }
 
 /// Whether one name is as it is waited for.
-fn is_so(what: &WaitFor, path: Option<&JsonPath>, known: &Snapshot, name: &str, node: &Node) -> bool {
+fn is_so(what: &WaitFor, known: &Snapshot, name: &str, node: &Node) -> bool {
     let (view, instance) = find(known, name);
     let object = || -> Option<Value> { node.object(&view?.service).ok() };
     match what {
@@ -236,8 +243,8 @@ fn is_so(what: &WaitFor, path: Option<&JsonPath>, known: &Snapshot, name: &str, 
             let wanted = if *wanted { "True" } else { "False" };
             one.is_some_and(|one| one.get("status").and_then(Value::as_str) == Some(wanted))
         }),
-        WaitFor::JsonPath(_, value) => {
-            let found = object().and_then(|object| path?.find(&object));
+        WaitFor::JsonPath(path, value) => {
+            let found = object().and_then(|object| path.find(&object));
             match value {
                 Some(value) => found.as_ref() == Some(value),
                 None => found.is_some(),
@@ -327,36 +334,56 @@ fn late(args: &WaitArgs, known: &Snapshot) -> Fault {
         return fault;
     }
     let views: Vec<_> = if args.names.is_empty() {
-        ready::missing(known, if args.all { Who::All } else { Who::Required }).unwrap_or_default()
+        // Where it is too early to say nobody is to blame.
+        let known_by = ready::missing(known, Who::All).map(|_| meant(known, args));
+        known_by.unwrap_or_default()
     } else {
         let service = |name: &String| find(known, name).0.map(|view| view.service.clone());
         let named: Vec<_> = args.names.iter().filter_map(service).collect();
         known.services.values().filter(|view| named.contains(&view.service)).cloned().collect()
     };
-    let open: Vec<_> = views.iter().filter(|view| args.what != WaitFor::Ready || !ready::is_ready(view)).collect();
+    let open: Vec<_> =
+        views.iter().filter(|view| args.what != WaitFor::Ready || !ready::is_ready(view)).cloned().collect();
+    let after = args.timeout;
+    let Some(first) = open.first() else {
+        let comes = views.iter().find(|view| view.manifest.in_force.is_some());
+        let what = match comes.or(views.first().filter(|_| !args.names.is_empty())) {
+            Some(view) => {
+                let why = cause(view).map(|why| format!(": {why}")).unwrap_or_default();
+                format!("{}'s files are not in force yet{why}", view.service)
+            }
+            None => not_ready(known),
+        };
+        return Fault::TimedOut { what, after, next: "`plugd get` tells why".into() };
+    };
+    if args.timeout.is_zero() {
+        return Fault::NotReady { service: first.service.to_string(), status: row::word(first.status, first.reason) };
+    }
+    let (what, next) = in_vain(&open);
+    let next = match args.what {
+        WaitFor::Deleted => format!("`plugd rm {}` removes its manifest", first.service),
+        WaitFor::Ready | WaitFor::Created | WaitFor::Status(_) | WaitFor::Condition(..) | WaitFor::JsonPath(..) => next,
+    };
+    Fault::TimedOut { what, after, next }
+}
+
+/// What those are that were waited for in vain, with the cause of the first, and who tells more.
+pub fn in_vain(open: &[Arc<ServiceView>]) -> (String, String) {
+    let Some(first) = open.first() else { return (String::new(), String::new()) };
     let said: Vec<String> =
         open.iter().map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason))).collect();
-    let is_behind = |view: &Arc<ServiceView>| format!("{}'s files are not in force yet", view.service);
-    let what = match (said.is_empty(), views.first()) {
-        (false, _) => list(&said),
-        (true, Some(view)) if !args.names.is_empty() => is_behind(view),
-        (true, _) => not_ready(known),
+    let what = match (cause(first), open.len()) {
+        (None, _) => list(&said),
+        (Some(why), 1) => format!("{}: {why}", list(&said)),
+        (Some(why), _) => format!("{}; {}: {why}", list(&said), first.service),
     };
-    match open.first() {
-        Some(view) if args.timeout.is_zero() => {
-            Fault::NotReady { service: view.service.to_string(), status: row::word(view.status, view.reason) }
-        }
-        Some(view) => {
-            let next = match args.what {
-                WaitFor::Deleted => format!("`plugd rm {}` removes its manifest", view.service),
-                WaitFor::Ready
-                | WaitFor::Created
-                | WaitFor::Status(_)
-                | WaitFor::Condition(..)
-                | WaitFor::JsonPath(..) => format!("`plugd status {}` tells why", view.service),
-            };
-            Fault::TimedOut { what, after: args.timeout, next }
-        }
-        None => Fault::TimedOut { what, after: args.timeout, next: "`plugd get` tells why".into() },
-    }
+    let tells = if cause(first).is_some() { "more" } else { "why" };
+    (what, format!("`plugd status {}` tells {tells}", first.service))
+}
+
+/// What it waits for, as far as that is known; where a version before serves, what holds the new one up.
+fn cause(view: &ServiceView) -> Option<Cow<'_, str>> {
+    let held = [Reason::DependencyNotReady, Reason::RollStuck].iter().find_map(|reason| view.problem(*reason));
+    let why = view.why.first().or(held.map(|problem| &problem.message)).filter(|why| !why.is_empty())?;
+    Some(clean(why.lines().next().unwrap_or_default()))
 }

@@ -145,7 +145,7 @@ pub(super) fn remember(service: &mut Service, mut memory: Memory) {
     service.restarts = service.restarts.max(memory.restarts.min(COUNT_MAX));
     service.stopped = memory.stopped_by_operator;
     service.scaled_to = memory.scaled_to.map(|count| count.min(super::INSTANCES_MAX));
-    service.scaled_at = memory.scaled_at.min(COUNT_MAX);
+    service.scaled_over = memory.scaled_over;
     for (index, &life) in (0..).zip(&memory.lives) {
         let instance = service.instance(index);
         instance.number = instance.number.max(life);

@@ -25,7 +25,6 @@ impl Controller {
         let id = self.table.enter(&declaration.spec.name, now.wall);
         let Some(mut service) = self.table.take(id) else { return };
         let spec = declaration.spec.clone();
-        let count_before = service.rules().map(|rules| rules.replicas);
         let made_before = service.made().map(Arc::new).or_else(|| service.before.take());
         let before = service.declared.take();
         // One of another encoding says nothing, and a new plugd is no edit.
@@ -74,7 +73,7 @@ impl Controller {
             service.recognise(made, now);
         }
         service.keep(made_before, &spec);
-        service.end_scale(count_before);
+        service.end_scale();
         self.follow_kept(id, &mut service);
         let next = service.kept.clone().or_else(|| made.clone());
         match (edited, same_program) {
@@ -168,7 +167,7 @@ impl Controller {
             Order::Scale(_) if service.spec().is_some_and(|spec| spec.schedule.is_some()) => {}
             Order::Scale(count) => {
                 service.scaled_to = Some(count.min(super::INSTANCES_MAX));
-                service.scaled_at = service.generation;
+                service.scaled_over = service.spec().map(|spec| spec.replicas);
             }
             Order::Start | Order::Restart => {
                 service.stopped = false;

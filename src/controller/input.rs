@@ -215,9 +215,9 @@ pub struct Memory {
     /// `plugd stop`: the boot id and keeper start it holds for is checked by the edge.
     pub stopped_by_operator: bool,
     pub scaled_to: Option<u32>,
-    /// The generation that was declared when that was said.
+    /// The `replicas` of which that was said.
     #[serde(default)]
-    pub scaled_at: u64,
+    pub scaled_over: Option<u32>,
     /// Seconds since the epoch, code, message: for showing only.
     pub last_exit: Option<super::ExitMemory>,
     /// The highest life of each instance.

@@ -85,18 +85,16 @@ impl Service {
 
     /// What is declared is the service from now on; whether another version was.
     pub fn let_go(&mut self) -> bool {
-        let count = self.rules().map(|rules| rules.replicas);
         let was_kept = self.kept.take().is_some();
-        self.end_scale(count);
+        self.end_scale();
         was_kept
     }
 
-    /// `plugd scale` holds until a later edit of `replicas` is in force.
-    pub fn end_scale(&mut self, before: Option<u32>) {
-        let generation = self.kept.as_ref().map_or(self.generation, |kept| kept.generation);
-        let count = self.rules().map(|rules| rules.replicas);
-        if before.is_some() && before != count && self.scaled_at < generation {
-            self.scaled_to = None;
+    /// `plugd scale` holds until another number of `replicas` is in force than that of which it was said.
+    pub fn end_scale(&mut self) {
+        let Some(declared) = self.spec().filter(|_| self.kept.is_none()).map(|spec| spec.replicas) else { return };
+        if self.scaled_to.is_some() && *self.scaled_over.get_or_insert(declared) != declared {
+            (self.scaled_to, self.scaled_over) = (None, None);
         }
     }
 

@@ -525,7 +525,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     if let Some(old) = &service.remembered
         && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator)
             == (service.generation, service.restarts, step, failed_starts, service.stopped)
-        && (old.scaled_to, old.scaled_at) == (service.scaled_to, service.scaled_at)
+        && (old.scaled_to, old.scaled_over) == (service.scaled_to, service.scaled_over)
         && old.last_exit.as_ref() == last_exit
         && old.lives == service.lives
         && old.schedule == schedule
@@ -542,7 +542,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         failed_starts,
         stopped_by_operator: service.stopped,
         scaled_to: service.scaled_to,
-        scaled_at: service.scaled_at,
+        scaled_over: service.scaled_over,
         last_exit: last_exit.cloned(),
         lives: service.lives.clone(),
         schedule,

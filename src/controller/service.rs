@@ -40,8 +40,8 @@ pub(super) struct Service {
     /// `plugd stop`.
     pub stopped: bool,
     pub scaled_to: Option<u32>,
-    /// The generation that was declared when that was said.
-    pub scaled_at: u64,
+    /// The `replicas` of which that was said.
+    pub scaled_over: Option<u32>,
     pub instances: Vec<Instance>,
     pub agenda: Place,
     pub call: Call,
@@ -235,7 +235,7 @@ impl Service {
             restarts: 0,
             stopped: false,
             scaled_to: None,
-            scaled_at: 0,
+            scaled_over: None,
             instances: Vec::new(),
             agenda: Place::default(),
             call: Call::default(),

@@ -233,18 +233,27 @@ fn usable(dir: &Path) -> Result<(), Refusal> {
         Ok(_) => std::fs::read_dir(dir)
             .map(|_| ())
             .map_err(|error| refusal(UNUSABLE, format!("{shown} cannot be listed: {error}"))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(refusal(
-            UNUSABLE,
-            match shown.to_string() {
-                command if command.contains(char::is_whitespace) => {
-                    format!("there is no directory {command:?}; if it is a command, write `plugd run -- {command}`")
-                }
-                shown => format!(
-                    "there is no directory {shown}; make it with `mkdir -p {shown}`, or `plugd init {shown}` for one \
-                     with an example"
-                ),
-            },
-        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(refusal(UNUSABLE, not_there(dir))),
         Err(error) => Err(refusal(UNUSABLE, format!("{shown} cannot be used: {error}"))),
     }
+}
+
+/// What was probably meant by a path at which nothing lies.
+fn not_there(path: &Path) -> String {
+    let shown = path.display().to_string();
+    if shown.contains(char::is_whitespace) {
+        return format!("there is no directory {shown:?}; if it is a command, write `plugd run -- {shown}`");
+    }
+    let is_program = |dir: std::path::PathBuf| dir.join(path).is_file();
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    if path.components().count() == 1 && std::env::split_paths(&search).any(is_program) {
+        return format!("there is no directory {shown}; if it is a command, write `plugd run -- {shown}`");
+    }
+    // Of directories only those like services.d have an ending.
+    if path.extension().is_some_and(|ending| ending != "d") {
+        return single::no_file(path);
+    }
+    format!(
+        "there is no directory {shown}; make it with `mkdir -p {shown}`, or `plugd init {shown}` for one with an example"
+    )
 }

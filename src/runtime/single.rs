@@ -14,7 +14,7 @@ use crate::model::manifest::{self, Document, Reading, Refused, Text};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::settings::Settings;
-use crate::model::spec::Spec;
+use crate::model::spec::{Program, Spec};
 
 /// There a service is a command like any other: it runs once, unless its manifest says otherwise.
 const DEFAULTS: &str = "restart: Never\n";
@@ -37,9 +37,15 @@ pub fn places(settings: &Settings) -> Places {
 pub fn text_of(file: &Path) -> Result<Vec<u8>, Refusal> {
     let shown = file.display();
     directory::read_named(file).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => refusal(78, format!("there is no file {shown}")),
+        std::io::ErrorKind::NotFound => refusal(78, no_file(file)),
         _ => refusal(78, format!("{shown} cannot be read: {error}")),
     })
+}
+
+/// Nothing lies at the path of a manifest or a program.
+pub fn no_file(file: &Path) -> String {
+    let shown = file.display();
+    format!("there is no file {shown}; name a manifest, or write a command as `plugd run -- CMD`")
 }
 
 /// `bytes`: what the file held when it was read first.
@@ -49,7 +55,15 @@ pub fn of_file(file: &Path, bytes: &[u8], name: Option<Name>, settings: &Setting
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let dir = path.parent().unwrap_or(Path::new("/")).to_path_buf();
     let stem = name.as_ref().map_or(stem.as_str(), Name::as_str);
-    let spec = read(&shown, bytes, stem, &dir, |reading| manifest::read_named(reading, &path))?;
+    let mut spec = read(&shown, bytes, stem, &dir, |reading| manifest::read_named(reading, &path));
+    if let Err(refused) = &mut spec
+        && !manifest::is_manifest(&path)
+        && !bytes.starts_with(b"#!")
+    {
+        let hint = format!("write `plugd run -- INTERPRETER {shown}`, or begin it with `#!/bin/sh`");
+        refused.message.push_str(&format!("if {shown} is meant as a program: {hint}"));
+    }
+    let spec = spec?;
     let program = directory::resolve_one(&spec, &dir, settings);
     Ok(Declaration {
         spec,
@@ -76,9 +90,15 @@ pub fn startable(declaration: Declaration) -> Result<Declaration, Refusal> {
     if let Some(what) = crate::controller::nothing_to_run(spec) {
         return alone(&format!("is not run ({what})"));
     }
+    // A program that is named itself is nobody's wrapper.
+    let is_itself = |path: &Path| std::path::absolute(file).is_ok_and(|file| file == path);
+    let named = |message: &str| match &spec.process.program {
+        Program::Wrapper(own) if is_itself(&own.path) => message.trim_start_matches("wrapper ").to_string(),
+        Program::Wrapper(_) | Program::Command(_) | Program::Script(_) | Program::External(_) => message.to_string(),
+    };
     match &declaration.program {
-        Resolved::Missing { reason: Reason::WrapperNotFound, message, .. } => Err(refusal(127, message.as_str())),
-        Resolved::Missing { message, .. } => Err(refusal(126, message.as_str())),
+        Resolved::Missing { reason: Reason::WrapperNotFound, message, .. } => Err(refusal(127, named(message))),
+        Resolved::Missing { message, .. } => Err(refusal(126, named(message))),
         Resolved::Found { .. } => Ok(declaration),
     }
 }

@@ -34,6 +34,72 @@ fn add_refuses_a_wrong_manifest_with_a_caret_and_writes_nothing() {
 }
 
 #[test]
+fn who_writes_an_edit_that_is_blocked_is_told_at_once_and_what_to_mend() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let file = world.root().join("web.yaml");
+    let add = |text: &str| {
+        std::fs::write(&file, text).expect("written");
+        ends(&world, 0, &["add", &file.display().to_string()])
+    };
+    let behind = "plugd: web is running, but by the version before: what web.yaml says now is not in force: \
+                  the new version would not start";
+    let (said, told) = add("command: sleep 2000\ndependsOn: [nobody]\n");
+    assert_eq!(said, "web  running\n");
+    assert!(told.starts_with(behind) && told.contains("there is no service nobody"), "{told}");
+    assert!(told.ends_with("; mend web.yaml\n") && told.lines().count() == 1, "{told}");
+    assert_eq!(add(STAYS).1, "", "it is in force again");
+
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let number = port.local_addr().expect("bound").port();
+    add(&format!("{STAYS}port: 1\n"));
+    world.wait_status("web", "starting");
+    let (_, told) = add(&format!("{STAYS}port: {number}\n"));
+    assert!(told.contains("what web.yaml says now is not in force") && told.contains("AddressInUse"), "{told}");
+    assert!(told.ends_with("; free the port, or mend web.yaml\n"), "{told}");
+    add(STAYS);
+    world.wait_status("web", "running");
+
+    let edited = edit_with(&world, "sed -i s/sleep/no-such-program/", world.root());
+    assert_eq!(edited.status.code(), Some(0));
+    let told = err(&edited);
+    assert!(told.starts_with(behind) && told.contains("no-such-program"), "{told}");
+    let edited = edit_with(&world, "sed -i s/no-such-program/sleep/", world.root());
+    assert_eq!((edited.status.code(), err(&edited).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn what_was_wrong_in_a_drop_in_that_is_mended_by_now_is_nobody_s_answer() {
+    let world = World::running();
+    let file = world.root().join("web.yaml");
+    std::fs::write(&file, STAYS).expect("written");
+    let add = ["add", &file.display().to_string(), "--wait"];
+    ends(&world, 0, &add);
+    for round in 0..10 {
+        world.put("web.yaml.d/10.yaml", "comand: true\n");
+        ends(&world, 1, &["wait", "web"]);
+        let (_, told) = ends(&world, 5, &add);
+        assert!(told.contains("web.yaml.d/10.yaml:1:1: unknown field `comand`"), "{told}");
+        world.put("web.yaml.d/10.yaml", &format!("env: {{ROUND: \"{round}\"}}\n"));
+        ends(&world, 0, &add);
+    }
+}
+
+#[test]
+fn replace_may_be_said_of_a_file_too() {
+    let world = World::running();
+    let file = world.root().join("web.yaml");
+    std::fs::write(&file, STAYS).expect("written");
+    let file = file.display().to_string();
+    for _ in 0..2 {
+        assert_eq!(ends(&world, 0, &["add", "--wait", "--replace", &file]).0, "web  running\n");
+    }
+    let (_, told) = ends(&world, 2, &["add", "--replace", "web"]);
+    assert!(told.contains("write `plugd add NAME -- CMD`"), "{told}");
+}
+
+#[test]
 fn rm_returns_when_the_service_is_gone() {
     let world = World::running();
     world.put("web.yaml", STAYS);

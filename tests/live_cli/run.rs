@@ -28,6 +28,10 @@ fn one_command_has_its_output_untouched_and_its_code_is_ours() {
     let output = run(&world, &["--", "no-such-program"]);
     assert_eq!(output.status.code(), Some(127));
     assert!(err(&output).contains("no program \"no-such-program\""), "{}", err(&output));
+    assert!(!err(&output).contains("one word"), "{}", err(&output));
+    let output = run(&world, &["--", "sleep 7"]);
+    assert_eq!(output.status.code(), Some(127));
+    assert!(err(&output).contains("; it is one word with blanks in it"), "{}", err(&output));
 }
 
 #[test]
@@ -66,7 +70,13 @@ fn a_program_runs_as_the_service_that_its_head_describes() {
     program("plain.sh", "#!/bin/sh\nexit 6\n", 0o644);
     let output = run(&world, &["plain.sh"]);
     assert_eq!(output.status.code(), Some(126));
-    assert!(err(&output).contains("run `chmod +x"), "{}", err(&output));
+    assert!(err(&output).contains("plain.sh is not executable; run `chmod +x"), "{}", err(&output));
+    assert!(!err(&output).contains("wrapper"), "{}", err(&output));
+    program("app.py", "print(1)\n", 0o755);
+    let output = run(&world, &["app.py"]);
+    assert_eq!(output.status.code(), Some(5));
+    let told = "if app.py is meant as a program: write `plugd run -- INTERPRETER app.py`, or begin it with `#!";
+    assert!(err(&output).contains(told), "{}", err(&output));
     std::fs::write(world.root().join("lacks.yaml"), "wrapper: nowhere.sh\n").expect("written");
     let output = run(&world, &["lacks.yaml"]);
     assert_eq!(output.status.code(), Some(127), "{}", err(&output));
@@ -99,6 +109,23 @@ fn a_program_runs_as_the_service_that_its_head_describes() {
     let output = run(&world, &["nosuch.sh"]);
     assert_eq!(output.status.code(), Some(78));
     assert!(err(&output).contains("there is no file nosuch.sh"), "{}", err(&output));
+}
+
+#[test]
+fn where_nothing_lies_what_was_probably_meant_is_told() {
+    let world = World::empty();
+    for (typed, told) in [
+        ("nosuch.py", "there is no file nosuch.py; name a manifest, or write a command as `plugd run -- CMD`"),
+        ("nosuch.yml", "there is no file nosuch.yml; name a manifest, or write a command as `plugd run -- CMD`"),
+        ("sleep 7", "there is no directory \"sleep 7\"; if it is a command, write `plugd run -- sleep 7`"),
+        ("sleep", "there is no directory sleep; if it is a command, write `plugd run -- sleep`"),
+        ("apps.d", "there is no directory apps.d; make it with `mkdir -p apps.d`, or `plugd init apps.d` for one"),
+        ("my/apps", "there is no directory my/apps; make it with `mkdir -p my/apps`, or `plugd init my/apps` for one"),
+    ] {
+        let output = run(&world, &[typed]);
+        assert_eq!(output.status.code(), Some(78), "{typed}: {}", err(&output));
+        assert!(err(&output).contains(told), "{typed}: {}", err(&output));
+    }
 }
 
 /// `VERB /dev/stdin`, into which `text` is piped a moment after it began to read.

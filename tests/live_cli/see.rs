@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::ask::{CRASHES, STAYS, begin, ends, out};
+use crate::terminal::shown;
 use crate::world::{World, free_port};
 
 #[test]
@@ -193,6 +194,29 @@ fn the_age_is_that_of_the_process() {
     let (table, _) = ends(&world, 0, &["get", "late", "--no-headers"]);
     let age = table.split_whitespace().nth(4).expect("an age");
     assert_ne!(age, "0s", "it got ready just now and is a second old: {table}");
+}
+
+#[test]
+fn events_and_the_past_keep_to_the_width_of_a_terminal() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    world.put("web.yaml", "command: sleep 2000\ndependsOn: [some-other-service-that-nobody-declares]\n");
+    world.wait("the block", |world| ends(world, 0, &["events", "web"]).0.contains("UpdateBlocked"));
+    let whole = ends(&world, 0, &["events", "web"]).0;
+    assert!(
+        whole.lines().any(|line| line.len() > 80 && line.contains("  ! UpdateBlocked  the new version")),
+        "{whole}"
+    );
+    for verb in ["events", "history web"] {
+        let seen = shown(&world, 80, &[("NO_COLOR", "1")], &format!("$plugd {verb}"));
+        assert!(seen.lines().all(|line| line.chars().count() <= 80), "{seen}");
+    }
+    let seen = shown(&world, 80, &[("NO_COLOR", "1")], "$plugd events web");
+    assert!(seen.contains("  web  ! UpdateBlocked\n  the new version would not start"), "{seen}");
+    // Nothing is lost, only folded.
+    let words = |text: &str| text.split_whitespace().map(str::to_string).collect::<Vec<_>>();
+    assert_eq!(words(&seen), words(&ends(&world, 0, &["events", "web"]).0));
 }
 
 #[test]

@@ -175,6 +175,10 @@ fn a_restart_of_a_service_whose_edit_is_blocked_is_of_the_version_that_runs_and_
     let (said, _) = ends(&world, 0, &["status", "web"]);
     assert!(said.contains("generation 3; ") && said.contains(", 1 is in force"), "{said}");
     assert!(!said.contains("UpdateBlocked"), "it stands in no file any more: {said}");
+    let (_, told) = ends(&world, 0, &["restart", "web", "--wait"]);
+    assert!(told.contains("web is of the version before") && told.contains("unknown field `comand`"), "{told}");
+    assert!(told.ends_with("; mend web.yaml\n"), "{told}");
+    let new = world.pid("web").expect("a pid");
     crate::world::kill(new, 9);
     world.wait("its restart", |world| world.pid("web").is_some_and(|pid| pid != new));
     world.wait_status("web", "running");

@@ -69,8 +69,49 @@ fn wait_knows_ready_deleted_paths_and_the_time() {
     world.put("db.yaml", "command: sleep 1000\nrequired: true\nreadinessProbe: {exec: {command: ['false']}}\n");
     world.wait_status("db", "starting");
     let (_, told) = ends(&world, 124, &["wait", "--timeout", "100ms"]);
-    assert!(told.contains("db is starting") && told.contains("`plugd status db` tells why"), "{told}");
+    assert!(told.contains("db is starting") && told.contains("`plugd status db` tells "), "{told}");
     ends(&world, 3, &["wait", "db", "--timeout", "0s"]);
+}
+
+#[test]
+fn who_has_waited_in_vain_is_told_what_it_waits_for() {
+    let world = World::running();
+    world.put("db.yaml", "command: sleep 1000\nreadinessProbe: {exec: {command: ['false']}}\n");
+    world.put("web.yaml", "command: sleep 1000\ndependsOn: [db]\n");
+    world.wait_status("web", "waiting");
+    let waits = |words: &[&str]| ends(&world, 124, &[&["wait", "--timeout", "300ms"], words].concat()).1;
+    let (said, _) = ends(&world, 3, &["status", "web"]);
+    assert!(said.contains("  depends on   db\n"), "{said}");
+    let told = waits(&["web"]);
+    let so = "plugd: web is waiting (DependencyNotReady): db is not ready";
+    assert!(told.starts_with(so) && told.ends_with(" after 300ms; `plugd status web` tells more\n"), "{told}");
+    let told = waits(&[]);
+    assert!(told.contains(", web is waiting (DependencyNotReady); db: "), "{told}");
+    let (_, told) = ends(&world, 124, &["restart", "web", "--wait", "--timeout", "300ms"]);
+    assert!(told.starts_with(so), "{told}");
+
+    // What runs is the version before, and the edit waits for somebody who is known.
+    world.put("old.yaml", STAYS);
+    world.wait_status("old", "running");
+    world.put("old.yaml", "command: sleep 2000\ndependsOn: [db]\n");
+    let told = waits(&["old"]);
+    let so = "plugd: old's files are not in force yet: the new version waits: db is not ready; the one before runs on";
+    assert!(told.starts_with(so), "{told}");
+    world.put("db.yaml", "command: sleep 1000\nenabled: false\n");
+    world.remove("web.yaml");
+    world.wait_status("web", "absent");
+    let told = waits(&["--all"]);
+    assert!(told.starts_with("plugd: old's files are not in force yet: the new version waits: db is not"), "{told}");
+    ends(&world, 0, &["wait", "--timeout", "300ms"]);
+    let (said, _) = ends(&world, 0, &["status", "old"]);
+    assert!(said.contains("  depends on   db (of generation 2, which is not in force)\n"), "{said}");
+
+    // Of a service that never began there is no version before.
+    world.put("_defaults.yaml", "comand: true\n");
+    world.put("fresh.yaml", STAYS);
+    world.wait_status("fresh", "failed");
+    let told = waits(&["fresh"]);
+    assert!(told.starts_with("plugd: fresh is failed (ConfigInvalid): _defaults.yaml cannot be used"), "{told}");
 }
 
 #[test]
@@ -232,7 +273,9 @@ fn wait_answers_for_the_drop_ins_and_defaults_that_lie_there_now() {
         let (_, told) = ends(&world, 1, &["wait", "web"]);
         let why = format!("{file}:1:1: unknown field `comand`");
         assert!(told.contains(&format!("what {file} says now is not in force: {why}")), "{told}");
-        assert!(told.contains("web is running, but by the version before"), "{told}");
+        // Of the defaults it may be the first version.
+        let whose = if file == "_defaults.yaml" { "" } else { "by the version before: " };
+        assert!(told.contains(&format!("web is running, but {whose}what {file}")), "{told}");
         world.remove(file);
         ends(&world, 0, &["wait", "web"]);
     }
@@ -247,6 +290,53 @@ fn add_wait_answers_for_what_was_added() {
     std::fs::write(&edit, "command: sleep 2000\ndependsOn: [nobody]\n").expect("written");
     let (_, told) = ends(&world, 1, &["add", &edit.display().to_string(), "--wait"]);
     assert!(told.contains("web is running, but by the version before"), "{told}");
+}
+
+#[test]
+fn a_blocked_edit_fails_who_waits_for_all_and_no_health_check() {
+    let world = World::running();
+    world.put("db.yaml", STAYS);
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    world.wait_status("db", "running");
+    world.put("web.yaml", "command: sleep 2000\ndependsOn: [nobody]\n");
+    for health in [&["wait"][..], &["wait", "--timeout", "1s"]] {
+        let (_, told) = ends(&world, 0, health);
+        assert!(told.contains("web is running, but by the version before: what web.yaml says"), "{told}");
+        assert!(told.contains("there is no service nobody") && told.contains("; mend web.yaml"), "{told}");
+    }
+    let (_, told) = ends(&world, 1, &["wait", "--all"]);
+    assert!(told.contains("there is no service nobody") && told.contains("; mend web.yaml"), "{told}");
+
+    world.put("web.yaml", "command: sleep 2000\n");
+    world.put("new.yaml", STAYS);
+    assert_eq!(ends(&world, 0, &["wait", "--all"]).1, "");
+    assert_eq!((world.status("new"), world.status("web")), ("running".into(), "running".into()));
+    let command = std::fs::read_to_string(format!("/proc/{}/cmdline", world.pid("web").expect("a pid")));
+    assert_eq!(command.expect("it lives"), "sleep\u{0}2000\u{0}");
+}
+
+#[test]
+fn who_waits_is_told_the_drop_in_that_blocks_it() {
+    let world = World::running();
+    world.put("web.yml", STAYS);
+    world.wait_status("web", "running");
+    std::fs::create_dir(world.path("web.yaml.d")).expect("made");
+    for (drop_in, why) in [
+        ("dependsOn: [nobody]\n", "there is no service nobody"),
+        ("command: no-such-program\n", "no-such-program"),
+        ("comand: true\n", "unknown field `comand`"),
+    ] {
+        world.put("web.yaml.d/10.yaml", drop_in);
+        let (_, told) = ends(&world, 1, &["wait", "web"]);
+        assert!(told.contains("what web.yaml.d/10.yaml says now is not in force") && told.contains(why), "{told}");
+        assert!(told.ends_with("; mend web.yaml.d/10.yaml\n"), "{told}");
+    }
+    world.put("web.yaml.d/10.yaml", "dependsOn: [nobody]\n");
+    let (_, told) = ends(&world, 1, &["wait", "web"]);
+    assert!(told.contains("there is no service nobody"), "{told}");
+    let (_, told) = ends(&world, 0, &["restart", "web"]);
+    assert!(told.ends_with("; mend web.yaml.d/10.yaml\n"), "{told}");
 }
 
 #[test]

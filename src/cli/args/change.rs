@@ -27,8 +27,8 @@ pub struct AddArgs {
     /// With CMD: the node is not ready without it
     #[arg(long, requires = "command")]
     pub required: bool,
-    /// With CMD: put it in the place of a manifest that is already there
-    #[arg(long, requires = "command")]
+    /// Put it in the place of a manifest that is already there, as FILE always is
+    #[arg(long)]
     pub replace: bool,
     /// Wait until it is ready, too
     #[arg(short, long)]

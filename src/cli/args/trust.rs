@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::SettingsFlags;
 use super::values;
+use crate::cli::jsonpath::JsonPath;
 use crate::model::reason::Status;
 
 #[derive(Debug, Clone, Args)]
@@ -36,7 +37,7 @@ pub struct WaitArgs {
     /// Give up after this time, with exit code 124
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::duration)]
     pub timeout: Duration,
-    /// Not only the required ones
+    /// Not only the required ones, and each as its files are now: exit code 1 where an edit is not in force
     #[arg(long, conflicts_with = "names")]
     pub all: bool,
 }
@@ -52,7 +53,7 @@ pub enum WaitFor {
     /// A condition of the full object, by its name, is or is not.
     Condition(&'static str, bool),
     /// A path, and the text it is to have; none: it is to be there.
-    JsonPath(String, Option<String>),
+    JsonPath(JsonPath, Option<String>),
 }
 
 #[derive(Debug, Clone, Args)]

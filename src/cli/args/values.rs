@@ -8,6 +8,7 @@ use clap::builder::{StringValueParser, TypedValueParser};
 use jiff::Timestamp;
 
 use super::{GetOutput, WaitFor};
+use crate::cli::jsonpath::JsonPath;
 use crate::cli::select;
 use crate::model::name::Name;
 use crate::model::reason::Status;
@@ -119,6 +120,7 @@ pub fn wait_for(text: &str) -> Result<WaitFor, String> {
                     None => (rest.to_string(), None),
                 },
             };
+            let path = JsonPath::parse(&path).map_err(|error| error.to_string())?;
             Ok(WaitFor::JsonPath(path, value.map(Into::into)))
         }
     }
@@ -187,12 +189,14 @@ mod tests {
 
     #[test]
     fn what_to_wait_for_may_be_a_path_with_or_without_a_value() {
+        let path = |text: &str| JsonPath::parse(text).expect("a path");
         assert_eq!(
             wait_for("jsonpath={.status}=healthy"),
-            Ok(WaitFor::JsonPath("{.status}".into(), Some("healthy".into())))
+            Ok(WaitFor::JsonPath(path("{.status}"), Some("healthy".into())))
         );
-        assert_eq!(wait_for("jsonpath=.pid"), Ok(WaitFor::JsonPath(".pid".into(), None)));
+        assert_eq!(wait_for("jsonpath=.pid"), Ok(WaitFor::JsonPath(path(".pid"), None)));
         assert!(wait_for("happy").is_err());
+        assert!(wait_for("jsonpath={.a[?(@.b)]}=1").is_err());
     }
 
     #[test]

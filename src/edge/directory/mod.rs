@@ -228,13 +228,16 @@ pub fn admit(dir: &Path, settings: &Settings) -> Result<Option<String>, String> 
 
 /// Files that make no service though they look as if they were meant to: what to do, a sentence each.
 pub fn bystanders(dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut told: Vec<String> = entries
-        .filter_map(|entry| {
-            let executable = disk::stat(&entry.path()).is_ok_and(|found| found.is_executable());
-            names::bystander(&entry.file_name(), executable)
-        })
-        .collect();
+    let entries: Vec<_> = std::fs::read_dir(dir).into_iter().flatten().flatten().collect();
+    let is_there = |file: &str| entries.iter().any(|entry| entry.file_name() == file);
+    let of_entry = |entry: &std::fs::DirEntry| {
+        let found = disk::stat(&entry.path());
+        match found.is_ok_and(|found| found.is_dir()) {
+            true => names::orphan(&entry.file_name(), is_there),
+            false => names::bystander(&entry.file_name(), found.is_ok_and(|found| found.is_executable())),
+        }
+    };
+    let mut told: Vec<String> = entries.iter().filter_map(of_entry).collect();
     told.sort();
     told
 }

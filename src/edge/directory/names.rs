@@ -134,6 +134,18 @@ pub(super) fn bystander(name: &OsStr, executable: bool) -> Option<String> {
     })
 }
 
+/// A folder of drop-ins that no manifest has, and what to do; for `check` alone.
+pub(super) fn orphan(name: &OsStr, is_there: impl Fn(&str) -> bool) -> Option<String> {
+    let shown = name.to_str()?;
+    if let Candidate::DropIns { stem } = candidate(name) {
+        let has_one = MANIFEST_ENDINGS.iter().any(|ending| is_there(&format!("{stem}{ending}")));
+        return (!has_one).then(|| format!("{shown} is not read: there is no {stem}.yaml that it could be laid over"));
+    }
+    let stem = [".yml.d", ".json.d"].iter().find_map(|ending| shown.strip_suffix(ending))?;
+    let is_visible = !stem.is_empty() && !stem.starts_with('.');
+    is_visible.then(|| format!("{shown} is not read: drop-ins lie in {stem}.yaml.d, whatever the manifest's ending"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,7 +38,11 @@ pub(super) fn find(
     }
     Err(refused.unwrap_or_else(|| {
         let path = search.to_string_lossy();
-        fault(Reason::ProgramNotFound, format!("no program {first:?} in the service's PATH ({})", shown(&path)))
+        let words = match first.trim().contains(char::is_whitespace) {
+            true => "; it is one word with blanks in it: write program and arguments as words of their own",
+            false => "",
+        };
+        fault(Reason::ProgramNotFound, format!("no program {first:?} in the service's PATH ({}){words}", shown(&path)))
     }))
 }
 

@@ -1,0 +1,123 @@
+//! What the files of a service say and is not in force: in which of them, why, and what comes next.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::fault::Fault;
+use super::node::Watching;
+use super::told::DEFAULTS;
+use super::{effective, say};
+use crate::edge::directory;
+use crate::edge::store::Store;
+use crate::model::reason::Reason;
+use crate::model::view::{Problem, ServiceView, Snapshot};
+
+/// Whether an edit can be carried out is known within milliseconds; where a path hangs it is not waited for.
+const KNOWN_WITHIN: Duration = Duration::from_millis(500);
+
+/// A version is declared that is refused, or would not start.
+#[derive(Debug)]
+pub struct Behind<'v> {
+    /// Its manifest, or the drop-in or the defaults that say what is wrong.
+    pub file: String,
+    pub why: &'v str,
+    /// What a person does about it.
+    pub next: String,
+}
+
+impl Behind<'_> {
+    /// `web is running, but by the version before: …`.
+    pub fn sentence(&self, view: &ServiceView) -> String {
+        let Behind { file, why, next: _ } = self;
+        // Where it never was valid there is none.
+        let before = if view.manifest.sha256.is_empty() { ": " } else { ", but by the version before: " };
+        format!("{} is {}{before}what {file} says now is not in force: {why}", view.service, view.status)
+    }
+}
+
+/// Who wrote this text into a file is told within a moment which of its services goes on as the version before.
+pub fn tell_soon(watching: &mut Watching<'_>, file: &str, hash: &str, dir: &Path) -> Result<(), Fault> {
+    let of_file = |known: &Snapshot| -> Vec<Arc<ServiceView>> {
+        known.services.values().filter(|view| view.manifest.file == file).cloned().collect()
+    };
+    let is_open = |view: &Arc<ServiceView>| {
+        let told = &view.manifest;
+        let refused = told.rejected.as_ref().is_some_and(|rejected| rejected.sha256 == hash);
+        (told.sha256 != hash && !refused) || (told.in_force.is_some() && problem(view).is_none())
+    };
+    let patience = Instant::now() + KNOWN_WITHIN;
+    watching.until(Some(patience), |known| Ok((!of_file(known).iter().any(is_open)).then_some(())))?;
+    for view in watching.known().map(of_file).unwrap_or_default() {
+        if let Some(behind) = of(dir, &view) {
+            say(&format!("{}; {}", behind.sentence(&view), behind.next));
+        }
+    }
+    Ok(())
+}
+
+/// Of one whose version before goes on meanwhile; none where what is declared is in force, or on its way.
+pub fn of<'v>(dir: &Path, view: &'v ServiceView) -> Option<Behind<'v>> {
+    let problem = problem(view)?;
+    let why = problem.message.as_str();
+    let reason = blocked_by(problem);
+    let file = match reason.and_then(field) {
+        Some(field) => says(dir, view, field),
+        None => quoted(&view.manifest.file, why).map(str::to_string),
+    };
+    let file = file.unwrap_or_else(|| view.manifest.file.clone());
+    let next = match reason {
+        Some("AddressInUse") => format!("free the port, or mend {file}"),
+        Some(_) | None => format!("mend {file}"),
+    };
+    Some(Behind { file, why, next })
+}
+
+/// As the controller tells it. What lies there is refused: whatever was declared before that counts no more.
+pub fn problem(view: &ServiceView) -> Option<&Problem> {
+    match view.manifest.rejected {
+        Some(_) => view.problem(Reason::ConfigInvalid).or_else(|| view.problems.first()),
+        None => view.problem(Reason::UpdateBlocked),
+    }
+}
+
+/// `DependencyNotReady` of `the new version would not start (DependencyNotReady): …`.
+fn blocked_by(problem: &Problem) -> Option<&str> {
+    let said = problem.message.split_once('(').filter(|_| problem.reason == Reason::UpdateBlocked)?.1;
+    said.split_once(')').map(|(reason, _)| reason)
+}
+
+/// The field of the manifest that is to be mended.
+fn field(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "DependencyNotReady" | "DependencyCycle" => "dependsOn",
+        "AddressInUse" => "port",
+        "WrapperNotFound" | "NotExecutable" | "BadInterpreter" | "DigestMismatch" => "wrapper",
+        "ProgramNotFound" => "command",
+        "WorkingDirNotFound" => "workingDir",
+        "UserNotFound" => "user",
+        "EnvFileNotFound" => "envFrom",
+        _ => return None,
+    })
+}
+
+/// The file that says this field of a service: only the files themselves know.
+fn says(dir: &Path, view: &ServiceView, field: &str) -> Option<String> {
+    let wanted = |file: &str| file == view.manifest.file;
+    let loaded = directory::load_some(dir, &effective::written(dir), Store::none(), wanted).ok()?;
+    let mut origins = loaded.origins.get(&view.service)?.iter();
+    let is_it = |path: &str| path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    origins.find(|(path, _)| is_it(path)).map(|(_, file)| file.clone())
+}
+
+/// What is refused is so for a drop-in or the defaults, which may have been written since.
+pub fn is_for_another_file(view: &ServiceView) -> bool {
+    problem(view).is_some_and(|problem| quoted(&view.manifest.file, &problem.message).is_some())
+}
+
+/// The drop-in that a message begins with, or the defaults.
+fn quoted<'m>(manifest: &str, message: &'m str) -> Option<&'m str> {
+    let file = message.split([':', ' ']).next()?;
+    let stem = Path::new(manifest).file_stem().and_then(|stem| stem.to_str())?;
+    (file == DEFAULTS || file.starts_with(&format!("{stem}.yaml.d/"))).then_some(file)
+}
