@@ -74,6 +74,8 @@ impl Call {
 pub struct Said {
     stopped: bool,
     scaled: Option<u32>,
+    /// The `replicas` of which that was said.
+    over: Option<u32>,
     restarts: u32,
     digest: Option<Digest>,
 }
@@ -541,7 +543,8 @@ impl Facts {
             (wish.perhaps, wish.perhaps_scaled) = (versions, scaled);
         }
         if let (None, Some(said)) = (&old, self.said.remove(&name)) {
-            (wish.stopped, wish.scaled, wish.restarts) = (said.stopped, said.scaled, said.restarts);
+            let scaled = said.scaled.filter(|_| said.over.is_none_or(|over| over == spec.replicas));
+            (wish.stopped, wish.scaled, wish.restarts) = (said.stopped, scaled, said.restarts);
             moved = said.digest.is_some_and(|digest| digest != spec.digest);
         }
         let edited = moved || new || (!same && before.is_some());
@@ -680,7 +683,8 @@ impl Facts {
         let said = if gone { &mut nothing } else { self.said.entry(name.clone()).or_default() };
         match order {
             Order::Stop => said.stopped = true,
-            Order::Scale(count) => said.scaled = Some(count),
+            // Which `replicas` that is of, nobody has read.
+            Order::Scale(count) => (said.scaled, said.over) = (Some(count), None),
             Order::Start | Order::Restart => {
                 said.stopped = false;
                 said.restarts += u32::from(order == Order::Restart);
@@ -867,7 +871,8 @@ impl Facts {
         }
         self.said.extend(old.wishes.into_iter().map(|(name, wish)| {
             let digest = Some(wish.spec.digest);
-            (name, Said { stopped: wish.stopped, scaled: wish.scaled, restarts: wish.restarts, digest })
+            let over = Some(wish.spec.replicas);
+            (name, Said { stopped: wish.stopped, scaled: wish.scaled, over, restarts: wish.restarts, digest })
         }));
     }
 
