@@ -134,9 +134,9 @@ async fn holder(name: &Name, Claim { port, listeners, stay }: &Claim, sockets: &
         // Of nobody: its own instances count as others.
         let nobody = Instance { service: name.clone(), index: u32::MAX };
         match sockets.neighbours.owner(holder.pid, &LifeId { instance: nobody, life: 0 }) {
-            Some(owner) if owner.service == *name => {}
-            Some(owner) if stay.contains(&owner.service) => {
-                return Some(format!("port {port} is held by the service {}, {holder}", owner.service));
+            Some(owner) if owner.instance.service == *name => {}
+            Some(owner) if stay.contains(&owner.instance.service) => {
+                return Some(format!("port {port} is held by the service {}, {holder}", owner.instance.service));
             }
             // It is about to leave it: two services may change ports.
             Some(_) => {}

@@ -173,6 +173,38 @@ fn two_services_may_change_ports() {
     });
 }
 
+/// The first of so many in a row.
+fn free_ports(count: u16) -> u16 {
+    let are_free = |first: &u16| {
+        let mut ports = (*first..).take(usize::from(count));
+        ports.all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
+    };
+    std::iter::repeat_with(free_port).find(are_free).expect("there are some")
+}
+
+#[test]
+fn replicas_move_to_ports_that_they_have_among_them_already() {
+    let world = World::running();
+    let port = free_ports(4);
+    let put = |port: u16, replicas: u32| {
+        let serve = "command: python3 -m http.server --bind 127.0.0.1 $(PORT)";
+        world.put("web.yaml", &format!("{serve}\nport: {port}\nreplicas: {replicas}\n"));
+    };
+    let serves = |port: u16, replicas: u32| {
+        let ready = format!("{replicas}/{replicas}");
+        world.wait(&format!("{replicas} on {port} and above"), |world| {
+            let text = world.status_file("web").unwrap_or_default();
+            let on = |index| text.contains(&format!("port: {}, ready: true", port as u32 + index));
+            world.field("web", "ready").as_deref() == Some(&ready) && (0..replicas).all(on) && !text.contains("inForce")
+        });
+        assert_eq!(world.field("web", "restarts").as_deref(), Some("0"), "nobody is in the way of another");
+    };
+    for (from, replicas) in [(port + 1, 2), (port + 2, 2), (port + 1, 2), (port, 3), (port + 1, 3), (port + 2, 2)] {
+        put(from, replicas);
+        serves(from, replicas);
+    }
+}
+
 #[test]
 fn an_edit_of_probes_labels_or_back_off_keeps_the_pid() {
     let world = World::running();
