@@ -1,8 +1,11 @@
 //! Whether an edit's new port is to be had. A port that somebody else listens on blocks the edit: the version before
-//! serves, and the new one would not.
+//! serves, and the new one would not. Who blocks it is looked at again when a process ends and when another edit may go
+//! on, so that services that change ports do it together.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use tokio::task::AbortHandle;
 
 use super::Node;
 use crate::controller::Input;
@@ -20,17 +23,26 @@ struct Claim {
     stay: Vec<Name>,
 }
 
+/// An edit that has been found good but for its ports.
+pub(super) struct Claimant {
+    spec: Arc<Spec>,
+    digest: Digest,
+    look: AbortHandle,
+}
+
 impl Node {
     /// A spec has been tried: what is found of its ports is a part of the answer.
-    pub(super) fn tried(&mut self, spec: &Spec, digest: Digest, result: Result<(), (Reason, String)>) {
+    pub(super) fn tried(&mut self, spec: Arc<Spec>, digest: Digest, result: Result<(), (Reason, String)>) {
         let name = spec.name.clone();
-        let claims = if result.is_ok() { self.claims(spec) } else { Vec::new() };
+        // What was found before is not to come behind what is found now.
+        self.drop_claims(&name);
+        let claims = if result.is_ok() { self.claims(&spec) } else { Vec::new() };
         if claims.is_empty() {
-            self.queue.push_back(Input::Tried { name, digest, result });
+            self.note(Input::Tried { name, digest, result });
             return;
         }
-        let (sockets, sender) = (self.sockets.clone(), self.sender.clone());
-        tokio::task::spawn_local(async move {
+        let (of, sockets, sender) = (name.clone(), self.sockets.clone(), self.sender.clone());
+        let look = tokio::task::spawn_local(async move {
             let mut result = Ok(());
             for claim in claims {
                 if let Some(message) = holder(&name, &claim, &sockets).await {
@@ -41,6 +53,22 @@ impl Node {
             // Where the loop is gone nobody is left to be told.
             let _ = sender.send(Input::Tried { name, digest, result }).await;
         });
+        self.claimants.insert(of, Claimant { spec, digest, look: look.abort_handle() });
+    }
+
+    pub(super) fn drop_claims(&mut self, name: &Name) {
+        if let Some(claimant) = self.claimants.remove(name) {
+            claimant.look.abort();
+        }
+    }
+
+    /// A port may have been left, or is about to be.
+    pub(super) fn look_at_claims(&mut self) {
+        for name in self.claimants.keys().cloned().collect::<Vec<_>>() {
+            if let Some(Claimant { spec, digest, .. }) = self.claimants.get(&name) {
+                self.tried(spec.clone(), *digest, Ok(()));
+            }
+        }
     }
 
     /// None where nothing with a port runs, which an edit could do harm to. Who writes a port for the first time tells

@@ -192,6 +192,7 @@ impl Node {
         }
         let Some(life) = id.life_id() else { return };
         self.pump.finish(life.clone());
+        self.look_at_claims();
         if let Some(live) = self.lives.get_mut(&life) {
             live.ended = true;
             live.tasks.drain(..).for_each(|task| task.abort());

@@ -162,6 +162,7 @@ fn two_services_may_change_ports() {
     world.wait_status("a", "healthy");
     world.wait_status("b", "healthy");
     let before = (world.pid("a"), world.pid("b"));
+    let begun = std::time::Instant::now();
     put(two, one);
     world.wait("both on the port of the other", |world| {
         let (a, b) = (world.pid("a"), world.pid("b"));
@@ -171,6 +172,8 @@ fn two_services_may_change_ports() {
         };
         a != before.0 && b != before.1 && on("a", two) && on("b", one)
     });
+    // An edit that is tried again by the clock waits for 5 s.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4), "{:?}\n{}", begun.elapsed(), world.log());
 }
 
 /// The first of so many in a row.
