@@ -112,6 +112,28 @@ fn an_edit_to_a_port_that_somebody_else_holds_leaves_the_old_one_until_it_is_fre
 }
 
 #[test]
+fn a_port_counts_as_held_by_the_address_on_which_the_service_listens() {
+    let world = World::running();
+    let server =
+        |address: &str, port: u16| format!("command: python3 -m http.server --bind {address} {port}\nport: {port}\n");
+    world.put("one.yaml", &server("127.0.0.1", free_port()));
+    world.put("all.yaml", &server("0.0.0.0", free_port()));
+    world.wait_status("one", "healthy");
+    world.wait_status("all", "healthy");
+    let held = std::net::TcpListener::bind("127.0.0.2:0").expect("a socket");
+    let port = held.local_addr().expect("bound").port();
+
+    world.put("all.yaml", &server("0.0.0.0", port));
+    world.wait("the block", |world| {
+        world.status_file("all").is_some_and(|text| text.contains("UpdateBlocked") && text.contains(&port.to_string()))
+    });
+    assert!(world.status("all").starts_with("healthy"));
+    world.put("one.yaml", &server("127.0.0.1", port));
+    world.wait("the new version", |world| world.field("one", "address") == Some(format!("127.0.0.1:{port}")));
+    world.wait_status("one", "healthy");
+}
+
+#[test]
 fn a_port_is_not_left_by_a_service_whose_own_edit_is_blocked() {
     let world = World::running();
     let (one, two) = (free_port(), free_port());
