@@ -6,7 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::edge::directory;
-use crate::edge::named::{Identity, Named};
+use crate::edge::named::Named;
+use crate::edge::{Identity, identity};
 
 /// How the files begin that the kernel starts: scripts and ELF (execve(2)).
 const PROGRAMS: [&[u8]; 2] = [b"#!", b"\x7fELF"];
@@ -62,13 +63,13 @@ impl OffLimits {
 
     /// By what it is, whatever its path.
     pub(super) fn why_file(&self, file: &Metadata) -> Option<String> {
-        let identity = (file.dev(), file.ino());
-        if let Some(by) = self.named.by_identity(identity) {
+        let of = identity(file);
+        if let Some(by) = self.named.by_identity(of) {
             return Some(named_by(&by));
         }
         // Few files have a second name, and then plugd's own are few.
         let is_linked = file.is_file() && file.nlink() > 1;
-        let own = self.own.iter().filter(|_| is_linked).find_map(|dir| self.name_in(dir, identity, OWN_DEPTH));
+        let own = self.own.iter().filter(|_| is_linked).find_map(|dir| self.name_in(dir, of, OWN_DEPTH));
         own.map(|own| format!("plugd keeps that file as {}", own.display()))
     }
 
@@ -80,7 +81,7 @@ impl OffLimits {
             match there.is_dir() {
                 true if depth > 0 => self.name_in(&one.path(), file, depth - 1),
                 true => None,
-                false => ((there.dev(), there.ino()) == file).then(|| one.path()),
+                false => (identity(&there) == file).then(|| one.path()),
             }
         })
     }
