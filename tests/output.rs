@@ -830,6 +830,39 @@ fn no_log_is_a_program_or_what_a_manifest_names_by_whichever_way_it_leads_there(
 }
 
 #[test]
+fn no_log_is_what_plugd_keeps_by_another_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (sender, events) = tokio::sync::mpsc::channel(64);
+    let (state, logs_dir) = (dir.path().join("state"), dir.path().join("state/logs"));
+    fs::create_dir_all(&logs_dir).expect("made");
+    fs::create_dir(state.join("run")).expect("made");
+    let off_limits = OffLimits { own: vec![state.clone()], logs: Some(logs_dir.clone()), ..OffLimits::default() };
+    let settings = Settings { dir: Some(logs_dir.clone()), off_limits, ..Settings::default() };
+    let mut world = World { pump: Pump::start(settings, sender).expect("a thread"), dir, events };
+    for (number, (of, may)) in (1..).zip([("state.db", false), ("run/lives", false), ("logs/old.log", true)]) {
+        fs::write(state.join(of), "kept\n").expect("written");
+        let second = world.dir.path().join(format!("second.{number}.log"));
+        fs::hard_link(state.join(of), &second).expect("made");
+        let mut service = world.attach(number, Logs { path: Some(second), ..logs(MIB, 5) });
+        if !may {
+            let PumpEvent::Unopened { why, .. } = world.event() else {
+                panic!("{of} is told before a byte is written")
+            };
+            let told = format!("plugd keeps that file as {}; correct `logs.path`", state.join(of).display());
+            assert!(why.ends_with(&told), "{why}");
+        }
+        service.write_all(b"hello\n").expect("room");
+        if !may {
+            assert_eq!(world.event(), PumpEvent::Opened { life: life(number) });
+            assert!(matches!(world.event(), PumpEvent::Dropped { bytes: 6, .. }), "{of}");
+            assert_eq!(fs::read_to_string(state.join(of)).expect("there"), "kept\n");
+        } else {
+            assert_eq!(world.drained(number), ["hello"]);
+        }
+    }
+}
+
+#[test]
 fn a_log_that_a_manifest_comes_to_name_is_let_go() {
     let named = Arc::new(Named::default());
     let mut world = world_with(&named);

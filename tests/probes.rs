@@ -172,12 +172,29 @@ async fn a_socket_of_another_service_of_this_node_never_counts_whenever_it_came(
     let sockets = Arc::new(Sockets::new());
     let tree =
         Tree { life: LifeId { instance: Instance::parse("shop/0").expect("valid"), life: 4 }, ..tree_of(other.0.id()) };
-    sockets.neighbours.enter(&tree);
+    sockets.neighbours.enter(&tree, None);
     let verdict = tcp(ctx.clone(), sockets.clone(), Place::Local(port), TIMEOUT).await;
     assert_eq!((verdict.passed, verdict.reason), (false, Some(Reason::AddressInUse)));
     assert_eq!(verdict.message, format!("port {port} is held by the service shop, pid {} (sleep)", other.0.id()));
     sockets.neighbours.strike(&tree.life);
     assert!(tcp(ctx, sockets, Place::Local(port), TIMEOUT).await.passed, "it is nobody's now");
+}
+
+#[tokio::test]
+async fn of_its_own_service_it_is_told_whether_the_holder_was_given_the_port() {
+    let service = Service::holding(None);
+    let (listener, port) = listener("127.0.0.1:0");
+    let ctx = service.context(vec![]);
+    let other = Service::holding(Some(listener));
+    let instance = Instance { index: 7, ..ctx.tree.as_ref().expect("a tree").life.instance.clone() };
+    let tree = Tree { life: LifeId { instance: instance.clone(), life: 4 }, ..tree_of(other.0.id()) };
+    let held = format!("port {port} is held by {instance}, pid {} (sleep)", other.0.id());
+    for (given, told) in [(port, ", to which it was given"), (port - 1, "; the command ignores $(PORT)")] {
+        let sockets = Arc::new(Sockets::new());
+        sockets.neighbours.enter(&tree, Some(given));
+        let verdict = tcp(ctx.clone(), sockets, Place::Local(port), TIMEOUT).await;
+        assert_eq!((verdict.reason, verdict.message), (Some(Reason::AddressInUse), format!("{held}{told}")));
+    }
 }
 
 #[tokio::test]
@@ -237,7 +254,7 @@ async fn of_two_that_share_a_port_neither_is_known_by_an_answer_unless_they_are_
 
     for (name, may) in [("shop/0", false), ("web/1", true)] {
         let tree = Tree { life: LifeId { instance: Instance::parse(name).expect("valid"), life: 4 }, ..tree_of(pid) };
-        sockets.neighbours.enter(&tree);
+        sockets.neighbours.enter(&tree, None);
         // Both, as often as the kernel may choose.
         for _ in 0..20 {
             let verdict = tcp(ctx.clone(), sockets.clone(), Place::Local(port), TIMEOUT).await;

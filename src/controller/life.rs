@@ -335,6 +335,15 @@ impl Life {
         self.running().is_some_and(|running| running.ready_since.is_some())
     }
 
+    /// What the process was made from that is there, or is about to go.
+    pub fn process_of(&self) -> Option<&Made> {
+        match self {
+            Life::Running(running) => Some(&running.made),
+            Life::Stopping(stopping) => Some(&stopping.made),
+            Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::BackOff(_) | Life::Finished(_) => None,
+        }
+    }
+
     /// What the process that runs was made from.
     pub fn print(&self) -> Option<Print> {
         self.running().map(|running| running.made.print)

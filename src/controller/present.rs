@@ -370,8 +370,9 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         desired,
         restarts: service.restarts,
         score: service.health.points(),
+        // Before that nobody has been seen there.
         address: served
-            .filter(|_| running || word.reason == Some(Reason::OnDemand))
+            .filter(|_| ready > 0 || word.reason == Some(Reason::OnDemand))
             .map(|port| format!("127.0.0.1:{port}")),
         check: said,
         retry_at: word.retry_at,

@@ -5,6 +5,7 @@
 //! and a roll goes on only while enough instances are ready: so it stops by itself at a version that
 //! never gets ready.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Controller;
@@ -12,6 +13,8 @@ use super::decide::Want;
 use super::life::{Life, Made};
 use super::plan::{Action, Plan};
 use super::service::{Instance, Service, Trial};
+use crate::model::manifest::instance_port;
+use crate::model::spec::Spec;
 use crate::model::time::Now;
 use crate::policy::update;
 
@@ -50,6 +53,26 @@ fn try_out(service: &mut Service, made: &Made, now: Now, plan: &mut Plan) -> boo
     service.trial.as_ref().is_some_and(|trial| trial.result == Some(Ok(())))
 }
 
+/// Whose next port another instance, of an older version, still has, where an edit moves the ports up or down: such a
+/// one has its turn when that has moved on. Otherwise each would wait for the other.
+fn come_later(service: &Service) -> BTreeSet<usize> {
+    let next = service.next().filter(|_| service.instances.len() > 1);
+    let Some((next, spec)) = next.as_ref().and_then(|next| Some((next, next.spec.as_ref()?))) else {
+        return BTreeSet::new();
+    };
+    // On demand plugd listens itself.
+    let port = |spec: &Spec, index| instance_port(&spec.process, index).filter(|_| spec.process.on_demand.is_none());
+    let held = |one: &Instance| {
+        let made = one.life.process_of().filter(|made| made.print != next.print)?;
+        Some((port(made.spec.as_ref()?, one.index)?, one.index))
+    };
+    let held: BTreeMap<u16, u32> = service.instances.iter().filter_map(held).collect();
+    let by_other = |one: &Instance| {
+        port(spec, one.index).and_then(|port| held.get(&port)).is_some_and(|holder| *holder != one.index)
+    };
+    service.instances.iter().enumerate().filter(|(_, one)| by_other(one)).map(|(at, _)| at).collect()
+}
+
 impl Controller {
     /// Who of the outdated is replaced now.
     pub(super) fn give_turns(
@@ -62,6 +85,12 @@ impl Controller {
     ) {
         if self.ending.is_some() {
             return;
+        }
+        let later = come_later(service);
+        for &at in &later {
+            if wants[at] == Want::Run && !service.instances[at].life.is_running() {
+                wants[at] = Want::Keep;
+            }
         }
         let made = service.made();
         let outdated =
@@ -95,9 +124,10 @@ impl Controller {
         let restarts_kept = service.kept.is_some() && (held || service.has_failed_trial());
         let Some(spec) = service.spec() else { return };
         let plan = update::plan(spec, service.desired());
-        // What ran to its end is not missed.
+        // What ran to its end is not missed; nor is what cannot begin before others have moved on.
         let serves = |instance: &Instance| instance.life.is_ready() || instance.life.is_completed();
-        let down = service.instances.iter().take(desired).filter(|instance| !serves(instance)).count();
+        let missed = |(at, instance): &(usize, &Instance)| !serves(instance) && !later.contains(at);
+        let down = service.instances.iter().enumerate().take(desired).filter(missed).count();
         let down = u32::try_from(down).unwrap_or(u32::MAX);
         let mut turns = update::may_stop(plan, down);
         for (at, instance) in service.instances.iter().enumerate().take(desired) {
@@ -109,7 +139,7 @@ impl Controller {
             // One that serves nobody costs nothing.
             if !instance.life.is_ready() {
                 wants[at] = Want::Replace;
-            } else if turns > 0 {
+            } else if turns > 0 && (ordered || plan == update::Plan::Recreate || !later.contains(&at)) {
                 turns -= 1;
                 wants[at] = Want::Replace;
             }

@@ -18,6 +18,14 @@ pub mod stderr;
 pub mod store;
 pub mod zones;
 
+/// Device and inode: what a file is, whatever its name.
+pub type Identity = (u64, u64);
+
+pub(crate) fn identity(file: &std::fs::Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt as _;
+    (file.dev(), file.ino())
+}
+
 /// Whether a filesystem of this type (`f_type` of statfs(2)) asks a server that may never answer.
 pub(crate) fn is_remote(magic: rustix::fs::FsWord) -> bool {
     const REMOTE: [u32; 8] = [

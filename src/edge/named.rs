@@ -5,21 +5,18 @@
 //! to the same one.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::output::layout;
+use super::{Identity, identity};
 use crate::controller::{Declaration, Resolved};
 use crate::model::spec::{EnvValue, Program, Spec};
 
 /// How long what may yet be named is waited for: a directory that is not read by then may never be.
 const READING_MAX: Duration = Duration::from_secs(5);
-
-/// Device and inode.
-pub type Identity = (u64, u64);
 
 #[derive(Debug, Default)]
 pub struct Named {
@@ -114,7 +111,7 @@ pub fn of_declaration(declaration: &Declaration) -> Vec<File> {
     let all = [manifest].into_iter().chain(wrapper).chain(env_files).chain(of_spec(&declaration.spec));
     let file = |path: &Path| File {
         path: std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()),
-        identity: path.metadata().ok().map(|there| (there.dev(), there.ino())),
+        identity: path.metadata().ok().map(|there| identity(&there)),
     };
     all.map(file).collect()
 }

@@ -23,7 +23,6 @@ mod samples;
 mod thread;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,12 +34,12 @@ use tokio::sync::oneshot;
 
 pub use self::history::{EXITS_OF_ONE, Minute, Question};
 use self::inbox::{Call, Inbox};
-use self::open::Identity;
 pub use self::open::era;
 pub use self::samples::{Sample, Samples};
 use self::thread::Writer;
 use crate::controller::Memory;
 use crate::edge::mounts::remote_mount;
+use crate::edge::{Identity, identity};
 use crate::model::history::History;
 use crate::model::name::Name;
 use crate::model::view::{Event, ExitView};
@@ -197,7 +196,7 @@ impl Store {
     /// may lie where nothing answers, it looks for itself.
     pub fn look_for_its_file(&self) {
         let lies = *self.shared.lies.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = || self.shared.path.symlink_metadata().ok().map(|found| (found.dev(), found.ino()));
+        let found = || self.shared.path.symlink_metadata().ok().map(|found| identity(&found));
         if self.shared.is_near && lies.is_some() && found() != lies {
             self.shared.inbox.lost();
         }

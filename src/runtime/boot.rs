@@ -313,6 +313,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         held: super::doors::Held::new(doors),
         closing: Default::default(),
         awaited_ports: Default::default(),
+        claimants: Default::default(),
         sweep_due: false,
         trim_at: None,
         news: Default::default(),

@@ -1,8 +1,12 @@
 //! Whether an edit's new port is to be had. A port that somebody else listens on blocks the edit: the version before
-//! serves, and the new one would not.
+//! serves, and the new one would not. Who blocks it is looked at again when a process ends and when another edit may go
+//! on, so that services that change ports do it together.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+
+use tokio::task::AbortHandle;
 
 use super::Node;
 use crate::controller::Input;
@@ -20,20 +24,31 @@ struct Claim {
     stay: Vec<Name>,
 }
 
+/// An edit that has been found good but for its ports.
+pub(super) struct Claimant {
+    spec: Arc<Spec>,
+    digest: Digest,
+    look: AbortHandle,
+}
+
 impl Node {
     /// A spec has been tried: what is found of its ports is a part of the answer.
-    pub(super) fn tried(&mut self, spec: &Spec, digest: Digest, result: Result<(), (Reason, String)>) {
+    pub(super) fn tried(&mut self, spec: Arc<Spec>, digest: Digest, result: Result<(), (Reason, String)>) {
         let name = spec.name.clone();
-        let claims = if result.is_ok() { self.claims(spec) } else { Vec::new() };
+        // What was found before is not to come behind what is found now.
+        self.drop_claims(&name);
+        let before = self.ports_before(&name);
+        let claims = if result.is_ok() { self.claims(&spec, &before) } else { Vec::new() };
         if claims.is_empty() {
-            self.queue.push_back(Input::Tried { name, digest, result });
+            self.note(Input::Tried { name, digest, result });
             return;
         }
-        let (sockets, sender) = (self.sockets.clone(), self.sender.clone());
-        tokio::task::spawn_local(async move {
+        let (of, sockets, sender) = (name.clone(), self.sockets.clone(), self.sender.clone());
+        let look = tokio::task::spawn_local(async move {
             let mut result = Ok(());
+            let meant = bound(&name, &before, &sockets).await;
             for claim in claims {
-                if let Some(message) = holder(&name, &claim, &sockets).await {
+                if let Some(message) = holder(&name, &claim, &meant, &sockets).await {
                     result = Err((Reason::AddressInUse, message));
                     break;
                 }
@@ -41,22 +56,40 @@ impl Node {
             // Where the loop is gone nobody is left to be told.
             let _ = sender.send(Input::Tried { name, digest, result }).await;
         });
+        self.claimants.insert(of, Claimant { spec, digest, look: look.abort_handle() });
+    }
+
+    pub(super) fn drop_claims(&mut self, name: &Name) {
+        if let Some(claimant) = self.claimants.remove(name) {
+            claimant.look.abort();
+        }
+    }
+
+    /// A port may have been left, or is about to be.
+    pub(super) fn look_at_claims(&mut self) {
+        for name in self.claimants.keys().cloned().collect::<Vec<_>>() {
+            if let Some(Claimant { spec, digest, .. }) = self.claimants.get(&name) {
+                self.tried(spec.clone(), *digest, Ok(()));
+            }
+        }
+    }
+
+    /// The ports of what runs.
+    fn ports_before(&self, name: &Name) -> BTreeSet<u16> {
+        let running = self.lives_of(name);
+        running.flat_map(|(_, live)| live.spec.process.port.into_iter().chain(ports(&live.spec))).collect()
     }
 
     /// None where nothing with a port runs, which an edit could do harm to. Who writes a port for the first time tells
     /// which it has, perhaps by a process that is not the service's own (docker-proxy).
-    fn claims(&self, spec: &Spec) -> Vec<Claim> {
-        let running = self.lives.iter().filter(|(life, _)| life.instance.service == spec.name);
-        let before: BTreeSet<u16> =
-            running.flat_map(|(_, live)| live.spec.process.port.into_iter().chain(ports(&live.spec))).collect();
+    fn claims(&self, spec: &Spec, before: &BTreeSet<u16>) -> Vec<Claim> {
         if before.is_empty() || spec.process.on_demand.is_some() {
             // On demand plugd listens itself.
             return Vec::new();
         }
         let new = ports(spec).filter(|port| !before.contains(port));
         let claim = |port: u16| {
-            let listeners: Vec<Listener> =
-                self.sockets.listeners(port).into_iter().filter(Listener::is_in_the_way).collect();
+            let listeners = self.sockets.listeners(port);
             if listeners.is_empty() {
                 return None;
             }
@@ -121,9 +154,31 @@ fn ports(spec: &Spec) -> impl Iterator<Item = u16> {
     (0..spec.replicas).map_while(|index| instance_port(&spec.process, index))
 }
 
+/// Where what runs of the service listens: what comes after it will bind the same. Where that cannot be seen it is
+/// this machine's usual address, which those who bind all need as well.
+async fn bound(name: &Name, before: &BTreeSet<u16>, sockets: &Arc<Sockets>) -> BTreeSet<IpAddr> {
+    let mut bound = BTreeSet::new();
+    for listener in before.iter().flat_map(|port| sockets.listeners(*port)) {
+        let owner = sockets.holder(listener.inode).await.and_then(|holder| owner(holder.pid, sockets));
+        bound.extend(owner.filter(|owner| owner == name).map(|_| listener.addr));
+    }
+    if bound.is_empty() {
+        bound.insert(Ipv4Addr::LOCALHOST.into());
+    }
+    bound
+}
+
+/// The service that a process belongs to.
+fn owner(pid: i32, sockets: &Sockets) -> Option<Name> {
+    // Asked by nobody: the instances of the service itself count as others.
+    let nobody = Instance { service: Name::parse("nobody").ok()?, index: u32::MAX };
+    Some(sockets.neighbours.owner(pid, &LifeId { instance: nobody, life: 0 })?.instance.service)
+}
+
 /// Who is in the way, and stays there.
-async fn holder(name: &Name, Claim { port, listeners, stay }: &Claim, sockets: &Arc<Sockets>) -> Option<String> {
-    for listener in listeners {
+async fn holder(name: &Name, claim: &Claim, meant: &BTreeSet<IpAddr>, sockets: &Arc<Sockets>) -> Option<String> {
+    let Claim { port, listeners, stay } = claim;
+    for listener in listeners.iter().filter(|one| meant.iter().any(|meant| one.is_in_the_way(*meant))) {
         let Some(holder) = sockets.holder(listener.inode).await else {
             if !sockets.inodes(*port).contains(&listener.inode) {
                 // It has gone meanwhile.
@@ -131,12 +186,10 @@ async fn holder(name: &Name, Claim { port, listeners, stay }: &Claim, sockets: &
             }
             return Some(format!("port {port} is held by a process of uid {} that cannot be seen", listener.uid));
         };
-        // Of nobody: its own instances count as others.
-        let nobody = Instance { service: name.clone(), index: u32::MAX };
-        match sockets.neighbours.owner(holder.pid, &LifeId { instance: nobody, life: 0 }) {
-            Some(owner) if owner.service == *name => {}
-            Some(owner) if stay.contains(&owner.service) => {
-                return Some(format!("port {port} is held by the service {}, {holder}", owner.service));
+        match owner(holder.pid, sockets) {
+            Some(owner) if owner == *name => {}
+            Some(owner) if stay.contains(&owner) => {
+                return Some(format!("port {port} is held by the service {owner}, {holder}"));
             }
             // It is about to leave it: two services may change ports.
             Some(_) => {}

@@ -259,8 +259,8 @@ impl Node {
                         // Of nobody: its own instances count as others.
                         let nobody = Instance { service: name.clone(), index: u32::MAX };
                         let owner = sockets.neighbours.owner(holder.pid, &LifeId { instance: nobody, life: 0 });
-                        own = owner.as_ref().is_some_and(|owner| owner.service == name);
-                        let of = owner.map_or(String::new(), |owner| format!(" of {owner}"));
+                        own = owner.as_ref().is_some_and(|owner| owner.instance.service == name);
+                        let of = owner.map_or(String::new(), |owner| format!(" of {}", owner.instance));
                         message = format!("port {port} is held by {holder}{of}");
                     } else if inode.is_some() {
                         message = format!("port {port} is held by a process that cannot be seen");

@@ -106,7 +106,7 @@ impl Node {
         let context = self.describe(LifeContext::new(Some(tree.clone()), listened), &life, &spec);
         let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended: false };
         self.listen(&life, &mut live, passive);
-        self.sockets.neighbours.enter(&live.tree);
+        self.sockets.neighbours.enter(&live.tree, live.context.instance_port);
         self.lives.insert(life.clone(), live);
         let (pid, start_time) = (spawned.pid, spawned.start_time);
         self.queue.push_back(Input::Spawned { life: life.clone(), pid, start_time });
@@ -192,6 +192,7 @@ impl Node {
         }
         let Some(life) = id.life_id() else { return };
         self.pump.finish(life.clone());
+        self.look_at_claims();
         if let Some(live) = self.lives.get_mut(&life) {
             live.ended = true;
             live.tasks.drain(..).for_each(|task| task.abort());
@@ -294,7 +295,7 @@ impl Node {
         if !ended {
             self.listen(&life, &mut live, passive);
         }
-        self.sockets.neighbours.enter(&live.tree);
+        self.sockets.neighbours.enter(&live.tree, live.context.instance_port);
         self.lives.insert(life, live);
     }
 

@@ -131,6 +131,8 @@ pub struct Node {
     closing: HashSet<LifeId>,
     /// Ports whose becoming free is awaited.
     awaited_ports: HashSet<u16>,
+    /// Edits whose ports are looked at, or held by somebody.
+    claimants: BTreeMap<Name, claims::Claimant>,
     /// The first scan is complete: status files of services that are no more may go.
     sweep_due: bool,
     /// When the start is behind us, and with it what only the start needed.
@@ -289,6 +291,10 @@ impl Node {
         }
         if let Input::Scanned = &input {
             self.on_scanned();
+        }
+        if let Input::Tried { name, result: Ok(()), .. } = &input {
+            self.drop_claims(name);
+            self.look_at_claims();
         }
         if let Input::PortFree(port) = &input {
             self.awaited_ports.remove(port);

@@ -201,6 +201,7 @@ impl Node {
     }
 
     pub(super) fn forget_try(&mut self, name: &Name) {
+        self.drop_claims(name);
         self.preparing.take_back(|purpose| matches!(purpose, Purpose::Try { spec: of, .. } if of.name == *name));
     }
 
@@ -226,7 +227,7 @@ impl Node {
                     self.spawn_prepared(life, spec, blob, result);
                 }
                 Purpose::Try { spec, digest } => {
-                    self.tried(&spec, digest, result.map(drop).map_err(|fault| (fault.reason, fault.message)));
+                    self.tried(spec, digest, result.map(drop).map_err(|fault| (fault.reason, fault.message)));
                 }
                 Purpose::Helper(request) => {
                     if told {

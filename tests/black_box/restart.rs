@@ -112,6 +112,28 @@ fn an_edit_to_a_port_that_somebody_else_holds_leaves_the_old_one_until_it_is_fre
 }
 
 #[test]
+fn a_port_counts_as_held_by_the_address_on_which_the_service_listens() {
+    let world = World::running();
+    let server =
+        |address: &str, port: u16| format!("command: python3 -m http.server --bind {address} {port}\nport: {port}\n");
+    world.put("one.yaml", &server("127.0.0.1", free_port()));
+    world.put("all.yaml", &server("0.0.0.0", free_port()));
+    world.wait_status("one", "healthy");
+    world.wait_status("all", "healthy");
+    let held = std::net::TcpListener::bind("127.0.0.2:0").expect("a socket");
+    let port = held.local_addr().expect("bound").port();
+
+    world.put("all.yaml", &server("0.0.0.0", port));
+    world.wait("the block", |world| {
+        world.status_file("all").is_some_and(|text| text.contains("UpdateBlocked") && text.contains(&port.to_string()))
+    });
+    assert!(world.status("all").starts_with("healthy"));
+    world.put("one.yaml", &server("127.0.0.1", port));
+    world.wait("the new version", |world| world.field("one", "address") == Some(format!("127.0.0.1:{port}")));
+    world.wait_status("one", "healthy");
+}
+
+#[test]
 fn a_port_is_not_left_by_a_service_whose_own_edit_is_blocked() {
     let world = World::running();
     let (one, two) = (free_port(), free_port());
@@ -162,6 +184,7 @@ fn two_services_may_change_ports() {
     world.wait_status("a", "healthy");
     world.wait_status("b", "healthy");
     let before = (world.pid("a"), world.pid("b"));
+    let begun = std::time::Instant::now();
     put(two, one);
     world.wait("both on the port of the other", |world| {
         let (a, b) = (world.pid("a"), world.pid("b"));
@@ -171,6 +194,40 @@ fn two_services_may_change_ports() {
         };
         a != before.0 && b != before.1 && on("a", two) && on("b", one)
     });
+    // An edit that is tried again by the clock waits for 5 s.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4), "{:?}\n{}", begun.elapsed(), world.log());
+}
+
+/// The first of so many in a row.
+fn free_ports(count: u16) -> u16 {
+    let are_free = |first: &u16| {
+        let mut ports = (*first..).take(usize::from(count));
+        ports.all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok())
+    };
+    std::iter::repeat_with(free_port).find(are_free).expect("there are some")
+}
+
+#[test]
+fn replicas_move_to_ports_that_they_have_among_them_already() {
+    let world = World::running();
+    let port = free_ports(4);
+    let put = |port: u16, replicas: u32| {
+        let serve = "command: python3 -m http.server --bind 127.0.0.1 $(PORT)";
+        world.put("web.yaml", &format!("{serve}\nport: {port}\nreplicas: {replicas}\n"));
+    };
+    let serves = |port: u16, replicas: u32| {
+        let ready = format!("{replicas}/{replicas}");
+        world.wait(&format!("{replicas} on {port} and above"), |world| {
+            let text = world.status_file("web").unwrap_or_default();
+            let on = |index| text.contains(&format!("port: {}, ready: true", port as u32 + index));
+            world.field("web", "ready").as_deref() == Some(&ready) && (0..replicas).all(on) && !text.contains("inForce")
+        });
+        assert_eq!(world.field("web", "restarts").as_deref(), Some("0"), "nobody is in the way of another");
+    };
+    for (from, replicas) in [(port + 1, 2), (port + 2, 2), (port + 1, 2), (port, 3), (port + 1, 3), (port + 2, 2)] {
+        put(from, replicas);
+        serves(from, replicas);
+    }
 }
 
 #[test]

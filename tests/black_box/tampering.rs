@@ -262,3 +262,21 @@ fn no_log_is_written_into_what_is_read_or_started_wherever_it_lies() {
     world.wait_status("b-command", "running");
     assert_eq!(texts(), before);
 }
+
+#[test]
+fn a_log_that_becomes_a_wrapper_by_a_second_name_is_let_go_and_started() {
+    let world = World::running();
+    let (log, wrapper) = (world.root().join("app.log"), world.root().join("wrapper"));
+    let says =
+        r"command: [sh, -c, 'printf %s\\n \#!/bin/sh ''exec sleep 1000''; while :; do sleep 0.2; echo more; done']";
+    world.put("app.yaml", &format!("{says}\nlogs: {{path: {}}}\n", log.display()));
+    world.wait("its output", |_| fs::read_to_string(&log).is_ok_and(|text| text.contains("exec sleep 1000\n")));
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o755)).expect("chmod");
+    fs::hard_link(&log, &wrapper).expect("made");
+
+    world.put("web.yaml", &format!("wrapper: {}\n", wrapper.display()));
+    world.wait_status("web", "running");
+    world.wait("the trouble to be told", |world| {
+        world.status_file("app").is_some_and(|text| text.contains("web.yaml leads there"))
+    });
+}

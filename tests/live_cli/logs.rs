@@ -117,11 +117,15 @@ fn a_log_that_can_take_nothing_is_told_before_anything_is_lost() {
     put("own", "new.yaml");
     std::fs::write(place.join("notes"), "of mine\n").expect("written");
     put("notes", "../place/notes");
+    std::fs::write(place.join("mine.2"), "of mine\n").expect("written");
+    put("rotated", "../place/mine");
     let (said, _) = ends(&world, 5, &["check"]);
     assert!(said.contains("error: folder: ") && said.contains("is a directory; name a file in it"), "{said}");
     assert!(said.contains("error: through: `logs.path` leads through ") && said.contains("is no directory"), "{said}");
     assert!(said.contains("warning: new: ") && said.contains("place/a, where `logs.path` puts its log"), "{said}");
     assert!(said.contains("warning: notes: ") && said.contains("and plugd knows nothing of it"), "{said}");
+    let told = said.lines().find(|line| line.starts_with("warning: rotated: ")).unwrap_or_default();
+    assert!(told.contains("place/mine.2 has the name that a rotation of its log gives"), "{said}");
     assert!(said.contains("new.yaml, where `logs.path` puts its log, is none for a log: plugd reads"), "{said}");
 
     let mut world = world;

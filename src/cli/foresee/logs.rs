@@ -13,6 +13,9 @@ use crate::edge::output::layout::{Place, Side};
 use crate::edge::output::off_limits::OffLimits;
 use crate::model::name::{Instance, Name};
 
+/// So many rotated files of a log are looked at.
+const ROTATED_MAX: u32 = 100;
+
 /// What there is to say of one path.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
@@ -24,15 +27,17 @@ pub enum Found {
 
 /// `told`: what the node says of itself, where one runs.
 pub fn look(declared: &[Declaration], off_limits: &OffLimits, told: Option<&Value>) -> Vec<Found> {
-    let named: Vec<(&Name, Place)> =
-        declared.iter().filter_map(|one| Some((&one.spec.name, place_of(one, off_limits)?))).collect();
+    let named: Vec<(&Name, Place, u32)> = declared
+        .iter()
+        .filter_map(|one| Some((&one.spec.name, place_of(one, off_limits)?, one.spec.logs.max_files)))
+        .collect();
     let as_the_node = looks_as_the_node(told);
-    let of_file = |(name, place): &(&Name, Place)| match off_limits.why(&place.base) {
+    let of_file = |(name, place, files): &(&Name, Place, u32)| match off_limits.why(&place.base) {
         Some(why) => Some(Found::Wrong(format!(
             "{name}: {}, where `logs.path` puts its log, is none for a log: {why}; name another file",
             place.base.display()
         ))),
-        None => of_file(name, &place.base, as_the_node).or_else(|| of_others(name, place)),
+        None => of_file(name, &place.base, as_the_node).or_else(|| of_others(name, place, *files)),
     };
     let alone = named.iter().filter_map(of_file);
     alone.chain(shared(&named)).collect()
@@ -46,17 +51,26 @@ fn place_of(one: &Declaration, off_limits: &OffLimits) -> Option<Place> {
     Some(Place::of(dir, &first, one.spec.replicas, Some(path), Side::Out))
 }
 
-/// A file that holds something, and of which no node has noted anything.
-fn of_others(name: &Name, place: &Place) -> Option<Found> {
-    let there = place.base.symlink_metadata().ok().filter(|there| there.is_file() && there.len() > 0)?;
-    let index = place.index_of(&there).metadata();
-    index.is_err_and(|error| error.kind() == ErrorKind::NotFound).then(|| {
-        Found::Doubtful(format!(
+/// A file that holds something, and of which no node has noted anything; or one that has the name of a rotated one.
+fn of_others(name: &Name, place: &Place, files: u32) -> Option<Found> {
+    let is_of_others = |path: &Path| {
+        let there = path.symlink_metadata().ok().filter(|there| there.is_file() && there.len() > 0);
+        let index = there.map(|there| place.index_of(&there).metadata());
+        index.is_some_and(|index| index.is_err_and(|error| error.kind() == ErrorKind::NotFound))
+    };
+    if is_of_others(&place.base) {
+        return Some(Found::Doubtful(format!(
             "{name}: {}, where `logs.path` puts its log, holds something already, and plugd knows nothing of it: the \
              log goes on behind it, and is rotated and removed with it; name another file, if that is not meant",
             place.base.display()
-        ))
-    })
+        )));
+    }
+    let rotated = (1..files.min(ROTATED_MAX)).map(|number| place.rotated(number)).find(|path| is_of_others(path))?;
+    Some(Found::Doubtful(format!(
+        "{name}: {} has the name that a rotation of its log gives, and plugd knows nothing of it: the log's rotations \
+         move it on and remove it; move it away, or name another file in `logs.path`",
+        rotated.display()
+    )))
 }
 
 /// What this process may write is what the node may.
@@ -107,9 +121,9 @@ fn of_directory(name: &Name, dir: &Path, as_the_node: bool) -> Option<Found> {
 }
 
 /// Files that several services write.
-fn shared(named: &[(&Name, Place)]) -> Vec<Found> {
+fn shared(named: &[(&Name, Place, u32)]) -> Vec<Found> {
     let mut writers: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
-    for (name, place) in named {
+    for (name, place, _) in named {
         writers.entry(&place.base).or_default().push(name.as_str());
     }
     let shared = writers.into_iter().filter(|(_, names)| names.len() > 1);

@@ -32,6 +32,20 @@ fn ping() -> Notification {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
+fn an_address_is_told_while_somebody_is_to_be_reached_there() {
+    let mut web = probed();
+    web.process.port = Some(80);
+    let mut world = World::running(web);
+    assert_eq!(world.view("web").address, None, "nobody has been seen there");
+    world.verdict("web", 1, ProbeSlot::Readiness, true);
+    assert_eq!(world.view("web").address.as_deref(), Some("127.0.0.1:80"));
+    for _ in 0..3 {
+        world.verdict("web", 1, ProbeSlot::Readiness, false);
+    }
+    assert_eq!(world.view("web").address, None);
+}
+
+#[test]
 fn one_failure_fewer_than_the_threshold_keeps_it_ready_and_the_threshold_takes_it_out() {
     let mut world = World::running(probed());
     world.verdict("web", 1, ProbeSlot::Readiness, true);

@@ -9,6 +9,7 @@ mod jobs;
 mod kept;
 mod node;
 mod outage;
+mod rolls;
 mod score;
 mod world;
 

@@ -13,9 +13,9 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::names::{Candidate, candidate};
-use super::presence::{Identity, Sight};
-use crate::edge::afar;
+use super::presence::Sight;
 use crate::edge::lease::{self, Writers};
+use crate::edge::{Identity, afar};
 use crate::model::digest::digits;
 
 /// The largest manifest, drop-in or settings file.

@@ -6,13 +6,12 @@
 
 use std::time::Duration;
 
+use crate::edge::Identity;
+
 /// The same directory found empty without a single delete event is held for this long.
 pub(super) const EMPTIED_HOLD: Duration = Duration::from_secs(30);
 /// What a replacement lacks, or one that came back, is stopped when it has been quiet for this long.
 pub(super) const REPLACED_QUIET: Duration = Duration::from_secs(2);
-
-/// Device and inode.
-pub(super) type Identity = (u64, u64);
 
 /// What the path showed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::disk::{self, Stamp, Unread};
-use super::presence::Identity;
 use super::trust::Surroundings;
 use super::watched::{BYTES_MAX, FILES_MAX, Found, SMALL, Watched};
 use crate::controller::Resolved;
+use crate::edge::Identity;
 use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::reason::Reason;

@@ -14,12 +14,12 @@ use super::desk::{Desk, Seen};
 use super::disk;
 use super::floor::Floor;
 use super::names::{Candidate, candidate};
-use super::presence::{EMPTIED_HOLD, Identity, Presence, REPLACED_QUIET, Sight, Verdict};
+use super::presence::{EMPTIED_HOLD, Presence, REPLACED_QUIET, Sight, Verdict};
 use super::watch::{Event, Watch};
 use super::{OnAccepted, OnStatus, OnTick};
 use crate::controller::Input;
-use crate::edge::afar;
 use crate::edge::places::{Lock, LockError};
+use crate::edge::{Identity, afar};
 use crate::model::settings::Settings;
 
 /// Held open for writing for longer than this is a problem.

@@ -16,8 +16,8 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use super::OnStatus;
 use super::agenda::News;
 use super::disk;
-use super::presence::Identity;
 use super::thread::Message;
+use crate::edge::Identity;
 
 /// One event of interest.
 #[derive(Debug, Clone, PartialEq, Eq)]

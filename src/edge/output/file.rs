@@ -17,7 +17,7 @@ use rustix::pipe::{SpliceFlags, splice};
 use super::hands;
 use super::index::{self, Entry, Mark, Writer};
 use super::layout::Place;
-use super::off_limits::{self, OffLimits};
+use super::off_limits::OffLimits;
 use super::pipe::Moment;
 
 /// How much output one entry of the index covers: a reader that looks for a time reads at most this.
@@ -129,7 +129,7 @@ impl LogFile {
             return Ok(());
         };
         let why = self.off_limits.why_place(&self.place.base);
-        if let Some(why) = why.or_else(|| self.off_limits.why_file((open.dev, open.ino))) {
+        if let Some(why) = why.or_else(|| self.off_limits.why_file(&open.file.metadata().ok()?)) {
             self.open = None;
             return refuse(Some(why));
         }
@@ -162,7 +162,7 @@ impl LogFile {
         let file = hands::with(&self.place, || open(&self.place))?;
         let meta = file.metadata()?;
         if self.place.own {
-            refuse(self.off_limits.why_file(off_limits::identity(&meta)))?;
+            refuse(self.off_limits.why_file(&meta))?;
         }
         let size = meta.len();
         let path = self.place.index_of(&meta);

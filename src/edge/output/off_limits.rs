@@ -6,10 +6,16 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::edge::directory;
-use crate::edge::named::{Identity, Named};
+use crate::edge::named::Named;
+use crate::edge::{Identity, identity};
 
 /// How the files begin that the kernel starts: scripts and ELF (execve(2)).
 const PROGRAMS: [&[u8]; 2] = [b"#!", b"\x7fELF"];
+
+/// plugd's own files lie in its directories and one folder below.
+const OWN_DEPTH: usize = 1;
+/// There are some twenty; of a directory that is not plugd's alone no more are looked at.
+const OWN_MAX: usize = 10_000;
 
 #[derive(Debug, Clone, Default)]
 pub struct OffLimits {
@@ -28,7 +34,7 @@ impl OffLimits {
     pub fn why(&self, path: &Path) -> Option<String> {
         self.why_place(path).or_else(|| {
             let there = path.symlink_metadata().ok()?;
-            self.why_file(identity(&there)).or_else(|| is_program(path, &there).then(|| "it is a program".into()))
+            self.why_file(&there).or_else(|| is_program(path, &there).then(|| "it is a program".into()))
         })
     }
 
@@ -56,13 +62,29 @@ impl OffLimits {
     }
 
     /// By what it is, whatever its path.
-    pub(super) fn why_file(&self, file: Identity) -> Option<String> {
-        self.named.by_identity(file).map(|by| named_by(&by))
+    pub(super) fn why_file(&self, file: &Metadata) -> Option<String> {
+        let of = identity(file);
+        if let Some(by) = self.named.by_identity(of) {
+            return Some(named_by(&by));
+        }
+        // Few files have a second name, and then plugd's own are few.
+        let is_linked = file.is_file() && file.nlink() > 1;
+        let own = self.own.iter().filter(|_| is_linked).find_map(|dir| self.name_in(dir, of, OWN_DEPTH));
+        own.map(|own| format!("plugd keeps that file as {}", own.display()))
     }
-}
 
-pub(super) fn identity(file: &Metadata) -> Identity {
-    (file.dev(), file.ino())
+    /// The name that a file has in a directory of plugd's own, other than as a log.
+    fn name_in(&self, dir: &Path, file: Identity, depth: usize) -> Option<PathBuf> {
+        let entries = std::fs::read_dir(dir).ok()?.flatten().filter(|one| self.logs.as_deref() != Some(&one.path()));
+        entries.take(OWN_MAX).find_map(|one| {
+            let there = one.metadata().ok()?;
+            match there.is_dir() {
+                true if depth > 0 => self.name_in(&one.path(), file, depth - 1),
+                true => None,
+                false => (identity(&there) == file).then(|| one.path()),
+            }
+        })
+    }
 }
 
 fn named_by(by: &str) -> String {

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::context::{Known, LifeContext};
+use super::neighbours::Neighbour;
 use super::sockets::{Holder, Listener, Sockets, held_by};
 use crate::edge::process::stat;
 use crate::edge::process::tree::Tree;
@@ -57,9 +58,13 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
         let holder = sockets.holder(listener.inode).await;
         let neighbour = holder.as_ref().and_then(|holder| sockets.neighbours.owner(holder.pid, &tree.life));
         if let (Some(neighbour), Some(holder)) = (neighbour, &holder) {
-            neighbours.get_or_insert(match neighbour.service == tree.life.instance.service {
-                true => format!("port {port} is held by {neighbour}, {holder}; the command ignores $(PORT)"),
-                false => format!("port {port} is held by the service {}, {holder}", neighbour.service),
+            let Neighbour { instance, port: given } = &neighbour;
+            neighbours.get_or_insert(match instance.service == tree.life.instance.service {
+                true if *given == Some(port) => {
+                    format!("port {port} is held by {instance}, {holder}, to which it was given")
+                }
+                true => format!("port {port} is held by {instance}, {holder}; the command ignores $(PORT)"),
+                false => format!("port {port} is held by the service {}, {holder}", instance.service),
             });
             continue;
         }
@@ -115,11 +120,11 @@ async fn rival(
         let holder = sockets.holder(other.inode).await;
         let neighbour = holder.as_ref().and_then(|holder| sockets.neighbours.owner(holder.pid, &tree.life));
         let is_of_it = holder.as_ref().is_some_and(|holder| tree.contains(holder.pid));
-        if is_of_it || neighbour.as_ref().is_some_and(|one| one.service == tree.life.instance.service) {
+        if is_of_it || neighbour.as_ref().is_some_and(|one| one.instance.service == tree.life.instance.service) {
             continue;
         }
         let who = match (neighbour, holder) {
-            (Some(neighbour), Some(holder)) => format!("the service {}, {holder}", neighbour.service),
+            (Some(neighbour), Some(holder)) => format!("the service {}, {holder}", neighbour.instance.service),
             (None, Some(holder)) => holder.to_string(),
             (_, None) => format!("a process of uid {} that cannot be seen", other.uid),
         };

@@ -11,11 +11,26 @@ use crate::edge::process::tree::Tree;
 use crate::model::name::{Instance, LifeId};
 
 #[derive(Debug, Default)]
-pub struct Neighbours(Mutex<HashMap<LifeId, Tree>>);
+pub struct Neighbours(Mutex<HashMap<LifeId, Entered>>);
+
+/// A life, and the port that it was given.
+#[derive(Debug, Clone)]
+struct Entered {
+    tree: Tree,
+    port: Option<u16>,
+}
+
+/// Whose a process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    pub instance: Instance,
+    /// `$(instance.port)`.
+    pub port: Option<u16>,
+}
 
 impl Neighbours {
-    pub fn enter(&self, tree: &Tree) {
-        self.locked().insert(tree.life.clone(), tree.clone());
+    pub fn enter(&self, tree: &Tree, port: Option<u16>) {
+        self.locked().insert(tree.life.clone(), Entered { tree: tree.clone(), port });
     }
 
     pub fn strike(&self, life: &LifeId) {
@@ -23,24 +38,24 @@ impl Neighbours {
     }
 
     /// The instance, other than `asker`, whose tree a process belongs to.
-    pub fn owner(&self, pid: i32, asker: &LifeId) -> Option<Instance> {
+    pub fn owner(&self, pid: i32, asker: &LifeId) -> Option<Neighbour> {
         // Its own word first: that is one look instead of one for each life.
         let named = match stat::cookie(pid) {
             Cookie::Of(mark) => Instance::parse(&mark.instance).map(|instance| LifeId { instance, life: mark.life }),
             Cookie::Absent | Cookie::Unread => None,
         };
-        let known: Vec<Tree> = {
+        let known: Vec<Entered> = {
             let lives = self.locked();
             match named.and_then(|life| lives.get(&life)) {
-                Some(tree) => vec![tree.clone()],
+                Some(entered) => vec![entered.clone()],
                 None => lives.values().cloned().collect(),
             }
         };
-        let owner = known.into_iter().find(|tree| tree.life != *asker && tree.contains(pid))?;
-        Some(owner.life.instance)
+        let owner = known.into_iter().find(|one| one.tree.life != *asker && one.tree.contains(pid))?;
+        Some(Neighbour { instance: owner.tree.life.instance, port: owner.port })
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<LifeId, Tree>> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<LifeId, Entered>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -37,10 +37,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Whether it keeps a server off that binds every address, or this machine's usual one.
-    pub fn is_in_the_way(&self) -> bool {
-        let addr = self.addr.to_canonical();
-        addr.is_unspecified() || addr == IpAddr::V4(Ipv4Addr::LOCALHOST)
+    /// Whether it keeps a server off that binds this address: the same, or one of the two stands for all. That of IPv6
+    /// stands for those of IPv4, too; nobody tells whether it was bound without them.
+    pub fn is_in_the_way(&self, of: IpAddr) -> bool {
+        let (held, meant) = (self.addr.to_canonical(), of.to_canonical());
+        let is_all = |addr: IpAddr| addr.is_unspecified();
+        let same_family = held.is_ipv4() == meant.is_ipv4();
+        let both = [held, meant].into_iter().any(|addr| addr.is_ipv6() && is_all(addr));
+        held == meant || both || (same_family && (is_all(held) || is_all(meant)))
     }
 
     /// Bound to the same interface, if both are bound to one.
@@ -284,4 +288,34 @@ fn scan(wanted: &HashSet<u64>) -> HashMap<u64, Holder> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_in_the_way_of_who_binds_what_it_has() {
+        let in_the_way = |held: &str, meant: &str| {
+            let addr = held.parse().expect("an address");
+            Listener { inode: 1, addr, scope: 0, uid: 0 }.is_in_the_way(meant.parse().expect("an address"))
+        };
+        for (held, meant, is) in [
+            ("0.0.0.0", "127.0.0.1", true),
+            ("127.0.0.2", "127.0.0.1", false),
+            ("127.0.0.2", "0.0.0.0", true),
+            ("127.0.0.2", "::", true),
+            ("127.0.0.2", "127.0.0.2", true),
+            ("192.0.2.7", "127.0.0.1", false),
+            ("::ffff:127.0.0.1", "127.0.0.1", true),
+            ("::", "127.0.0.1", true),
+            ("::", "::1", true),
+            ("::1", "127.0.0.1", false),
+            ("::1", "0.0.0.0", false),
+            ("::1", "::", true),
+            ("0.0.0.0", "::1", false),
+        ] {
+            assert_eq!(in_the_way(held, meant), is, "{held} is held, {meant} is meant");
+        }
+    }
 }

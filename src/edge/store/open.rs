@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{history, rows};
+use crate::edge::{Identity, identity};
 
 /// "plug": marks the file as ours.
 const APPLICATION_ID: i32 = 0x706c_7567;
@@ -63,9 +64,6 @@ pub(super) fn read_only(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// Which file it is.
-pub(super) type Identity = (u64, u64);
-
 /// A database that can be written.
 pub(super) struct Opened {
     pub db: Connection,
@@ -75,8 +73,8 @@ pub(super) struct Opened {
 }
 
 /// Of the file that is at the path now, through links.
-pub(super) fn identity(path: &Path) -> Option<Identity> {
-    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+pub(super) fn found_at(path: &Path) -> Option<Identity> {
+    std::fs::metadata(path).ok().map(|found| identity(&found))
 }
 
 /// An error is a sentence for people.
@@ -137,9 +135,9 @@ pub(super) fn is_absent(path: &Path) -> bool {
 /// that was there has closed it, for it takes its journals with it.
 pub(super) fn put_back(path: &Path) -> Result<Opened, NotMade> {
     let copy = beside(path, SAVED);
-    let (wanted, mut note) = (identity(&copy), None);
+    let (wanted, mut note) = (found_at(&copy), None);
     // It may be there already, since an earlier try.
-    if identity(path) != wanted {
+    if found_at(path) != wanted {
         if path.symlink_metadata().is_ok() {
             let kept = move_aside(path)?;
             note = Some(format!("what lay at {} was not plugd's; it is kept as {}", path.display(), kept.display()));
@@ -200,7 +198,7 @@ pub(super) fn readable(path: &Path) -> Result<(Connection, Identity), Unusable> 
 
 /// Whoever replaced it meanwhile may have done so before or after SQLite opened it.
 fn still(path: &Path, found: &std::fs::Metadata) -> Result<Identity, Unusable> {
-    identity(path).filter(|now| *now == (found.dev(), found.ino())).ok_or_else(|| replaced().into())
+    found_at(path).filter(|now| *now == identity(found)).ok_or_else(|| replaced().into())
 }
 
 /// A file that nobody writes, as an address of SQLite's (sqlite.org/uri.html).

@@ -15,9 +15,10 @@ use rusqlite::Connection;
 
 use super::history::{self, Question};
 use super::inbox::{Batch, Call, Inbox, Load};
-use super::open::{self, Identity, Opened};
+use super::open::{self, Opened};
 use super::rows;
 use super::{Found, Tell};
+use crate::edge::Identity;
 use crate::model::history::History;
 use crate::model::view::Event;
 
@@ -188,7 +189,7 @@ impl Writer {
                     self.foreign |= !known && self.read != Some(*identity);
                 }
             }
-            Some((_, identity)) if open::identity(&self.path) == Some(*identity) => {}
+            Some((_, identity)) if open::found_at(&self.path) == Some(*identity) => {}
             Some((db, _)) => match open::save(db, &self.path) {
                 Ok(()) => {
                     tracing::warn!("{path} was taken away; it is made again, with all that it held");

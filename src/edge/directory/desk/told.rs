@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::super::disk;
 use super::super::names::{Candidate, candidate};
 use super::super::parse::Refusal;
 use super::Desk;
@@ -50,8 +51,9 @@ impl Desk {
         let user = || self.users.get(path)?.first().cloned();
         let Some(file) = self.file_of(path).or_else(user).or_else(|| of.clone()) else { return };
         let who = lease::writer_of(path).map(|pid| format!(" by pid {pid}")).unwrap_or_default();
-        // If it is a log of ours, that lets go of it.
-        self.named.add(&file, File { path: path.to_path_buf(), identity: None });
+        // If it is a log of ours, by whichever name, that lets go of it.
+        let identity = disk::stat(path).ok().map(|there| there.identity());
+        self.named.add(&file, File { path: path.to_path_buf(), identity });
         let shown = path.strip_prefix(&self.dir).unwrap_or(path).display();
         let message = format!("{shown} is held open for writing{who}; it is read when that ends");
         if file == DEFAULTS && self.defaults_awaited {
