@@ -12,7 +12,7 @@ use super::absorb::{LINGER_MAX, note_exit};
 use super::agenda::Place;
 use super::blob::{Blob, COUNT_MAX, STEPS_MAX, unhex};
 use super::checks::Checks;
-use super::input::{Adopted, Memory};
+use super::input::{Adopted, Memory, Scaled};
 use super::life::*;
 use super::service::Service;
 use crate::model::time::Now;
@@ -144,8 +144,7 @@ pub(super) fn remember(service: &mut Service, mut memory: Memory) {
     service.digest = (memory.digest.len() == 32).then(|| unhex(&memory.digest));
     service.restarts = service.restarts.max(memory.restarts.min(COUNT_MAX));
     service.stopped = memory.stopped_by_operator;
-    service.scaled_to = memory.scaled_to.map(|count| count.min(super::INSTANCES_MAX));
-    service.scaled_over = memory.scaled_over;
+    service.scaled = memory.scaled.map(|scaled| Scaled { to: scaled.to.min(super::INSTANCES_MAX), ..scaled });
     for (index, &life) in (0..).zip(&memory.lives) {
         let instance = service.instance(index);
         instance.number = instance.number.max(life);
@@ -159,7 +158,7 @@ pub(super) fn remember(service: &mut Service, mut memory: Memory) {
         first.last_exit = Some(exit.clone());
     }
     service.agenda = Place::of_memory(memory.schedule.as_deref());
-    service.before = memory.kept.as_deref().map(Made::of_memory).map(Arc::new);
+    service.kept = memory.kept.as_deref().map(Made::of_memory).map(Arc::new);
     service.lives.clone_from(&memory.lives);
     service.remembered = Some(memory);
 }

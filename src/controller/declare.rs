@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Controller;
 use super::checks::{Checks, Past};
-use super::input::{Declaration, Order, Rejection, Resolved};
+use super::input::{Declaration, Order, Rejection, Resolved, Scaled};
 use super::life::{Life, Made, Outcome, Running};
 use super::service::{Gate, Id, Service};
 use crate::model::digest::comparable;
@@ -25,7 +25,7 @@ impl Controller {
         let id = self.table.enter(&declaration.spec.name, now.wall);
         let Some(mut service) = self.table.take(id) else { return };
         let spec = declaration.spec.clone();
-        let made_before = service.made().map(Arc::new).or_else(|| service.before.take());
+        let made_before = service.made().map(Arc::new);
         let before = service.declared.take();
         // One of another encoding says nothing, and a new plugd is no edit.
         let known = service.digest.map(|old| if comparable(old, spec.digest) { old } else { spec.digest });
@@ -69,8 +69,8 @@ impl Controller {
             service.forget_schedule();
         }
         let made = service.made().map(Arc::new);
-        if let Some(made) = made_before.as_ref().filter(|_| before.is_none()) {
-            service.recognise(made, now);
+        if let Some(kept) = service.kept.clone().filter(|_| before.is_none()) {
+            service.recognise(&kept, now);
         }
         service.keep(made_before, &spec);
         service.end_scale();
@@ -166,8 +166,8 @@ impl Controller {
             // How many run is its schedule's business; of an edit that will make a job of it, too.
             Order::Scale(_) if service.spec().is_some_and(|spec| spec.schedule.is_some()) => {}
             Order::Scale(count) => {
-                service.scaled_to = Some(count.min(super::INSTANCES_MAX));
-                service.scaled_over = service.spec().map(|spec| spec.replicas);
+                let over = service.spec().zip(service.rules()).map(|(spec, rules)| (spec.replicas, rules.replicas));
+                service.scaled = Some(Scaled { to: count.min(super::INSTANCES_MAX), over });
             }
             Order::Start | Order::Restart => {
                 service.stopped = false;

@@ -214,10 +214,8 @@ pub struct Memory {
     pub failed_starts: u32,
     /// `plugd stop`: the boot id and keeper start it holds for is checked by the edge.
     pub stopped_by_operator: bool,
-    pub scaled_to: Option<u32>,
-    /// The `replicas` of which that was said.
-    #[serde(default)]
-    pub scaled_over: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled: Option<Scaled>,
     /// Seconds since the epoch, code, message: for showing only.
     pub last_exit: Option<super::ExitMemory>,
     /// The highest life of each instance.
@@ -231,6 +229,14 @@ pub struct Memory {
     /// What was told last: a controller that finds it like that goes on telling since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
+}
+
+/// `plugd scale`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Scaled {
+    pub to: u32,
+    /// `replicas` when that was said: as declared, and as in force; none where no manifest had been read.
+    pub over: Option<(u32, u32)>,
 }
 
 /// A version that ran when an edit came.

@@ -15,7 +15,7 @@ use super::Controller;
 use super::checks::Past;
 use super::decide::Want;
 use super::declare::dependency_names;
-use super::input::KeptMemory;
+use super::input::{KeptMemory, Scaled};
 use super::life::{Cause, Life, Made, Print, Setback};
 use super::service::{Gate, Id, Service};
 use crate::model::manifest::{self, Reading, Text, print};
@@ -90,12 +90,13 @@ impl Service {
         was_kept
     }
 
-    /// `plugd scale` holds until another number of `replicas` is in force than that of which it was said.
+    /// `plugd scale` holds until another number of `replicas` is in force than when that was said.
     pub fn end_scale(&mut self) {
         let Some(declared) = self.spec().filter(|_| self.kept.is_none()).map(|spec| spec.replicas) else { return };
-        if self.scaled_to.is_some() && *self.scaled_over.get_or_insert(declared) != declared {
-            (self.scaled_to, self.scaled_over) = (None, None);
-        }
+        // From now on it is said of these.
+        let of = |scaled: Scaled| Scaled { over: Some((declared, declared)), ..scaled };
+        let holds = |scaled: &Scaled| scaled.over.is_none_or(|(one, other)| [one, other].contains(&declared));
+        self.scaled = self.scaled.filter(holds).map(of);
     }
 
     /// An earlier controller kept this one: what is made from it is known from now on.
@@ -122,7 +123,7 @@ impl Service {
     }
 
     pub fn remember_kept(&self) -> Option<Box<KeptMemory>> {
-        let kept = self.kept.as_ref().or(self.before.as_ref())?;
+        let kept = self.kept.as_ref()?;
         Some(Box::new(KeptMemory {
             spec: kept.spec.clone()?,
             wrapper: kept.wrapper.clone(),
@@ -184,11 +185,21 @@ pub mod as_manifest {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Spec>, D::Error> {
-        let text = Value::deserialize(from)?.to_string();
+        let text: String = Value::deserialize(from)?.to_string().chars().map(escaped).collect();
         let main = Text { file: "memory", text: text.as_bytes() };
         let reading = Reading { main, stem: "", dir: Path::new("/"), defaults: None, drop_ins: Vec::new() };
         let document = manifest::read(&reading).ok().and_then(|mut documents| documents.pop());
         document.map(|document| Arc::new(document.spec)).ok_or_else(|| D::Error::custom("not a manifest"))
+    }
+}
+
+/// As YAML takes it: what JSON may leave as it is, YAML calls unprintable.
+fn escaped(c: char) -> String {
+    match c {
+        '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+            format!("\\u{:04x}", u32::from(c))
+        }
+        c => c.to_string(),
     }
 }
 

@@ -238,7 +238,10 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
             let edited =
                 |one: &Instance| one.life.print().is_some_and(|print| print.process != declaration.spec.process_digest);
             match service.kept.is_some() || service.instances.iter().any(edited) {
-                true => add(Reason::UpdateBlocked, would_not_start(service, *reason, message)),
+                true => {
+                    let blocked = would_not_start(service, *reason, message);
+                    add(Reason::UpdateBlocked, format!("{blocked}; the new one takes over once that is mended"));
+                }
                 false => add(*reason, message.clone()),
             }
         }
@@ -289,7 +292,8 @@ fn held_back(service: &Service) -> Option<(Reason, String)> {
         }
         _ if service.cycle.is_some() && outdated => Some(blocked(Reason::DependencyCycle, &status::cycle(service))),
         Gate::Waiting(needs) if outdated && needs.unknown => {
-            Some(blocked(Reason::DependencyNotReady, &needs.said.join("; ")))
+            let (reason, message) = blocked(Reason::DependencyNotReady, &needs.said.join("; "));
+            Some((reason, format!("{message}; the new one takes over once there is")))
         }
         Gate::Waiting(needs) if outdated => {
             let what = needs.said.join("; ");
@@ -360,7 +364,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         service: service.name.clone(),
         status: word.status,
         reason: word.reason,
-        why: word.why,
+        why: word.why.into_iter().chain(by_hand(service)).collect(),
         next: word.next,
         available: (ready > 0 && service.shut().is_none()) || word.reason == Some(Reason::OnDemand),
         process_running: running,
@@ -396,6 +400,13 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         pending: false,
         unproven: is_unproven(service),
     }
+}
+
+/// Why as many are wanted as no file says.
+fn by_hand(service: &Service) -> Option<String> {
+    let (to, rules) = (service.scaled?.to, service.rules()?);
+    let is_other = to > 0 && to != rules.replicas && rules.schedule.is_none();
+    is_other.then(|| format!("scaled to {to} by hand; its manifest says {}", rules.replicas))
 }
 
 /// That a process was executed again is no start of a service in a crash loop, where nothing checks it.
@@ -512,7 +523,7 @@ fn manifest_view(service: &Service) -> ManifestView {
 /// Says what must outlive the keeper, when it changed.
 fn remember(service: &mut Service, plan: &mut Plan) {
     // What people say of it is kept before its manifest is read, too.
-    let unread = service.remembered.is_some() || service.stopped || service.scaled_to.is_some();
+    let unread = service.remembered.is_some() || service.stopped || service.scaled.is_some();
     if service.declared.is_none() && !unread {
         return;
     }
@@ -526,7 +537,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     if let Some(old) = &service.remembered
         && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator)
             == (service.generation, service.restarts, step, failed_starts, service.stopped)
-        && (old.scaled_to, old.scaled_over) == (service.scaled_to, service.scaled_over)
+        && old.scaled == service.scaled
         && old.last_exit.as_ref() == last_exit
         && old.lives == service.lives
         && old.schedule == schedule
@@ -542,8 +553,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         step,
         failed_starts,
         stopped_by_operator: service.stopped,
-        scaled_to: service.scaled_to,
-        scaled_over: service.scaled_over,
+        scaled: service.scaled,
         last_exit: last_exit.cloned(),
         lives: service.lives.clone(),
         schedule,

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::agenda::{Place, Run};
 use super::demand::Call;
-use super::input::{Declaration, ExitMemory, Memory, Rejection};
+use super::input::{Declaration, ExitMemory, Memory, Rejection, Scaled};
 use super::life::{Life, Made, Print};
 use super::vitals::{Health, Vitals};
 use crate::model::name::{Instance as InstanceName, LifeId, Name};
@@ -39,9 +39,7 @@ pub(super) struct Service {
     pub restarts: u64,
     /// `plugd stop`.
     pub stopped: bool,
-    pub scaled_to: Option<u32>,
-    /// The `replicas` of which that was said.
-    pub scaled_over: Option<u32>,
+    pub scaled: Option<Scaled>,
     pub instances: Vec<Instance>,
     pub agenda: Place,
     pub call: Call,
@@ -52,8 +50,6 @@ pub(super) struct Service {
     pub trial: Option<Trial>,
     /// The version that ran when an edit came, until that is carried out: what runs again if it ends.
     pub kept: Option<Arc<Made>>,
-    /// The same of an earlier controller, until it is known what is declared now.
-    pub before: Option<Arc<Made>>,
     /// What that one depends on and the declared one does not.
     pub kept_needs: Vec<Name>,
     pub gate: Gate,
@@ -234,8 +230,7 @@ impl Service {
             generation: 0,
             restarts: 0,
             stopped: false,
-            scaled_to: None,
-            scaled_over: None,
+            scaled: None,
             instances: Vec::new(),
             agenda: Place::default(),
             call: Call::default(),
@@ -243,7 +238,6 @@ impl Service {
             life_floor: 0,
             trial: None,
             kept: None,
-            before: None,
             kept_needs: Vec::new(),
             gate: Gate::Unknown,
             cycle: None,
@@ -283,7 +277,7 @@ impl Service {
             return last.map_or(1, |last| last.index + 1);
         }
         let known = u32::try_from(self.instances.len()).unwrap_or(u32::MAX).max(1);
-        self.scaled_to.unwrap_or_else(|| self.rules().map_or(known, |spec| spec.replicas))
+        self.scaled.map_or_else(|| self.rules().map_or(known, |spec| spec.replicas), |scaled| scaled.to)
     }
 
     pub fn required(&self) -> bool {
@@ -389,7 +383,7 @@ impl Service {
     /// What people said of it goes with its file.
     pub fn forget_orders(&mut self) {
         self.stopped = false;
-        self.scaled_to = None;
+        self.scaled = None;
         self.instances.iter_mut().for_each(|instance| instance.must_restart = false);
     }
 

@@ -116,7 +116,7 @@ pub enum Verb {
     Stop(StopArgs),
     /// Restart services
     Restart(OrderArgs),
-    /// Set the number of instances, until the manifest's digest changes
+    /// Set the number of instances, until an edit of `replicas` is in force
     Scale(ScaleArgs),
     /// Send a signal to a service's processes
     Signal(SignalArgs),

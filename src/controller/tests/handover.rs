@@ -148,6 +148,46 @@ fn a_version_that_is_kept_goes_on_under_the_next_controller_as_it_was() {
 }
 
 #[test]
+fn a_version_that_is_kept_and_does_not_run_starts_again_under_the_next_controller() {
+    let (mut blob, mut memory) = (Vec::new(), None);
+    let mut world = World::new();
+    held(&world.declare(spec("web")), &mut blob, &mut memory);
+    held(&world.spawned("web", 1), &mut blob, &mut memory);
+    let mut edit = spec("web");
+    edit.depends_on = vec![needs("nobody")];
+    held(&world.declare(edit.clone()), &mut blob, &mut memory);
+    held(&world.order("web", Order::Stop), &mut blob, &mut memory);
+    held(&world.gone("web", 1, Exit::signal(15)), &mut blob, &mut memory);
+
+    let mut next = World::unread(config(), world.now);
+    next.tell(Input::Remembered(name("web"), memory.expect("it was declared")));
+    next.declare(edit);
+    next.tell(Input::Scanned);
+    assert_eq!(next.status("web").1, Some(Reason::StoppedByOperator));
+    assert!(spawns(&next.order("web", Order::Start), "web", 2), "{:?}", next.view("web").why);
+}
+
+#[test]
+fn what_is_kept_is_read_as_it_was_whatever_its_words_are() {
+    for odd in
+        ["\u{7f}", "\u{80}", "\u{85}", "\u{9f}", "\u{2028}", "\u{feff}", "\u{ffff}", "\u{1f600}", "\n \t\\\"'%&*"]
+    {
+        let mut spec = spec("web");
+        spec.process.args = vec![odd.into()];
+        let kept = KeptMemory {
+            spec: Arc::new(spec),
+            wrapper: None,
+            content: crate::model::spec::Digest::default(),
+            source: 1,
+            generation: 1,
+        };
+        let memory = Memory { kept: Some(Box::new(kept)), ..Memory::default() };
+        let back: Memory = serde_json::from_str(&serde_json::to_string(&memory).expect("plain")).expect("read");
+        assert_eq!(back.kept.expect("kept").spec.process.args, [odd]);
+    }
+}
+
+#[test]
 fn what_an_earlier_plugd_kept_in_words_of_its_own_costs_nothing_else() {
     let memory = r#"{"generation":7,"digest":"","restarts":3,"step":0,"failed_starts":0,"stopped_by_operator":false,
         "scaled_to":null,"last_exit":null,"lives":[4],"kept":{"spec":{"kind":"Something"}}}"#;

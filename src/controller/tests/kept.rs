@@ -417,11 +417,21 @@ fn what_was_scaled_stays_so_until_a_later_edit_of_replicas_is_in_force() {
     answer(&mut world, digest, Ok(()));
     assert_eq!(desired(&world), 3, "that was said of the edit");
 
-    let mut world = World::running(spec("web"));
-    world.order("web", Order::Scale(3));
-    block(&mut world, edit());
-    world.declare(spec("web"));
-    assert_eq!(desired(&world), 3, "the edit was taken back");
+    for before in [true, false] {
+        let mut world = World::running(spec("web"));
+        let scale = |world: &mut World, now: bool| drop(now.then(|| world.order("web", Order::Scale(3))));
+        scale(&mut world, before);
+        block(&mut world, edit());
+        scale(&mut world, !before);
+        world.declare(spec("web"));
+        assert_eq!(desired(&world), 3, "the edit was taken back");
+        let why = world.view("web").why.clone();
+        assert_eq!(why.last().map(String::as_str), Some("scaled to 3 by hand; its manifest says 1"));
+        let digest = tried(&world.declare(edit())).expect("it is tried");
+        answer(&mut world, digest, Ok(()));
+        assert_eq!(desired(&world), 2, "it is in force after all");
+        assert!(!world.view("web").why.concat().contains("by hand"));
+    }
 }
 
 #[test]
