@@ -84,6 +84,8 @@ fn by_door(service: &Service, word: Word) -> Word {
     }
 }
 
+const EDITED_SINCE: &str = "it was edited since; the edit waits for the start";
+
 /// The whole service.
 pub(super) fn of_service(service: &Service, ending: bool, ends_for: Option<&str>) -> Word {
     let mut word = by_door(service, by_score(service, of_all(service, ending)));
@@ -305,16 +307,14 @@ fn of_gate(service: &Service) -> Word {
         Gate::Disabled => Word::of(Status::Stopped, Reason::Disabled, "its manifest says `enabled: false`")
             .next("starts when that is removed"),
         Gate::StoppedByOperator => {
-            let edited = service.view.as_ref().is_some_and(|view| {
-                view.reason == Some(Reason::StoppedByOperator) && view.manifest.generation < service.generation
-            }) || service
-                .view
-                .as_ref()
-                .is_some_and(|view| view.why.len() > 1 && view.reason == Some(Reason::StoppedByOperator));
+            let stopped = service.view.as_ref().filter(|view| view.reason == Some(Reason::StoppedByOperator));
+            let edited = stopped.is_some_and(|view| {
+                view.manifest.generation < service.generation || view.why.iter().any(|why| why == EDITED_SINCE)
+            });
             let mut word = Word::of(Status::Stopped, Reason::StoppedByOperator, "it was stopped with `plugd stop`")
                 .next(format!("starts with `plugd start {name}`"));
             if edited {
-                word.why.push("it was edited since; the edit waits for the start".into());
+                word.why.push(EDITED_SINCE.into());
             }
             word
         }

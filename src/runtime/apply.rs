@@ -7,7 +7,7 @@ use super::facts::{notify_key, pattern, ready_key};
 use super::live::{Live, probe_in};
 use super::{Leave, Node, helpers};
 use crate::controller::{Action, Input, ProbeSlot, Target};
-use crate::edge::probe;
+use crate::edge::probe::{self, LifeContext};
 use crate::keeper::Id;
 use crate::model::name::{Instance, LifeId, Name};
 use crate::model::reason::Reason;
@@ -185,6 +185,16 @@ impl Node {
         let before = std::mem::replace(&mut live.spec, spec.clone());
         if Arc::ptr_eq(&before, &spec) {
             return;
+        }
+        let adopted_by_another = before.process.port != spec.process.port && spec.process.on_demand.is_none();
+        if adopted_by_another {
+            // It listens where its own version says.
+            let (tree, ended) = (live.tree.clone(), live.ended);
+            let context = self.describe(LifeContext::adopted(tree.clone()), &life, &spec);
+            self.sockets.neighbours.enter(&tree, context.instance_port);
+            if let Some(live) = self.lives.get_mut(&life).filter(|_| !ended) {
+                live.context = Arc::new(context);
+            }
         }
         let probes =
             |spec: &Spec| [spec.startup_probe.clone(), spec.readiness.probe().cloned(), spec.liveness_probe.clone()];

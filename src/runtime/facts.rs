@@ -115,7 +115,7 @@ impl Node {
     }
 
     /// What the checks of a life have to know of its manifest.
-    fn describe(&self, context: LifeContext, life: &LifeId, spec: &Spec) -> LifeContext {
+    pub(super) fn describe(&self, context: LifeContext, life: &LifeId, spec: &Spec) -> LifeContext {
         context
             .with_port(instance_port(&spec.process, life.instance.index))
             .with_held(self.handed(spec))

@@ -121,8 +121,12 @@ impl World {
 
     /// Lets time pass until a check is asked for.
     pub fn until_asked(&mut self, service: &str, number: u64, probe: ProbeSlot) -> Vec<Action> {
+        self.until_asked_of(&life(service, number), probe)
+    }
+
+    pub fn until_asked_of(&mut self, life: &LifeId, probe: ProbeSlot) -> Vec<Action> {
         let mut actions = Vec::new();
-        while !self.asked.contains(&(life(service, number), probe)) {
+        while !self.asked.contains(&(life.clone(), probe)) {
             let at = self.controller.next_deadline().expect("a check that is due some time");
             self.move_to(at);
             actions.extend(self.decide());
