@@ -8,6 +8,7 @@ mod directory;
 mod extras;
 mod hardship;
 mod hung;
+mod interrupted;
 mod jobs;
 mod judged;
 mod last_good;
