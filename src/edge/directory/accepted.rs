@@ -170,6 +170,12 @@ impl LastGood {
         }
     }
 
+    /// The file of which so much is kept has another name now.
+    pub fn follow(&mut self, before: &str, file: &str, kept: usize) -> usize {
+        self.store.follow(before.to_string(), file.to_string());
+        kept
+    }
+
     /// The file is gone, of which so much was kept.
     pub fn drop(&mut self, file: &str, kept: usize) {
         self.all -= self.recorded.remove(file).map_or(kept, |text| text.len());

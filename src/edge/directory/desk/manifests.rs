@@ -140,6 +140,7 @@ impl Desk {
             let record = self
                 .restored(file)
                 .or_else(|| self.moved(file, named?))
+                .or_else(|| self.renamed(file, named?))
                 .unwrap_or_else(|| Record::new(Kind::Manifest, stamp, String::new()));
             self.records.insert(file.to_string(), Box::new(record));
             self.link(file);
@@ -215,6 +216,23 @@ impl Desk {
         }
         // Kept under the new name from now on.
         record.kept = self.last_good.rename(&before, file, record.kept);
+        Some(record)
+    }
+
+    /// As [`Desk::moved`], of a file that was refused and gets another name while we look on.
+    fn renamed(&mut self, file: &str, name: &Name) -> Option<Record> {
+        let before = self.owners.owner(name).filter(|before| *before != file)?.to_string();
+        if self.path_of(&before).symlink_metadata().is_ok() {
+            return None;
+        }
+        let old = self.records.get_mut(&before)?;
+        if old.services.iter().all(|service| service.spec.name != *name) {
+            return None;
+        }
+        let sha = old.good_sha.as_ref().filter(|_| old.refused.is_some()).unwrap_or(&old.sha);
+        let mut record = Record::new(old.kind, None, sha.clone());
+        record.services.clone_from(&old.services);
+        record.kept = self.last_good.follow(&before, file, std::mem::take(&mut old.kept));
         Some(record)
     }
 
