@@ -20,6 +20,7 @@ mod privileges;
 mod probes;
 mod restart;
 mod secrets;
+mod signals;
 #[path = "../faults/soak.rs"]
 mod soak;
 mod socket;
