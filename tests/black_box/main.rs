@@ -18,6 +18,7 @@ mod judged;
 mod last_good;
 mod limits;
 mod managed;
+mod many;
 mod older_mesh;
 mod places;
 mod privileges;
