@@ -60,8 +60,9 @@ fn a_bad_file_that_is_renamed_and_a_killed_controller_leave_the_last_good_versio
             ours && world.status_file("web").is_some_and(|text| text.contains(&format!("{file}:2:1")))
         }
     };
-    for file in ["site.yaml", "other.yaml"] {
-        let before = if file == "site.yaml" { "web.yaml" } else { "site.yaml" };
+    // Twice to a new name, then away and back before it was missed.
+    let names = ["web.yaml", "site.yaml", "other.yaml", "site.yaml", "other.yaml"];
+    for (before, file) in names.into_iter().zip(names.into_iter().skip(1)) {
         fs::rename(world.path(before), world.path(file)).expect("renamed");
         world.wait("the new name to be told", told(file));
     }

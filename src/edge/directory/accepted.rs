@@ -170,8 +170,9 @@ impl LastGood {
         }
     }
 
-    /// The file of which so much is kept has another name now.
-    pub fn follow(&mut self, before: &str, file: &str, kept: usize) -> usize {
+    /// The file has another name now; so much was kept under that and goes, and so much of it is kept.
+    pub fn follow(&mut self, before: &str, file: &str, (gone, kept): (usize, usize)) -> usize {
+        self.all -= gone;
         self.store.follow(before.to_string(), file.to_string());
         kept
     }
