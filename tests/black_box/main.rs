@@ -23,6 +23,7 @@ mod older_mesh;
 mod places;
 mod privileges;
 mod probes;
+mod random;
 mod restart;
 mod secrets;
 mod signals;
