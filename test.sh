@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs every check of the project: installs the real services that the tests use, then formatting,
-# lints, all tests, the docs, and the licences and bans where cargo-deny is at hand.
+# Runs every check of the project: installs what the tests run and is not there (postgresql, redis, nginx,
+# python3 and the like; nothing is fetched where all of it is), then formatting, lints, all tests, the docs,
+# and the licences and bans where cargo-deny is at hand.
 #
 #   ./test.sh            everything, as CI does
 #   PLUGD_SOAK=1 …       every sweep a hundred times as large, for hours; any value means the same
@@ -9,30 +10,42 @@ cd "$(dirname "$0")"
 
 step() { printf '\n== %s\n' "$*"; }
 
-step "real services that the tests run: postgresql, redis, nginx; strace, tmux, cc"
+step "what the tests run: postgresql, redis, nginx, and the tools of a Linux machine"
 missing=()
 need() { # need FILE-OR-COMMAND PACKAGE
   command -v "$1" >/dev/null 2>&1 || compgen -G "$1" >/dev/null || missing+=("$2")
 }
-need '/usr/lib/postgresql/*/bin/postgres' postgresql
+need '/usr/lib/postgresql/*/bin/postgres' postgresql # psql as well
 need redis-server redis-server
+need redis-cli redis-tools
 need nginx nginx
-need strace strace
 need cc gcc
+need /usr/include/stdio.h libc6-dev # gcc only recommends it
+need strace strace
 need curl curl
+need python3 python3   # servers of every kind
+need script bsdutils   # a terminal
+need ip iproute2       # loopback in a network of its own
+need mkfs.ext4 e2fsprogs # chattr as well
+need mount mount       # umount as well
+need unshare util-linux # setpriv, prlimit, fsfreeze and flock as well
 if ((${#missing[@]})); then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
-    # The packages would start their services; the tests start their own.
-    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d
+    # The packages would start their services; the tests start their own. A container has this already.
+    policy=/usr/sbin/policy-rc.d
+    [ -e $policy ] && policy='' || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy; }
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-    rm -f /usr/sbin/policy-rc.d
+    rm -f $policy
   else
     echo "these are missing and only root can install them: ${missing[*]}" >&2
     exit 1
   fi
 fi
+# Images of Rust come without them.
+cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 
 step "formatting"
 cargo fmt --all --check

@@ -26,23 +26,37 @@
 //! program, environment and user; the keeper spawns and answers; `Input::Spawned` comes back, the
 //! brain announces, and `edge::files` writes `web.status` beside the manifest.
 
+// Elsewhere the modules are left out, so that this is the one error.
 #[cfg(not(target_os = "linux"))]
 compile_error!("plugd runs on Linux only (5.4 or later): it is built on pidfds, splice and inotify");
+#[cfg(all(target_os = "linux", not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+compile_error!("plugd runs on x86_64 and aarch64 only: on other processors it has never been run");
 
 // The samples of tests are one file for this crate and for `tests/`, where it has this name.
 #[cfg(test)]
 extern crate self as plugd;
 
+#[cfg(target_os = "linux")]
 pub mod api;
+#[cfg(target_os = "linux")]
 pub mod cli;
+#[cfg(target_os = "linux")]
 pub mod controller;
+#[cfg(target_os = "linux")]
 pub mod edge;
+#[cfg(target_os = "linux")]
 pub mod embed;
+#[cfg(target_os = "linux")]
 #[doc(hidden)]
 pub mod fuzz;
+#[cfg(target_os = "linux")]
 pub mod keeper;
+#[cfg(target_os = "linux")]
 pub mod model;
+#[cfg(target_os = "linux")]
 pub mod policy;
+#[cfg(target_os = "linux")]
 pub mod runtime;
 
+#[cfg(target_os = "linux")]
 pub use embed::Plugd;

@@ -183,6 +183,35 @@ fn the_keeper_knows_no_runtime_and_no_text_format() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// What every Debian has, of the packages that are essential.
+const EVERYWHERE: [&str; 8] = ["cp", "env", "mkdir", "mkfifo", "mknod", "setsid", "sh", "sleep"];
+
+#[test]
+fn every_program_that_a_test_starts_by_its_name_is_installed_by_test_sh() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let installs = std::fs::read_to_string(root.join("test.sh")).expect("readable");
+    let installs: Vec<&str> = installs.split(|c: char| c.is_whitespace() || ",'\"/*".contains(c)).collect();
+    let mut files = Vec::new();
+    sources(&root.join("tests"), &mut files);
+    files.retain(|file| !file.ends_with("floors.rs"));
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("readable");
+        for before in ["Command::new(\"", " command(\"", "tool(&[\"", "under = [\"", "under = vec![\""] {
+            for rest in text.split(before).skip(1) {
+                let program: String = rest.chars().take_while(|c| *c != '"').collect();
+                seen += 1;
+                if !EVERYWHERE.contains(&program.as_str()) && !installs.contains(&program.as_str()) {
+                    wrong.push(format!("{}: {program}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(seen > 40, "only {seen} were found: the walk is wrong");
+    assert!(wrong.is_empty(), "test.sh installs none of these:\n{}", wrong.join("\n"));
+}
+
 /// The keeper is what must not fail, so it stays small enough to be read in one sitting. What runs in the
 /// controller (`client`, `inherit`) and tests are not counted, nor are comments and empty lines. 180 of them are
 /// lives below a reaper, which only the parent of all can make (`stop.killScope: Tree`).

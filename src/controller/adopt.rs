@@ -158,7 +158,7 @@ pub(super) fn remember(service: &mut Service, mut memory: Memory) {
         first.last_exit = Some(exit.clone());
     }
     service.agenda = Place::of_memory(memory.schedule.as_deref());
-    service.kept = memory.kept.as_deref().map(Made::of_memory).map(Arc::new);
+    service.before = memory.kept.as_deref().map(Made::of_memory).map(Arc::new);
     service.lives.clone_from(&memory.lives);
     service.remembered = Some(memory);
 }

@@ -444,8 +444,7 @@ impl Controller {
         if (general != Want::Run && general != Want::Keep) || self.ending.is_some() || service.next().is_none() {
             // `plugd stop` ends no edit: what starts again is what was stopped, until the edit has been tried. And what
             // ends with the node ends as what it was.
-            // Nor does it end while nobody knows yet what is declared.
-            if matches!(service.gate, Gate::StoppedByOperator | Gate::Unknown) || self.ending.is_some() {
+            if service.gate == Gate::StoppedByOperator || self.ending.is_some() {
                 service.touched |= service.trial.take().is_some();
             } else {
                 service.call_off_update();

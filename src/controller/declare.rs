@@ -39,6 +39,7 @@ impl Controller {
             // A new service of an old name: what is told of the one that ends is not told of it.
             service.forget_orders();
             service.forget_schedule();
+            service.before = None;
             service.restarts = 0;
             service.instances.iter_mut().for_each(|instance| instance.restarts = 0);
         }
@@ -69,8 +70,9 @@ impl Controller {
             service.forget_schedule();
         }
         let made = service.made().map(Arc::new);
-        if let Some(kept) = service.kept.clone().filter(|_| before.is_none()) {
+        if let Some(kept) = service.before.take() {
             service.recognise(&kept, now);
+            service.kept = Some(kept);
         }
         service.keep(made_before, &spec);
         service.end_scale();

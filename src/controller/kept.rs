@@ -123,7 +123,7 @@ impl Service {
     }
 
     pub fn remember_kept(&self) -> Option<Box<KeptMemory>> {
-        let kept = self.kept.as_ref()?;
+        let kept = self.kept.as_ref().or(self.before.as_ref())?;
         Some(Box::new(KeptMemory {
             spec: kept.spec.clone()?,
             wrapper: kept.wrapper.clone(),

@@ -50,6 +50,8 @@ pub(super) struct Service {
     pub trial: Option<Trial>,
     /// The version that ran when an edit came, until that is carried out: what runs again if it ends.
     pub kept: Option<Arc<Made>>,
+    /// The same of an earlier controller, until its manifest is read.
+    pub before: Option<Arc<Made>>,
     /// What that one depends on and the declared one does not.
     pub kept_needs: Vec<Name>,
     pub gate: Gate,
@@ -238,6 +240,7 @@ impl Service {
             life_floor: 0,
             trial: None,
             kept: None,
+            before: None,
             kept_needs: Vec::new(),
             gate: Gate::Unknown,
             cycle: None,

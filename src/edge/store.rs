@@ -251,6 +251,11 @@ impl Store {
         self.shared.inbox.note(|batch| batch.accept(file, None));
     }
 
+    /// What was accepted of `before` is of `file`, which is its name now.
+    pub fn follow(&self, before: String, file: String) {
+        self.shared.inbox.note(|batch| batch.follow(before, file));
+    }
+
     /// The newest `limit` events since `since`, of one service or all, oldest first. The answer
     /// includes what is not written yet.
     pub fn events(

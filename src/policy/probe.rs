@@ -222,3 +222,109 @@ pub enum Counts {
     /// Startup and liveness.
     Always,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::spec::ProbePort;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn tcp() -> Probe {
+        Probe {
+            check: Check::TcpSocket { host: None, port: ProbePort::Number(80) },
+            initial_delay: Duration::ZERO,
+            period: ms(10_000),
+            timeout: ms(1_000),
+            success_threshold: 1,
+            failure_threshold: 3,
+        }
+    }
+
+    fn exec() -> Probe {
+        Probe { check: Check::Exec { command: vec!["true".into()] }, ..tcp() }
+    }
+
+    /// The moments at which it runs until it passes; it passes once `takes` have gone since the spawn.
+    fn runs(probe: &Probe, spawned: Duration, takes: Duration) -> Vec<Duration> {
+        let mut course = Course::eager(probe, spawned, spawned);
+        let mut moments = Vec::new();
+        loop {
+            let now = course.deadline(probe).expect("it is not over");
+            assert!(course.take_due(probe, now), "at {now:?}");
+            moments.push(now - spawned);
+            let passed = now >= spawned + takes;
+            let turn = course.answer(probe, passed, Counts::AfterFirstSuccess, spawned, now, 0.5);
+            assert_eq!(turn, if passed { Turn::Passed } else { Turn::Nothing }, "at {now:?}");
+            if passed {
+                return moments;
+            }
+        }
+    }
+
+    #[test]
+    fn before_its_first_success_it_runs_each_time_its_age_has_grown_by_a_tenth() {
+        for (age, apart) in
+            [(0, 5), (5, 5), (50, 5), (60, 6), (1_000, 100), (9_000, 900), (10_000, 1_000), (600_000, 1_000)]
+        {
+            let next = next_age(&tcp().check, ms(10_000), ms(age));
+            assert_eq!(next, ms(age + apart), "at {age} ms");
+        }
+        for (age, apart) in [(5, 100), (1_000, 100), (2_000, 200), (10_000, 1_000), (600_000, 1_000)] {
+            let next = next_age(&exec().check, ms(10_000), ms(age));
+            assert_eq!(next, ms(age + apart), "exec at {age} ms");
+        }
+    }
+
+    #[test]
+    fn it_is_never_slower_than_its_period_and_never_faster_than_5_ms() {
+        assert_eq!(next_age(&tcp().check, ms(50), ms(9_000)), ms(9_050));
+        assert_eq!(next_age(&exec().check, ms(50), ms(9_000)), ms(9_050));
+        assert_eq!(next_age(&tcp().check, ms(1), ms(9_000)), ms(9_005));
+    }
+
+    #[test]
+    fn the_first_run_is_5_ms_after_the_spawn_or_exactly_after_its_initial_delay() {
+        let spawned = ms(77);
+        assert_eq!(runs(&tcp(), spawned, Duration::ZERO), [ms(5)]);
+        assert_eq!(runs(&exec(), spawned, Duration::ZERO), [ms(5)]);
+        let delayed = Probe { initial_delay: ms(1_234), ..tcp() };
+        assert_eq!(runs(&delayed, spawned, Duration::ZERO), [ms(1_234)]);
+        // Held back by a startup probe: at once when that has passed.
+        assert_eq!(Course::eager(&tcp(), spawned, spawned + ms(9)).deadline(&tcp()), Some(spawned + ms(9)));
+    }
+
+    #[test]
+    fn readiness_is_known_within_a_tenth_of_the_start_and_5_ms() {
+        for takes in (0..9_000).step_by(7).map(ms) {
+            let moments = runs(&tcp(), ms(100), takes);
+            let known = *moments.last().expect("at least one");
+            assert!(known <= takes.mul_f64(1.1) + ms(5), "ready after {takes:?}, known after {known:?}");
+        }
+        // A start of a minute costs some hundred checks and not thousands.
+        let moments = runs(&tcp(), Duration::ZERO, ms(60_000));
+        assert!(moments.len() < 120, "{}", moments.len());
+        assert!(moments.windows(2).all(|two| two[1] - two[0] >= ms(5) && two[1] - two[0] <= ms(1_000)));
+        let moments = runs(&exec(), Duration::ZERO, ms(60_000));
+        assert!(moments.windows(2).all(|two| two[1] - two[0] >= ms(100) && two[1] - two[0] <= ms(1_000)));
+    }
+
+    #[test]
+    fn after_its_first_success_it_runs_once_a_period_from_a_random_point_on() {
+        let probe = tcp();
+        for unit in [0.0, 0.25, 0.999] {
+            let mut course = Course::eager(&probe, Duration::ZERO, Duration::ZERO);
+            assert!(course.take_due(&probe, ms(5)));
+            course.answer(&probe, true, Counts::AfterFirstSuccess, Duration::ZERO, ms(5), unit);
+            let second = course.deadline(&probe).expect("it goes on");
+            let wanted = ms(5) + probe.period.mul_f64(unit);
+            assert!(second >= wanted && second <= wanted + GRID, "{unit}: {second:?}");
+            assert!(course.take_due(&probe, second));
+            course.answer(&probe, true, Counts::AfterFirstSuccess, Duration::ZERO, second, unit);
+            let third = course.deadline(&probe).expect("it goes on");
+            assert!(third >= second + probe.period && third <= second + probe.period + GRID, "{unit}: {third:?}");
+        }
+    }
+}

@@ -90,12 +90,10 @@ impl Node {
     }
 
     fn signal(&mut self, life: &LifeId, signal: i32, to: Target) {
-        if (signal, to) == (libc::SIGKILL, Target::Tree) {
-            // What runs beside it ends with it.
-            self.end_helpers_of(life);
-        }
+        // Every signal of the brain asks for an end. What runs beside it ends with it: a check that hangs would
+        // be there until its timeout, long after the service is said to be stopped.
+        self.end_helpers_of(life);
         let Some(tree) = self.tree_of(life) else { return };
-        // Every signal of the brain asks for an end.
         if let Err(error) = self.trees.signal_end(&tree, signal, to) {
             tracing::warn!(%life, signal, %error, "the signal could not be sent");
         }

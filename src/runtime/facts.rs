@@ -193,6 +193,8 @@ impl Node {
         let Some(life) = id.life_id() else { return };
         self.pump.finish(life.clone());
         self.look_at_claims();
+        // Nobody asks any more how it is.
+        self.end_helpers_of(&life);
         if let Some(live) = self.lives.get_mut(&life) {
             live.ended = true;
             live.tasks.drain(..).for_each(|task| task.abort());

@@ -45,6 +45,42 @@ fn a_bad_file_and_a_killed_controller_leave_the_service_checked_and_restarted() 
 }
 
 #[test]
+fn a_bad_file_that_is_renamed_and_a_killed_controller_leave_the_last_good_version_in_force() {
+    let world = World::running();
+    world.put("web.yaml", &format!("name: web\n{GOOD}"));
+    world.wait_status("web", "healthy");
+    let pid = world.pid("web").expect("a pid");
+    wait_kept(&world, "period: 1s");
+    world.put("web.yaml", "name: web\nreplica: two\n");
+    world.wait("the rejection", |world| world.status_file("web").is_some_and(|text| text.contains("web.yaml:2:1")));
+    let told = |file: &'static str| {
+        move |world: &World| {
+            let written = world.field("web", "controller").unwrap_or_default();
+            let ours = world.controller_pid().is_some_and(|pid| written.contains(&pid.to_string()));
+            ours && world.status_file("web").is_some_and(|text| text.contains(&format!("{file}:2:1")))
+        }
+    };
+    // Twice to a new name, then away and back before it was missed.
+    let names = ["web.yaml", "site.yaml", "other.yaml", "site.yaml", "other.yaml"];
+    for (before, file) in names.into_iter().zip(names.into_iter().skip(1)) {
+        fs::rename(world.path(before), world.path(file)).expect("renamed");
+        world.wait("the new name to be told", told(file));
+    }
+    // It answers when all that is to be remembered is written.
+    world.ask(&["history", "web"]);
+
+    replace_controller(&world);
+
+    world.wait("the same of the next controller", told("other.yaml"));
+    world.wait_status("web", "healthy");
+    assert_eq!(world.pid("web"), Some(pid));
+    // Only the last good version tells what to start.
+    kill(pid, 9);
+    world.wait("its restart", |world| world.pid("web").is_some_and(|new| new != pid));
+    world.wait_status("web", "healthy");
+}
+
+#[test]
 fn a_bad_file_and_a_new_run_start_the_last_good_version_until_it_is_mended_or_removed() {
     let mut world = World::running();
     world.put("_defaults.yaml", "env: {FROM: defaults}\n");

@@ -14,6 +14,7 @@ mod inject;
 #[expect(dead_code, reason = "shared with the faults, which use all of it")]
 mod oracle;
 
+mod begin;
 mod configmap;
 mod container;
 mod embedded;

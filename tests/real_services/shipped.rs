@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::world::{World, lives};
+use crate::system::page;
+use crate::world::{World, free_port, lives};
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("services.d ships").flatten() {
         let target = to.join(entry.file_name());
@@ -114,6 +115,25 @@ fn files_mcp_is_skipped_affects_nobody_and_starts_as_soon_as_its_wrapper_appears
 
     world.wait_status("files-mcp", "running");
     assert!(!world.log().contains("its manifest was edited"), "{}", world.log());
+}
+
+#[test]
+fn the_example_on_demand_serves_whoever_calls_and_runs_only_then() {
+    let world = World::running();
+    fs::write(world.root().join("index.html"), "by demand\n").expect("written");
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/on-demand/files.yaml"));
+    let port = free_port();
+    let literal = text.expect("it ships").replace("port: 8000\n", &format!("port: {port}\n"));
+    assert!(literal.contains(&format!("port: {port}")), "{literal}");
+    world.put("files.yaml", &literal);
+    world.wait_status("files", "waiting (OnDemand)");
+    assert_eq!(world.pid("files"), None);
+
+    page(port, "by demand").expect("the first who calls is served");
+
+    world.wait_status("files", "healthy");
+    assert!(world.pid("files").is_some_and(lives));
+    page(port, "by demand").expect("and the next");
 }
 
 /// The one test that waits for the clock: a minute at most.

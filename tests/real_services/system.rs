@@ -113,7 +113,7 @@ pub fn open_world() -> World {
     world
 }
 
-fn page(port: u16, wanted: &str) -> Result<(), String> {
+pub fn page(port: u16, wanted: &str) -> Result<(), String> {
     let text = answer(Command::new("curl").args(["-sS", "--max-time", "5", &format!("http://127.0.0.1:{port}/")]))?;
     if text.contains(wanted) { Ok(()) } else { Err(format!("the page is {text:?}")) }
 }

@@ -31,6 +31,8 @@ use world::World;
 
 /// Seeds of an ordinary run.
 const SEEDS: usize = 9_100;
+/// What an ordinary run must have played at least: a world that ends early looks like one that holds.
+const STEPS_MIN: u64 = 10_000_000;
 /// Broken worlds that are told before the run ends.
 const STORIES: usize = 6;
 
@@ -134,6 +136,7 @@ fn the_laws_hold_in_every_world() {
     assert!(stories.is_empty(), "{}", stories.join("\n"));
     let (steps, seconds) = (steps.into_inner(), began.elapsed().as_secs_f64());
     println!("{seeds} worlds, {steps} steps in {seconds:.1} s: {:.0} a second", steps as f64 / seconds);
+    assert!(steps >= STEPS_MIN, "{steps} steps were played, at least {STEPS_MIN} are meant to be");
 }
 
 #[test]

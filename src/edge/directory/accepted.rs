@@ -170,6 +170,13 @@ impl LastGood {
         }
     }
 
+    /// The file has another name now; so much was kept under that and goes, and so much of it is kept.
+    pub fn follow(&mut self, before: &str, file: &str, (gone, kept): (usize, usize)) -> usize {
+        self.all -= gone;
+        self.store.follow(before.to_string(), file.to_string());
+        kept
+    }
+
     /// The file is gone, of which so much was kept.
     pub fn drop(&mut self, file: &str, kept: usize) {
         self.all -= self.recorded.remove(file).map_or(kept, |text| text.len());

@@ -125,6 +125,11 @@ impl Owners {
         self.recorded.get(&key(name)).map(String::as_str)
     }
 
+    /// The file that owns the name.
+    pub fn owner(&self, name: &Name) -> Option<&str> {
+        self.names.get(&key(name))?.owner.as_deref()
+    }
+
     /// Whether the name has a recorded owner that has not declared anything yet.
     pub fn awaits_recorded(&self, key: &str) -> bool {
         self.recorded.get(key).is_some_and(|owner| !self.files.contains_key(owner))

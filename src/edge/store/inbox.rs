@@ -30,6 +30,8 @@ pub(super) struct Batch {
     pub owners: BTreeMap<Name, Option<String>>,
     pub claims: BTreeMap<String, Option<String>>,
     pub accepted: BTreeMap<String, Option<String>>,
+    /// Files by their new names, with those under which their texts are written already. Before `accepted`.
+    pub followed: BTreeMap<String, String>,
     pub events: VecDeque<Event>,
     pub past: Pending,
     /// What found no room.
@@ -38,11 +40,12 @@ pub(super) struct Batch {
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
-        let Batch { memories, owners, claims, accepted, events, past, dropped: _ } = self;
+        let Batch { memories, owners, claims, accepted, followed, events, past, dropped: _ } = self;
         memories.is_empty()
             && owners.is_empty()
             && claims.is_empty()
             && accepted.is_empty()
+            && followed.is_empty()
             && events.is_empty()
             && past.is_empty()
     }
@@ -63,6 +66,17 @@ impl Batch {
         put(&mut self.accepted, file, text, &mut self.dropped);
     }
 
+    pub fn follow(&mut self, before: String, file: String) {
+        match self.accepted.get(&before) {
+            Some(text) => self.accept(file, text.clone()),
+            None => {
+                let written = self.followed.get(&before).cloned().unwrap_or(before);
+                self.accepted.remove(&file);
+                put(&mut self.followed, file, written, &mut self.dropped);
+            }
+        }
+    }
+
     pub fn record(&mut self, event: Event) {
         if self.events.len() == WAITING_MAX {
             self.events.pop_front();
@@ -76,7 +90,17 @@ impl Batch {
         older.memories.into_iter().for_each(|(name, memory)| _ = self.memories.entry(name).or_insert(memory));
         older.owners.into_iter().for_each(|(name, file)| _ = self.owners.entry(name).or_insert(file));
         older.claims.into_iter().for_each(|(script, stamp)| _ = self.claims.entry(script).or_insert(stamp));
+        for (file, before) in std::mem::take(&mut self.followed) {
+            match older.accepted.get(&before) {
+                Some(text) => _ = self.accepted.entry(file).or_insert(text.clone()),
+                None => {
+                    let written = older.followed.get(&before).cloned().unwrap_or(before);
+                    self.followed.insert(file, written);
+                }
+            }
+        }
         older.accepted.into_iter().for_each(|(file, text)| _ = self.accepted.entry(file).or_insert(text));
+        older.followed.into_iter().for_each(|(file, before)| _ = self.followed.entry(file).or_insert(before));
         self.past.after(older.past);
         self.dropped += older.dropped;
         let newer = std::mem::replace(&mut self.events, older.events);
@@ -222,6 +246,26 @@ mod tests {
         let mut all = Batch::default();
         (0..NAMES_MAX as i64 + 3).for_each(|n| all.claim(n.to_string(), None));
         assert_eq!((all.claims.len(), all.dropped), (NAMES_MAX, 3));
+    }
+
+    #[test]
+    fn a_text_follows_its_file_wherever_it_is_by_then() {
+        let mut batch = Batch::default();
+        batch.accept("a".into(), Some("new".into()));
+        batch.follow("a".into(), "b".into());
+        batch.accept("a".into(), None);
+        batch.follow("x".into(), "y".into());
+        batch.accept("x".into(), None);
+        batch.follow("y".into(), "z".into());
+        batch.accept("y".into(), None);
+        assert_eq!((&batch.accepted["a"], &batch.accepted["b"]), (&None, &Some("new".into())));
+        assert_eq!(batch.followed["z"], "x");
+        // What it follows waits in a batch that could not be written.
+        let mut older = Batch::default();
+        older.accept("x".into(), Some("old".into()));
+        batch.after(older);
+        assert_eq!((&batch.accepted["x"], &batch.accepted["z"]), (&None, &Some("old".into())));
+        assert!(batch.followed.is_empty() || !batch.followed.contains_key("z"));
     }
 
     #[test]

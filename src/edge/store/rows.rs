@@ -50,6 +50,11 @@ pub(super) fn write(db: &mut Connection, batch: &Batch, era: &str, foreign: bool
                 None => cut.execute([script])?,
             };
         }
+        let mut follow =
+            change.prepare_cached("INSERT OR REPLACE INTO accepted SELECT ?1, text FROM accepted WHERE file = ?2")?;
+        for (file, before) in &batch.followed {
+            follow.execute(params![file, before])?;
+        }
         let mut put = change.prepare_cached("INSERT OR REPLACE INTO accepted VALUES (?1, ?2)")?;
         let mut cut = change.prepare_cached("DELETE FROM accepted WHERE file = ?1")?;
         for (file, text) in &batch.accepted {

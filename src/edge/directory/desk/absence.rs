@@ -6,6 +6,7 @@ use super::Desk;
 impl Desk {
     /// The file was away for a moment and is back.
     pub(super) fn here_again(&mut self, file: &str) {
+        self.keep_again(file);
         let touched = self.owners.miss(file, false);
         self.settle_all(touched);
     }

@@ -135,12 +135,15 @@ impl Desk {
     pub fn refuse(&mut self, file: &str, stamp: Option<Stamp>, refusal: Refusal, sha: &str) -> Seen {
         let mut touched = self.owners.miss(file, false);
         let stamp = stamp.or_else(|| disk::stat(&self.path_of(file)).ok());
-        if !self.records.contains_key(file) {
-            let named = refusal.name.as_ref();
-            let record = self
-                .restored(file)
-                .or_else(|| self.moved(file, named?))
-                .unwrap_or_else(|| Record::new(Kind::Manifest, stamp, String::new()));
+        let named = refusal.name.as_ref();
+        let first = |desk: &mut Desk| {
+            let record = desk.restored(file).or_else(|| desk.moved(file, named?));
+            record.unwrap_or_else(|| Record::new(Kind::Manifest, stamp, String::new()))
+        };
+        // What was under this name before, if anything, is older than what has got it now.
+        let taken = named.and_then(|name| self.renamed(file, name));
+        if let Some(record) = taken.or_else(|| (!self.records.contains_key(file)).then(|| first(self))) {
+            self.unlink(file);
             self.records.insert(file.to_string(), Box::new(record));
             self.link(file);
         }
@@ -216,6 +219,37 @@ impl Desk {
         // Kept under the new name from now on.
         record.kept = self.last_good.rename(&before, file, record.kept);
         Some(record)
+    }
+
+    /// As [`Desk::moved`], of a file that was refused and gets another name while we look on.
+    fn renamed(&mut self, file: &str, name: &Name) -> Option<Record> {
+        let before = self.owners.owner(name).filter(|before| *before != file)?.to_string();
+        if self.path_of(&before).symlink_metadata().is_ok() {
+            return None;
+        }
+        let old = self.records.get_mut(&before)?;
+        if old.services.iter().all(|service| service.spec.name != *name) {
+            return None;
+        }
+        let sha = old.good_sha.as_ref().filter(|_| old.refused.is_some()).unwrap_or(&old.sha);
+        let mut record = Record::new(old.kind, None, sha.clone());
+        record.services.clone_from(&old.services);
+        let kept = std::mem::take(&mut old.kept);
+        record.kept = self.last_good.follow(&before, file, (self.kept(file), kept));
+        Some(record)
+    }
+
+    /// The file has its old name again before that was gone for good: what is kept comes back with it.
+    pub(super) fn keep_again(&mut self, file: &str) {
+        let Some(record) = self.records.get(file).filter(|record| record.kept == 0) else { return };
+        let owners = record.services.iter().filter_map(|service| self.owners.owner(&service.spec.name));
+        let away = owners.filter(|owner| *owner != file && self.path_of(owner).symlink_metadata().is_err());
+        let Some(owner) = away.map(str::to_string).next() else { return };
+        let kept = self.records.get_mut(&owner).map_or(0, |other| std::mem::take(&mut other.kept));
+        if kept > 0 {
+            let kept = self.last_good.follow(&owner, file, (0, kept));
+            self.records.get_mut(file).into_iter().for_each(|record| record.kept = kept);
+        }
     }
 
     pub(super) fn kept(&self, file: &str) -> usize {
