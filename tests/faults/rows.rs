@@ -353,8 +353,9 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         60,
         "hostile check",
         &[
-            "a_check_that_floods_forks_and_ignores_term_leaves_nothing_in_any_round",
-            "ten_thousand_checks_leave_no_process_and_no_descriptor",
+            "ten_thousand_checks_that_flood_fork_and_hear_nothing_leave_no_process_and_no_descriptor",
+            "a_check_that_prints_a_gibibyte_is_read_to_its_end_and_4_kib_of_it_are_kept",
+            "a_check_that_prints_without_end_is_killed_at_its_timeout_with_all_that_it_began",
             "a_gibibyte_of_output_keeps_its_last_4_kib",
         ],
     ),
