@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::guard;
 use crate::inject::until;
+use crate::oracle::Oracle;
 use crate::reads::Dice;
 use crate::soak::times;
 use crate::world::{World, lives};
@@ -109,6 +110,7 @@ fn swap(world: &World, names: &[String], edit: usize) {
 #[test]
 fn row_53_eight_writers_and_a_thousand_edits_end_in_what_lies_there() {
     let world = World::running();
+    let oracle = Oracle::watch(&world.dir());
     let edits = times(1_000) / WRITERS;
     let names = |writer: usize| -> Vec<String> { (0..EACH).map(|n| format!("w{writer}s{n}")).collect() };
     let last: Vec<(String, usize)> = std::thread::scope(|scope| {
@@ -151,5 +153,6 @@ fn row_53_eight_writers_and_a_thousand_edits_end_in_what_lies_there() {
     last.iter().for_each(|(name, _)| world.wait_status(name, "running"));
     guard::assert_single(&world);
     assert_nothing_of_a_prefix(&world);
+    oracle.assert_no_lie();
     guard::assert_calm(&world);
 }
