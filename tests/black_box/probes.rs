@@ -36,6 +36,8 @@ fn children(pid: i32) -> usize {
 fn ten_thousand_checks_that_flood_fork_and_hear_nothing_leave_no_process_and_no_descriptor() {
     let world = World::running();
     const SERVICES: usize = 20;
+    let (keeper, controller) = (world.node_pid(), world.controller_pid().expect("a controller"));
+    let before = (open(keeper), open(controller));
     // A length that no other sleeper of this machine has.
     let mark = format!("31{}.25", std::process::id());
     world.put_script(
@@ -54,9 +56,6 @@ fn ten_thousand_checks_that_flood_fork_and_hear_nothing_leave_no_process_and_no_
     for n in 0..SERVICES {
         world.put(&format!("s{n}.yaml"), &format!("command: sleep 3600\nlivenessProbe: {probe}\n"));
     }
-    let (keeper, controller) = (world.node_pid(), world.controller_pid().expect("a controller"));
-    world.wait("the first of them", |world| rounds(world) >= 500);
-    let before = (open(keeper), open(controller));
     // A few each time that it waits: thousands of them take longer than its patience.
     for goal in (100..=times(ROUNDS)).step_by(100) {
         world.wait("the next hundred", |world| rounds(world) >= goal);
@@ -67,16 +66,18 @@ fn ten_thousand_checks_that_flood_fork_and_hear_nothing_leave_no_process_and_no_
         let told = world.status_file(&name).unwrap_or_default();
         assert!(told.len() < 16 * 1024, "{} bytes", told.len());
     }
-    // At any moment each service has at most one check that runs.
-    world.wait("no more descriptors than there were", |_| {
-        open(keeper) <= before.0 + 2 * SERVICES && open(controller) <= before.1 + 2 * SERVICES
-    });
     for n in 0..SERVICES {
         world.remove(&format!("s{n}.yaml"));
     }
     world.wait("the services to go", |world| (0..SERVICES).all(|n| world.status_file(&format!("s{n}")).is_none()));
     world.wait("all that the checks left to go", |_| marked(&mark) == 0);
     world.wait("no child but the controller", |_| children(keeper) == 1);
+    // A thread of a pool may still hold what it was asked about last.
+    const FEW: usize = 5;
+    let now = || (open(keeper), open(controller));
+    world.wait(&format!("the descriptors of before, {before:?}; there are {:?}", now()), |_| {
+        now().0 <= before.0 + FEW && now().1 <= before.1 + FEW
+    });
 }
 
 /// How much memory a process has.
