@@ -65,12 +65,18 @@ fn what_is_printed_is_read_again_as_the_same_spec() {
     }
 }
 
+/// As promised; a build that is not optimised, on a loaded machine, gets 40 times that.
+const READ_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 2_000 } else { 50 });
+
 #[test]
 fn bombs_are_refused_in_no_time() {
     let laughs = (1..12).fold("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, i| {
         format!("{text}a{i}: &a{i} [{}]\n", format!("*a{}, ", i - 1).repeat(10))
     });
     let wide = (0..4_000).map(|i| format!("field{i}: {i}\n")).collect::<String>();
+    let hundred = (0..100)
+        .map(|i| format!("---\napiVersion: plugd/v1\nmetadata: {{name: s{i}}}\nspec: {{command: x}}\n"))
+        .collect::<String>();
     for bomb in [
         "{a: ".repeat(16_000),
         "[".repeat(20_000),
@@ -89,18 +95,18 @@ fn bombs_are_refused_in_no_time() {
         laughs,
         wide,
         "---\napiVersion: plugd/v1\nspec: {command: x}\n".repeat(1_400),
-        (0..100)
-            .map(|i| format!("---\napiVersion: plugd/v1\nmetadata: {{name: s{i}}}\nspec: {{command: x}}\n"))
-            .collect::<String>(),
+        hundred.clone(),
         format!("command: x\nwatchFiles: [{}]", format!("'{}', ", "?/".repeat(32)).repeat(900)),
         format!("command: x\nwatchFiles: [{}]", format!("'{}{}', ", "{a,".repeat(300), "}".repeat(300)).repeat(40)),
         "command: x\nreadinessProbe: {logLine: '(\\pL\\w\\W){9}'}\nstartupProbe: {logLine: '\\w{18}'}\n".into(),
     ] {
         let start = Instant::now();
-        let _ = read("bomb.yaml", bomb.as_bytes());
-        println!("{:>10.1?}  {}", start.elapsed(), &bomb[..bomb.len().min(30)].escape_debug());
-        // 50 ms is promised for a release build; a debug build on a loaded machine gets 40 times that.
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?} for {}…", start.elapsed(), &bomb[..bomb.len().min(40)]);
+        let read = read("bomb.yaml", bomb.as_bytes());
+        let (took, first) = (start.elapsed(), bomb[..bomb.len().min(40)].escape_debug().to_string());
+        println!("{took:>10.1?}  {first}");
+        // A hundred services in one file are many, and no mistake.
+        assert_eq!(read.is_ok(), bomb == hundred, "{first}…");
+        assert!(took < READ_MAX, "{took:?} for {first}…");
     }
 }
 

@@ -59,11 +59,14 @@ impl Controller {
     }
 
     /// An edit that cannot be carried out is an event, not only a line of the status; so is a log that takes
-    /// nothing.
+    /// nothing, and a secret that is none.
     fn tell_new(&mut self, service: &Service, found: &[(Reason, String)], now: Now) {
         for (reason, message) in found {
             let told = service.problems.iter().any(|old| old.reason == *reason && old.message == *message);
-            let is_event = matches!(reason, Reason::UpdateBlocked | Reason::DependencyNotReady | Reason::LogNotWritten);
+            let is_event = matches!(
+                reason,
+                Reason::UpdateBlocked | Reason::DependencyNotReady | Reason::LogNotWritten | Reason::SecretReadable
+            );
             if !told && is_event {
                 self.events.push(Event {
                     at: now.wall,

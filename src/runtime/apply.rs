@@ -42,7 +42,7 @@ impl Node {
             Action::Judge { life, spec } => self.judge(life, spec),
             Action::Resize { life, spec } => {
                 let missed = self.limits.resize(&life, &spec);
-                self.tell_limits(&spec.name, missed);
+                self.tell_of(&spec.name, Reason::LimitsNotApplied, missed);
             }
             Action::AwaitPort(port) => self.await_port(port),
             Action::Announce(name) => drop(self.news.services.insert(name)),
@@ -57,7 +57,7 @@ impl Node {
                     let instances = (0..spec.replicas).map(|index| Instance { service: name.clone(), index });
                     instances.for_each(|instance| self.remove_group(&instance));
                 }
-                self.unlimited.remove(name.as_str());
+                self.told.retain(|(of, _)| *of != name);
                 self.chatter.forget(name.as_str());
                 self.samples.forget(&name, now);
                 self.store.forget(name);
@@ -206,15 +206,18 @@ impl Node {
         }
     }
 
-    /// What of a service's limits could not be applied; none takes it back.
-    pub(super) fn tell_limits(&mut self, name: &Name, missed: Option<String>) {
-        let told = match &missed {
-            Some(_) => !self.unlimited.insert(name.clone()),
-            None => self.unlimited.remove(name.as_str()),
+    /// What is wrong with a service beside its lives; none takes it back.
+    pub(super) fn tell_of(&mut self, name: &Name, reason: Reason, message: Option<String>) {
+        let which = (name.clone(), reason);
+        let is_news = match &message {
+            Some(_) => {
+                self.told.insert(which);
+                true
+            }
+            None => self.told.remove(&which),
         };
-        if told || missed.is_some() {
-            let reason = Reason::LimitsNotApplied;
-            self.queue.push_back(Input::Problem { name: name.clone(), reason, message: missed });
+        if is_news {
+            self.queue.push_back(Input::Problem { name: name.clone(), reason, message });
         }
     }
 

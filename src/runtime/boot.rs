@@ -285,7 +285,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         sockets,
         cgroups: cgroups.clone(),
         limits,
-        unlimited: Default::default(),
+        told: Default::default(),
         key: places.key.as_str().into(),
         table,
         preparing: Preparing::new(Ground {

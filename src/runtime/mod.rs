@@ -46,6 +46,7 @@ use crate::edge::process::tree::Trees;
 use crate::edge::store::{Samples, Store};
 use crate::keeper::{Event as KeeperEvent, Id, Link};
 use crate::model::name::{LifeId, Name};
+use crate::model::reason::Reason;
 use crate::model::settings::Settings;
 use crate::model::spec::Spec;
 use crate::model::time::Now;
@@ -102,8 +103,8 @@ pub struct Node {
     sockets: Arc<Sockets>,
     cgroups: Option<CgroupRoot>,
     limits: Limits,
-    /// Services of which not every limit could be applied.
-    unlimited: HashSet<Name>,
+    /// What was said of services and not taken back: by [`Node::tell_of`].
+    told: HashSet<(Name, Reason)>,
     /// Which node this is, as its processes are told by `PLUGD_NODE`.
     key: Arc<str>,
     table: LivesTable,

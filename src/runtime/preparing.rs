@@ -217,6 +217,11 @@ impl Node {
             if let Ok(prepared) = &mut result {
                 self.masks.learn(purpose.service(), prepared.environment.take_secrets());
             }
+            // Of an edit that is only tried it is told when that is in force.
+            if let (Purpose::Spawn { .. } | Purpose::Learn(_), Ok(prepared)) = (&purpose, &mut result) {
+                let exposed = prepared.environment.exposed.take();
+                self.tell_of(purpose.service(), Reason::SecretReadable, exposed);
+            }
             match purpose {
                 // What cannot be prepared has no secret that it could tell.
                 Purpose::Learn(_) => {}

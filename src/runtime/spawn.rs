@@ -66,7 +66,7 @@ impl Node {
             }
         }
         let begun = self.limits.begin(life, spec);
-        self.tell_limits(&spec.name, begun.missed);
+        self.tell_of(&spec.name, Reason::LimitsNotApplied, begun.missed);
         let cgroup = begun.group.unwrap_or_else(|| prepared.cgroup.take());
         let listened = self.listened(spec, life);
         let program = PathBuf::from(OsStr::from_bytes(prepared.program.as_bytes()));

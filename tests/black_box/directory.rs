@@ -288,11 +288,21 @@ fn a_fifo_and_a_huge_file_are_refused_without_being_opened_for_long() {
     let huge = fs::File::create(world.path("huge.yaml")).expect("created");
     huge.set_len(10 << 30).expect("sparse");
     drop(huge);
+    // The border: what is just as large as a manifest may be, and a byte more.
+    let filled = |size: usize| format!("command: sleep 3600\n# {}\n", "x".repeat(size - 23));
+    world.put("largest.yaml", &filled(64 * 1024));
+    world.put("larger.yaml", &filled(64 * 1024 + 1));
     world.put("web.yaml", "command: sleep 3600\n");
 
     world.wait_status("web", "running");
     world.wait("both to be told", |world| {
         world.node_status().is_some_and(|text| text.contains("pipe.yaml") && text.contains("huge.yaml"))
+    });
+    assert_eq!(fs::metadata(world.path("largest.yaml")).expect("there").len(), 64 * 1024);
+    world.wait_status("largest", "running");
+    world.wait("the byte more to be told", |world| {
+        let text = [world.node_status(), world.status_file("larger")].into_iter().flatten().collect::<String>();
+        text.contains("larger") && text.contains("TooLarge") && world.pid("larger").is_none()
     });
 }
 

@@ -26,7 +26,44 @@ fn row_03_both_killed_and_a_service_that_ends_meanwhile_is_started_once() {
     guard::assert_single(&world);
     // Nobody saw how it ended, so nobody may claim to know.
     let exit = world.field("web", "lastExit").unwrap_or_default();
-    assert!(!exit.contains("code: 0") && !exit.contains("code: 137"), "{exit}");
+    assert_eq!(exit, "", "of an end that nobody saw");
+    assert!(world.log().contains("reason=KeeperLost"), "{}", world.log());
+}
+
+#[test]
+fn the_place_on_the_ladder_and_the_last_exit_outlive_keeper_and_controller() {
+    let mut world = World::empty();
+    let stay = world.root().join("stay");
+    let text = format!("[ -e {} ] && exec sleep 86400; echo the last word; exit 7", stay.display());
+    let text = guard::script(&world, "web", &text) + "restart: {backoff: {initial: 10ms, max: 60s}}\n";
+    world.put("web.yaml", &text);
+    world.run(&[]);
+    for killed in [false, true] {
+        let _ = fs::remove_file(&stay);
+        world.wait_status("web", "unhealthy (CrashLoopBackOff)");
+        let tries = guard::starts(&world, "web").len();
+        // What a try leaves is remembered before the next but one begins.
+        world.wait("several tries more", |world| guard::starts(world, "web").len() >= tries.max(5) + 3);
+        let last = *guard::starts(&world, "web").last().expect("several");
+        until("the last of them to end", || !lives(last));
+        // The next waits for seconds.
+        world.wait_status("web", "unhealthy (CrashLoopBackOff)");
+        fs::write(&stay, "").expect("written");
+        match killed {
+            false => assert!(world.stop().success()),
+            true => world.kill_keeper(),
+        }
+        world.run(&[]);
+        world.wait_status("web", "running");
+        let exit = world.field("web", "lastExit").expect("its last exit");
+        assert!(exit.lines().any(|line| line == "code: 7") && exit.contains("the last word"), "{exit}");
+        let begun = world.log().lines().filter(|line| line.contains("reason=Spawned")).count();
+        assert_eq!(begun, 1, "{}", world.log());
+        // A new ladder calls it a crash loop after its fifth end; this is the first of this run.
+        kill(world.pid("web").expect("a pid"), 9);
+        world.wait("its end to be told", |world| world.status("web") != "running");
+        assert_eq!(world.status("web"), "unhealthy (CrashLoopBackOff)", "{}", world.log());
+    }
 }
 
 #[test]

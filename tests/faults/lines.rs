@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::oracle::Oracle;
 use crate::soak::times;
 use crate::world::{World, kill, lives};
 
@@ -11,6 +12,7 @@ fn a_million_lines_outlive_rotations_and_killed_controllers() {
     const WRITERS: usize = 4;
     let each = times(1_000_000) / WRITERS;
     let world = World::running();
+    let oracle = Oracle::watch(&world.dir());
     for n in 0..WRITERS {
         // In bursts, so that it lasts over several kills; the pipe is full much of the time.
         world.put(
@@ -31,6 +33,7 @@ fn a_million_lines_outlive_rotations_and_killed_controllers() {
         world.wait("the next controller", |world| world.controller_pid().is_some_and(lives));
     }
     eprintln!("    {} lines, {killed} controllers killed, {:?}", each * WRITERS, began.elapsed());
+    oracle.assert_no_lie();
     assert!(killed >= 5, "too few kills to show anything");
     for n in 0..WRITERS {
         let log = world.state().join(format!("logs/w{n}.log"));

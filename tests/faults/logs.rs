@@ -40,6 +40,8 @@ fn row_34_output_without_a_newline_is_stored_as_it_is_and_shown_cut() {
         shown.contains("the end") && shown.lines().next().is_some_and(|line| line.len() > 60_000),
         "cut, not left out"
     );
+    let first = shown.lines().next().unwrap_or_default();
+    assert!(first.ends_with("bytes left out)"), "the cut is marked");
 }
 
 #[test]

@@ -204,6 +204,21 @@ fn row_30_a_program_that_is_busy_or_none_is_told_and_tried_when_it_changes() {
     }
     drop(held);
     world.wait_status("busy", "running");
+    // A manifest that is edited, and a wrapper that is mended in its place, end a wait of a minute.
+    let slow = "restart: {backoff: {initial: 60s, max: 60s}}\n";
+    world.put("edited.yaml", &format!("command: {}\n{slow}", odd.display()));
+    world.put("mended.yaml", &format!("wrapper: mended.sh\n{slow}"));
+    world.put_script("mended.sh", "\0\0 no program\n");
+    for name in ["edited", "mended"] {
+        world.wait(&format!("{name} to wait"), |world| {
+            world.status_file(name).is_some_and(|text| text.contains("ExecFormat") && text.contains("next:"))
+        });
+    }
+    world.put("edited.yaml", &(guard::stays(&world, "edited") + slow));
+    world.put_script("mended.sh", "#!/bin/sh\nexec sleep 86400\n");
+    for name in ["edited", "mended"] {
+        world.wait_status(name, "running");
+    }
 }
 
 #[test]

@@ -90,7 +90,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         "no descriptors",
         &[
             "row_14_a_controller_without_descriptors_kills_nobody_and_recovers",
-            "row_14_more_clients_than_seats_are_answered_or_refused_and_services_do_not_notice",
+            "row_14_of_more_clients_than_seats_none_keeps_one_and_services_do_not_notice",
             "row_14_what_finds_no_descriptor_waits_for_room_and_the_rest_runs",
             "at_the_limit_of_descriptors_a_spawn_is_refused",
         ],
@@ -353,8 +353,9 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         60,
         "hostile check",
         &[
-            "a_check_that_floods_forks_and_ignores_term_leaves_nothing_in_any_round",
-            "ten_thousand_checks_leave_no_process_and_no_descriptor",
+            "ten_thousand_checks_that_flood_fork_and_hear_nothing_leave_no_process_and_no_descriptor",
+            "a_check_that_prints_a_gibibyte_is_read_to_its_end_and_4_kib_of_it_are_kept",
+            "a_check_that_prints_without_end_is_killed_at_its_timeout_with_all_that_it_began",
             "a_gibibyte_of_output_keeps_its_last_4_kib",
         ],
     ),
@@ -421,6 +422,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         &[
             "row_78_a_storm_of_harmless_signals_loses_nothing",
             "row_78_a_second_term_cuts_the_grace",
+            "row_78_a_third_term_leaves_at_once_what_nothing_ends",
             "row_78_a_flood_of_ends_beside_a_term_loses_no_exit",
         ],
     ),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::guard;
 use crate::inject::until;
+use crate::oracle::Oracle;
 use crate::reads::Dice;
 use crate::soak::times;
 use crate::world::{World, lives};
@@ -24,7 +25,7 @@ fn version(world: &World, name: &str, edit: usize) -> String {
 
 /// Writes the text slowly, in place: a prefix of it is a whole manifest, whose shell leaves a mark when
 /// it comes to its end. The whole text ends by executing something else, which is no end of the shell.
-fn in_pieces(world: &World, name: &str, text: &str) {
+pub fn in_pieces(world: &World, name: &str, text: &str) {
     let mark = world.root().join("acted-on-a-prefix").display().to_string();
     let mut file = fs::File::create(world.path(&format!("{name}.yaml"))).expect("created");
     writeln!(file, "script: |\n  trap 'echo {name} >> {mark}' EXIT").expect("written");
@@ -34,6 +35,12 @@ fn in_pieces(world: &World, name: &str, text: &str) {
     file.write_all(rest.as_bytes()).expect("written");
     std::thread::sleep(Duration::from_millis(5));
     file.write_all(b"labels: {written: whole}\n").expect("written");
+}
+
+/// Nothing of [`in_pieces`] was run before it was whole.
+pub fn assert_nothing_of_a_prefix(world: &World) {
+    let prefixes = fs::read_to_string(world.root().join("acted-on-a-prefix")).unwrap_or_default();
+    assert!(prefixes.is_empty(), "a file that was still open was run:\n{prefixes}");
 }
 
 fn tool(world: &World, script: &str) {
@@ -103,6 +110,7 @@ fn swap(world: &World, names: &[String], edit: usize) {
 #[test]
 fn row_53_eight_writers_and_a_thousand_edits_end_in_what_lies_there() {
     let world = World::running();
+    let oracle = Oracle::watch(&world.dir());
     let edits = times(1_000) / WRITERS;
     let names = |writer: usize| -> Vec<String> { (0..EACH).map(|n| format!("w{writer}s{n}")).collect() };
     let last: Vec<(String, usize)> = std::thread::scope(|scope| {
@@ -144,7 +152,7 @@ fn row_53_eight_writers_and_a_thousand_edits_end_in_what_lies_there() {
     assert!(took < CONVERGED, "{took:?}");
     last.iter().for_each(|(name, _)| world.wait_status(name, "running"));
     guard::assert_single(&world);
-    let prefixes = fs::read_to_string(world.root().join("acted-on-a-prefix")).unwrap_or_default();
-    assert!(prefixes.is_empty(), "a file that was still open was run:\n{prefixes}");
+    assert_nothing_of_a_prefix(&world);
+    oracle.assert_no_lie();
     guard::assert_calm(&world);
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::guard;
+use crate::oracle::Oracle;
 use crate::reads::Dice;
 use crate::soak::times;
 use crate::world::{World, kill, lives};
@@ -11,6 +12,7 @@ use crate::world::{World, kill, lives};
 #[test]
 fn whatever_is_killed_or_deleted_together_nothing_is_ever_there_twice() {
     let mut world = World::running();
+    let oracle = Oracle::watch(&world.dir());
     let names: Vec<String> = (0..4).map(|n| format!("s{n}")).collect();
     names.iter().for_each(|name| guard::put(&world, name));
     // One that must be killed, one that leaves children, one that ends by itself.
@@ -61,6 +63,7 @@ fn whatever_is_killed_or_deleted_together_nothing_is_ever_there_twice() {
         }
         guard::assert_single(&world);
     }
+    oracle.assert_no_lie();
     guard::assert_calm(&world);
     assert!(world.stop().success());
 }

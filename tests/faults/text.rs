@@ -170,8 +170,19 @@ fn row_77_a_secret_is_missing_readable_rotated_and_never_told() {
     assert_eq!(world.pid("web"), None, "not started without it");
     fs::write(&secret, "s3cr3t-one\n").expect("written");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).expect("chmod");
+    // Nobody else comes to what lies in a folder of one's own.
+    fs::set_permissions(world.root(), fs::Permissions::from_mode(0o755)).expect("chmod");
     world.ask(&["start", "web"]);
     world.wait_status("web", "running");
+    let is_told = |world: &World| world.status_file("web").is_some_and(|text| text.contains("type: SecretReadable"));
+    world.wait("that others may read it to be told", is_told);
+    let first = world.pid("web");
+    world.ask(&["restart", "web"]);
+    world.wait("the same file once more", |world| world.pid("web").is_some_and(|pid| Some(pid) != first));
+    world.wait_status("web", "running");
+    assert!(is_told(&world), "{:?}", world.status_file("web"));
+    let warned = world.log().lines().filter(|line| line.contains("reason=SecretReadable")).count();
+    assert_eq!(warned, 1, "{}", world.log());
     // Rotated: it matters at the next start, and not before.
     let pid = world.pid("web").expect("a pid");
     fs::write(&secret, "s3cr3t-two\n").expect("written");
@@ -183,6 +194,7 @@ fn row_77_a_secret_is_missing_readable_rotated_and_never_told() {
     let new = world.pid("web").expect("a pid");
     let environ = fs::read_to_string(format!("/proc/{new}/environ")).expect("ours to read");
     assert!(environ.contains("TOKEN=s3cr3t-two"));
+    world.wait("that nobody else may read it any more", |world| !is_told(world));
     assert!(!fs::read_to_string(format!("/proc/{new}/cmdline")).expect("there").contains("s3cr3t"));
     world.plugd(&["get", "web", "-o", "yaml"]);
 

@@ -50,6 +50,9 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
         Action::Probe { life, probe, .. } => {
             let now = world.now.mono;
             if let Some(known) = world.facts.lives.get_mut(life) {
+                if known.stopping.is_some() || known.exited.is_some() {
+                    return Err(format!("law of checks: {life} is asked by its {probe:?} probe while it ends"));
+                }
                 known.slots.asked(*probe, now);
             }
         }

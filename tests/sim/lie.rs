@@ -50,6 +50,8 @@ pub enum Lie {
     NobodyIsConnected,
     /// The required: the brain is told that nothing is.
     NothingIsRequired,
+    /// Of checks: what the brain plans for a life that ends has a check besides.
+    AsksOn,
 }
 
 impl Lie {
@@ -209,6 +211,11 @@ fn a_stop_under_an_open_connection_breaks_law_10() {
 #[test]
 fn a_required_service_that_is_forgotten_breaks_the_law_of_the_required() {
     found_out(Lie::NothingIsRequired, "law of the required");
+}
+
+#[test]
+fn a_check_of_a_life_that_is_being_stopped_breaks_the_law_of_checks() {
+    found_out(Lie::AsksOn, "law of checks");
 }
 
 #[test]

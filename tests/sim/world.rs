@@ -306,7 +306,10 @@ impl World {
             return Ok(());
         }
         self.steps += 1;
-        let plan = self.controller.decide(self.now);
+        let mut plan = self.controller.decide(self.now);
+        if self.lie == Some(Lie::AsksOn) {
+            plan.actions = plan.actions.into_iter().flat_map(asked_on).collect();
+        }
         self.was_ending = self.ending_since.is_some();
         if self.trace {
             for action in &plan.actions {
@@ -567,4 +570,12 @@ fn has_completed(view: &ServiceView) -> bool {
 
 fn file_problem(number: u64) -> plugd::model::view::FileProblem {
     plugd::model::view::FileProblem { file: "x".into(), reason: Reason::NameConflict, message: number.to_string() }
+}
+
+/// A signal, and a check behind it.
+fn asked_on(action: Action) -> Vec<Action> {
+    let Action::Signal { life, .. } = &action else { return vec![action] };
+    let spec = Arc::new(testing::spec(life.instance.service.as_str()));
+    let asked = Action::Probe { life: life.clone(), probe: ProbeSlot::Liveness, spec };
+    vec![action, asked]
 }

@@ -21,20 +21,22 @@ pub(super) fn findings() -> Vec<Finding> {
 }
 
 fn inotify() -> [Finding; 2] {
-    let limit = |name: &str| number(&format!("/proc/sys/fs/inotify/{name}")).unwrap_or(0);
     let (instances, watches) = inotify_used();
-    let judge = |name: &str, used: u64, max: u64, needed: u64| {
-        let what = format!("fs.inotify.{name}: {used} of {max} in use by this user");
+    // A user namespace may have less than the machine gives to each user.
+    let limit = |name: &str| {
+        let of = |key: String| number(&format!("/proc/sys/{}", key.replace('.', "/"))).map(|max| (key, max));
+        let each = [of(format!("fs.inotify.max_user_{name}")), of(format!("user.max_inotify_{name}"))];
+        each.into_iter().flatten().min_by_key(|(_, max)| *max).unwrap_or_else(|| (format!("max_user_{name}"), 0))
+    };
+    let judge = |(key, max): (String, u64), used: u64, needed: u64| {
+        let what = format!("{key}: {used} of {max} in use by this user");
         match used + needed <= max {
             true => Finding::ok(what, "a change of the directory is seen at once"),
             false => Finding::warning(what, "the directory may have to be polled: a change is seen after up to 5 s")
-                .remedy(format!("sysctl fs.inotify.{name}={}", (max * 4).max(1024))),
+                .remedy(format!("sysctl {key}={}", (max * 4).max(1024))),
         }
     };
-    [
-        judge("max_user_instances", instances, limit("max_user_instances"), 1),
-        judge("max_user_watches", watches, limit("max_user_watches"), WATCHES_NEEDED),
-    ]
+    [judge(limit("instances"), instances, 1), judge(limit("watches"), watches, WATCHES_NEEDED)]
 }
 
 /// Instances and watches of our own user, as far as /proc shows them.

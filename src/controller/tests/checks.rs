@@ -159,6 +159,41 @@ fn a_liveness_probe_alone_makes_it_healthy_as_soon_as_it_has_passed() {
 }
 
 #[test]
+fn nothing_is_asked_of_a_life_that_is_being_stopped() {
+    let long = 60 * SECOND;
+    let checked = || {
+        let mut web = spec("web");
+        web.readiness = Readiness::Probe(tcp(80));
+        web.liveness_probe = Some(tcp(81));
+        web.stop.grace_period = 2 * long;
+        web
+    };
+    let asked = |actions: &[Action]| actions.iter().filter(|action| matches!(action, Action::Probe { .. })).count();
+    type Stop = fn(&mut World) -> Vec<Action>;
+    let stops: [(&str, Stop); 4] = [
+        ("an order", |world| world.order("web", Order::Stop)),
+        ("a deleted file", |world| world.tell(Input::Withdrawn(name("web")))),
+        ("the end of the node", |world| world.tell(Input::Shutdown(Shutdown::Ordered))),
+        ("a check that gives up", |world| {
+            (0..3).flat_map(|_| world.verdict("web", 1, ProbeSlot::Liveness, false)).collect()
+        }),
+    ];
+    for (what, stop) in stops {
+        let mut world = World::running(checked());
+        world.verdict("web", 1, ProbeSlot::Readiness, true);
+        world.verdict("web", 1, ProbeSlot::Liveness, true);
+        assert!(signals(&stop(&mut world), "web", 15), "{what}");
+        // An answer that was on its way is no reason to ask again.
+        let late = world.answer("web", 1, ProbeSlot::Readiness, true);
+        assert_eq!(asked(&late) + asked(&world.sleep(long)), 0, "{what}");
+        assert_eq!(world.status("web").0, Status::Stopping, "{what}");
+    }
+    let mut left_alone = World::running(checked());
+    left_alone.verdict("web", 1, ProbeSlot::Readiness, true);
+    assert!(asked(&left_alone.sleep(long)) > 0, "who is not stopped is asked");
+}
+
+#[test]
 fn failures_of_a_loop_that_was_late_prove_nothing() {
     let mut web = spec("web");
     web.liveness_probe = Some(Probe { failure_threshold: 1, ..tcp(80) });

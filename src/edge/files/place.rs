@@ -216,7 +216,13 @@ impl Opened {
         // Only a file of ours may be moved away: what somebody else put there is replaced, or is in the way.
         match last.is_some() && self.mark(&name) == last {
             true => self.workshop.exchange(sheet, &self.dir, &name)?,
-            false => self.workshop.rename(sheet, &self.dir, &name)?,
+            false => {
+                let is_link = rustix::fs::readlinkat(&self.dir, &name, Vec::new()).is_ok();
+                self.workshop.rename(sheet, &self.dir, &name)?;
+                if is_link {
+                    tracing::warn!("{name} was a link; it is a file now, and what the link led to was left alone");
+                }
+            }
         }
         Ok(mark)
     }

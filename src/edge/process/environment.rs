@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -17,6 +18,8 @@ pub struct Environment {
     words: Vec<(&'static str, String)>,
     /// Values that must not be told to everybody.
     secrets: Vec<String>,
+    /// That a file of these can be read by everybody.
+    pub exposed: Option<String>,
 }
 
 /// The values may be secrets: only the names are shown.
@@ -111,10 +114,16 @@ pub fn read_env_file(path: &Path) -> io::Result<Vec<(OsString, OsString)>> {
 /// A regular file of at most `max` bytes. Never waits: a FIFO or a terminal is refused by what it
 /// is, not found out by reading it.
 pub fn read_small(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    Ok(read_small_of(path, max)?.0)
+}
+
+/// The same, with what the file is.
+pub fn read_small_of(path: &Path, max: u64) -> io::Result<(Vec<u8>, Metadata)> {
     use std::io::Read;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if !file.metadata()?.is_file() {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
@@ -122,7 +131,7 @@ pub fn read_small(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > max {
         return Err(io::Error::other(format!("it is larger than {} KiB", max / 1024)));
     }
-    Ok(bytes)
+    Ok((bytes, meta))
 }
 
 fn parse_env_file(bytes: &[u8]) -> io::Result<Vec<(OsString, OsString)>> {

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::environment::{Environment, read_env_file, read_small};
+use super::environment::{Environment, read_env_file, read_small_of};
 use super::identity::Identity;
 use super::prepare::{Ground, Unpreparable, fault};
 use super::progress::{Progress, Sight};
@@ -68,13 +69,18 @@ pub(super) fn variables(
                 .into(),
             EnvValue::File(path) => {
                 progress.at(Sight::Secret(path.clone()));
-                let secret = read_secret(path).map_err(|error| {
+                let (secret, exposed) = read_secret(path).map_err(|error| {
                     fault(
                         Reason::SecretNotFound,
                         format!("{name} is to come from {}, which cannot be used: {error}", path.display()),
                     )
                 })?;
                 environment.set_secret(name.into(), secret);
+                if exposed {
+                    let path = path.display();
+                    environment.exposed =
+                        Some(format!("every user may read {path}, of which {name} is made; `chmod o-r {path}`"));
+                }
                 continue;
             }
             EnvValue::FromEnv(source) => ground
@@ -118,15 +124,23 @@ fn inherits(process: &Process, name: &OsString, user_differs: bool) -> bool {
 /// A secret is small: what is larger is a mistake, and would not fit an environment anyway.
 const SECRET_MAX: u64 = 64 * 1024;
 
-fn read_secret(path: &Path) -> std::io::Result<OsString> {
-    let mut bytes = read_small(path, SECRET_MAX)?;
+/// And whether every user may read it.
+fn read_secret(path: &Path) -> std::io::Result<(OsString, bool)> {
+    let (mut bytes, meta) = read_small_of(path, SECRET_MAX)?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
     }
     if bytes.contains(&0) {
         return Err(std::io::Error::other("it holds a NUL byte, which no environment can"));
     }
-    Ok(OsString::from_vec(bytes))
+    let exposed = meta.mode() & 0o004 != 0 && everybody_comes_to(path);
+    Ok((OsString::from_vec(bytes), exposed))
+}
+
+/// Whether each folder on the way lets others through; what a link leads to lies elsewhere.
+fn everybody_comes_to(path: &Path) -> bool {
+    let Ok(path) = path.canonicalize() else { return false };
+    path.ancestors().skip(1).all(|folder| folder.metadata().is_ok_and(|meta| meta.mode() & 0o001 != 0))
 }
 
 #[cfg(test)]
@@ -146,8 +160,24 @@ mod tests {
         let temp = tempfile::tempdir().expect("a temp folder");
         let path = temp.path().join("secret");
         std::fs::write(&path, "s3cret\n").expect("written");
-        assert_eq!(read_secret(&path).expect("read"), "s3cret");
+        assert_eq!(read_secret(&path).expect("read").0, "s3cret");
         std::fs::write(&path, "s3\0cret\n").expect("written");
         assert!(read_secret(&path).expect_err("refused").to_string().contains("NUL"));
+    }
+
+    #[test]
+    fn a_secret_is_exposed_where_every_user_may_read_it_and_comes_to_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().expect("a temp folder");
+        let path = temp.path().join("secret");
+        std::fs::write(&path, "s3cret\n").expect("written");
+        let exposed = |folder: u32, file: u32| {
+            let chmod = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
+            chmod(temp.path(), folder).and_then(|()| chmod(&path, file)).expect("chmod");
+            read_secret(&path).expect("read").1
+        };
+        assert!(exposed(0o755, 0o644));
+        assert!(!exposed(0o755, 0o640));
+        assert!(!exposed(0o700, 0o644), "nobody else comes to it");
     }
 }
