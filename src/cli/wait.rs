@@ -50,6 +50,11 @@ pub fn as_asked(
     deadline: Instant,
 ) -> Result<Code, Fault> {
     let is_seen = std::io::stderr().is_terminal();
+    // What is on its way does not make the node unready.
+    let serves = |known: &Snapshot| !is_strict(args) && is_ready(known, &[], false);
+    // A health check of a node that serves does not stand for as long as an edit waits.
+    let is_asked_for_health = args.what == WaitFor::Ready && watching.known().is_some_and(serves);
+    let deadline = if is_asked_for_health { deadline.min(Instant::now() + TAKEN_IN_WITHIN) } else { deadline };
     let is_there = |watching: &mut Watching<'_>| {
         watching.until_lasting(
             Some(deadline),
@@ -79,8 +84,6 @@ pub fn as_asked(
             Taken::Never => None,
         };
     }
-    // What is on its way does not make the node unready either.
-    let serves = |known: &Snapshot| !is_strict(args) && is_ready(known, &[], false);
     match (done, watching.known()) {
         (Some(()), Some(known)) if args.what == WaitFor::Ready => answer(known, args, dir),
         (None, Some(known)) if serves(known) => answer(known, args, dir),

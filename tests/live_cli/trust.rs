@@ -103,6 +103,10 @@ fn who_has_waited_in_vain_is_told_what_it_waits_for() {
     let told = waits(&["--all"]);
     assert!(told.starts_with("plugd: old's files are not in force yet: the new version waits: db is not"), "{told}");
     ends(&world, 0, &["wait", "--timeout", "300ms"]);
+    // A health check of what serves does not stand for as long as the edit waits.
+    let began = std::time::Instant::now();
+    ends(&world, 0, &["wait", "--timeout", "1m"]);
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
     let (said, _) = ends(&world, 0, &["status", "old"]);
     assert!(said.contains("  depends on   db (of generation 2, which is not in force)\n"), "{said}");
 

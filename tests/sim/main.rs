@@ -30,7 +30,7 @@ use stimulus::{STIMULI, Stimulus};
 use world::World;
 
 /// Seeds of an ordinary run.
-const SEEDS: usize = 9_100;
+const SEEDS: usize = 9_900;
 /// What an ordinary run must have played at least: a world that ends early looks like one that holds.
 const STEPS_MIN: u64 = 10_000_000;
 /// Broken worlds that are told before the run ends.
