@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::args::{CheckArgs, Global};
+use super::company::{self, Company};
 use super::fault::{Code, Fault};
 use super::forecast::{self, Declared, Forecast, Running};
 use super::look::Look;
@@ -285,7 +286,10 @@ fn read_directory(
 fn read_files(files: &[PathBuf], node: Option<&Node>, findings: &mut Findings, session: &Session) -> Declared {
     let mut found = Declared::default();
     let home = node.and_then(|node| std::path::absolute(node.dir().ok()?).ok());
-    for path in files {
+    let owners: Vec<Option<PathBuf>> = files.iter().map(|path| company::owner(path)).collect();
+    for (path, owner) in files.iter().zip(&owners) {
+        // A drop-in is what it makes of its manifest.
+        let path = owner.as_ref().unwrap_or(path);
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let dir = home.as_deref().or(absolute.parent()).unwrap_or(Path::new("/"));
         let shown = path.display().to_string();
@@ -318,13 +322,25 @@ fn lint(
     let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
     let text = directory::read_handed(path)?;
     let main = Text { file: shown, text: &text };
-    let reading = Reading { main, stem: stem(shown), dir, defaults: None, drop_ins: Vec::new() };
-    match manifest::read_named(&reading, &std::path::absolute(path)?) {
+    if path.file_name().is_some_and(|name| name == DEFAULTS) {
+        let wrong = manifest::check_defaults(main);
+        if wrong.is_empty() {
+            super::say(&format!(
+                "{shown} is part of every manifest beside it; `plugd check` tells what becomes of them"
+            ));
+        }
+        findings.diagnostics(&wrong, &[main], look);
+        return Ok(Some(Vec::new()));
+    }
+    let stem = if shown == "-" { "stdin" } else { stem(shown) };
+    let company = Company::of(dir, stem);
+    let texts = company.texts(main);
+    match manifest::read_named(&company.reading(main, stem, dir), &std::path::absolute(path)?) {
         Ok(documents) => {
             let source = Source { file: shown.into(), sha256: digest::short(&text) };
             let mut declared = Vec::new();
             for mut document in documents {
-                findings.diagnostics(&document.warnings, &[main], look);
+                findings.diagnostics(&document.warnings, &texts, look);
                 crate::edge::zones::of_this_machine(&mut document.spec);
                 declared.push(Declaration {
                     spec: Arc::new(document.spec),
@@ -337,7 +353,7 @@ fn lint(
             Ok(Some(declared))
         }
         Err(refused) => {
-            findings.diagnostics(&refused.diagnostics, &[main], look);
+            findings.diagnostics(&refused.diagnostics, &texts, look);
             Ok(None)
         }
     }

@@ -46,6 +46,7 @@ pub mod steer;
 
 pub mod add;
 mod behind;
+mod company;
 pub mod edit;
 pub mod effective;
 pub mod init;

@@ -318,6 +318,10 @@ fn an_edited_wrapper_restarts_its_service() {
     world.wait("a new process", |world| world.pid("svc").is_some_and(|new| new != pid));
 
     let pid = world.pid("svc").expect("a pid");
+    // Its shell has read it when it has become what it says.
+    world.wait("the shell to have read it", |_| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.starts_with(b"sleep"))
+    });
     world.remove("w.sh");
     world.wait("the problem", |world| world.status_file("svc").is_some_and(|s| s.contains("WrapperNotFound")));
     assert!(lives(pid), "a wrapper that is gone changes nothing for what runs");

@@ -57,8 +57,9 @@ fn the_place_on_the_ladder_and_the_last_exit_outlive_keeper_and_controller() {
         world.wait_status("web", "running");
         let exit = world.field("web", "lastExit").expect("its last exit");
         assert!(exit.lines().any(|line| line == "code: 7") && exit.contains("the last word"), "{exit}");
-        let begun = world.log().lines().filter(|line| line.contains("reason=Spawned")).count();
-        assert_eq!(begun, 1, "{}", world.log());
+        let begun = |world: &World| world.log().lines().filter(|line| line.contains("reason=Spawned")).count();
+        world.wait("its start to be told", |world| begun(world) > 0);
+        assert_eq!(begun(&world), 1, "{}", world.log());
         // A new ladder calls it a crash loop after its fifth end; this is the first of this run.
         kill(world.pid("web").expect("a pid"), 9);
         world.wait("its end to be told", |world| world.status("web") != "running");

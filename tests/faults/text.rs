@@ -181,8 +181,9 @@ fn row_77_a_secret_is_missing_readable_rotated_and_never_told() {
     world.wait("the same file once more", |world| world.pid("web").is_some_and(|pid| Some(pid) != first));
     world.wait_status("web", "running");
     assert!(is_told(&world), "{:?}", world.status_file("web"));
-    let warned = world.log().lines().filter(|line| line.contains("reason=SecretReadable")).count();
-    assert_eq!(warned, 1, "{}", world.log());
+    let warned = |world: &World| world.log().lines().filter(|line| line.contains("reason=SecretReadable")).count();
+    world.wait("that to be logged", |world| warned(world) > 0);
+    assert_eq!(warned(&world), 1, "{}", world.log());
     // Rotated: it matters at the next start, and not before.
     let pid = world.pid("web").expect("a pid");
     fs::write(&secret, "s3cr3t-two\n").expect("written");

@@ -347,6 +347,34 @@ fn a_misspelt_dependency_in_an_edit_is_blocked_foretold_and_told_as_an_event() {
     assert!(told.contains("is not in force"), "{told}");
 }
 
+#[test]
+fn a_file_is_checked_with_its_drop_ins_and_the_defaults_and_so_is_each_of_them() {
+    let world = World::running();
+    world.put("_defaults.yaml", "env: {FROM: defaults}\n");
+    world.put("web.yaml", STAYS);
+    std::fs::create_dir(world.dir().join("web.yaml.d")).expect("made");
+    world.put("web.yaml.d/10.yaml", "env: {I: \"1\"}\n");
+    world.wait_status("web", "running");
+    ends(&world, 0, &["wait", "web"]);
+    let at = |file: &str| world.dir().join(file).display().to_string();
+    let says = |code: i32, file: &str, words: &str| {
+        let (said, _) = ends(&world, code, &["check", &at(file)]);
+        assert!(said.contains(words), "{file}: {said}");
+    };
+    for file in ["web.yaml", "web.yaml.d/10.yaml"] {
+        says(0, file, "unchanged 1");
+    }
+    let (_, told) = ends(&world, 0, &["check", &at("_defaults.yaml")]);
+    assert!(told.contains("is part of every manifest beside it"), "{told}");
+    world.put("web.yaml.d/10.yaml", "env: {I: \"1\"}\ncomand: true\n");
+    for file in ["web.yaml", "web.yaml.d/10.yaml"] {
+        says(5, file, "web.yaml.d/10.yaml:2:1: unknown field `comand`");
+    }
+    world.put("_defaults.yaml", "envv: {}\n");
+    says(5, "_defaults.yaml", "unknown field `envv`");
+    says(5, "web.yaml", "unknown field `envv`");
+}
+
 /// The line of the plan that names `web`.
 fn foretold(world: &World, path: &std::path::Path) -> String {
     let (said, _) = ends(world, 0, &["check", &path.display().to_string()]);

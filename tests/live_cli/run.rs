@@ -149,6 +149,8 @@ fn a_pipe_is_checked_to_its_end_and_not_run() {
     let output = piped(&world, &["check", "/dev/stdin"], "comand: true\n");
     assert_eq!(output.status.code(), Some(5));
     assert!(out(&output).contains("/dev/stdin:1:1: unknown field `comand`"), "{}", out(&output));
+    let output = piped(&world, &["check", "-"], STAYS);
+    assert_eq!(output.status.code(), Some(0), "{}{}", out(&output), err(&output));
     let output = piped(&world, &["check", "-"], "comand: true\n");
     assert_eq!(output.status.code(), Some(5));
     assert!(out(&output).contains("-:1:1: unknown field `comand`"), "{}", out(&output));
