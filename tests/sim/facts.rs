@@ -527,13 +527,16 @@ impl Facts {
             }
         }
         let same_scale = old.as_ref().is_some_and(|wish| wish.spec.replicas == spec.replicas);
+        // A life that outlives its manifest keeps what it was ordered: a new order is one more.
+        let ordered = self.lives.iter().filter(|(life, _)| life.instance.service == name).map(|(_, one)| one.restarts);
+        let ordered = ordered.max().unwrap_or(0);
         let mut wish = Wish {
             found,
             stopped: old.as_ref().is_some_and(|wish| wish.stopped),
             scaled: old.as_ref().and_then(|wish| wish.scaled).filter(|_| same_scale),
             missing: false,
             bereft: old.as_ref().is_some_and(|wish| wish.bereft),
-            restarts: old.as_ref().map_or(0, |wish| wish.restarts),
+            restarts: old.as_ref().map_or(ordered, |wish| wish.restarts),
             spoiled: false,
             perhaps_scaled: old.as_ref().and_then(|wish| wish.scaled.or(wish.perhaps_scaled)),
             perhaps: old.as_ref().map_or(Vec::new(), |wish| wish.versions().cloned().collect()),
