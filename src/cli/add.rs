@@ -6,14 +6,13 @@
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::args::{AddArgs, WaitArgs, WaitFor};
 use super::check::refuse_invalid;
 use super::fault::{Code, Fault};
 use super::node::{Node, Watching};
-use super::told::{Intake, Lying};
+use super::told::{self, Intake, Lying};
 use super::{Session, behind, node, row, wait};
 use crate::edge::put::{Existing, put};
 use crate::model::digest;
@@ -22,7 +21,7 @@ use crate::model::reason::Status;
 use crate::model::register::{self, Refused};
 use crate::model::text::clean;
 use crate::model::text::yaml::quoted;
-use crate::model::view::{ServiceView, Snapshot};
+use crate::model::view::Snapshot;
 
 /// A manifest is at most 64 KiB; one byte more tells that it is larger.
 const MANIFEST_MAX: u64 = 64 * 1024;
@@ -177,9 +176,7 @@ fn accepted(node: &Node, file: &str, hash: &str, args: &AddArgs, session: &Sessi
         }
     }
     let mut out = session.out();
-    let of_file = |known: &Snapshot| -> Vec<Arc<ServiceView>> {
-        known.services.values().filter(|view| view.manifest.file == file).cloned().collect()
-    };
+    let of_file = |known: &Snapshot| told::of_file(known, file);
     let views = watching.known().map(of_file).unwrap_or_default();
     if args.wait {
         let names = views.iter().map(|view| view.service.to_string()).collect();
@@ -203,9 +200,7 @@ fn accepted(node: &Node, file: &str, hash: &str, args: &AddArgs, session: &Sessi
 /// Whether what is told of a file is of all that lies there now: a drop-in that was to blame may have been mended a
 /// moment ago. Returns once it is, or may be, another.
 fn is_of_now(watching: &mut Watching<'_>, dir: &Path, file: &str, deadline: Instant) -> Result<bool, Fault> {
-    let of_file = |known: &Snapshot| -> Vec<Arc<ServiceView>> {
-        known.services.values().filter(|view| view.manifest.file == file).cloned().collect()
-    };
+    let of_file = |known: &Snapshot| told::of_file(known, file);
     let Some(known) = watching.known() else { return Ok(true) };
     let lying = Lying::of(dir, of_file(known).iter());
     let is_taken_in = |known: &Snapshot| lying.intake(known, of_file(known).iter()) == Intake::Done;

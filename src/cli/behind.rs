@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::fault::Fault;
 use super::node::Watching;
-use super::told::DEFAULTS;
+use super::told::{self, DEFAULTS};
 use super::{effective, say};
 use crate::edge::directory;
 use crate::edge::store::Store;
@@ -38,9 +38,7 @@ impl Behind<'_> {
 
 /// Who wrote this text into a file is told within a moment which of its services goes on as the version before.
 pub fn tell_soon(watching: &mut Watching<'_>, file: &str, hash: &str, dir: &Path) -> Result<(), Fault> {
-    let of_file = |known: &Snapshot| -> Vec<Arc<ServiceView>> {
-        known.services.values().filter(|view| view.manifest.file == file).cloned().collect()
-    };
+    let of_file = |known: &Snapshot| told::of_file(known, file);
     let is_open = |view: &Arc<ServiceView>| {
         let told = &view.manifest;
         let refused = told.rejected.as_ref().is_some_and(|rejected| rejected.sha256 == hash);

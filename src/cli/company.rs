@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::told::DEFAULTS;
 use crate::edge::directory::{self, OwnedText};
-use crate::model::manifest::{self, Reading, Text};
-
-/// As many drop-ins take part.
-const DROP_INS_MAX: usize = 64;
+use crate::model::manifest::{Reading, Text};
 
 #[derive(Debug, Default)]
 pub struct Company {
@@ -23,28 +20,24 @@ impl Company {
         let folder = format!("{stem}.yaml.d");
         let entries = std::fs::read_dir(dir.join(&folder)).into_iter().flatten().flatten();
         let mut paths: Vec<PathBuf> =
-            entries.map(|entry| entry.path()).filter(|path| manifest::is_manifest(path)).collect();
+            entries.filter(|entry| directory::is_drop_in(&entry.file_name())).map(|entry| entry.path()).collect();
         paths.sort();
         let drop_in = |path: &PathBuf| text(path, format!("{folder}/{}", path.file_name()?.to_string_lossy()));
         Company {
             defaults: text(&dir.join(DEFAULTS), DEFAULTS.into()),
-            drop_ins: paths.iter().take(DROP_INS_MAX).filter_map(drop_in).collect(),
+            drop_ins: paths.iter().take(directory::DROP_INS_MAX).filter_map(drop_in).collect(),
         }
     }
 
     pub fn reading<'a>(&'a self, main: Text<'a>, stem: &'a str, dir: &'a Path) -> Reading<'a> {
-        let defaults = self.defaults.as_ref().map(borrowed);
-        Reading { main, stem, dir, defaults, drop_ins: self.drop_ins.iter().map(borrowed).collect() }
+        let defaults = self.defaults.as_ref().map(OwnedText::borrowed);
+        Reading { main, stem, dir, defaults, drop_ins: self.drop_ins.iter().map(OwnedText::borrowed).collect() }
     }
 
     /// All that was read, for excerpts.
     pub fn texts<'a>(&'a self, main: Text<'a>) -> Vec<Text<'a>> {
-        std::iter::once(main).chain(self.defaults.iter().chain(&self.drop_ins).map(borrowed)).collect()
+        std::iter::once(main).chain(self.defaults.iter().chain(&self.drop_ins).map(OwnedText::borrowed)).collect()
     }
-}
-
-fn borrowed(text: &OwnedText) -> Text<'_> {
-    Text { file: &text.file, text: &text.text }
 }
 
 /// The manifest that a drop-in is read with.

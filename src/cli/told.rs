@@ -157,6 +157,11 @@ fn word_in(path: &Path) -> Option<String> {
     Some(line.split_whitespace().nth(2)?.to_string())
 }
 
+/// The services that a file declares, as they are known.
+pub fn of_file(known: &Snapshot, file: &str) -> Vec<Arc<ServiceView>> {
+    known.services.values().filter(|view| view.manifest.file == file).cloned().collect()
+}
+
 /// What is seen of the services then is as it was observed; what is meant by them is not known.
 pub fn lost_directory(known: &Snapshot) -> Option<String> {
     let why = known.node.directory_lost.as_ref()?;

@@ -40,6 +40,7 @@ use crate::edge::named::Named;
 use crate::edge::store::Store;
 use crate::model::settings::{Discovery, Settings};
 use crate::model::view::FileProblem;
+pub use drop_ins::DROP_INS_MAX;
 use own::OwnFile;
 pub(super) use own::{DEFAULTS, SETTINGS, settings_text};
 use record::Record;

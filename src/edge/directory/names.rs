@@ -75,6 +75,11 @@ pub(super) fn candidate(name: &OsStr) -> Candidate {
     }
 }
 
+/// Whether a file of this name in a `STEM.yaml.d` takes part.
+pub fn is_drop_in(name: &OsStr) -> bool {
+    matches!(candidate(name), Candidate::Manifest { .. })
+}
+
 /// Whether plugd reads the file itself, starts it or writes it: a path below the directory.
 pub fn is_its_own(path: &Path, is_executable: impl Fn() -> bool) -> bool {
     let mut names = path.iter();

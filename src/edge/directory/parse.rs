@@ -27,7 +27,7 @@ pub struct OwnedText {
 }
 
 impl OwnedText {
-    fn borrowed(&self) -> Text<'_> {
+    pub fn borrowed(&self) -> Text<'_> {
         Text { file: &self.file, text: &self.text }
     }
 }

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::super::disk::{self, Stamp, Unread};
-use super::super::names::{Candidate, candidate};
+use super::super::names::is_drop_in;
 use super::super::parse::{Context, OwnedText};
 use super::Desk;
 use super::own::DEFAULTS;
 use crate::model::reason::Reason;
 
 /// A drop-in directory with more is not meant.
-const DROP_INS_MAX: usize = 64;
+pub const DROP_INS_MAX: usize = 64;
 
 impl Desk {
     /// The drop-ins of a manifest, and the defaults.
@@ -30,7 +30,7 @@ impl Desk {
                 Vec::new()
             }
         };
-        names.retain(|name| matches!(candidate(name), Candidate::Manifest { .. }));
+        names.retain(|name| is_drop_in(name));
         names.sort();
         if names.len() > DROP_INS_MAX {
             let why = format!("{stem}.yaml.d holds {} drop-ins; only the first {DROP_INS_MAX} take part", names.len());
