@@ -56,7 +56,11 @@ fn try_out(service: &mut Service, made: &Made, now: Now, plan: &mut Plan) -> boo
 /// Whose next port another instance, of an older version, still has, where an edit moves the ports up or down: such a
 /// one has its turn when that has moved on. Otherwise each would wait for the other.
 fn come_later(service: &Service) -> BTreeSet<usize> {
-    let next = service.next().filter(|_| service.instances.len() > 1);
+    // One alone is in nobody's way; it is asked at each look at each service.
+    if service.instances.len() < 2 {
+        return BTreeSet::new();
+    }
+    let next = service.next();
     let Some((next, spec)) = next.as_ref().and_then(|next| Some((next, next.spec.as_ref()?))) else {
         return BTreeSet::new();
     };
