@@ -69,9 +69,10 @@ fn row_54_an_edit_while_its_service_starts_stops_or_waits_ends_in_the_newest_alo
             world.put("web.yaml", &version(edit));
         }
         world.put("web.yaml", &version(last));
-        let newest = format!("86{last}");
+        // As `sleep` itself, not as the shell that is about to become it: by then its start is noted as well.
+        let newest = format!("sleep\086{last}\0");
         until(&format!("the newest after {moment}"), || {
-            world.status("web") == "running" && world.pid("web").is_some_and(|pid| command_line(pid).contains(&newest))
+            world.status("web") == "running" && world.pid("web").is_some_and(|pid| command_line(pid) == newest)
         });
         guard::assert_single(&world);
     }
