@@ -208,7 +208,7 @@ impl Store {
     }
 
     pub fn remember(&self, name: Name, memory: Memory) {
-        self.shared.inbox.note(|batch| batch.remember(name, Some(memory)));
+        self.shared.inbox.remember(name, Some(memory));
     }
 
     /// The service is gone: its memory and the owner of its name go with it.

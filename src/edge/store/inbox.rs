@@ -20,6 +20,9 @@ use crate::model::view::Event;
 const WAITING_MAX: usize = 2_000;
 /// Names, scripts or files waiting; twice the largest node. What is said of others then is lost.
 const NAMES_MAX: usize = 20_000;
+/// A version that goes on while an edit waits is written this soon: without it the next controller has the edit alone.
+/// Not at once, for as a rule the edit is carried out in a moment.
+const SOON: Duration = Duration::from_millis(10);
 /// Questions that wait for an answer; a further one is answered with nothing.
 const CALLS_MAX: usize = 256;
 
@@ -128,6 +131,8 @@ pub(super) enum Call {
 struct Waiting {
     batch: Batch,
     calls: Vec<Call>,
+    /// Not later than this, whatever else is gathered.
+    by: Option<Instant>,
     /// The file is not where it was.
     lost: bool,
     closed: bool,
@@ -166,6 +171,15 @@ impl Inbox {
         }
     }
 
+    pub fn remember(&self, name: Name, memory: Option<Memory>) {
+        let is_pressing = memory.as_ref().is_some_and(|memory| memory.kept.is_some());
+        self.note(|batch| batch.remember(name, memory));
+        if is_pressing {
+            self.lock().by.get_or_insert(Instant::now() + SOON);
+            self.bell.notify_one();
+        }
+    }
+
     pub fn call(&self, call: Call) {
         let mut waiting = self.lock();
         // Else the reply is dropped, which is an answer too.
@@ -196,14 +210,15 @@ impl Inbox {
         let mut waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         let until = Instant::now() + gather;
         while !waiting.batch.is_empty() && !pressing(&waiting) {
+            let until = waiting.by.map_or(until, |by| by.min(until));
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             waiting = self.bell.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        let Waiting { batch, calls, lost, closed } = &mut *waiting;
-        *lost = false;
+        let Waiting { batch, calls, by, lost, closed } = &mut *waiting;
+        (*by, *lost) = (None, false);
         Load { batch: std::mem::take(batch), calls: std::mem::take(calls), closed: *closed }
     }
 
@@ -246,6 +261,28 @@ mod tests {
         let mut all = Batch::default();
         (0..NAMES_MAX as i64 + 3).for_each(|n| all.claim(n.to_string(), None));
         assert_eq!((all.claims.len(), all.dropped), (NAMES_MAX, 3));
+    }
+
+    #[test]
+    fn a_version_that_goes_on_while_an_edit_waits_is_not_gathered_for_long() {
+        use crate::controller::{KeptMemory, Memory};
+        const LONG: Duration = Duration::from_secs(3600);
+        let inbox = Inbox::default();
+        let name = Name::parse("web").expect("valid");
+        let spec = std::sync::Arc::new(crate::model::manifest::assumed(name.clone()));
+        let kept = KeptMemory { spec, wrapper: None, content: Default::default(), source: 1, generation: 1 };
+        let memory = Memory { kept: Some(Box::new(kept)), ..Memory::default() };
+        inbox.note(|batch| batch.record(event(1)));
+        inbox.remember(name.clone(), Some(memory));
+        let Load { batch, .. } = inbox.take(LONG, LONG);
+        assert!(batch.memories[&name].is_some());
+        // What is said after that is gathered as ever.
+        let gather = Duration::from_millis(50);
+        inbox.remember(name, Some(Memory::default()));
+        let begin = Instant::now();
+        let Load { batch, .. } = inbox.take(LONG, gather);
+        assert_eq!(batch.memories.len(), 1);
+        assert!(begin.elapsed() >= gather);
     }
 
     #[test]
