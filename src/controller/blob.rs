@@ -91,6 +91,13 @@ pub(super) struct Own {
     startup: Option<Probe>,
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     liveness: Option<Probe>,
+    /// plugd listened for it.
+    #[serde(rename = "d", default, skip_serializing_if = "is_false")]
+    on_demand: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Own {
@@ -100,6 +107,7 @@ impl Own {
             readiness: spec.readiness.probe().cloned(),
             startup: spec.startup_probe.clone(),
             liveness: spec.liveness_probe.clone(),
+            on_demand: spec.process.on_demand.is_some(),
         }
     }
 
@@ -107,6 +115,9 @@ impl Own {
     pub fn checks_in(&self, declared: &Spec) -> Spec {
         let mut spec = declared.clone();
         spec.process.port = self.port;
+        if !self.on_demand {
+            (spec.process.on_demand, spec.process.private_port) = (None, None);
+        }
         spec.readiness = self.readiness.clone().map_or(Readiness::AtExec, Readiness::Probe);
         spec.startup_probe.clone_from(&self.startup);
         spec.liveness_probe.clone_from(&self.liveness);

@@ -9,6 +9,7 @@ use super::{Leave, Node, helpers};
 use crate::controller::{Action, Input, ProbeSlot, Target};
 use crate::edge::probe::{self, LifeContext};
 use crate::keeper::Id;
+use crate::model::manifest::instance_port;
 use crate::model::name::{Instance, LifeId, Name};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, Spec};
@@ -184,7 +185,8 @@ impl Node {
         if Arc::ptr_eq(&before, &spec) {
             return;
         }
-        let adopted_by_another = before.process.port != spec.process.port && spec.process.on_demand.is_none();
+        let port = |spec: &Spec| instance_port(&spec.process, life.instance.index);
+        let adopted_by_another = port(&before) != port(&spec) && spec.process.on_demand.is_none();
         if adopted_by_another {
             // It listens where its own version says.
             let (tree, ended) = (live.tree.clone(), live.ended);

@@ -1,6 +1,6 @@
 //! A process is judged by the version that it runs, also when its file says something else by now.
 
-use crate::world::World;
+use crate::world::{World, free_port, kill};
 
 /// Prints its line once a file of this name lies in the world's folder.
 fn waits_and_prints(world: &World, mark: &str, line: &str) -> String {
@@ -43,4 +43,33 @@ fn a_misspelt_pattern_is_corrected_without_a_new_process_wherever_its_line_stand
     std::fs::write(world.root().join("go"), "").expect("written");
     world.wait_status("later", "healthy");
     assert_eq!((world.pid("said"), world.pid("later")), pids);
+}
+
+#[test]
+fn an_edit_to_one_on_demand_that_waits_changes_no_port_of_what_runs_for_the_next_controller_either() {
+    let world = World::running();
+    let port = free_port();
+    let check = "httpGet: {path: /}, period: 100ms";
+    let web = format!(
+        "command: python3 -m http.server --bind 127.0.0.1 {port}\nport: {port}\n\
+         startupProbe: {{{check}, failureThreshold: 100}}\nlivenessProbe: {{{check}}}\n"
+    );
+    world.put("web.yaml", &web);
+    world.wait_status("web", "healthy");
+    let pid = world.pid("web");
+    world.put("web.yaml", &format!("{web}activation: {{onDemand: true}}\ndependsOn: [nobody]\n"));
+    let is_told = |world: &World| world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked"));
+    world.wait("the block", is_told);
+
+    let before = world.controller_pid().expect("a controller");
+    kill(before, 9);
+    world.wait("the block to be told by the new controller", |world| {
+        let written = world.field("web", "controller").unwrap_or_default();
+        let next = world.controller_pid().filter(|pid| *pid != before);
+        is_told(world) && next.is_some_and(|pid| written.contains(&pid.to_string()))
+    });
+    world.wait("it to be found healthy by its own port", |world| {
+        world.field("web", "ready").as_deref() == Some("1/1") && world.status("web") == "healthy"
+    });
+    assert_eq!(world.pid("web"), pid);
 }
