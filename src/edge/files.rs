@@ -362,6 +362,8 @@ impl Writer {
                 }
             }
         }
+        // Whoever reads the node's file finds the others not older than it.
+        ready.sort_by_key(|stem| stem == NODE);
         for stem in ready {
             due.extend(queue.wanted.remove(&stem).map(|asked| (stem, asked.wish)));
         }

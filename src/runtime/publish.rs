@@ -20,6 +20,9 @@ const PUBLISH_MIN: Duration = Duration::from_millis(1);
 /// The node's own file tells sums over all services: ten times a second at most.
 const NODE_MIN: Duration = Duration::from_millis(100);
 const HEARTBEAT: Duration = Duration::from_secs(60);
+/// Whose pid stands in the node's file answers for all other files: it comes when every service has been announced,
+/// or after this where the directory does not answer.
+const UNANNOUNCED_MAX: Duration = Duration::from_secs(1);
 /// Events that a late subscriber or `plugd events` can still read from memory.
 pub const HISTORY_MAX: usize = 1000;
 
@@ -42,6 +45,7 @@ pub struct Publisher {
     published: Option<Instant>,
     node_stale: bool,
     node_written: Option<Instant>,
+    began: Instant,
 }
 
 impl Publisher {
@@ -68,6 +72,7 @@ impl Publisher {
             published: None,
             node_stale: true,
             node_written: None,
+            began: Instant::now(),
         }
     }
 
@@ -156,12 +161,7 @@ impl Publisher {
     /// When something is owed to readers.
     pub fn next_due(&self) -> Option<Instant> {
         let publication = self.unpublished.then(|| self.published.map_or_else(Instant::now, |at| at + PUBLISH_MIN));
-        let node = match (self.node_stale, self.node_written) {
-            (_, None) => Instant::now(),
-            (true, Some(at)) => at + NODE_MIN,
-            (false, Some(at)) => at + HEARTBEAT,
-        };
-        let node = self.files.is_some().then_some(node);
+        let node = self.files.is_some().then(|| self.node_due());
         match (publication, node) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -175,13 +175,17 @@ impl Publisher {
             self.publish();
             self.published = Some(at);
         }
-        let due = match (self.node_stale, self.node_written) {
-            (_, None) => true,
-            (true, Some(last)) => at >= last + NODE_MIN,
-            (false, Some(last)) => at >= last + HEARTBEAT,
-        };
-        if due && self.files.is_some() {
+        if self.files.is_some() && at >= self.node_due() {
             self.write_node(now);
+        }
+    }
+
+    fn node_due(&self) -> Instant {
+        match self.node_written {
+            None if self.complete => self.began,
+            None => self.began + UNANNOUNCED_MAX,
+            Some(at) if self.node_stale => at + NODE_MIN,
+            Some(at) => at + HEARTBEAT,
         }
     }
 
