@@ -124,6 +124,7 @@ fn the_laws_hold_in_every_world() {
                     match play(seed, &stimuli, None) {
                         Ok(played) => drop(steps.fetch_add(played, Ordering::Relaxed)),
                         Err(law) => {
+                            eprintln!("seed {seed} breaks {law}; shrinking");
                             let story = story(seed, stimuli, &law);
                             stories.lock().expect("nobody panics here").push(story);
                         }
