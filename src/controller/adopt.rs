@@ -12,10 +12,13 @@ use super::absorb::{LINGER_MAX, note_exit};
 use super::agenda::Place;
 use super::blob::{Blob, COUNT_MAX, STEPS_MAX, unhex};
 use super::checks::Checks;
-use super::input::{Adopted, Memory, Scaled};
+use super::input::{Adopted, ExitMemory, Memory, Scaled};
 use super::life::*;
 use super::service::Service;
 use crate::model::time::Now;
+
+/// Microseconds: an end is reckoned from the age of its process, and memory has when it was told.
+const SAME_EXIT: u64 = 1_000_000;
 
 impl Controller {
     pub(super) fn adopt(&mut self, adopted: Adopted, now: Now) {
@@ -103,7 +106,17 @@ impl Controller {
             Some(exit) if !memory_is_newer => {
                 let ended = jiff::SignedDuration::try_from(adopted.age).unwrap_or_default();
                 let at = spawned_wall.checked_add(ended).unwrap_or(now.wall);
+                let told = instance.last_exit.take();
                 note_exit(instance, exit, at, adopted.age, adopted.life.life);
+                // The same that memory has, which was there when it ended.
+                let is_it = |told: &ExitMemory, seen: &ExitMemory| {
+                    (told.code, told.signal) == (seen.code, seen.signal) && told.at.abs_diff(seen.at) < SAME_EXIT
+                };
+                if let (Some(told), Some(seen)) = (told, &mut instance.last_exit)
+                    && is_it(&told, seen)
+                {
+                    *seen = told;
+                }
                 instance.oom_killed = exit.oom_killed;
                 let cause = match &claim {
                     Some(Err(_)) => Cause::Told,

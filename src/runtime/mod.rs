@@ -266,8 +266,9 @@ impl Node {
         for _ in 0..TURNS_MAX {
             let now = self.now();
             while let Some(input) = self.queue.pop_front() {
+                let Some(input) = self.masks.hide(input) else { continue };
                 self.observe(&input, now);
-                self.controller.absorb(self.masks.hide(input), now);
+                self.controller.absorb(input, now);
             }
             let plan = self.controller.decide(now);
             let idle = plan.actions.is_empty();

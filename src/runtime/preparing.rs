@@ -178,7 +178,9 @@ impl Node {
 
     /// Of a life that another controller started: what its output must not tell.
     pub(super) fn learn_secrets(&mut self, life: &LifeId, spec: &Arc<Spec>) {
-        if spec.process.env.iter().any(|(_, value)| matches!(value, EnvValue::File(_))) {
+        let is_secret = |value: &EnvValue| matches!(value, EnvValue::File(_) | EnvValue::FromEnv(_));
+        let has_any = spec.process.env.iter().any(|(_, value)| is_secret(value));
+        if has_any && self.masks.expect(&life.instance.service) {
             // Of a program that is always there, for the sake of its surroundings.
             let what = What::Helper(vec!["/proc/self/exe".into()], 0);
             self.preparing.submit(Purpose::Learn(life.instance.service.clone()), spec.clone(), life.clone(), what);
@@ -216,6 +218,11 @@ impl Node {
             let Some(UnderWay { purpose, tell: _, told }) = self.preparing.under_way.remove(&number) else { continue };
             if let Ok(prepared) = &mut result {
                 self.masks.learn(purpose.service(), prepared.environment.take_secrets());
+                // An edit that is only tried may have others.
+                if !matches!(purpose, Purpose::Try { .. }) {
+                    let held = self.masks.release(purpose.service());
+                    self.say_first(held);
+                }
             }
             // Of an edit that is only tried it is told when that is in force.
             if let (Purpose::Spawn { .. } | Purpose::Learn(_), Ok(prepared)) = (&purpose, &mut result) {
@@ -223,7 +230,10 @@ impl Node {
                 self.tell_of(purpose.service(), Reason::SecretReadable, exposed);
             }
             match purpose {
-                // What cannot be prepared has no secret that it could tell.
+                Purpose::Learn(name) if result.is_err() => {
+                    let held = self.masks.give_up(&name);
+                    self.say_first(held);
+                }
                 Purpose::Learn(_) => {}
                 Purpose::Spawn { life, spec, blob } => {
                     if told {
@@ -242,6 +252,11 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Facts that were held, before all later ones.
+    fn say_first(&mut self, held: VecDeque<Input>) {
+        held.into_iter().rev().for_each(|input| self.queue.push_front(input));
     }
 
     fn spawn_prepared(&mut self, life: LifeId, spec: Arc<Spec>, blob: Vec<u8>, result: Result<Prepared, Unpreparable>) {
@@ -266,7 +281,10 @@ impl Node {
                 Purpose::Spawn { life, .. } => {
                     self.queue.push_back(Input::HeldUp { life: life.clone(), why: Some(why) });
                 }
-                Purpose::Learn(_) => {}
+                Purpose::Learn(name) => {
+                    let held = self.masks.give_up(name);
+                    self.say_first(held);
+                }
                 // It is answered once more if it does come.
                 Purpose::Try { spec, digest } => self.queue.push_back(Input::Tried {
                     name: spec.name.clone(),

@@ -45,6 +45,42 @@ fn a_secret_that_a_service_prints_stands_in_its_log_and_in_no_status() {
 }
 
 #[test]
+fn what_was_told_covered_stays_so_under_the_next_controller_and_is_told_once() {
+    let world = World::running();
+    let secret = secret(&world, b"s3cr3t-PASSWORD\n");
+    let says = "script: 'echo \"cannot log in with $PW at $THERE\"; exit 3'\n";
+    let env = format!("env: {{PW: {{file: {secret}}}, THERE: {{fromEnv: PATH}}}}\n");
+    let ends = ["restart: Never\n", "restart: {backoff: {initial: 60s}}\n"];
+    let names: Vec<String> = (0..10).map(|n| format!("s{n}")).collect();
+    for (n, name) in names.iter().enumerate() {
+        world.put(&format!("{name}.yaml"), &format!("{says}{env}{}", ends[n % 2]));
+    }
+    let is_covered = |text: &str| text.contains("cannot log in with *** at ***");
+    for name in &names {
+        world.wait("its last words", |world| world.status_file(name).is_some_and(|text| is_covered(&text)));
+    }
+    for _ in 0..3 {
+        let controller = world.controller_pid().expect("a controller");
+        kill(controller, 9);
+        world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller));
+        for name in &names {
+            world.wait("its last words to be told again", |world| {
+                let text = world.status_file(name).unwrap_or_default();
+                assert!(!text.contains("s3cr3t"), "{text}");
+                let ours =
+                    world.controller_pid().is_some_and(|pid| text.contains(&format!("controller: {{pid: {pid},")));
+                ours && is_covered(&text)
+            });
+        }
+    }
+    for name in &names {
+        let told = world.ask(&["history", name, "-o", "json"]);
+        assert!(is_covered(&told) && !told.contains("s3cr3t"), "{told}");
+        assert_eq!(told.matches("cannot log in").count(), 1, "{told}");
+    }
+}
+
+#[test]
 fn a_secret_that_no_environment_can_hold_is_no_start_without_it() {
     let world = World::running();
     let secret = secret(&world, b"s3\0cret\n");

@@ -34,7 +34,7 @@ impl Environment {
         self.variables.insert(name, value);
     }
 
-    /// A value that came from a file of its own.
+    /// A value that came from a file of its own, or from plugd's environment by name.
     pub fn set_secret(&mut self, name: OsString, value: OsString) {
         self.secrets.push(value.to_string_lossy().into_owned());
         self.set(name, value);

@@ -83,17 +83,17 @@ pub(super) fn variables(
                 }
                 continue;
             }
-            EnvValue::FromEnv(source) => ground
-                .inherited
-                .iter()
-                .find(|(known, _)| known.as_bytes() == source.as_bytes())
-                .map(|(_, value)| value.clone())
-                .ok_or_else(|| {
+            EnvValue::FromEnv(source) => {
+                let known = ground.inherited.iter().find(|(known, _)| known.as_bytes() == source.as_bytes());
+                let (_, value) = known.ok_or_else(|| {
                     fault(
                         Reason::MissingVariable,
                         format!("{name} is to come from {source}, which is not in plugd's environment"),
                     )
-                })?,
+                })?;
+                environment.set_secret(name.into(), value.clone());
+                continue;
+            }
         };
         room = room
             .checked_sub(value.len())
