@@ -94,7 +94,7 @@ impl Controller {
     /// cycle nobody is first.)
     fn unsettled_need(&self, id: Id) -> Option<Id> {
         let service = self.table.get(id).filter(|service| service.dirty && service.cycle.is_none())?;
-        let needs = service.spec().into_iter().flat_map(|spec| &spec.depends_on);
+        let needs = service.all_needs();
         let mut ids = needs.filter_map(|dependency| self.table.id(&dependency.name)).filter(|&other| other != id);
         ids.find(|&other| self.table.get(other).is_some_and(|other| other.dirty))
     }
@@ -102,7 +102,7 @@ impl Controller {
     /// In a cycle nobody can be looked at first: what is lost already is at least not counted on.
     fn lower_needs(&mut self, id: Id) {
         let Some(service) = self.table.get(id).filter(|service| service.cycle.is_some()) else { return };
-        let needs = service.spec().into_iter().flat_map(|spec| &spec.depends_on);
+        let needs = service.all_needs();
         let ids: Vec<Id> = needs.filter_map(|dependency| self.table.id(&dependency.name)).collect();
         for other in ids {
             let Some(need) = self.table.get(other).filter(|need| need.dirty) else { continue };
@@ -182,7 +182,7 @@ impl Controller {
         let ready_news = standing.ready && !self.table.standing(id).ready;
         self.table.set_standing(id, standing);
         // That a process was executed again is no recovery where nothing checks it.
-        if ready_news && service.troubled && service.spec().is_some_and(|spec| is_checked(spec)) {
+        if ready_news && service.troubled && service.rules().is_some_and(|spec| is_checked(spec)) {
             self.recovered.push(id);
         }
         if ready_news {
@@ -328,7 +328,7 @@ impl Controller {
             Resolved::Found { .. } => {}
         }
         let missing = self.needs(id, service, spec);
-        match (missing.said.is_empty(), service.cycle.is_some()) {
+        match (missing.said.is_empty(), service.closes_a_circle()) {
             (true, true | false) => Gate::Open,
             (false, true) => Gate::Cycle,
             (false, false) => Gate::Waiting(missing),

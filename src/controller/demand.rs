@@ -13,9 +13,8 @@ use super::explain;
 use super::input::Demand;
 use super::life::Life;
 use super::service::{Gate, Id, Service};
-use crate::model::name::Name;
 use crate::model::reason::Reason;
-use crate::model::spec::Activation;
+use crate::model::spec::{Activation, Dependency};
 use crate::model::time::Now;
 
 /// What is told of a service (`Input::Problem`) at whose port plugd cannot listen.
@@ -141,12 +140,8 @@ impl Controller {
 
     /// Who wants to start wakes what it depends on.
     pub(super) fn call_dependencies(&mut self, service: &Service) {
-        if !calls(service) {
-            return;
-        }
-        let names: Vec<Name> = service.spec().map(|spec| super::declare::dependency_names(spec)).unwrap_or_default();
-        for name in names {
-            let Some(id) = self.table.id(&name) else { continue };
+        for dependency in calls(service) {
+            let Some(id) = self.table.id(&dependency.name) else { continue };
             if self.table.get(id).is_some_and(Service::is_asleep) {
                 self.mark(id);
             }
@@ -156,22 +151,24 @@ impl Controller {
     /// Somebody who depends on it wants to start.
     fn is_called_for(&self, service: &Service) -> bool {
         let mut dependents = self.table.dependents(&service.name).filter_map(|id| self.table.get(id));
-        dependents.any(|other| calls(other) && !other.kept_needs.contains(&service.name))
+        dependents.any(|other| calls(other).any(|dependency| dependency.name == service.name))
     }
 }
 
-/// It wants to start, and waits for what it depends on. (One that waits on the ladder does not yet.)
-fn calls(service: &Service) -> bool {
-    let Gate::Waiting(_) = &service.gate else { return false };
-    if service.is_asleep() || service.is_armed() {
-        return false;
-    }
+/// What is to come for it to start: what it waits for by the version that would start, and by an edit that is to take
+/// its place. (One that waits on the ladder does not want to start yet.)
+fn calls(service: &Service) -> impl Iterator<Item = &Dependency> {
     let print = service.next().map(|made| made.print);
     let to_start = |life: &Life| match life {
         Life::Idle => true,
         Life::Finished(finished) => print.is_some_and(|print| print != finished.print),
         Life::Preparing(_) | Life::Starting(_) | Life::Running(_) | Life::Stopping(_) | Life::BackOff(_) => false,
     };
-    let wanted = service.instances.iter().take(service.desired() as usize);
-    wanted.into_iter().any(|instance| to_start(&instance.life)) || service.is_outdated()
+    let is_up = !service.is_asleep() && !service.is_armed();
+    let starts = service.instances.iter().take(service.desired() as usize).any(|one| to_start(&one.life));
+    let waits = matches!(service.gate, Gate::Waiting(_)) && (starts || service.is_outdated());
+    let declared = service.spec().filter(|_| is_up && waits);
+    let goes_on = service.gate == Gate::Open || service.gate.is_of_the_version();
+    let kept = service.kept_spec().filter(|_| is_up && starts && goes_on);
+    declared.into_iter().chain(kept).flat_map(|spec| &spec.depends_on)
 }

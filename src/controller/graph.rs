@@ -34,7 +34,7 @@ impl Controller {
     }
 
     fn may_be_in_a_cycle(&self, id: Id) -> bool {
-        self.table.get(id).is_some_and(|service| service.spec().is_some_and(|spec| !spec.depends_on.is_empty()))
+        self.table.get(id).is_some_and(|service| service.all_needs().next().is_some())
             && self.table.get(id).is_some_and(|service| self.table.dependents(&service.name).next().is_some())
     }
 
@@ -42,7 +42,7 @@ impl Controller {
         let cycle = members.contains(&id).then(|| {
             let path = depends::cycle(id, members, |at| self.needs_of(at));
             let path = path.iter().filter_map(|&at| Some(self.table.get(at)?.name.clone())).collect();
-            Cycle { members: members.clone(), path }
+            Cycle { members: members.clone(), path, is_declared: self.closes(id, members) }
         });
         if let Some(service) = self.table.get_mut(id) {
             if service.cycle.is_none() && cycle.is_none() {
@@ -54,9 +54,25 @@ impl Controller {
         self.mark(id);
     }
 
+    /// Whether what is declared leads into the circle; the version in force may do so alone.
+    fn closes(&self, id: Id, members: &BTreeSet<Id>) -> bool {
+        let declared = self.table.get(id).and_then(|service| service.spec());
+        let needs = declared.into_iter().flat_map(|spec| &spec.depends_on);
+        needs.filter_map(|need| self.table.id(&need.name)).any(|need| members.contains(&need))
+    }
+
     pub(super) fn needs_of(&self, id: Id) -> Vec<Id> {
-        let Some(spec) = self.table.get(id).and_then(|service| service.spec()) else { return Vec::new() };
-        spec.depends_on.iter().filter_map(|dependency| self.table.id(&dependency.name)).collect()
+        let Some(service) = self.table.get(id) else { return Vec::new() };
+        service.all_needs().filter_map(|dependency| self.table.id(&dependency.name)).collect()
+    }
+
+    /// In whose order it stops: before what it depends on, by the version in force where an edit closes a circle.
+    pub(super) fn leans_on(&self, id: Id) -> Vec<Id> {
+        let Some(service) = self.table.get(id) else { return Vec::new() };
+        match (service.cycle.is_some(), service.rules()) {
+            (true, Some(spec)) => spec.depends_on.iter().filter_map(|need| self.table.id(&need.name)).collect(),
+            (true, None) | (false, _) => self.needs_of(id),
+        }
     }
 
     fn needed_by(&self, id: Id) -> Vec<Id> {

@@ -36,6 +36,7 @@ impl Controller {
             self.table.unlink(id, &service.kept_needs);
             self.table.link(id, &needs);
             service.kept_needs = needs;
+            self.edges_changed.push(id);
         }
     }
 

@@ -111,7 +111,7 @@ impl Controller {
                 };
             // Executed is all that `ready` means where nothing checks it: in a crash loop that counts for
             // nothing until the start has lasted.
-            let checked = service.spec().is_some_and(|spec| super::decide::is_checked(spec));
+            let checked = service.rules().is_some_and(|spec| super::decide::is_checked(spec));
             // It is ready for its next run, whatever became of the last.
             let fine = service.is_armed()
                 || service.can_be_called()

@@ -197,7 +197,7 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
             Life::Idle | Life::Stopping(_) | Life::Finished(_) => {}
         }
         if instance.oom_killed {
-            let limit = service.spec().and_then(|spec| spec.resources.limits.memory);
+            let limit = service.rules().and_then(|spec| spec.resources.limits.memory);
             let limit = limit.map(|bytes| format!(" (its limit is {})", show_bytes(bytes))).unwrap_or_default();
             add(Reason::OomKilled, format!("it ran out of memory{limit} and was killed by the kernel"));
         }
@@ -228,7 +228,7 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
     if let Some((reason, message)) = held_back(service) {
         add(reason, message);
     }
-    if service.cycle.is_some() && (service.gate != Gate::Cycle || runs(service)) {
+    if service.closes_a_circle() && (service.gate != Gate::Cycle || runs(service)) {
         add(Reason::DependencyCycle, status::cycle(service));
     }
     if status::is_roll_stuck(service) {
@@ -293,7 +293,7 @@ fn held_back(service: &Service) -> Option<(Reason, String)> {
         Gate::NeedsUser if outdated => {
             Some(blocked(Reason::RunsAsRoot, "it names no `user:` and --require-user is set"))
         }
-        _ if service.cycle.is_some() && outdated => Some(blocked(Reason::DependencyCycle, &status::cycle(service))),
+        _ if service.closes_a_circle() && outdated => Some(blocked(Reason::DependencyCycle, &status::cycle(service))),
         Gate::Waiting(needs) if outdated && needs.unknown => {
             let (reason, message) = blocked(Reason::DependencyNotReady, &needs.said.join("; "));
             Some((reason, format!("{message}; the new one takes over once there is")))
@@ -414,7 +414,7 @@ fn by_hand(service: &Service) -> Option<String> {
 
 /// That a process was executed again is no start of a service in a crash loop, where nothing checks it.
 fn is_unproven(service: &Service) -> bool {
-    let checked = service.spec().is_some_and(|spec| super::decide::is_checked(spec));
+    let checked = service.rules().is_some_and(|spec| super::decide::is_checked(spec));
     let wanted = service.instances.iter().take(service.desired() as usize);
     !checked && wanted.into_iter().any(|one| one.life.is_ready() && one.ladder.failed_starts > 0)
 }

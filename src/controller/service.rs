@@ -17,7 +17,7 @@ use super::life::{Life, Made, Print};
 use super::vitals::{Health, Vitals};
 use crate::model::name::{Instance as InstanceName, LifeId, Name};
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Condition, Digest, Spec};
+use crate::model::spec::{Condition, Dependency, Digest, Spec};
 use crate::model::view::{Problem, ServiceView};
 use crate::policy::backoff::Ladder;
 use crate::policy::depends::Standing;
@@ -219,6 +219,8 @@ pub(super) struct Trial {
 pub(super) struct Cycle {
     pub members: BTreeSet<Id>,
     pub path: Vec<Name>,
+    /// What is declared of it leads into it: without that it is what runs that does, and an edit may end it.
+    pub is_declared: bool,
 }
 
 impl Service {
@@ -271,6 +273,16 @@ impl Service {
 
     pub fn spec(&self) -> Option<&Arc<Spec>> {
         self.declared.as_ref().map(|declaration| &declaration.spec)
+    }
+
+    /// What it depends on, by the version in force and by an edit that waits.
+    pub fn all_needs(&self) -> impl Iterator<Item = &Dependency> {
+        self.kept_spec().into_iter().chain(self.spec()).flat_map(|spec| &spec.depends_on)
+    }
+
+    /// What is declared goes round in a circle, not what runs.
+    pub fn closes_a_circle(&self) -> bool {
+        self.cycle.as_ref().is_some_and(|cycle| cycle.is_declared)
     }
 
     /// Instances that are wanted while it runs.
@@ -341,7 +353,7 @@ impl Service {
 
     /// What is declared now and cannot take the place of what runs: the new version would not start.
     pub fn is_held_back(&self) -> bool {
-        self.gate.is_of_the_version() || self.cycle.is_some() || self.is_overtaken()
+        self.gate.is_of_the_version() || self.closes_a_circle() || self.is_overtaken()
     }
 
     pub fn instance(&mut self, index: u32) -> &mut Instance {

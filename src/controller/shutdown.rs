@@ -63,7 +63,7 @@ impl Controller {
                 service.before_the_end = service.view.as_deref().and_then(trouble);
             }
         }
-        let needs: BTreeMap<Id, Vec<Id>> = self.table.ids().map(|id| (id, self.needs_of(id))).collect();
+        let needs: BTreeMap<Id, Vec<Id>> = self.table.ids().map(|id| (id, self.leans_on(id))).collect();
         let levels = depends::stop_levels(&needs);
         let mut open: BTreeMap<u32, Vec<Id>> = BTreeMap::new();
         for (&id, &level) in &levels {

@@ -91,7 +91,7 @@ impl Controller {
             Gate::Waiting(_) => {
                 let fresh = service.instances.iter().all(|i| !i.ladder.has_failed());
                 fresh
-                    && service.spec().is_some_and(|spec| {
+                    && service.rules().is_some_and(|spec| {
                         spec.depends_on
                             .iter()
                             .map(|dependency| (dependency, self.table.standing_of(&dependency.name)))

@@ -512,7 +512,7 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
         }
         Setback::Missing(reason) => cannot(service, reason, explain::missing(wait, instance)),
         Setback::Ended | Setback::NotSpawned(_) | Setback::HookFailed => {
-            let after = service.spec().map_or(5, |spec| spec.restart.crash_loop_after);
+            let after = service.rules().map_or(5, |spec| spec.restart.crash_loop_after);
             let reason = if instance.ladder.is_crash_loop(after) { Reason::CrashLoopBackOff } else { Reason::BackOff };
             let why = match (&wait.kind, &instance.last_exit) {
                 (Setback::Ended, Some(exit))
@@ -537,6 +537,6 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
 /// Of one whose sibling runs: what it lacks may be a port of its own.
 fn port_remedy(service: &Service, instance: &Instance, exit: &ExitMemory) -> Option<String> {
     let has_sibling = service.instances.iter().any(|one| one.index != instance.index && one.life.pid().is_some());
-    let process = service.spec().map(|spec| &spec.process).filter(|_| has_sibling)?;
+    let process = service.rules().map(|spec| &spec.process).filter(|_| has_sibling)?;
     explain::port_remedy(process, instance.index, exit)
 }

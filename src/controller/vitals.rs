@@ -120,7 +120,7 @@ impl Controller {
     pub(super) fn weigh(&mut self, service: &mut Service, now: Now) -> Option<Duration> {
         let paces = || service.instances.iter().filter_map(|instance| Some(checks_of(instance)?.pace));
         let middle = if service.instances.len() > 1 { pace::middle(paces()) } else { None };
-        let checked = service.spec().is_some_and(|spec| has_checks(spec));
+        let checked = service.rules().is_some_and(|spec| has_checks(spec));
         let wanted = service.desired() as usize;
         let meant = is_meant(service);
         let mut deadline: Option<Duration> = None;

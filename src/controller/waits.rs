@@ -150,7 +150,7 @@ impl Controller {
         if service.instances[at].port_holder().is_none() {
             return;
         }
-        if let Some(port) = service.spec().and_then(|spec| port_of(spec)) {
+        if let Some(port) = service.rules().and_then(|spec| port_of(spec)) {
             let waiters = self.ports.entry(port).or_default();
             if waiters.is_empty() {
                 self.port_asks.push(port);

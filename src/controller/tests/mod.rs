@@ -6,6 +6,7 @@ mod edits;
 mod ends;
 mod handover;
 mod jobs;
+mod in_force;
 mod kept;
 mod node;
 mod outage;
