@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::fault::Fault;
 use super::node::Watching;
-use super::told::{self, DEFAULTS};
+use super::told;
 use super::{effective, say};
 use crate::edge::directory;
 use crate::edge::store::Store;
@@ -57,44 +57,39 @@ pub fn tell_soon(watching: &mut Watching<'_>, file: &str, hash: &str, dir: &Path
 /// Of one whose version before goes on meanwhile; none where what is declared is in force, or on its way.
 pub fn of<'v>(dir: &Path, view: &'v ServiceView) -> Option<Behind<'v>> {
     let problem = problem(view)?;
-    let why = problem.message.as_str();
-    let reason = blocked_by(problem);
-    let file = match reason.and_then(field) {
-        Some(field) => says(dir, view, field),
-        None => quoted(&view.manifest.file, why).map(str::to_string),
-    };
-    let file = file.unwrap_or_else(|| view.manifest.file.clone());
-    let next = match reason {
-        Some("AddressInUse") => format!("free the port, or mend {file}"),
+    let cause = problem.cause.as_ref().map(|cause| cause.reason);
+    let says = || cause.and_then(field).and_then(|field| says(dir, view, field));
+    let file = refused_in(view).map(str::to_string).or_else(says).unwrap_or_else(|| view.manifest.file.clone());
+    let next = match cause {
+        Some(Reason::AddressInUse) => format!("free the port, or mend {file}"),
         Some(_) | None => format!("mend {file}"),
     };
-    Some(Behind { file, why, next })
+    Some(Behind { file, why: &problem.message, next })
 }
 
 /// As the controller tells it. What lies there is refused: whatever was declared before that counts no more.
 pub fn problem(view: &ServiceView) -> Option<&Problem> {
-    match view.manifest.rejected {
-        Some(_) => view.problem(Reason::ConfigInvalid).or_else(|| view.problems.first()),
+    match &view.manifest.rejected {
+        Some(rejected) => view.problem(rejected.reason.unwrap_or(Reason::ConfigInvalid)),
         None => view.problem(Reason::UpdateBlocked),
     }
 }
 
-/// `DependencyNotReady` of `the new version would not start (DependencyNotReady): …`.
-fn blocked_by(problem: &Problem) -> Option<&str> {
-    let said = problem.message.split_once('(').filter(|_| problem.reason == Reason::UpdateBlocked)?.1;
-    said.split_once(')').map(|(reason, _)| reason)
+/// The file that is wrong.
+fn refused_in(view: &ServiceView) -> Option<&str> {
+    view.manifest.rejected.as_ref()?.file.as_deref()
 }
 
 /// The field of the manifest that is to be mended.
-fn field(reason: &str) -> Option<&'static str> {
+fn field(reason: Reason) -> Option<&'static str> {
     Some(match reason {
-        "DependencyNotReady" | "DependencyCycle" => "dependsOn",
-        "AddressInUse" => "port",
-        "WrapperNotFound" | "NotExecutable" | "BadInterpreter" | "DigestMismatch" => "wrapper",
-        "ProgramNotFound" => "command",
-        "WorkingDirNotFound" => "workingDir",
-        "UserNotFound" => "user",
-        "EnvFileNotFound" => "envFrom",
+        Reason::DependencyNotReady | Reason::DependencyCycle => "dependsOn",
+        Reason::AddressInUse => "port",
+        Reason::WrapperNotFound | Reason::NotExecutable | Reason::BadInterpreter | Reason::DigestMismatch => "wrapper",
+        Reason::ProgramNotFound => "command",
+        Reason::WorkingDirNotFound => "workingDir",
+        Reason::UserNotFound => "user",
+        Reason::EnvFileNotFound => "envFrom",
         _ => return None,
     })
 }
@@ -110,12 +105,5 @@ fn says(dir: &Path, view: &ServiceView, field: &str) -> Option<String> {
 
 /// What is refused is so for a drop-in or the defaults, which may have been written since.
 pub fn is_for_another_file(view: &ServiceView) -> bool {
-    problem(view).is_some_and(|problem| quoted(&view.manifest.file, &problem.message).is_some())
-}
-
-/// The drop-in that a message begins with, or the defaults.
-fn quoted<'m>(manifest: &str, message: &'m str) -> Option<&'m str> {
-    let file = message.split([':', ' ']).next()?;
-    let stem = Path::new(manifest).file_stem().and_then(|stem| stem.to_str())?;
-    (file == DEFAULTS || file.starts_with(&format!("{stem}.yaml.d/"))).then_some(file)
+    refused_in(view).is_some_and(|file| file != view.manifest.file)
 }

@@ -199,6 +199,8 @@ pub struct Rejection {
     pub reason: Reason,
     /// `file:line:col: what (hint)`, then the offending line.
     pub message: String,
+    /// The file that is wrong: its manifest, a drop-in of it, or the defaults.
+    pub file: String,
     /// As far as it can be read from an invalid file.
     pub required: bool,
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::blocked::{self, Found};
 use super::explain;
 use super::input::{ExitMemory, Memory, Resolved, Told};
 use super::life::*;
 use super::node::Share;
 use super::plan::{Action, Plan};
-use super::service::{Gate, Instance, Service};
+use super::service::{Gate, Service};
 use super::status::{self, Word};
 use super::{Config, Controller};
 use crate::model::digest::hex;
@@ -60,8 +61,8 @@ impl Controller {
 
     /// An edit that cannot be carried out is an event, not only a line of the status; so is a log that takes
     /// nothing, and a secret that is none.
-    fn tell_new(&mut self, service: &Service, found: &[(Reason, String)], now: Now) {
-        for (reason, message) in found {
+    fn tell_new(&mut self, service: &Service, found: &[Found], now: Now) {
+        for Found { reason, message, .. } in found {
             let told = service.problems.iter().any(|old| old.reason == *reason && old.message == *message);
             let is_event = matches!(
                 reason,
@@ -159,13 +160,14 @@ impl Controller {
 }
 
 /// The conditions that are not as they should be, the most telling first.
-fn problems(service: &Service) -> Vec<(Reason, String)> {
-    let mut problems: Vec<(Reason, String)> = Vec::new();
-    let mut add = |reason: Reason, message: String| {
-        if !problems.iter().any(|(known, _)| *known == reason) {
-            problems.push((reason, message));
+fn problems(service: &Service) -> Vec<Found> {
+    let mut problems: Vec<Found> = Vec::new();
+    let mut tell = |found: Found| {
+        if !problems.iter().any(|known| known.reason == found.reason) {
+            problems.push(found);
         }
     };
+    let mut add = |reason: Reason, message: String| tell(Found::of(reason, message));
     for instance in &service.instances {
         match &instance.life {
             Life::Running(running) => {
@@ -217,37 +219,17 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
     if let Some((rejection, _)) = &service.rejected {
         add(rejection.reason, rejection.message.clone());
     }
-    // Of one that is overtaken nobody has to mend anything.
-    if !service.is_overtaken()
-        && let Some(Err((reason, message))) = service.trial.as_ref().and_then(|trial| trial.result.as_ref())
-    {
-        let every = explain::span(super::turns::TRY_AGAIN);
-        let again = format!("{}; the new one is tried every {every}", would_not_start(service, *reason, message));
-        add(Reason::UpdateBlocked, again);
-    }
-    if let Some((reason, message)) = held_back(service) {
-        add(reason, message);
-    }
-    if service.cycle.is_some() && (service.gate != Gate::Cycle || runs(service)) {
+    blocked::tried(service).into_iter().chain(blocked::held_back(service)).for_each(&mut tell);
+    let mut add = |reason: Reason, message: String| tell(Found::of(reason, message));
+    if service.cycle.is_some() && (service.gate != Gate::Cycle || blocked::runs(service)) {
         add(Reason::DependencyCycle, status::cycle(service));
     }
     if status::is_roll_stuck(service) {
         add(Reason::RollStuck, "the new version does not get ready; the old instances stay".into());
     }
+    blocked::lacks(service).into_iter().for_each(&mut tell);
+    let mut add = |reason: Reason, message: String| tell(Found::of(reason, message));
     if let Some(declaration) = &service.declared {
-        if let Resolved::Missing { reason, message, .. } = &declaration.program
-            && !service.is_overtaken()
-        {
-            let edited =
-                |one: &Instance| one.life.print().is_some_and(|print| print.process != declaration.spec.process_digest);
-            match service.kept.is_some() || service.instances.iter().any(edited) {
-                true => {
-                    let blocked = would_not_start(service, *reason, message);
-                    add(Reason::UpdateBlocked, format!("{blocked}; the new one takes over once that is mended"));
-                }
-                false => add(*reason, message.clone()),
-            }
-        }
         for (reason, message) in &declaration.problems {
             add(*reason, message.clone());
         }
@@ -261,53 +243,6 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
         add(reason, message.clone());
     }
     problems
-}
-
-fn would_not_start(service: &Service, reason: Reason, why: &str) -> String {
-    format!("the new version would not start ({reason}): {why}; {}", goes_on(service))
-}
-
-/// What becomes of the version before.
-fn goes_on(service: &Service) -> &'static str {
-    match service.kept {
-        Some(_) => "the one before runs on",
-        // It runs by the clock or on demand, or this controller has not read it.
-        None => "the one before runs on, but would not start again",
-    }
-}
-
-fn runs(service: &Service) -> bool {
-    service.instances.iter().any(|instance| instance.life.pid().is_some())
-}
-
-/// What keeps a new version back while one before it runs; or what would keep the version that runs from
-/// starting again.
-fn held_back(service: &Service) -> Option<(Reason, String)> {
-    let at_all = runs(service) || service.kept.is_some();
-    if !at_all || !service.is_held_back() || service.is_overtaken() {
-        return None;
-    }
-    let blocked = |reason: Reason, why: &str| (Reason::UpdateBlocked, would_not_start(service, reason, why));
-    let outdated = service.is_outdated();
-    match &service.gate {
-        Gate::NeedsUser if outdated => {
-            Some(blocked(Reason::RunsAsRoot, "it names no `user:` and --require-user is set"))
-        }
-        _ if service.cycle.is_some() && outdated => Some(blocked(Reason::DependencyCycle, &status::cycle(service))),
-        Gate::Waiting(needs) if outdated && needs.unknown => {
-            let (reason, message) = blocked(Reason::DependencyNotReady, &needs.said.join("; "));
-            Some((reason, format!("{message}; the new one takes over once there is")))
-        }
-        Gate::Waiting(needs) if outdated => {
-            let what = needs.said.join("; ");
-            Some((Reason::DependencyNotReady, format!("the new version waits: {what}; {}", goes_on(service))))
-        }
-        Gate::Waiting(needs) if needs.unknown => {
-            let what = needs.said.join("; ");
-            Some((Reason::DependencyNotReady, format!("{what}; it runs on, but would not start again")))
-        }
-        _ => None,
-    }
 }
 
 /// Since when a controller before this one told the same word of the same processes.
@@ -324,13 +259,13 @@ fn since_before(service: &Service, word: (Status, Option<Reason>)) -> Option<Tim
 }
 
 /// A problem keeps its time as long as it lasts.
-fn keep_times(kept: &mut Vec<Problem>, found: Vec<(Reason, String)>, now: Timestamp) {
+fn keep_times(kept: &mut Vec<Problem>, found: Vec<Found>, now: Timestamp) {
     let old = std::mem::take(kept);
     *kept = found
         .into_iter()
-        .map(|(reason, message)| {
+        .map(|Found { reason, message, cause }| {
             let since = old.iter().find(|problem| problem.reason == reason).map_or(now, |problem| problem.since);
-            Problem { reason, message, since }
+            Problem { reason, message, since, cause }
         })
         .collect();
 }
@@ -509,7 +444,12 @@ fn manifest_view(service: &Service) -> ManifestView {
             None => (String::new(), String::new()),
         },
     };
-    let rejected = rejected.map(|(rejection, at)| RejectedView { sha256: rejection.source.sha256.clone(), at: *at });
+    let rejected = rejected.map(|(rejection, at)| RejectedView {
+        sha256: rejection.source.sha256.clone(),
+        at: *at,
+        reason: Some(rejection.reason),
+        file: Some(rejection.file.clone()),
+    });
     let print = |print: Print| PrintView { process: print.process, content: print.content };
     ManifestView {
         file,

@@ -203,6 +203,8 @@ impl Gate {
 pub(super) struct Needs {
     /// One sentence each.
     pub said: Vec<String>,
+    /// Of whom.
+    pub names: Vec<Name>,
     /// No file declares one of them: probably a slip of the pen.
     pub unknown: bool,
 }

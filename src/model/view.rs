@@ -285,6 +285,21 @@ pub struct Problem {
     pub reason: Reason,
     pub message: String,
     pub since: Timestamp,
+    /// Why an edit cannot be carried out (`UpdateBlocked`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<BlockView>,
+}
+
+/// What is in the way of an edit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockView {
+    /// What a start of the new version would be refused for.
+    #[serde(rename = "type")]
+    pub reason: Reason,
+    /// The dependencies that are not there; or the cycle, with the first one again at its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Name>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -326,6 +341,12 @@ pub struct PrintView {
 pub struct RejectedView {
     pub sha256: String,
     pub at: Timestamp,
+    /// The word of the problem that tells why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The file that is wrong: the manifest, a drop-in of it, or the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// Something that happened, as `plugd events` and the history show it.
