@@ -2,18 +2,17 @@
 
 use super::explain;
 use super::input::Resolved;
-use super::service::{Gate, Service};
+use super::service::{Gate, Needs, Service};
 use super::status;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
-use crate::model::view::BlockView;
+use crate::model::view::{BlockView, Problem};
 
 /// A problem that is told of a service.
 #[derive(Debug)]
 pub(super) struct Found {
     pub reason: Reason,
     pub message: String,
-    /// Of `UpdateBlocked`.
     pub cause: Option<BlockView>,
 }
 
@@ -24,22 +23,44 @@ impl Found {
 
     /// What is declared cannot take the place of the version before.
     fn blocked(service: &Service, reason: Reason, why: &str, services: &[Name]) -> Found {
-        let message = format!("the new version would not start ({reason}): {why}; {}", goes_on(service));
-        let cause = Some(BlockView { reason, services: services.to_vec() });
-        Found { reason: Reason::UpdateBlocked, message, cause }
+        let goes_on = goes_on(service).map(|so| format!("; {so}")).unwrap_or_default();
+        let message = format!("the new version would not start ({reason}): {why}{goes_on}");
+        Found { reason: Reason::UpdateBlocked, message, cause: Some(cause(service, reason, why, services)) }
+    }
+
+    /// It waits for others.
+    fn waits(service: &Service, needs: &Needs, message: String) -> Found {
+        let reason = Reason::DependencyNotReady;
+        Found { reason, message, cause: Some(cause(service, reason, &needs.said.join("; "), &needs.names)) }
     }
 
     fn and(self, what: &str) -> Found {
         Found { message: format!("{}; {what}", self.message), ..self }
     }
+
+    /// It was told before; what becomes of the version before may have changed since.
+    pub fn is_known(&self, old: &Problem) -> bool {
+        let is_same = match (&self.cause, &old.cause) {
+            (Some(cause), Some(told)) => (&cause.message, cause.reason) == (&told.message, told.reason),
+            (None, None) => self.message == old.message,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        self.reason == old.reason && is_same
+    }
+}
+
+fn cause(service: &Service, reason: Reason, why: &str, services: &[Name]) -> BlockView {
+    BlockView { reason, message: why.into(), services: services.to_vec(), starts_again: service.kept.is_some() }
 }
 
 /// What becomes of the version before.
-fn goes_on(service: &Service) -> &'static str {
-    match service.kept {
-        Some(_) => "the one before runs on",
+fn goes_on(service: &Service) -> Option<&'static str> {
+    match (&service.kept, runs(service)) {
+        (Some(_), true) => Some("the one before runs on"),
+        (Some(_), false) => Some("the one before stays in force"),
         // It runs by the clock or on demand, or this controller has not read it.
-        None => "the one before runs on, but would not start again",
+        (None, true) => Some("the one before runs on, but would not start again"),
+        (None, false) => None,
     }
 }
 
@@ -50,10 +71,31 @@ pub(super) fn runs(service: &Service) -> bool {
 /// It was tried, and would not start.
 pub(super) fn tried(service: &Service) -> Option<Found> {
     // Of one that is overtaken nobody has to mend anything.
-    let trial = service.trial.as_ref().filter(|_| !service.is_overtaken())?;
-    let (reason, message) = trial.result.as_ref()?.as_ref().err()?;
+    let (reason, message) = refused(service).filter(|_| !service.is_overtaken() && !service.waits_for_demand())?;
     let every = explain::span(super::turns::TRY_AGAIN);
     Some(Found::blocked(service, *reason, message, &[]).and(&format!("the new one is tried every {every}")))
+}
+
+fn refused(service: &Service) -> Option<&(Reason, String)> {
+    service.trial.as_ref()?.result.as_ref()?.as_ref().err()
+}
+
+/// It sleeps, and who calls it would call in vain.
+pub(super) fn asleep(service: &Service) -> Option<Found> {
+    if !service.waits_for_demand() {
+        return None;
+    }
+    let start = "a call would not start it";
+    match (&service.gate, refused(service)) {
+        (Gate::Waiting(needs), _) if needs.unknown => {
+            Some(Found::waits(service, needs, format!("{start}: {}", needs.said.join("; "))))
+        }
+        (_, Some((reason, why))) => {
+            let cause = Some(cause(service, *reason, why, &[]));
+            Some(Found { reason: *reason, message: format!("{start}: {why}"), cause })
+        }
+        _ => None,
+    }
 }
 
 /// What keeps a new version back while one before it runs; or what would keep the version that runs from
@@ -75,14 +117,12 @@ pub(super) fn held_back(service: &Service) -> Option<Found> {
             Some(blocked.and("the new one takes over once there is"))
         }
         (Gate::Waiting(needs), _) if outdated => {
-            let what = needs.said.join("; ");
-            let message = format!("the new version waits: {what}; {}", goes_on(service));
-            Some(Found::of(Reason::DependencyNotReady, message))
+            let goes_on = goes_on(service).map(|so| format!("; {so}")).unwrap_or_default();
+            Some(Found::waits(service, needs, format!("the new version waits: {}{goes_on}", needs.said.join("; "))))
         }
         (Gate::Waiting(needs), _) if needs.unknown => {
             let what = needs.said.join("; ");
-            let message = format!("{what}; it runs on, but would not start again");
-            Some(Found::of(Reason::DependencyNotReady, message))
+            Some(Found::waits(service, needs, format!("{what}; it runs on, but would not start again")))
         }
         _ => None,
     }

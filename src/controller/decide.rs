@@ -438,7 +438,7 @@ impl Controller {
             return wants;
         }
         if service.is_asleep() {
-            service.call_off_update();
+            self.try_asleep(service, general, now, plan);
             asleep(service, general, &mut wants);
             return wants;
         }

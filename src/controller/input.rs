@@ -262,6 +262,9 @@ pub struct Told {
     pub status: Status,
     pub reason: Option<Reason>,
     pub since: Timestamp,
+    /// Since when the edit of that generation has been blocked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<Timestamp>,
 }
 
 /// What outlives the keeper, of a schedule.

@@ -37,7 +37,7 @@ impl Controller {
         self.warn_root(service, now);
         let problems = problems(service);
         self.tell_new(service, &problems, now);
-        keep_times(&mut service.problems, problems, now.wall);
+        keep_times(service, problems, now.wall);
         let ends_for = self.ending.as_ref().and_then(|ending| ending.why.as_deref());
         let word = status::of_service(service, self.ending.is_some(), ends_for);
         let short = (word.status, word.reason);
@@ -47,6 +47,9 @@ impl Controller {
         }
         let mut view = view(service, word, &self.config);
         view.pending = self.is_coming(service);
+        // Whether a call would start it is known in a moment.
+        let is_new = service.view.as_ref().is_none_or(|told| told.pending);
+        view.pending |= is_new && service.waits_for_demand() && self.is_trying(service, now);
         if let Some(told) = service.view.as_ref().filter(|_| self.is_trying(service, now)) {
             // The edit is being tried: what runs is of the version before.
             view.manifest = told.manifest.clone();
@@ -62,8 +65,9 @@ impl Controller {
     /// An edit that cannot be carried out is an event, not only a line of the status; so is a log that takes
     /// nothing, and a secret that is none.
     fn tell_new(&mut self, service: &Service, found: &[Found], now: Now) {
-        for Found { reason, message, .. } in found {
-            let told = service.problems.iter().any(|old| old.reason == *reason && old.message == *message);
+        for one in found {
+            let Found { reason, message, .. } = one;
+            let told = service.problems.iter().any(|old| one.is_known(old));
             let is_event = matches!(
                 reason,
                 Reason::UpdateBlocked | Reason::DependencyNotReady | Reason::LogNotWritten | Reason::SecretReadable
@@ -219,7 +223,8 @@ fn problems(service: &Service) -> Vec<Found> {
     if let Some((rejection, _)) = &service.rejected {
         add(rejection.reason, rejection.message.clone());
     }
-    blocked::tried(service).into_iter().chain(blocked::held_back(service)).for_each(&mut tell);
+    let blocked = [blocked::tried(service), blocked::asleep(service), blocked::held_back(service)];
+    blocked.into_iter().flatten().for_each(&mut tell);
     let mut add = |reason: Reason, message: String| tell(Found::of(reason, message));
     if service.cycle.is_some() && (service.gate != Gate::Cycle || blocked::runs(service)) {
         add(Reason::DependencyCycle, status::cycle(service));
@@ -258,16 +263,31 @@ fn since_before(service: &Service, word: (Status, Option<Reason>)) -> Option<Tim
     (same && word == (told.status, told.reason) && told.status != Status::Starting).then_some(told.since)
 }
 
-/// A problem keeps its time as long as it lasts.
-fn keep_times(kept: &mut Vec<Problem>, found: Vec<Found>, now: Timestamp) {
-    let old = std::mem::take(kept);
-    *kept = found
-        .into_iter()
-        .map(|Found { reason, message, cause }| {
-            let since = old.iter().find(|problem| problem.reason == reason).map_or(now, |problem| problem.since);
-            Problem { reason, message, since, cause }
-        })
-        .collect();
+/// A problem keeps its time as long as it lasts; that of a blocked edit also under the next controller.
+fn keep_times(service: &mut Service, found: Vec<Found>, now: Timestamp) {
+    if service.view.is_none() {
+        let told = service.remembered.as_ref().and_then(|memory| Some((memory.generation, memory.told?.blocked?)));
+        service.blocked = told;
+    }
+    let generation = service.generation;
+    let is_blocked = found.iter().any(|one| one.reason == Reason::UpdateBlocked);
+    // While it is tried again it is told as nothing.
+    let lasts = |(of, _): &(u64, Timestamp)| *of == generation && (is_blocked || service.kept.is_some());
+    service.blocked = service.blocked.filter(lasts);
+    if is_blocked {
+        service.blocked.get_or_insert((generation, now));
+    }
+    let old = std::mem::take(&mut service.problems);
+    let blocked = service.blocked.map(|(_, since)| since);
+    let since = |reason: Reason| match reason {
+        Reason::UpdateBlocked => blocked,
+        _ => old.iter().find(|problem| problem.reason == reason).map(|problem| problem.since),
+    };
+    let problem = |Found { reason, message, cause }| {
+        let since = since(reason).unwrap_or(now);
+        Problem { reason, message, since, cause }
+    };
+    service.problems = found.into_iter().map(problem).collect();
 }
 
 fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
@@ -332,7 +352,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         log: log(service, config).filter(|_| has_run(service)),
         labels: spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
-        depends_on: spec.map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
+        depends_on: service.rules().map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
         settled: matches!(word.status, Status::Completed | Status::Stopped)
             || matches!(word.reason, Some(Reason::NextRun | Reason::OnDemand)),
         pending: false,
@@ -475,7 +495,9 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     let last_exit = service.instances.iter().filter_map(|instance| instance.last_exit.as_ref()).max_by_key(|e| e.at);
     let schedule = service.remember_schedule();
     let kept = service.remember_kept();
-    let told = service.view.as_ref().map(|view| Told { status: view.status, reason: view.reason, since: view.since });
+    let blocked = service.blocked.map(|(_, since)| since);
+    let told = service.view.as_ref();
+    let told = told.map(|view| Told { status: view.status, reason: view.reason, since: view.since, blocked });
     let told = told.or(service.remembered.as_ref().and_then(|memory| memory.told));
     if let Some(old) = &service.remembered
         && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator)

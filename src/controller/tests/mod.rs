@@ -11,6 +11,7 @@ mod node;
 mod outage;
 mod rolls;
 mod score;
+mod told;
 mod world;
 
 use std::time::Duration;
