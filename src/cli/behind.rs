@@ -11,7 +11,7 @@ use super::{effective, say};
 use crate::edge::directory;
 use crate::edge::store::Store;
 use crate::model::reason::Reason;
-use crate::model::view::{Problem, ServiceView, Snapshot};
+use crate::model::view::{BlockView, Problem, ServiceView, Snapshot};
 
 /// Whether an edit can be carried out is known within milliseconds; where a path hangs it is not waited for.
 const KNOWN_WITHIN: Duration = Duration::from_millis(500);
@@ -30,25 +30,31 @@ impl Behind<'_> {
     /// `web is running, but by the version before: …`.
     pub fn sentence(&self, view: &ServiceView) -> String {
         let Behind { file, why, next: _ } = self;
+        if is_asleep(view) {
+            return format!("{} is {}, but {why}", view.service, view.status);
+        }
         // Where it never was valid there is none.
-        let before = if view.manifest.sha256.is_empty() { ": " } else { ", but by the version before: " };
+        let before = if never_was_valid(view) { ": " } else { ", but by the version before: " };
         format!("{} is {}{before}what {file} says now is not in force: {why}", view.service, view.status)
     }
 }
 
-/// Who wrote this text into a file is told within a moment which of its services goes on as the version before.
+/// Who wrote this text into a file is told within a moment which of its services goes on as the version before, and
+/// what for.
 pub fn tell_soon(watching: &mut Watching<'_>, file: &str, hash: &str, dir: &Path) -> Result<(), Fault> {
     let of_file = |known: &Snapshot| told::of_file(known, file);
     let is_open = |view: &Arc<ServiceView>| {
         let told = &view.manifest;
         let refused = told.rejected.as_ref().is_some_and(|rejected| rejected.sha256 == hash);
-        (told.sha256 != hash && !refused) || (told.in_force.is_some() && problem(view).is_none())
+        (told.sha256 != hash && !refused) || (told.in_force.is_some() && problem(view).or(waits(view)).is_none())
     };
     let patience = Instant::now() + KNOWN_WITHIN;
     watching.until(Some(patience), |known| Ok((!of_file(known).iter().any(is_open)).then_some(())))?;
     for view in watching.known().map(of_file).unwrap_or_default() {
-        if let Some(behind) = of(dir, &view) {
-            say(&format!("{}; {}", behind.sentence(&view), behind.next));
+        match (of(dir, &view), waits(&view)) {
+            (Some(behind), _) => say(&format!("{}; {}", behind.sentence(&view), behind.next)),
+            (None, Some(waits)) => say(&format!("{}: {}", view.service, waits.message)),
+            (None, None) => {}
         }
     }
     Ok(())
@@ -71,8 +77,32 @@ pub fn of<'v>(dir: &Path, view: &'v ServiceView) -> Option<Behind<'v>> {
 pub fn problem(view: &ServiceView) -> Option<&Problem> {
     match &view.manifest.rejected {
         Some(rejected) => view.problem(rejected.reason.unwrap_or(Reason::ConfigInvalid)),
+        None if is_asleep(view) => view.problems.iter().find(|problem| problem.cause.is_some()),
         None => view.problem(Reason::UpdateBlocked),
     }
+}
+
+/// There is no version before: what is declared starts at a call, or would not.
+fn is_asleep(view: &ServiceView) -> bool {
+    view.manifest.rejected.is_none() && view.reason == Some(Reason::OnDemand)
+}
+
+/// An edit that waits for others, and is carried out when they are ready.
+pub fn waits(view: &ServiceView) -> Option<&Problem> {
+    let told = view.problem(Reason::DependencyNotReady).filter(|problem| problem.cause.is_some());
+    told.filter(|_| view.manifest.in_force.is_some())
+}
+
+/// What runs is not started again if it ends: what is missing.
+pub fn would_not_start_again(view: &ServiceView) -> Option<&BlockView> {
+    let causes = view.problems.iter().filter_map(|problem| problem.cause.as_ref());
+    let mut last = causes.filter(|cause| view.process_running && !cause.starts_again);
+    last.next()
+}
+
+/// What lies there was refused, and nothing was valid before it.
+pub fn never_was_valid(view: &ServiceView) -> bool {
+    view.manifest.sha256.is_empty() && view.manifest.rejected.is_some()
 }
 
 /// The file that is wrong.
