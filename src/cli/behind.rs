@@ -45,8 +45,10 @@ pub fn tell_soon(watching: &mut Watching<'_>, file: &str, hash: &str, dir: &Path
     let of_file = |known: &Snapshot| told::of_file(known, file);
     let is_open = |view: &Arc<ServiceView>| {
         let told = &view.manifest;
-        let refused = told.rejected.as_ref().is_some_and(|rejected| rejected.sha256 == hash);
-        (told.sha256 != hash && !refused) || (told.in_force.is_some() && problem(view).or(waits(view)).is_none())
+        // What was refused before is taken back in a moment.
+        let last = told.rejected.as_ref().map_or(&told.sha256, |rejected| &rejected.sha256);
+        let waits = told.in_force.is_some() && problem(view).or(waits(view)).is_none();
+        last != hash || waits || is_tried(view)
     };
     let patience = Instant::now() + KNOWN_WITHIN;
     watching.until(Some(patience), |known| Ok((!of_file(known).iter().any(is_open)).then_some(())))?;
@@ -85,6 +87,11 @@ pub fn problem(view: &ServiceView) -> Option<&Problem> {
 /// There is no version before: what is declared starts at a call, or would not.
 fn is_asleep(view: &ServiceView) -> bool {
     view.manifest.rejected.is_none() && view.reason == Some(Reason::OnDemand)
+}
+
+/// It sleeps, and whether a call would start it is known in a moment.
+pub fn is_tried(view: &ServiceView) -> bool {
+    view.pending && is_asleep(view)
 }
 
 /// An edit that waits for others, and is carried out when they are ready.

@@ -180,8 +180,8 @@ fn is_behind(known: &Snapshot, args: &WaitArgs, dir: &Path) -> bool {
         let blocked = view.problem(Reason::UpdateBlocked).is_some();
         view.manifest.in_force.is_some() && view.manifest.rejected.is_none() && !blocked
     };
-    let views = meant(known, args);
-    views.iter().any(|view| comes(view)) || views.iter().any(|view| told::is_unread(dir, view))
+    let is_open = |view: &Arc<ServiceView>| told::is_unread(dir, view) || behind::is_tried(view);
+    meant(known, args).iter().any(|view| comes(view)) || of_files(known, args).iter().any(is_open)
 }
 
 /// When all that lies there was taken in.
@@ -196,7 +196,7 @@ enum Taken {
 fn taken_in(args: &WaitArgs, watching: &mut Watching<'_>, dir: &Path, deadline: Instant) -> Result<Taken, Fault> {
     let Some(known) = watching.known() else { return Ok(Taken::AtOnce) };
     let lying = if args.all { Lying::of_all(dir) } else { Lying::of(dir, views(known, &args.names)) };
-    let intake = |known: &Snapshot| lying.intake(known, meant(known, args).iter());
+    let intake = |known: &Snapshot| lying.intake(known, of_files(known, args).iter());
     if intake(known) == Intake::Done {
         return Ok(Taken::AtOnce);
     }
@@ -209,7 +209,7 @@ fn taken_in(args: &WaitArgs, watching: &mut Watching<'_>, dir: &Path, deadline: 
 /// All are ready, and the files say so; but what lies in the directory may be refused or blocked. Where the node was
 /// asked for, it is ready as it is: a bad file makes no health check fail.
 fn answer(known: &Snapshot, args: &WaitArgs, dir: &Path) -> Result<Code, Fault> {
-    let views = meant(known, args);
+    let views = of_files(known, args);
     // Of a whole node some file is always a moment behind.
     if !args.names.is_empty() {
         told::files_tell(dir, views.iter().map(|view| (view.service.as_str(), Some(view.status.as_str()))));
@@ -308,6 +308,11 @@ fn meant(known: &Snapshot, args: &WaitArgs) -> Vec<Arc<ServiceView>> {
         return ready::counted(known, if args.all { Who::All } else { Who::Required });
     }
     views(known, &args.names).cloned().collect()
+}
+
+/// Those whose files are to be in force: also of what sleeps, or was stopped.
+fn of_files(known: &Snapshot, args: &WaitArgs) -> Vec<Arc<ServiceView>> {
+    if args.all { known.services.values().cloned().collect() } else { meant(known, args) }
 }
 
 /// Where no service is to blame.

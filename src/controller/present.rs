@@ -47,9 +47,10 @@ impl Controller {
         }
         let mut view = view(service, word, &self.config);
         view.pending = self.is_coming(service);
-        // Whether a call would start it is known in a moment.
+        // Whether a call would start it is known in a moment; of an edit nothing is told before that.
         let is_new = service.view.as_ref().is_none_or(|told| told.pending);
-        view.pending |= is_new && service.waits_for_demand() && self.is_trying(service, now);
+        let is_tried = service.trial.as_ref().is_some_and(|trial| trial.result.is_none());
+        view.pending |= is_new && is_tried && service.waits_for_demand();
         if let Some(told) = service.view.as_ref().filter(|_| self.is_trying(service, now)) {
             // The edit is being tried: what runs is of the version before.
             view.manifest = told.manifest.clone();

@@ -17,8 +17,7 @@ pub fn is_ready(view: &ServiceView) -> bool {
         Status::Healthy | Status::Completed => true,
         // A roll or a low score, but as many ready as are wanted.
         Status::Degraded => view.available && view.ready >= view.desired,
-        // Of one on demand it may not be known yet whether a call would start it.
-        Status::Waiting => (view.available || view.settled) && !view.pending,
+        Status::Waiting => view.available || view.settled,
         Status::Starting
         | Status::Unhealthy
         | Status::Stopping

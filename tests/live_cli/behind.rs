@@ -112,7 +112,19 @@ fn who_waits_for_a_service_on_demand_is_told_that_a_call_would_not_start_it() {
         let (_, told) = ends(&world, 1, &["wait", "web"]);
         let so = "plugd: web is waiting, but a call would not start it: no program \"no-such-program\"";
         assert!(told.starts_with(so) && told.ends_with("; mend web.yaml\n"), "round {round}: {told}");
+        world.put("web.yaml", &format!("command: sleep 1000\n{on_demand}"));
+        ends(&world, 0, &["wait", "--all"]);
+        for (text, why) in [("command: no-such-program\n", "a call would not start it"), ("comand: true\n", "`comand`")]
+        {
+            world.put("web.yaml", &format!("{text}{on_demand}"));
+            let (_, told) = ends(&world, 1, &["wait", "--all"]);
+            assert!(told.contains(why) && told.ends_with("; mend web.yaml\n"), "round {round}: {told}");
+        }
     }
+    let file = world.root().join("web.yaml");
+    std::fs::write(&file, format!("command: no-such-program\n{on_demand}")).expect("written");
+    let (_, told) = ends(&world, 0, &["add", &file.display().to_string()]);
+    assert!(told.contains("web is waiting, but a call would not start it"), "{told}");
     let (_, told) = ends(&world, 0, &["restart", "web"]);
     assert!(told.contains("web: a call would not start it"), "{told}");
     let on_demand = format!("port: {}\nactivation: {{onDemand: true}}\n", free_port());

@@ -112,8 +112,9 @@ fn what_sleeps_is_tried_before_somebody_calls_it() {
     web.activation = Some(Activation { idle_stop: None, hold_requests: Duration::from_secs(30) });
     let mut world = World::new();
     let digest = tried(&world.declare(web.clone())).expect("it is tried");
+    assert!(world.view("web").pending);
     world.tell(Input::Tried { name: name("web"), digest, result: Ok(()) });
-    assert_eq!(world.view("web").problems.len(), 0);
+    assert_eq!((world.view("web").problems.len(), world.view("web").pending), (0, false));
     assert_eq!(tried(&world.sleep(Duration::from_secs(60))), None);
 
     web.process.args = vec!["--new".into()];
