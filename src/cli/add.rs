@@ -226,7 +226,8 @@ fn stand(known: &Snapshot, file: &str, hash: &str, problem_counts: bool) -> Opti
             let why = problem.or_else(|| view.why.first().cloned()).unwrap_or_else(|| "no reason is told".into());
             return Some(Stand::Rejected(format!("{} is not taken: {why}", Path::new(file).display())));
         }
-        if view.manifest.sha256 == hash {
+        // What was refused before is taken back in a moment.
+        if view.manifest.sha256 == hash && view.manifest.rejected.is_none() {
             return Some(Stand::Accepted);
         }
     }

@@ -111,6 +111,9 @@ pub fn parse(text: &str) -> Option<Row> {
     let value: Value = serde_saphyr::from_str(text).ok()?;
     let string = |key: &str| value.get(key).and_then(Value::as_str);
     let ready = string("ready").and_then(|ready| ready.split_once('/'));
+    let why = text.lines().find_map(|line| line.strip_prefix("# why:"));
+    let said = |key: &str| value.pointer(&format!("/problems/0/{key}")).and_then(Value::as_str);
+    let problem = said("type").zip(said("message"));
     Some(Row {
         name: string("service")?.to_string(),
         status: word(string("status")?)?,
@@ -119,7 +122,7 @@ pub fn parse(text: &str) -> Option<Row> {
         restarts: value.get("restarts").and_then(Value::as_u64),
         score: None,
         since: string("since").and_then(|since| since.parse().ok()),
-        why: text.lines().find_map(|line| line.strip_prefix("# why:")).unwrap_or_default().trim().to_string(),
+        why: why.map(|why| why.trim().to_string()).or_else(|| problem.map(row::first_problem)).unwrap_or_default(),
         // What was a pid then may be anybody's now.
         pids: Vec::new(),
         address: string("address").unwrap_or_default().to_string(),
@@ -152,6 +155,15 @@ mod tests {
         );
         assert_eq!((row.ready, row.restarts, row.why.as_str()), (Some((0, 1)), Some(5), "exits with 1"));
         assert!(row.since.is_some());
+    }
+
+    #[test]
+    fn what_is_well_but_for_an_edit_says_so_as_with_a_controller() {
+        let row = parse(
+            "# a  running  1/1 ready\nservice: a\nstatus: running\nready: 1/1\nproblems:\n\
+             - {type: UpdateBlocked, message: \"the new version would not start\\nmore\", since: 2026-11-23T12:30:02Z}\n",
+        );
+        assert_eq!(row.expect("a status file").why, "UpdateBlocked: the new version would not start");
     }
 
     #[test]

@@ -91,13 +91,13 @@ fn began(view: &ServiceView) -> Timestamp {
 /// The first sentence; of a service that is well, its first problem (a rejected edit, say).
 fn why(view: &ServiceView) -> String {
     let first = view.why.iter().find(|line| !line.is_empty()).cloned();
-    let problem =
-        || view.problems.first().map(|problem| format!("{}: {}", problem.reason, first_line(&problem.message)));
+    let problem = || view.problems.first().map(|problem| first_problem((problem.reason.as_str(), &problem.message)));
     first.or_else(problem).unwrap_or_default()
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// `UpdateBlocked: the new version would not start …`, of its word and its message.
+pub fn first_problem((reason, message): (&str, &str)) -> String {
+    format!("{reason}: {}", message.lines().next().unwrap_or_default())
 }
 
 /// Trouble first: what a person should look at stands where the eye begins.

@@ -205,7 +205,7 @@ fn facts(view: &ServiceView, snapshot: &Snapshot, look: &Look, now: Timestamp) -
     put("retry at", view.retry_at.map(moment).unwrap_or_default());
     put("last exit", last_exit(view));
     put("tried", view.tried.iter().map(|path| clean(path).into_owned()).collect::<Vec<_>>().join(", "));
-    put("depends on", depends_on(view));
+    put("depends on", names(&view.depends_on));
     put("needed by", names(&needed_by));
     put("capabilities", clean(&view.capabilities.join(", ")).into_owned());
     put(
@@ -282,17 +282,6 @@ fn last_exit(view: &ServiceView) -> String {
     let how = exit.by.as_ref().map_or(how.clone(), |by| format!("{how} ({})", clean(by)));
     let said = telling(&exit.output).map(|line| format!(": {}", clean(line))).unwrap_or_default();
     format!("{how} at {}, ran for {}{said}", moment(exit.at), span(exit.ran_for))
-}
-
-/// Of what is declared, which is not always what runs.
-fn depends_on(view: &ServiceView) -> String {
-    let names: Vec<&str> = view.depends_on.iter().map(Name::as_str).collect();
-    match view.manifest.in_force {
-        Some(_) if !names.is_empty() => {
-            format!("{} (of generation {}, which is not in force)", names.join(", "), view.manifest.generation)
-        }
-        Some(_) | None => names.join(", "),
-    }
 }
 
 fn instances(view: &ServiceView, now: Timestamp) -> String {

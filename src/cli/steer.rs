@@ -172,15 +172,33 @@ fn carry_out(
     Err(Fault::TimedOut { what, after: patience, next })
 }
 
-/// Where an edit would not start, the order is of the version before.
+/// Where an edit would not start, the order is of the version before; which may not start again either.
 fn of_the_one_before(dir: &Path, view: &ServiceView, order: Order) -> Option<String> {
     let begins = matches!(order, Order::Start | Order::Restart);
     // Where it never was valid there is none, and its status says so.
-    if !begins || view.manifest.sha256.is_empty() {
+    if !begins || behind::never_was_valid(view) {
         return None;
     }
-    let Behind { file, why, next } = behind::of(dir, view)?;
-    Some(format!("{} is of the version before what {file} says now, and goes on as that: {why}; {next}", view.service))
+    let (service, restarts) = (&view.service, order == Order::Restart && view.process_running);
+    let Some(Behind { file, why, next }) = behind::of(dir, view) else {
+        let cause = behind::would_not_start_again(view)?;
+        let so = match (restarts, view.manifest.in_force) {
+            (true, None) => "ends now, and does not start again until that is mended",
+            (true, Some(_)) => "is not restarted, because it would not start again",
+            (false, _) => "would not start again",
+        };
+        return Some(format!("{service} {so}: {}", cause.message));
+    };
+    if view.manifest.in_force.is_none() && view.manifest.rejected.is_none() {
+        // There is no other.
+        return Some(format!("{service}: {why}; {next}"));
+    }
+    let goes_on = match (behind::would_not_start_again(view), view.process_running) {
+        (Some(_), true) if restarts => "is not restarted, because it would not start again",
+        (_, true) => "goes on as that",
+        (_, false) => "starts as that",
+    };
+    Some(format!("{service} is of the version before what {file} says now, and {goes_on}: {why}; {next}"))
 }
 
 /// An order was taken up; what comes of it shows in the status.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,10 @@ use crate::controller::{Declaration, Resolved};
 use crate::edge::directory;
 use crate::edge::store::Store;
 use crate::model::digest::{self, comparable};
+use crate::model::manifest::Text;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
+use crate::model::settings;
 use crate::model::text::clean;
 use crate::model::view::{FileProblem, ServiceView, Snapshot};
 
@@ -27,13 +29,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What all manifests of a directory have in common.
 pub const DEFAULTS: &str = "_defaults.yaml";
+/// What the node itself is told.
+pub const SETTINGS: &str = "_plugd.yaml";
 
 /// The manifest's own bytes are neither in force nor refused yet.
 pub fn is_unread(dir: &Path, view: &ServiceView) -> bool {
     let mut text = Vec::new();
     let read =
         File::open(dir.join(&view.manifest.file)).and_then(|file| file.take(MANIFEST_MAX).read_to_end(&mut text));
-    if read.is_err() || view.manifest.sha256.is_empty() {
+    if read.is_err() || (view.manifest.sha256.is_empty() && view.manifest.rejected.is_none()) {
         return false;
     }
     let now = digest::short(&text);
@@ -45,9 +49,12 @@ pub fn is_unread(dir: &Path, view: &ServiceView) -> bool {
 /// watched files.
 #[derive(Debug, Default)]
 pub struct Lying {
+    dir: PathBuf,
     services: BTreeMap<Name, Lies>,
     /// `_defaults.yaml` is refused, and what is new or changed with it.
     defaults_refused: bool,
+    /// `_plugd.yaml` is; none where it does not matter.
+    settings_refused: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -76,7 +83,9 @@ impl Lying {
 
     /// Of all files, those too of which no service is known yet.
     pub fn of_all(dir: &Path) -> Lying {
-        Lying::read(dir, |_| true)
+        let text = std::fs::read(dir.join(SETTINGS)).unwrap_or_default();
+        let refused = settings::read(Text { file: SETTINGS, text: &text }).is_err();
+        Lying { settings_refused: Some(refused), ..Lying::read(dir, |_| true) }
     }
 
     fn read(dir: &Path, wanted: impl Fn(&str) -> bool) -> Lying {
@@ -85,22 +94,35 @@ impl Lying {
         let refused = loaded.invalid.into_iter().filter_map(|invalid| Some((invalid.rejection?.name, Lies::Refused)));
         let declared = loaded.declarations.into_iter().map(|one| (one.spec.name.clone(), Lies::Declared(one)));
         Lying {
+            dir: dir.to_path_buf(),
             services: declared.chain(refused).collect(),
             defaults_refused: loaded.problems.iter().any(|problem| problem.file == DEFAULTS),
+            settings_refused: None,
         }
     }
 
     pub fn intake<'a>(&self, known: &Snapshot, views: impl Iterator<Item = &'a Arc<ServiceView>>) -> Intake {
-        let of =
-            |view: &Arc<ServiceView>| self.services.get(&view.service).map_or(Intake::Done, |lies| lies.intake(view));
+        let of = |view: &Arc<ServiceView>| match self.services.get(&view.service) {
+            _ if !known.node.alone && self.is_gone(view) => Intake::NotYet,
+            Some(lies) => lies.intake(view),
+            None => Intake::Done,
+        };
         // A script that was claimed once, or a name that two files want, may have none for good.
         let is_new = self.services.keys().any(|name| !known.services.contains_key(name));
         let new = is_new.then_some(Intake::Doubtful);
-        match (self.defaults_refused, refused_defaults(known).is_some()) {
-            (true, true) => Intake::Done,
-            (false, false) => views.map(of).chain(new).max().unwrap_or(Intake::Done),
-            (true, false) | (false, true) => Intake::Doubtful,
+        let is_refused = |file| refused_own(known, file).is_some();
+        let settings = self.settings_refused.is_none_or(|refused| refused == is_refused(SETTINGS));
+        match (self.defaults_refused, is_refused(DEFAULTS)) {
+            (true, true) if settings => Intake::Done,
+            (false, false) if settings => views.map(of).chain(new).max().unwrap_or(Intake::Done),
+            _ => Intake::Doubtful,
         }
+    }
+
+    /// Its manifest was removed: the service goes too, in a moment.
+    fn is_gone(&self, view: &ServiceView) -> bool {
+        let found = std::fs::symlink_metadata(self.dir.join(&view.manifest.file));
+        found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     }
 }
 
@@ -131,9 +153,9 @@ impl Lies {
     }
 }
 
-/// Why `_defaults.yaml` is not in force.
-pub fn refused_defaults(known: &Snapshot) -> Option<&FileProblem> {
-    known.node.problems.iter().find(|problem| problem.file == DEFAULTS)
+/// Why `_defaults.yaml` or `_plugd.yaml` is not in force.
+pub fn refused_own<'k>(known: &'k Snapshot, file: &str) -> Option<&'k FileProblem> {
+    known.node.problems.iter().find(|problem| problem.file == file)
 }
 
 /// Waits until each name's status file begins with its status word; none: until there is no file.

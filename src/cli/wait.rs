@@ -55,13 +55,11 @@ pub fn as_asked(
     // A health check of a node that serves does not stand for as long as an edit waits.
     let is_asked_for_health = args.what == WaitFor::Ready && watching.known().is_some_and(serves);
     let deadline = if is_asked_for_health { deadline.min(Instant::now() + TAKEN_IN_WITHIN) } else { deadline };
-    let is_there = |watching: &mut Watching<'_>| {
+    let is_there = |watching: &mut Watching<'_>, until: Instant| {
         watching.until_lasting(
-            Some(deadline),
+            Some(until),
             |known| {
-                if args.what == WaitFor::Ready && !args.timeout.is_zero() {
-                    lost(known, &args.names, dir)?;
-                }
+                lost(known, args, dir, Intake::Done)?;
                 let all = match &args.what {
                     WaitFor::Ready => is_ready(known, &args.names, args.all) && !is_behind(known, args, dir),
                     what => args.names.iter().all(|name| is_so(what, known, name, node)),
@@ -76,11 +74,19 @@ pub fn as_asked(
             |known| if args.what == WaitFor::Ready { meant(known, args) } else { Vec::new() },
         )
     };
-    let mut done = is_there(watching)?;
+    // What may be on its way is waited for for a moment before what is known counts.
+    let mut done = is_there(watching, deadline.min(Instant::now() + TAKEN_IN_WITHIN))?;
+    if let (None, Some(known)) = (done, watching.known()) {
+        lost(known, args, dir, Intake::Doubtful)?;
+        done = is_there(watching, deadline)?;
+    }
     if done.is_some() && args.what == WaitFor::Ready && is_strict(args) {
         done = match taken_in(args, watching, dir, deadline)? {
             Taken::AtOnce => done,
-            Taken::Later => is_there(watching)?,
+            Taken::Later => match unknown(args, watching, dir, deadline)? {
+                Some(fault) => return Err(fault),
+                None => is_there(watching, deadline)?,
+            },
             Taken::Never => None,
         };
     }
@@ -93,17 +99,27 @@ pub fn as_asked(
     }
 }
 
-/// What failed for good becomes nothing any more, unless its files say something new.
-fn lost(known: &Snapshot, names: &[String], dir: &Path) -> Result<(), Fault> {
-    let Some(view) = views(known, names).find(|view| ready::has_failed_for_good(view)) else { return Ok(()) };
-    let only = std::iter::once(view);
-    if told::is_unread(dir, view) || Lying::of(dir, only.clone()).intake(known, only) != Intake::Done {
+/// What failed for good, or never was valid, becomes nothing any more, unless its files say something new: `taken` as far
+/// as this.
+fn lost(known: &Snapshot, args: &WaitArgs, dir: &Path, taken: Intake) -> Result<(), Fault> {
+    if args.what != WaitFor::Ready || args.timeout.is_zero() || !is_strict(args) {
         return Ok(());
     }
-    let word = row::word(view.status, view.reason);
-    let why = view.why.first().map(|why| format!(": {}", clean(why))).unwrap_or_default();
-    let what = format!("{} is {word} and does not run again by itself{why}", view.service);
-    Err(Fault::no(what, format!("`plugd start {}` runs it again", view.service)))
+    let has_failed = |view: &Arc<ServiceView>| ready::has_failed_for_good(view) || behind::never_was_valid(view);
+    for view in meant(known, args).iter().filter(|view| has_failed(view)) {
+        let only = std::iter::once(view);
+        if told::is_unread(dir, view) || Lying::of(dir, only.clone()).intake(known, only) > taken {
+            continue;
+        }
+        if let Some(behind) = behind::of(dir, view).filter(|_| behind::never_was_valid(view)) {
+            return Err(Fault::no(behind.sentence(view), behind.next));
+        }
+        let word = row::word(view.status, view.reason);
+        let why = view.why.first().map(|why| format!(": {}", clean(why))).unwrap_or_default();
+        let what = format!("{} is {word} and does not run again by itself{why}", view.service);
+        return Err(Fault::no(what, format!("`plugd start {}` runs it again", view.service)));
+    }
+    Ok(())
 }
 
 /// A name that no service has and no file suggests is a slip of the pen: who waits for one that is to
@@ -164,8 +180,8 @@ fn is_behind(known: &Snapshot, args: &WaitArgs, dir: &Path) -> bool {
         let blocked = view.problem(Reason::UpdateBlocked).is_some();
         view.manifest.in_force.is_some() && view.manifest.rejected.is_none() && !blocked
     };
-    let views = meant(known, args);
-    views.iter().any(|view| comes(view)) || views.iter().any(|view| told::is_unread(dir, view))
+    let is_open = |view: &Arc<ServiceView>| told::is_unread(dir, view) || behind::is_tried(view);
+    meant(known, args).iter().any(|view| comes(view)) || of_files(known, args).iter().any(is_open)
 }
 
 /// When all that lies there was taken in.
@@ -180,7 +196,7 @@ enum Taken {
 fn taken_in(args: &WaitArgs, watching: &mut Watching<'_>, dir: &Path, deadline: Instant) -> Result<Taken, Fault> {
     let Some(known) = watching.known() else { return Ok(Taken::AtOnce) };
     let lying = if args.all { Lying::of_all(dir) } else { Lying::of(dir, views(known, &args.names)) };
-    let intake = |known: &Snapshot| lying.intake(known, meant(known, args).iter());
+    let intake = |known: &Snapshot| lying.intake(known, of_files(known, args).iter());
     if intake(known) == Intake::Done {
         return Ok(Taken::AtOnce);
     }
@@ -193,7 +209,7 @@ fn taken_in(args: &WaitArgs, watching: &mut Watching<'_>, dir: &Path, deadline: 
 /// All are ready, and the files say so; but what lies in the directory may be refused or blocked. Where the node was
 /// asked for, it is ready as it is: a bad file makes no health check fail.
 fn answer(known: &Snapshot, args: &WaitArgs, dir: &Path) -> Result<Code, Fault> {
-    let views = meant(known, args);
+    let views = of_files(known, args);
     // Of a whole node some file is always a moment behind.
     if !args.names.is_empty() {
         told::files_tell(dir, views.iter().map(|view| (view.service.as_str(), Some(view.status.as_str()))));
@@ -202,14 +218,17 @@ fn answer(known: &Snapshot, args: &WaitArgs, dir: &Path) -> Result<Code, Fault> 
         let behind = behind::of(dir, view)?;
         Some((behind.sentence(view), behind.next))
     };
-    // They are the defaults of all: said of the first.
-    let defaults = || {
-        let (view, problem) = (views.first()?, told::refused_defaults(known)?);
+    let refused = |file: &str| told::refused_own(known, file);
+    let own = || {
+        // They are the defaults of all: said of the first. What the node is told is no matter of a single service.
+        let settings = || refused(told::SETTINGS).filter(|_| args.names.is_empty());
+        let problem = refused(told::DEFAULTS).or_else(settings)?;
         let (file, why) = (&problem.file, &problem.message);
-        let what = format!("{} is {}, but what {file} says now is not in force: {why}", view.service, view.status);
-        Some((what, format!("mend {file}")))
+        let whose = views.first().filter(|_| file == told::DEFAULTS);
+        let whose = whose.map(|view| format!("{} is {}, but ", view.service, view.status)).unwrap_or_default();
+        Some((format!("{whose}what {file} says now is not in force: {why}"), format!("mend {file}")))
     };
-    match views.iter().find_map(held).or_else(defaults) {
+    match views.iter().find_map(held).or_else(own) {
         Some((what, next)) if is_strict(args) => Err(Fault::no(what, next)),
         Some((what, next)) => {
             super::say(&format!("{what}; {next}"));
@@ -289,6 +308,11 @@ fn meant(known: &Snapshot, args: &WaitArgs) -> Vec<Arc<ServiceView>> {
         return ready::counted(known, if args.all { Who::All } else { Who::Required });
     }
     views(known, &args.names).cloned().collect()
+}
+
+/// Those whose files are to be in force: also of what sleeps, or was stopped.
+fn of_files(known: &Snapshot, args: &WaitArgs) -> Vec<Arc<ServiceView>> {
+    if args.all { known.services.values().cloned().collect() } else { meant(known, args) }
 }
 
 /// Where no service is to blame.

@@ -338,7 +338,7 @@ impl Controller {
     /// What does not hold of what a version of it depends on.
     pub(super) fn needs(&self, id: Id, service: &Service, spec: &Spec) -> Needs {
         let cyclic = service.cycle.is_some();
-        let mut missing = Needs { said: Vec::new(), unknown: false };
+        let mut missing = Needs { said: Vec::new(), names: Vec::new(), unknown: false };
         for dependency in &spec.depends_on {
             let standing = match self.table.id(&dependency.name) {
                 Some(other) if other == id => Standing { known: true, coming: true, ..Standing::default() },
@@ -353,6 +353,7 @@ impl Controller {
             if !fine {
                 missing.unknown |= !standing.known && self.scanned;
                 missing.said.push(self.waits_for(&service.name, dependency, &standing));
+                missing.names.push(dependency.name.clone());
             }
         }
         missing
@@ -437,7 +438,7 @@ impl Controller {
             return wants;
         }
         if service.is_asleep() {
-            service.call_off_update();
+            self.try_asleep(service, general, now, plan);
             asleep(service, general, &mut wants);
             return wants;
         }

@@ -66,13 +66,15 @@ impl Controller {
         service.all_needs().filter_map(|dependency| self.table.id(&dependency.name)).collect()
     }
 
-    /// In whose order it stops: before what it depends on, by the version in force where an edit closes a circle.
+    /// Before whom it stops: what runs of it depends on them, or what is declared. Where that goes round in a circle,
+    /// what runs alone.
     pub(super) fn leans_on(&self, id: Id) -> Vec<Id> {
         let Some(service) = self.table.get(id) else { return Vec::new() };
-        match (service.cycle.is_some(), service.rules()) {
-            (true, Some(spec)) => spec.depends_on.iter().filter_map(|need| self.table.id(&need.name)).collect(),
-            (true, None) | (false, _) => self.needs_of(id),
-        }
+        let run = service.instances.iter().filter_map(|instance| instance.life.spec());
+        let may = service.all_needs().filter(|_| service.cycle.is_none());
+        let needs = run.flat_map(|spec| &spec.depends_on).chain(may);
+        let ids: BTreeSet<Id> = needs.filter_map(|need| self.table.id(&need.name)).collect();
+        ids.into_iter().collect()
     }
 
     fn needed_by(&self, id: Id) -> Vec<Id> {

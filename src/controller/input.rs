@@ -199,6 +199,8 @@ pub struct Rejection {
     pub reason: Reason,
     /// `file:line:col: what (hint)`, then the offending line.
     pub message: String,
+    /// The file that is wrong: its manifest, a drop-in of it, or the defaults.
+    pub file: String,
     /// As far as it can be read from an invalid file.
     pub required: bool,
 }
@@ -260,6 +262,9 @@ pub struct Told {
     pub status: Status,
     pub reason: Option<Reason>,
     pub since: Timestamp,
+    /// Since when the edit of that generation has been blocked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<Timestamp>,
 }
 
 /// What outlives the keeper, of a schedule.

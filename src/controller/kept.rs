@@ -41,9 +41,13 @@ impl Controller {
     }
 
     /// What holds up an edit does not hold up the version before, which waits for what it itself depends on.
-    pub(super) fn want_of_kept(&self, id: Id, service: &Service) -> Option<Want> {
-        let spec = service.kept_spec().filter(|_| service.gate == Gate::Open || service.gate.is_of_the_version())?;
-        Some(if self.needs(id, service, spec).said.is_empty() { Want::Run } else { Want::Keep })
+    pub(super) fn want_of_kept(&self, id: Id, service: &mut Service) -> Option<Want> {
+        let is_its_own = service.gate == Gate::Open || service.gate.is_of_the_version();
+        let needs = service.kept_spec().filter(|_| is_its_own).map(|spec| self.needs(id, service, spec));
+        let gate = needs.map(|needs| if needs.said.is_empty() { Gate::Open } else { Gate::Waiting(needs) });
+        service.touched |= service.kept_gate != gate;
+        service.kept_gate = gate;
+        service.kept_gate.as_ref().map(|gate| if *gate == Gate::Open { Want::Run } else { Want::Keep })
     }
 }
 

@@ -14,6 +14,7 @@ mod absorb;
 mod adopt;
 mod agenda;
 pub(crate) mod blob;
+mod blocked;
 mod called_off;
 mod checks;
 mod decide;

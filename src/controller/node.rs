@@ -253,6 +253,7 @@ impl Controller {
             directory_lost: self.lost.clone(),
             reading: !self.scanned,
             shutting_down: self.ending.is_some(),
+            alone: self.config.single,
             ends_for: self.ending.as_ref().and_then(|ending| ending.why.clone()),
             problems: self.file_problems.iter().cloned().chain(memory).collect(),
         }

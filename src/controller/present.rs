@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::blocked::{self, Found};
 use super::explain;
 use super::input::{ExitMemory, Memory, Resolved, Told};
 use super::life::*;
 use super::node::Share;
 use super::plan::{Action, Plan};
-use super::service::{Gate, Instance, Service};
+use super::service::{Gate, Service};
 use super::status::{self, Word};
 use super::{Config, Controller};
 use crate::model::digest::hex;
@@ -36,7 +37,7 @@ impl Controller {
         self.warn_root(service, now);
         let problems = problems(service);
         self.tell_new(service, &problems, now);
-        keep_times(&mut service.problems, problems, now.wall);
+        keep_times(service, problems, now.wall);
         let ends_for = self.ending.as_ref().and_then(|ending| ending.why.as_deref());
         let word = status::of_service(service, self.ending.is_some(), ends_for);
         let short = (word.status, word.reason);
@@ -46,6 +47,10 @@ impl Controller {
         }
         let mut view = view(service, word, &self.config);
         view.pending = self.is_coming(service);
+        // Whether a call would start it is known in a moment; of an edit nothing is told before that.
+        let is_new = service.view.as_ref().is_none_or(|told| told.pending);
+        let is_tried = service.trial.as_ref().is_some_and(|trial| trial.result.is_none());
+        view.pending |= is_new && is_tried && service.waits_for_demand();
         if let Some(told) = service.view.as_ref().filter(|_| self.is_trying(service, now)) {
             // The edit is being tried: what runs is of the version before.
             view.manifest = told.manifest.clone();
@@ -60,9 +65,10 @@ impl Controller {
 
     /// An edit that cannot be carried out is an event, not only a line of the status; so is a log that takes
     /// nothing, and a secret that is none.
-    fn tell_new(&mut self, service: &Service, found: &[(Reason, String)], now: Now) {
-        for (reason, message) in found {
-            let told = service.problems.iter().any(|old| old.reason == *reason && old.message == *message);
+    fn tell_new(&mut self, service: &Service, found: &[Found], now: Now) {
+        for one in found {
+            let Found { reason, message, .. } = one;
+            let told = service.problems.iter().any(|old| one.is_known(old));
             let is_event = matches!(
                 reason,
                 Reason::UpdateBlocked | Reason::DependencyNotReady | Reason::LogNotWritten | Reason::SecretReadable
@@ -159,13 +165,14 @@ impl Controller {
 }
 
 /// The conditions that are not as they should be, the most telling first.
-fn problems(service: &Service) -> Vec<(Reason, String)> {
-    let mut problems: Vec<(Reason, String)> = Vec::new();
-    let mut add = |reason: Reason, message: String| {
-        if !problems.iter().any(|(known, _)| *known == reason) {
-            problems.push((reason, message));
+fn problems(service: &Service) -> Vec<Found> {
+    let mut problems: Vec<Found> = Vec::new();
+    let mut tell = |found: Found| {
+        if !problems.iter().any(|known| known.reason == found.reason) {
+            problems.push(found);
         }
     };
+    let mut add = |reason: Reason, message: String| tell(Found::of(reason, message));
     for instance in &service.instances {
         match &instance.life {
             Life::Running(running) => {
@@ -217,37 +224,18 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
     if let Some((rejection, _)) = &service.rejected {
         add(rejection.reason, rejection.message.clone());
     }
-    // Of one that is overtaken nobody has to mend anything.
-    if !service.is_overtaken()
-        && let Some(Err((reason, message))) = service.trial.as_ref().and_then(|trial| trial.result.as_ref())
-    {
-        let every = explain::span(super::turns::TRY_AGAIN);
-        let again = format!("{}; the new one is tried every {every}", would_not_start(service, *reason, message));
-        add(Reason::UpdateBlocked, again);
-    }
-    if let Some((reason, message)) = held_back(service) {
-        add(reason, message);
-    }
-    if service.closes_a_circle() && (service.gate != Gate::Cycle || runs(service)) {
+    let blocked = [blocked::tried(service), blocked::asleep(service), blocked::held_back(service)];
+    blocked.into_iter().flatten().for_each(&mut tell);
+    let mut add = |reason: Reason, message: String| tell(Found::of(reason, message));
+    if service.closes_a_circle() && (service.gate != Gate::Cycle || blocked::runs(service)) {
         add(Reason::DependencyCycle, status::cycle(service));
     }
     if status::is_roll_stuck(service) {
         add(Reason::RollStuck, "the new version does not get ready; the old instances stay".into());
     }
+    blocked::lacks(service).into_iter().for_each(&mut tell);
+    let mut add = |reason: Reason, message: String| tell(Found::of(reason, message));
     if let Some(declaration) = &service.declared {
-        if let Resolved::Missing { reason, message, .. } = &declaration.program
-            && !service.is_overtaken()
-        {
-            let edited =
-                |one: &Instance| one.life.print().is_some_and(|print| print.process != declaration.spec.process_digest);
-            match service.kept.is_some() || service.instances.iter().any(edited) {
-                true => {
-                    let blocked = would_not_start(service, *reason, message);
-                    add(Reason::UpdateBlocked, format!("{blocked}; the new one takes over once that is mended"));
-                }
-                false => add(*reason, message.clone()),
-            }
-        }
         for (reason, message) in &declaration.problems {
             add(*reason, message.clone());
         }
@@ -263,53 +251,6 @@ fn problems(service: &Service) -> Vec<(Reason, String)> {
     problems
 }
 
-fn would_not_start(service: &Service, reason: Reason, why: &str) -> String {
-    format!("the new version would not start ({reason}): {why}; {}", goes_on(service))
-}
-
-/// What becomes of the version before.
-fn goes_on(service: &Service) -> &'static str {
-    match service.kept {
-        Some(_) => "the one before runs on",
-        // It runs by the clock or on demand, or this controller has not read it.
-        None => "the one before runs on, but would not start again",
-    }
-}
-
-fn runs(service: &Service) -> bool {
-    service.instances.iter().any(|instance| instance.life.pid().is_some())
-}
-
-/// What keeps a new version back while one before it runs; or what would keep the version that runs from
-/// starting again.
-fn held_back(service: &Service) -> Option<(Reason, String)> {
-    let at_all = runs(service) || service.kept.is_some();
-    if !at_all || !service.is_held_back() || service.is_overtaken() {
-        return None;
-    }
-    let blocked = |reason: Reason, why: &str| (Reason::UpdateBlocked, would_not_start(service, reason, why));
-    let outdated = service.is_outdated();
-    match &service.gate {
-        Gate::NeedsUser if outdated => {
-            Some(blocked(Reason::RunsAsRoot, "it names no `user:` and --require-user is set"))
-        }
-        _ if service.closes_a_circle() && outdated => Some(blocked(Reason::DependencyCycle, &status::cycle(service))),
-        Gate::Waiting(needs) if outdated && needs.unknown => {
-            let (reason, message) = blocked(Reason::DependencyNotReady, &needs.said.join("; "));
-            Some((reason, format!("{message}; the new one takes over once there is")))
-        }
-        Gate::Waiting(needs) if outdated => {
-            let what = needs.said.join("; ");
-            Some((Reason::DependencyNotReady, format!("the new version waits: {what}; {}", goes_on(service))))
-        }
-        Gate::Waiting(needs) if needs.unknown => {
-            let what = needs.said.join("; ");
-            Some((Reason::DependencyNotReady, format!("{what}; it runs on, but would not start again")))
-        }
-        _ => None,
-    }
-}
-
 /// Since when a controller before this one told the same word of the same processes.
 fn since_before(service: &Service, word: (Status, Option<Reason>)) -> Option<Timestamp> {
     let told = service.remembered.as_ref().filter(|_| service.view.is_none())?.told?;
@@ -323,16 +264,31 @@ fn since_before(service: &Service, word: (Status, Option<Reason>)) -> Option<Tim
     (same && word == (told.status, told.reason) && told.status != Status::Starting).then_some(told.since)
 }
 
-/// A problem keeps its time as long as it lasts.
-fn keep_times(kept: &mut Vec<Problem>, found: Vec<(Reason, String)>, now: Timestamp) {
-    let old = std::mem::take(kept);
-    *kept = found
-        .into_iter()
-        .map(|(reason, message)| {
-            let since = old.iter().find(|problem| problem.reason == reason).map_or(now, |problem| problem.since);
-            Problem { reason, message, since }
-        })
-        .collect();
+/// A problem keeps its time as long as it lasts; that of a blocked edit also under the next controller.
+fn keep_times(service: &mut Service, found: Vec<Found>, now: Timestamp) {
+    if service.view.is_none() {
+        let told = service.remembered.as_ref().and_then(|memory| Some((memory.generation, memory.told?.blocked?)));
+        service.blocked = told;
+    }
+    let generation = service.generation;
+    let is_blocked = found.iter().any(|one| one.reason == Reason::UpdateBlocked);
+    // While it is tried again it is told as nothing.
+    let lasts = |(of, _): &(u64, Timestamp)| *of == generation && (is_blocked || service.kept.is_some());
+    service.blocked = service.blocked.filter(lasts);
+    if is_blocked {
+        service.blocked.get_or_insert((generation, now));
+    }
+    let old = std::mem::take(&mut service.problems);
+    let blocked = service.blocked.map(|(_, since)| since);
+    let since = |reason: Reason| match reason {
+        Reason::UpdateBlocked => blocked,
+        _ => old.iter().find(|problem| problem.reason == reason).map(|problem| problem.since),
+    };
+    let problem = |Found { reason, message, cause }| {
+        let since = since(reason).unwrap_or(now);
+        Problem { reason, message, since, cause }
+    };
+    service.problems = found.into_iter().map(problem).collect();
 }
 
 fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
@@ -397,7 +353,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         log: log(service, config).filter(|_| has_run(service)),
         labels: spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
-        depends_on: spec.map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
+        depends_on: service.rules().map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
         settled: matches!(word.status, Status::Completed | Status::Stopped)
             || matches!(word.reason, Some(Reason::NextRun | Reason::OnDemand)),
         pending: false,
@@ -509,7 +465,12 @@ fn manifest_view(service: &Service) -> ManifestView {
             None => (String::new(), String::new()),
         },
     };
-    let rejected = rejected.map(|(rejection, at)| RejectedView { sha256: rejection.source.sha256.clone(), at: *at });
+    let rejected = rejected.map(|(rejection, at)| RejectedView {
+        sha256: rejection.source.sha256.clone(),
+        at: *at,
+        reason: Some(rejection.reason),
+        file: Some(rejection.file.clone()),
+    });
     let print = |print: Print| PrintView { process: print.process, content: print.content };
     ManifestView {
         file,
@@ -535,7 +496,9 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     let last_exit = service.instances.iter().filter_map(|instance| instance.last_exit.as_ref()).max_by_key(|e| e.at);
     let schedule = service.remember_schedule();
     let kept = service.remember_kept();
-    let told = service.view.as_ref().map(|view| Told { status: view.status, reason: view.reason, since: view.since });
+    let blocked = service.blocked.map(|(_, since)| since);
+    let told = service.view.as_ref();
+    let told = told.map(|view| Told { status: view.status, reason: view.reason, since: view.since, blocked });
     let told = told.or(service.remembered.as_ref().and_then(|memory| memory.told));
     if let Some(old) = &service.remembered
         && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator)

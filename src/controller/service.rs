@@ -55,6 +55,8 @@ pub(super) struct Service {
     /// What that one depends on and the declared one does not.
     pub kept_needs: Vec<Name>,
     pub gate: Gate,
+    /// Whether the version before may start, where the gate is closed to the declared one alone.
+    pub kept_gate: Option<Gate>,
     pub cycle: Option<Cycle>,
     /// Which dependencies held; for `onLoss`.
     pub seen_ready: Vec<(Name, Condition)>,
@@ -66,6 +68,8 @@ pub(super) struct Service {
     pub edge_problems: BTreeMap<Reason, String>,
     /// As told last, with their times.
     pub problems: Vec<Problem>,
+    /// Since when an edit has been blocked, and which generation that is.
+    pub blocked: Option<(u64, Timestamp)>,
     pub word: (Status, Option<Reason>),
     pub since: Timestamp,
     pub view: Option<Arc<ServiceView>>,
@@ -203,6 +207,8 @@ impl Gate {
 pub(super) struct Needs {
     /// One sentence each.
     pub said: Vec<String>,
+    /// Of whom.
+    pub names: Vec<Name>,
     /// No file declares one of them: probably a slip of the pen.
     pub unknown: bool,
 }
@@ -245,6 +251,7 @@ impl Service {
             before: None,
             kept_needs: Vec::new(),
             gate: Gate::Unknown,
+            kept_gate: None,
             cycle: None,
             seen_ready: Vec::new(),
             bereft: None,
@@ -252,6 +259,7 @@ impl Service {
             health: Health::default(),
             edge_problems: BTreeMap::new(),
             problems: Vec::new(),
+            blocked: None,
             word: (Status::Waiting, None),
             since: at,
             view: None,
@@ -307,6 +315,11 @@ impl Service {
     /// started.
     pub fn next(&self) -> Option<Arc<Made>> {
         self.kept.clone().or_else(|| self.made().map(Arc::new))
+    }
+
+    /// Whether that may start.
+    pub fn gate_of_next(&self) -> &Gate {
+        self.kept_gate.as_ref().filter(|_| self.kept.is_some()).unwrap_or(&self.gate)
     }
 
     /// What is declared, ready to be started; none where it cannot be.

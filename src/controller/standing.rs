@@ -65,7 +65,7 @@ impl Controller {
         let on_its_way = |instance: &super::service::Instance| match &instance.life {
             Life::Idle => {
                 let called = service.schedule().is_none() || instance.run.is_some();
-                called && matches!(service.gate, Gate::Open | Gate::Unknown | Gate::Waiting(_))
+                called && matches!(service.gate_of_next(), Gate::Open | Gate::Unknown | Gate::Waiting(_))
             }
             // That nothing answers is a verdict: nobody knows when that ends.
             Life::Preparing(preparing) => preparing.held_up.is_none(),
@@ -79,7 +79,7 @@ impl Controller {
             },
             Life::BackOff(_) | Life::Finished(_) => false,
         };
-        match &service.gate {
+        match service.gate_of_next() {
             Gate::Unknown => true,
             Gate::Open | Gate::Waiting(_) if service.is_asleep() => false,
             Gate::Open => {

@@ -107,7 +107,7 @@ fn of_all(service: &Service, ending: bool) -> Word {
     if service.waits_for_demand() {
         return asleep(service);
     }
-    let wanted = match &service.gate {
+    let wanted = match service.gate_of_next() {
         Gate::Disabled
         | Gate::StoppedByOperator
         | Gate::DependencyLost(_)
@@ -286,7 +286,7 @@ fn cannot(service: &Service, reason: Reason, why: impl Into<String>) -> Word {
 /// Nothing of it runs: what stands in the way.
 fn of_gate(service: &Service) -> Word {
     let name = &service.name;
-    match &service.gate {
+    match service.gate_of_next() {
         Gate::Open => Word::of(Status::Waiting, Reason::StartLimit, "waits for its turn to start")
             .next("starts as soon as others have started"),
         Gate::Unknown => {

@@ -164,6 +164,16 @@ impl Controller {
         }
     }
 
+    /// Whether a call would start it is looked at before there is one.
+    pub(super) fn try_asleep(&self, service: &mut Service, general: Want, now: Now, plan: &mut Plan) {
+        let is_open =
+            general == Want::Run && self.ending.is_none() && !service.is_occupied() && !service.is_held_back();
+        match service.made().filter(|_| is_open) {
+            Some(made) => drop(try_out(service, &made, now, plan)),
+            None => service.call_off_update(),
+        }
+    }
+
     /// An edit that is being tried: in a moment its old process is stopped, or it is blocked. Told before
     /// that, the status would give the new generation and the health of the old process.
     pub(super) fn is_trying(&self, service: &Service, now: Now) -> bool {

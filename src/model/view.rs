@@ -33,6 +33,9 @@ pub struct NodeView {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reading: bool,
     pub shutting_down: bool,
+    /// It runs one manifest or one command, and looks at no directory.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
     /// It ends by itself: for the sake of which service, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_for: Option<String>,
@@ -285,6 +288,24 @@ pub struct Problem {
     pub reason: Reason,
     pub message: String,
     pub since: Timestamp,
+    /// What a start of what is declared lacks: an edit waits for it, or cannot be carried out (`UpdateBlocked`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<BlockView>,
+}
+
+/// Why what is declared would not start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockView {
+    #[serde(rename = "type")]
+    pub reason: Reason,
+    pub message: String,
+    /// The dependencies that are not there; or the cycle, with the first one again at its end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Name>,
+    /// If what runs ends, it is started again: as the version before.
+    #[serde(default)]
+    pub starts_again: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -326,6 +347,12 @@ pub struct PrintView {
 pub struct RejectedView {
     pub sha256: String,
     pub at: Timestamp,
+    /// The word of the problem that tells why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// The file that is wrong: the manifest, a drop-in of it, or the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// Something that happened, as `plugd events` and the history show it.

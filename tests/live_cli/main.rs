@@ -6,6 +6,7 @@
 mod world;
 
 mod ask;
+mod behind;
 mod change;
 mod logs;
 mod past;

@@ -169,11 +169,11 @@ fn a_person_is_told_in_one_line_what_a_verb_did_and_a_script_is_not() {
     assert_eq!(at_80("$plugd stop --no-wait web"), told);
     assert_eq!(at_80("$plugd start web --wait 2>&1 | cat"), "");
     assert!(at_80("$plugd restart web --wait").ends_with("web is running\n"));
+    assert_eq!(ends(&world, 0, &["restart", "web"]), (String::new(), String::new()));
     assert_eq!(at_80("$plugd --quiet scale web=1"), "");
     assert!(at_80("$plugd signal CONT web").contains("CONT is sent to web"));
     // Nobody answers: `script` has no input.
     let asked = at_80("$plugd rm db");
     assert!(asked.contains("remove it all the same? [y/N]") && asked.contains("nothing was removed"), "{asked}");
     assert!(at_80("$plugd rm --yes db").ends_with("db: stopped and gone\n"));
-    assert_eq!(ends(&world, 0, &["restart", "web"]), (String::new(), String::new()));
 }

@@ -927,16 +927,27 @@ impl Facts {
     }
 
     /// Whether the service is in a cycle of dependencies.
+    /// By one of the versions that may be in force.
     pub fn is_cyclic(&self, name: &Name) -> bool {
-        self.needs(name).contains(name)
+        self.may_need(name).contains(name)
     }
 
-    /// All that it needs, directly or not.
+    /// All that it needs by what is declared, directly or not.
     pub fn needs(&self, name: &Name) -> BTreeSet<Name> {
+        self.all_needs(name, |wish| vec![&wish.spec])
+    }
+
+    /// The same by all versions that may be in force.
+    pub fn may_need(&self, name: &Name) -> BTreeSet<Name> {
+        self.all_needs(name, |wish| wish.versions().collect())
+    }
+
+    fn all_needs(&self, name: &Name, versions: impl Fn(&Wish) -> Vec<&Arc<Spec>>) -> BTreeSet<Name> {
         let mut seen = BTreeSet::new();
         let mut open = vec![name.clone()];
         while let Some(at) = open.pop() {
-            for dependency in self.wishes.get(&at).iter().flat_map(|wish| &wish.spec.depends_on) {
+            let specs = self.wishes.get(&at).map(&versions).unwrap_or_default();
+            for dependency in specs.into_iter().flat_map(|spec| &spec.depends_on) {
                 if seen.insert(dependency.name.clone()) {
                     open.push(dependency.name.clone());
                 }

@@ -276,8 +276,12 @@ fn in_order(world: &World, name: &Name) -> Result<(), String> {
     let now = world.now.mono;
     for (life, entry) in world.entries.iter().filter(|(_, entry)| entry.lives()) {
         let dependent = &life.instance.service;
-        let needs = world.facts.needs(dependent);
-        if dependent == name || !needs.contains(name) || world.facts.needs(name).contains(dependent) {
+        // Of what runs, where this controller knows that.
+        let known = world.facts.lives.get(life).filter(|known| !known.inherited);
+        let runs_on = known.and_then(|known| known.spec.as_ref());
+        let needs = world.facts.needs(dependent).contains(name)
+            || runs_on.is_some_and(|spec| spec.depends_on.iter().any(|need| need.name == *name));
+        if dependent == name || !needs || world.facts.may_need(name).contains(dependent) {
             continue;
         }
         // Who was not told to this controller to need it (its file is refused) may outlive it.

@@ -122,6 +122,7 @@ impl File {
             source: Source { file: "x.yaml".into(), sha256: "00".into() },
             reason: Reason::ConfigInvalid,
             message: "x.yaml:1:1: no".into(),
+            file: "x.yaml".into(),
             required: false,
         }
     }

@@ -532,9 +532,9 @@ impl World {
         let on_demand = |name: &Name| self.facts.wishes.get(name).is_some_and(|wish| wish.spec.activation.is_some());
         let woken = |name: &Name| {
             on_demand(name)
-                && self.facts.wishes.keys().any(|other| job(other) && self.facts.needs(other).contains(name))
+                && self.facts.wishes.keys().any(|other| job(other) && self.facts.may_need(other).contains(name))
         };
-        let needs = self.facts.needs(name);
+        let needs = self.facts.may_need(name);
         !job(name) && !woken(name) && !needs.iter().any(|need| job(need) || woken(need))
     }
 

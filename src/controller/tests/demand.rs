@@ -37,7 +37,7 @@ fn said(actions: &[Action], reason: Reason) -> Vec<String> {
 #[test]
 fn the_first_connection_starts_it_and_it_sleeps_again_when_nobody_was_connected() {
     let mut world = World::new();
-    assert!(!spawned_any(&world.declare(lazy("web"))));
+    assert!(!spawned_any(&try_well(&mut world, lazy("web"))));
     assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)));
     let view = world.view("web");
     assert!(view.available && view.settled && !view.pending);

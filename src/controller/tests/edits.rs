@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
+use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Check, Probe, Readiness, Spec};
 use crate::model::text::Cause;
@@ -24,6 +25,12 @@ fn blocked(actions: &[Action]) -> Vec<String> {
         _ => None,
     });
     events.collect()
+}
+
+/// What is told of the first problem for programs, which read no sentences.
+fn cause(world: &World) -> Option<(Reason, Vec<Name>)> {
+    let cause = world.view("web").problems[0].cause.clone()?;
+    Some((cause.reason, cause.services))
 }
 
 /// Whose limits are to be set anew, by the number of processes that stands there.
@@ -81,6 +88,7 @@ fn a_misspelt_dependency_in_an_edit_leaves_the_good_version_running_until_it_is_
     let view = world.view("web");
     assert_eq!((view.status, view.problems[0].reason), (Status::Running, Reason::UpdateBlocked));
     assert!(view.problems[0].message.contains("no service dbb (did you mean db?)"), "{:?}", view.problems);
+    assert_eq!(cause(&world), Some((Reason::DependencyNotReady, vec![name("dbb")])));
     assert_eq!((view.manifest.generation, view.manifest.in_force), (2, Some(1)));
     assert_eq!(blocked(&actions).len(), 1, "{actions:?}");
     assert!(blocked(&world.sleep(Duration::from_secs(60))).is_empty(), "it is told once");
@@ -107,6 +115,8 @@ fn a_dependency_on_itself_or_a_new_cycle_in_an_edit_leaves_the_good_version_runn
         let view = world.view("web");
         assert_eq!((view.status, view.problems[0].reason), (Status::Running, Reason::UpdateBlocked));
         assert!(view.problems[0].message.contains(path), "{:?}", view.problems);
+        let names = path.split(" → ").map(name).collect();
+        assert_eq!(cause(&world), Some((Reason::DependencyCycle, names)));
         assert_eq!(view.manifest.in_force, Some(1));
     }
 }
@@ -167,6 +177,7 @@ fn a_blocked_update_is_an_event_with_the_reason_and_the_version_before_stays_in_
     let no = Err((Reason::ProgramNotFound, "no such program".into()));
     let actions = world.tell(Input::Tried { name: name("web"), digest: *digest, result: no });
     assert!(blocked(&actions)[0].contains("ProgramNotFound"), "{actions:?}");
+    assert_eq!(cause(&world), Some((Reason::ProgramNotFound, Vec::new())));
     let manifest = &world.view("web").manifest;
     assert_eq!((manifest.generation, manifest.in_force), (2, Some(1)));
 }

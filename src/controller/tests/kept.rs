@@ -123,7 +123,14 @@ fn an_invalid_text_over_a_blocked_edit_leaves_nothing_of_that_edit() {
     let source = Source { file: "web.yaml".into(), sha256: "ff".into() };
     let message = "web.yaml:1:1: unknown field `comand`".to_string();
     let reason = Reason::ConfigInvalid;
-    world.tell(Input::Rejected(Rejection { name: name("web"), source, reason, message, required: false }));
+    world.tell(Input::Rejected(Rejection {
+        name: name("web"),
+        source,
+        reason,
+        message,
+        file: "web.yaml".into(),
+        required: false,
+    }));
 
     let view = world.view("web");
     assert_eq!(view.problems.iter().map(|problem| problem.reason).collect::<Vec<_>>(), [Reason::ConfigInvalid]);

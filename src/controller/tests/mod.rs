@@ -5,13 +5,14 @@ mod demand;
 mod edits;
 mod ends;
 mod handover;
-mod jobs;
 mod in_force;
+mod jobs;
 mod kept;
 mod node;
 mod outage;
 mod rolls;
 mod score;
+mod told;
 mod world;
 
 use std::time::Duration;
@@ -153,12 +154,15 @@ fn a_bad_edit_never_stops_a_running_service() {
         source: Source { file: "web.yaml".into(), sha256: "41c0".into() },
         reason: Reason::ConfigInvalid,
         message: "web.yaml:3:1: unknown field".into(),
+        file: "web.yaml".into(),
         required: false,
     }));
     assert!(!signals(&actions, "web", 15));
     let view = world.view("web");
     assert_eq!((view.status, view.problems[0].reason), (Status::Running, Reason::ConfigInvalid));
-    assert_eq!(view.manifest.rejected.as_ref().map(|rejected| rejected.sha256.as_str()), Some("41c0"));
+    let rejected = view.manifest.rejected.as_ref().expect("it is told");
+    assert_eq!((rejected.sha256.as_str(), rejected.file.as_deref()), ("41c0", Some("web.yaml")));
+    assert_eq!(rejected.reason, Some(Reason::ConfigInvalid));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::desk::DEFAULTS;
 use crate::model::manifest::{self, Diagnostic, Document, Reading, Refused, Severity, Text, no_stdio_mcp};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
@@ -38,7 +39,8 @@ impl Context {
         let Some(lacking) = self.lacking else { return Ok(parsed) };
         let name = parsed.first().map(|parsed| parsed.spec.name.clone());
         let required = parsed.iter().any(|parsed| parsed.spec.required);
-        Err(Refusal { name, required, ..Refusal::of_file(Reason::ConfigInvalid, lacking.to_string()) })
+        let refusal = Refusal::of_file(Reason::ConfigInvalid, lacking.to_string());
+        Err(Refusal { file: Some(DEFAULTS.to_string()), name, required, ..refusal })
     }
 }
 
@@ -56,6 +58,8 @@ pub(super) struct Parsed {
 pub(super) struct Refusal {
     pub reason: Reason,
     pub message: String,
+    /// The file that is wrong, where that is another one than was looked at.
+    pub file: Option<String>,
     /// The name that is meant, where it can be used. None: the file makes no service.
     pub name: Option<Name>,
     pub required: bool,
@@ -67,7 +71,15 @@ pub(super) struct Refusal {
 impl Refusal {
     /// A file that makes no service at all: it stands among the node's problems.
     pub fn of_file(reason: Reason, message: String) -> Refusal {
-        Refusal { reason, message, name: None, required: false, diagnostics: Vec::new(), sources: Vec::new() }
+        Refusal {
+            reason,
+            message,
+            file: None,
+            name: None,
+            required: false,
+            diagnostics: Vec::new(),
+            sources: Vec::new(),
+        }
     }
 
     /// A manifest whose name can be used: it has a status of its own.
@@ -181,6 +193,7 @@ fn refusal(file: &str, bytes: &[u8], context: &Context, refused: Refused) -> Ref
     Refusal {
         reason: if refused.name.is_none() { Reason::NameInvalid } else { Reason::ConfigInvalid },
         message: lines(&refused.diagnostics),
+        file: refused.diagnostics.first().map(|first| first.file.clone()).filter(|wrong| wrong != file),
         name: refused.name,
         required: refused.required,
         diagnostics: refused.diagnostics,

@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_status_file_that_cannot_be_written_is_no_cause() {
-        let problem = |reason| Problem { reason, message: String::new(), since: Timestamp::UNIX_EPOCH };
+        let problem = |reason| Problem { reason, message: String::new(), since: Timestamp::UNIX_EPOCH, cause: None };
         let mut view = down("a", Status::Unhealthy, None);
         view.problems = vec![problem(Reason::StatusNotWritten)];
         assert_eq!(start_report(&Report::of(&snapshot([view.clone()]))), "started: none; failed: a (unhealthy)");

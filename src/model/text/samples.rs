@@ -95,7 +95,7 @@ pub fn down(service: &str, status: Status, reason: Option<Reason>) -> ServiceVie
 }
 
 pub fn problem(reason: Reason, message: &str) -> Problem {
-    Problem { reason, message: message.to_string(), since: at("2026-11-23T12:30:02Z") }
+    Problem { reason, message: message.to_string(), since: at("2026-11-23T12:30:02Z"), cause: None }
 }
 
 pub fn snapshot(views: impl IntoIterator<Item = ServiceView>) -> Snapshot {

@@ -344,7 +344,8 @@ mod tests {
         view.last_exit.as_mut().expect("there").output = vec![text.to_string(); 60];
         view.last_exit.as_mut().expect("there").by = Some(text.to_string());
         view.last_exit.as_mut().expect("there").signal = Some("SIGKILL".to_string());
-        view.manifest.rejected = Some(RejectedView { sha256: "0".repeat(16), at: view.since });
+        view.manifest.rejected =
+            Some(RejectedView { sha256: "0".repeat(16), at: view.since, reason: None, file: None });
         view.schedule = Some(Box::new(nightly(text)));
         view.desired = instances;
         view.instances = (0..instances).map(|i| instance_of(&format!("mailer/{i}"), Some(100_000))).collect();
@@ -504,7 +505,12 @@ mod tests {
     #[test]
     fn a_rejected_edit_is_named_beside_what_is_in_force() {
         let mut view = healthy("postgres");
-        view.manifest.rejected = Some(RejectedView { sha256: "1234567890123456".to_string(), at: view.since });
+        view.manifest.rejected = Some(RejectedView {
+            sha256: "1234567890123456".to_string(),
+            at: view.since,
+            reason: Some(Reason::ConfigInvalid),
+            file: None,
+        });
         let value = read(&status_file(&view, &controller()));
         assert_eq!(value["manifest"]["rejected"]["sha256"], "1234567890123456");
         assert_eq!(value["manifest"]["sha256"], "9f86d081884c7d65");

@@ -100,8 +100,9 @@ impl Record {
 
     /// Why what is in the file now is not in force.
     pub fn bad(&self, file: &str) -> Option<Box<Bad>> {
-        let Refusal { reason, message, required, .. } = self.refused.as_ref()?;
+        let Refusal { reason, message, required, file: wrong, .. } = self.refused.as_ref()?;
         let source = Source { file: file.to_string(), sha256: self.sha.clone() };
-        Some(Box::new(Bad { source, reason: *reason, message: message.clone(), required: *required }))
+        let file = wrong.clone().unwrap_or_else(|| file.to_string());
+        Some(Box::new(Bad { source, reason: *reason, message: message.clone(), file, required: *required }))
     }
 }

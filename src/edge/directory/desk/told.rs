@@ -41,6 +41,7 @@ pub struct Bad {
     pub source: Source,
     pub reason: Reason,
     pub message: String,
+    pub file: String,
     pub required: bool,
 }
 
@@ -71,7 +72,10 @@ impl Desk {
         if let Some(file) = of.filter(|file| self.scanning && is_service(file)) {
             let stem = self.owners.recorded_of(&file).into_iter().next();
             let stem = stem.or_else(|| file.rsplit_once('.').map(|(stem, _)| stem.to_string())).unwrap_or_default();
-            let refusal = Refusal::of_service(&stem, Reason::StillWriting, message);
+            let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
+            let is_drop_in = matches!(candidate(folder), Candidate::DropIns { .. });
+            let wrong = Some(shown.to_string()).filter(|_| is_drop_in);
+            let refusal = Refusal { file: wrong, ..Refusal::of_service(&stem, Reason::StillWriting, message) };
             self.refuse(&file, None, refusal, "");
             self.keep(&file, |record| record.stamp = None);
         }
@@ -194,8 +198,9 @@ impl Told {
         }
         let known = inputs.is_empty() && before.is_some_and(|before| before.refused == self.refused);
         if let Some(bad) = self.refused.as_ref().filter(|_| !known) {
-            let Bad { source, reason, message, required } = (**bad).clone();
-            inputs.push(Input::Rejected(Rejection { name: self.name.clone(), source, reason, message, required }));
+            let Bad { source, reason, message, file, required } = (**bad).clone();
+            let name = self.name.clone();
+            inputs.push(Input::Rejected(Rejection { name, source, reason, message, file, required }));
         }
         inputs
     }
