@@ -371,6 +371,41 @@ fn all_logs_together_stay_within_their_total() {
 }
 
 #[test]
+fn logs_of_others_in_the_same_directory_are_neither_counted_nor_removed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::create_dir(dir.path().join("apt")).expect("made");
+    let others = ["auth.log", "dpkg.log.1", "mail.err", "apt/history.log", "apt/term.log.1"];
+    for other in others {
+        fs::write(dir.path().join(other), vec![b'x'; MIB as usize]).expect("room");
+    }
+    // One of plugd's was removed by hand, and its inode came to be another's.
+    let inode = fs::metadata(dir.path().join("auth.log")).expect("there").ino();
+    fs::create_dir(dir.path().join(".idx")).expect("made");
+    let stale = File::create(dir.path().join(format!(".idx/{inode}"))).expect("made");
+    stale.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).expect("dated");
+    let write = |service: &str, total: u64| {
+        let (sender, _events) = tokio::sync::mpsc::channel(64);
+        let settings = Settings { dir: Some(dir.path().into()), total: Some(total), ..Settings::default() };
+        let pump = Pump::start(settings, sender).expect("a thread");
+        let (fd, mut writer) = pipe();
+        let instance = Instance { service: Name::parse(service).expect("valid"), index: 0 };
+        let life = LifeId { instance, life: 1 };
+        pump.attach(Stream { life, fd, stderr: None, logs: logs(MIB, 9), instances: 1, log_line: None });
+        for number in 0..60_000 {
+            writer.write_all(numbered(number).as_bytes()).expect("room");
+        }
+        pump.shutdown();
+    };
+    write("a", MIB);
+    assert!(fs::metadata(dir.path().join("a.log")).expect("there").len() > 0);
+    write("z", MIB / 4);
+    let left = |name: &str| fs::metadata(dir.path().join(name)).map_or(0, |meta| meta.len());
+    assert_eq!(left("a.log"), 0, "of a service that is gone");
+    assert!(left("z.log") > 0);
+    assert_eq!(others.map(left), [MIB; 5]);
+}
+
+#[test]
 fn a_file_that_is_truncated_deleted_moved_or_replaced_by_a_link_is_taken_up_again() {
     let world = World::new();
     let mut service = world.attach(1, logs(MIB, 5));

@@ -203,6 +203,9 @@ impl Node {
             // Also for the same pattern: its checks begin anew.
             self.pump.look_for(life.clone(), pattern(&spec));
         }
+        if before.process.env != spec.process.env {
+            self.learn_secrets(&life, &spec);
+        }
         if before.logs != spec.logs {
             self.pump.update(life, spec.logs.clone());
         }

@@ -6,7 +6,7 @@
 //! when something of the service was prepared last, and before. A controller that takes over a service has to read
 //! them first: until then what the service says is held, and where they do not come it is covered as a whole.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use crate::controller::Input;
 use crate::model::name::Name;
@@ -22,24 +22,40 @@ const HELD_MAX: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Masks {
-    secrets: HashMap<Name, BTreeSet<String>>,
-    /// Services whose secrets are being read, with what they said since; none: it takes too long to wait for them.
-    unread: HashMap<Name, Option<VecDeque<Input>>>,
+    /// The latest last.
+    secrets: HashMap<Name, Vec<Secret>>,
+    unread: HashMap<Name, Unread>,
+}
+
+#[derive(Debug)]
+struct Secret {
+    value: String,
+    /// Output is quoted line by line.
+    lines: Vec<String>,
+}
+
+/// A service whose secrets are being read.
+#[derive(Debug)]
+struct Unread {
+    /// Answers that are to come.
+    awaited: usize,
+    /// Not all of them can be read.
+    failed: bool,
+    /// What it has said meanwhile; none: that is not waited for any more.
+    held: Option<VecDeque<Input>>,
 }
 
 impl Masks {
-    pub fn learn(&mut self, name: &Name, secrets: Vec<String>) {
-        // Output is quoted line by line.
-        let lines = secrets.iter().flat_map(|secret| secret.lines()).map(str::trim);
-        let long: Vec<&str> = lines.filter(|line| line.len() >= LENGTH_MIN).collect();
-        if long.is_empty() {
+    pub fn learn(&mut self, name: &Name, values: Vec<String>) {
+        if values.is_empty() {
             return;
         }
         let known = self.secrets.entry(name.clone()).or_default();
-        known.extend(long.into_iter().take(SECRETS_MAX).map(String::from));
-        while known.len() > SECRETS_MAX {
-            known.pop_first();
-        }
+        // Those of before go first, never one of these.
+        known.retain(|secret| !values.contains(&secret.value));
+        let room = SECRETS_MAX.saturating_sub(values.len());
+        known.drain(..known.len().saturating_sub(room));
+        known.extend(values.into_iter().map(Secret::of));
     }
 
     pub fn forget(&mut self, name: &Name) {
@@ -47,28 +63,39 @@ impl Masks {
         self.unread.remove(name);
     }
 
-    /// Its secrets are to be read; whether that is not under way already.
-    pub fn expect(&mut self, name: &Name) -> bool {
-        match self.unread.contains_key(name) {
-            true => false,
-            false => self.unread.insert(name.clone(), Some(VecDeque::new())).is_none(),
+    /// Secrets of it are to be read.
+    pub fn expect(&mut self, name: &Name) {
+        let nothing = || Unread { awaited: 0, failed: false, held: Some(VecDeque::new()) };
+        self.unread.entry(name.clone()).or_insert_with(nothing).awaited += 1;
+    }
+
+    /// They were read, or cannot be: what was held and is to be told now, in its order.
+    pub fn answered(&mut self, name: &Name, could_be_read: bool) -> VecDeque<Input> {
+        let Some(unread) = self.unread.get_mut(name) else { return VecDeque::new() };
+        unread.awaited = unread.awaited.saturating_sub(1);
+        unread.failed |= !could_be_read;
+        match (unread.failed, unread.awaited) {
+            (true, _) => unread.held.take().unwrap_or_default(),
+            (false, 0) => self.unread.remove(name).and_then(|unread| unread.held).unwrap_or_default(),
+            (false, _) => VecDeque::new(),
         }
     }
 
-    /// They were read: what was held, in its order.
-    pub fn release(&mut self, name: &Name) -> VecDeque<Input> {
-        self.unread.remove(name).flatten().unwrap_or_default()
+    /// They do not come in time: what was held, to be covered as a whole, as what comes from now on until they do.
+    pub fn give_up(&mut self, name: &Name) -> VecDeque<Input> {
+        self.unread.get_mut(name).and_then(|unread| unread.held.take()).unwrap_or_default()
     }
 
-    /// They do not come in time, or not at all: what was held, to be covered as a whole, as what comes from now on
-    /// until they are read.
-    pub fn give_up(&mut self, name: &Name) -> VecDeque<Input> {
-        self.unread.get_mut(name).and_then(Option::take).unwrap_or_default()
+    /// Another process of it was prepared: what that may tell is known.
+    pub fn begins_anew(&mut self, name: &Name) {
+        if self.unread.get(name).is_some_and(|unread| unread.awaited == 0) {
+            self.unread.remove(name);
+        }
     }
 
     /// The fact, without what is to be hidden in its words; none while that is not known.
     pub fn hide(&mut self, mut input: Input) -> Option<Input> {
-        let held = says(&input).and_then(|name| self.unread.get_mut(name)).and_then(Option::as_mut);
+        let held = says(&input).and_then(|name| self.unread.get_mut(name)).and_then(|unread| unread.held.as_mut());
         if let Some(held) = held {
             if held.len() == HELD_MAX {
                 held.pop_front();
@@ -95,12 +122,20 @@ impl Masks {
             return;
         }
         // The longest first: one may be a part of another.
+        let known = self.secrets.get(name).into_iter().flatten();
         let mut found: Vec<&String> =
-            self.secrets.get(name).into_iter().flatten().filter(|secret| text.contains(secret.as_str())).collect();
+            known.flat_map(|secret| &secret.lines).filter(|line| text.contains(line.as_str())).collect();
         found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         for secret in found {
             *text = text.replace(secret.as_str(), MASK);
         }
+    }
+}
+
+impl Secret {
+    fn of(value: String) -> Secret {
+        let lines = value.lines().map(str::trim).filter(|line| line.len() >= LENGTH_MIN).map(String::from);
+        Secret { lines: lines.collect(), value }
     }
 }
 
@@ -159,19 +194,47 @@ mod tests {
             other => unreachable!("as it was given: {other:?}"),
         };
         let mut masks = Masks::default();
-        assert!(masks.expect(&name) && !masks.expect(&name));
+        (0..2).for_each(|_| masks.expect(&name));
         assert!(masks.hide(output("one s3cret")).is_none() && masks.hide(output("two")).is_none());
+        assert!(masks.answered(&name, true).is_empty(), "one of two");
         masks.learn(&name, vec!["s3cret".into()]);
-        let told: Vec<String> = masks.release(&name).into_iter().map(|input| said(masks.hide(input))).collect();
+        let told: Vec<String> = masks.answered(&name, true).into_iter().map(|input| said(masks.hide(input))).collect();
         assert_eq!(told, ["one ***", "two"]);
 
-        assert!(masks.expect(&name));
+        masks.expect(&name);
         (0..=HELD_MAX).for_each(|n| assert!(masks.hide(output(&format!("held {n}"))).is_none()));
         let held = masks.give_up(&name);
         assert_eq!(held.len(), HELD_MAX);
         assert!(held.into_iter().all(|input| said(masks.hide(input)) == MASK));
         assert_eq!(said(masks.hide(output("later"))), MASK);
-        assert!(masks.release(&name).is_empty());
+        assert!(masks.answered(&name, true).is_empty());
         assert_eq!(said(masks.hide(output("later"))), "later");
+
+        masks.expect(&name);
+        assert!(masks.answered(&name, false).is_empty());
+        assert_eq!(said(masks.hide(output("unreadable"))), MASK);
+        masks.begins_anew(&name);
+        assert_eq!(said(masks.hide(output("of the next process"))), "of the next process");
+    }
+
+    #[test]
+    fn a_long_secret_leaves_out_no_other_and_the_oldest_are_forgotten_first() {
+        let name = Name::parse("db").expect("valid");
+        let life = LifeId { instance: Instance { service: name.clone(), index: 0 }, life: 1 };
+        let mut masks = Masks::default();
+        let say = |masks: &mut Masks, text: &str| match masks
+            .hide(Input::Output { life: life.clone(), lines: vec![text.into()] })
+        {
+            Some(Input::Output { lines, .. }) => lines.concat(),
+            other => unreachable!("as it was given: {other:?}"),
+        };
+        let chain: Vec<String> = (0..500).map(|n| format!("certificate-{n}")).collect();
+        for n in 0..SECRETS_MAX + 5 {
+            let old = format!("rotated-{n:03}");
+            masks.learn(&name, vec!["000-token".into(), chain.join("\n"), old]);
+        }
+        assert_eq!(say(&mut masks, "000-token certificate-499"), "*** ***");
+        assert_eq!(say(&mut masks, &format!("rotated-{:03}", SECRETS_MAX + 4)), MASK);
+        assert_eq!(say(&mut masks, "rotated-000"), "rotated-000");
     }
 }

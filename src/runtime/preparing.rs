@@ -180,7 +180,8 @@ impl Node {
     pub(super) fn learn_secrets(&mut self, life: &LifeId, spec: &Arc<Spec>) {
         let is_secret = |value: &EnvValue| matches!(value, EnvValue::File(_) | EnvValue::FromEnv(_));
         let has_any = spec.process.env.iter().any(|(_, value)| is_secret(value));
-        if has_any && self.masks.expect(&life.instance.service) {
+        if has_any {
+            self.masks.expect(&life.instance.service);
             // Of a program that is always there, for the sake of its surroundings.
             let what = What::Helper(vec!["/proc/self/exe".into()], 0);
             self.preparing.submit(Purpose::Learn(life.instance.service.clone()), spec.clone(), life.clone(), what);
@@ -218,11 +219,14 @@ impl Node {
             let Some(UnderWay { purpose, tell: _, told }) = self.preparing.under_way.remove(&number) else { continue };
             if let Ok(prepared) = &mut result {
                 self.masks.learn(purpose.service(), prepared.environment.take_secrets());
-                // An edit that is only tried may have others.
-                if !matches!(purpose, Purpose::Try { .. }) {
-                    let held = self.masks.release(purpose.service());
+            }
+            match &purpose {
+                Purpose::Learn(name) => {
+                    let held = self.masks.answered(name, result.is_ok());
                     self.say_first(held);
                 }
+                Purpose::Spawn { .. } if result.is_ok() => self.masks.begins_anew(purpose.service()),
+                Purpose::Spawn { .. } | Purpose::Try { .. } | Purpose::Helper(_) => {}
             }
             // Of an edit that is only tried it is told when that is in force.
             if let (Purpose::Spawn { .. } | Purpose::Learn(_), Ok(prepared)) = (&purpose, &mut result) {
@@ -230,10 +234,6 @@ impl Node {
                 self.tell_of(purpose.service(), Reason::SecretReadable, exposed);
             }
             match purpose {
-                Purpose::Learn(name) if result.is_err() => {
-                    let held = self.masks.give_up(&name);
-                    self.say_first(held);
-                }
                 Purpose::Learn(_) => {}
                 Purpose::Spawn { life, spec, blob } => {
                     if told {

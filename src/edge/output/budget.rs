@@ -24,6 +24,7 @@ const SIZE_LEAST: u64 = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Old {
+    /// Of one that somebody else made: none.
     pub size: u64,
     /// Seconds since the epoch.
     pub modified: i64,
@@ -148,7 +149,8 @@ impl Budget {
         self.grown = false;
         while self.old_bytes.saturating_add(current_bytes) > self.total {
             let all = self.old.iter().flat_map(|(base, files)| files.iter().map(move |file| (base, file)));
-            let largest = all.max_by_key(|(_, (number, old))| (**number > 0, old.size));
+            let ours = all.filter(|(_, (_, old))| old.size > 0);
+            let largest = ours.max_by_key(|(_, (number, old))| (**number > 0, old.size));
             let Some((base, number)) = largest.map(|(base, (number, _))| (base.clone(), *number)) else { return };
             if let Some(old) = self.drop_entry(&base, number) {
                 let own = self.dir.as_deref().is_none_or(|dir| !base.starts_with(dir));
@@ -180,11 +182,16 @@ impl Budget {
         for entry in walkdir::WalkDir::new(&dir).min_depth(1).max_depth(2).into_iter().flatten() {
             let Some((base, number)) = split(entry.path()) else { continue };
             let Ok(meta) = entry.metadata() else { continue };
-            inodes.insert(meta.ino());
-            if meta.is_file() && !self.current.contains(&base) | (number > 0) {
-                let place = Place { base, index: dir.join(".idx"), own: false };
-                let index = place.index_of(&meta);
-                self.add(&place, number, old_file(&meta, index));
+            let place = Place { base, index: dir.join(".idx"), own: false };
+            let index = place.index_of(&meta);
+            let is_ours = is_indexed(&meta, &index);
+            if is_ours {
+                inodes.insert(meta.ino());
+            }
+            if meta.is_file() && !self.current.contains(&place.base) | (number > 0) {
+                let old = old_file(&meta, index);
+                let size = if is_ours { old.size } else { 0 };
+                self.add(&place, number, Old { size, ..old });
             }
         }
         for entry in walkdir::WalkDir::new(dir.join(".idx")).min_depth(1).max_depth(1).into_iter().flatten() {
@@ -194,6 +201,14 @@ impl Budget {
             }
         }
     }
+}
+
+/// Whether plugd wrote the file: others may have theirs in the same directory. The index is named by an inode, which
+/// may have come to be another file's.
+fn is_indexed(file: &Metadata, index: &Path) -> bool {
+    let Ok(written) = index.symlink_metadata().and_then(|index| index.modified()) else { return false };
+    // Where a file system does not tell when a file was made, the number has to do.
+    file.created().map_or(true, |made| made <= written)
 }
 
 /// The base name and number of a log file's path.
