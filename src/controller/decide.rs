@@ -216,13 +216,14 @@ impl Controller {
             if service.gate == Gate::Gone {
                 service.forget_orders();
             }
-            match &service.gate {
-                Gate::Waiting(Needs { unknown: true, .. }) => self.puzzled.insert(id),
-                _ => self.puzzled.remove(&id),
-            };
         }
         let mut deadline = self.follow_schedule(service, now).into_iter().chain(self.follow_demand(service, now)).min();
         let wants = self.wants(id, service, now, plan);
+        let is_puzzled = |gate: &Gate| matches!(gate, Gate::Waiting(Needs { unknown: true, .. }));
+        match is_puzzled(&service.gate) || service.kept_gate.as_ref().is_some_and(is_puzzled) {
+            true => self.puzzled.insert(id),
+            false => self.puzzled.remove(&id),
+        };
         for (at, want) in wants.into_iter().enumerate() {
             let wake = self.drive(id, service, at, want, now, plan);
             deadline = deadline.into_iter().chain(wake).min();

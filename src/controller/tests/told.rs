@@ -60,6 +60,26 @@ fn what_the_version_before_waits_for_is_told_and_what_the_edit_lacks_beside_it()
 }
 
 #[test]
+fn who_was_meant_by_the_version_before_is_told_as_soon_as_there_is_one() {
+    let mut world = World::new();
+    world.declare(spec("cache"));
+    world.spawned("cache", 1);
+    world.declare(on("web", "cache"));
+    world.spawned("web", 1);
+    // The edit waits for somebody who is known.
+    world.declare(spec("db"));
+    world.order("db", Order::Stop);
+    world.declare(on("web", "db"));
+    world.tell(Input::Withdrawn(name("cache")));
+    world.gone("cache", 1, Exit::signal(15));
+    world.crash("web", 1, 1);
+    world.sleep(Duration::from_secs(10));
+    assert_eq!(world.view("web").why, ["there is no service cache"]);
+    world.declare(spec("cachee"));
+    assert_eq!(world.view("web").why, ["there is no service cache (did you mean cachee?)"]);
+}
+
+#[test]
 fn what_runs_and_would_not_start_again_says_so_to_programs_too() {
     let mut world = World::new();
     world.declare(spec("db"));
