@@ -834,6 +834,7 @@ impl Facts {
                 was: before.and_then(|before| before.spec.clone()),
                 restarts: before.map_or(0, |before| before.restarts),
                 inherited: true,
+                needs_held: true,
                 // Long enough for the new one to see it steady.
                 lasted: entry.exit.is_some() && entry.ended - entry.spawned >= Duration::from_secs(59),
                 born: entry.spawned,
