@@ -157,6 +157,7 @@ pub(super) fn remember(service: &mut Service, mut memory: Memory) {
     service.digest = (memory.digest.len() == 32).then(|| unhex(&memory.digest));
     service.restarts = service.restarts.max(memory.restarts.min(COUNT_MAX));
     service.stopped = memory.stopped_by_operator;
+    service.bereft.clone_from(&memory.dependency_lost);
     service.scaled = memory.scaled.map(|scaled| Scaled { to: scaled.to.min(super::INSTANCES_MAX), ..scaled });
     for (index, &life) in (0..).zip(&memory.lives) {
         let instance = service.instance(index);

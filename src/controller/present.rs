@@ -503,7 +503,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     if let Some(old) = &service.remembered
         && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator)
             == (service.generation, service.restarts, step, failed_starts, service.stopped)
-        && old.scaled == service.scaled
+        && (old.scaled, &old.dependency_lost) == (service.scaled, &service.bereft)
         && old.last_exit.as_ref() == last_exit
         && old.lives == service.lives
         && old.schedule == schedule
@@ -519,6 +519,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         step,
         failed_starts,
         stopped_by_operator: service.stopped,
+        dependency_lost: service.bereft.clone(),
         scaled: service.scaled,
         last_exit: last_exit.cloned(),
         lives: service.lives.clone(),

@@ -57,7 +57,7 @@ fn a_dependent_starts_after_ready_not_after_spawn() {
 }
 
 #[test]
-fn a_dependency_that_is_lost_with_the_controller_is_lost_for_the_next_one() {
+fn a_dependency_that_is_lost_with_the_controller_is_lost_for_the_next_one_and_the_one_after_it() {
     let world = World::running();
     let flag = world.root().join("flag");
     std::fs::write(&flag, "").expect("written");
@@ -75,9 +75,13 @@ fn a_dependency_that_is_lost_with_the_controller_is_lost_for_the_next_one() {
     world.wait_status("again", "waiting (DependencyNotReady)");
     world.wait_status("stops", "stopped (DependencyLost)");
 
+    let second = world.controller_pid();
+    kill(second.expect("a controller"), 9);
+    world.wait("a third controller", |world| world.controller_pid().is_some_and(|pid| Some(pid) != second));
     std::fs::write(&flag, "").expect("written");
     world.wait_status("again", "running");
     assert_ne!(world.pid("again"), pid);
+    assert_eq!(world.status("stops"), "stopped (DependencyLost)");
 }
 
 #[test]

@@ -140,3 +140,29 @@ fn a_dependency_whose_manifest_was_broken_meanwhile_is_not_lost() {
     actions.extend(next.sleep(Duration::from_secs(60)));
     assert!(!signals(&actions, "app", 15), "{actions:?}");
 }
+
+#[test]
+fn what_stopped_with_its_dependency_is_stopped_under_the_next_controller_until_an_edit() {
+    let (mut world, mut held) = both(OnLoss::Stop);
+    held.note(&world.crash("db", 1, 1));
+    held.note(&world.gone("app", 1, Exit::signal(15)));
+    assert_eq!(world.status("app"), (Status::Stopped, Some(Reason::DependencyLost)));
+    held.note(&world.spawned("db", 2));
+    held.note(&world.verdict("db", 2, ProbeSlot::Readiness, true));
+
+    let lives = [("app", 1, Some(Exit::signal(15))), ("db", 2, None)];
+    let mut edited = app(OnLoss::Stop);
+    edited.labels.insert("tier".into(), "front".into());
+    for (spec, starts) in [(app(OnLoss::Stop), false), (edited, true)] {
+        let mut next = held.next(&world, &lives);
+        let mut actions = read(&mut next, spec);
+        actions.extend(next.tell(Input::Surveyed { life: life("app", 1), left: vec![] }));
+        actions.extend(next.verdict("db", 2, ProbeSlot::Readiness, true));
+        actions.extend(next.sleep(Duration::from_secs(60)));
+        assert_eq!(spawns(&actions, "app", 2), starts, "{:?}", next.status("app"));
+        if !starts {
+            assert_eq!(next.status("app"), (Status::Stopped, Some(Reason::DependencyLost)));
+            assert!(spawns(&next.order("app", Order::Start), "app", 2));
+        }
+    }
+}
