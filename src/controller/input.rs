@@ -225,6 +225,9 @@ pub struct Memory {
     pub last_exit: Option<super::ExitMemory>,
     /// The highest life of each instance.
     pub lives: Vec<u64>,
+    /// The instances of which `restart.limit` lets no other life follow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spent: Vec<u32>,
     /// Of a service that runs by the clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Box<ScheduleMemory>>,

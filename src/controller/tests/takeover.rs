@@ -8,7 +8,7 @@ use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Dependency, OnLoss, Readiness, Spec};
+use crate::model::spec::{Dependency, OnLoss, Readiness, RestartLimit, Spec};
 
 /// What the keeper and the disk hold.
 #[derive(Default)]
@@ -163,6 +163,36 @@ fn what_stopped_with_its_dependency_is_stopped_under_the_next_controller_until_a
         if !starts {
             assert_eq!(next.status("app"), (Status::Stopped, Some(Reason::DependencyLost)));
             assert!(spawns(&next.order("app", Order::Start), "app", 2));
+        }
+    }
+}
+
+#[test]
+fn a_restart_limit_is_final_under_the_next_controller_until_an_edit() {
+    let mut web = spec("web");
+    web.restart.limit = Some(RestartLimit { max: 1, within: Duration::from_secs(600) });
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.note(&world.declare(web.clone()));
+    held.note(&world.spawned("web", 1));
+    held.note(&world.crash("web", 1, 1));
+    held.note(&world.spawned("web", 2));
+    held.note(&world.crash("web", 2, 1));
+    assert_eq!(world.status("web"), (Status::Failed, Some(Reason::RestartLimit)));
+
+    let mut edited = web.clone();
+    edited.labels.insert("tier".into(), "front".into());
+    for (spec, starts) in [(web, false), (edited, true)] {
+        let mut next = held.next(&world, &[("web", 2, Some(Exit::code(1)))]);
+        let mut actions = next.declare(spec);
+        actions.extend(next.tell(Input::Scanned));
+        actions.extend(next.tell(Input::Surveyed { life: life("web", 2), left: vec![] }));
+        actions.extend(next.sleep(Duration::from_secs(120)));
+        assert_eq!(spawns(&actions, "web", 3), starts, "{:?}", next.status("web"));
+        if !starts {
+            assert_eq!(next.status("web"), (Status::Failed, Some(Reason::RestartLimit)));
+            assert!(spawns(&next.order("web", Order::Start), "web", 3));
+            next.spawned("web", 3);
+            assert!(spawns(&next.crash("web", 3, 1), "web", 4), "and has all its tries again");
         }
     }
 }
