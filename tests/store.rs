@@ -85,12 +85,15 @@ fn a_stop_by_the_operator_holds_in_its_era_only() {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir.path().join("state.db");
     let store = Store::open_in(&path, "boot 1");
-    store.remember(name("web"), Memory { stopped_by_operator: true, generation: 2, ..Memory::default() });
+    let dependency_lost = Some("db".to_string());
+    let memory = Memory { stopped_by_operator: true, dependency_lost, generation: 2, ..Memory::default() };
+    store.remember(name("web"), memory);
     store.close();
     for (era, holds) in [("boot 1", true), ("boot 2", false)] {
         let store = Store::open_in(&path, era);
         let memory = store.load().memories.remove(0).1;
         assert_eq!((memory.stopped_by_operator, memory.generation), (holds, 2), "{era}");
+        assert_eq!(memory.dependency_lost.is_some(), holds, "{era}");
         store.close();
     }
 }

@@ -31,6 +31,9 @@ impl Controller {
         let spawned_wall = jiff::Timestamp::from_microsecond(blob.spawned).unwrap_or(now.wall);
         // It runs because somebody wanted it.
         (service.call.awake, service.call.used) = (true, now.mono);
+        let is_last = service.lives.get(adopted.life.instance.index as usize) == Some(&adopted.life.life);
+        let memory = service.remembered.as_ref().filter(|_| is_last && !matches!(claim, Some(Err(_))));
+        let is_spent = memory.is_some_and(|memory| memory.spent.contains(&adopted.life.instance.index));
         let instance = service.instance(adopted.life.instance.index);
         // Memory that knows a later life than the keeper was written after this one ended.
         let memory_is_newer = instance.number > adopted.life.life;
@@ -118,6 +121,9 @@ impl Controller {
                     *seen = told;
                 }
                 instance.oom_killed = exit.oom_killed;
+                if is_spent {
+                    instance.recent.spend();
+                }
                 let cause = match &claim {
                     Some(Err(_)) => Cause::Told,
                     Some(Ok(_)) | None if blob.stopping => Cause::Unwanted,
@@ -157,6 +163,7 @@ pub(super) fn remember(service: &mut Service, mut memory: Memory) {
     service.digest = (memory.digest.len() == 32).then(|| unhex(&memory.digest));
     service.restarts = service.restarts.max(memory.restarts.min(COUNT_MAX));
     service.stopped = memory.stopped_by_operator;
+    service.bereft.clone_from(&memory.dependency_lost);
     service.scaled = memory.scaled.map(|scaled| Scaled { to: scaled.to.min(super::INSTANCES_MAX), ..scaled });
     for (index, &life) in (0..).zip(&memory.lives) {
         let instance = service.instance(index);

@@ -178,6 +178,11 @@ impl Checks {
             && self.liveness.as_ref().is_some_and(|course| !course.ever && course.failures() > 0)
     }
 
+    /// It is known not to be ready, however it was found: as often as it may a check has failed, or it said so.
+    pub fn is_refuted(&self) -> bool {
+        self.failing.is_some() || self.leaving
+    }
+
     fn course_of(&self, slot: ProbeSlot) -> Option<&Course> {
         match slot {
             ProbeSlot::Startup => self.startup.as_ref(),

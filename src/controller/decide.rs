@@ -381,16 +381,17 @@ impl Controller {
             return;
         }
         let before = std::mem::take(&mut service.seen_ready);
+        let begun_before = self.scanned && std::mem::take(&mut service.begun_before) && service.cycle.is_none();
         for dependency in &spec.depends_on {
             let key = (dependency.name.clone(), dependency.condition);
-            let seen = before.contains(&key);
-            let holds = holds(dependency.condition, &self.table.standing_of(&dependency.name));
-            let asleep = self.table.standing_of(&dependency.name).asleep;
+            let seen = before.contains(&key) || (begun_before && !dependency.optional);
+            let standing = self.table.standing_of(&dependency.name);
+            let (holds, asleep) = (holds(dependency.condition, &standing), standing.asleep);
             let cares = match (dependency.on_loss, dependency.condition) {
                 (OnLoss::Ignore, _) | (_, Condition::Completed) => false,
                 (OnLoss::Restart | OnLoss::Stop, Condition::Started | Condition::Ready) => true,
             };
-            let lost = seen && !holds && cares && !asleep;
+            let lost = seen && !holds && cares && !asleep && !standing.unheard;
             let mut pending = false;
             if lost && dependency.on_loss == OnLoss::Stop && service.is_occupied() {
                 service.touched = true;
@@ -400,7 +401,7 @@ impl Controller {
                     pending |= self.dependency_lost(service, index, dependency.name.as_str(), now);
                 }
             }
-            if holds || (seen && asleep) || (lost && pending) {
+            if holds || (seen && (asleep || standing.unheard)) || (lost && pending) {
                 service.seen_ready.push(key);
             }
         }

@@ -90,6 +90,11 @@ impl Controller {
             service.trial = None;
         }
         service.take_up(now);
+        // What an edit of this moment adds it was not begun with.
+        service.begun_before = match before {
+            None => known.is_some() && !moved && service.instances.iter().any(|one| one.life.is_running()),
+            Some(_) => service.begun_before && !edited,
+        };
         for instance in &mut service.instances {
             match &mut instance.life {
                 // A run that is over, to be told.

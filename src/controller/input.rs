@@ -216,12 +216,18 @@ pub struct Memory {
     pub failed_starts: u32,
     /// `plugd stop`: the boot id and keeper start it holds for is checked by the edge.
     pub stopped_by_operator: bool,
+    /// `onLoss: Stop` struck: the dependency that went; as long as that holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependency_lost: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaled: Option<Scaled>,
     /// Seconds since the epoch, code, message: for showing only.
     pub last_exit: Option<super::ExitMemory>,
     /// The highest life of each instance.
     pub lives: Vec<u64>,
+    /// The instances of which `restart.limit` lets no other life follow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spent: Vec<u32>,
     /// Of a service that runs by the clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Box<ScheduleMemory>>,

@@ -500,12 +500,13 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     let told = service.view.as_ref();
     let told = told.map(|view| Told { status: view.status, reason: view.reason, since: view.since, blocked });
     let told = told.or(service.remembered.as_ref().and_then(|memory| memory.told));
+    let spent = service.instances.iter().filter(|one| one.recent.is_spent()).map(|one| one.index).collect();
     if let Some(old) = &service.remembered
         && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator)
             == (service.generation, service.restarts, step, failed_starts, service.stopped)
-        && old.scaled == service.scaled
+        && (old.scaled, &old.dependency_lost) == (service.scaled, &service.bereft)
         && old.last_exit.as_ref() == last_exit
-        && old.lives == service.lives
+        && (&old.lives, &old.spent) == (&service.lives, &spent)
         && old.schedule == schedule
         && old.kept == kept
         && old.told == told
@@ -519,9 +520,11 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         step,
         failed_starts,
         stopped_by_operator: service.stopped,
+        dependency_lost: service.bereft.clone(),
         scaled: service.scaled,
         last_exit: last_exit.cloned(),
         lives: service.lives.clone(),
+        spent,
         schedule,
         kept,
         told,

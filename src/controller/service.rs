@@ -60,6 +60,8 @@ pub(super) struct Service {
     pub cycle: Option<Cycle>,
     /// Which dependencies held; for `onLoss`.
     pub seen_ready: Vec<(Name, Condition)>,
+    /// It was begun by an earlier controller, when what it depends on held, and so it is looked at after the scan.
+    pub begun_before: bool,
     /// `onLoss: Stop` happened: the dependency that went.
     pub bereft: Option<String>,
     /// It failed, or was down after it had been up: becoming ready is news to others.
@@ -254,6 +256,7 @@ impl Service {
             kept_gate: None,
             cycle: None,
             seen_ready: Vec::new(),
+            begun_before: false,
             bereft: None,
             troubled: false,
             health: Health::default(),

@@ -44,20 +44,34 @@ const ENDS_MAX: usize = 4_096;
 
 /// The recent ends of one instance, for `restart.limit`.
 #[derive(Debug, Clone, Default)]
-pub struct Recent(VecDeque<Duration>);
+pub struct Recent {
+    ends: VecDeque<Duration>,
+    /// There were more once: that is final.
+    spent: bool,
+}
 
 impl Recent {
     /// Notes an end; true if there were more than the limit allows.
     pub fn exceeded(&mut self, limit: &RestartLimit, now: Duration) -> bool {
-        self.0.push_back(now);
-        while self.0.front().is_some_and(|&at| now.saturating_sub(at) > limit.within) || self.0.len() > ENDS_MAX {
-            self.0.pop_front();
+        self.ends.push_back(now);
+        while self.ends.front().is_some_and(|&at| now.saturating_sub(at) > limit.within) || self.ends.len() > ENDS_MAX {
+            self.ends.pop_front();
         }
-        self.0.len() > limit.max as usize
+        self.spent |= self.ends.len() > limit.max as usize;
+        self.spent
+    }
+
+    /// There were more than the limit allows, as an earlier controller has counted.
+    pub fn spend(&mut self) {
+        self.spent = true;
+    }
+
+    pub fn is_spent(&self) -> bool {
+        self.spent
     }
 
     pub fn clear(&mut self) {
-        self.0.clear();
+        *self = Recent::default();
     }
 }
 
@@ -106,5 +120,8 @@ mod tests {
         let mut recent = Recent::default();
         let ends = [0, 1, 20, 21, 22].map(|at| recent.exceeded(&limit, Duration::from_secs(at)));
         assert_eq!(ends, [false, false, false, false, true]);
+        assert!(recent.exceeded(&limit, Duration::from_secs(99)), "once it is exceeded that is final");
+        recent.clear();
+        assert!(!recent.exceeded(&limit, Duration::from_secs(99)));
     }
 }

@@ -57,6 +57,34 @@ fn a_dependent_starts_after_ready_not_after_spawn() {
 }
 
 #[test]
+fn a_dependency_that_is_lost_with_the_controller_is_lost_for_the_next_one_and_the_one_after_it() {
+    let world = World::running();
+    let flag = world.root().join("flag");
+    std::fs::write(&flag, "").expect("written");
+    let check = format!("{{exec: {{command: [test, -e, '{}']}}, period: 1s, failureThreshold: 1}}", flag.display());
+    world.put("db.yaml", &format!("command: sleep 3600\nreadinessProbe: {check}\n"));
+    for (file, on_loss) in [("again.yaml", "Restart"), ("stops.yaml", "Stop")] {
+        world.put(file, &format!("command: sleep 3600\ndependsOn: [{{name: db, onLoss: {on_loss}}}]\n"));
+    }
+    world.wait_status("again", "running");
+    world.wait_status("stops", "running");
+    let pid = world.pid("again");
+
+    std::fs::remove_file(&flag).expect("removed");
+    kill(world.controller_pid().expect("a controller"), 9);
+    world.wait_status("again", "waiting (DependencyNotReady)");
+    world.wait_status("stops", "stopped (DependencyLost)");
+
+    let second = world.controller_pid();
+    kill(second.expect("a controller"), 9);
+    world.wait("a third controller", |world| world.controller_pid().is_some_and(|pid| Some(pid) != second));
+    std::fs::write(&flag, "").expect("written");
+    world.wait_status("again", "running");
+    assert_ne!(world.pid("again"), pid);
+    assert_eq!(world.status("stops"), "stopped (DependencyLost)");
+}
+
+#[test]
 fn a_cycle_is_named_and_the_rest_runs() {
     let world = World::running();
     world.put("a.yaml", "command: sleep 3600\ndependsOn: [b]\n");

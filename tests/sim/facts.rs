@@ -73,6 +73,7 @@ impl Call {
 #[derive(Default, Clone, Copy)]
 pub struct Said {
     stopped: bool,
+    bereft: bool,
     scaled: Option<u32>,
     /// The `replicas` of which that was said.
     over: Option<u32>,
@@ -548,6 +549,7 @@ impl Facts {
         if let (None, Some(said)) = (&old, self.said.remove(&name)) {
             let scaled = said.scaled.filter(|_| said.over.is_none_or(|over| over == spec.replicas));
             (wish.stopped, wish.scaled, wish.restarts) = (said.stopped, scaled, said.restarts);
+            wish.bereft = said.bereft;
             moved = said.digest.is_some_and(|digest| digest != spec.digest);
         }
         let edited = moved || new || (!same && before.is_some());
@@ -689,7 +691,7 @@ impl Facts {
             // Which `replicas` that is of, nobody has read.
             Order::Scale(count) => (said.scaled, said.over) = (Some(count), None),
             Order::Start | Order::Restart => {
-                said.stopped = false;
+                (said.stopped, said.bereft) = (false, false);
                 said.restarts += u32::from(order == Order::Restart);
                 self.completed.retain(|of, _| of.service != *name);
                 self.anew(name, Duration::ZERO);
@@ -834,6 +836,7 @@ impl Facts {
                 was: before.and_then(|before| before.spec.clone()),
                 restarts: before.map_or(0, |before| before.restarts),
                 inherited: true,
+                needs_held: true,
                 // Long enough for the new one to see it steady.
                 lasted: entry.exit.is_some() && entry.ended - entry.spawned >= Duration::from_secs(59),
                 born: entry.spawned,
@@ -875,7 +878,8 @@ impl Facts {
         self.said.extend(old.wishes.into_iter().map(|(name, wish)| {
             let digest = Some(wish.spec.digest);
             let over = Some(wish.spec.replicas);
-            (name, Said { stopped: wish.stopped, scaled: wish.scaled, over, restarts: wish.restarts, digest })
+            let Wish { stopped, bereft, scaled, restarts, .. } = wish;
+            (name, Said { stopped, bereft, scaled, over, restarts, digest })
         }));
     }
 

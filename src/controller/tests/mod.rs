@@ -12,6 +12,7 @@ mod node;
 mod outage;
 mod rolls;
 mod score;
+mod takeover;
 mod told;
 mod world;
 

@@ -121,8 +121,9 @@ fn load(db: &Connection, era: &str) -> rusqlite::Result<Loaded> {
     for row in rows {
         let (name, json, of) = row?;
         if let (Ok(name), Ok(mut memory)) = (Name::parse(&name), serde_json::from_str::<Memory>(&json)) {
-            // `plugd stop` holds until the host or the container restarts.
+            // `plugd stop` holds until the host or the container restarts; so does `onLoss: Stop`.
             memory.stopped_by_operator &= of == era;
+            memory.dependency_lost = memory.dependency_lost.filter(|_| of == era);
             loaded.memories.push((name, memory));
         }
     }

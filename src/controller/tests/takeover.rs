@@ -1,0 +1,198 @@
+//! What fell together with the change of controllers, or was final before it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::world::*;
+use crate::controller::testing::*;
+use crate::controller::*;
+use crate::model::name::Name;
+use crate::model::reason::{Reason, Status};
+use crate::model::spec::{Dependency, OnLoss, Readiness, RestartLimit, Spec};
+
+/// What the keeper and the disk hold.
+#[derive(Default)]
+struct Held {
+    blobs: BTreeMap<Name, Vec<u8>>,
+    memories: BTreeMap<Name, Memory>,
+}
+
+impl Held {
+    fn note(&mut self, actions: &[Action]) {
+        for action in actions {
+            match action {
+                Action::Spawn { life, blob, .. } | Action::SetBlob { life, blob } => {
+                    self.blobs.insert(life.instance.service.clone(), blob.clone());
+                }
+                Action::Remember(name, memory) => {
+                    // As it is written down and read.
+                    let memory = serde_json::to_string(memory).expect("plain");
+                    self.memories.insert(name.clone(), serde_json::from_str(&memory).expect("read back"));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The next controller, told of the lives that are named, and of those of them that have ended.
+    fn next(&self, world: &World, lives: &[(&str, u64, Option<Exit>)]) -> World {
+        let mut next = World::unread(config(), world.now);
+        for (name, memory) in &self.memories {
+            next.tell(Input::Remembered(name.clone(), memory.clone()));
+        }
+        for (service, number, exit) in lives {
+            let (age, blob) = (Duration::from_secs(3), self.blobs[&name(service)].clone());
+            let life = life(service, *number);
+            next.tell(Input::Adopted(Adopted { life, pid: 101, start_time: 7, age, exit: *exit, blob }));
+        }
+        next
+    }
+}
+
+fn db() -> Spec {
+    Spec { readiness: Readiness::ImpliedPort(tcp(5432)), ..spec("db") }
+}
+
+fn app(on_loss: OnLoss) -> Spec {
+    Spec { depends_on: vec![Dependency { on_loss, ..needs("db") }], ..spec("app") }
+}
+
+/// Both run, and what is held of them.
+fn both(on_loss: OnLoss) -> (World, Held) {
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.note(&world.declare(db()));
+    held.note(&world.spawned("db", 1));
+    held.note(&world.verdict("db", 1, ProbeSlot::Readiness, true));
+    held.note(&world.declare(app(on_loss)));
+    held.note(&world.spawned("app", 1));
+    assert_eq!(world.status("app").0, Status::Running);
+    (world, held)
+}
+
+/// What the next controller does with `app` once it has read everything.
+fn read(next: &mut World, app: Spec) -> Vec<Action> {
+    let mut actions = next.declare(app);
+    actions.extend(next.declare(db()));
+    actions.extend(next.tell(Input::Scanned));
+    actions
+}
+
+#[test]
+fn a_dependency_that_is_lost_with_the_controller_is_lost_for_the_next_one_too() {
+    for on_loss in [OnLoss::Restart, OnLoss::Stop] {
+        // It ended meanwhile.
+        let (world, held) = both(on_loss);
+        let mut next = held.next(&world, &[("app", 1, None), ("db", 1, Some(Exit::signal(9)))]);
+        assert!(signals(&read(&mut next, app(on_loss)), "app", 15), "{on_loss:?}");
+
+        // It lives, and is not what it was: that is known when the check has failed as often as it may.
+        let mut next = held.next(&world, &[("app", 1, None), ("db", 1, None)]);
+        let mut actions = read(&mut next, app(on_loss));
+        actions.extend(next.verdict("db", 1, ProbeSlot::Readiness, false));
+        actions.extend(next.verdict("db", 1, ProbeSlot::Readiness, false));
+        assert!(!signals(&actions, "app", 15), "{on_loss:?}: {actions:?}");
+        assert!(signals(&next.verdict("db", 1, ProbeSlot::Readiness, false), "app", 15), "{on_loss:?}");
+        if on_loss == OnLoss::Stop {
+            assert_eq!(next.gone("app", 1, Exit::signal(15)).iter().filter(|it| is_spawn(it)).count(), 0);
+            assert_eq!(next.status("app"), (Status::Stopped, Some(Reason::DependencyLost)));
+        }
+    }
+}
+
+fn is_spawn(action: &Action) -> bool {
+    matches!(action, Action::Spawn { .. })
+}
+
+#[test]
+fn a_dependency_that_goes_on_and_one_that_nobody_minds_cost_nothing_at_a_takeover() {
+    for on_loss in [OnLoss::Restart, OnLoss::Stop] {
+        let (world, held) = both(on_loss);
+        let mut next = held.next(&world, &[("app", 1, None), ("db", 1, None)]);
+        let mut actions = read(&mut next, app(on_loss));
+        actions.extend(next.verdict("db", 1, ProbeSlot::Readiness, true));
+        actions.extend(next.sleep(Duration::from_secs(5)));
+        assert!(!signals(&actions, "app", 15), "{actions:?}");
+    }
+    let (world, held) = both(OnLoss::Ignore);
+    let mut next = held.next(&world, &[("app", 1, None), ("db", 1, Some(Exit::signal(9)))]);
+    assert!(!signals(&read(&mut next, app(OnLoss::Ignore)), "app", 15));
+
+    // What it came to needs with the edit of this very moment it was not begun with.
+    let (world, held) = both(OnLoss::Ignore);
+    let mut next = held.next(&world, &[("app", 1, None), ("db", 1, Some(Exit::signal(9)))]);
+    assert!(!signals(&read(&mut next, app(OnLoss::Stop)), "app", 15));
+}
+
+#[test]
+fn a_dependency_whose_manifest_was_broken_meanwhile_is_not_lost() {
+    let (world, held) = both(OnLoss::Stop);
+    let mut next = held.next(&world, &[("app", 1, None), ("db", 1, None)]);
+    let mut actions = next.declare(app(OnLoss::Stop));
+    actions.extend(next.tell(Input::Rejected(Rejection {
+        name: name("db"),
+        source: Source { file: "db.yaml".into(), sha256: "41c0".into() },
+        reason: Reason::ConfigInvalid,
+        message: "db.yaml:3:1: unknown field".into(),
+        file: "db.yaml".into(),
+        required: false,
+    })));
+    actions.extend(next.tell(Input::Scanned));
+    actions.extend(next.sleep(Duration::from_secs(60)));
+    assert!(!signals(&actions, "app", 15), "{actions:?}");
+}
+
+#[test]
+fn what_stopped_with_its_dependency_is_stopped_under_the_next_controller_until_an_edit() {
+    let (mut world, mut held) = both(OnLoss::Stop);
+    held.note(&world.crash("db", 1, 1));
+    held.note(&world.gone("app", 1, Exit::signal(15)));
+    assert_eq!(world.status("app"), (Status::Stopped, Some(Reason::DependencyLost)));
+    held.note(&world.spawned("db", 2));
+    held.note(&world.verdict("db", 2, ProbeSlot::Readiness, true));
+
+    let lives = [("app", 1, Some(Exit::signal(15))), ("db", 2, None)];
+    let mut edited = app(OnLoss::Stop);
+    edited.labels.insert("tier".into(), "front".into());
+    for (spec, starts) in [(app(OnLoss::Stop), false), (edited, true)] {
+        let mut next = held.next(&world, &lives);
+        let mut actions = read(&mut next, spec);
+        actions.extend(next.tell(Input::Surveyed { life: life("app", 1), left: vec![] }));
+        actions.extend(next.verdict("db", 2, ProbeSlot::Readiness, true));
+        actions.extend(next.sleep(Duration::from_secs(60)));
+        assert_eq!(spawns(&actions, "app", 2), starts, "{:?}", next.status("app"));
+        if !starts {
+            assert_eq!(next.status("app"), (Status::Stopped, Some(Reason::DependencyLost)));
+            assert!(spawns(&next.order("app", Order::Start), "app", 2));
+        }
+    }
+}
+
+#[test]
+fn a_restart_limit_is_final_under_the_next_controller_until_an_edit() {
+    let mut web = spec("web");
+    web.restart.limit = Some(RestartLimit { max: 1, within: Duration::from_secs(600) });
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.note(&world.declare(web.clone()));
+    held.note(&world.spawned("web", 1));
+    held.note(&world.crash("web", 1, 1));
+    held.note(&world.spawned("web", 2));
+    held.note(&world.crash("web", 2, 1));
+    assert_eq!(world.status("web"), (Status::Failed, Some(Reason::RestartLimit)));
+
+    let mut edited = web.clone();
+    edited.labels.insert("tier".into(), "front".into());
+    for (spec, starts) in [(web, false), (edited, true)] {
+        let mut next = held.next(&world, &[("web", 2, Some(Exit::code(1)))]);
+        let mut actions = next.declare(spec);
+        actions.extend(next.tell(Input::Scanned));
+        actions.extend(next.tell(Input::Surveyed { life: life("web", 2), left: vec![] }));
+        actions.extend(next.sleep(Duration::from_secs(120)));
+        assert_eq!(spawns(&actions, "web", 3), starts, "{:?}", next.status("web"));
+        if !starts {
+            assert_eq!(next.status("web"), (Status::Failed, Some(Reason::RestartLimit)));
+            assert!(spawns(&next.order("web", Order::Start), "web", 3));
+            next.spawned("web", 3);
+            assert!(spawns(&next.crash("web", 3, 1), "web", 4), "and has all its tries again");
+        }
+    }
+}
