@@ -283,3 +283,24 @@ fn readyz_and_wait_say_the_same() {
     let node = world.node_status().expect("a status");
     assert!(node.contains("ready: false"), "{told}{node}");
 }
+
+#[test]
+fn what_is_in_force_with_a_warning_is_valid() {
+    let world = World::running();
+    let text = "command: sleep 1003\nreplicas: 2\nschedule: \"0 3 * * *\"\nmcp: http\nport: 28399\n";
+    world.put("w.yaml", text);
+    world.wait_status("w", "waiting");
+    let object: serde_json::Value =
+        serde_json::from_str(&ends(&world, 0, &["get", "w", "-o", "json"]).0).expect("JSON");
+    let conditions = object.pointer("/status/conditions").and_then(|all| all.as_array()).expect("conditions");
+    let valid = conditions.iter().find(|one| one["type"] == "Valid").expect("Valid");
+    assert_eq!(valid["status"], "True", "{valid}");
+    let problems = world.field("w", "problems").expect("a warning");
+    assert!(problems.contains("ConfigSuspicious") && !problems.contains("ConfigInvalid"), "{problems}");
+    assert!(problems.contains("replicas") && problems.contains("mcp"), "each of them: {problems}");
+    // What is refused is another matter.
+    world.put("w.yaml", "comand: sleep 1\n");
+    world.wait("a refusal", |world| {
+        world.field("w", "problems").is_some_and(|told| told.contains("type: ConfigInvalid"))
+    });
+}
