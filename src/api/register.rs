@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use super::refusal::{Json, Refusal};
 use super::routes::{App, Named};
 use super::wire::{Register, Registered, Removed};
+use crate::edge::directory;
 use crate::edge::put::{Existing, put};
 use crate::model::digest;
 use crate::model::name::Name;
@@ -29,7 +30,11 @@ pub(super) async fn register(State(app): State<App>, Json(body): Json<Register>)
         Name::parse(&body.name).map_err(|error| Refusal::bad_request(error.to_string(), "choose another name"))?;
     check(&name, &body.manifest)?;
     let snapshot = app.ctx.board.load();
-    let file = register::file_to_write(&snapshot, &name, body.replace).map_err(|refused| refusal(&app, refused))?;
+    let (asked, dir) = (name.clone(), app.ctx.dir.clone());
+    let file = on_disk(move || Ok(register::file_to_write(&snapshot, &asked, body.replace, &reader(&dir))))
+        .await
+        .map_err(|error| disk(&app, &error))?
+        .map_err(|refused| refusal(&app, refused))?;
     register::fits(&name, &file, body.manifest.as_bytes()).map_err(|refused| refusal(&app, refused))?;
     let sha256 = digest::short(body.manifest.as_bytes());
     let existing = if body.replace { Existing::Replace } else { Existing::Keep };
@@ -43,7 +48,10 @@ pub(super) async fn register(State(app): State<App>, Json(body): Json<Register>)
 pub(super) async fn remove(State(app): State<App>, Named(view): Named) -> Result<axum::Json<Removed>, Refusal> {
     let file = view.manifest.file.clone();
     let path = app.ctx.dir.join(&file);
-    register::files_to_remove(&app.ctx.board.load(), std::slice::from_ref(&view.service))
+    let (snapshot, asked, dir) = (app.ctx.board.load(), view.service.clone(), app.ctx.dir.clone());
+    on_disk(move || Ok(register::files_to_remove(&snapshot, &[asked], &reader(&dir))))
+        .await
+        .map_err(|error| disk(&app, &error))?
         .map_err(|refused| refusal(&app, refused))?;
     let (dir, target) = (app.ctx.dir.clone(), file.clone());
     on_disk(move || {
@@ -84,6 +92,10 @@ fn check(name: &Name, manifest: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn reader(dir: &Path) -> impl Fn(&str) -> Option<Vec<u8>> {
+    |file| directory::read_named(&dir.join(file)).ok()
+}
+
 /// A file that is not this service's alone, or no manifest, is left as it is.
 fn refusal(app: &App, refused: Refused) -> Refusal {
     match refused {
@@ -117,7 +129,7 @@ fn disk(app: &App, error: &io::Error) -> Refusal {
 }
 
 /// On a thread of its own: a disk may hang, the loop may not.
-async fn on_disk(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|ended| Err(io::Error::other(ended)))
 }
 

@@ -74,10 +74,10 @@ fn target(known: Option<&Snapshot>, dir: &Path, file: String, text: &[u8], args:
         };
     };
     if !args.command.is_empty() {
-        return Ok(register::file_to_write(known, &name, args.replace)?);
+        return Ok(register::file_to_write(known, &name, args.replace, &super::rm::reader(dir))?);
     }
     match known.services.get(&name).map(|view| &view.manifest.file) {
-        Some(other) if *other != file => Ok(register::file_to_write(known, &name, true)?),
+        Some(other) if *other != file => Ok(register::file_to_write(known, &name, true, &super::rm::reader(dir))?),
         // The file as a whole is what was named.
         Some(_) | None => Ok(file),
     }

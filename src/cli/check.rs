@@ -13,7 +13,7 @@ use super::forecast::{self, Declared, Forecast, Running};
 use super::look::Look;
 use super::node::Node;
 use super::told::DEFAULTS;
-use super::{Session, fault, foresee, node};
+use super::{Session, effective, fault, foresee, node};
 use crate::controller::{Change, Declaration, Resolved, Source, change};
 use crate::edge::directory;
 use crate::edge::named;
@@ -78,7 +78,7 @@ fn look_at(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Faul
             let memory = memory(dir, told.as_ref(), args, session);
             read_directory(dir, &settings, memory, &mut findings, session)?
         }
-        None => read_files(&args.files, node.as_ref(), &mut findings, session),
+        None => read_files(args, node.as_ref(), &mut findings, session),
     };
     let told = node.as_ref().and_then(|node| node.get("/v1/node").ok());
     let place = |which| node::place(which, told.as_ref(), &session.global);
@@ -165,8 +165,6 @@ fn open_node(args: &CheckArgs, session: &Session) -> Result<Node, Fault> {
 
 /// Flags over `_plugd.yaml` over the defaults.
 fn settings(args: &CheckArgs, dir: Option<&Path>, findings: &mut Findings, look: &Look) -> Settings {
-    let mut given = args.settings.given();
-    given.shutdown_timeout = args.shutdown_timeout;
     let text = dir.and_then(|dir| std::fs::read(dir.join(SETTINGS)).ok()).unwrap_or_default();
     let text = Text { file: SETTINGS, text: &text };
     let below = match settings::read(text) {
@@ -176,6 +174,12 @@ fn settings(args: &CheckArgs, dir: Option<&Path>, findings: &mut Findings, look:
             Settings::default()
         }
     };
+    over(args, below)
+}
+
+fn over(args: &CheckArgs, below: Settings) -> Settings {
+    let mut given = args.settings.given();
+    given.shutdown_timeout = args.shutdown_timeout;
     given.over(below)
 }
 
@@ -283,7 +287,8 @@ fn read_directory(
 }
 
 /// Single files: what each would declare in the node's directory, as far as text alone tells.
-fn read_files(files: &[PathBuf], node: Option<&Node>, findings: &mut Findings, session: &Session) -> Declared {
+fn read_files(args: &CheckArgs, node: Option<&Node>, findings: &mut Findings, session: &Session) -> Declared {
+    let files = &args.files;
     let mut found = Declared::default();
     let home = node.and_then(|node| std::path::absolute(node.dir().ok()?).ok());
     let owners: Vec<Option<PathBuf>> = files.iter().map(|path| company::owner(path)).collect();
@@ -302,7 +307,16 @@ fn read_files(files: &[PathBuf], node: Option<&Node>, findings: &mut Findings, s
             }
         };
         let file = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        // What lies beside a file is what it would be put in place with.
+        let beside = absolute.parent().filter(|_| shown != "-").unwrap_or(dir);
+        let mut settings = over(args, effective::written(beside));
+        if dir != beside {
+            settings.wrappers.extend([dir.to_path_buf(), dir.join("wrappers")]);
+        }
         for mut declaration in declared.unwrap_or_default() {
+            if let Program::Wrapper(_) = declaration.spec.process.program {
+                declaration.program = directory::resolve_one(&declaration.spec, beside, &settings);
+            }
             named::of_declaration(&declaration).into_iter().for_each(|one| found.named.add(&file, one));
             declaration.source.file.clone_from(&file);
             found.declared.push(declaration);
@@ -345,7 +359,6 @@ fn lint(
                 declared.push(Declaration {
                     spec: Arc::new(document.spec),
                     source: source.clone(),
-                    // Not looked for: a single file may lie anywhere.
                     program: Resolved::Found { wrapper: None, content: Digest::default() },
                     problems: Vec::new(),
                 });
@@ -390,7 +403,7 @@ fn running(node: &Node, found: &mut Declared, dir: Option<&Path>) -> Result<Runn
         let Some(view) = snapshot.services.get(&one.spec.name) else { continue };
         let known = view.manifest.declares.or(view.manifest.runs);
         if let (None, Some(known), Resolved::Found { content, .. }) = (dir, known, &mut one.program) {
-            // Not looked for; taken to be what it is now.
+            // What lies beside a single file, and in its folders, is taken to be what it is now.
             *content = known.content;
         }
         // Only where it differs does it matter what changed.

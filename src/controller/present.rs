@@ -41,10 +41,14 @@ impl Controller {
         let ends_for = self.ending.as_ref().and_then(|ending| ending.why.as_deref());
         let word = status::of_service(service, self.ending.is_some(), ends_for);
         let short = (word.status, word.reason);
+        if service.view.is_none() {
+            service.recalled = service.remembered.as_ref().and_then(|memory| memory.told);
+        }
         if service.view.is_none() || service.word != short {
             service.since = since_before(service, short).unwrap_or(now.wall);
             service.word = short;
         }
+        service.recalled = service.recalled.filter(|told| is_on_its_way_to(service, *told));
         let mut view = view(service, word, &self.config);
         view.pending = self.is_coming(service);
         // Whether a call would start it is known in a moment; of an edit nothing is told before that.
@@ -253,15 +257,26 @@ fn problems(service: &Service) -> Vec<Found> {
 
 /// Since when a controller before this one told the same word of the same processes.
 fn since_before(service: &Service, word: (Status, Option<Reason>)) -> Option<Timestamp> {
-    let told = service.remembered.as_ref().filter(|_| service.view.is_none())?.told?;
+    let told = service.recalled?;
+    let same = spawned_last(service).is_none_or(|spawned| spawned <= told.since);
+    // Which start `starting` was told of is not known.
+    (same && word == (told.status, told.reason) && told.status != Status::Starting).then_some(told.since)
+}
+
+/// An end that an earlier controller has dealt with is dealt with once more, until it is as it was.
+fn is_on_its_way_to(service: &Service, told: Told) -> bool {
+    service.word != (told.status, told.reason)
+        && service.word.0 == Status::Stopping
+        && spawned_last(service).is_some_and(|spawned| spawned <= told.since)
+}
+
+fn spawned_last(service: &Service) -> Option<Timestamp> {
     let lives = service.instances.iter().filter_map(|instance| match &instance.life {
         Life::Running(running) => Some(running.spawned_wall),
         Life::Stopping(stopping) => Some(stopping.spawned_wall),
         Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::BackOff(_) | Life::Finished(_) => None,
     });
-    let same = lives.max().is_none_or(|spawned| spawned <= told.since);
-    // Which start `starting` was told of is not known.
-    (same && word == (told.status, told.reason) && told.status != Status::Starting).then_some(told.since)
+    lives.max()
 }
 
 /// A problem keeps its time as long as it lasts; that of a blocked edit also under the next controller.
@@ -488,7 +503,7 @@ fn manifest_view(service: &Service) -> ManifestView {
 fn remember(service: &mut Service, plan: &mut Plan) {
     // What people say of it is kept before its manifest is read, too.
     let unread = service.remembered.is_some() || service.stopped || service.scaled.is_some();
-    if service.declared.is_none() && !unread {
+    if service.declared.is_none() && service.rejected.is_none() && !unread {
         return;
     }
     let step = service.instances.iter().map(|instance| instance.ladder.step).max().unwrap_or(0);
@@ -499,6 +514,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     let blocked = service.blocked.map(|(_, since)| since);
     let told = service.view.as_ref();
     let told = told.map(|view| Told { status: view.status, reason: view.reason, since: view.since, blocked });
+    let told = service.recalled.map(|told| Told { blocked, ..told }).or(told);
     let told = told.or(service.remembered.as_ref().and_then(|memory| memory.told));
     let spent = service.instances.iter().filter(|one| one.recent.is_spent()).map(|one| one.index).collect();
     if let Some(old) = &service.remembered

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::agenda::{Place, Run};
 use super::demand::Call;
-use super::input::{Declaration, ExitMemory, Memory, Rejection, Scaled};
+use super::input::{Declaration, ExitMemory, Memory, Rejection, Scaled, Told};
 use super::life::{Life, Made, Print};
 use super::vitals::{Health, Vitals};
 use crate::model::name::{Instance as InstanceName, LifeId, Name};
@@ -78,6 +78,8 @@ pub(super) struct Service {
     /// What was wrong with it when the node began to end.
     pub before_the_end: Option<String>,
     pub remembered: Option<Memory>,
+    /// What a controller before this one told last, until that is told again, or something else is true.
+    pub recalled: Option<Told>,
     pub deadline: Option<Duration>,
     pub unready_since: Option<Duration>,
     /// What it adds to the node's counts.
@@ -268,6 +270,7 @@ impl Service {
             view: None,
             before_the_end: None,
             remembered: None,
+            recalled: None,
             deadline: None,
             unready_since: None,
             share: super::node::Share::default(),

@@ -464,6 +464,7 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
             | Gate::Waiting(_)
             | Gate::Cycle => "it is being stopped".into(),
         },
+        Cause::Replaced if comes_again(service, stopping) => "it is being restarted".into(),
         Cause::Replaced => "the old version is being stopped".into(),
         Cause::Ended | Cause::Told => match &stopping.exit {
             Some(exit) => format!("it {}; what it left is being ended", explain::ended(exit, None)),
@@ -486,6 +487,7 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
     word.next = Some(match stopping.phase {
         Phase::PreStop { .. } | Phase::Signalled | Phase::Lingering { .. } => {
             let then = match &stopping.cause {
+                Cause::Replaced if comes_again(service, stopping) => "starts again when it has ended",
                 Cause::Replaced => "the new version starts when it has ended",
                 Cause::Unwanted
                 | Cause::Ended
@@ -500,6 +502,12 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
         Phase::Killing { .. } => "KILL was sent; it waits until nothing is left".into(),
     });
     word
+}
+
+/// What is stopped to make room is the version that starts next.
+fn comes_again(service: &Service, stopping: &Stopping) -> bool {
+    let next = service.kept.as_ref().map(|kept| kept.print).or_else(|| Some(service.made()?.print));
+    next.is_some_and(|print| print == stopping.made.print)
 }
 
 fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {

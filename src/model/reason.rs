@@ -109,6 +109,7 @@ words! {
         SecretNotFound = "SecretNotFound",
         ResourceExhausted = "ResourceExhausted",
         // problems beside a status
+        ConfigSuspicious = "ConfigSuspicious",
         UpdateBlocked = "UpdateBlocked",
         StillWriting = "StillWriting",
         DirectoryLost = "DirectoryLost",

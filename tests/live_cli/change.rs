@@ -517,3 +517,60 @@ fn an_edit_that_is_told_to_end_leaves_a_copy_only_of_what_was_written() {
     assert_eq!(done.status.code(), Some(0), "{}", err(&done));
     assert!(!kept.exists() && young.exists());
 }
+
+#[test]
+fn a_file_of_several_services_that_never_was_valid_is_nobody_s_alone_either() {
+    let world = World::running();
+    let one = |name: &str, word: &str| {
+        format!("apiVersion: plugd/v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{{word}: sleep 1000}}\n")
+    };
+    let cases = [
+        ("bare.yaml", "name: one\ncommand: sleep 1001\n---\nname: two\ncommand: sleep 1002\n".to_string(), "one"),
+        ("typo.yaml", format!("{}---\n{}", one("three", "command"), one("four", "comand")), "three"),
+        ("torn.yaml", format!("{}---\nmetadata:\n  name: six\n  spec: [\n", one("five", "command")), "six"),
+    ];
+    for (file, text, name) in &cases {
+        world.put(file, text);
+        world.wait_status(name, "failed");
+        let (_, told) = ends(&world, 1, &["rm", name]);
+        assert!(told.contains(&format!("{file} declares ")) && told.contains(" too"), "{told}");
+        assert!(world.path(file).exists());
+    }
+    let (_, told) = ends(&world, 1, &["add", "one", "--replace", "--", "sleep", "3"]);
+    assert!(told.contains("bare.yaml declares two too"), "{told}");
+    assert_eq!(std::fs::read_to_string(world.path("bare.yaml")).expect("there"), cases[0].1);
+    // All of it may go, and so may one that nobody can read.
+    world.put("alone.yaml", "command: [\n");
+    world.wait_status("alone", "failed");
+    ends(&world, 0, &["rm", "alone"]);
+    assert!(!world.path("alone.yaml").exists());
+}
+
+#[test]
+fn a_wrapper_of_a_single_file_is_looked_for_where_the_file_lies() {
+    let world = World::running();
+    let (home, away) = (world.dir(), world.root().join("away"));
+    std::fs::create_dir_all(away.join("wrappers")).expect("made");
+    world.put_script("web.sh", "#!/bin/sh\nexec sleep 1000\n");
+    world.put("web.yaml", "wrapper: web.sh\n");
+    world.wait_status("web", "running");
+    for (file, wrapper) in [("a.yaml", "a.sh"), ("b.yaml", "b.sh"), ("c.yaml", "web.sh"), ("d.yaml", "no.sh")] {
+        std::fs::write(away.join(file), format!("wrapper: {wrapper}\n")).expect("written");
+    }
+    for script in ["a.sh", "wrappers/b.sh"] {
+        std::fs::copy(home.join("web.sh"), away.join(script)).expect("copied");
+    }
+    let check = |dir: &std::path::Path, file: &str| {
+        let (said, told) = ends(&world, 0, &["check", &dir.join(file).display().to_string()]);
+        said + &told
+    };
+    let said = check(&home, "web.yaml");
+    assert!(!said.contains("warning") && said.contains("unchanged 1"), "{said}");
+    // The last is in the directory of the node, where it would be put.
+    for file in ["a.yaml", "b.yaml", "c.yaml"] {
+        let said = check(&away, file);
+        assert!(!said.contains("warning") && said.contains("would start 1"), "{said}");
+    }
+    let said = check(&away, "d.yaml");
+    assert!(said.contains("skip") && said.contains("WrapperNotFound") && !said.contains("ProgramNotFound"), "{said}");
+}

@@ -283,3 +283,60 @@ fn readyz_and_wait_say_the_same() {
     let node = world.node_status().expect("a status");
     assert!(node.contains("ready: false"), "{told}{node}");
 }
+
+#[test]
+fn what_is_in_force_with_a_warning_is_valid() {
+    let world = World::running();
+    let text = "command: sleep 1003\nreplicas: 2\nschedule: \"0 3 * * *\"\nmcp: http\nport: 28399\n";
+    world.put("w.yaml", text);
+    world.wait_status("w", "waiting");
+    let object: serde_json::Value =
+        serde_json::from_str(&ends(&world, 0, &["get", "w", "-o", "json"]).0).expect("JSON");
+    let conditions = object.pointer("/status/conditions").and_then(|all| all.as_array()).expect("conditions");
+    let valid = conditions.iter().find(|one| one["type"] == "Valid").expect("Valid");
+    assert_eq!(valid["status"], "True", "{valid}");
+    let problems = world.field("w", "problems").expect("a warning");
+    assert!(problems.contains("ConfigSuspicious") && !problems.contains("ConfigInvalid"), "{problems}");
+    assert!(problems.contains("replicas") && problems.contains("mcp"), "each of them: {problems}");
+    // What is refused is another matter.
+    world.put("w.yaml", "comand: sleep 1\n");
+    world.wait("a refusal", |world| {
+        world.field("w", "problems").is_some_and(|told| told.contains("type: ConfigInvalid"))
+    });
+}
+
+#[test]
+fn what_does_not_run_is_no_news_to_the_next_controller() {
+    let world = World::running();
+    world.put("done.yaml", "command: \"true\"\nrestart: Never\n");
+    world.put("failed.yaml", "command: \"false\"\nrestart: Never\n");
+    let slowly = "{backoff: {initial: 600s, max: 600s}}";
+    world.put("tries.yaml", &format!("command: \"false\"\nrestart: {slowly}\n"));
+    world.put("wrong.yaml", "comand: true\n");
+    world.put("stopped.yaml", STAYS);
+    world.wait_status("stopped", "running");
+    ends(&world, 0, &["stop", "stopped", "--wait"]);
+    let words = [
+        ("done", "completed"),
+        ("failed", "failed (Error)"),
+        ("tries", "unhealthy (BackOff)"),
+        ("wrong", "failed (ConfigInvalid)"),
+        ("stopped", "stopped (StoppedByOperator)"),
+    ];
+    for (name, word) in words {
+        world.wait_status(name, word);
+    }
+    let since = |world: &World| words.map(|(name, word)| (name, word, world.field(name, "since")));
+    let told = since(&world);
+    for _ in 0..2 {
+        // The times are told in seconds.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        let before = world.controller_pid().expect("a controller");
+        crate::world::kill(before, 9);
+        world.wait("the next controller", |world| world.controller_pid().is_some_and(|pid| pid != before));
+        for (name, word) in words {
+            world.wait_status(name, word);
+        }
+        assert_eq!(since(&world), told);
+    }
+}

@@ -208,3 +208,23 @@ fn an_edit_of_nothing_but_depends_on_is_blocked_and_taken_up_without_a_restart_o
     ends(&world, 0, &["wait", "web", "--timeout", "20s"]);
     assert_eq!(world.pid("web"), Some(third));
 }
+
+#[test]
+fn one_that_is_restarted_has_no_new_version() {
+    let world = World::running();
+    let slow = |word: &str| {
+        format!("script: \"trap '' TERM; echo {word}; while :; do sleep 0.1; done\"\nstop: {{gracePeriod: 2s}}\n")
+    };
+    world.put("slow.yaml", &slow("one"));
+    world.wait_status("slow", "running");
+    ends(&world, 0, &["restart", "slow"]);
+    world.wait_status("slow", "stopping");
+    let (said, _) = ends(&world, 3, &["status", "slow"]);
+    assert!(said.contains("it is being restarted") && !said.contains("version"), "{said}");
+    world.wait_status("slow", "running");
+    // An edit brings one.
+    world.put("slow.yaml", &slow("two"));
+    world.wait_status("slow", "stopping");
+    let (said, _) = ends(&world, 3, &["status", "slow"]);
+    assert!(said.contains("the old version is being stopped"), "{said}");
+}

@@ -296,6 +296,41 @@ fn a_status_is_as_old_under_the_next_controller_as_it_was() {
 }
 
 #[test]
+fn a_wait_is_as_old_under_the_next_controllers_as_it_was_and_the_next_wait_is_new() {
+    let (mut blob, mut memory) = (Vec::new(), None);
+    let mut world = World::new();
+    let waiting = (Status::Unhealthy, Some(Reason::BackOff));
+    let mut note = |actions: Vec<Action>| held(&actions, &mut blob, &mut memory);
+    note(world.declare(spec("web")));
+    note(world.spawned("web", 1));
+    note(world.crash("web", 1, 1));
+    note(world.spawned("web", 2));
+    note(world.crash("web", 2, 1));
+    let since = world.view("web").since;
+    assert_eq!(world.status("web"), waiting);
+    for _ in 0..2 {
+        world.sleep(Duration::from_millis(100));
+        let age = Duration::from_millis(1);
+        let exit = Some(Exit::code(1));
+        let adopted = Adopted { life: life("web", 2), pid: 102, start_time: 7, age, exit, blob: blob.clone() };
+        let mut next = World::unread(config(), world.now);
+        next.tell(Input::Remembered(name("web"), memory.clone().expect("it was declared")));
+        // It is killed before it has dealt with the end, or goes on.
+        held(&next.tell(Input::Adopted(adopted)), &mut blob, &mut memory);
+        held(&next.declare(spec("web")), &mut blob, &mut memory);
+        held(&next.tell(Input::Scanned), &mut blob, &mut memory);
+        assert_eq!(next.status("web").0, Status::Stopping, "what it left is looked for");
+        world = next;
+    }
+    held(&world.tell(Input::Surveyed { life: life("web", 2), left: vec![] }), &mut blob, &mut memory);
+    assert_eq!((world.status("web"), world.view("web").since), (waiting, since));
+    world.sleep(Duration::from_secs(5));
+    world.spawned("web", 3);
+    world.crash("web", 3, 1);
+    assert_eq!((world.status("web"), world.view("web").since), (waiting, world.now.wall));
+}
+
+#[test]
 fn what_failed_in_a_run_before_is_on_its_way_until_this_run_has_tried_it() {
     let memory = Memory { generation: 1, lives: vec![7], step: 7, failed_starts: 7, ..Memory::default() };
     let mut world = World::unread(config(), start());

@@ -181,7 +181,11 @@ pub(super) fn defaults_fault(defaults: &OwnedText) -> Option<String> {
 }
 
 fn parsed(document: Document) -> Parsed {
-    let warnings = document.warnings.iter().map(|warning| (Reason::ConfigInvalid, warning.one_line())).collect();
+    // It is in force all the same; one problem of each kind is told.
+    let warnings = match document.warnings.as_slice() {
+        [] => Vec::new(),
+        warnings => vec![(Reason::ConfigSuspicious, lines(warnings))],
+    };
     let mut spec = document.spec;
     crate::edge::zones::of_this_machine(&mut spec);
     Parsed { spec: Arc::new(spec), origins: document.origins, warnings }
