@@ -9,7 +9,7 @@ use super::Controller;
 use super::checks::{Checks, Past};
 use super::input::{Declaration, Order, Rejection, Resolved, Scaled};
 use super::life::{Life, Made, Outcome, Running};
-use super::service::{Gate, Id, Service};
+use super::service::{Gate, Id, Instance, Service};
 use crate::model::digest::comparable;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
@@ -89,10 +89,13 @@ impl Controller {
             // Asked again where it still matters: an edit or a new file may have cured it.
             service.trial = None;
         }
+        // What an edit of this moment adds it was not begun with. Where nothing is remembered the text has to tell.
+        let source = made.as_ref().map(|made| made.print.source).filter(|source| *source != 0);
+        let of_it = |one: &Instance| one.life.process_of().is_some_and(|old| Some(old.print.source) == source);
+        let unmoved = if known.is_some() { !moved } else { service.instances.iter().any(of_it) };
         service.take_up(now);
-        // What an edit of this moment adds it was not begun with.
         service.begun_before = match before {
-            None => known.is_some() && !moved && service.instances.iter().any(|one| one.life.is_running()),
+            None => unmoved && service.instances.iter().any(|one| one.life.is_running()),
             Some(_) => service.begun_before && !edited,
         };
         for instance in &mut service.instances {

@@ -516,7 +516,11 @@ fn remember(service: &mut Service, plan: &mut Plan) {
     let told = told.map(|view| Told { status: view.status, reason: view.reason, since: view.since, blocked });
     let told = service.recalled.map(|told| Told { blocked, ..told }).or(told);
     let told = told.or(service.remembered.as_ref().and_then(|memory| memory.told));
-    let spent = service.instances.iter().filter(|one| one.recent.is_spent()).map(|one| one.index).collect();
+    let spent = match (&service.declared, &service.remembered) {
+        // What was remembered of lives that may yet be told.
+        (None, Some(memory)) => memory.spent.clone(),
+        _ => service.instances.iter().filter(|one| one.recent.is_spent()).map(|one| one.index).collect(),
+    };
     if let Some(old) = &service.remembered
         && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator)
             == (service.generation, service.restarts, step, failed_starts, service.stopped)
