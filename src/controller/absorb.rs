@@ -30,7 +30,7 @@ impl Controller {
             Input::Remembered(name, memory) => {
                 let id = self.table.enter(&name, now.wall);
                 if let Some(service) = self.table.get_mut(id) {
-                    super::adopt::remember(service, memory);
+                    super::adopt::remember(service, *memory);
                 }
                 self.mark(id);
             }

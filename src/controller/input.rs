@@ -16,7 +16,7 @@ use crate::model::view::{FileProblem, RunResult};
 pub enum Input {
     // ── at start, before anything is declared ──
     /// What `state.db` holds of a service.
-    Remembered(Name, Memory),
+    Remembered(Name, Box<Memory>),
     /// A life that the keeper has in its table: running, or ended and not yet forgotten.
     Adopted(Adopted),
 

@@ -93,7 +93,7 @@ pub enum Action {
     /// The node's own view changed.
     AnnounceNode,
     /// To be remembered by `state.db`.
-    Remember(Name, Memory),
+    Remember(Name, Box<Memory>),
     Record(Event),
     /// Everything is stopped: write the last words and leave with this code.
     Exit(i32),

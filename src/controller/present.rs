@@ -550,5 +550,5 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         told,
     };
     service.remembered = Some(memory.clone());
-    plan.actions.push(Action::Remember(service.name.clone(), memory));
+    plan.actions.push(Action::Remember(service.name.clone(), Box::new(memory)));
 }

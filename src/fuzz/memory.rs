@@ -51,7 +51,7 @@ pub fn memory(bytes: &[u8]) {
     let Ok(memory) = serde_json::from_slice::<Memory>(bytes) else { return };
     let json = serde_json::to_string(&memory).expect("a plain value");
     assert_eq!(serde_json::from_str::<Memory>(&json).ok().as_ref(), Some(&memory), "{json}");
-    lives_on(|| Input::Remembered(name("web"), memory.clone()));
+    lives_on(|| Input::Remembered(name("web"), Box::new(memory.clone())));
 }
 
 pub fn lives(bytes: &[u8]) {

@@ -64,7 +64,7 @@ impl Node {
                 self.store.forget(name);
             }
             Action::AnnounceNode => self.news.node = true,
-            Action::Remember(name, memory) => self.store.remember(name, memory),
+            Action::Remember(name, memory) => self.store.remember(name, *memory),
             Action::Record(event) => {
                 let Some(event) = self.chatter.admit(event, now.mono) else { return };
                 helpers::log_event(&event);

@@ -429,7 +429,7 @@ impl Node {
             if let Some(restarts) = counted.get(name.as_str()) {
                 self.samples.known(name.clone(), *restarts);
             }
-            self.queue.push_back(Input::Remembered(name, memory));
+            self.queue.push_back(Input::Remembered(name, Box::new(memory)));
         }
     }
 

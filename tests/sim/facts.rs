@@ -360,7 +360,7 @@ impl Facts {
             if !on_demand || self.calls.get(&at).is_some_and(|call| call.wanted) {
                 return true;
             }
-            let dependents = self.names(|wish| wish.spec.depends_on.iter().any(|need| need.name == at));
+            let dependents = self.names(|wish| wish.needs().any(|need| need.name == at));
             open.extend(dependents.into_iter().filter(|dependent| seen.insert(dependent.clone())));
         }
         false

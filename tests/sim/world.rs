@@ -437,7 +437,7 @@ impl World {
                     return Err(format!("law 1: {name} was retired while something of it lived"));
                 }
             }
-            Action::Remember(name, memory) => drop(self.memory.insert(name, memory)),
+            Action::Remember(name, memory) => drop(self.memory.insert(name, *memory)),
             Action::Exit(code) => self.left = Some(code),
             Action::AnnounceNode | Action::Record(_) => {
                 assert!(self.lie != Some(Lie::Panics) || self.steps < 30, "planted");
@@ -478,7 +478,7 @@ impl World {
             if self.lie == Some(Lie::ForgetsRuns) {
                 memory.schedule = None;
             }
-            self.controller.absorb(Input::Remembered(name, memory), self.now);
+            self.controller.absorb(Input::Remembered(name, Box::new(memory)), self.now);
         }
         for (life, entry) in &mut self.entries {
             entry.told = entry.exit.is_some();

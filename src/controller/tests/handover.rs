@@ -14,7 +14,7 @@ fn held(actions: &[Action], blob: &mut Vec<u8>, memory: &mut Option<Memory>) {
     for action in actions {
         match action {
             Action::Spawn { blob: new, .. } | Action::SetBlob { blob: new, .. } => blob.clone_from(new),
-            Action::Remember(_, new) => *memory = Some(new.clone()),
+            Action::Remember(_, new) => *memory = Some(Memory::clone(new)),
             _ => {}
         }
     }
@@ -73,7 +73,7 @@ fn an_end_that_the_last_controller_asked_for_is_no_crash_under_the_next() {
         }
         let (age, exit) = (Duration::from_secs(60), Some(Exit::signal(15)));
         let mut next = World::unread(config(), world.now);
-        next.tell(Input::Remembered(name("web"), memory.expect("it was declared")));
+        next.tell(Input::Remembered(name("web"), Box::new(memory.expect("it was declared"))));
         next.tell(Input::Adopted(Adopted { life: life("web", 1), pid: 101, start_time: 7, age, exit, blob }));
         next.declare(spec("web"));
         let actions = next.tell(Input::Surveyed { life: life("web", 1), left: vec![] });
@@ -102,7 +102,7 @@ fn taken_over_while_blocked(spec: &Spec, edit: &Spec) -> World {
     }
 
     let mut next = World::unread(config(), world.now);
-    next.tell(Input::Remembered(name("web"), memory));
+    next.tell(Input::Remembered(name("web"), Box::new(memory)));
     let age = Duration::from_secs(60);
     next.tell(Input::Adopted(Adopted { life: life("web", 1), pid: 101, start_time: 7, age, exit: None, blob }));
     let mut actions = next.declare(edit.clone());
@@ -160,7 +160,7 @@ fn a_version_that_is_kept_and_does_not_run_starts_again_under_the_next_controlle
     held(&world.gone("web", 1, Exit::signal(15)), &mut blob, &mut memory);
 
     let mut next = World::unread(config(), world.now);
-    next.tell(Input::Remembered(name("web"), memory.expect("it was declared")));
+    next.tell(Input::Remembered(name("web"), Box::new(memory.expect("it was declared"))));
     next.declare(edit);
     next.tell(Input::Scanned);
     assert_eq!(next.status("web").1, Some(Reason::StoppedByOperator));
@@ -203,11 +203,11 @@ fn what_was_said_before_the_manifest_was_read_outlives_the_controller_too() {
     held(&world.declare(spec("web")), &mut blob, &mut memory);
 
     let mut second = World::unread(config(), world.now);
-    second.tell(Input::Remembered(name("web"), memory.clone().expect("it was declared")));
+    second.tell(Input::Remembered(name("web"), Box::new(memory.clone().expect("it was declared"))));
     held(&second.order("web", Order::Stop), &mut blob, &mut memory);
 
     let mut third = World::unread(config(), world.now);
-    third.tell(Input::Remembered(name("web"), memory.expect("it was stopped")));
+    third.tell(Input::Remembered(name("web"), Box::new(memory.expect("it was stopped"))));
     assert!(!spawns(&third.declare(spec("web")), "web", 1));
     assert_eq!(third.status("web"), (Status::Stopped, Some(Reason::StoppedByOperator)));
 }
@@ -221,7 +221,7 @@ fn a_service_that_is_going_takes_with_it_what_is_said_of_it() {
     held(&world.gone("web", 1, Exit::signal(15)), &mut blob, &mut memory);
 
     let mut next = World::unread(config(), world.now);
-    next.tell(Input::Remembered(name("web"), memory.expect("it was withdrawn")));
+    next.tell(Input::Remembered(name("web"), Box::new(memory.expect("it was withdrawn"))));
     assert!(spawns(&next.declare(spec("web")), "web", 2), "a new service of an old name is not stopped");
 }
 
@@ -229,7 +229,7 @@ fn a_service_that_is_going_takes_with_it_what_is_said_of_it() {
 fn a_number_of_a_life_is_never_used_again() {
     let memory = Memory { generation: 1, lives: vec![3, 9], ..Memory::default() };
     let mut world = World::unread(config(), start());
-    world.tell(Input::Remembered(name("web"), memory));
+    world.tell(Input::Remembered(name("web"), Box::new(memory)));
     world.declare(spec("web"));
     world.tell(Input::Scanned);
     let actions = world.order("web", Order::Scale(2));
@@ -272,7 +272,7 @@ fn a_status_is_as_old_under_the_next_controller_as_it_was() {
         let (age, blob) = (Duration::from_secs(age), blob.to_vec());
         let adopted = Adopted { life: life("web", 1), pid: 101, start_time: 7, age, exit: None, blob };
         let mut next = World::unread(config(), world.now);
-        next.tell(Input::Remembered(name("web"), memory.clone()));
+        next.tell(Input::Remembered(name("web"), Box::new(memory.clone())));
         next.tell(Input::Adopted(adopted));
         next.declare(spec("web"));
         (next.status("web").0, next.view("web").since)
@@ -288,7 +288,7 @@ fn a_status_is_as_old_under_the_next_controller_as_it_was() {
 
     // Its keeper was killed too: what runs then has just begun.
     let mut anew = World::unread(config(), world.now);
-    anew.tell(Input::Remembered(name("web"), memory.clone()));
+    anew.tell(Input::Remembered(name("web"), Box::new(memory.clone())));
     anew.declare(spec("web"));
     anew.tell(Input::Scanned);
     anew.tell(Input::Spawned { life: life("web", 2), pid: 102, start_time: 8 });
@@ -314,7 +314,7 @@ fn a_wait_is_as_old_under_the_next_controllers_as_it_was_and_the_next_wait_is_ne
         let exit = Some(Exit::code(1));
         let adopted = Adopted { life: life("web", 2), pid: 102, start_time: 7, age, exit, blob: blob.clone() };
         let mut next = World::unread(config(), world.now);
-        next.tell(Input::Remembered(name("web"), memory.clone().expect("it was declared")));
+        next.tell(Input::Remembered(name("web"), Box::new(memory.clone().expect("it was declared"))));
         // It is killed before it has dealt with the end, or goes on.
         held(&next.tell(Input::Adopted(adopted)), &mut blob, &mut memory);
         held(&next.declare(spec("web")), &mut blob, &mut memory);
@@ -334,7 +334,7 @@ fn a_wait_is_as_old_under_the_next_controllers_as_it_was_and_the_next_wait_is_ne
 fn what_failed_in_a_run_before_is_on_its_way_until_this_run_has_tried_it() {
     let memory = Memory { generation: 1, lives: vec![7], step: 7, failed_starts: 7, ..Memory::default() };
     let mut world = World::unread(config(), start());
-    world.tell(Input::Remembered(name("web"), memory));
+    world.tell(Input::Remembered(name("web"), Box::new(memory)));
     world.declare(spec("web"));
     world.tell(Input::Scanned);
     assert!(world.view("web").pending, "nothing was tried yet: {:?}", world.status("web"));

@@ -423,7 +423,7 @@ impl Held {
         for action in actions {
             match action {
                 Action::Spawn { blob, .. } | Action::SetBlob { blob, .. } => self.blob.clone_from(blob),
-                Action::Remember(_, memory) => self.memory = Some(memory.clone()),
+                Action::Remember(_, memory) => self.memory = Some(Memory::clone(memory)),
                 _ => {}
             }
         }
@@ -433,7 +433,7 @@ impl Held {
     fn next(&self, old: &World, exit: Option<Option<Exit>>, remembers: bool) -> World {
         let mut next = World::unread(config(), old.now);
         if let Some(memory) = self.memory.clone().filter(|_| remembers) {
-            next.tell(Input::Remembered(name("tidy"), memory));
+            next.tell(Input::Remembered(name("tidy"), Box::new(memory)));
         }
         if let Some(exit) = exit {
             let (life, age) = (life("tidy", 1), Duration::from_secs(5));

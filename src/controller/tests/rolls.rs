@@ -122,7 +122,7 @@ fn who_comes_in_the_middle_of_a_roll_takes_nobody_down_that_has_not_been_heard_y
                 Action::Spawn { life, blob, .. } | Action::SetBlob { life, blob } => {
                     blobs.insert(life.clone(), blob.clone());
                 }
-                Action::Remember(_, new) => memory = Some(new.clone()),
+                Action::Remember(_, new) => memory = Some(Memory::clone(new)),
                 _ => {}
             }
         }
@@ -140,7 +140,7 @@ fn who_comes_in_the_middle_of_a_roll_takes_nobody_down_that_has_not_been_heard_y
     note(&world.tell(Input::Spawned { life: of(0, 2), pid: 101, start_time: 7 }));
 
     let mut next = World::unread(config(), world.now);
-    next.tell(Input::Remembered(name("web"), memory.expect("it was declared")));
+    next.tell(Input::Remembered(name("web"), Box::new(memory.expect("it was declared"))));
     for (life, blob) in blobs.into_iter().filter(|(life, _)| *life != of(0, 1)) {
         let adopted = Adopted { life, pid: 101, start_time: 7, age: Duration::from_secs(9), exit: None, blob };
         next.tell(Input::Adopted(adopted));

@@ -38,7 +38,7 @@ impl Held {
     fn next(&self, world: &World, lives: &[(&str, u64, Option<Exit>)]) -> World {
         let mut next = World::unread(config(), world.now);
         for (name, memory) in &self.memories {
-            next.tell(Input::Remembered(name.clone(), memory.clone()));
+            next.tell(Input::Remembered(name.clone(), Box::new(memory.clone())));
         }
         for (service, number, exit) in lives {
             let (age, blob) = (Duration::from_secs(3), self.blobs[&name(service)].clone());
