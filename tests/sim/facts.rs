@@ -309,7 +309,11 @@ impl Facts {
             // A version before that waited on the ladder waits no more.
             Input::Tried { name, digest, result: Ok(()) } => {
                 let tried = self.tries.get(name).filter(|(key, _)| key == digest).map(|(_, spec)| *spec);
-                let is_held_back = self.is_cyclic(name);
+                // What it waits for may be lost again before the answer comes.
+                let waits = self.wishes.get(name).is_some_and(|wish| {
+                    !wish.spec.depends_on.iter().all(|need| self.holds(need.condition, &need.name))
+                });
+                let is_held_back = self.is_cyclic(name) || waits;
                 if let Some(wish) = self.wishes.get_mut(name).filter(|wish| tried == Some(wish.spec.digest))
                     && !is_held_back
                 {
