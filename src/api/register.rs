@@ -103,6 +103,10 @@ fn refusal(app: &App, refused: Refused) -> Refusal {
         Refused::Shared { name, file, other } => {
             Refusal::conflict(format!("{file} holds {other} too"), format!("edit {file} and take out {name} alone"))
         }
+        Refused::Unnamed { name, file } => Refusal::conflict(
+            format!("{name} is declared by {file}; this text there names no service, and would make another"),
+            format!("write `name: {name}` into the manifest"),
+        ),
         Refused::NotJson { name, file } => {
             Refusal::conflict(format!("{name} is declared by {file}, and this is no JSON"), "send it as JSON")
         }

@@ -40,8 +40,9 @@ pub fn add(args: &AddArgs, session: &Session) -> Result<Code, Fault> {
         (Err(_), None) => node::directory(&session.global)?,
     };
     let known = node.as_ref().ok().map(Node::snapshot).transpose()?;
-    let file = target(known.as_ref(), &dir, file, &text, args)?;
-    if let Some(name) = named(&file) {
+    let meant = meant(&file, &text);
+    let file = target(known.as_ref(), &dir, file, meant.clone(), args)?;
+    if let Some(name) = meant {
         register::fits(&name, &file, &text)?;
     }
     refuse_invalid(&file, &text, &dir, session)?;
@@ -60,11 +61,14 @@ pub fn add(args: &AddArgs, session: &Session) -> Result<Code, Fault> {
 }
 
 /// The file that is written: the one that declares the service now, whatever its ending.
-fn target(known: Option<&Snapshot>, dir: &Path, file: String, text: &[u8], args: &AddArgs) -> Result<String, Fault> {
-    // A file of several services, or of another name, is what it is.
-    let Some(name) = named(&file).filter(|name| register::names_in(text, name.as_str()) == [name.as_str()]) else {
-        return Ok(file);
-    };
+fn target(
+    known: Option<&Snapshot>,
+    dir: &Path,
+    file: String,
+    meant: Option<Name>,
+    args: &AddArgs,
+) -> Result<String, Fault> {
+    let Some(name) = meant else { return Ok(file) };
     let Some(known) = known else {
         let there = super::rm::file_of(dir, name.as_str()).filter(|file| register::is_manifest(file));
         let there = there.unwrap_or(file);
@@ -83,9 +87,10 @@ fn target(known: Option<&Snapshot>, dir: &Path, file: String, text: &[u8], args:
     }
 }
 
-/// The service that a file declares by its own name.
-fn named(file: &str) -> Option<Name> {
-    Name::parse(register::stem_of(file)).ok()
+/// The service that a file declares by its own name; one of several services, or of another name, is what it is.
+fn meant(file: &str, text: &[u8]) -> Option<Name> {
+    let name = Name::parse(register::stem_of(file)).ok()?;
+    (register::names_in(text, name.as_str()) == [name.as_str()]).then_some(name)
 }
 
 /// The file of that name and what it holds.

@@ -151,6 +151,10 @@ impl From<Refused> for Fault {
             Refused::Shared { name, file, other } => {
                 Fault::no(format!("{file} declares {other} too"), format!("take {name} alone out of {file}"))
             }
+            Refused::Unnamed { name, file } => Fault::no(
+                format!("{name} is declared by {file}; this text there, without `name: {name}`, is another service"),
+                format!("write `name: {name}` into it, or change it with `plugd edit {name}`"),
+            ),
             Refused::NotJson { name, file } => Fault::no(
                 format!("{name} is declared by {file}, and this is no JSON"),
                 format!("change it with `plugd edit {name}`, or remove {file} first"),

@@ -14,6 +14,8 @@ pub enum Refused {
     Exists { name: Name, file: String },
     /// The file holds another service too, which was not meant.
     Shared { name: Name, file: String, other: Name },
+    /// The file has another name than the service, and the text names none: it would make another service.
+    Unnamed { name: Name, file: String },
     /// The file is JSON, and the text is not.
     NotJson { name: Name, file: String },
     /// It is a program, not words about one: a script that was discovered.
@@ -38,10 +40,15 @@ pub fn file_to_write(known: &Snapshot, name: &Name, replace: bool, read: Read<'_
     }
 }
 
-/// What is no JSON would spoil a file of that ending for all others who read it.
+/// Whether this text may stand in that file, so that it declares `name`. What is no JSON would spoil a file of that
+/// ending for all others who read it.
 pub fn fits(name: &Name, file: &str, text: &[u8]) -> Result<(), Refused> {
-    match file.ends_with(".json") && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_err() {
-        true => Err(Refused::NotJson { name: name.clone(), file: file.to_string() }),
+    if file.ends_with(".json") && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_err() {
+        return Err(Refused::NotJson { name: name.clone(), file: file.to_string() });
+    }
+    // A text that cannot be read is told as that.
+    match names_in(text, stem_of(file)).first().is_some_and(|written| written != name.as_str()) {
+        true => Err(Refused::Unnamed { name: name.clone(), file: file.to_string() }),
         false => Ok(()),
     }
 }
@@ -156,6 +163,10 @@ mod tests {
             fits(&name("a"), "a.json", b"command: x").is_err() && fits(&name("a"), "a.yaml", b"command: x").is_ok()
         );
         assert!(fits(&name("a"), "a.json", br#"{"command": "x"}"#).is_ok());
+        let unnamed = Refused::Unnamed { name: name("web"), file: "front.yaml".into() };
+        assert_eq!(fits(&name("web"), "front.yaml", b"command: x"), Err(unnamed));
+        assert_eq!(fits(&name("web"), "front.yaml", b"name: web\ncommand: x"), Ok(()));
+        assert_eq!(fits(&name("web"), "front.yaml", b"metadata: {name: web}\nkind: Service"), Ok(()));
         assert_eq!(file_to_write(&known, &name("clock"), true, NOTHING), Ok("clock.yaml".into()));
         assert_eq!(
             files_to_remove(&known, &[name("a"), name("web"), name("b")], NOTHING),

@@ -221,6 +221,15 @@ impl Node {
         }
     }
 
+    /// Found out before the port was free: by now it is listened on, or nobody is to listen there.
+    pub(super) fn is_overtaken(&self, input: &Input) -> bool {
+        let Input::Problem { name, reason, message: Some(_) } = input else { return false };
+        match self.held.doors.get(name) {
+            Some(door) => SHUT.contains(reason) && door.open,
+            None => *reason == Reason::AddressInUse,
+        }
+    }
+
     fn take_back_words(&mut self, name: &Name) {
         let Some(door) = self.held.doors.get_mut(name) else { return };
         if std::mem::take(&mut door.told) {

@@ -287,6 +287,9 @@ impl Node {
 
     /// Takes a fact into this turn; the loop's own tables hear of it first.
     fn note(&mut self, mut input: Input) {
+        if self.is_overtaken(&input) {
+            return;
+        }
         if let Input::Declared(declaration) = &mut input {
             self.enter_door(declaration);
             self.on_declared(declaration);

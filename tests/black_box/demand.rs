@@ -260,3 +260,31 @@ fn an_upgrade_refuses_nobody() {
     }
     assert_eq!(call(port, "x").expect("answered"), "one said x");
 }
+
+#[test]
+fn one_that_is_on_demand_plain_and_on_demand_again_is_called_as_before() {
+    let world = World::running();
+    let port = free_port();
+    let lazy = manifest(port, "one", ", idleStop: 1h");
+    let plain: String =
+        lazy.lines().filter(|line| !line.starts_with("activation:")).map(|line| format!("{line}\n")).collect();
+    world.put("web.yaml", &lazy);
+    world.wait_status("web", "waiting (OnDemand)");
+    for round in 0..5 {
+        assert_eq!(call(port, "hello").expect("answered"), "one said hello");
+        world.wait_status("web", "healthy");
+        world.put("web.yaml", &plain);
+        world.wait("it to listen itself", |world| {
+            world.status("web") == "healthy"
+                && world.status_file("web").is_some_and(|text| text.contains(&format!("check: tcp 127.0.0.1:{port} ")))
+        });
+        world.put("web.yaml", &lazy);
+        world.wait("plugd to listen for it again", |world| {
+            let text = world.status_file("web").unwrap_or_default();
+            text.contains(&format!("generation: {}", 2 * round + 3))
+                && !text.contains("AddressInUse")
+                && call(port, "x").is_ok()
+        });
+        world.wait_status("web", "healthy");
+    }
+}

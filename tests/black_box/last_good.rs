@@ -185,7 +185,7 @@ fn what_a_blocked_edit_says_ends_nothing_under_the_next_controller() {
 }
 
 /// A text that was accepted reaches the database a moment behind the facts.
-fn wait_kept(world: &World, text: &str) {
+pub fn wait_kept(world: &World, text: &str) {
     let database = world.state().join("state.db");
     let has = |suffix: &str| {
         let bytes = fs::read(format!("{}{suffix}", database.display())).unwrap_or_default();
@@ -346,4 +346,46 @@ fn settings_that_were_never_good_are_no_reason_to_begin_without_them() {
     world.spawn(&[]);
     assert_eq!(world.wait_end().code(), Some(78), "{}", world.log());
     assert!(world.log().contains("_plugd.yaml:2:1") && world.log().contains("mend it"), "{}", world.log());
+}
+
+#[test]
+fn a_script_whose_first_line_is_spoilt_goes_on_as_it_was_until_it_is_mended_or_deleted() {
+    let world = World::running();
+    let target = world.root().join("target");
+    fs::write(&target, "#!/bin/sh\nexec sleep 3600\n").expect("written");
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).expect("chmod");
+    std::os::unix::fs::symlink(&target, world.path("linked.sh")).expect("linked");
+    for file in ["above.sh", "empty.sh", "bare"] {
+        world.put_script(file, "#!/bin/sh\nexec sleep 3600\n");
+    }
+    let names = ["above", "bare", "empty", "linked"];
+    names.iter().for_each(|name| world.wait_status(name, "running"));
+    let pids = names.map(|name| world.pid(name));
+    ["above.sh", "bare", "empty.sh"].iter().for_each(|file| wait_kept(&world, file));
+
+    world.put_script("above.sh", "\n#!/bin/sh\nexec sleep 3601\n");
+    world.put_script("bare", "# a comment above\n#!/bin/sh\nexec sleep 3601\n");
+    world.put_script("empty.sh", "");
+    fs::remove_file(&target).expect("removed");
+    for (name, reason) in names.iter().zip(["ExecFormat", "ExecFormat", "ExecFormat", "WrapperNotFound"]) {
+        world.wait("it to be told", |world| world.status_file(name).is_some_and(|text| text.contains(reason)));
+    }
+    assert_eq!(names.map(|name| world.pid(name)), pids);
+    assert!(names.iter().all(|name| world.status(name) == "running"));
+
+    // The next controller finds them like that.
+    replace_controller(&world);
+    for name in ["above", "bare", "empty"] {
+        world.wait("it to be told again", |world| {
+            let text = world.status_file(name).unwrap_or_default();
+            let ours = world.controller_pid().is_some_and(|pid| text.contains(&format!("controller: {{pid: {pid},")));
+            ours && text.contains("ExecFormat")
+        });
+    }
+    assert_eq!(["above", "bare", "empty"].map(|name| world.pid(name)), [pids[0], pids[1], pids[2]]);
+
+    world.put_script("above.sh", "#!/bin/sh\nexec sleep 3601\n");
+    world.wait("the mended one", |world| world.pid("above").is_some_and(|pid| Some(pid) != pids[0]));
+    world.remove("empty.sh");
+    world.wait("the deleted one to go", |world| world.status_file("empty").is_none());
 }

@@ -75,6 +75,7 @@ fn a_dependency_that_is_lost_with_the_controller_is_lost_for_the_next_one_and_th
     world.wait_status("again", "waiting (DependencyNotReady)");
     world.wait_status("stops", "stopped (DependencyLost)");
 
+    crate::last_good::wait_kept(&world, "\"dependency_lost\":\"db\"");
     let second = world.controller_pid();
     kill(second.expect("a controller"), 9);
     world.wait("a third controller", |world| world.controller_pid().is_some_and(|pid| Some(pid) != second));

@@ -215,13 +215,16 @@ fn dependents_stop_before_what_they_depend_on() {
         world.put(
             &format!("{name}.yaml"),
             &format!(
-                "dependsOn: {depends}\nscript: |\n  trap 'echo {name} >> {}; exit 0' TERM; while :; do sleep 0.02; done\n",
-                order.display()
+                "dependsOn: {depends}\nscript: |\n  trap 'echo {name} >> {order}; exit 0' TERM; echo > {order}-{name}; \
+                 while :; do sleep 0.02; done\n",
+                order = order.display()
             ),
         );
     }
     world.run(&[]);
     world.wait_status("front", "running");
+    let is_set = |name: &str| world.root().join(format!("order-{name}")).exists();
+    world.wait("the handlers to be set", |_| ["db", "app", "front"].into_iter().all(is_set));
 
     world.stop();
 

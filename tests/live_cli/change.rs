@@ -250,6 +250,16 @@ fn the_file_that_declares_a_service_is_the_one_that_is_replaced_and_a_script_is_
     ends(&world, 0, &["add", &named.display().to_string(), "--wait"]);
     assert!(world.path("shop.yaml").exists());
     assert_eq!((world.status("shop"), world.status("till")), ("running".into(), "running".into()));
+    // What would make another service of its file is not written there.
+    let (_, told) = ends(&world, 1, &["add", "shop", "--replace", "--", "sleep", "7"]);
+    assert!(told.contains("other.yaml") && told.contains("without `name: shop`"), "{told}");
+    let named = world.root().join("again/shop.yaml");
+    std::fs::create_dir(world.root().join("again")).expect("made");
+    std::fs::write(&named, "command: sleep 1001\n").expect("written");
+    ends(&world, 1, &["add", &named.display().to_string()]);
+    std::fs::write(&named, "name: shop\ncommand: sleep 1001\n").expect("written");
+    ends(&world, 0, &["add", &named.display().to_string(), "--wait"]);
+    assert_eq!(std::fs::read(world.path("other.yaml")).expect("there"), std::fs::read(&named).expect("there"));
     // Nor does a new name take a file in which others are declared.
     let (_, told) = ends(&world, 1, &["add", "other", "--replace", "--", "sleep", "7"]);
     assert!(told.contains("other.yaml declares shop too"), "{told}");

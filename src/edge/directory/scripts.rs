@@ -61,6 +61,10 @@ impl Desk {
             // What does not answer is what it was.
             Err(rustix::io::Errno::TIMEDOUT) => return Seen::Done,
             Err(rustix::io::Errno::NOENT) if disk::lstat(&path).is_err() => return Seen::Absent,
+            Err(error) if self.records.contains_key(file) => {
+                let message = format!("{file} leads nowhere ({error}); mend it, or delete it to stop the service");
+                return self.refuse(file, None, Refusal::of_service(stem, Reason::WrapperNotFound, message), "");
+            }
             Err(_) => return self.not_a_service(file),
         };
         let by_name = file.ends_with(".sh");
@@ -111,23 +115,17 @@ impl Desk {
         let head = &content.bytes[..content.bytes.len().min(HEAD_MAX)];
         let program = head.starts_with(b"#!") || head.starts_with(b"\x7fELF");
         let library = file.contains('/');
+        // An edit that spoils its first line, or empties it, is no wish that it stops.
+        if !program && (self.records.contains_key(file) || self.was_service(file)) {
+            let refusal = Refusal::of_service(stem, Reason::ExecFormat, no_program(file, head));
+            return self.refuse(file, Some(stamp), refusal, &digest::short(&content.bytes));
+        }
         let wanted = !library || self.discovery() == Discovery::All || manifest::has_block(head);
         if !wanted || !program {
             self.scripts.idle.insert(file.to_string(), stamp);
             let seen = self.not_a_service(file);
             if file.ends_with(".sh") && !library {
-                let marked = head.strip_prefix(BYTE_ORDER_MARK).is_some_and(|rest| rest.starts_with(b"#!"));
-                let message = match marked {
-                    true => format!(
-                        "{file} begins with a byte order mark, so the kernel does not see its `#!`; take the mark off: \
-                         `sed -i '1s/^\\xef\\xbb\\xbf//' {file}`"
-                    ),
-                    false => format!(
-                        "{file} begins neither with `#!` nor as a program, so it is no service; \
-                     write `#!/bin/sh` in its first line, or move it to wrappers/ where others include it"
-                    ),
-                };
-                self.note_problem(file, Reason::ExecFormat, message);
+                self.note_problem(file, Reason::ExecFormat, no_program(file, head));
             }
             return seen;
         }
@@ -232,6 +230,20 @@ impl Desk {
             (of.as_ref() == Some(&stem) || mentions.contains(&base)).then(|| (file.clone(), stem))
         };
         self.scripts.seen.keys().filter_map(script).collect()
+    }
+}
+
+/// Why the kernel would not execute it, and what to do.
+fn no_program(file: &str, head: &[u8]) -> String {
+    match head.strip_prefix(BYTE_ORDER_MARK).is_some_and(|rest| rest.starts_with(b"#!")) {
+        true => format!(
+            "{file} begins with a byte order mark, so the kernel does not see its `#!`; take the mark off: \
+             `sed -i '1s/^\\xef\\xbb\\xbf//' {file}`"
+        ),
+        false => format!(
+            "{file} begins neither with `#!` nor as a program, so it is no service; \
+             write `#!/bin/sh` in its first line, or move it to wrappers/ where others include it"
+        ),
     }
 }
 
