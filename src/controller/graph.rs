@@ -1,6 +1,7 @@
 //! Who depends on whom: cycles are found when an edge changes, and only around it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::Controller;
 use super::service::{Cycle, Id};
@@ -66,13 +67,14 @@ impl Controller {
         service.all_needs().filter_map(|dependency| self.table.id(&dependency.name)).collect()
     }
 
-    /// Before whom it stops: what runs of it depends on them, or what is declared. Where that goes round in a circle,
-    /// what runs alone.
+    /// Before whom it stops: what runs of it depends on them, or the version in force, or an edit that waits; not that
+    /// where it goes round in a circle.
     pub(super) fn leans_on(&self, id: Id) -> Vec<Id> {
         let Some(service) = self.table.get(id) else { return Vec::new() };
         let run = service.instances.iter().filter_map(|instance| instance.life.spec());
-        let may = service.all_needs().filter(|_| service.cycle.is_none());
-        let needs = run.flat_map(|spec| &spec.depends_on).chain(may);
+        let waits = service.spec().filter(|_| service.cycle.is_none());
+        let declared = service.rules().into_iter().chain(waits).map(Arc::as_ref);
+        let needs = run.chain(declared).flat_map(|spec| &spec.depends_on);
         let ids: BTreeSet<Id> = needs.filter_map(|need| self.table.id(&need.name)).collect();
         ids.into_iter().collect()
     }
