@@ -31,7 +31,7 @@ pub(super) async fn register(State(app): State<App>, Json(body): Json<Register>)
     check(&name, &body.manifest)?;
     let snapshot = app.ctx.board.load();
     let (asked, dir) = (name.clone(), app.ctx.dir.clone());
-    let file = on_disk(move || Ok(register::file_to_write(&snapshot, &asked, body.replace, &reader(&dir))))
+    let file = on_disk(move || Ok(register::file_to_write(&snapshot, &asked, body.replace, &directory::reader(&dir))))
         .await
         .map_err(|error| disk(&app, &error))?
         .map_err(|refused| refusal(&app, refused))?;
@@ -49,7 +49,7 @@ pub(super) async fn remove(State(app): State<App>, Named(view): Named) -> Result
     let file = view.manifest.file.clone();
     let path = app.ctx.dir.join(&file);
     let (snapshot, asked, dir) = (app.ctx.board.load(), view.service.clone(), app.ctx.dir.clone());
-    on_disk(move || Ok(register::files_to_remove(&snapshot, &[asked], &reader(&dir))))
+    on_disk(move || Ok(register::files_to_remove(&snapshot, &[asked], &directory::reader(&dir))))
         .await
         .map_err(|error| disk(&app, &error))?
         .map_err(|refused| refusal(&app, refused))?;
@@ -90,10 +90,6 @@ fn check(name: &Name, manifest: &str) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-fn reader(dir: &Path) -> impl Fn(&str) -> Option<Vec<u8>> {
-    |file| directory::read_named(&dir.join(file)).ok()
 }
 
 /// A file that is not this service's alone, or no manifest, is left as it is.

@@ -14,6 +14,7 @@ use super::fault::{Code, Fault};
 use super::node::{Node, Watching};
 use super::told::{self, Intake, Lying};
 use super::{Session, behind, node, row, wait};
+use crate::edge::directory;
 use crate::edge::put::{Existing, put};
 use crate::model::digest;
 use crate::model::name::Name;
@@ -78,10 +79,10 @@ fn target(
         };
     };
     if !args.command.is_empty() {
-        return Ok(register::file_to_write(known, &name, args.replace, &super::rm::reader(dir))?);
+        return Ok(register::file_to_write(known, &name, args.replace, &directory::reader(dir))?);
     }
     match known.services.get(&name).map(|view| &view.manifest.file) {
-        Some(other) if *other != file => Ok(register::file_to_write(known, &name, true, &super::rm::reader(dir))?),
+        Some(other) if *other != file => Ok(register::file_to_write(known, &name, true, &directory::reader(dir))?),
         // The file as a whole is what was named.
         Some(_) | None => Ok(file),
     }

@@ -32,7 +32,7 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
     let snapshot = node.snapshot_with(&args.names)?;
     let dir = node.dir()?;
     let names = select::names(&snapshot, &args.names, false)?;
-    let files = register::files_to_remove(&snapshot, &names, &reader(&dir))?;
+    let files = register::files_to_remove(&snapshot, &names, &directory::reader(&dir))?;
     if let Some(warning) = left_behind(&names, &snapshot, &node)
         && !goes_on(&warning, args)?
     {
@@ -149,11 +149,6 @@ pub(super) fn file_of(dir: &Path, name: &str) -> Option<String> {
     let said = last::read(dir).into_iter().find(|row| row.name == name).map(|row| row.file);
     let usual = ["yaml", "yml", "json"].map(|ending| format!("{name}.{ending}"));
     said.into_iter().chain(usual).find(|file| !file.is_empty() && dir.join(file).is_file())
-}
-
-/// What the files of the directory hold.
-pub(super) fn reader(dir: &Path) -> impl Fn(&str) -> Option<Vec<u8>> {
-    |file| directory::read_named(&dir.join(file)).ok()
 }
 
 /// A service that the file declares and that is not meant.

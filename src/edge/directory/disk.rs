@@ -244,6 +244,11 @@ fn read_now(path: &Path, max: u64, complete: bool) -> Result<Content, Unread> {
     if unchanged { Ok(Content { bytes, stamp: after }) } else { Err(Unread::Busy) }
 }
 
+/// What the files of a directory hold, by their names.
+pub fn reader(dir: &Path) -> impl Fn(&str) -> Option<Vec<u8>> {
+    |file| read_named(&dir.join(file)).ok()
+}
+
 /// The text of one file that was named by hand, cut a byte after the most that a manifest may have.
 pub fn read_named(path: &Path) -> io::Result<Vec<u8>> {
     afar::look(path, |path| named(path, Stamp::is_file)).unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))

@@ -50,7 +50,7 @@ use crate::model::settings::Settings;
 
 pub use accepted::settings_before;
 pub use desk::DROP_INS_MAX;
-pub use disk::{read_handed, read_named};
+pub use disk::{read_handed, read_named, reader};
 pub use load::{Invalid, Loaded, load, load_some, resolve_one};
 pub use names::{is_drop_in, is_its_own};
 pub use parse::OwnedText;
