@@ -77,7 +77,9 @@ fn row_76_a_pinned_wrapper_that_was_changed_is_told_and_not_started_again() {
     let hash: String = Sha256::digest(good.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     world.put_script("w.sh", &good);
     world.put("web.yaml", &format!("wrapper: {{path: w.sh, sha256: {hash}}}\nrestart: {{backoff: {{initial: 5ms, max: 5ms}}}}\nstop: {{gracePeriod: 1s}}\n"));
-    world.wait_status("web", "running");
+    // That the shell was executed does not say that it has opened the script by now.
+    let ran = || fs::read_to_string(world.root().join("ran")).unwrap_or_default();
+    world.wait("the pinned script itself", |_| ran().contains("good"));
     world.put_script("w.sh", &evil);
     world.wait("the refusal", |world| world.status_file("web").is_some_and(|text| text.contains("DigestMismatch")));
     let pid = world.pid("web").expect("what runs goes on");
