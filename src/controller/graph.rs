@@ -71,7 +71,8 @@ impl Controller {
     /// where it goes round in a circle.
     pub(super) fn leans_on(&self, id: Id) -> Vec<Id> {
         let Some(service) = self.table.get(id) else { return Vec::new() };
-        let run = service.instances.iter().filter_map(|instance| instance.life.spec());
+        // What is being stopped leans on it until it is gone.
+        let run = service.instances.iter().filter_map(|instance| instance.life.process_of()?.spec.as_deref());
         let waits = service.spec().filter(|_| service.cycle.is_none());
         let declared = service.rules().into_iter().chain(waits).map(Arc::as_ref);
         let needs = run.chain(declared).flat_map(|spec| &spec.depends_on);
