@@ -321,6 +321,7 @@ impl Controller {
                     began: now.mono,
                     hook_runs: false,
                     exit: Some(exit),
+                    known: false,
                     left: None,
                     survey: Survey::at(Some(now.mono)),
                     lasted: running.lasted,
@@ -343,6 +344,7 @@ impl Controller {
                     began: now.mono,
                     hook_runs: false,
                     exit: Some(exit),
+                    known: false,
                     left: None,
                     survey: Survey::at(Some(now.mono)),
                     lasted: false,
@@ -354,7 +356,7 @@ impl Controller {
                 service.instances[at].spare.extend(held);
             }
             Life::Stopping(stopping) if stopping.exit.is_none() => {
-                by = super::explain::asked_by(stopping, &service.gate, instance.must_restart);
+                by = super::explain::asked_by(&stopping.cause, &service.gate, instance.must_restart);
                 ran_for = now.mono.saturating_sub(stopping.spawned);
                 stopping.exit = Some(exit);
                 stopping.survey = Survey::at(Some(now.mono));

@@ -1,23 +1,25 @@
 //! What was there before us: memory from the disk, lives from the keeper.
 //!
 //! A new controller goes on honestly: restart counts and ladders continue, a process that runs keeps
-//! running, and it is ready again only when a check passes again (or at once where there is none).
+//! running, what was ready is ready until its checks say otherwise, and a stop goes on where it was.
 //! The keeper's table is the truth; memory fills in what the keeper did not see.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Controller;
 use super::absorb::{LINGER_MAX, note_exit};
 use super::agenda::Place;
-use super::blob::{Blob, COUNT_MAX, STEPS_MAX, unhex};
+use super::blob::{Blob, COUNT_MAX, Ending, STEPS_MAX, unhex};
 use super::checks::Checks;
-use super::input::{Adopted, ExitMemory, Memory, Scaled};
+use super::input::{Adopted, Exit, Memory, Scaled};
 use super::life::*;
-use super::service::Service;
+use super::service::{Gate, Instance, Service};
 use crate::model::time::Now;
 
-/// Microseconds: an end is reckoned from the age of its process, and memory has when it was told.
+/// Microseconds: an end is reckoned from the age of its process.
 const SAME_EXIT: u64 = 1_000_000;
 
 impl Controller {
@@ -28,9 +30,11 @@ impl Controller {
         service.restarts = service.restarts.max(blob.service_restarts);
         let claim = blob.run.as_ref().map(|mark| service.agenda.claim(mark));
         let spawned = now.mono.saturating_sub(adopted.age);
-        let spawned_wall = jiff::Timestamp::from_microsecond(blob.spawned).unwrap_or(now.wall);
-        // It runs because somebody wanted it.
-        (service.call.awake, service.call.used) = (true, now.mono);
+        let spawned_wall = Timestamp::from_microsecond(blob.spawned).unwrap_or(now.wall);
+        if adopted.exit.is_none() {
+            // It runs because somebody wanted it.
+            (service.call.awake, service.call.used) = (true, now.mono);
+        }
         let is_last = service.lives.get(adopted.life.instance.index as usize) == Some(&adopted.life.life);
         let memory = service.remembered.as_ref().filter(|_| is_last && !matches!(claim, Some(Err(_))));
         let is_spent = memory.is_some_and(|memory| memory.spent.contains(&adopted.life.instance.index));
@@ -40,7 +44,10 @@ impl Controller {
         // The keeper may still hold the ended life before the present one.
         if instance.life.is_occupied() {
             if adopted.life.life < instance.number {
-                instance.spare.extend(adopted.exit.map(|_| adopted.life.life));
+                if let Some(exit) = adopted.exit {
+                    note_end(instance, &adopted, exit, spawned_wall);
+                    instance.spare.push(adopted.life.life);
+                }
                 return;
             }
             if adopted.life.life == instance.number {
@@ -100,26 +107,15 @@ impl Controller {
                     rejudged: false,
                     resized: false,
                 };
-                instance.life = if blob.stopping {
-                    Life::Stopping(Box::new(Stopping::of(running, Cause::Unwanted, now.mono)))
-                } else {
-                    Life::Running(Box::new(running))
+                instance.life = match &blob.ending {
+                    Some(ending) => Life::Stopping(Box::new(Stopping::resumed(running, ending, adopted.pre_stop, now))),
+                    // As a controller told it that knew no more.
+                    None if blob.stopping => Life::Stopping(Box::new(Stopping::of(running, Cause::Unwanted, now.mono))),
+                    None => Life::Running(Box::new(running)),
                 };
             }
             Some(exit) if !memory_is_newer => {
-                let ended = jiff::SignedDuration::try_from(adopted.age).unwrap_or_default();
-                let at = spawned_wall.checked_add(ended).unwrap_or(now.wall);
-                let told = instance.last_exit.take();
-                note_exit(instance, exit, at, adopted.age, adopted.life.life);
-                // The same that memory has, which was there when it ended.
-                let is_it = |told: &ExitMemory, seen: &ExitMemory| {
-                    (told.code, told.signal) == (seen.code, seen.signal) && told.at.abs_diff(seen.at) < SAME_EXIT
-                };
-                if let (Some(told), Some(seen)) = (told, &mut instance.last_exit)
-                    && is_it(&told, seen)
-                {
-                    *seen = told;
-                }
+                let known = note_end(instance, &adopted, exit, spawned_wall);
                 instance.oom_killed = exit.oom_killed;
                 if is_spent {
                     instance.recent.spend();
@@ -127,8 +123,13 @@ impl Controller {
                 let cause = match &claim {
                     Some(Err(_)) => Cause::Told,
                     Some(Ok(_)) | None if blob.stopping => Cause::Unwanted,
-                    Some(Ok(_)) | None => Cause::Ended,
+                    Some(Ok(_)) | None => blob.ending.as_ref().map_or(Cause::Ended, Ending::cause),
                 };
+                if let Some(seen) = instance.last_exit.as_mut().filter(|seen| seen.by.is_none()) {
+                    // Whether an edit or an order replaced it nobody can tell any more.
+                    let asked = if cause == Cause::Replaced { &Cause::Unwanted } else { &cause };
+                    seen.by = super::explain::asked_by(asked, &Gate::Unknown, false);
+                }
                 instance.life = Life::Stopping(Box::new(Stopping {
                     kill_at: now.mono + made.grace.min(LINGER_MAX),
                     made,
@@ -138,8 +139,9 @@ impl Controller {
                     cause,
                     phase: Phase::Lingering { told: false },
                     began: now.mono,
-                    hook_runs: false,
+                    hook_runs: adopted.pre_stop,
                     exit: Some(exit),
+                    known,
                     left: None,
                     survey: Survey::at(Some(now.mono)),
                     lasted: false,
@@ -148,10 +150,52 @@ impl Controller {
                     carried: carried.map(|age| adopted.age.saturating_sub(age)),
                 }));
             }
-            Some(_) => {}
+            Some(exit) => drop(note_end(instance, &adopted, exit, spawned_wall)),
         }
         service.count_life(adopted.life.instance.index as usize);
         self.mark(id);
+    }
+}
+
+/// The end of a life that the keeper holds; whether memory has it, or a later one.
+fn note_end(instance: &mut Instance, adopted: &Adopted, exit: Exit, spawned: Timestamp) -> bool {
+    let ended = jiff::SignedDuration::try_from(adopted.age).unwrap_or_default();
+    let at = spawned.checked_add(ended).unwrap_or(spawned);
+    let is_past = adopted.life.life < instance.number;
+    let (told, told_life) = (instance.last_exit.take(), instance.last_exit_life);
+    note_exit(instance, exit, at, adopted.age, adopted.life.life);
+    let (Some(told), Some(seen)) = (told, &mut instance.last_exit) else { return false };
+    // Memory has when it was told; here it is reckoned.
+    let is_it = (told.code, told.signal) == (seen.code, seen.signal) && told.at.abs_diff(seen.at) < SAME_EXIT;
+    let is_older = is_past && seen.at < told.at;
+    if is_older && !is_it {
+        instance.last_exit_life = told_life;
+    }
+    if is_it || is_older {
+        *seen = told;
+    }
+    is_it || is_older
+}
+
+impl Stopping {
+    /// A stop goes on where an earlier controller left it: what was sent is not sent twice, and the grace ends
+    /// when it would have ended.
+    fn resumed(running: Running, ending: &Ending, pre_stop: bool, now: Now) -> Stopping {
+        let (began, kill_at) = ending.times(running.spawned);
+        let (phase, survey) = match ending.signalled {
+            true => (Phase::Signalled, Survey::after_signal(now.mono)),
+            false => (Phase::PreStop { asked: true, done: !pre_stop }, Survey::at(None)),
+        };
+        let carried = running.carried.map(|age| began.saturating_sub(running.spawned).saturating_sub(age));
+        Stopping {
+            began,
+            kill_at: kill_at.min(now.mono + running.made.grace),
+            phase,
+            survey,
+            hook_runs: pre_stop,
+            carried,
+            ..Stopping::of(running, ending.cause(), now.mono)
+        }
     }
 }
 

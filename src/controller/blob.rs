@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::life::{Made, Print};
+use super::life::{Cause, Made, Phase, Print, Stopping};
 use crate::model::digest::hex;
 use crate::model::spec::{Digest, Probe, Readiness, Spec};
+use crate::model::view::is_false;
 
 const VERSION: u8 = 1;
 /// The keeper refuses more.
@@ -55,15 +56,15 @@ pub(super) struct Blob {
     /// Milliseconds.
     #[serde(rename = "t", default)]
     pub grace: u64,
-    /// Of the life before: code, signal, microseconds since the epoch.
-    #[serde(rename = "e", default)]
-    pub last_exit: Option<(Option<i32>, Option<i32>, i64)>,
     /// The last restarts that count against its score, microseconds since the epoch; three at most.
     #[serde(rename = "n", default, skip_serializing_if = "Vec::is_empty")]
     pub restarted: Vec<i64>,
     /// Of which run, where a schedule says when it runs.
     #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Mark>,
+    /// A stop that is under way.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
     /// Left out where it would not fit.
     #[serde(rename = "q", default, skip_serializing_if = "Option::is_none")]
     pub own: Option<Own>,
@@ -77,6 +78,92 @@ pub(super) struct Mark {
     /// Seconds since the epoch; none: by hand.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<i64>,
+}
+
+/// How far a stop has come. Ages of the process, in ms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Ending {
+    #[serde(rename = "c")]
+    cause: Kind,
+    /// Which check, and what it said; which dependency.
+    #[serde(rename = "w", default, skip_serializing_if = "String::is_empty")]
+    why: String,
+    #[serde(rename = "b")]
+    began: u64,
+    /// When KILL is due.
+    #[serde(rename = "k")]
+    kill: u64,
+    /// The signal was sent; before that its preStop hook runs.
+    #[serde(rename = "s", default, skip_serializing_if = "is_false")]
+    pub signalled: bool,
+}
+
+/// A [`Cause`], less what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Kind {
+    #[serde(rename = "u")]
+    Unwanted,
+    #[serde(rename = "r")]
+    Replaced,
+    #[serde(rename = "c")]
+    CheckFailed,
+    #[serde(rename = "m")]
+    Mismatched,
+    #[serde(rename = "d")]
+    DependencyLost,
+}
+
+/// What a check said takes this many bytes of the blob at most.
+const WHY_MAX: usize = 160;
+
+impl Ending {
+    /// None: it ends by itself, or is told as over already.
+    pub fn of(stopping: &Stopping) -> Option<Ending> {
+        let (cause, why) = match &stopping.cause {
+            Cause::Unwanted => (Kind::Unwanted, ""),
+            Cause::Replaced => (Kind::Replaced, ""),
+            Cause::CheckFailed(why) => (Kind::CheckFailed, why.as_str()),
+            Cause::Mismatched(why) => (Kind::Mismatched, why.as_str()),
+            Cause::DependencyLost(dependency) => (Kind::DependencyLost, dependency.as_str()),
+            Cause::Ended | Cause::Told => return None,
+        };
+        let age = |at: Duration| u64::try_from(at.saturating_sub(stopping.spawned).as_millis()).unwrap_or(u64::MAX);
+        Some(Ending {
+            cause,
+            why: why[..why.floor_char_boundary(WHY_MAX)].into(),
+            began: age(stopping.began),
+            kill: age(stopping.kill_at),
+            signalled: match stopping.phase {
+                Phase::PreStop { .. } => false,
+                Phase::Signalled | Phase::Lingering { .. } | Phase::Killing { .. } => true,
+            },
+        })
+    }
+
+    pub fn cause(&self) -> Cause {
+        let why = self.why.clone();
+        match self.cause {
+            Kind::Unwanted => Cause::Unwanted,
+            Kind::Replaced => Cause::Replaced,
+            Kind::CheckFailed => Cause::CheckFailed(why),
+            Kind::Mismatched => Cause::Mismatched(why),
+            Kind::DependencyLost => Cause::DependencyLost(why),
+        }
+    }
+
+    /// Nobody is to start it again for its end.
+    pub fn is_asked_for(&self) -> bool {
+        match self.cause {
+            Kind::Unwanted | Kind::Replaced => true,
+            Kind::CheckFailed | Kind::Mismatched | Kind::DependencyLost => false,
+        }
+    }
+
+    /// When it began, and when KILL is due, of a process that was spawned then.
+    pub fn times(&self, spawned: Duration) -> (Duration, Duration) {
+        let at = |age| spawned.saturating_add(Duration::from_millis(age));
+        (at(self.began), at(self.kill))
+    }
 }
 
 /// By what the version is checked that a process runs: a later controller that finds another version
@@ -96,10 +183,6 @@ pub(super) struct Own {
     on_demand: bool,
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 impl Own {
     fn of(spec: &Spec) -> Own {
         Own {
@@ -109,6 +192,11 @@ impl Own {
             liveness: spec.liveness_probe.clone(),
             on_demand: spec.process.on_demand.is_some(),
         }
+    }
+
+    /// It is checked as this spec says.
+    pub fn is_of(&self, spec: &Spec) -> bool {
+        *self == Own::of(spec)
     }
 
     /// The declared spec with the checks and the port of the version that runs.
@@ -223,9 +311,15 @@ mod tests {
             stopping: true,
             signal: i32::MIN,
             grace: u64::MAX,
-            last_exit: Some((Some(i32::MIN), Some(i32::MIN), i64::MIN)),
             restarted: vec![i64::MIN; crate::policy::score::RESTARTS_COUNTED],
             run: Some(Mark { id: i64::MIN, scheduled: Some(i64::MIN) }),
+            ending: Some(Ending {
+                cause: Kind::CheckFailed,
+                why: "\u{1}".repeat(WHY_MAX / 4),
+                began: u64::MAX,
+                kill: u64::MAX,
+                signalled: true,
+            }),
             own: None,
         };
         let bytes = blob.encode();

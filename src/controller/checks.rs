@@ -48,14 +48,10 @@ pub(super) struct Missed<'c> {
 pub(super) enum Past {
     #[default]
     Unready,
-    /// It was ready, by checks like these.
+    /// It was ready, by other checks.
     Ready,
-}
-
-impl Past {
-    pub fn of(was_ready: bool) -> Past {
-        if was_ready { Past::Ready } else { Past::Unready }
-    }
+    /// It is ready, as an earlier controller found by these very checks.
+    Carried,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +135,7 @@ impl Checks {
             match self.past {
                 Past::Unready => course,
                 Past::Ready => course.resumed(probe),
+                Past::Carried => course.carried(),
             }
         });
         self.liveness = checkable(&spec.liveness_probe).map(|probe| Course::patient(probe, now));
@@ -164,6 +161,11 @@ impl Checks {
             && (readiness_of(spec).is_none() || self.readiness.as_ref().is_some_and(|course| course.passing))
     }
 
+    /// It began as what an earlier controller had found.
+    pub fn is_carried(&self) -> bool {
+        self.past == Past::Carried
+    }
+
     /// A check has had a say. A liveness probe alone makes a service ready at once, and says nothing before
     /// its first answer.
     pub fn is_checked(&self) -> bool {
@@ -176,11 +178,6 @@ impl Checks {
         self.readiness.is_none()
             && self.startup.is_none()
             && self.liveness.as_ref().is_some_and(|course| !course.ever && course.failures() > 0)
-    }
-
-    /// It is known not to be ready, however it was found: as often as it may a check has failed, or it said so.
-    pub fn is_refuted(&self) -> bool {
-        self.failing.is_some() || self.leaving
     }
 
     fn course_of(&self, slot: ProbeSlot) -> Option<&Course> {

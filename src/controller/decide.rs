@@ -174,7 +174,7 @@ impl Controller {
             return;
         }
         self.retally(&mut service);
-        wake(self.requirement(&mut service, now));
+        self.requirement(&mut service, now);
         wake(self.weigh(&mut service, now));
         self.present(&mut service, now, plan);
         let standing = self.standing(&service);
@@ -391,7 +391,7 @@ impl Controller {
                 (OnLoss::Ignore, _) | (_, Condition::Completed) => false,
                 (OnLoss::Restart | OnLoss::Stop, Condition::Started | Condition::Ready) => true,
             };
-            let lost = seen && !holds && cares && !asleep && !standing.unheard;
+            let lost = seen && !holds && cares && !asleep && !standing.unread;
             let mut pending = false;
             if lost && dependency.on_loss == OnLoss::Stop && service.is_occupied() {
                 service.touched = true;
@@ -401,7 +401,7 @@ impl Controller {
                     pending |= self.dependency_lost(service, index, dependency.name.as_str(), now);
                 }
             }
-            if holds || (seen && (asleep || standing.unheard)) || (lost && pending) {
+            if holds || (seen && (asleep || standing.unread)) || (lost && pending) {
                 service.seen_ready.push(key);
             }
         }

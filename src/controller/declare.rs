@@ -222,6 +222,7 @@ impl Service {
             let is_of_it = made.as_ref().map_or(spec.process_digest == print.process, |made| made.print == print);
             if is_of_it && waits != Some(print) {
                 let old = running.made.spec.clone();
+                let past = running.past(Some(&spec));
                 running.untold |= running.made.generation != generation;
                 running.made = Arc::new(Made {
                     print: made.as_ref().map_or(print, |made| made.print),
@@ -234,10 +235,11 @@ impl Service {
                 });
                 running.rejudged |= old.as_ref() != Some(&spec);
                 running.resized |= running.made.is_resized(old.as_deref());
-                running.take_up(old.as_deref(), &spec, Past::of(running.was_ready), now);
+                running.take_up(old.as_deref(), &spec, past, now);
             } else if running.made.spec.is_none() {
                 // Adopted and outdated: until it is replaced it is checked as its own version said,
                 // and by nothing where that is not known.
+                let past = running.past(None);
                 let mut made = (*running.made).clone();
                 let mut spec = made.own.take().unwrap_or_default().checks_in(&spec);
                 (spec.stop.signal, spec.stop.grace_period) = (made.signal, made.grace);
@@ -245,13 +247,24 @@ impl Service {
                 made.spec = Some(spec.clone());
                 running.made = Arc::new(made);
                 running.rejudged = true;
-                running.take_up(None, &spec, Past::of(running.was_ready), now);
+                running.take_up(None, &spec, past, now);
             }
         }
     }
 }
 
 impl Running {
+    /// What is known of it where it takes up a spec: `other` than it was judged by, perhaps.
+    pub fn past(&self, other: Option<&Spec>) -> Past {
+        let adopted = self.made.spec.is_none() && self.carried.is_some();
+        let same = || other.zip(self.made.own.as_ref()).is_none_or(|(spec, own)| own.is_of(spec));
+        match self.was_ready {
+            true if adopted && same() => Past::Carried,
+            true => Past::Ready,
+            false => Past::Unready,
+        }
+    }
+
     /// Takes up a spec that needs no new process.
     pub fn take_up(&mut self, old: Option<&Spec>, new: &Spec, past: Past, now: Now) {
         let same = old.is_some_and(|old| {

@@ -68,8 +68,8 @@ impl Controller {
             (Life::Starting(_), Want::Run | Want::Keep | Want::Replace | Want::Stop) => {
                 super::called_off::call_off(service, at, want, plan)
             }
-            (Life::Running(_), Want::Stop) => self.begin_stop(service, at, Cause::Unwanted, now, plan),
-            (Life::Running(_), Want::Replace) => self.begin_stop(service, at, Cause::Replaced, now, plan),
+            (Life::Running(_), Want::Stop) => self.begin_stop(service, at, Cause::Unwanted, now),
+            (Life::Running(_), Want::Replace) => self.begin_stop(service, at, Cause::Replaced, now),
             (Life::Running(_), Want::Run | Want::Keep) => self.tend(service, at, now, plan),
             (Life::Stopping(_), _) => self.stop_on(id, service, at, want, now, plan),
             (Life::BackOff(_), Want::Stop) => {
@@ -151,7 +151,7 @@ impl Controller {
     }
 
     fn spawn(&mut self, service: &mut Service, at: usize, made: Arc<Made>, now: Now, plan: &mut Plan) {
-        let blob = blob(service, at, &made, now.wall, None, false);
+        let blob = blob(service, at, &made, now.wall, None);
         plan.actions.push(Action::Spawn {
             life: service.life_id(at),
             spec: made.spec.clone().expect("made from a declaration"),
@@ -246,7 +246,7 @@ impl Controller {
         }
         if let Some(why) = running.give_up.take() {
             self.events_of_check(service, at, &why, now);
-            return self.begin_stop(service, at, Cause::CheckFailed(why), now, plan);
+            return self.begin_stop(service, at, Cause::CheckFailed(why), now);
         }
         running.checks.take_due(&spec, now.mono, |probe| {
             plan.actions.push(Action::Probe { life: life_id.clone(), probe, spec: spec.clone() });
@@ -254,23 +254,26 @@ impl Controller {
         if std::mem::take(&mut running.untold) {
             let age = running.ready_since.map(|since| since.saturating_sub(running.spawned));
             let (made, wall) = (running.made.clone(), running.spawned_wall);
-            let blob = blob(service, at, &made, wall, age, false);
+            let blob = blob(service, at, &made, wall, age);
             plan.actions.push(Action::SetBlob { life: life_id, blob: blob.encode() });
             return Step::Again;
         }
         let ready = running.checks.is_ready(&spec);
         match (ready, running.ready_since) {
             (true, None) => {
-                let since = match running.carried.take() {
-                    Some(age) => running.spawned + age,
-                    None => now.mono,
-                };
+                let since = running.carried.map_or(now.mono, |age| running.spawned + age);
                 running.ready_since = Some(since);
+                let goes_on = running.carried.take().is_some() && running.checks.is_carried();
                 running.was_ready = true;
                 running.port_late = false;
+                if goes_on {
+                    // An earlier controller has told it, and the keeper knows.
+                    self.retally(service);
+                    return Step::Again;
+                }
                 let age = since.saturating_sub(running.spawned);
                 let (made, wall) = (running.made.clone(), running.spawned_wall);
-                let blob = blob(service, at, &made, wall, Some(age), false);
+                let blob = blob(service, at, &made, wall, Some(age));
                 plan.actions.push(Action::SetBlob { life: life_id, blob: blob.encode() });
                 let name = service.instance_name(at);
                 let recovered = service.troubled && super::decide::is_checked(&spec);
@@ -290,7 +293,7 @@ impl Controller {
                 service.troubled = true;
                 let why = running.checks.failing.clone().unwrap_or_else(|| "it says that it is stopping".into());
                 let (made, wall) = (running.made.clone(), running.spawned_wall);
-                let blob = blob(service, at, &made, wall, None, false);
+                let blob = blob(service, at, &made, wall, None);
                 plan.actions.push(Action::SetBlob { life: life_id, blob: blob.encode() });
                 let name = service.instance_name(at);
                 self.record(service, at, Reason::NotReady, true, format!("{name} is not ready any more: {why}"), now);
@@ -357,7 +360,6 @@ pub(super) fn blob(
     made: &Made,
     spawned: jiff::Timestamp,
     ready_age: Option<Duration>,
-    stopping: bool,
 ) -> Blob {
     let instance = &service.instances[at];
     Blob {
@@ -367,8 +369,6 @@ pub(super) fn blob(
         failed_starts: instance.ladder.failed_starts,
         spawned: spawned.as_microsecond(),
         ready_age: ready_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
-        stopping,
-        last_exit: instance.last_exit.as_ref().map(|exit| (exit.code, exit.signal, exit.at)),
         restarted: instance.vitals.restarts(),
         run: instance.run.as_ref().map(|run| Mark { id: run.id, scheduled: run.scheduled.map(|at| at.as_second()) }),
         ..Blob::of(made)

@@ -25,6 +25,16 @@ pub(super) type Again = super::drive::Step;
 impl Controller {
     /// Nothing is left of a stopping life.
     pub(super) fn ended(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now) -> Again {
+        let known = matches!(&service.instances[at].life, Life::Stopping(stopping) if stopping.known);
+        let told = self.events.len();
+        let again = self.follow_end(id, service, at, want, now);
+        if known {
+            self.events.truncate(told);
+        }
+        again
+    }
+
+    fn follow_end(&mut self, id: Id, service: &mut Service, at: usize, want: Want, now: Now) -> Again {
         let name = service.instance_name(at);
         let spec = service.rules().cloned();
         let current = service.next().map(|made| made.print);

@@ -78,8 +78,8 @@ fn out_of_memory(oom_killed: bool) -> &'static str {
 }
 
 /// Who asked for an end: none where it came by itself.
-pub(super) fn asked_by(stopping: &Stopping, gate: &Gate, must_restart: bool) -> Option<String> {
-    let by = match &stopping.cause {
+pub(super) fn asked_by(cause: &Cause, gate: &Gate, must_restart: bool) -> Option<String> {
+    let by = match cause {
         Cause::Ended | Cause::Told => return None,
         Cause::CheckFailed(why) | Cause::Mismatched(why) => why.clone(),
         Cause::DependencyLost(dependency) => format!("{dependency} was not ready any more"),

@@ -191,6 +191,15 @@ pub enum Resolved {
     Missing { reason: Reason, message: String, tried: Vec<String> },
 }
 
+impl Resolved {
+    pub fn content(&self) -> Option<Digest> {
+        match self {
+            Resolved::Found { content, .. } => Some(*content),
+            Resolved::Missing { .. } => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Rejection {
     pub name: Name,
@@ -326,7 +335,8 @@ pub struct ExitMemory {
 pub struct Adopted {
     pub life: LifeId,
     pub pid: i32,
-    pub start_time: u64,
+    /// Its preStop hook runs.
+    pub pre_stop: bool,
     /// How long it has been running (or had been, when it ended).
     pub age: Duration,
     pub exit: Option<Exit>,

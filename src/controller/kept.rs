@@ -12,7 +12,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::Controller;
-use super::checks::Past;
 use super::decide::Want;
 use super::declare::dependency_names;
 use super::input::{KeptMemory, Scaled};
@@ -110,7 +109,7 @@ impl Service {
             match &mut instance.life {
                 Life::Running(running) if running.made.is_found_again_in(made) => {
                     let spec = made.spec.as_ref().expect("read from a manifest");
-                    let past = Past::of(running.was_ready);
+                    let past = running.past(None);
                     running.made = made.clone();
                     running.rejudged = true;
                     running.take_up(None, spec, past, now);

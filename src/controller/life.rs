@@ -157,6 +157,8 @@ pub(super) struct Stopping {
     pub hook_runs: bool,
     /// How the main process ended; none while it lives.
     pub exit: Option<Exit>,
+    /// An earlier controller has told that.
+    pub known: bool,
     /// What the last survey found; none before the first.
     pub left: Option<Vec<Leftover>>,
     pub survey: Survey,
@@ -181,6 +183,7 @@ impl Stopping {
             began: now,
             hook_runs: false,
             exit: None,
+            known: false,
             left: None,
             survey: Survey::at(None),
             lasted: running.lasted,
@@ -237,10 +240,17 @@ pub(super) struct Survey {
 /// Between two looks at first; doubled up to [`SURVEY_GAP_MAX`].
 pub(super) const SURVEY_GAP: Duration = Duration::from_millis(2);
 pub(super) const SURVEY_GAP_MAX: Duration = Duration::from_millis(100);
+/// A service is looked at when it has not ended this long after the signal, to name who holds it up.
+const SIGNALLED_LOOK: Duration = Duration::from_secs(1);
 
 impl Survey {
     pub fn at(due: Option<Duration>) -> Survey {
         Survey { asked: None, due, gap: SURVEY_GAP }
+    }
+
+    /// After a while: who has not ended by then is told by name.
+    pub fn after_signal(now: Duration) -> Survey {
+        Survey { gap: SIGNALLED_LOOK, ..Survey::at(Some(now + SIGNALLED_LOOK)) }
     }
 
     /// 2, 5, 10, 20, 40, 80, 100 ms.

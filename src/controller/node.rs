@@ -90,7 +90,7 @@ impl Controller {
     }
 
     /// Follows how long a required service has not been ready.
-    pub(super) fn requirement(&mut self, service: &mut Service, now: Now) -> Option<Duration> {
+    pub(super) fn requirement(&mut self, service: &mut Service, now: Now) {
         if service.required() {
             // Scaled to nothing is stopped by hand too.
             let at_rest = service.desired() == 0
@@ -127,7 +127,7 @@ impl Controller {
             if !fine && !at_rest {
                 let since = *service.unready_since.get_or_insert(now.mono);
                 self.node.unready.insert((since, service.name.clone()));
-                return None;
+                return;
             }
         } else if self.node.fatal.as_ref() == Some(&service.name) {
             self.node.fatal = None;
@@ -135,7 +135,6 @@ impl Controller {
         if let Some(since) = service.unready_since.take() {
             self.node.unready.remove(&(since, service.name.clone()));
         }
-        None
     }
 
     /// What concerns no single service. True if services are to be visited again.

@@ -129,18 +129,16 @@ impl Controller {
 
     fn warn_root(&mut self, service: &mut Service, now: Now) {
         let Some(spec) = service.spec() else { return };
-        // Of what runs since before this controller it was told when that began.
+        // Of what runs since before this controller, or has ended before it, it was told when that began.
         let before = |instance: &super::service::Instance| match &instance.life {
             Life::Running(running) => {
                 running.spawned < self.config.started.mono
                     && service.made().is_some_and(|made| made.print == running.made.print)
             }
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_)
-            | Life::Finished(_) => false,
+            Life::Stopping(stopping) => {
+                stopping.known && service.made().is_some_and(|made| made.print == stopping.made.print)
+            }
+            Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::BackOff(_) | Life::Finished(_) => false,
         };
         if service.instances.iter().any(before) {
             service.warned_root = true;

@@ -2,16 +2,9 @@
 
 use super::Controller;
 use super::life::{Cause, Life, Phase};
-use super::service::{Gate, Instance, Service};
+use super::service::{Gate, Service};
 use crate::policy::depends::{Standing, allows};
 use crate::policy::restart::{self, End, Next};
-
-/// It was ready for an earlier controller, and this one has not heard yet that it is, nor that it is not any more.
-fn may_still_be_ready(instance: &Instance) -> bool {
-    instance.life.running().is_some_and(|running| {
-        running.was_ready && running.carried.is_some() && running.ready_since.is_none() && !running.checks.is_refuted()
-    })
-}
 
 impl Controller {
     /// What those who depend on it may know.
@@ -42,7 +35,6 @@ impl Controller {
             | Life::Finished(_) => false,
         };
         let unread = service.declared.is_none() && service.gate != Gate::Gone;
-        let unheard = unread || wanted().any(may_still_be_ready);
         if service.schedule().is_some() {
             // Once a run has completed, what needs it has what it needs.
             let done = service.agenda.has_succeeded();
@@ -54,7 +46,7 @@ impl Controller {
                 completed: done,
                 coming: self.is_coming(service),
                 asleep: false,
-                unheard,
+                unread,
             };
         }
         // All that are wanted, also those that were not begun yet.
@@ -67,7 +59,7 @@ impl Controller {
             completed: all && wanted().all(completed),
             coming: self.is_coming(service),
             asleep: service.is_asleep(),
-            unheard,
+            unread,
         }
     }
 

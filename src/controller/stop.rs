@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Controller;
+use super::blob::{Blob, Ending};
 use super::decide::Want;
 use super::drive::{Step, blob};
 use super::input::Hook;
@@ -11,8 +12,6 @@ use super::plan::{Action, Plan, Target};
 use super::service::{Id, Service};
 use crate::model::time::Now;
 
-/// A service is looked at when it has not ended this long after the signal, to name who holds it up.
-const SIGNALLED_LOOK: Duration = Duration::from_secs(1);
 /// After a hook that used up the grace the signal still gets this much.
 const GRACE_AFTER_HOOK: Duration = Duration::from_secs(2);
 /// A tree that KILL has not emptied for this long is told.
@@ -21,32 +20,12 @@ const STUCK_AFTER: Duration = Duration::from_secs(10);
 const SURVEY_LOST: Duration = Duration::from_secs(5);
 
 impl Controller {
-    pub(super) fn begin_stop(
-        &mut self,
-        service: &mut Service,
-        at: usize,
-        cause: Cause,
-        now: Now,
-        plan: &mut Plan,
-    ) -> Step {
-        let life = service.life_id(at);
+    pub(super) fn begin_stop(&mut self, service: &mut Service, at: usize, cause: Cause, now: Now) -> Step {
         let instance = &mut service.instances[at];
         let Life::Running(running) = std::mem::replace(&mut instance.life, Life::Idle) else {
             return Step::Until(None);
         };
         let stopping = Stopping::of(*running, cause, now.mono);
-        let asked_for = match &stopping.cause {
-            Cause::Unwanted | Cause::Replaced => true,
-            Cause::Ended | Cause::Told | Cause::CheckFailed(_) | Cause::Mismatched(_) | Cause::DependencyLost(_) => {
-                false
-            }
-        };
-        if asked_for {
-            let (made, wall, carried) = (stopping.made.clone(), stopping.spawned_wall, stopping.carried);
-            let age = carried.map(|ready| now.mono.saturating_sub(stopping.spawned).saturating_sub(ready));
-            let blob = blob(service, at, &made, wall, age, true);
-            plan.actions.push(Action::SetBlob { life, blob: blob.encode() });
-        }
         // That one that was asleep is woken is no recovery.
         service.troubled |= !service.is_asleep();
         service.instances[at].life = Life::Stopping(Box::new(stopping));
@@ -71,17 +50,6 @@ impl Controller {
         if let Some(latest) = cut {
             kill_at = kill_at.min(latest);
         }
-        // An end of its own that nobody wants continued needs no policy.
-        if want == Want::Stop && stopping.cause != Cause::Replaced {
-            stopping.cause = match std::mem::replace(&mut stopping.cause, Cause::Unwanted) {
-                Cause::Unwanted | Cause::Replaced => Cause::Unwanted,
-                kept @ (Cause::Ended
-                | Cause::Told
-                | Cause::CheckFailed(_)
-                | Cause::Mismatched(_)
-                | Cause::DependencyLost(_)) => kept,
-            };
-        }
         // What it was to prepare is over: it must not run on beside the next life.
         if stopping.exit.is_some() && std::mem::take(&mut stopping.hook_runs) {
             plan.actions.push(Action::CancelHooks { life: life.clone() });
@@ -95,13 +63,15 @@ impl Controller {
             Phase::PreStop { asked: asked @ false, done: false } if now.mono < kill_at => {
                 *asked = true;
                 stopping.hook_runs = true;
-                plan.actions.push(Action::RunHook {
+                let run = Action::RunHook {
                     life,
                     hook: Hook::PreStop,
                     spec: stopping.made.spec.clone().expect("a hook stands in a spec"),
                     wrapper: stopping.made.wrapper.clone(),
                     limit: kill_at - now.mono,
-                });
+                };
+                tell_keeper(service, at, plan);
+                plan.actions.push(run);
                 return Step::Again;
             }
             Phase::PreStop { asked: _, done } => {
@@ -119,7 +89,9 @@ impl Controller {
                 }
                 plan.actions.push(Action::Signal { life, signal: stopping.made.signal, to: Target::Group });
                 stopping.phase = Phase::Signalled;
-                stopping.survey = Survey { gap: SIGNALLED_LOOK, ..Survey::at(Some(now.mono + SIGNALLED_LOOK)) };
+                stopping.survey = Survey::after_signal(now.mono);
+                // After the signal: a controller that is killed between the two has it sent again, never left out.
+                tell_keeper(service, at, plan);
                 return Step::Again;
             }
             Phase::Signalled | Phase::Lingering { .. } if now.mono >= kill_at => {
@@ -178,4 +150,17 @@ impl Controller {
         }
         Step::Until(deadline)
     }
+}
+
+/// How far the stop has come, for a later controller.
+fn tell_keeper(service: &Service, at: usize, plan: &mut Plan) {
+    let Life::Stopping(stopping) = &service.instances[at].life else { return };
+    let Some(ending) = Ending::of(stopping) else { return };
+    let age = stopping.carried.map(|ready| stopping.began.saturating_sub(stopping.spawned).saturating_sub(ready));
+    let stopping = Blob {
+        stopping: ending.is_asked_for(),
+        ending: Some(ending),
+        ..blob(service, at, &stopping.made, stopping.spawned_wall, age)
+    };
+    plan.actions.push(Action::SetBlob { life: service.life_id(at), blob: stopping.encode() });
 }

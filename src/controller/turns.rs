@@ -77,14 +77,6 @@ fn come_later(service: &Service) -> BTreeSet<usize> {
     service.instances.iter().enumerate().filter(|(_, one)| by_other(one)).map(|(at, _)| at).collect()
 }
 
-/// It was ready for an earlier controller, and no check has told this one yet that it is not.
-fn is_unheard(instance: &Instance) -> bool {
-    instance.life.running().is_some_and(|running| {
-        let is_silent = running.checks.said.as_ref().is_none_or(|said| said.passed);
-        running.was_ready && running.carried.is_some() && running.ready_since.is_none() && is_silent
-    })
-}
-
 impl Controller {
     /// Who of the outdated is replaced now.
     pub(super) fn give_turns(
@@ -140,7 +132,7 @@ impl Controller {
         // One that has failed is ready for good only when it has lasted: it may be gone in a moment.
         let stays =
             |one: &Instance| one.ladder.failed_starts == 0 || one.life.running().is_some_and(|running| running.lasted);
-        let serves = |one: &Instance| (one.life.is_ready() && stays(one)) || one.life.is_completed() || is_unheard(one);
+        let serves = |one: &Instance| (one.life.is_ready() && stays(one)) || one.life.is_completed();
         let missed = |(at, instance): &(usize, &Instance)| !serves(instance) && !later.contains(at);
         let down = service.instances.iter().enumerate().take(desired).filter(missed).count();
         let down = u32::try_from(down).unwrap_or(u32::MAX);
@@ -149,9 +141,6 @@ impl Controller {
             let ordered = instance.must_restart && (restarts_kept || !outdated(instance));
             let old = (proven && outdated(instance)) || ordered;
             if !old || !instance.life.is_running() {
-                continue;
-            }
-            if is_unheard(instance) && plan != update::Plan::Recreate && !ordered {
                 continue;
             }
             // One that serves nobody costs nothing.

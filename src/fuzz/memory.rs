@@ -37,7 +37,7 @@ pub fn blob(bytes: &[u8]) {
         let adopted = Adopted {
             life: life("web", 7),
             pid: 4711,
-            start_time: 9,
+            pre_stop: false,
             age: Duration::from_secs(5),
             exit,
             blob: bytes.to_vec(),

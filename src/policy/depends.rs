@@ -20,8 +20,8 @@ pub struct Standing {
     pub coming: bool,
     /// It runs on demand and nobody wants it now: it is not lost, and comes when it is called.
     pub asleep: bool,
-    /// Whether it is still what it was for an earlier controller is not known yet.
-    pub unheard: bool,
+    /// By what it is judged is not known: nobody can tell whether it is still what it was.
+    pub unread: bool,
 }
 
 /// Whether the condition holds now.

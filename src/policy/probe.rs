@@ -160,7 +160,9 @@ impl Course {
         let asked = self.asked.take();
         let overdue = |asked: Asked| asked.late || now.saturating_sub(asked.at) > probe.timeout + probe.period;
         let forgiven = asked.is_some_and(overdue) || asked.map_or(now, |asked| asked.at) < self.forgiven_until;
-        let first = passed && !self.ever && self.successes + 1 >= probe.success_threshold;
+        let enough = self.ever || self.successes + 1 >= probe.success_threshold;
+        let first = passed && enough && (self.eager || !self.ever);
+        self.eager &= !first;
         if is_active(&probe.check) {
             self.due = Some(if first {
                 gathered(now + probe.period.mul_f64(unit), probe.period)
@@ -198,10 +200,15 @@ impl Course {
         Turn::Failed
     }
 
-    /// It passed in an earlier controller's time: failures count, but it must pass again. What speaks
-    /// by itself has spoken, and will not say it twice.
+    /// Another check passed before it: failures count, but it must pass itself. What speaks by itself has
+    /// spoken, and will not say it twice.
     pub fn resumed(self, probe: &Probe) -> Course {
         Course { passing: !is_active(&probe.check), ever: true, ..self }
+    }
+
+    /// It passed in an earlier controller's time, and goes on from there.
+    pub fn carried(self) -> Course {
+        Course { passing: true, ever: true, ..self }
     }
 
     /// Whether an answer can be its own: one that came twice, or that an earlier check was asked for, is not.

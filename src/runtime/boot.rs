@@ -343,6 +343,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         });
     }
     if !first {
+        node.publisher.recall(&node.store, started);
         node.say(Event {
             at: started,
             service: None,
@@ -356,6 +357,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         });
     }
     node.remember();
+    told.sort_by_key(|event| !matches!(event, KeeperEvent::Entry(entry) if super::helpers::is_helper(&entry.id)));
     told.into_iter().for_each(|event| node.on_keeper(event));
     if !first && node.table.fresh {
         node.fill_table();

@@ -227,10 +227,10 @@ impl Node {
         Exit { oom_killed: exit.status() != 0 && self.limits.oom_killed(life), ..exit }
     }
 
-    /// A life of the keeper's list, at the start of this controller.
+    /// A life of the keeper's list, at the start of this controller; what runs beside lives was told before.
     pub(super) fn on_entry(&mut self, entry: Entry) {
         if helpers::is_helper(&entry.id) {
-            self.end_stray_helper(entry);
+            self.on_helper_entry(entry);
             return;
         }
         let Some(life) = entry.id.life_id() else { return };
@@ -241,7 +241,7 @@ impl Node {
         self.queue.push_back(Input::Adopted(Adopted {
             life: life.clone(),
             pid: entry.pid,
-            start_time: entry.start_time,
+            pre_stop: self.helpers.has_pre_stop(&life),
             age: until.saturating_sub(entry.spawned_at),
             exit: ended,
             blob: entry.blob,

@@ -35,6 +35,8 @@ use crate::model::view::Event;
 
 /// No instance's key begins so: names begin with a letter or a digit.
 const PREFIX: &[u8] = b"!";
+/// So begins what the keeper holds of a preStop hook; the life and the limit in ms follow.
+const PRE_STOP: &str = "preStop";
 /// When the node leaves, killed helpers have this long to be gone, so that their groups can be removed.
 const LEAVE_MAX: Duration = Duration::from_millis(500);
 
@@ -116,6 +118,23 @@ impl Purpose {
         }
     }
 
+    /// What the keeper holds of it for a later controller: only a preStop hook is worth going on with.
+    fn mark(&self, limit: Duration) -> Vec<u8> {
+        match self {
+            Purpose::Hook(life, Hook::PreStop) => {
+                format!("{PRE_STOP} {} {}", life.life, limit.as_millis()).into_bytes()
+            }
+            Purpose::Hook(_, Hook::PreStart | Hook::Selfcheck) | Purpose::Probe(..) => Vec::new(),
+        }
+    }
+
+    fn of_mark(entry: &Entry) -> Option<(Purpose, Duration)> {
+        let mut words = std::str::from_utf8(&entry.blob).ok()?.split(' ');
+        let (kind, life, limit) = (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let life = LifeId { instance: instance_of(&entry.id)?, life };
+        (kind == PRE_STOP).then(|| (Purpose::Hook(life, Hook::PreStop), Duration::from_millis(limit)))
+    }
+
     pub fn life(&self) -> &LifeId {
         match self {
             Purpose::Probe(life, _) | Purpose::Hook(life, _) => life,
@@ -132,6 +151,12 @@ impl Helpers {
     fn next(&mut self) -> u64 {
         self.number += 1;
         self.number
+    }
+
+    /// Whether a preStop hook of this life runs.
+    pub(super) fn has_pre_stop(&self, life: &LifeId) -> bool {
+        let is_it = |helper: &Helper| matches!(&helper.purpose, Purpose::Hook(of, Hook::PreStop) if of == life);
+        self.running.values().any(is_it)
     }
 
     /// Whether the helper was known.
@@ -215,6 +240,7 @@ impl Node {
         let instance = &asked.purpose.life().instance;
         let id = id_of(instance, asked.number);
         let mut request = request(prepared, &asked.spec, id.clone());
+        request.blob = asked.purpose.mark(asked.limit);
         let scope = match self.helper_group(instance, asked.number) {
             Some((fd, group)) => {
                 request.cgroup = Some(Arc::new(fd));
@@ -279,13 +305,19 @@ impl Node {
 
     pub(super) fn start_helper(&mut self, spawned: Spawned) {
         let Spawned { id, pid, start_time, reaper: _, log, log_stderr: _ } = spawned;
-        let Some(helper) = self.helpers.running.get_mut(&id) else {
+        let Some(helper) = self.helpers.running.get(&id) else {
             self.kill_stray(&id, pid, start_time);
             return;
         };
-        let (ended, mut exit) = oneshot::channel();
         let life = identity(&helper.purpose.life().instance, id.life);
         let tree = Tree { life, node: self.key.clone(), pid, start_time, scope: helper.scope.clone() };
+        self.attend_helper(id, tree, log);
+    }
+
+    /// Waits for the end of one that runs.
+    fn attend_helper(&mut self, id: Id, tree: Tree, log: OwnedFd) {
+        let Some(helper) = self.helpers.running.get_mut(&id) else { return };
+        let (ended, mut exit) = oneshot::channel();
         self.trees.helper_runs(&tree, true);
         helper.ended = Some(ended);
         helper.tree = Some(tree.clone());
@@ -349,9 +381,10 @@ impl Node {
         running.values().for_each(|helper| drop_group(&helper.scope));
     }
 
-    /// A helper of a controller that is gone: nobody waits for it, it is ended.
-    pub(super) fn end_stray_helper(&mut self, entry: Entry) {
+    /// A helper of a controller that is gone. A preStop hook goes on; nobody waits for any other, it is ended.
+    pub(super) fn on_helper_entry(&mut self, entry: Entry) {
         match entry.exit {
+            None if let Some((purpose, limit)) = Purpose::of_mark(&entry) => self.take_up_helper(entry, purpose, limit),
             // What it left behind goes as well.
             Some(_) => {
                 self.kill_stray(&entry.id, entry.pid, entry.start_time);
@@ -362,14 +395,35 @@ impl Node {
         }
     }
 
-    fn kill_stray(&mut self, id: &Id, pid: i32, start_time: u64) {
-        let Some(instance) = instance_of(id) else { return };
+    fn take_up_helper(&mut self, entry: Entry, purpose: Purpose, limit: Duration) {
+        let Some(tree) = self.tree_of_stray(&entry.id, entry.pid, entry.start_time) else { return };
+        let helper = Helper {
+            purpose,
+            // Told where it cannot be started only.
+            command: Vec::new(),
+            limit: limit.saturating_sub(super::monotonic().saturating_sub(entry.spawned_at)),
+            scope: tree.scope.clone(),
+            tree: None,
+            cancelled: false,
+            asked: Instant::now(),
+            ended: None,
+        };
+        self.helpers.running.insert(entry.id.clone(), helper);
+        self.attend_helper(entry.id, tree, entry.log);
+    }
+
+    fn tree_of_stray(&self, id: &Id, pid: i32, start_time: u64) -> Option<Tree> {
+        let instance = instance_of(id)?;
         let group = self.cgroups.as_ref().map(|root| group_path(root.path(), &instance, id.life));
         let scope = match group.filter(|path| path.exists()) {
             Some(path) => Scope::Cgroup(Group::at(path)),
             None => Scope::Session,
         };
-        let tree = Tree { life: identity(&instance, id.life), node: self.key.clone(), pid, start_time, scope };
+        Some(Tree { life: identity(&instance, id.life), node: self.key.clone(), pid, start_time, scope })
+    }
+
+    fn kill_stray(&mut self, id: &Id, pid: i32, start_time: u64) {
+        let Some(tree) = self.tree_of_stray(id, pid, start_time) else { return };
         let _ = self.trees.signal(&tree, libc::SIGKILL, Target::Tree);
         self.trees.forget(&tree);
         tokio::task::spawn_local(async move { remove_group(&tree.scope).await });

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use crate::api::board::Board;
 use crate::edge::files::{StatusFiles, Text};
+use crate::edge::store::Store;
 use crate::model::name::Name;
 use crate::model::text::{ControllerInfo, ControllerLine, NodeFile, Places, Report, node_file, start_report};
 use crate::model::time::Now;
@@ -141,6 +143,21 @@ impl Publisher {
             let like = self.dir.join(&view.manifest.file);
             files.announce(&view.service, Text::View(view.clone(), line), Some(like));
         }
+    }
+
+    /// What controllers before this one told is told on, as soon as the memory answers.
+    pub fn recall(&self, store: &Store, started: Timestamp) {
+        let (history, asked) = (self.history.clone(), store.events(None, None, HISTORY_MAX));
+        tokio::task::spawn_local(async move {
+            let Ok(told) = asked.await else { return };
+            let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+            for event in told.into_iter().rev().filter(|event| event.at < started) {
+                if history.len() == HISTORY_MAX {
+                    break;
+                }
+                history.push_front(event);
+            }
+        });
     }
 
     pub fn record(&mut self, event: &Event) {

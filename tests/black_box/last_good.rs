@@ -12,10 +12,23 @@ fn is_rejected(world: &World) -> bool {
     world.status_file("web").is_some_and(|text| text.contains("rejected") && text.contains("web.yaml:2:1"))
 }
 
-fn replace_controller(world: &World) {
+pub fn replace_controller(world: &World) {
     let controller = world.controller_pid().expect("a controller");
     kill(controller, 9);
     world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller));
+}
+
+/// An order is written before it is answered, and with it what was to be remembered before.
+pub fn write_down(world: &World) {
+    world.put("other.yaml", "command: sleep 3600\n");
+    world.wait_status("other", "running");
+    world.ask(&["stop", "other"]);
+}
+
+/// The controller that is there now has written its status.
+pub fn is_told(world: &World, name: &str) -> bool {
+    let written = world.field(name, "controller").unwrap_or_default();
+    world.controller_pid().is_some_and(|pid| written.contains(&pid.to_string()))
 }
 
 #[test]
@@ -31,9 +44,7 @@ fn a_bad_file_and_a_killed_controller_leave_the_service_checked_and_restarted() 
     replace_controller(&world);
 
     world.wait("the same process to be healthy under the new controller", |world| {
-        let written = world.field("web", "controller").unwrap_or_default();
-        let ours = world.controller_pid().is_some_and(|pid| written.contains(&pid.to_string()));
-        ours && world.status("web") == "healthy" && is_rejected(world)
+        is_told(world, "web") && world.status("web") == "healthy" && is_rejected(world)
     });
     assert_eq!(world.pid("web"), Some(pid));
     assert_eq!(world.field("web", "ready").as_deref(), Some("1/1"));
@@ -130,9 +141,7 @@ fn an_update_that_is_blocked_is_still_told_by_the_next_controller() {
     replace_controller(&world);
 
     world.wait("the block to be told by the new controller", |world| {
-        let written = world.field("web", "controller").unwrap_or_default();
-        let ours = world.controller_pid().is_some_and(|pid| written.contains(&pid.to_string()));
-        ours && world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked"))
+        is_told(world, "web") && world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked"))
     });
     assert_eq!((world.pid("web"), world.status("web").as_str()), (pid, "running"));
 }
@@ -368,6 +377,17 @@ fn a_script_whose_first_line_is_spoilt_goes_on_as_it_was_until_it_is_mended_or_d
     fs::remove_file(&target).expect("removed");
     for (name, reason) in names.iter().zip(["ExecFormat", "ExecFormat", "ExecFormat", "WrapperNotFound"]) {
         world.wait("it to be told", |world| world.status_file(name).is_some_and(|text| text.contains(reason)));
+    }
+    assert_eq!(names.map(|name| world.pid(name)), pids);
+    assert!(names.iter().all(|name| world.status(name) == "running"));
+
+    // So they do under the next controller, which has never read them otherwise.
+    write_down(&world);
+    replace_controller(&world);
+    for (name, reason) in names.iter().zip(["ExecFormat", "ExecFormat", "ExecFormat", "WrapperNotFound"]) {
+        world.wait("it to be told by the next", |world| {
+            is_told(world, name) && world.status_file(name).is_some_and(|text| text.contains(reason))
+        });
     }
     assert_eq!(names.map(|name| world.pid(name)), pids);
     assert!(names.iter().all(|name| world.status(name) == "running"));

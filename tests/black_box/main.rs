@@ -33,5 +33,6 @@ mod socket;
 mod stop;
 mod strangers;
 mod supervisor;
+mod takeover;
 mod tampering;
 mod upgrade;

@@ -57,9 +57,10 @@ impl Slots {
         self
     }
 
-    pub fn for_spec(mut self, spec: &Spec) -> Slots {
+    /// `same`: the checks by which it had been ready, under an earlier controller.
+    pub fn for_spec(mut self, spec: &Spec, same: bool) -> Slots {
         let passive = spec.readiness.probe().is_some_and(|probe| !is_asked_for(&probe.check));
-        self.slots[1].passing |= self.was_ready && passive;
+        self.slots[1].passing |= self.was_ready && (same || passive);
         self
     }
 

@@ -619,7 +619,7 @@ impl Facts {
                     ..(*spec).clone()
                 };
                 let was_ready = life.ready_since.is_some() || life.slots.was_ready();
-                life.slots = Slots::begin(&judged, now).resumed(was_ready).for_spec(&judged);
+                life.slots = Slots::begin(&judged, now).resumed(was_ready).for_spec(&judged, life.inherited);
                 life.spec = Some(Arc::new(judged));
             }
         }
@@ -829,12 +829,16 @@ impl Facts {
             }
             let before = old.lives.get(life);
             let was_ready = before.is_some_and(|before| before.carried);
+            // The keeper holds that its end has begun.
+            let begun = before.filter(|_| String::from_utf8_lossy(&entry.blob).contains("\"d\":{"));
             let known = Life {
                 print: entry.print,
                 spawned: Some(now),
                 exited: entry.exit,
-                stopping: entry.doomed.then_some(now),
-                asked_for: entry.doomed,
+                stopping: begun.map(|before| before.stopping.unwrap_or(now)),
+                asked_for: entry.doomed || begun.is_some_and(|before| before.asked_for),
+                unasked_for: begun.is_some_and(|before| before.unasked_for),
+                for_its_need: begun.is_some_and(|before| before.for_its_need),
                 slots: Slots::default().resumed(was_ready),
                 own: before.and_then(|before| before.own.clone()),
                 was: before.and_then(|before| before.spec.clone()),
@@ -850,8 +854,10 @@ impl Facts {
                 ..Life::default()
             };
             self.lives.insert(life.clone(), known);
-            let call = self.call(&life.instance.service);
-            (call.wanted, call.used) = (true, now);
+            if entry.exit.is_none() {
+                let call = self.call(&life.instance.service);
+                (call.wanted, call.used) = (true, now);
+            }
         }
         self.rungs = old.rungs;
         for (instance, rungs) in &mut self.rungs {
@@ -986,7 +992,9 @@ impl Life {
         let checks = |spec: &Spec| (spec.readiness.clone(), spec.startup_probe.clone(), spec.liveness_probe.clone());
         if self.spec.as_ref().is_none_or(|old| checks(old) != checks(spec)) {
             let was_ready = self.ready_since.is_some() || self.slots.was_ready();
-            self.slots = Slots::begin(spec, now).resumed(was_ready).for_spec(spec);
+            let mut held = self.own.iter();
+            let same = self.spec.is_none() && self.inherited && held.all(|own| checks(own) == checks(spec));
+            self.slots = Slots::begin(spec, now).resumed(was_ready).for_spec(spec, same);
         }
         self.spec = Some(spec.clone());
     }

@@ -461,8 +461,8 @@ impl World {
                 *slot = None;
             }
         }
-        // The helpers of the old one are ended by the new one.
-        self.hooks.clear();
+        // The helpers of the old one are ended by the new one, but for those of a stop.
+        self.hooks.retain(|(_, hook), _| *hook == Hook::PreStop);
         self.preparing.clear();
         self.config.started = self.now;
         // What the old one had decided for itself the new one finds out anew.
@@ -486,7 +486,7 @@ impl World {
             let adopted = Adopted {
                 life: life.clone(),
                 pid: entry.pid,
-                start_time: 1,
+                pre_stop: self.hooks.contains_key(&(life.clone(), Hook::PreStop)),
                 age: until - entry.spawned,
                 exit: entry.exit,
                 blob: entry.blob.clone(),

@@ -178,10 +178,31 @@ fn a_new_controller_keeps_awake_what_runs_and_what_was_direct_sleeps_only_after_
 
     let blob = Vec::new();
     let mut next = World::unread(config(), start());
-    next.tell(Input::Adopted(Adopted { life: life("web", 4), pid: 9, start_time: 7, age: IDLE * 2, exit: None, blob }));
+    next.tell(Input::Adopted(Adopted {
+        life: life("web", 4),
+        pid: 9,
+        pre_stop: false,
+        age: IDLE * 2,
+        exit: None,
+        blob,
+    }));
     next.declare(lazy("web"));
     next.tell(Input::Scanned);
     assert!(next.view("web").process_running);
+}
+
+#[test]
+fn what_sleeps_goes_on_sleeping_under_a_new_controller() {
+    let mut next = World::unread(config(), start());
+    let (age, exit, blob) = (IDLE, Some(Exit::signal(15)), Vec::new());
+    next.tell(Input::Adopted(Adopted { life: life("web", 4), pid: 9, pre_stop: false, age, exit, blob }));
+    let mut actions = next.declare(lazy("web"));
+    actions.extend(next.tell(Input::Scanned));
+    actions.extend(next.tell(Input::Surveyed { life: life("web", 4), left: vec![] }));
+    actions.extend(next.sleep(IDLE));
+    assert!(!spawned_any(&actions), "{actions:?}");
+    assert_eq!(next.status("web"), (Status::Waiting, Some(Reason::OnDemand)));
+    assert!(spawns(&door(&mut next, "web", true, false), "web", 5));
 }
 
 #[test]

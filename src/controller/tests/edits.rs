@@ -206,7 +206,7 @@ fn what_runs_of_an_older_version_is_checked_by_its_own_probes_under_a_new_contro
 
     let mut next = World::unread(config(), world.now);
     let adopted =
-        Adopted { life: life("web", 1), pid: 101, start_time: 7, age: Duration::from_secs(3), exit: None, blob };
+        Adopted { life: life("web", 1), pid: 101, pre_stop: false, age: Duration::from_secs(3), exit: None, blob };
     let memory = Memory { generation: 2, digest: "0".repeat(32), lives: vec![1], ..Memory::default() };
     next.tell(Input::Remembered(name("web"), Box::new(memory)));
     next.tell(Input::Adopted(adopted));

@@ -33,7 +33,7 @@ fn what_speaks_by_itself_has_spoken_and_need_not_say_it_twice() {
 
     let mut next = World::unread(config(), world.now);
     let adopted =
-        Adopted { life: life("web", 1), pid: 101, start_time: 7, age: Duration::from_secs(3), exit: None, blob };
+        Adopted { life: life("web", 1), pid: 101, pre_stop: false, age: Duration::from_secs(3), exit: None, blob };
     next.tell(Input::Adopted(adopted));
     next.declare(web);
     assert_eq!(next.status("web").0, Status::Healthy);
@@ -54,7 +54,7 @@ fn that_a_service_runs_as_root_is_told_once_and_not_by_every_controller() {
 
     let mut next = World::unread(warning, world.now);
     let adopted =
-        Adopted { life: life("web", 1), pid: 101, start_time: 7, age: Duration::from_secs(3), exit: None, blob };
+        Adopted { life: life("web", 1), pid: 101, pre_stop: false, age: Duration::from_secs(3), exit: None, blob };
     next.tell(Input::Adopted(adopted));
     assert!(!warned(&next.declare(spec("web"))));
     assert!(warned(&next.declare(spec("other"))));
@@ -74,7 +74,7 @@ fn an_end_that_the_last_controller_asked_for_is_no_crash_under_the_next() {
         let (age, exit) = (Duration::from_secs(60), Some(Exit::signal(15)));
         let mut next = World::unread(config(), world.now);
         next.tell(Input::Remembered(name("web"), Box::new(memory.expect("it was declared"))));
-        next.tell(Input::Adopted(Adopted { life: life("web", 1), pid: 101, start_time: 7, age, exit, blob }));
+        next.tell(Input::Adopted(Adopted { life: life("web", 1), pid: 101, pre_stop: false, age, exit, blob }));
         next.declare(spec("web"));
         let actions = next.tell(Input::Surveyed { life: life("web", 1), left: vec![] });
         (spawns(&actions, "web", 2), next.view("web").restarts)
@@ -104,7 +104,7 @@ fn taken_over_while_blocked(spec: &Spec, edit: &Spec) -> World {
     let mut next = World::unread(config(), world.now);
     next.tell(Input::Remembered(name("web"), Box::new(memory)));
     let age = Duration::from_secs(60);
-    next.tell(Input::Adopted(Adopted { life: life("web", 1), pid: 101, start_time: 7, age, exit: None, blob }));
+    next.tell(Input::Adopted(Adopted { life: life("web", 1), pid: 101, pre_stop: false, age, exit: None, blob }));
     let mut actions = next.declare(edit.clone());
     actions.extend(next.tell(Input::Scanned));
     actions.extend(refuse(&mut next));
@@ -248,7 +248,7 @@ fn a_directory_that_is_found_again_tells_what_is_gone() {
     let adopted = Adopted {
         life: life("web", 1),
         pid: 101,
-        start_time: 7,
+        pre_stop: false,
         age: Duration::from_secs(3),
         exit: None,
         blob: Vec::new(),
@@ -270,7 +270,7 @@ fn a_status_is_as_old_under_the_next_controller_as_it_was() {
 
     let next = |age: u64, blob: &[u8]| {
         let (age, blob) = (Duration::from_secs(age), blob.to_vec());
-        let adopted = Adopted { life: life("web", 1), pid: 101, start_time: 7, age, exit: None, blob };
+        let adopted = Adopted { life: life("web", 1), pid: 101, pre_stop: false, age, exit: None, blob };
         let mut next = World::unread(config(), world.now);
         next.tell(Input::Remembered(name("web"), Box::new(memory.clone())));
         next.tell(Input::Adopted(adopted));
@@ -312,7 +312,7 @@ fn a_wait_is_as_old_under_the_next_controllers_as_it_was_and_the_next_wait_is_ne
         world.sleep(Duration::from_millis(100));
         let age = Duration::from_millis(1);
         let exit = Some(Exit::code(1));
-        let adopted = Adopted { life: life("web", 2), pid: 102, start_time: 7, age, exit, blob: blob.clone() };
+        let adopted = Adopted { life: life("web", 2), pid: 102, pre_stop: false, age, exit, blob: blob.clone() };
         let mut next = World::unread(config(), world.now);
         next.tell(Input::Remembered(name("web"), Box::new(memory.clone().expect("it was declared"))));
         // It is killed before it has dealt with the end, or goes on.

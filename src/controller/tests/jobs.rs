@@ -438,7 +438,7 @@ impl Held {
         if let Some(exit) = exit {
             let (life, age) = (life("tidy", 1), Duration::from_secs(5));
             let blob = self.blob.clone();
-            next.tell(Input::Adopted(Adopted { life, pid: 101, start_time: 7, age, exit, blob }));
+            next.tell(Input::Adopted(Adopted { life, pid: 101, pre_stop: false, age, exit, blob }));
         }
         next
     }

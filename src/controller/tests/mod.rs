@@ -87,6 +87,19 @@ fn the_node_stops_in_order_and_leaves_with_0() {
 }
 
 #[test]
+fn what_was_deleted_and_is_still_ending_goes_before_what_it_needs() {
+    let mut world = World::running(spec("db"));
+    let mut web = spec("web");
+    web.depends_on = vec![needs("db")];
+    world.declare(web);
+    world.spawned("web", 1);
+    assert!(signals(&world.tell(Input::Withdrawn(name("web"))), "web", 15));
+    let actions = world.tell(Input::Shutdown(Shutdown::Ordered));
+    assert!(!signals(&actions, "db", 15), "{actions:?}");
+    assert!(signals(&world.gone("web", 1, Exit::signal(15)), "db", 15));
+}
+
+#[test]
 fn five_failed_starts_in_a_row_are_a_crash_loop_with_its_reason_and_its_next_try() {
     let mut world = World::running(spec("mailer"));
     for number in 1..=5 {
@@ -237,7 +250,7 @@ fn a_new_controller_goes_on_where_the_old_one_was() {
         .expect("a second life");
     let mut next = World::unread(config(), world.now);
     let (life, age) = (life("web", 2), Duration::from_millis(300));
-    next.tell(Input::Adopted(Adopted { life, pid: 102, start_time: 7, age, exit: None, blob }));
+    next.tell(Input::Adopted(Adopted { life, pid: 102, pre_stop: false, age, exit: None, blob }));
     let actions = next.declare(spec("web"));
     next.tell(Input::Scanned);
     assert!(!spawns(&actions, "web", 3));

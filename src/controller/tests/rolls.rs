@@ -142,7 +142,7 @@ fn who_comes_in_the_middle_of_a_roll_takes_nobody_down_that_has_not_been_heard_y
     let mut next = World::unread(config(), world.now);
     next.tell(Input::Remembered(name("web"), Box::new(memory.expect("it was declared"))));
     for (life, blob) in blobs.into_iter().filter(|(life, _)| *life != of(0, 1)) {
-        let adopted = Adopted { life, pid: 101, start_time: 7, age: Duration::from_secs(9), exit: None, blob };
+        let adopted = Adopted { life, pid: 101, pre_stop: false, age: Duration::from_secs(9), exit: None, blob };
         next.tell(Input::Adopted(adopted));
     }
     let mut actions = try_well(&mut next, version("new"));

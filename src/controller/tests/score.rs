@@ -213,7 +213,7 @@ fn a_later_controller_remembers_the_restarts_of_the_last_ten_minutes() {
     let blob = blobs.pop().expect("a fourth life");
     let mut next = World::unread(config(), world.now);
     let age = Duration::from_millis(300);
-    next.tell(Input::Adopted(Adopted { life: life("web", 4), pid: 104, start_time: 7, age, exit: None, blob }));
+    next.tell(Input::Adopted(Adopted { life: life("web", 4), pid: 104, pre_stop: false, age, exit: None, blob }));
     next.declare(probed("web"));
     next.tell(Input::Scanned);
     next.verdict("web", 4, ProbeSlot::Readiness, true);

@@ -43,7 +43,7 @@ impl Held {
         for (service, number, exit) in lives {
             let (age, blob) = (Duration::from_secs(3), self.blobs[&name(service)].clone());
             let life = life(service, *number);
-            next.tell(Input::Adopted(Adopted { life, pid: 101, start_time: 7, age, exit: *exit, blob }));
+            next.tell(Input::Adopted(Adopted { life, pid: 101, pre_stop: false, age, exit: *exit, blob }));
         }
         next
     }
@@ -195,4 +195,147 @@ fn a_restart_limit_is_final_under_the_next_controller_until_an_edit() {
             assert!(spawns(&next.crash("web", 3, 1), "web", 4), "and has all its tries again");
         }
     }
+}
+
+fn adopted(number: u64, age: u64, exit: Option<Exit>, pre_stop: bool, held: &Held) -> Input {
+    let (age, blob) = (Duration::from_secs(age), held.blobs[&name("web")].clone());
+    Input::Adopted(Adopted { life: life("web", number), pid: 101, pre_stop, age, exit, blob })
+}
+
+fn told(actions: &[Action]) -> Vec<Reason> {
+    let reason = |action: &Action| match action {
+        Action::Record(event) => Some(event.reason),
+        _ => None,
+    };
+    actions.iter().filter_map(reason).collect()
+}
+
+#[test]
+fn what_was_ready_is_ready_under_the_next_controller_until_its_checks_say_otherwise() {
+    let web = Spec { readiness: Readiness::ImpliedPort(tcp(80)), ..spec("web") };
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.note(&world.declare(web.clone()));
+    held.note(&world.spawned("web", 1));
+    held.note(&world.verdict("web", 1, ProbeSlot::Readiness, true));
+    held.note(&world.sleep(Duration::from_secs(5)));
+    let since = world.view("web").since;
+
+    let next = |spec: &Spec| {
+        let mut next = World::unread(config(), world.now);
+        next.tell(Input::Remembered(name("web"), Box::new(held.memories[&name("web")].clone())));
+        next.tell(adopted(1, 5, None, false, &held));
+        let mut actions = next.declare(spec.clone());
+        actions.extend(next.tell(Input::Scanned));
+        (next, actions)
+    };
+    let (mut next_one, actions) = next(&web);
+    assert_eq!((next_one.status("web").0, next_one.view("web").since), (Status::Healthy, since));
+    assert!(!told(&actions).contains(&Reason::Ready), "{actions:?}");
+    assert_eq!(probes(&actions, ProbeSlot::Readiness), 1, "it is looked at at once");
+    for _ in 0..2 {
+        next_one.verdict("web", 1, ProbeSlot::Readiness, false);
+        assert_eq!(next_one.view("web").ready, 1);
+    }
+    next_one.verdict("web", 1, ProbeSlot::Readiness, false);
+    assert_eq!(next_one.status("web").0, Status::Unhealthy);
+
+    // What was edited meanwhile is another check, which has to pass itself.
+    let (mut next_one, _) = next(&Spec { readiness: Readiness::Probe(tcp(81)), ..web.clone() });
+    assert_eq!(next_one.status("web").0, Status::Starting);
+    next_one.verdict("web", 1, ProbeSlot::Readiness, true);
+    assert_eq!(next_one.status("web").0, Status::Healthy);
+}
+
+#[test]
+fn a_stop_goes_on_under_the_next_controller_where_it_was() {
+    let mut web = spec("web");
+    web.stop.grace_period = Duration::from_secs(10);
+    let mut hooked = web.clone();
+    hooked.lifecycle.pre_stop = Some(vec!["drain".into()]);
+    let after = |spec: &Spec, wait: u64, pre_stop: bool| {
+        let (mut world, mut held) = (World::new(), Held::default());
+        held.note(&world.declare(spec.clone()));
+        held.note(&world.spawned("web", 1));
+        held.note(&world.sleep(Duration::from_secs(60)));
+        held.note(&world.order("web", Order::Stop));
+        held.note(&world.sleep(Duration::from_secs(wait)));
+        let mut next = World::unread(config(), world.now);
+        next.tell(Input::Remembered(name("web"), Box::new(held.memories[&name("web")].clone())));
+        next.tell(adopted(1, 60 + wait, None, pre_stop, &held));
+        let mut actions = next.declare(spec.clone());
+        actions.extend(next.tell(Input::Scanned));
+        assert_eq!(next.status("web").0, Status::Stopping);
+        (next, actions)
+    };
+    // Told once, and killed when its grace is over, not a grace later.
+    let (mut next, actions) = after(&web, 4, false);
+    assert!(!signals(&actions, "web", 15), "{actions:?}");
+    assert!(!signals(&next.sleep(Duration::from_millis(5_900)), "web", 9));
+    assert!(signals(&next.sleep(Duration::from_millis(200)), "web", 9));
+
+    // Its hook is waited for; its signal follows.
+    let (mut next, actions) = after(&hooked, 4, true);
+    assert!(!signals(&actions, "web", 15), "{actions:?}");
+    let ended = Input::HookEnded { life: life("web", 1), hook: Hook::PreStop, result: Ok(()) };
+    assert!(signals(&next.tell(ended), "web", 15));
+    // A hook that is not there any more is not waited for.
+    assert!(signals(&after(&hooked, 4, false).1, "web", 15));
+    // One that does not end has the rest of the grace.
+    let (mut next, _) = after(&hooked, 4, true);
+    assert!(signals(&next.sleep(Duration::from_millis(6_100)), "web", 15));
+}
+
+#[test]
+fn what_a_check_ended_is_told_as_that_by_the_next_controller() {
+    let mut web = spec("web");
+    web.liveness_probe = Some(crate::model::spec::Probe { failure_threshold: 1, ..tcp(80) });
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.note(&world.declare(web.clone()));
+    held.note(&world.spawned("web", 1));
+    held.note(&world.verdict("web", 1, ProbeSlot::Liveness, false));
+    assert_eq!(world.status("web").0, Status::Stopping);
+    for exit in [None, Some(Exit::signal(15))] {
+        let mut next = World::unread(config(), world.now);
+        next.tell(adopted(1, 60, exit, false, &held));
+        let mut actions = next.declare(web.clone());
+        actions.extend(next.tell(Input::Scanned));
+        assert!(!signals(&actions, "web", 15) && !spawns(&actions, "web", 2), "{exit:?}: {actions:?}");
+        match exit {
+            None => drop(next.gone("web", 1, Exit::signal(15))),
+            Some(_) => drop(next.tell(Input::Surveyed { life: life("web", 1), left: vec![] })),
+        }
+        let told = next.view("web").last_exit.clone().expect("an exit");
+        assert!(told.by.as_ref().is_some_and(|by| by.contains("liveness probe")), "{exit:?}: {told:?}");
+        assert_eq!(next.view("web").restarts, 1, "{exit:?}");
+    }
+}
+
+#[test]
+fn an_end_that_memory_has_is_no_event_once_more() {
+    let mut web = spec("web");
+    web.restart.policy = crate::model::spec::RestartPolicy::Never;
+    let warning = Config { warn_root: true, ..config() };
+    let (mut world, mut held) = (World::with(warning.clone()), Held::default());
+    held.note(&world.declare(web.clone()));
+    held.note(&world.spawned("web", 1));
+    world.sleep(Duration::from_secs(3));
+    held.note(&world.crash("web", 1, 5));
+    assert_eq!(world.status("web"), (Status::Failed, Some(Reason::Error)));
+    world.sleep(Duration::from_secs(100));
+
+    let again = |memory: bool| {
+        let mut next = World::unread(Config { started: world.now, ..warning.clone() }, world.now);
+        if memory {
+            next.tell(Input::Remembered(name("web"), Box::new(held.memories[&name("web")].clone())));
+        }
+        next.tell(adopted(1, 3, Some(Exit::code(5)), false, &held));
+        let mut actions = next.declare(web.clone());
+        actions.extend(next.tell(Input::Scanned));
+        actions.extend(next.tell(Input::Surveyed { life: life("web", 1), left: vec![] }));
+        assert_eq!(next.status("web"), (Status::Failed, Some(Reason::Error)));
+        told(&actions)
+    };
+    let known = again(true);
+    assert!(!known.contains(&Reason::Exited) && !known.contains(&Reason::RunsAsRoot), "{known:?}");
+    assert!(again(false).contains(&Reason::Exited), "what nobody remembers is told");
 }

@@ -116,7 +116,7 @@ fn the_next_controller_tells_since_when_an_edit_has_been_blocked() {
         let mut next = World::unread(config(), world.now);
         let (life, age) = (life("web", 1), Duration::from_secs(61));
         next.tell(Input::Remembered(name("web"), Box::new(memory.clone())));
-        next.tell(Input::Adopted(Adopted { life, pid: 101, start_time: 7, age, exit: None, blob: Vec::new() }));
+        next.tell(Input::Adopted(Adopted { life, pid: 101, pre_stop: false, age, exit: None, blob: Vec::new() }));
         next.declare(edit);
         next.tell(Input::Scanned);
         blocked(&next).since

@@ -20,6 +20,7 @@ use super::disk::Content;
 use super::parse::{Context, OwnedText};
 use crate::edge::store::Store;
 use crate::model::digest;
+use crate::model::spec::Digest;
 
 /// A manifest with its defaults and drop-ins that is longer is not kept: four full files.
 const ONE_MAX: usize = 256 * 1024;
@@ -34,6 +35,9 @@ pub(super) struct Accepted {
     /// Of the whole file, as it is told.
     pub sha: String,
     pub main: String,
+    /// Of a script, of which the head alone is kept: what it was made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Digest>,
     defaults: Option<Piece>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     drop_ins: Vec<Piece>,
@@ -53,13 +57,14 @@ impl Accepted {
     }
 
     /// Of a script only the head is kept: its first lines while they are comments.
-    pub fn of_script(sha: &str, head: &[u8], context: &Context) -> Option<Accepted> {
+    pub fn of_script(sha: &str, head: &[u8], context: &Context, content: Option<Digest>) -> Option<Accepted> {
         let comment = |line: &&[u8]| line.starts_with(b"#") || line.iter().all(u8::is_ascii_whitespace);
         let lines = head.split_inclusive(|byte| *byte == b'\n').take_while(comment);
         let length = lines.map(<[u8]>::len).sum::<usize>().min(HEAD_MAX);
         // What has no such line is a program: its first bytes say so.
         let head = if length == 0 { head.get(..4)? } else { &head[..length] };
-        Accepted::with(sha, std::str::from_utf8(head).ok()?.to_string(), context)
+        let accepted = Accepted::with(sha, std::str::from_utf8(head).ok()?.to_string(), context)?;
+        Some(Accepted { content, ..accepted })
     }
 
     /// Of one of plugd's own files.
@@ -73,7 +78,7 @@ impl Accepted {
             None => None,
         };
         let drop_ins = context.drop_ins.iter().map(Piece::of).collect::<Option<Vec<_>>>()?;
-        Some(Accepted { sha: sha.to_string(), main, defaults, drop_ins })
+        Some(Accepted { sha: sha.to_string(), main, content: None, defaults, drop_ins })
     }
 
     pub fn context(&self) -> Context {
@@ -218,9 +223,9 @@ mod tests {
     #[test]
     fn of_a_script_its_head_is_kept_and_of_a_program_its_first_bytes() {
         let none = Context::default();
-        let script = Accepted::of_script("abc", b"#!/bin/sh\n# plugd: port: 80\nexec web\n", &none);
+        let script = Accepted::of_script("abc", b"#!/bin/sh\n# plugd: port: 80\nexec web\n", &none, None);
         assert_eq!(script.expect("text").main, "#!/bin/sh\n# plugd: port: 80\n");
-        let program = Accepted::of_script("abc", b"\x7fELF\x02\x01\xff\xff", &none);
+        let program = Accepted::of_script("abc", b"\x7fELF\x02\x01\xff\xff", &none, None);
         assert_eq!(program.expect("text").main, "\x7fELF");
     }
 

@@ -61,7 +61,7 @@ impl Desk {
             // What does not answer is what it was.
             Err(rustix::io::Errno::TIMEDOUT) => return Seen::Done,
             Err(rustix::io::Errno::NOENT) if disk::lstat(&path).is_err() => return Seen::Absent,
-            Err(error) if self.records.contains_key(file) => {
+            Err(error) if self.records.contains_key(file) || self.was_service(file) => {
                 let message = format!("{file} leads nowhere ({error}); mend it, or delete it to stop the service");
                 return self.refuse(file, None, Refusal::of_service(stem, Reason::WrapperNotFound, message), "");
             }

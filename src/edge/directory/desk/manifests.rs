@@ -12,6 +12,7 @@ use super::super::parse::{self, Context, Parsed, Refusal};
 use super::super::resolve::{Busy, Resolution};
 use super::record::{Record, Service};
 use super::{Desk, Seen};
+use crate::controller::Resolved;
 use crate::model::digest;
 use crate::model::name::Name;
 use crate::model::reason::Reason;
@@ -194,10 +195,14 @@ impl Desk {
             | Candidate::Skipped
             | Candidate::Other => return None,
         };
-        let mut record = Record::new(kind, None, accepted.sha);
+        let mut record = Record::new(kind, None, accepted.sha.clone());
         record.kept = kept;
         for Parsed { spec, origins, warnings } in parsed {
-            let resolution = self.resolver.resolve(&spec, true).unwrap_or_else(|Busy(path)| Resolution::busy(path));
+            let mut resolution = self.resolver.resolve(&spec, true).unwrap_or_else(|Busy(path)| Resolution::busy(path));
+            // What lies there now is what was refused: it goes on as what it was.
+            if let Some(content) = accepted.content {
+                resolution.resolved = Resolved::Found { wrapper: Some(self.dir.join(file)), content };
+            }
             let origins = self.origins(origins);
             record.services.push(Service { spec, warnings, resolution, origins });
         }
@@ -278,11 +283,12 @@ impl Desk {
             Ok(resolution) => resolution,
             Err(busy) => return Seen::Busy(busy.0),
         };
+        let content = resolution.resolved.content();
         let path = self.dir.join(file);
         let mut record = Record::new(Kind::Script, Some(stamp), self.resolver.sha_of(&path));
         record.services.push(Service { spec, warnings, resolution, origins: self.origins(origins) });
         record.links = disk::hops(&path);
-        let accepted = Accepted::of_script(&record.sha, head, context);
+        let accepted = Accepted::of_script(&record.sha, head, context, content);
         record.kept = self.last_good.keep(file, self.kept(file), accepted);
         self.accept(file, record);
         Seen::Done
