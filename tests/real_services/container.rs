@@ -119,7 +119,7 @@ fn a_docker_stop_is_over_within_8_seconds_even_if_nobody_listens() {
     kill(container.pid_1(), 15);
     let status = container.wait_end();
 
-    assert!(asked.elapsed() < Duration::from_millis(9_500), "docker kills after 10 s: {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(10), "docker kills after 10 s: {:?}", asked.elapsed());
     assert_eq!(status.code(), Some(0), "{}", container.log());
     assert!(container.log().contains("db") && container.log().contains("web"), "{}", container.log());
 }
