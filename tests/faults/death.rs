@@ -35,7 +35,7 @@ fn the_place_on_the_ladder_and_the_last_exit_outlive_keeper_and_controller() {
     let mut world = World::empty();
     let stay = world.root().join("stay");
     let text = format!("[ -e {} ] && exec sleep 86400; echo the last word; exit 7", stay.display());
-    let text = guard::script(&world, "web", &text) + "restart: {backoff: {initial: 10ms, max: 60s}}\n";
+    let text = guard::script(&world, "web", &text) + "restart: {backoff: {initial: 10ms, max: 3s}}\n";
     world.put("web.yaml", &text);
     world.run(&[]);
     for killed in [false, true] {

@@ -52,7 +52,13 @@ fn row_22_a_service_that_is_stopped_answers_no_check_and_is_ended_and_started_ag
     let port = free_port();
     let serve = guard::script(&world, "web", &format!("exec python3 -m http.server --bind 127.0.0.1 {port}"));
     let checks = format!(
-        "port: {port}\nlivenessProbe: {{httpGet: {{path: /}}, period: 300ms, timeout: 1s, failureThreshold: 3}}\nstop: {{gracePeriod: 500ms}}\n"
+        concat!(
+            "port: {0}\nstop: {{gracePeriod: 500ms}}\n",
+            // It may take its time to start, on a busy machine.
+            "startupProbe: {{tcpSocket: {{}}, period: 100ms, failureThreshold: 1000}}\n",
+            "livenessProbe: {{httpGet: {{path: /}}, period: 300ms, timeout: 1s, failureThreshold: 3}}\n"
+        ),
+        port
     );
     world.put("web.yaml", &(serve + &checks));
     world.wait_status("web", "healthy");

@@ -80,6 +80,8 @@ fn row_76_a_pinned_wrapper_that_was_changed_is_told_and_not_started_again() {
     // That the shell was executed does not say that it has opened the script by now.
     let ran = || fs::read_to_string(world.root().join("ran")).unwrap_or_default();
     world.wait("the pinned script itself", |_| ran().contains("good"));
+    // Nor does its word say that plugd has looked by now whether it was changed while it was being started.
+    world.wait_status("web", "running");
     world.put_script("w.sh", &evil);
     world.wait("the refusal", |world| world.status_file("web").is_some_and(|text| text.contains("DigestMismatch")));
     let pid = world.pid("web").expect("what runs goes on");
