@@ -231,7 +231,9 @@ async fn after_a_restart_of_the_controller_an_older_process_is_still_a_stranger(
 /// A listener that shares its port with whoever else does.
 fn shared(addr: &str, port: u16) -> (TcpListener, u16) {
     use rustix::net::{AddressFamily, SocketType, sockopt};
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    // Nobody else's: the children of the tests beside this one would listen there, too.
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket");
     sockopt::set_socket_reuseport(&socket, true).expect("allowed");
     rustix::net::bind(&socket, &std::net::SocketAddrV4::new(addr.parse().expect("an address"), port)).expect("bound");
     rustix::net::listen(&socket, 128).expect("listens");
