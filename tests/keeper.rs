@@ -52,9 +52,8 @@ macro_rules! scenario {
 }
 
 fn scenarios() -> Vec<Scenario> {
-    let short = Duration::from_millis(300);
-    // Its successor must have time to begin on a busy machine.
-    let longer = Duration::from_millis(900);
+    // Who answers must have time for it, and a successor to begin, on a busy machine.
+    let short = Duration::from_secs(2);
     vec![
         scenario!(a_process_is_spawned_and_its_output_and_end_are_told),
         scenario!(the_stage_and_errno_of_a_failed_spawn_are_told),
@@ -74,14 +73,14 @@ fn scenarios() -> Vec<Scenario> {
         scenario!(below_a_reaper_a_life_ends_as_any_other_and_what_it_leaves_is_the_reaper_s),
         scenario!(a_life_below_a_reaper_outlives_the_controller_the_keeper_s_program_and_the_reaper),
         scenario!(a_controller_that_does_not_read_for_a_while_misses_nothing),
-        Scenario { answer_limit: longer, ..scenario!(a_hung_controller_is_killed_and_another_started) },
+        Scenario { answer_limit: short, ..scenario!(a_hung_controller_is_killed_and_another_started) },
         Scenario {
             beside: place_controller,
             own_program: true,
             ..scenario!(a_missing_controller_is_tried_until_it_is_there)
         },
         scenario!(an_upgrade_that_is_ready_takes_the_keeper_along),
-        Scenario { answer_limit: longer, ..scenario!(an_upgrade_that_does_not_come_up_is_taken_back) },
+        Scenario { answer_limit: short, ..scenario!(an_upgrade_that_does_not_come_up_is_taken_back) },
         Scenario {
             beside: stop_without_controller,
             own_program: true,
@@ -789,7 +788,7 @@ async fn a_hung_controller_is_killed_and_another_started(world: &mut World) {
     world.pids = entries.values().map(|entry| entry.pid).collect();
     assert!(entries[&id("a/0")].exit.is_none(), "the service was not touched");
     // One that answers lives on: twice the limit, counted by a service's end.
-    world.spawn(shell("b/0", "sleep 1.5")).await;
+    world.spawn(shell("b/0", "sleep 4.1")).await;
     world.end_of(&id("b/0")).await;
 }
 
@@ -899,7 +898,7 @@ async fn without_a_controller_the_keeper_stops_everything_itself(world: &mut Wor
     // A stopped process hears nothing until it goes on.
     let stopped = format!("{} kill -STOP $$; while :; do sleep 0.01; done", log("stopped"));
     let stubborn = "trap '' TERM; while :; do sleep 0.01; done".to_string();
-    let first = format!("{} while :; do sleep 0.01; done", log("first"));
+    let first = format!("{} echo > {}/first; while :; do sleep 0.01; done", log("first"), world.dir.display());
     let mut pids = String::new();
     let all = [("first/0", first), ("stopped/0", stopped), ("stubborn/0", stubborn), ("polite/0", polite)];
     for (key, script) in all {
@@ -913,7 +912,7 @@ async fn without_a_controller_the_keeper_stops_everything_itself(world: &mut Wor
         let pid = pids.split_ascii_whitespace().nth(1).expect("the second of them");
         fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives").contains(") T ")
     };
-    while !world.path("ready").exists() || !is_stopped() {
+    while !world.path("first").exists() || !world.path("ready").exists() || !is_stopped() {
         tokio::task::yield_now().await;
     }
     fs::write(world.path("gone"), "").expect("written");

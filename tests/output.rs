@@ -19,6 +19,8 @@ use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
 
 const MIB: u64 = 1 << 20;
+/// Long enough for a loaded machine; a test that meets it has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn logs(max_size: u64, max_files: u32) -> Logs {
     Logs {
@@ -76,7 +78,7 @@ impl World {
     }
 
     fn event(&mut self) -> PumpEvent {
-        within(Duration::from_secs(10), || self.events.try_recv().ok())
+        within(PATIENCE, || self.events.try_recv().ok())
     }
 
     fn drained(&mut self, number: u64) -> Vec<String> {
@@ -218,7 +220,7 @@ fn a_million_lines_survive_rotations_and_a_pump_that_is_killed_again_and_again()
         let before = written(&base);
         // Killed when it has moved something, at an offset that is another each time.
         let target = before + 300_000 + kills * 77_777 % 900_000;
-        within(Duration::from_secs(30), || (service.is_finished() || written(&base) > target).then_some(()));
+        within(PATIENCE, || (service.is_finished() || written(&base) > target).then_some(()));
         pump.kill().expect("it runs");
         pump.wait().expect("it ends");
         kills += 1;
@@ -256,7 +258,7 @@ fn a_grandchild_that_holds_the_pipe_holds_nothing_up() {
     drop(service);
     assert_eq!(world.drained(1), ["bye"]);
     grandchild.write_all(b"still here\n").expect("the pipe is held");
-    within(Duration::from_secs(5), || world.text().contains("still here").then_some(()));
+    within(PATIENCE, || world.text().contains("still here").then_some(()));
     grandchild.write_all(b"and here\n").expect("the pipe is held");
     world.pump.close(life(1));
     world.pump.shutdown();
@@ -329,7 +331,7 @@ fn a_log_that_cannot_be_rotated_ends_at_twice_its_size_and_says_what_is_lost() {
         }
         writer
     });
-    let why = within(Duration::from_secs(30), || match world.events.try_recv().ok()? {
+    let why = within(PATIENCE, || match world.events.try_recv().ok()? {
         PumpEvent::Dropped { why, .. } => Some(why),
         _ => None,
     });
@@ -338,7 +340,7 @@ fn a_log_that_cannot_be_rotated_ends_at_twice_its_size_and_says_what_is_lost() {
     assert!(fs::metadata(world.path()).expect("there").len() <= 2 * max);
 
     fs::remove_dir_all(world.dir.path().join("web.log.1")).expect("removed");
-    within(Duration::from_secs(30), || {
+    within(PATIENCE, || {
         writer.write_all(b"a last word\n").expect("written");
         let size = fs::metadata(world.path()).ok()?.len();
         (size < max && world.path().with_extension("log.1").is_file()).then_some(())
@@ -411,9 +413,7 @@ fn a_file_that_is_truncated_deleted_moved_or_replaced_by_a_link_is_taken_up_agai
     let mut service = world.attach(1, logs(MIB, 5));
     let mut say = |text: &str| {
         service.write_all(text.as_bytes()).expect("room");
-        within(Duration::from_secs(5), || {
-            fs::read_to_string(world.path()).is_ok_and(|have| have.ends_with(text)).then_some(())
-        });
+        within(PATIENCE, || fs::read_to_string(world.path()).is_ok_and(|have| have.ends_with(text)).then_some(()));
     };
     say("first\n");
     File::options().write(true).open(world.path()).expect("it is there").set_len(0).expect("truncated");
@@ -477,7 +477,8 @@ fn a_full_disk_blocks_no_service_drops_and_counts_and_recovers_alone() {
         service.write_all(line.as_bytes()).expect("the pipe is held");
         sent += line.len() as u64;
     }
-    assert!(start.elapsed() < Duration::from_secs(4), "the service was held up for {:?}", start.elapsed());
+    // Until there is room again it would be held up for ever.
+    assert!(start.elapsed() < PATIENCE, "the service was held up for {:?}", start.elapsed());
     let PumpEvent::Dropped { why, .. } = world.event() else { panic!("a loss is told first") };
     assert!(why.contains("no space left"), "{why}");
     fs::remove_file(&ballast).expect("it is there");
@@ -522,7 +523,7 @@ fn with_block_a_full_disk_holds_the_service_and_loses_nothing() {
     fs::remove_file(&ballast).expect("it is there");
     let log = disk.0.path().join("web.log");
     let size = numbered(0).len() as u64 * 2000;
-    within(Duration::from_secs(10), || fs::metadata(&log).is_ok_and(|meta| meta.len() == size).then_some(()));
+    within(PATIENCE, || fs::metadata(&log).is_ok_and(|meta| meta.len() == size).then_some(()));
     world.drained(1);
     assert_whole(&log, 2000);
     world.pump.shutdown();
@@ -532,6 +533,7 @@ fn with_block_a_full_disk_holds_the_service_and_loses_nothing() {
 fn a_rate_limit_drops_whole_lines_and_counts_them() {
     let mut world = World::new();
     let mut service = world.attach(1, Logs { rate_limit: Some(10_000), ..logs(MIB, 5) });
+    let start = Instant::now();
     for number in 0..10_000 {
         service.write_all(numbered(number).as_bytes()).expect("the pipe is held");
     }
@@ -539,7 +541,9 @@ fn a_rate_limit_drops_whole_lines_and_counts_them() {
     assert!(why.contains("rateLimit"), "{why}");
     world.drained(1);
     let text = world.text();
-    assert!(text.len() < 60_000, "{}", text.len());
+    // What it may write in this time, and what it has saved up before.
+    let most = 60_000 + 10_000 * start.elapsed().as_secs() as usize;
+    assert!(text.len() < most, "{} of {most}", text.len());
     assert!(text.lines().all(|line| line.len() + 1 == numbered(0).len()), "no line is torn");
     let (_, bytes, dropped) = world.pump.counted().remove(0);
     assert_eq!(bytes as usize, text.len());
@@ -665,7 +669,7 @@ fn a_missing_or_damaged_index_is_made_anew_and_costs_only_times() {
 
 fn gather(follow: &mut Follow, count: usize) -> Vec<String> {
     let mut lines = Vec::new();
-    within(Duration::from_secs(20), || {
+    within(PATIENCE, || {
         lines.extend(texts(follow.poll().expect("readable")));
         (lines.len() >= count).then_some(())
     });
@@ -677,7 +681,7 @@ fn a_follower_sees_every_line_once_over_rotations() {
     let world = World::new();
     let mut service = world.attach(1, logs(64 * 1024, 1000));
     service.write_all(b"old 1\nold 2\nold 3\n").expect("room");
-    within(Duration::from_secs(5), || fs::metadata(world.path()).is_ok_and(|meta| meta.len() == 18).then_some(()));
+    within(PATIENCE, || fs::metadata(world.path()).is_ok_and(|meta| meta.len() == 18).then_some(()));
     let logs = LogFiles::of(world.dir.path(), &name(), None, None);
     let mut follow = logs.follow(&Query { tail: Some(2), ..Query::default() }).expect("readable");
     let writer = std::thread::spawn(move || {
@@ -701,7 +705,7 @@ fn a_follower_goes_on_after_truncation_and_removal() {
     let mut service = world.attach(1, logs(MIB, 5));
     service.write_all(b"one\n").expect("room");
     let logs = LogFiles::of(world.dir.path(), &name(), None, None);
-    let mut follow = within(Duration::from_secs(5), || {
+    let mut follow = within(PATIENCE, || {
         fs::metadata(world.path()).is_ok_and(|meta| meta.len() == 4).then(|| logs.clone().follow(&Query::default()))
     })
     .expect("readable");
@@ -915,7 +919,7 @@ fn a_log_that_a_manifest_comes_to_name_is_let_go() {
 
     named.remove("db.yaml");
     let end = PumpEvent::Recovered { life: life(1) };
-    within(Duration::from_secs(10), || (world.event() == end).then_some(()));
+    within(PATIENCE, || (world.event() == end).then_some(()));
     service.write_all(b"again\n").expect("room");
     assert_eq!(world.drained(1).last().map(String::as_str), Some("again"));
 }

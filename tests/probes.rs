@@ -28,7 +28,8 @@ use plugd::edge::process::tree::{Scope, Tree};
 use plugd::model::name::{Instance, LifeId};
 use plugd::model::reason::Reason;
 
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// Long enough for a loaded machine; a check that meets it has failed.
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 fn tree_of(pid: u32) -> Tree {
     let instance = Instance::parse("web/0").expect("a valid name");
@@ -69,6 +70,21 @@ fn listener(addr: &str) -> (TcpListener, u16) {
     (listener, port)
 }
 
+/// Closes it for certain: a child of another test has it, too, until it comes to its exec.
+fn close(listener: TcpListener) {
+    let port = listener.local_addr().expect("bound").port();
+    drop(listener);
+    until_closed(port);
+}
+
+fn until_closed(port: u16) {
+    let begun = Instant::now();
+    while !Sockets::new().inodes(port).is_empty() {
+        assert!(begun.elapsed() < TIMEOUT, "somebody listens on {port}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 async fn check(ctx: &Arc<LifeContext>, port: u16) -> Verdict {
     tcp(ctx.clone(), Arc::new(Sockets::new()), Place::Local(port), TIMEOUT).await
 }
@@ -76,7 +92,7 @@ async fn check(ctx: &Arc<LifeContext>, port: u16) -> Verdict {
 #[tokio::test]
 async fn a_port_that_nobody_holds_is_not_open() {
     let (gone, port) = listener("127.0.0.1:0");
-    drop(gone);
+    close(gone);
     let service = Service::holding(None);
     let verdict = check(&service.context(vec![]), port).await;
     assert!(!verdict.passed && verdict.reason.is_none());
@@ -129,6 +145,7 @@ async fn a_stranger_that_takes_the_port_between_two_checks_does_not_count() {
     assert!(tcp(ctx.clone(), sockets.clone(), Place::Local(port), TIMEOUT).await.passed);
     // The service's socket goes with it; its context is asked on, as of one that has only closed it.
     drop(service);
+    until_closed(port);
     let again = TcpListener::bind(("127.0.0.1", port)).expect("free again");
     let stranger = Service::holding(Some(again));
     for _ in 0..2 {
@@ -147,7 +164,7 @@ async fn where_callers_are_passed_on_a_process_of_another_user_never_counts_when
     const NOBODY: &str = "65534";
     let service = Service::holding(None);
     let (gone, port) = listener("127.0.0.1:0");
-    drop(gone);
+    close(gone);
     let line = format!(
         "import os, socket; os.setresuid({NOBODY}, {NOBODY}, {NOBODY}); kept = socket.create_server(('127.0.0.1', {port})); print('there', flush=True); input()"
     );
@@ -214,7 +231,9 @@ async fn after_a_restart_of_the_controller_an_older_process_is_still_a_stranger(
 /// A listener that shares its port with whoever else does.
 fn shared(addr: &str, port: u16) -> (TcpListener, u16) {
     use rustix::net::{AddressFamily, SocketType, sockopt};
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    // Nobody else's: the children of the tests beside this one would listen there, too.
+    let flags = rustix::net::SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket");
     sockopt::set_socket_reuseport(&socket, true).expect("allowed");
     rustix::net::bind(&socket, &std::net::SocketAddrV4::new(addr.parse().expect("an address"), port)).expect("bound");
     rustix::net::listen(&socket, 128).expect("listens");
@@ -304,7 +323,7 @@ async fn a_socket_that_the_keeper_hands_over_counts() {
 async fn one_that_listens_on_another_port_is_told_which() {
     let (held, port) = listener("127.0.0.1:0");
     let (free, meant) = listener("127.0.0.1:0");
-    drop(free);
+    close(free);
     let service = Service::holding(Some(held));
     let ctx = Arc::new(LifeContext::new(Some(tree_of(service.0.id())), vec![]).with_port(Some(meant)));
     let begun = Instant::now();
@@ -345,7 +364,7 @@ async fn what_was_remembered_is_looked_at_again_and_where_the_kernel_does_not_te
         let (ctx, sockets) = (Arc::new(LifeContext::new(None, vec![])), Arc::new(sockets));
         let look = || tcp(ctx.clone(), sockets.clone(), Place::Local(port), TIMEOUT);
         assert!(look().await.passed);
-        drop(first);
+        close(first);
         assert_eq!(look().await.message, first_word.replace("PORT", &port.to_string()));
         assert_eq!(look().await.message, format!("tcp nothing listens on port {port}"));
         let _second = TcpListener::bind(("127.0.0.9", port)).expect("the same port");
@@ -484,7 +503,8 @@ async fn floods_and_drips_end_at_the_cap_or_the_deadline() {
     });
     let begun = Instant::now();
     let slow = get(drip, "/", Duration::from_millis(300)).await;
-    assert!(!slow.passed && begun.elapsed() < Duration::from_secs(2));
+    // It drips for ever.
+    assert!(!slow.passed && begun.elapsed() < TIMEOUT);
     assert!(slow.message.ends_with("did not answer within 300ms"), "{slow:?}");
 }
 
@@ -506,7 +526,8 @@ async fn notifications_of_the_tree_are_heard_and_those_of_strangers_are_not() {
         }
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let listening = socket.listen(&tree, move |message| drop(tell.send(message)));
-        let first = async { tokio::time::timeout(Duration::from_millis(300), told.recv()).await.ok().flatten() };
+        let patience = if heard { TIMEOUT } else { Duration::from_millis(300) };
+        let first = async { tokio::time::timeout(patience, told.recv()).await.ok().flatten() };
         let first = tokio::select! { _ = listening => None, first = first => first };
         assert_eq!(first.and_then(|message| message.status), heard.then(|| "up".to_string()));
     }

@@ -241,8 +241,12 @@ fn a_private_port_that_somebody_took_meanwhile_is_another_at_the_next_start() {
     let private = |answer: String| answer.strip_suffix(" said x").and_then(|own| own.parse::<u16>().ok()).ok_or(answer);
     let first = private(call(port, "x").expect("answered")).expect("its port and what was said");
     assert_ne!(first, port);
-    world.wait_status("web", "waiting (OnDemand)");
-    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).expect("free while it sleeps");
+    // Of before the call its status says the same.
+    let taken = std::cell::OnceCell::new();
+    world.wait("its port to be free while it sleeps", |world| {
+        let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).ok();
+        world.status("web") == "waiting (OnDemand)" && bound.is_some_and(|bound| taken.set(bound).is_ok())
+    });
     let second = private(call(port, "x").expect("answered")).expect("its port and what was said");
     assert_ne!(second, first);
 }

@@ -10,7 +10,7 @@ use crate::world::{World, kill};
 
 /// A pipe that takes nothing more: its reader, and its writer.
 fn full_pipe() -> (File, File) {
-    let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
     let (reader, writer) = (File::from(reader), File::from(writer));
     // A second description of the same pipe, so that the writer itself keeps blocking.
     let path = format!("/proc/self/fd/{}", writer.as_raw_fd());

@@ -52,7 +52,7 @@ fn an_edit_to_one_on_demand_that_waits_changes_no_port_of_what_runs_for_the_next
     let check = "httpGet: {path: /}, period: 100ms";
     let web = format!(
         "command: python3 -m http.server --bind 127.0.0.1 {port}\nport: {port}\n\
-         startupProbe: {{{check}, failureThreshold: 100}}\nlivenessProbe: {{{check}}}\n"
+         startupProbe: {{{check}, failureThreshold: 1000}}\nlivenessProbe: {{{check}}}\n"
     );
     world.put("web.yaml", &web);
     world.wait_status("web", "healthy");

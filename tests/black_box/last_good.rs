@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::world::{World, kill, lives};
+use crate::world::{World, environment, kill, lives};
 
 const GOOD: &str = "command: sleep 3600\nreadinessProbe: {exec: {command: ['true']}, period: 1s}\n";
 const BAD: &str = "command: sleep 3600\nreplica: two\n";
@@ -106,8 +106,8 @@ fn a_bad_file_and_a_new_run_start_the_last_good_version_until_it_is_mended_or_re
 
     world.wait_status("web", "healthy");
     world.wait("the rejection to be told again", is_rejected);
-    let environment = fs::read(format!("/proc/{}/environ", world.pid("web").expect("a pid"))).expect("readable");
-    assert!(String::from_utf8_lossy(&environment).contains("FROM=defaults"), "the defaults of then");
+    let environment = environment(world.pid("web").expect("a pid"));
+    assert!(environment.contains("FROM=defaults"), "the defaults of then");
     let generation = |world: &World| {
         let manifest = world.field("web", "manifest").expect("manifest");
         manifest.lines().find(|line| line.starts_with("generation")).map(str::to_string)
@@ -181,6 +181,7 @@ fn what_a_blocked_edit_says_ends_nothing_under_the_next_controller() {
             world.pid("web").is_some_and(|new| new != before) && world.status("web") == "running"
         });
         let again = world.pid("web").expect("a pid");
+        environment(again);
         let command = fs::read(format!("/proc/{again}/cmdline")).expect("it lives");
         assert!(command.starts_with(b"sleep"), "{edit}");
 
@@ -280,10 +281,12 @@ fn a_typo_in_the_defaults_leaves_the_last_good_ones_to_the_next_controller_and_t
     world.stop();
     world.run(&[]);
     world.wait_status("web", "running");
-    assert_eq!(variable(&world, "AS").as_deref(), Some("4321"));
+    world.wait("the defaults of then", |world| variable(world, "AS").as_deref() == Some("4321"));
     // Without the file nothing of it is left.
     world.remove("_defaults.yaml");
-    world.wait("the service without defaults", |world| world.pid("web").is_some() && variable(world, "AS").is_none());
+    world.wait("the service without defaults", |world| {
+        variable(world, "PLUGD_SERVICE").is_some() && variable(world, "AS").is_none()
+    });
 }
 
 #[test]
@@ -370,6 +373,9 @@ fn a_script_whose_first_line_is_spoilt_goes_on_as_it_was_until_it_is_mended_or_d
     let names = ["above", "bare", "empty", "linked"];
     names.iter().for_each(|name| world.wait_status(name, "running"));
     let pids = names.map(|name| world.pid(name));
+    // Its shell has read it when it has become what it says.
+    let reads = |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.starts_with(b"sleep\0"));
+    world.wait("each shell to have read it", |_| pids.iter().flatten().all(|pid| reads(*pid)));
 
     world.put_script("above.sh", "\n#!/bin/sh\nexec sleep 3601\n");
     world.put_script("bare", "# a comment above\n#!/bin/sh\nexec sleep 3601\n");

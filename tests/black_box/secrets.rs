@@ -61,6 +61,8 @@ fn what_was_told_covered_stays_so_under_the_next_controller_and_is_told_once() {
         world.wait("its last words", |world| world.status_file(&names[at]).is_some_and(|text| is_covered(&text)));
     };
     (0..names.len()).for_each(|at| comes_to_rest(&world, at));
+    // It answers when all that is to be remembered is written.
+    world.ask(&["history", &names[0]]);
     crate::last_good::wait_kept(&world, "cannot log in with ***");
     for _ in 0..3 {
         let controller = world.controller_pid().expect("a controller");

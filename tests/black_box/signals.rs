@@ -122,6 +122,6 @@ fn a_second_term_cuts_every_grace_and_a_third_leaves_what_cannot_be_ended() {
     world.signal_node(libc::SIGTERM);
     assert_eq!(world.wait_end().code(), Some(128 + libc::SIGTERM));
     // It would have given up by itself 10 s after it began.
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
     drop(held);
 }

@@ -305,7 +305,7 @@ fn checks_that_call_through_the_socket_are_no_use_of_it() {
         &format!(
             "command:\n  - python3\n  - -c\n  - |\n      {web}\nport: {port}\n\
              livenessProbe: {{httpGet: {{path: /, port: {port}}}, period: 400ms, timeout: 10s}}\n\
-             activation: {{onDemand: true, pass: Socket, idleStop: 2s}}\n"
+             activation: {{onDemand: true, pass: Socket, idleStop: 5s}}\n"
         ),
     );
     world.wait_status("web", "waiting (OnDemand)");

@@ -102,7 +102,11 @@ fn with_kill_scope_tree_what_leaves_session_parents_and_environment_behind_is_go
 #[test]
 fn one_that_ignores_term_is_killed_at_its_grace_and_named_meanwhile() {
     let world = World::running();
-    world.put("deaf.yaml", "script: |\n  trap '' TERM; while :; do sleep 0.05; done\nstop: {gracePeriod: 700ms}\n");
+    world.put(
+        "deaf.yaml",
+        "script: |\n  trap '' TERM; echo > set; while :; do sleep 0.05; done\nstop: {gracePeriod: 2s}\n",
+    );
+    world.wait("it to be deaf", |world| world.root().join("set").exists());
     world.wait_status("deaf", "running");
     let pid = world.pid("deaf").expect("a pid");
 
@@ -115,8 +119,9 @@ fn one_that_ignores_term_is_killed_at_its_grace_and_named_meanwhile() {
     world.wait("the end", |world| world.status_file("deaf").is_none());
 
     let took = asked.elapsed();
-    assert!(took >= Duration::from_millis(690), "the grace is kept: {took:?}");
-    assert!(took <= Duration::from_millis(1700), "and not overdone: {took:?}");
+    assert!(took >= Duration::from_millis(1_990), "the grace is kept: {took:?}");
+    // The tenth of a second is the next test's: the rest is for a machine that others use, too.
+    assert!(took <= Duration::from_secs(8), "and not overdone: {took:?}");
     assert!(!lives(pid));
 }
 
@@ -126,8 +131,10 @@ fn kill_comes_at_the_end_of_the_grace_give_or_take_a_tenth_of_a_second() {
     let (names, grace) = (["a", "b", "c", "d", "e"], Duration::from_millis(700));
     for name in names {
         let told = world.root().join(format!("{name}.told"));
-        let deaf = format!("trap 'touch {}' TERM; while :; do sleep 0.01 || :; done", told.display());
+        // It notes the moment itself and at once: it waits for nobody, and needs no other program for it.
+        let deaf = format!("trap ': > {0}' TERM; : > {0}.set; while :; do sleep 1000 & wait; done", told.display());
         world.put(&format!("{name}.yaml"), &format!("script: {deaf:?}\nstop: {{gracePeriod: 700ms}}\n"));
+        world.wait("its trap to be set", |world| world.root().join(format!("{name}.told.set")).exists());
         world.wait_status(name, "running");
     }
     // The middle of several, for a machine may be busy once.
@@ -137,11 +144,11 @@ fn kill_comes_at_the_end_of_the_grace_give_or_take_a_tenth_of_a_second() {
         world.remove(&format!("{name}.yaml"));
         let told = world.root().join(format!("{name}.told"));
         world.wait("TERM", |_| told.exists());
-        let since = Instant::now();
+        let since = std::fs::metadata(&told).and_then(|meta| meta.modified()).expect("a time");
         while lives(pid) {
             std::thread::sleep(Duration::from_millis(2));
         }
-        took.push(since.elapsed());
+        took.push(since.elapsed().expect("it is past"));
     }
     took.sort();
     let apart = took[2].abs_diff(grace);
@@ -204,7 +211,8 @@ fn a_hundred_services_stop_as_fast_as_the_slowest() {
     let asked = Instant::now();
     world.stop();
 
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    // The grace of each is 30 s.
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
 }
 
 #[test]
@@ -247,7 +255,7 @@ fn a_service_that_is_stopped_by_sigstop_hears_of_its_end() {
     world.remove("asleep.yaml");
     world.wait("the end", |world| world.status_file("asleep").is_none());
 
-    assert!(asked.elapsed() < Duration::from_secs(10), "it was killed at the end of its grace");
+    assert!(asked.elapsed() < Duration::from_secs(20), "it was killed at the end of its grace of 30 s");
     assert!(world.root().join("heard").exists(), "its handler did not run");
 }
 

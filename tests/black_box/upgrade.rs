@@ -23,7 +23,7 @@ fn replaceable() -> World {
 fn place(world: &World, program: &Path) {
     let stage = world.root().join("plugd.new");
     if fs::hard_link(program, &stage).is_err() {
-        fs::copy(program, &stage).expect("copied");
+        copy(program, &stage);
     }
     fs::rename(&stage, &world.program).expect("renamed");
 }

@@ -4,10 +4,12 @@
 //! and what was there instead.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Long enough for a loaded machine; a test that meets it has failed.
@@ -69,9 +71,11 @@ impl World {
 
     /// Starts `plugd run` on the directory and waits until its controller has written its status.
     pub fn run(&mut self, flags: &[&str]) {
+        // What the node before has left is of another controller.
+        let before = self.controller_pid();
         self.spawn(flags);
         self.wait("the controller to say that it is there", |world| {
-            world.node_status().is_some_and(|text| text.contains("controller:"))
+            world.controller_pid().is_some_and(|pid| Some(pid) != before)
         });
     }
 
@@ -109,8 +113,9 @@ impl World {
     pub fn put_script(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("its folder");
-        let stage = self.root().join("stage");
-        fs::write(&stage, text).expect("written");
+        let (written, stage) = (self.root().join("stage.text"), self.root().join("stage"));
+        fs::write(&written, text).expect("written");
+        copy(&written, &stage);
         fs::set_permissions(&stage, fs::Permissions::from_mode(0o755)).expect("chmod");
         fs::rename(&stage, &path).expect("renamed");
     }
@@ -299,9 +304,39 @@ pub fn lives(pid: i32) -> bool {
         .is_some_and(|rest| !rest.starts_with('Z') && !rest.starts_with('X'))
 }
 
-/// A port that nobody listens on just now.
+/// The environment of a process. That a program was executed is known a moment before the kernel has it.
+pub fn environment(pid: i32) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let bytes = fs::read(format!("/proc/{pid}/environ")).expect("it lives, and is ours to read");
+        if !bytes.is_empty() {
+            return String::from_utf8_lossy(&bytes).into_owned();
+        }
+        assert!(Instant::now() < deadline, "{pid} has no environment");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A port that nobody listens on just now, and that no other test of this process is given.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").expect("a socket").local_addr().expect("its address").port()
+    free_ports(1)
+}
+
+/// The first of so many in a row. The kernel gives none of them away by itself: its own begin at 32768.
+pub fn free_ports(count: u16) -> u16 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const LAST: u32 = 32_000;
+    // Whoever runs beside this process begins elsewhere.
+    let begin = std::process::id().wrapping_mul(7_919) % (LAST - FIRST);
+    let is_free = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
+    loop {
+        let given = GIVEN.fetch_add(u32::from(count), Ordering::Relaxed);
+        let first = (FIRST + (begin + given) % (LAST - FIRST)) as u16;
+        if (first..first + count).all(is_free) {
+            return first;
+        }
+    }
 }
 
 /// A command in a process group of its own, so that a test's signals reach it alone.

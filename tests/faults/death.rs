@@ -27,7 +27,7 @@ fn row_03_both_killed_and_a_service_that_ends_meanwhile_is_started_once() {
     // Nobody saw how it ended, so nobody may claim to know.
     let exit = world.field("web", "lastExit").unwrap_or_default();
     assert_eq!(exit, "", "of an end that nobody saw");
-    assert!(world.log().contains("reason=KeeperLost"), "{}", world.log());
+    world.wait("the loss of the keeper to be told", |world| world.log().contains("reason=KeeperLost"));
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn the_place_on_the_ladder_and_the_last_exit_outlive_keeper_and_controller() {
     let mut world = World::empty();
     let stay = world.root().join("stay");
     let text = format!("[ -e {} ] && exec sleep 86400; echo the last word; exit 7", stay.display());
-    let text = guard::script(&world, "web", &text) + "restart: {backoff: {initial: 10ms, max: 60s}}\n";
+    let text = guard::script(&world, "web", &text) + "restart: {backoff: {initial: 10ms, max: 3s}}\n";
     world.put("web.yaml", &text);
     world.run(&[]);
     for killed in [false, true] {
@@ -43,16 +43,17 @@ fn the_place_on_the_ladder_and_the_last_exit_outlive_keeper_and_controller() {
         world.wait_status("web", "unhealthy (CrashLoopBackOff)");
         let tries = guard::starts(&world, "web").len();
         // What a try leaves is remembered before the next but one begins.
-        world.wait("several tries more", |world| guard::starts(world, "web").len() >= tries.max(5) + 3);
+        world.wait("several tries more", |world| guard::starts(world, "web").len() >= tries.max(6) + 3);
         let last = *guard::starts(&world, "web").last().expect("several");
         until("the last of them to end", || !lives(last));
-        // The next waits for seconds.
+        // The next waits for a second or more.
         world.wait_status("web", "unhealthy (CrashLoopBackOff)");
-        fs::write(&stay, "").expect("written");
         match killed {
             false => assert!(world.stop().success()),
             true => world.kill_keeper(),
         }
+        // Whatever began until now has ended as all before it.
+        fs::write(&stay, "").expect("written");
         world.run(&[]);
         world.wait_status("web", "running");
         let exit = world.field("web", "lastExit").expect("its last exit");
@@ -142,6 +143,12 @@ fn row_56_the_lock_outlives_a_killed_controller_and_goes_with_the_keeper() {
     world.wait("a controller that lives", |world| world.controller_pid().is_some_and(lives));
 }
 
+/// With all of its threads.
+fn stands_still(pid: i32) -> bool {
+    let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten();
+    tasks.all(|task| fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| stat.contains(") T ")))
+}
+
 #[test]
 fn row_57_a_state_that_cannot_be_read_is_moved_aside_and_the_living_stay() {
     let world = World::running();
@@ -151,6 +158,7 @@ fn row_57_a_state_that_cannot_be_read_is_moved_aside_and_the_living_stay() {
         let controller = world.controller_pid().expect("a controller");
         // Stopped first, so that the one that goes cannot write over it.
         kill(controller, 19);
+        until("it to stand still", || stands_still(controller));
         for suffix in ["-wal", "-shm"] {
             let _ = fs::remove_file(world.state().join(format!("state.db{suffix}")));
         }

@@ -45,7 +45,7 @@ fn row_54_an_edit_while_its_service_starts_stops_or_waits_ends_in_the_newest_alo
     let world = World::running();
     let version = |n: usize| guard::script(&world, "web", &format!("exec sleep 86{n:03}"));
     let stubborn =
-        |n: usize| guard::deaf(&world, "web", &format!("sleep 0.{:02}", n + 1)) + "stop: {gracePeriod: 300ms}\n";
+        |n: usize| guard::deaf(&world, "web", &format!("sleep 0.{:02}", n + 1)) + "stop: {gracePeriod: 3s}\n";
     let failing = |n: usize| guard::script(&world, "web", &format!("sleep 0.0{n:02}; exit 1"));
     let slow = |n: usize| version(n) + "readinessProbe: {exec: {command: ['false']}}\n";
     type Make<'a> = &'a dyn Fn(usize) -> String;

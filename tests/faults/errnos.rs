@@ -50,8 +50,8 @@ const FOUND: &[&str] = &[
     "-e trace=statx,newfstatat,fstat -e inject=statx,newfstatat,fstat:error=EINTR:when=1",
 ];
 
-/// How long one error may be felt.
-const RECOVERED: Duration = Duration::from_secs(5);
+/// How long one error may be felt: 5 s, and as much for a machine that others use, too.
+const RECOVERED: Duration = Duration::from_secs(10);
 
 /// Errors of every push.
 const INJECTED: usize = 300;
@@ -118,7 +118,7 @@ fn an_error_at_any_call_restarts_no_service_and_is_over_in_seconds() {
         // Only what is traced is injected.
         let traced = of_one_life.iter().map(|case| case.calls.as_str()).collect::<Vec<_>>().join(",");
         // Each thread meets each of the three, one after another.
-        play.act_within(3 * RECOVERED, &format!("-e trace={traced} {faults}"));
+        play.act_within(2 * RECOVERED, &format!("-e trace={traced} {faults}"));
         let trace = play.trace();
         fired += of_one_life.iter().filter(|case| case.fired(&trace)).count();
     }

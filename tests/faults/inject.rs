@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::world::{PATIENCE, World, kill, lives};
+use crate::world::{PATIENCE, World, copy, kill, lives};
 
 /// Whether the injectors of this machine can be had; says what is not shown where they cannot.
 pub fn is_root() -> bool {
@@ -29,12 +29,8 @@ pub fn try_tool(words: &[&str]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-pub fn until(what: &str, holds: impl FnMut() -> bool) {
-    until_within(PATIENCE, what, holds);
-}
-
-pub fn until_within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
@@ -207,7 +203,10 @@ impl Stage {
         self.links.set(self.links.get() + 1);
         let path = self.folder.join(format!("plugd{}", self.links.get()));
         let built = env!("CARGO_BIN_EXE_plugd");
-        fs::hard_link(built, &path).or_else(|_| fs::copy(built, &path).map(|_| ())).expect("copied");
+        // Of another filesystem it has to be a copy.
+        if fs::hard_link(built, &path).is_err() {
+            copy(Path::new(built), &path);
+        }
         path
     }
 
@@ -224,8 +223,9 @@ impl Stage {
             // One that ends just now, of the fault that it was given before, hears nothing: its successor is told.
             let controller = world.controller_pid().filter(|pid| lives(*pid) && told != Some(*pid));
             if let Some((pid, exe)) = controller.and_then(|pid| Some((pid, executable(pid)?))) {
-                let fresh = self.folder.join("fresh");
-                fs::write(&fresh, &script).expect("written");
+                let (written, fresh) = (self.folder.join("written"), self.folder.join("fresh"));
+                fs::write(&written, &script).expect("written");
+                copy(&written, &fresh);
                 fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).expect("chmod");
                 fs::rename(&fresh, exe).expect("renamed");
                 world.signal_node(12);

@@ -14,10 +14,21 @@ fn a_million_lines_outlive_rotations_and_killed_controllers() {
     let world = World::running();
     let oracle = Oracle::watch(&world.dir());
     for n in 0..WRITERS {
-        // In bursts, so that it lasts over several kills; the pipe is full much of the time.
+        // In bursts, so that it lasts over several kills: the next is waited for before every eighth. The pipe is full
+        // much of the time.
         world.put(
             &format!("w{n}.yaml"),
-            &format!("restart: Never\nlogs: {{maxSize: 256Ki, maxFiles: 1000, tee: false}}\nscript: |\n  i=0; while [ $i -lt {each} ]; do seq -f 'line %010.0f' $((i + 1)) $((i + 5000)); i=$((i + 5000)); sleep 0.05; done\n"),
+            &format!(
+                concat!(
+                    "restart: Never\nlogs: {{maxSize: 256Ki, maxFiles: 1000, tee: false}}\nscript: |\n",
+                    "  i=0; while [ $i -lt {0} ]; do\n",
+                    "    seq -f 'line %010.0f' $((i + 1)) $((i + 5000)); i=$((i + 5000)); sleep 0.05\n",
+                    "    [ $((i % 40000)) != 0 ] || while [ ! -e {1}/killed$((i / 40000)) ]; do sleep 0.02; done\n",
+                    "  done\n"
+                ),
+                each,
+                world.root().display()
+            ),
         );
     }
     let began = Instant::now();
@@ -29,12 +40,13 @@ fn a_million_lines_outlive_rotations_and_killed_controllers() {
         if let Some(pid) = world.controller_pid().filter(|pid| lives(*pid)) {
             kill(pid, 9);
             killed += 1;
+            fs::write(world.root().join(format!("killed{killed}")), "").expect("written");
         }
         world.wait("the next controller", |world| world.controller_pid().is_some_and(lives));
     }
     eprintln!("    {} lines, {killed} controllers killed, {:?}", each * WRITERS, began.elapsed());
     oracle.assert_no_lie();
-    assert!(killed >= 5, "too few kills to show anything");
+    assert!(killed >= 6, "too few kills to show anything");
     for n in 0..WRITERS {
         let log = world.state().join(format!("logs/w{n}.log"));
         let last = format!("line {each:010}\n");

@@ -47,7 +47,7 @@ fn row_78_a_second_term_cuts_the_grace() {
     let asked = Instant::now();
     world.signal_node(15);
     let status = world.wait_end();
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(30), "half of its grace: {:?}", asked.elapsed());
     assert!(!lives(pid) && status.code() == Some(0), "{status}");
     guard::assert_single(&world);
 }
@@ -62,6 +62,7 @@ fn row_78_a_third_term_leaves_at_once_what_nothing_ends() {
     let Some(mut disk) = Disk::ext4(&frozen, &world.root().join("image")) else { return };
     let write = format!("while :; do echo x > {}/file; done", frozen.display());
     world.put("deep.yaml", &(guard::script(&world, "deep", &write) + "stop: {gracePeriod: 60s}\n"));
+    world.wait("it to write there", |_| fs::metadata(frozen.join("file")).is_ok_and(|meta| meta.len() > 0));
     world.wait_status("deep", "running");
     let pid = world.pid("deep").expect("a pid");
     disk.freeze();
@@ -78,7 +79,7 @@ fn row_78_a_third_term_leaves_at_once_what_nothing_ends() {
     }
     let status = world.wait_end();
     let (code, took) = (status.code(), asked.elapsed());
-    assert!(code == Some(128 + 15) && took < Duration::from_secs(5), "{status} after {took:?}\n{}", world.log());
+    assert!(code == Some(128 + 15) && took < Duration::from_secs(30), "{status} after {took:?}\n{}", world.log());
     assert!(lives(pid), "what is asleep there cannot have ended");
     disk.thaw();
     until("the KILL to reach it", || !lives(pid));

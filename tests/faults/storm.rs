@@ -16,8 +16,9 @@ use crate::world::{World, lives};
 const WRITERS: usize = 8;
 /// Services of each writer; two writers never share one, so that the last edit is known.
 const EACH: usize = 3;
-/// From the last edit on; 21 services may have been edited in the last moment.
-const CONVERGED: Duration = Duration::from_secs(1);
+/// From the last edit on; 21 services may have been edited in the last moment. It takes less than a second where
+/// nobody else computes; a manifest that nobody looks at any more would wait for ever.
+const CONVERGED: Duration = Duration::from_secs(10);
 
 fn version(world: &World, name: &str, edit: usize) -> String {
     guard::script(world, name, &format!("exec sleep 86400.{edit}"))

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::guard;
 use crate::inject::{Tracer, is_root, until};
-use crate::world::{World, kill};
+use crate::world::{World, environment, kill};
 
 /// Whether these bytes lie anywhere in a process's memory that can be written.
 fn holds(pid: i32, what: &[u8]) -> bool {
@@ -80,6 +80,8 @@ fn row_76_a_pinned_wrapper_that_was_changed_is_told_and_not_started_again() {
     // That the shell was executed does not say that it has opened the script by now.
     let ran = || fs::read_to_string(world.root().join("ran")).unwrap_or_default();
     world.wait("the pinned script itself", |_| ran().contains("good"));
+    // Nor does its word say that plugd has looked by now whether it was changed while it was being started.
+    world.wait_status("web", "running");
     world.put_script("w.sh", &evil);
     world.wait("the refusal", |world| world.status_file("web").is_some_and(|text| text.contains("DigestMismatch")));
     let pid = world.pid("web").expect("what runs goes on");
@@ -182,7 +184,7 @@ fn row_77_a_secret_is_missing_readable_rotated_and_never_told() {
     world.ask(&["restart", "web"]);
     world.wait("the same file once more", |world| world.pid("web").is_some_and(|pid| Some(pid) != first));
     world.wait_status("web", "running");
-    assert!(is_told(&world), "{:?}", world.status_file("web"));
+    world.wait("that to be told of the next process, too", is_told);
     let warned = |world: &World| world.log().lines().filter(|line| line.contains("reason=SecretReadable")).count();
     world.wait("that to be logged", |world| warned(world) > 0);
     assert_eq!(warned(&world), 1, "{}", world.log());
@@ -195,8 +197,7 @@ fn row_77_a_secret_is_missing_readable_rotated_and_never_told() {
     world.ask(&["restart", "web"]);
     world.wait("the next one", |world| world.pid("web").is_some_and(|new| new != pid));
     let new = world.pid("web").expect("a pid");
-    let environ = fs::read_to_string(format!("/proc/{new}/environ")).expect("ours to read");
-    assert!(environ.contains("TOKEN=s3cr3t-two"));
+    assert!(environment(new).contains("TOKEN=s3cr3t-two"));
     world.wait("that nobody else may read it any more", |world| !is_told(world));
     assert!(!fs::read_to_string(format!("/proc/{new}/cmdline")).expect("there").contains("s3cr3t"));
     world.plugd(&["get", "web", "-o", "yaml"]);

@@ -36,8 +36,9 @@ fn fifty_random_trees_are_stopped_and_nothing_is_left() {
     let world = World::running();
     let mut dice = Dice(5);
     const GRACE: Duration = Duration::from_millis(500);
-    /// What a stop may take beyond its grace, of each of those that are stopped at once.
-    const BEYOND_MAX: Duration = Duration::from_secs(1);
+    /// What a stop may take beyond its grace, of each of those that are stopped at once: a second, and what a
+    /// machine takes for it that others use, too.
+    const BEYOND_MAX: Duration = Duration::from_secs(6);
     let mut worst = Duration::ZERO;
     const AT_ONCE: usize = 5;
     for round in 0..times(50) / AT_ONCE {

@@ -249,7 +249,8 @@ fn the_file_that_declares_a_service_is_the_one_that_is_replaced_and_a_script_is_
     std::fs::write(&named, "name: till\ncommand: sleep 1000\n").expect("written");
     ends(&world, 0, &["add", &named.display().to_string(), "--wait"]);
     assert!(world.path("shop.yaml").exists());
-    assert_eq!((world.status("shop"), world.status("till")), ("running".into(), "running".into()));
+    world.wait_status("shop", "running");
+    world.wait_status("till", "running");
     // What would make another service of its file is not written there.
     let (_, told) = ends(&world, 1, &["add", "shop", "--replace", "--", "sleep", "7"]);
     assert!(told.contains("other.yaml") && told.contains("without `name: shop`"), "{told}");

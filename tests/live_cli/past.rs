@@ -97,7 +97,7 @@ fn a_memory_that_is_broken_stops_nothing_and_is_kept_aside() {
     ends(&world, 1, &["history", "web"]);
     world.run(&[]);
     world.wait_status("web", "running");
-    assert!(world.log().contains("state.db.broken-1"), "{}", world.log());
+    world.wait("that to be told", |world| world.log().contains("state.db.broken-1"));
     ends(&world, 0, &["history", "web"]);
 }
 

@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::ask::{STAYS, ends, err, out};
-use crate::world::World;
+use crate::world::{World, copy};
 
 fn run(world: &World, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plugd"));
@@ -54,9 +55,8 @@ fn one_file_runs_and_its_mistakes_are_drawn() {
 fn a_program_runs_as_the_service_that_its_head_describes() {
     let world = World::empty();
     let program = |name: &str, text: &str, mode: u32| {
-        let path = world.root().join(name);
-        std::fs::write(&path, text).expect("written");
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("chmod");
+        world.put_script(&format!("../{name}"), text);
+        std::fs::set_permissions(world.root().join(name), PermissionsExt::from_mode(mode)).expect("chmod");
     };
     program("s.sh", "#!/bin/sh\n# plugd: env: {GREETING: hello}\necho $PLUGD_SERVICE; echo $GREETING; exit 6\n", 0o755);
     for words in [&["./s.sh"][..], &["s.sh"], &["--name", "s", "s.sh"]] {
@@ -81,7 +81,7 @@ fn a_program_runs_as_the_service_that_its_head_describes() {
     let output = run(&world, &["lacks.yaml"]);
     assert_eq!(output.status.code(), Some(127), "{}", err(&output));
     // An ELF, as a person names it; and what would happen, asked before.
-    std::fs::copy("/bin/true", world.root().join("truth")).expect("copied");
+    copy(Path::new("/bin/true"), &world.root().join("truth"));
     assert_eq!(run(&world, &["truth"]).status.code(), Some(0));
     let output = world.plugd(&["check", &world.root().join("s.sh").display().to_string()]);
     assert!(out(&output).contains("would start 1"), "{}{}", out(&output), err(&output));
@@ -197,11 +197,9 @@ fn how_little_fits_under_a_low_limit_of_open_files_is_said_at_the_start() {
     world.under = under("100");
     world.run(&[]);
     world.wait_status("web", "running");
-    assert!(
-        world.log().contains("plugd: a limit of 100 open files has room for 8 instances; for more, raise"),
-        "{}",
-        world.log()
-    );
+    world.wait("the little room to be told", |world| {
+        world.log().contains("plugd: a limit of 100 open files has room for 8 instances; for more, raise")
+    });
 }
 
 #[test]
@@ -251,6 +249,7 @@ fn an_ordinary_user_has_everything_below_its_own_places() {
     world.wait_status("web", "running");
     let output = command(&["get", "web", "-o", "name"]).output().expect("started");
     assert_eq!(out(&output), "web\n", "{}", err(&output));
+    world.wait("the node's own status", |world| world.node_status().is_some());
     let text = world.node_status().expect("there");
     for place in ["state/plugd/services.d-", "run/plugd/services.d-"] {
         assert!(text.contains(&world.root().join(place).display().to_string()), "{place} in\n{text}");

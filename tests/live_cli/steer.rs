@@ -1,7 +1,7 @@
 //! start, stop, restart, scale, signal, exec.
 
 use crate::ask::{STAYS, ends, logs};
-use crate::world::World;
+use crate::world::{World, environment};
 
 #[test]
 fn stop_stays_stopped_and_start_undoes_it() {
@@ -10,9 +10,9 @@ fn stop_stays_stopped_and_start_undoes_it() {
     world.wait_status("web", "running");
     let pid = world.pid("web").expect("a pid");
     ends(&world, 0, &["stop", "web"]);
-    // Nothing is waited for: that is what the verb did.
-    assert_eq!(world.status("web"), "stopped (StoppedByOperator)");
+    // That is what the verb waited for.
     assert!(!crate::world::lives(pid));
+    world.wait_status("web", "stopped (StoppedByOperator)");
     ends(&world, 0, &["stop", "web", "--wait"]);
     let (_, told) = ends(&world, 3, &["exec", "web", "--", "true"]);
     assert!(told.contains("web is stopped (StoppedByOperator)"), "{told}");
@@ -23,7 +23,9 @@ fn stop_stays_stopped_and_start_undoes_it() {
 #[test]
 fn a_stop_that_takes_longer_than_one_waits_goes_on_and_what_waits_for_nothing_returns() {
     let world = World::running();
-    world.put("slow.yaml", "script: \"trap '' TERM; while :; do sleep 0.1; done\"\nstop: {gracePeriod: 3s}\n");
+    let deaf = "script: \"trap '' TERM; echo deaf; while :; do sleep 0.1; done\"\nstop: {gracePeriod: 5s}\n";
+    world.put("slow.yaml", deaf);
+    world.wait("it to be deaf", |world| logs(world, &["slow"]).contains("deaf"));
     world.wait_status("slow", "running");
     ends(&world, 0, &["stop", "slow", "--no-wait"]);
     world.wait_status("slow", "stopping");
@@ -150,6 +152,12 @@ fn a_name_with_a_slip_is_answered_with_the_nearest_one() {
     assert_eq!(world.status("web"), "running");
 }
 
+/// The pid after this one: the files tell it a moment after the verbs.
+fn next_pid(world: &World, before: i32) -> i32 {
+    world.wait("the next process to be told", |world| world.pid("web").is_some_and(|pid| pid != before));
+    world.pid("web").expect("a pid")
+}
+
 #[test]
 fn a_restart_of_a_service_whose_edit_is_blocked_is_of_the_version_that_runs_and_says_so() {
     let world = World::running();
@@ -162,8 +170,9 @@ fn a_restart_of_a_service_whose_edit_is_blocked_is_of_the_version_that_runs_and_
     let (_, told) = ends(&world, 0, &["restart", "web", "--wait"]);
 
     assert!(told.contains("web is of the version before") && told.contains("mend web.yaml"), "{told}");
-    let new = world.pid("web").expect("a pid");
-    assert!(new != pid && !crate::world::lives(pid));
+    assert!(!crate::world::lives(pid));
+    let new = next_pid(&world, pid);
+    environment(new);
     let command = std::fs::read_to_string(format!("/proc/{new}/cmdline")).expect("it lives");
     assert_eq!(command, "sleep\u{0}1000\u{0}");
 
@@ -178,7 +187,7 @@ fn a_restart_of_a_service_whose_edit_is_blocked_is_of_the_version_that_runs_and_
     let (_, told) = ends(&world, 0, &["restart", "web", "--wait"]);
     assert!(told.contains("web is of the version before") && told.contains("unknown field `comand`"), "{told}");
     assert!(told.ends_with("; mend web.yaml\n"), "{told}");
-    let new = world.pid("web").expect("a pid");
+    let new = next_pid(&world, new);
     crate::world::kill(new, 9);
     world.wait("its restart", |world| world.pid("web").is_some_and(|pid| pid != new));
     world.wait_status("web", "running");
@@ -200,8 +209,8 @@ fn an_edit_of_nothing_but_depends_on_is_blocked_and_taken_up_without_a_restart_o
     let second = world.pid("web").expect("a pid");
     let (_, told) = ends(&world, 0, &["restart", "web", "--wait"]);
     assert!(told.contains("web is of the version before") && told.contains("mend web.yaml"), "{told}");
-    let third = world.pid("web").expect("a pid");
-    assert!(third != second && !crate::world::lives(second));
+    assert!(!crate::world::lives(second));
+    let third = next_pid(&world, second);
 
     world.put("databsae.yaml", STAYS);
     world.wait("the edit", |world| world.status_file("web").is_some_and(|text| !text.contains("UpdateBlocked")));
@@ -213,15 +222,19 @@ fn an_edit_of_nothing_but_depends_on_is_blocked_and_taken_up_without_a_restart_o
 fn one_that_is_restarted_has_no_new_version() {
     let world = World::running();
     let slow = |word: &str| {
-        format!("script: \"trap '' TERM; echo {word}; while :; do sleep 0.1; done\"\nstop: {{gracePeriod: 2s}}\n")
+        format!("script: \"trap '' TERM; echo {word}; while :; do sleep 0.1; done\"\nstop: {{gracePeriod: 3s}}\n")
+    };
+    let is_deaf = |lives: usize| {
+        world.wait("it to be deaf", |world| logs(world, &["slow"]).matches("one").count() == lives);
+        world.wait_status("slow", "running");
     };
     world.put("slow.yaml", &slow("one"));
-    world.wait_status("slow", "running");
+    is_deaf(1);
     ends(&world, 0, &["restart", "slow"]);
     world.wait_status("slow", "stopping");
     let (said, _) = ends(&world, 3, &["status", "slow"]);
     assert!(said.contains("it is being restarted") && !said.contains("version"), "{said}");
-    world.wait_status("slow", "running");
+    is_deaf(2);
     // An edit brings one.
     world.put("slow.yaml", &slow("two"));
     world.wait_status("slow", "stopping");

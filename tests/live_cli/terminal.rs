@@ -109,7 +109,7 @@ fn one_press_of_control_c_is_one_wish() {
     let world = World::empty();
     world.put(
         "stub.yaml",
-        "command: [sh, -c, 'trap \"\" TERM; echo deaf; while :; do sleep 0.05; done']\nstop: {gracePeriod: 1s}\n",
+        "command: [sh, -c, 'trap \"\" TERM; echo deaf; while :; do sleep 0.05; done']\nstop: {gracePeriod: 3s}\n",
     );
     let mut terminal = Terminal::open(&world);
     world.wait("its output", |world| screen(world).contains("stub | deaf"));
@@ -118,7 +118,7 @@ fn one_press_of_control_c_is_one_wish() {
     let code = terminal.code();
     let screen = screen(&world);
     assert_eq!(code, Some(0), "an ordered stop\n{screen}");
-    assert!(screen.contains("its grace is 1 s"), "it had its grace\n{screen}");
+    assert!(screen.contains("its grace is 3 s"), "it had its grace\n{screen}");
     assert_eq!(world.status("stub"), "stopped (ControllerStopped)");
     assert!(!screen.contains("reason="), "a person is told in sentences\n{screen}");
 }
@@ -137,6 +137,11 @@ fn an_ended_service_does_not_silence_the_others() {
     assert_eq!(terminal.code(), Some(0));
 }
 
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
 #[test]
 fn a_terminal_that_is_closed_ends_the_node_in_order() {
     let mut world = World::empty();
@@ -144,9 +149,12 @@ fn a_terminal_that_is_closed_ends_the_node_in_order() {
     let mut terminal = Terminal::open(&world);
     world.wait_status("web", "running");
     let pid = world.pid("web").expect("a pid");
+    // Its own status comes after those of the services.
+    world.wait("the controller to say that it is there", |world| world.controller_pid().is_some());
     let controller = world.controller_pid().expect("a pid");
+    let keeper = parent(controller).expect("it lives");
     terminal.close();
-    world.wait("the end of all", |_| !lives(pid) && !lives(controller));
+    world.wait("the end of all", |_| [pid, controller, keeper].into_iter().all(|pid| !lives(pid)));
     world.wait("the last word", |world| world.status("web") == "stopped (ControllerStopped)");
     // Nobody holds the directory any more.
     ends(&world, 6, &["get"]);

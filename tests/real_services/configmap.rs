@@ -18,6 +18,8 @@ fn a_swap_of_the_data_directory_reaches_the_service_once() {
     world.wait_status("hello", "running");
     let log = world.state().join("logs/hello.log");
     let pid = world.pid("hello").expect("a pid");
+    // What is replaced before it has said a word never says it.
+    world.wait("its first words", |_| std::fs::read_to_string(&log).is_ok_and(|text| text == "first\n"));
 
     lay_out(&world, "second");
 

@@ -60,7 +60,7 @@ fn web_starts_only_when_hello_is_ready_and_is_ready_by_its_own_log() {
 
     world.wait_status("web", "starting");
     world.wait_status("web", "healthy");
-    assert!(log(&world, "web").contains("web is ready"));
+    world.wait("its log to hold the line", |world| log(world, "web").contains("web is ready"));
     assert_eq!(world.field("web", "check").as_deref(), Some("its log line came"));
 }
 
@@ -75,7 +75,7 @@ fn flaky_backs_off_into_a_crash_loop_until_its_script_is_mended() {
     });
     world.wait("`plugd status flaky` to tell the same", |world| {
         let said = String::from_utf8(world.plugd(&["status", "flaky"]).stdout).expect("UTF-8");
-        said.contains("exits with 1 after 0.2") && said.contains("tries again at")
+        said.contains("exits with 1 after ") && said.contains("tries again at")
     });
 
     world.put("flaky.yaml", "script: |\n  exec sleep 3600\n");

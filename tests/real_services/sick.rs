@@ -146,7 +146,9 @@ fn a_redis_whose_life_is_asked_for_is_restarted_when_it_stands_still() {
     let world = open_world();
     let port = free_port();
     let text = example("redis/redis.yaml").replace("--save", "--bind 127.0.0.1 --save");
-    let text = manifest(&text, 6379, port, "ping]}", &format!("ping]}}, {PACE}"));
+    // It may take its time to start, on a busy machine.
+    let starts = "startupProbe: {tcpSocket: {}, period: 100ms, failureThreshold: 1000}\n";
+    let text = manifest(&text, 6379, port, "ping]}", &format!("ping]}}, {PACE}")) + starts;
     let titles = vec![("redis", format!("redis-server 127.0.0.1:{port}"))];
     let oracle = Oracle::watch_known(&world.dir(), Known { titles, noticed_within: Some(NOTICED) });
     world.put("redis.yaml", &text);
