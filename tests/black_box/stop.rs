@@ -132,7 +132,8 @@ fn kill_comes_at_the_end_of_the_grace_give_or_take_a_tenth_of_a_second() {
     for name in names {
         let told = world.root().join(format!("{name}.told"));
         // It notes the moment itself and at once: it waits for nobody, and needs no other program for it.
-        let deaf = format!("trap ': > {0}' TERM; : > {0}.set; while :; do sleep 1000 & wait; done", told.display());
+        let deaf =
+            format!("trap ': > {0}' TERM; : > {0}.set; while :; do sleep 1000 & wait || :; done", told.display());
         world.put(&format!("{name}.yaml"), &format!("script: {deaf:?}\nstop: {{gracePeriod: 700ms}}\n"));
         world.wait("its trap to be set", |world| world.root().join(format!("{name}.told.set")).exists());
         world.wait_status(name, "running");
