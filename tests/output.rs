@@ -64,7 +64,7 @@ impl World {
 
     fn attach(&self, number: u64, logs: Logs) -> File {
         let (fd, writer) = pipe();
-        let stream = Stream { life: life(number), fd, stderr: None, logs, instances: 1, log_line: None };
+        let stream = Stream { life: life(number), fd, stderr: None, logs, several: false, log_line: None };
         self.pump.attach(stream);
         writer
     }
@@ -174,7 +174,7 @@ fn a_pump_that_another_test_kills() {
     let settings = Settings { dir: Some(dir.into()), total: Some(1 << 40), ..Settings::default() };
     let pump = Pump::start(settings, sender).expect("a thread");
     let fd = rustix::io::dup(std::io::stdin()).expect("stdin is the pipe");
-    pump.attach(Stream { life: life(1), fd, stderr: None, logs: logs(MIB, 1000), instances: 1, log_line: None });
+    pump.attach(Stream { life: life(1), fd, stderr: None, logs: logs(MIB, 1000), several: false, log_line: None });
     if ends {
         pump.finish(life(1));
         assert!(matches!(events.blocking_recv(), Some(PumpEvent::Drained { .. })));
@@ -357,7 +357,7 @@ fn all_logs_together_stay_within_their_total() {
         let (fd, mut writer) = pipe();
         let instance = Instance { service: Name::parse(service).expect("valid"), index: 0 };
         let life = LifeId { instance, life: 1 };
-        let stream = Stream { life, fd, stderr: None, logs: logs(MIB, 9), instances: 1, log_line: None };
+        let stream = Stream { life, fd, stderr: None, logs: logs(MIB, 9), several: false, log_line: None };
         pump.attach(stream);
         for number in 0..60_000 {
             writer.write_all(numbered(number).as_bytes()).expect("room");
@@ -392,7 +392,7 @@ fn logs_of_others_in_the_same_directory_are_neither_counted_nor_removed() {
         let (fd, mut writer) = pipe();
         let instance = Instance { service: Name::parse(service).expect("valid"), index: 0 };
         let life = LifeId { instance, life: 1 };
-        pump.attach(Stream { life, fd, stderr: None, logs: logs(MIB, 9), instances: 1, log_line: None });
+        pump.attach(Stream { life, fd, stderr: None, logs: logs(MIB, 9), several: false, log_line: None });
         for number in 0..60_000 {
             writer.write_all(numbered(number).as_bytes()).expect("room");
         }
@@ -561,7 +561,7 @@ fn another_pattern_is_looked_for_in_what_was_said_and_in_what_comes() {
     let (misspelt, right, later) = (regex("redy"), regex("^ready"), regex("later"));
     let (fd, mut service) = pipe();
     let log_line = Some(misspelt);
-    world.pump.attach(Stream { life: life(1), fd, stderr: None, logs: logs(MIB, 5), instances: 1, log_line });
+    world.pump.attach(Stream { life: life(1), fd, stderr: None, logs: logs(MIB, 5), several: false, log_line });
     service.write_all(b"starting\nready\n").expect("room");
     assert_eq!(world.drained(1), ["starting", "ready"]);
 
@@ -588,7 +588,7 @@ fn the_line_that_a_probe_waits_for_is_told_once_even_when_it_was_written_before(
         fd,
         stderr: None,
         logs: logs(MIB, 5),
-        instances: 1,
+        several: false,
         log_line: Some(pattern.clone()),
     };
     world.pump.attach(stream(fd));
@@ -725,7 +725,7 @@ fn several_instances_have_files_of_their_own_and_are_read_as_one() {
     for index in 0..3 {
         let (fd, mut writer) = pipe();
         let life = LifeId { instance: Instance { service: name(), index }, life: 1 };
-        let stream = Stream { life, fd, stderr: None, logs: logs(MIB, 5), instances: 3, log_line: None };
+        let stream = Stream { life, fd, stderr: None, logs: logs(MIB, 5), several: true, log_line: None };
         world.pump.attach(stream);
         writeln!(writer, "from {index}").expect("room");
     }
@@ -742,7 +742,7 @@ fn separate_stderr_and_a_path_of_ones_own_are_honoured() {
     let own = world.dir.path().join("elsewhere/own.log");
     let ((fd, mut out), (stderr, mut err)) = (pipe(), pipe());
     let logs = Logs { path: Some(own.clone()), ..logs(MIB, 5) };
-    let stream = Stream { life: life(1), fd, stderr: Some(stderr), logs, instances: 1, log_line: None };
+    let stream = Stream { life: life(1), fd, stderr: Some(stderr), logs, several: false, log_line: None };
     world.pump.attach(stream);
     out.write_all(b"to out\n").expect("room");
     err.write_all(b"to err\n").expect("room");
@@ -771,7 +771,7 @@ fn a_path_that_cannot_be_opened_is_told_at_once_and_taken_back_with_the_first_li
     fs::remove_dir_all(&place).expect("removed");
     let elsewhere = world.dir.path().join("web.log/own.log");
     fs::write(world.path(), "in the way").expect("written");
-    world.pump.update(life(1), Logs { path: Some(elsewhere), ..logs(MIB, 5) });
+    world.pump.update(life(1), Logs { path: Some(elsewhere), ..logs(MIB, 5) }, false);
     assert!(matches!(world.event(), PumpEvent::Unopened { .. }));
     world.pump.close(life(1));
     assert_eq!(world.event(), PumpEvent::Opened { life: life(1) });

@@ -19,6 +19,7 @@ use super::refusal::{Refusal, echo};
 use super::routes::{App, Lane, Named};
 use super::stream::no_seat;
 use crate::edge::output::{Follow, Line, LogFiles, Query, escape};
+use crate::model::log_names;
 use crate::model::view::ServiceView;
 
 /// Between two looks at the files.
@@ -76,7 +77,8 @@ pub(super) async fn logs(
     };
     let own = own_file(&view, &dir);
     let files = LogFiles::of(&dir, &view.service, own.as_deref(), wanted.instance);
-    let print = Print { times: wanted.times, names: view.instances.len() > 1, service: view.service.to_string() };
+    let names = view.instances.len() > 1 || (wanted.instance.is_none() && files.has_several());
+    let print = Print { times: wanted.times, names, service: view.service.to_string() };
     let (pipe, body) = pipe(DROPPED);
     let source = tokio::task::spawn_blocking(move || match wanted.follow {
         true => files.follow(&query).map(Source::Grows),
@@ -93,7 +95,7 @@ pub(super) async fn logs(
 
 /// A log outside of the log directory is the service's own (`logs.path`).
 fn own_file(view: &ServiceView, dir: &Path) -> Option<PathBuf> {
-    view.log.as_ref().map(PathBuf::from).filter(|path| !path.starts_with(dir))
+    view.log.as_ref().map(Path::new).filter(|path| !path.starts_with(dir)).map(log_names::path_of)
 }
 
 /// Lines that come in batches; asked only on a thread that may block.

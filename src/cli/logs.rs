@@ -18,6 +18,7 @@ use super::{Session, last, node, select};
 use crate::edge::output::layout::Side;
 use crate::edge::output::{Follow, Line, LogFiles, Query, escape};
 use crate::edge::places::{self, Who};
+use crate::model::log_names;
 use crate::model::name::{Instance, InvalidName, Name};
 use crate::model::reason::Reason;
 use crate::model::view::{ServiceView, Snapshot};
@@ -107,7 +108,7 @@ pub fn last_lines(files: &LogFiles, count: usize) -> Vec<String> {
 /// The log files of a service as its view tells them.
 pub fn files_of(dir: &Path, view: &ServiceView, instance: Option<u32>) -> LogFiles {
     let own = view.log.as_deref().map(Path::new).filter(|log| log.is_absolute() && !log.starts_with(dir));
-    LogFiles::of(dir, &view.service, own, instance)
+    LogFiles::of(dir, &view.service, own.map(log_names::path_of).as_deref(), instance)
 }
 
 /// A node that runs, and has no place for log files.
@@ -155,14 +156,9 @@ fn sources(names: &[String], dir: &Path, snapshot: Option<&Snapshot>, session: &
                         Err(fault @ Fault::NoSuchService { .. }) => return kept(text, dir).ok_or(fault),
                         Err(fault) => return Err(fault),
                     };
-                    let several = view.desired.max(view.instances.len() as u32) > 1;
-                    Ok(Source {
-                        name: view.service.clone(),
-                        instance,
-                        several,
-                        files: files_of(dir, view, instance),
-                        trouble: trouble(view),
-                    })
+                    let files = files_of(dir, view, instance);
+                    let several = view.desired.max(view.instances.len() as u32) > 1 || files.has_several();
+                    Ok(Source { name: view.service.clone(), instance, several, files, trouble: trouble(view) })
                 })
                 .collect()
         }
@@ -194,8 +190,8 @@ fn by_name(text: &str, dir: &Path) -> Result<Source, InvalidName> {
     let instance = Instance::parse(text);
     let name = Name::parse(instance.as_ref().map_or(text, |instance| instance.service.as_str()))?;
     let index = instance.map(|instance| instance.index);
-    let several = dir.join(name.log_folder()).is_dir();
     let files = LogFiles::of(dir, &name, None, index);
+    let several = files.has_several();
     Ok(Source { name, instance: index, several, files, trouble: None })
 }
 
@@ -318,7 +314,9 @@ impl Print {
     }
 
     fn line(&self, out: &mut impl std::io::Write, source: &Source, line: &Line) -> Result<(), Fault> {
-        let who = match source.several {
+        // An instance that came meanwhile tells who it is as well.
+        let is_another = line.instance > 0 && source.instance.is_none();
+        let who = match source.several || is_another {
             true => format!("{}/{}", source.name, line.instance),
             false => source.name.to_string(),
         };
@@ -339,7 +337,7 @@ impl Print {
             let text = format!("({} bytes were dropped here)", line.dropped);
             writeln!(out, "{}", self.look.paint(Color::Dim, &text))?;
         }
-        if let Some(width) = self.prefix {
+        if let Some(width) = self.prefix.or(is_another.then_some(0)) {
             write!(out, "{} ", self.look.paint(Color::Dim, &format!("{who:<width$} |")))?;
         }
         if self.times {

@@ -176,6 +176,11 @@ impl Controller {
         self.table.by_name(name)?.view.clone()
     }
 
+    /// Whether each instance of a service has a log of its own; as its view's `log` says.
+    pub fn has_several(&self, name: &Name) -> bool {
+        self.table.by_name(name).is_some_and(|service| service.has_several())
+    }
+
     /// All services by name, as of the last decision.
     pub fn views(&self) -> BTreeMap<Name, Arc<ServiceView>> {
         self.table.iter().filter_map(|service| Some((service.name.clone(), service.view.clone()?))).collect()

@@ -15,6 +15,7 @@ use super::service::{Gate, Service};
 use super::status::{self, Word};
 use super::{Config, Controller};
 use crate::model::digest::hex;
+use crate::model::log_names;
 use crate::model::quantity::show_bytes;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Pass, Program};
@@ -398,12 +399,13 @@ fn kill_scope(word: &str, tree: bool) -> String {
     if tree && word == "session" { "tree".into() } else { word.into() }
 }
 
-/// The log that a person would look at: the file of one instance, the folder of several.
+/// The log that a person would look at: the file of one instance, the folder (or the files) of several.
 fn log(service: &Service, config: &Config) -> Option<String> {
     let own = service.spec().and_then(|spec| spec.logs.path.as_ref());
     let path = match (own, &config.log_dir) {
+        (Some(path), Some(_)) if service.has_several() => log_names::of_all(path),
         (Some(path), Some(_)) => path.clone(),
-        (None, Some(dir)) if service.instances.len() > 1 => dir.join(service.name.log_folder()),
+        (None, Some(dir)) if service.has_several() => dir.join(service.name.log_folder()),
         (None, Some(dir)) => dir.join(format!("{}.log", service.name)),
         (_, None) => return None,
     };

@@ -309,6 +309,15 @@ impl Service {
         self.scaled.map_or_else(|| self.rules().map_or(known, |spec| spec.replicas), |scaled| scaled.to)
     }
 
+    /// Each of its instances has a log of its own: several are wanted when it runs, or are there.
+    pub fn has_several(&self) -> bool {
+        let wanted = match self.desired() {
+            0 => self.rules().map_or(0, |spec| spec.replicas),
+            wanted => wanted,
+        };
+        wanted > 1 || self.instances.len() > 1
+    }
+
     pub fn required(&self) -> bool {
         match (self.rules(), &self.rejected) {
             (Some(rules), _) => rules.required,

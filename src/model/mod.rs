@@ -10,6 +10,7 @@ pub mod duration;
 pub mod expand;
 pub mod glob;
 pub mod history;
+pub mod log_names;
 pub mod manifest;
 pub mod name;
 pub mod quantity;

@@ -82,11 +82,23 @@ impl Node {
             if let Some(view) = self.controller.view(&name, now) {
                 self.observed(&view, now);
                 self.lead_callers(&view);
+                self.place_logs(&name);
                 self.publisher.announce(view, now);
             }
         }
         if node {
             self.publisher.node(self.controller.node());
+        }
+    }
+
+    /// One that becomes one of several, or the only one, goes on writing where its status says now.
+    fn place_logs(&mut self, name: &Name) {
+        let several = self.controller.has_several(name);
+        let Some(logs) = self.specs.get(name.as_str()).map(|spec| spec.logs.clone()) else { return };
+        let moved = self.lives_of(name).filter(|(_, live)| live.several != several);
+        for life in moved.map(|(life, _)| life.clone()).collect::<Vec<_>>() {
+            self.lives.get_mut(&life).into_iter().for_each(|live| live.several = several);
+            self.pump.update(life, logs.clone(), several);
         }
     }
 
@@ -182,6 +194,7 @@ impl Node {
     fn judge(&mut self, life: LifeId, spec: Arc<Spec>) {
         let Some(live) = self.lives.get_mut(&life) else { return };
         let before = std::mem::replace(&mut live.spec, spec.clone());
+        let several = live.several;
         if Arc::ptr_eq(&before, &spec) {
             return;
         }
@@ -207,7 +220,7 @@ impl Node {
             self.learn_secrets(&life, &spec);
         }
         if before.logs != spec.logs {
-            self.pump.update(life, spec.logs.clone());
+            self.pump.update(life, spec.logs.clone(), several);
         }
     }
 

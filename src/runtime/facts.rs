@@ -102,9 +102,11 @@ impl Node {
         let (node, scope) = (self.key.clone(), scope.below(spawned.reaper));
         let tree = Tree { life: life.clone(), node, pid: spawned.pid, start_time: spawned.start_time, scope };
         self.table.spawned(&life, &spec, &tree);
-        self.attach(&life, &spec, spawned.log, spawned.log_stderr);
+        let several = self.controller.has_several(&life.instance.service);
+        self.attach(&life, &spec, several, spawned.log, spawned.log_stderr);
         let context = self.describe(LifeContext::new(Some(tree.clone()), listened), &life, &spec);
-        let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended: false };
+        let context = Arc::new(context);
+        let mut live = Live { spec, several, tree, context, tasks: Vec::new(), ended: false };
         self.listen(&life, &mut live, passive);
         self.sockets.neighbours.enter(&live.tree, live.context.instance_port);
         self.lives.insert(life.clone(), live);
@@ -139,13 +141,13 @@ impl Node {
     }
 
     /// Hands the log pipe of a life to the pump.
-    fn attach(&self, life: &LifeId, spec: &Spec, log: OwnedFd, log_stderr: Option<OwnedFd>) {
+    fn attach(&self, life: &LifeId, spec: &Spec, several: bool, log: OwnedFd, log_stderr: Option<OwnedFd>) {
         self.pump.attach(Stream {
             life: life.clone(),
             fd: log,
             stderr: log_stderr,
             logs: spec.logs.clone(),
-            instances: spec.replicas,
+            several,
             log_line: pattern(spec),
         });
     }
@@ -268,26 +270,28 @@ impl Node {
         let spec = &declaration.spec;
         let before = self.specs.insert(spec.name.clone(), spec.clone());
         if let Some(adoptees) = self.adoptees.remove(spec.name.as_str()) {
+            // How many there are to be, the brain says once it has heard of all (`place_logs`).
+            let several = spec.replicas > 1 || adoptees.iter().any(|adoptee| adoptee.life.instance.index > 0);
             for adoptee in adoptees {
-                self.adopt(adoptee, spec.clone());
+                self.adopt(adoptee, spec.clone(), several);
             }
         }
         // Where its logs go is in force whatever runs; by what it is judged the brain says (`judge`).
         if before.is_none_or(|before| before.logs != spec.logs) {
-            for (life, _) in self.lives_of(&spec.name) {
-                self.pump.update(life.clone(), spec.logs.clone());
+            for (life, live) in self.lives_of(&spec.name) {
+                self.pump.update(life.clone(), spec.logs.clone(), live.several);
             }
         }
     }
 
-    fn adopt(&mut self, adoptee: Adoptee, spec: Arc<Spec>) {
+    fn adopt(&mut self, adoptee: Adoptee, spec: Arc<Spec>, several: bool) {
         let Adoptee { life, log, log_stderr, tree, ended } = adoptee;
-        self.attach(&life, &spec, log, log_stderr);
+        self.attach(&life, &spec, several, log, log_stderr);
         if ended {
             self.pump.finish(life.clone());
         }
         let context = self.describe(LifeContext::adopted(tree.clone()), &life, &spec);
-        let mut live = Live { spec, tree, context: Arc::new(context), tasks: Vec::new(), ended };
+        let mut live = Live { spec, several, tree, context: Arc::new(context), tasks: Vec::new(), ended };
         let notify = self.deposits.remove(notify_key(&life).as_bytes());
         let passive = Passive {
             notify: notify.and_then(|fd| NotifySocket::adopt(fd).ok()),
@@ -306,7 +310,8 @@ impl Node {
         let adoptees: Vec<Adoptee> = std::mem::take(&mut self.adoptees).into_values().flatten().collect();
         for adoptee in adoptees {
             let spec = Arc::new(manifest::assumed(adoptee.life.instance.service.clone()));
-            self.adopt(adoptee, spec);
+            let several = adoptee.life.instance.index > 0;
+            self.adopt(adoptee, spec, several);
         }
         self.limits.sweep(self.lives.keys().chain(self.pending.keys()));
         // All lives are taken up: what is left was deposited for one that never began.

@@ -52,6 +52,8 @@ pub struct Passive {
 pub struct Live {
     /// What it runs under and is judged by, as the brain says: not always what its file says now.
     pub spec: Arc<Spec>,
+    /// Its log is that of one of several.
+    pub several: bool,
     pub tree: Tree,
     pub context: Arc<LifeContext>,
     /// Tasks that end with it.

@@ -154,3 +154,66 @@ fn a_log_that_can_take_nothing_is_told_before_anything_is_lost() {
     });
     assert_eq!(world.log().matches("reason=LogNotWritten").count(), 3);
 }
+
+/// The files that `log` of a status names, as a shell finds them.
+fn told_logs(world: &World, name: &str) -> Vec<std::path::PathBuf> {
+    let told = world.field(name, "log").unwrap_or_default();
+    let found = std::process::Command::new("sh").args(["-c", &format!("ls -d {told}")]).output().expect("a shell");
+    let found = String::from_utf8_lossy(&found.stdout).lines().map(std::path::PathBuf::from).collect::<Vec<_>>();
+    let within = |path: &std::path::PathBuf| match std::fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+        Err(_) => vec![path.clone()],
+    };
+    found.iter().flat_map(within).collect()
+}
+
+/// Each instance writes now into a file of its own that the status names, and nobody else does.
+fn is_written_where_it_says(world: &World, name: &str, instances: usize) {
+    let size = |path: &std::path::PathBuf| path.metadata().map_or(0, |there| there.len());
+    world.wait("the logs that are told to be those that are written", |world| {
+        let told: Vec<_> = told_logs(world, name).into_iter().map(|path| (size(&path), path)).collect();
+        let grow = || told.iter().filter(|(before, path)| size(path) > *before).count();
+        let until = std::time::Instant::now() + std::time::Duration::from_millis(200);
+        while grow() < instances && std::time::Instant::now() < until {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        grow() == instances
+    });
+    for index in 0..instances {
+        let own = format!("{name}/{index}");
+        world.wait("the log of each instance", |world| logs(world, &[&own]).contains(&format!("from {own} ")));
+    }
+    let (all, only) = (ends(world, 0, &["logs", name]).0, format!("{name}/0"));
+    for line in all.lines() {
+        let (label, said) = line.split_once(" | ").map_or((None, line), |(label, said)| (Some(label), said));
+        // What was written across a change has its end elsewhere.
+        let whose = said.split(' ').nth(1).filter(|_| said.starts_with("from ") && said.ends_with('.'));
+        assert!(whose.is_none_or(|whose| whose == label.map_or(only.as_str(), |label| label.trim_end())), "{line}");
+    }
+}
+
+#[test]
+fn the_logs_of_a_service_that_is_scaled_are_where_its_status_says_and_each_has_its_own() {
+    let world = World::running();
+    const WRITES: &str = "command: [sh, -c, 'while :; do echo from $PLUGD_INSTANCE and no other.; sleep 0.02; done']\n";
+    world.put("web.yaml", WRITES);
+    world.put("own.yaml", &format!("{WRITES}logs: {{path: ../own.log}}\n"));
+    world.wait_status("web", "running");
+    is_written_where_it_says(&world, "web", 1);
+    for (count, name) in [(2, "web"), (3, "own"), (1, "web"), (1, "own"), (2, "web")] {
+        ends(&world, 0, &["scale", &format!("{name}={count}"), "--wait"]);
+        is_written_where_it_says(&world, name, count);
+    }
+    let (before, pid) = (world.controller_pid().expect("a controller"), world.field("web", "instances"));
+    crate::world::kill(before, 9);
+    world.wait("the next controller", |world| world.controller_pid().is_some_and(|pid| pid != before));
+    is_written_where_it_says(&world, "web", 2);
+    assert_eq!(world.field("web", "instances"), pid, "nobody was restarted for it");
+    world.put("web.yaml", &format!("{WRITES}replicas: 3\n"));
+    ends(&world, 0, &["wait", "web"]);
+    is_written_where_it_says(&world, "web", 3);
+    world.put("web.yaml", WRITES);
+    ends(&world, 0, &["wait", "web"]);
+    is_written_where_it_says(&world, "web", 1);
+    assert_eq!(world.field("web", "log"), Some(world.state().join("logs/web.log").display().to_string()));
+}

@@ -48,7 +48,7 @@ fn place_of(one: &Declaration, off_limits: &OffLimits) -> Option<Place> {
     let path = one.spec.logs.path.as_deref()?;
     let first = Instance { service: one.spec.name.clone(), index: 0 };
     let dir = off_limits.logs.as_deref().unwrap_or(Path::new("/"));
-    Some(Place::of(dir, &first, one.spec.replicas, Some(path), Side::Out))
+    Some(Place::of(dir, &first, one.spec.replicas > 1, Some(path), Side::Out))
 }
 
 /// A file that holds something, and of which no node has noted anything; or one that has the name of a rotated one.

@@ -138,7 +138,7 @@ impl Engine {
         loop {
             match self.inbox.try_recv() {
                 Ok(Command::Attach(stream)) => self.table.attach(*stream, &mut self.outbox),
-                Ok(Command::Update(life, logs)) => self.update(life, logs),
+                Ok(Command::Update(life, logs, several)) => self.update(life, logs, several),
                 Ok(Command::LookFor(life, pattern)) => match self.moved.get(&life) {
                     Some(lane) => lane.send(Command::LookFor(life, pattern)),
                     None => self.table.look_for(&life, pattern.as_ref(), &mut self.outbox),
@@ -167,15 +167,15 @@ impl Engine {
     }
 
     /// Edited: perhaps its logs go where another thread writes.
-    fn update(&mut self, life: LifeId, logs: Logs) {
+    fn update(&mut self, life: LifeId, logs: Logs, several: bool) {
         if let Some(lane) = self.moved.get(&life) {
-            return lane.send(Command::Update(life, logs));
+            return lane.send(Command::Update(life, logs, several));
         }
         let lanes = self.lanes.upgrade();
         let away = lanes.map(|lanes| (lanes.home_of(&logs), lanes)).filter(|(home, _)| *home != self.home);
         let lane = away.and_then(|(home, lanes)| lanes.to(&home));
         if let Some(lane) = lane
-            && let Some(stream) = self.table.hand_over(&life, &logs, &mut self.outbox)
+            && let Some(stream) = self.table.hand_over(&life, &logs, several, &mut self.outbox)
         {
             // What is told of the old place comes before what the other thread tells of the new one.
             self.deliver();
@@ -183,7 +183,7 @@ impl Engine {
             self.moved.insert(life, lane);
             return;
         }
-        self.table.update(&life, &logs, &mut self.outbox);
+        self.table.update(&life, &logs, several, &mut self.outbox);
     }
 
     fn deliver(&mut self) {

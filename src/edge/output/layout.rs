@@ -5,6 +5,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::model::log_names;
 use crate::model::name::{Instance, Name};
 
 /// The file in which one output of one instance is collected, and where its index lies.
@@ -26,10 +27,11 @@ pub enum Side {
 }
 
 impl Place {
-    pub fn of(dir: &Path, instance: &Instance, instances: u32, path: Option<&Path>, side: Side) -> Place {
-        let several = instances > 1;
+    /// The file of the only instance, or of one of several. Any but the first is one of several.
+    pub fn of(dir: &Path, instance: &Instance, several: bool, path: Option<&Path>, side: Side) -> Place {
+        let several = several || instance.index > 0;
         let base = match path {
-            Some(path) if several => own_of_instance(path, instance.index),
+            Some(path) if several => log_names::of_instance(path, instance.index),
             Some(path) => path.to_path_buf(),
             None if several => several_dir(dir, &instance.service).join(format!("{}.log", instance.index)),
             None => dir.join(format!("{}.log", instance.service)),
@@ -62,16 +64,6 @@ pub fn several_dir(dir: &Path, service: &Name) -> PathBuf {
     dir.join(service.log_folder())
 }
 
-/// `/var/log/orders.log` of instance 2 is `/var/log/orders.2.log`: a number at the end would be taken
-/// for a rotated file.
-pub fn own_of_instance(path: &Path, index: u32) -> PathBuf {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    match path.extension() {
-        Some(extension) => path.with_file_name(format!("{stem}.{index}.{}", extension.to_string_lossy())),
-        None => path.with_file_name(format!("{stem}.{index}")),
-    }
-}
-
 /// Whether `path` is a name that a rotation of `base` gives.
 pub fn is_rotated(base: &Path, path: &Path) -> bool {
     let rest = path.as_os_str().as_encoded_bytes().strip_prefix(base.as_os_str().as_encoded_bytes());
@@ -87,18 +79,19 @@ pub fn number(suffix: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn place(path: Option<&str>, instances: u32, side: Side) -> PathBuf {
-        let instance = Instance { service: Name::parse("orders").expect("valid"), index: 2 };
-        Place::of(Path::new("/l"), &instance, instances, path.map(Path::new), side).base
+    fn place(path: Option<&str>, index: u32, several: bool, side: Side) -> PathBuf {
+        let instance = Instance { service: Name::parse("orders").expect("valid"), index };
+        Place::of(Path::new("/l"), &instance, several, path.map(Path::new), side).base
     }
 
     #[test]
     fn one_instance_has_a_file_and_several_have_a_directory() {
-        assert_eq!(place(None, 1, Side::Out), Path::new("/l/orders.log"));
-        assert_eq!(place(None, 3, Side::Out), Path::new("/l/orders/2.log"));
-        assert_eq!(place(None, 1, Side::Err), Path::new("/l/orders.err"));
-        assert_eq!(place(Some("/v/o.log"), 1, Side::Out), Path::new("/v/o.log"));
-        assert_eq!(place(Some("/v/o.log"), 3, Side::Out), Path::new("/v/o.2.log"));
+        assert_eq!(place(None, 0, false, Side::Out), Path::new("/l/orders.log"));
+        assert_eq!(place(None, 0, true, Side::Out), Path::new("/l/orders/0.log"));
+        assert_eq!(place(None, 2, false, Side::Out), Path::new("/l/orders/2.log"), "the first has the other");
+        assert_eq!(place(None, 0, false, Side::Err), Path::new("/l/orders.err"));
+        assert_eq!(place(Some("/v/o.log"), 0, false, Side::Out), Path::new("/v/o.log"));
+        assert_eq!(place(Some("/v/o.log"), 2, true, Side::Out), Path::new("/v/o.2.log"));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(super) struct Pipe {
     /// The file it goes to; none where no log directory can be written.
     pub target: Option<usize>,
     pub logs: Logs,
-    pub instances: u32,
+    pub several: bool,
     pub label: Arc<Label>,
     pub look: Option<Look>,
     /// The probe's line was seen and not told yet.

@@ -52,8 +52,8 @@ pub struct Stream {
     /// A pipe of its own for stderr (`logs.separate`), kept in `NAME.err`.
     pub stderr: Option<OwnedFd>,
     pub logs: Logs,
-    /// How many instances the service has: one is `NAME.log`, several are `NAME/0.log`.
-    pub instances: u32,
+    /// Whether the service has several instances: one is `NAME.log`, several are `NAME/0.log`.
+    pub several: bool,
     /// The pattern of a `logLine` probe.
     pub log_line: Option<regex::Regex>,
 }
@@ -95,7 +95,7 @@ pub(super) type Counts = Arc<Mutex<BTreeMap<Instance, Arc<Counted>>>>;
 #[derive(Debug)]
 pub(super) enum Command {
     Attach(Box<Stream>),
-    Update(LifeId, Logs),
+    Update(LifeId, Logs, bool),
     LookFor(LifeId, Option<regex::Regex>),
     Finish(LifeId),
     Close(LifeId),
@@ -148,9 +148,9 @@ impl Pump {
         self.lanes.attach(stream);
     }
 
-    /// Takes up edited settings for a life that runs.
-    pub fn update(&self, life: LifeId, logs: Logs) {
-        self.lanes.tell(&life.clone(), Command::Update(life, logs));
+    /// Takes up edited settings for a life that runs, and whether it is one of several now.
+    pub fn update(&self, life: LifeId, logs: Logs, several: bool) {
+        self.lanes.tell(&life.clone(), Command::Update(life, logs, several));
     }
 
     /// Looks for another line than before, also in what the file holds of this life; none: for no line.

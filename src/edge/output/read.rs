@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use super::chain::{Chain, Opened, open_all};
 use super::follow::Follow;
 use super::index::Mark;
-use super::layout::{Place, Side, own_of_instance, several_dir};
+use super::layout::{Place, Side, several_dir};
+use crate::model::log_names;
 use crate::model::name::Name;
 
 /// What of the logs is wanted.
@@ -84,6 +85,12 @@ impl LogFiles {
         Follow::new(self, query)
     }
 
+    /// Whether another instance than the first has written, or several did: each line tells which.
+    pub fn has_several(&self) -> bool {
+        let is_there = |source: &Source| source.place.base.symlink_metadata().is_ok();
+        self.sources().iter().any(|source| source.instance > 0 && is_there(source))
+    }
+
     /// Every log of the service that is there now, by what lies in the directories.
     pub(super) fn sources(&self) -> Vec<Source> {
         let mut found: BTreeMap<PathBuf, Source> = BTreeMap::new();
@@ -98,7 +105,7 @@ impl LogFiles {
                 let base = |path: PathBuf| if side == Side::Err { path.with_extension("err") } else { path };
                 add(base(own.clone()), 0, side, true);
                 for instance in numbered(own) {
-                    add(base(own_of_instance(own, instance)), instance, side, true);
+                    add(base(log_names::of_instance(own, instance)), instance, side, true);
                 }
             }
         }
@@ -128,7 +135,7 @@ fn numbered(own: &Path) -> Vec<u32> {
         let name = entry.file_name();
         let rest = name.to_str()?.strip_prefix(stem)?.strip_prefix('.')?;
         let instance = rest.split('.').next()?.parse().ok()?;
-        (own_of_instance(own, instance).file_name()? == name.as_os_str()).then_some(instance)
+        (log_names::of_instance(own, instance).file_name()? == name.as_os_str()).then_some(instance)
     });
     instances.collect()
 }

@@ -98,14 +98,14 @@ impl Table {
         if self.lives.contains_key(&stream.life) {
             return;
         }
-        let Stream { life, fd, stderr, logs, instances, log_line } = stream;
+        let Stream { life, fd, stderr, logs, several, log_line } = stream;
         self.lives.insert(life.clone(), Vec::new());
         let sides = [Some((Side::Out, fd)), stderr.map(|fd| (Side::Err, fd))];
         for (side, fd) in sides.into_iter().flatten() {
             // A pattern is looked for in what the file already holds of this life.
             let when = if log_line.is_some() { Opening::Now } else { opening(&logs) };
-            let target = self.enter(&life, instances, &logs, side, when, outbox);
-            self.add_pipe(&life, side, fd, target, &logs, instances, log_line.as_ref(), outbox);
+            let target = self.enter(&life, several, &logs, side, when, outbox);
+            self.add_pipe(&life, side, fd, target, &logs, several, log_line.as_ref(), outbox);
         }
     }
 
@@ -117,7 +117,7 @@ impl Table {
         fd: OwnedFd,
         target: Option<usize>,
         logs: &Logs,
-        instances: u32,
+        several: bool,
         log_line: Option<&regex::Regex>,
         outbox: &mut Outbox,
     ) {
@@ -128,9 +128,7 @@ impl Table {
         if let Ok(flags) = rustix::fs::fcntl_getfl(&fd) {
             let _ = rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK);
         }
-        let text = if instances > 1 { life.instance.to_string() } else { life.instance.service.to_string() };
-        let label = Arc::new(Label { text, err: side == Side::Err });
-        self.kit.copier.iter().for_each(|copier| copier.meet(&label));
+        let label = self.label(life, several, side);
         let counted = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = { counted }.entry(life.instance.clone()).or_default().clone();
         let mut pipe = Box::new(Pipe {
@@ -138,7 +136,7 @@ impl Table {
             side,
             fd: Some(fd),
             target,
-            instances,
+            several,
             logs: logs.clone(),
             label,
             look: None,
@@ -160,18 +158,27 @@ impl Table {
         self.turn(token, Turn::Share, outbox);
     }
 
+    /// Under which name it is copied.
+    fn label(&self, life: &LifeId, several: bool, side: Side) -> Arc<Label> {
+        let is_one_of_several = several || life.instance.index > 0;
+        let text = if is_one_of_several { life.instance.to_string() } else { life.instance.service.to_string() };
+        let label = Arc::new(Label { text, err: side == Side::Err });
+        self.kit.copier.iter().for_each(|copier| copier.meet(&label));
+        label
+    }
+
     /// The file of one output; what other pipes still hold for it is moved first.
     fn enter(
         &mut self,
         life: &LifeId,
-        instances: u32,
+        several: bool,
         logs: &Logs,
         side: Side,
         when: Opening,
         outbox: &mut Outbox,
     ) -> Option<usize> {
         let dir = self.dir.as_deref()?;
-        let place = Place::of(dir, &life.instance, instances, logs.path.as_deref(), side);
+        let place = Place::of(dir, &life.instance, several, logs.path.as_deref(), side);
         let number = match self.by_path.get(&place.base) {
             Some(number) => {
                 let number = *number;
@@ -223,7 +230,7 @@ impl Table {
         self.targets[number] = None;
     }
 
-    pub(super) fn update(&mut self, life: &LifeId, logs: &Logs, outbox: &mut Outbox) {
+    pub(super) fn update(&mut self, life: &LifeId, logs: &Logs, several: bool, outbox: &mut Outbox) {
         for token in self.lives.get(life).cloned().unwrap_or_default() {
             self.turn(token, Turn::Empty, outbox);
             let Some(pipe) = self.pipes.get_mut(&token) else { continue };
@@ -231,9 +238,17 @@ impl Table {
                 pipe.rate = logs.rate_limit.map(|limit| Rate::new(limit, self.kit.now.mono));
             }
             let before = std::mem::replace(&mut pipe.logs, logs.clone());
-            let (side, instances, target) = (pipe.side, pipe.instances, pipe.target);
-            if before.path != logs.path {
-                let entered = self.enter(life, instances, logs, side, opening(logs), outbox);
+            let was_several = std::mem::replace(&mut pipe.several, several);
+            let (side, target) = (pipe.side, pipe.target);
+            if was_several != several {
+                let label = self.label(life, several, side);
+                if let Some(pipe) = self.pipes.get_mut(&token) {
+                    let before = std::mem::replace(&mut pipe.label, label);
+                    self.kit.copier.iter_mut().for_each(|copier| copier.end(&before));
+                }
+            }
+            if before.path != logs.path || was_several != several {
+                let entered = self.enter(life, several, logs, side, opening(logs), outbox);
                 target.into_iter().for_each(|target| self.leave(target));
                 if let Some(pipe) = self.pipes.get_mut(&token) {
                     pipe.target = entered;
@@ -268,13 +283,19 @@ impl Table {
 
     /// Lets go of a life whose logs go where another thread writes; what is in its pipes now still goes
     /// where they went. None where a pipe has ended: nothing more comes of it.
-    pub(super) fn hand_over(&mut self, life: &LifeId, logs: &Logs, outbox: &mut Outbox) -> Option<Stream> {
+    pub(super) fn hand_over(
+        &mut self,
+        life: &LifeId,
+        logs: &Logs,
+        several: bool,
+        outbox: &mut Outbox,
+    ) -> Option<Stream> {
         let tokens = self.lives.get(life)?.clone();
         if tokens.iter().any(|token| self.pipes.get(token).is_none_or(|pipe| pipe.fd.is_none())) {
             return None;
         }
         self.lives.remove(life);
-        let (mut out, mut stderr, mut log_line, mut count) = (None, None, None, 1);
+        let (mut out, mut stderr, mut log_line) = (None, None, None);
         for token in tokens {
             self.turn(token, Turn::Empty, outbox);
             self.troubled.remove(&token);
@@ -287,7 +308,6 @@ impl Table {
                 outbox.push_back(PumpEvent::Opened { life: life.clone() });
             }
             log_line = log_line.or_else(|| pipe.look.as_ref().and_then(Look::pattern));
-            count = pipe.instances;
             pipe.target.into_iter().for_each(|target| self.leave(target));
             match pipe.side {
                 Side::Out => out = pipe.fd.take(),
@@ -300,7 +320,7 @@ impl Table {
             Some(fd) => fd,
             None => rustix::pipe::pipe().ok()?.0,
         };
-        Some(Stream { life, fd, stderr, logs, instances: count, log_line })
+        Some(Stream { life, fd, stderr, logs, several, log_line })
     }
 
     pub(super) fn finish(&mut self, life: &LifeId, outbox: &mut Outbox) {
