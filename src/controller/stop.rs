@@ -67,10 +67,10 @@ impl Controller {
         let life = service.life_id(at);
         let cut = self.grace_now(service);
         let Life::Stopping(stopping) = &mut service.instances[at].life else { return Step::Until(None) };
-        let mut kill_at = stopping.kill_at;
         if let Some(latest) = cut {
-            kill_at = kill_at.min(latest);
+            stopping.kill_at = stopping.kill_at.min(latest);
         }
+        let kill_at = stopping.kill_at;
         // An end of its own that nobody wants continued needs no policy.
         if want == Want::Stop && stopping.cause != Cause::Replaced {
             stopping.cause = match std::mem::replace(&mut stopping.cause, Cause::Unwanted) {
