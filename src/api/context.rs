@@ -46,8 +46,10 @@ pub enum Request {
     Signal { name: Name, instance: Option<u32>, signal: i32, reply: Reply<()> },
     /// `plugd rm --missing`: let go what a lost directory held.
     ConfirmMissing { reply: Reply<()> },
-    /// The whole spec in force, with defaults and where each value came from.
+    /// The whole spec that is declared, with defaults and where each value came from.
     Effective { name: Name, reply: Reply<serde_json::Value> },
+    /// These lines of a service's log, without what is known of its secrets.
+    Cover { name: Name, lines: Vec<String>, reply: Reply<Vec<String>> },
     /// What wobbles: availability, response times.
     Vitals { name: Name, reply: Reply<VitalsView> },
     /// Hand what was gathered in numbers to the store, so that a history includes it; answered with

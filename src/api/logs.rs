@@ -1,4 +1,4 @@
-//! `/v1/services/{name}/logs`: lines as text, escaped as on a terminal.
+//! `/v1/services/{name}/logs`: lines as text, escaped as on a terminal. `…/tail`: the last of them for a status.
 //!
 //! Files are read on the threads for blocking work, a batch at a time. What a slow client does not
 //! take waits in the file: the service never notices.
@@ -14,10 +14,13 @@ use hyper::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::context::Request;
 use super::pieces::{Gone, Pipe, Sent, pipe};
 use super::refusal::{Refusal, echo};
 use super::routes::{App, Lane, Named};
+use super::services::{ANSWER_WAIT, ask};
 use super::stream::no_seat;
+use super::wire::Tail;
 use crate::edge::output::{Follow, Line, LogFiles, Query, escape};
 use crate::model::log_names;
 use crate::model::view::ServiceView;
@@ -91,6 +94,45 @@ pub(super) async fn logs(
     })?;
     tokio::spawn(feed(source, print, pipe));
     Ok(([("content-type", "text/plain; charset=utf-8")], body).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Last {
+    lines: Option<usize>,
+    instance: Option<u32>,
+}
+
+/// Lines of a tail, if it does not say how many; and at most.
+const LAST: usize = 10;
+const LAST_MAX: usize = 1000;
+
+/// What a status may show to whom the log is not shown: covered as all that is quoted of a service.
+pub(super) async fn tail(
+    State(app): State<App>,
+    Named(view): Named,
+    wanted: Result<Parameters<Last>, QueryRejection>,
+) -> Result<axum::Json<Tail>, Refusal> {
+    let Parameters(wanted) =
+        wanted.map_err(|_| Refusal::bad_request("the query is not understood", "use lines=N, instance=N"))?;
+    let Some(dir) = app.ctx.places.logs.clone() else { return Ok(axum::Json(Tail::default())) };
+    let files = LogFiles::of(&dir, &view.service, own_file(&view, &dir).as_deref(), wanted.instance);
+    let query = Query { tail: Some(wanted.lines.unwrap_or(LAST).min(LAST_MAX)), ..Query::default() };
+    let read = move || files.read(&query).map(Iterator::collect::<Vec<Line>>);
+    let read = tokio::task::spawn_blocking(read).await.unwrap_or_else(|ended| Err(io::Error::other(ended)));
+    // A place that cannot be read holds nothing that could be shown; its problem is told.
+    let lines = read.unwrap_or_default();
+    let said = lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect();
+    let name = view.service.clone();
+    let said: Vec<String> = ask(&app.ctx, ANSWER_WAIT, |reply| Request::Cover { name, lines: said, reply }).await?;
+    let shown = lines.iter().zip(said).map(|(line, said)| {
+        let mut text = escape::escape(said.as_bytes());
+        if line.left_out > 0 {
+            text.push_str(&escape::cut_mark(line.left_out));
+        }
+        text
+    });
+    Ok(axum::Json(Tail { lines: shown.collect() }))
 }
 
 /// A log outside of the log directory is the service's own (`logs.path`).

@@ -60,6 +60,7 @@ fn parameters(path: &str) -> Vec<Value> {
         "/v1/services" | "/v1/services/{name}" | "/v1/node" => &[("form", "string")],
         "/v1/events" => &[("follow", "boolean")],
         "/v1/services/{name}/history" => &[("since", "string")],
+        "/v1/services/{name}/tail" => &[("lines", "integer"), ("instance", "integer")],
         "/v1/services/{name}/logs" => &[
             ("tail", "integer"),
             ("since", "string"),

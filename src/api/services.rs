@@ -21,7 +21,7 @@ use crate::model::signal as signals;
 use crate::model::view::{ServiceView, Snapshot};
 
 /// The loop takes up a request within milliseconds; beyond this it is in trouble.
-const ANSWER_WAIT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// More instances than a machine has room for: a slip of the finger.
 const REPLICAS_MAX: u32 = 1000;
 

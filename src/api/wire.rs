@@ -91,6 +91,12 @@ pub struct Signal {
     pub instance: Option<u32>,
 }
 
+/// The last lines of a service, as its status may show them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tail {
+    pub lines: Vec<String>,
+}
+
 /// Taken up; what comes of it shows in the status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {

@@ -70,7 +70,7 @@ fn look_at(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Faul
         ([], None) => Some(node::directory(&session.global)?),
         _ => None,
     };
-    let mut findings = Findings::default();
+    let mut findings = Findings { width: session.look.width, ..Findings::default() };
     let settings = settings(args, dir.as_deref(), &mut findings, &session.look);
     let mut found = match &dir {
         Some(dir) => {
@@ -130,7 +130,7 @@ fn look_at(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Faul
             false => writeln!(out, "{}", findings.text.trim_end())?,
         }
         for warning in &plan.warnings {
-            writeln!(out, "warning: {}", crate::model::text::clean(warning))?;
+            write!(out, "{}", shown("warning", warning, session.look.width))?;
         }
         if planned {
             if node.is_none() {
@@ -139,7 +139,7 @@ fn look_at(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Faul
             if let (Some(dir), true) = (&dir, found.is_empty() && findings.text.is_empty()) {
                 super::say(&format!("{} holds no manifest; `plugd init` writes an example", dir.display()));
             }
-            out.write_all(forecast::text(&plan).as_bytes())?;
+            out.write_all(forecast::text(&plan, session.look.width).as_bytes())?;
         }
     }
     out.flush()?;
@@ -189,16 +189,24 @@ struct Findings {
     errors: Vec<String>,
     warnings: Vec<String>,
     text: String,
+    /// Columns to keep to; none in a pipe.
+    width: Option<usize>,
+}
+
+/// One finding, gone on beneath itself where it is too long.
+fn shown(word: &str, line: &str, width: Option<usize>) -> String {
+    let line = format!("{word}: {}", crate::model::text::clean(line));
+    forecast::folded(&line, 2, width) + "\n"
 }
 
 impl Findings {
     fn error(&mut self, line: String) {
-        self.text.push_str(&format!("error: {}\n", crate::model::text::clean(line.lines().next().unwrap_or_default())));
+        self.text.push_str(&shown("error", line.lines().next().unwrap_or_default(), self.width));
         self.errors.push(line);
     }
 
     fn warning(&mut self, line: String) {
-        self.text.push_str(&format!("warning: {}\n", crate::model::text::clean(&line)));
+        self.text.push_str(&shown("warning", &line, self.width));
         self.warnings.push(line);
     }
 
@@ -256,7 +264,7 @@ fn read_directory(
                 texts[1..=rest.len()].iter().copied().partition(|text| text.file == DEFAULTS);
             let reading =
                 Reading { main: texts[0], stem: stem(&main.file), dir, defaults: defaults.first().copied(), drop_ins };
-            if let Err(refused) = manifest::read(&reading) {
+            if let Err(refused) = manifest::read_named(&reading, &dir.join(&main.file)) {
                 findings.diagnostics(&refused.diagnostics, &texts, &session.look);
             }
         }

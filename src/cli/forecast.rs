@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::foresee::Obstacles;
+use super::look::wrap;
 use crate::controller::{Change, Declaration, Rejection, Resolved, change, nothing_to_run};
 use crate::edge::named::Named;
 use crate::model::manifest::{nearest, print};
@@ -335,10 +336,22 @@ fn grace(specs: &BTreeMap<&Name, &Spec>, budget: Duration) -> Option<String> {
     })
 }
 
+/// A line that is too long goes on beneath itself, so many columns in; in a pipe it stays whole.
+pub fn folded(line: &str, indent: usize, width: Option<usize>) -> String {
+    let Some(width) = width else { return line.to_string() };
+    let lines = wrap(line, width.saturating_sub(indent).max(FOLDED_MIN));
+    lines.join(&format!("\n{}", " ".repeat(indent)))
+}
+
+/// Words are not broken, and no line is less than this.
+const FOLDED_MIN: usize = 20;
+/// What stands before the name of a step.
+const STEP: usize = 11;
+
 /// The plan as text.
-pub fn text(plan: &Forecast) -> String {
-    let mut text = format!(
-        "would start {}, restart {}, apply live {}, skip {}, stop {}; unchanged {}\n",
+pub fn text(plan: &Forecast, width: Option<usize>) -> String {
+    let mut head = format!(
+        "would start {}, restart {}, apply live {}, skip {}, stop {}; unchanged {}",
         plan.start.len(),
         plan.restart.len(),
         plan.apply.len(),
@@ -350,10 +363,10 @@ pub fn text(plan: &Forecast) -> String {
         [("blocked", plan.blocked.len()), ("would not start", plan.cannot.len()), ("would fail", plan.fail.len())]
     {
         if count > 0 {
-            text.truncate(text.trim_end().len());
-            text.push_str(&format!("; {word} {count}\n"));
+            head.push_str(&format!("; {word} {count}"));
         }
     }
+    let mut text = folded(&head, 2, width) + "\n";
     for (word, steps) in [
         ("fail", &plan.fail),
         ("cannot", &plan.cannot),
@@ -365,8 +378,8 @@ pub fn text(plan: &Forecast) -> String {
         ("stop", &plan.stop),
     ] {
         for step in steps {
-            let why = crate::model::text::clean(&step.why).into_owned();
-            text.push_str(&format!("  {word:<8} {}  {why}\n", step.name));
+            let told = format!("{}  {}", step.name, crate::model::text::clean(&step.why));
+            text.push_str(&format!("  {word:<8} {}\n", folded(&told, STEP, width)));
         }
     }
     text

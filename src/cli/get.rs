@@ -16,7 +16,7 @@ use super::table::{self, Shape};
 use super::{Session, effective, last, told};
 use crate::api::wire::Health;
 use crate::model::reason::Status;
-use crate::model::text::{Cause, Report};
+use crate::model::text::{Cause, Report, clean};
 use crate::model::view::{ServiceView, Snapshot};
 
 pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
@@ -151,23 +151,35 @@ pub fn summary(snapshot: &Snapshot, output: &GetOutput, look: &Look) -> String {
         GetOutput::Yaml => serde_yaml::to_string(&whole(report, snapshot)).unwrap_or_default(),
         GetOutput::Table | GetOutput::Wide | GetOutput::Name | GetOutput::JsonPath(_) => {
             let summary = &report.summary;
-            let mut counts: Vec<_> = Status::ALL.iter().map(|status| (*status, summary.count(*status))).collect();
+            // As the table shows them.
+            let files = &snapshot.node.problems;
+            let of = |status: Status| files.iter().filter(move |file| file.status() == status);
+            let mut counts: Vec<_> =
+                Status::ALL.iter().map(|status| (*status, summary.count(*status) + of(*status).count())).collect();
             counts.retain(|(_, count)| *count > 0);
             counts.sort_by_key(|(status, _)| row::trouble(*status));
             let counts: Vec<String> = counts.iter().map(|(status, count)| format!("{count} {status}")).collect();
             let counts = if counts.is_empty() { "none".into() } else { counts.join(", ") };
-            let causes = |causes: &[Cause]| causes.iter().map(|one| format!("{} ({})", one.name, one.reason)).collect();
+            let causes = |causes: &[Cause], status: Status| {
+                let services = causes.iter().map(|one| format!("{} ({})", one.name, one.reason));
+                services.chain(of(status).map(|file| format!("{} ({})", clean(&file.file), file.reason))).collect()
+            };
+            let none = match files.len() {
+                0 => String::new(),
+                1 => " and 1 file that makes none".into(),
+                more => format!(" and {more} files that make none"),
+            };
             let head = format!(
-                "{} {}: {counts}; {} % healthy",
+                "{} {}{none}: {counts}; {} % healthy",
                 summary.total,
                 if summary.total == 1 { "service" } else { "services" },
                 summary.percentage_healthy,
             );
             let mut text = wrap(&head, look.width.unwrap_or(usize::MAX)).join("\n") + "\n";
             let lists: [(&str, Vec<String>); 4] = [
-                ("failed", causes(&report.failed)),
-                ("pending", causes(&report.pending)),
-                ("skipped", causes(&report.skipped)),
+                ("failed", causes(&report.failed, Status::Failed)),
+                ("pending", causes(&report.pending, Status::Waiting)),
+                ("skipped", causes(&report.skipped, Status::Skipped)),
                 ("started", report.started.iter().map(ToString::to_string).collect()),
             ];
             for (word, names) in lists.iter().filter(|(_, names)| !names.is_empty()) {

@@ -120,6 +120,17 @@ fn of_kubectl(verb: Option<&str>, typed: &str, words: &[String]) -> Option<Strin
     let file = words.iter().skip_while(|word| !word.starts_with("-f") && !word.starts_with("--filename")).nth(1);
     let file = file.map_or("FILE", String::as_str);
     match (verb?, typed) {
+        (_, "-=") => {
+            let flag = words.iter().find(|word| word.starts_with('-') && word.contains('='))?;
+            Some(format!("{flag}: that flag takes no value; leave it out, or write it alone"))
+        }
+        (_, "-A" | "--all-namespaces" | "-n" | "--namespace") => {
+            let at = words.iter().position(|word| word.starts_with(typed))?;
+            let value = words.get(at + 1).filter(|_| typed.starts_with("-n") || typed.ends_with("space"));
+            let value = value.filter(|_| !words[at].contains('=') && words[at].len() == typed.len());
+            let all = value.map_or(words[at].clone(), |value| format!("{} {value}", words[at]));
+            Some(format!("there are no namespaces here: one node, and the names of one directory; leave {all} out"))
+        }
         ("add", "-f" | "--filename") => Some(format!("plugd add takes the file as it is; write `plugd add {file}`")),
         ("rm", "-f" | "--filename") => Some("plugd rm takes names of services; write `plugd rm NAME`".into()),
         ("check", "-f" | "--filename") => {
@@ -190,6 +201,12 @@ mod tests {
             ("scale --replicas=2 deploy/web", "scale takes NAME=N; write `plugd scale web=2`"),
             ("scale web 3", "NAME=N web: write it as web=3"),
             ("exec -it web -- sh", "exec has your terminal anyway; leave -i out"),
+            ("logs web -f=false", "-f=false: that flag takes no value; leave it out, or write it alone"),
+            ("get po -A", "there are no namespaces here: one node, and the names of one directory; leave -A out"),
+            (
+                "get -n default po",
+                "there are no namespaces here: one node, and the names of one directory; leave -n default out",
+            ),
             ("stop", "stop needs NAME, or --all; `plugd stop --help` shows how"),
             ("--splendid", "plugd takes no --splendid; `plugd help --all` lists what it takes"),
             ("get --sumary", "get takes no --sumary (did you mean --summary?); `plugd get --help` lists what it takes"),

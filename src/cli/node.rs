@@ -36,7 +36,10 @@ const REPLACED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Whether the keeper that the node's status names is there.
 fn keeper_lives(global: &Global) -> bool {
-    let dir = global.dir.clone().unwrap_or_else(|| PathBuf::from(HERE));
+    keeper_of(global.dir.as_deref().unwrap_or(Path::new(HERE)))
+}
+
+fn keeper_of(dir: &Path) -> bool {
     let text = std::fs::read_to_string(dir.join("_controller.status")).unwrap_or_default();
     let Some((_, rest)) = text.split_once("keeperPid: ") else { return false };
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
@@ -188,7 +191,7 @@ impl Node {
     /// Everything now, then each change.
     pub fn watch(&self) -> Result<Watching<'_>, Fault> {
         let stream = self.run(self.client.watch())?;
-        Ok(Watching { node: self, stream, known: None })
+        Ok(Watching { node: self, stream, known: None, coming: None })
     }
 
     pub fn events(&self) -> Result<Happening<'_>, Fault> {
@@ -236,6 +239,8 @@ pub struct Watching<'n> {
     node: &'n Node,
     stream: Watch,
     known: Option<Snapshot>,
+    /// What the next controller has told so far, while it reads the directory: it may not know all services yet.
+    coming: Option<Option<Snapshot>>,
 }
 
 impl Watching<'_> {
@@ -244,13 +249,46 @@ impl Watching<'_> {
         self.known.as_ref()
     }
 
-    /// Waits for the next change.
+    /// Waits for the next change. A controller that is killed or replaced is followed by another, which is asked.
     pub fn step(&mut self, deadline: Option<Instant>) -> Result<Step, Fault> {
-        let Some(answer) = self.node.run_until(deadline, self.stream.next())? else { return Ok(Step::TimeIsUp) };
-        match answer {
-            Some(event) => Ok(apply(&mut self.known, event)),
-            None => Err(Fault::Unreachable { node: self.node.shown(), detail: " any more: it ended".into() }),
+        loop {
+            let event = match self.node.run_until(deadline, self.stream.next()) {
+                Ok(None) => return Ok(Step::TimeIsUp),
+                Ok(Some(Some(event))) => event,
+                Ok(Some(None)) => {
+                    let ended = Fault::Unreachable { node: self.node.shown(), detail: " any more: it ended".into() };
+                    self.ask_again(ended)?;
+                    continue;
+                }
+                Err(fault) if fault.is_unreachable() => {
+                    self.ask_again(fault)?;
+                    continue;
+                }
+                Err(fault) => return Err(fault),
+            };
+            let Some(coming) = &mut self.coming else { return Ok(apply(&mut self.known, event)) };
+            apply(coming, event);
+            if coming.as_ref().is_some_and(|next| !next.node.reading) {
+                self.known = self.coming.take().flatten();
+                return Ok(Step::All);
+            }
         }
+    }
+
+    /// Where the keeper lives there is another controller in a moment.
+    fn ask_again(&mut self, ended: Fault) -> Result<(), Fault> {
+        let dir = self.node.dir.clone();
+        let leaves = self.known.as_ref().is_some_and(|known| known.node.shutting_down);
+        let until = Instant::now() + REPLACED_WITHIN;
+        while !leaves && keeper_of(dir.as_deref().unwrap_or(Path::new(HERE))) && Instant::now() < until {
+            if let Ok(stream) = self.node.run(self.node.client.watch()) {
+                self.stream = stream;
+                self.coming = Some(None);
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Err(ended)
     }
 
     /// Steps until `enough` says so; none when the time is up. Looks at each state once.

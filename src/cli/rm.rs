@@ -51,11 +51,31 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
         let words = left.map(|view| format!("{} is {}", view.service, row::word(view.status, view.reason)));
         words.collect::<Vec<_>>().join(", ")
     };
+    // A second file that declares it takes over.
+    let taken = |known: &Snapshot| -> Vec<Arc<ServiceView>> {
+        let views = names.iter().filter_map(|name| known.services.get(name));
+        // Of what no file declares any more the next controller knows none.
+        let is_another = |view: &&Arc<ServiceView>| {
+            let file = &view.manifest.file;
+            !file.is_empty() && !files.contains(file)
+        };
+        views.filter(is_another).cloned().collect()
+    };
+    let is_over = |known: &Snapshot| {
+        let left = names.iter().filter(|name| known.services.contains_key(*name)).count();
+        left == taken(known).len()
+    };
     let gone = watching.until_telling(
         Some(Instant::now() + args.timeout),
-        |known| Ok(names.iter().all(|name| !known.services.contains_key(name)).then_some(())),
+        |known| Ok(is_over(known).then(|| taken(known))),
         left,
     )?;
+    if let Some(first) = gone.as_ref().and_then(|taken| taken.first()) {
+        let (name, file) = (&first.service, &first.manifest.file);
+        let (removed, are) = (few(files.iter().cloned()), if files.len() == 1 { "is" } else { "are" });
+        let what = format!("{removed} {are} removed; {file} declares {name} too, and is the one that counts now");
+        return Err(Fault::no(what, format!("`plugd rm {name}` removes {file} as well")));
+    }
     if gone.is_some() {
         told::files_tell(&dir, names.iter().map(|name| (name.as_str(), None)));
         session.done(&format!("{}: stopped and gone", few(names.iter().map(Name::to_string))));

@@ -10,6 +10,7 @@ use super::args::{GetArgs, GetOutput, StatusArgs};
 use super::fault::{Code, Fault};
 use super::look::{Color, Look, columns, wrap};
 use super::{Session, get, history, last, logs, row, select, told as telling};
+use crate::api::wire::Tail;
 use crate::model::name::Name;
 use crate::model::ready;
 use crate::model::text::{age, clean, indicator, since, span, telling};
@@ -33,7 +34,6 @@ pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
     };
     let snapshot = node.snapshot_with(&args.names)?;
     let told = node.get("/v1/node").ok();
-    let log_dir = logs::directory(told.as_ref(), session).ok();
     let mut out = session.out();
     let mut code = Code::Done;
     for (at, name) in select::plain(&snapshot, &args.names).iter().enumerate() {
@@ -66,8 +66,10 @@ pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
         if told.as_ref().is_some_and(logs::keeps_none) && view.log.is_none() {
             write!(out, "{}", label("log", "none is kept: no place for log files can be written", &session.look))?;
         }
-        let files = log_dir.as_ref().map(|dir| logs::files_of(dir, view, instance));
-        let lines = files.map(|files| logs::last_lines(&files, LOG_LINES)).unwrap_or_default();
+        // The controller knows what of it is secret; `plugd logs` shows it as it was written.
+        let of = instance.map(|index| format!("&instance={index}")).unwrap_or_default();
+        let tail = node.get(&format!("/v1/services/{}/tail?lines={LOG_LINES}{of}", view.service)).ok();
+        let lines = tail.and_then(|tail| serde_json::from_value::<Tail>(tail).ok()).unwrap_or_default().lines;
         if !lines.is_empty() {
             writeln!(out, "\n{}", session.look.paint(Color::Bold, "last output"))?;
             for line in lines {

@@ -15,7 +15,7 @@ use super::told::{self, Intake, Lying};
 use super::{Session, behind, row, select};
 use crate::model::name::Instance;
 use crate::model::ready::{self, Who};
-use crate::model::reason::Reason;
+use crate::model::reason::{Reason, Status};
 use crate::model::text::clean;
 use crate::model::view::{InstanceView, ServiceView, Snapshot};
 
@@ -102,7 +102,12 @@ pub fn as_asked(
 /// What failed for good, or never was valid, becomes nothing any more, unless its files say something new: `taken` as far
 /// as this.
 fn lost(known: &Snapshot, args: &WaitArgs, dir: &Path, taken: Intake) -> Result<(), Fault> {
-    if args.what != WaitFor::Ready || args.timeout.is_zero() || !is_strict(args) {
+    let must_run = match &args.what {
+        WaitFor::Ready => true,
+        WaitFor::Status(status) => matches!(status, Status::Completed | Status::Running | Status::Healthy),
+        WaitFor::Created | WaitFor::Deleted | WaitFor::Condition(..) | WaitFor::JsonPath(..) => false,
+    };
+    if !must_run || args.timeout.is_zero() || !is_strict(args) {
         return Ok(());
     }
     let has_failed = |view: &Arc<ServiceView>| ready::has_failed_for_good(view) || behind::never_was_valid(view);

@@ -1,7 +1,8 @@
 //! What people wish: manifests that come, change or are refused, and orders.
 //!
-//! Part of absorbing. Here a wish only changes what is desired; lives are touched later, in
-//! `decide.rs`, by comparing. The exceptions are waits, which a new wish ends.
+//! Part of absorbing. Here a wish only changes what is desired; lives are started and ended later, in
+//! `decide.rs`, by comparing. What is changed at once: a new wish ends waits, and what runs learns by which
+//! version it is judged.
 
 use std::sync::Arc;
 

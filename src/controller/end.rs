@@ -164,7 +164,7 @@ impl Controller {
             }
             Next::Again => {
                 instance.unasked = true;
-                let step = instance.ladder.ended(lasted, steady, spec.restart.crash_loop_after);
+                let step = instance.ladder.ended(lasted, steady);
                 let limit = spec.restart.limit.clone();
                 if let Some(limit) = limit
                     && instance.recent.exceeded(&limit, now.mono)
@@ -214,11 +214,11 @@ impl Controller {
                 (reason, instance.ladder.climb(), once && reason != Reason::ResourceExhausted)
             }
             Setback::NotSpawned(reason) => {
-                let step = instance.ladder.ended(false, false, spec.restart.crash_loop_after);
+                let step = instance.ladder.ended(false, false);
                 (reason, step, spec.restart.policy == RestartPolicy::Never)
             }
             Setback::Ended | Setback::HookFailed => {
-                let step = instance.ladder.ended(false, false, spec.restart.crash_loop_after);
+                let step = instance.ladder.ended(false, false);
                 (Reason::Error, step, spec.restart.policy == RestartPolicy::Never)
             }
         };

@@ -230,7 +230,7 @@ pub struct Memory {
     pub dependency_lost: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaled: Option<Scaled>,
-    /// Seconds since the epoch, code, message: for showing only.
+    /// For showing; and its code is the node's, where the node ends for its sake.
     pub last_exit: Option<super::ExitMemory>,
     /// The highest life of each instance.
     pub lives: Vec<u64>,
@@ -419,7 +419,6 @@ pub struct Verdict {
 pub struct Notification {
     pub ready: bool,
     pub stopping: bool,
-    pub reloading: bool,
     pub watchdog: bool,
     pub status: Option<String>,
     pub extend_timeout: Option<Duration>,

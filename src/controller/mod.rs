@@ -190,7 +190,8 @@ impl Controller {
         self.node_view()
     }
 
-    /// Looks at everything in the next decision: the slow rescan that must find nothing to do.
+    /// Looks at everything in the next decision, which must find nothing to do: the simulator asks for it after
+    /// each step, nobody at run time.
     pub fn doubt(&mut self) {
         for id in self.table.ids().collect::<Vec<_>>() {
             if let Some(service) = self.table.get_mut(id) {

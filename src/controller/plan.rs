@@ -66,8 +66,8 @@ pub enum Action {
     CancelHooks {
         life: LifeId,
     },
-    /// Run one check now; answered by `Verdict`. Only for exec, httpGet and tcpSocket: the passive
-    /// kinds are set up by the edge at the spawn and speak by themselves.
+    /// Run one check now; answered by `Verdict`. Only for those that ask (exec, httpGet, tcpSocket, grpc, mcp):
+    /// the passive kinds are set up by the edge at the spawn and speak by themselves.
     Probe {
         life: LifeId,
         probe: ProbeSlot,

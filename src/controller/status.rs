@@ -49,7 +49,8 @@ fn by_score(service: &Service, word: Word) -> Word {
         (_, Band::Healthy | Band::Degraded | Band::Unhealthy) => return word,
     };
     let next = match service.health.is_held() {
-        true => "better when its score has stayed up for 30 s",
+        true if service.health.band() == Band::Degraded => "healthy when its score has stayed above 70 for 30 s",
+        true => "better when its score has stayed above 30 for 30 s",
         false => "better when its checks pass, and restarts are 10 min past",
     };
     let missed = service.instances.iter().find_map(vitals::missed);
@@ -57,11 +58,12 @@ fn by_score(service: &Service, word: Word) -> Word {
         Some(missed) => format!("{}; {next}", explain::outcome_of(&missed)),
         None => next.into(),
     };
-    let whys = vitals::why(service);
+    // A better word has to be earned: until then it is said as what it was.
+    let low = if service.health.is_held() { "its score was low a moment ago" } else { "its score is low" };
+    let mut whys = vitals::why(service).into_iter();
     let mut why = word.why;
-    why.extend(
-        whys.into_iter().enumerate().map(|(at, one)| if at == 0 { format!("its score is low: {one}") } else { one }),
-    );
+    why.push(whys.next().map_or_else(|| low.into(), |first| format!("{low}: {first}")));
+    why.extend(whys);
     Word { status, reason: Some(vitals::word_of(service)), why, next: Some(next), retry_at: word.retry_at }
 }
 

@@ -46,10 +46,10 @@ impl Controller {
         let life = service.life_id(at);
         let cut = self.grace_now(service);
         let Life::Stopping(stopping) = &mut service.instances[at].life else { return Step::Until(None) };
-        let mut kill_at = stopping.kill_at;
         if let Some(latest) = cut {
-            kill_at = kill_at.min(latest);
+            stopping.kill_at = stopping.kill_at.min(latest);
         }
+        let kill_at = stopping.kill_at;
         // What it was to prepare is over: it must not run on beside the next life.
         if stopping.exit.is_some() && std::mem::take(&mut stopping.hook_runs) {
             plan.actions.push(Action::CancelHooks { life: life.clone() });

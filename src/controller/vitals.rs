@@ -10,7 +10,7 @@ use super::service::{Gate, Instance, Service};
 use super::{Controller, explain};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
-use crate::model::spec::{Check, Spec};
+use crate::model::spec::{Check, RestartPolicy, Spec};
 use crate::model::time::Now;
 use crate::model::view::{Event, InstanceVitals, LessView, ScoreView, VitalsView};
 use crate::policy::availability::{Availability, State};
@@ -194,13 +194,24 @@ impl Controller {
                 response_ms: checks.and_then(|checks| Some(rounded(checks.pace.mean()?.as_secs_f64() * 1e3))),
             }
         };
+        let availability = Some(&service.health.availability).filter(|_| !is_job(service));
         Some(VitalsView {
             // Cut, so that 100 means all.
-            availability_percent: service.health.availability.ratio(now.mono).map(|s| (s * 10_000.0).floor() / 100.0),
-            availability_since: service.health.availability.since().map(|since| now.wall_at(since)),
+            availability_percent: availability
+                .and_then(|share| Some((share.ratio(now.mono)? * 10_000.0).floor() / 100.0)),
+            availability_since: availability.and_then(|share| Some(now.wall_at(share.since()?))),
             instances: (0..service.instances.len()).map(instance).collect(),
         })
     }
+}
+
+/// It runs to its end, and nobody calls it: by the clock, once, or until it has ended well.
+fn is_job(service: &Service) -> bool {
+    let once = |spec: &Spec| spec.restart.policy == RestartPolicy::Never;
+    let is_over = || service.instances.iter().all(|one| one.life.is_completed());
+    service.schedule().is_some()
+        || service.rules().is_some_and(|spec| once(spec))
+        || (!service.instances.is_empty() && is_over())
 }
 
 /// To three places, as far as anybody looks.
@@ -214,7 +225,7 @@ pub(super) fn word_of(service: &Service) -> Reason {
     if slow { Reason::Slow } else { Reason::LowScore }
 }
 
-/// What its score is low for, an instance a line; no number that wobbles.
+/// What is held against it, an instance a line, where anything still is; no number that wobbles.
 pub(super) fn why(service: &Service) -> Vec<String> {
     let several = service.instances.len() > 1;
     let complaints = service.instances.iter().enumerate().filter_map(|(at, instance)| {
@@ -225,8 +236,7 @@ pub(super) fn why(service: &Service) -> Vec<String> {
             (false, false) => Some(complaint),
         }
     });
-    let found: Vec<String> = complaints.take(5).collect();
-    if found.is_empty() { vec!["its score was low a moment ago".into()] } else { found }
+    complaints.take(5).collect()
 }
 
 /// The probe of a running instance that fails.

@@ -362,7 +362,7 @@ impl Writer {
                 }
             }
         }
-        // Whoever reads the node's file finds the others not older than it.
+        // Of what is due together, the node's file tells of the others: it is the last.
         ready.sort_by_key(|stem| stem == NODE);
         for stem in ready {
             due.extend(queue.wanted.remove(&stem).map(|asked| (stem, asked.wish)));

@@ -57,8 +57,6 @@ pub struct Ladder {
     pub step: u32,
     /// Starts in a row that ended before `minReady`.
     pub failed_starts: u32,
-    /// How often the start breaker has opened.
-    pub trips: u32,
     /// The failed starts are those of a run before: they count, but nothing was tried yet in this one.
     pub recalled: bool,
 }
@@ -66,7 +64,7 @@ pub struct Ladder {
 impl Ladder {
     /// One end that nobody asked for. `lasted`: it was ready for `minReady`; `steady`: for
     /// `resetAfter`. Gives the step whose delay applies now.
-    pub fn ended(&mut self, lasted: bool, steady: bool, crash_loop_after: u32) -> u32 {
+    pub fn ended(&mut self, lasted: bool, steady: bool) -> u32 {
         if steady {
             self.step = 0;
         }
@@ -74,9 +72,6 @@ impl Ladder {
             self.failed_starts = 0;
         } else {
             self.failed_starts = self.failed_starts.saturating_add(1);
-            if self.failed_starts == crash_loop_after {
-                self.trips = self.trips.saturating_add(1);
-            }
         }
         self.climb()
     }
@@ -135,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn five_failed_starts_are_a_crash_loop_and_one_trip() {
+    fn five_failed_starts_are_a_crash_loop() {
         let mut ladder = Ladder::default();
         for _ in 0..7 {
-            ladder.ended(false, false, 5);
+            ladder.ended(false, false);
         }
         assert!(ladder.is_crash_loop(5));
-        assert_eq!((ladder.step, ladder.trips), (7, 1));
-        assert_eq!(ladder.ended(true, true, 5), 0, "steady for resetAfter: the first rung again");
+        assert_eq!(ladder.step, 7);
+        assert_eq!(ladder.ended(true, true), 0, "steady for resetAfter: the first rung again");
         assert!(!ladder.is_crash_loop(5));
     }
 

@@ -110,17 +110,23 @@ impl Masks {
             Input::Notified { life, message } => {
                 message.status.iter_mut().for_each(|status| self.cover(&life.instance.service, status));
             }
+            // Of what expanded to it: the path of the program.
+            Input::SpawnFailed { life, message, .. } => self.cover_known(&life.instance.service, message),
             // Whoever made these had no word of the service's own.
             _ => {}
         }
         Some(input)
     }
 
-    fn cover(&self, name: &Name, text: &mut String) {
-        if self.unread.contains_key(name) {
-            *text = MASK.into();
-            return;
+    /// A word of the service's own, wherever it is shown.
+    pub fn cover(&self, name: &Name, text: &mut String) {
+        match self.unread.contains_key(name) {
+            true => *text = MASK.into(),
+            false => self.cover_known(name, text),
         }
+    }
+
+    fn cover_known(&self, name: &Name, text: &mut String) {
         // The longest first: one may be a part of another.
         let known = self.secrets.get(name).into_iter().flatten();
         let mut found: Vec<&String> =

@@ -54,6 +54,10 @@ impl Node {
                 });
                 let _ = reply.send(result);
             }
+            Request::Cover { name, mut lines, reply } => {
+                lines.iter_mut().for_each(|line| self.masks.cover(&name, line));
+                let _ = reply.send(Ok(lines));
+            }
             Request::Vitals { name, reply } => {
                 let vitals = self.controller.vitals(&name, self.now());
                 let _ = reply.send(vitals.ok_or_else(|| OrderError::NoSuchService(name.to_string())));

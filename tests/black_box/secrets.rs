@@ -96,3 +96,27 @@ fn a_secret_that_no_environment_can_hold_is_no_start_without_it() {
     let told = world.status_file("db").expect("there");
     assert!(told.contains("SecretNotFound") && told.contains("NUL"), "{told}");
 }
+
+#[test]
+fn the_last_output_under_a_status_is_covered_as_the_status_is() {
+    let world = World::running();
+    let secret = secret(&world, b"s3cr3t-PASSWORD\n");
+    world.put("db.yaml", &format!("env: {{PW: {{file: {secret}}}}}\nscript: 'echo \"pw=$PW\"; sleep 3600'\n"));
+    world.wait("the log", |world| world.ask(&["logs", "db"]).contains("pw=s3cr3t-PASSWORD"));
+    let told = String::from_utf8_lossy(&world.plugd(&["status", "db"]).stdout).into_owned();
+    assert!(told.contains("last output\n  pw=***\n") && !told.contains("s3cr3t"), "{told}");
+}
+
+#[test]
+fn a_secret_in_the_name_of_a_program_is_told_to_nobody() {
+    let world = World::running();
+    let secret = secret(&world, b"s3cr3t-PASSWORD\n");
+    world.put("db.yaml", &format!("env: {{PW: {{file: {secret}}}}}\ncommand: [/opt/$(PW)/x]\n"));
+    world.wait("the cause", |world| world.status_file("db").is_some_and(|text| text.contains("there is no program")));
+    let told = world.status_file("db").expect("there");
+    assert!(told.contains("there is no program /opt/***/x") && !told.contains("s3cr3t"), "{told}");
+    let foretold = world.plugd(&["check"]);
+    let foretold = String::from_utf8_lossy(&foretold.stdout).into_owned();
+    assert!(foretold.contains("/opt/***/x") && !foretold.contains("s3cr3t"), "{foretold}");
+    assert!(!world.log().contains("s3cr3t"), "{}", world.log());
+}

@@ -38,7 +38,7 @@ pub struct Beside(pub Child);
 
 impl Beside {
     /// The lines that it prints, as they come.
-    pub fn lines(&mut self) -> impl Iterator<Item = String> {
+    pub fn lines(&mut self) -> impl Iterator<Item = String> + use<> {
         BufReader::new(self.0.stdout.take().expect("a pipe")).lines().map_while(Result::ok)
     }
 }

@@ -585,3 +585,28 @@ fn a_wrapper_of_a_single_file_is_looked_for_where_the_file_lies() {
     let said = check(&away, "d.yaml");
     assert!(said.contains("skip") && said.contains("WrapperNotFound") && !said.contains("ProgramNotFound"), "{said}");
 }
+
+#[test]
+fn a_second_file_of_its_name_is_told_when_the_first_is_removed() {
+    let world = World::running();
+    world.put("x.yaml", "command: sleep 1001\n");
+    world.wait_status("x", "running");
+    world.put("x.json", "{\"command\": \"sleep 1002\"}");
+    world.wait("the conflict", |world| world.node_status().is_some_and(|text| text.contains("NameConflict")));
+    let (_, told) = ends(&world, 1, &["rm", "x"]);
+    assert!(told.contains("x.yaml is removed; x.json declares x too, and is the one that counts now"), "{told}");
+    assert!(told.contains("`plugd rm x` removes x.json as well"), "{told}");
+    ends(&world, 0, &["rm", "x"]);
+    assert!(!world.path("x.json").exists());
+}
+
+#[test]
+fn a_script_s_head_is_checked_as_such_in_a_directory_too() {
+    let world = World::empty();
+    world.put_script("job.sh", "#!/bin/sh\n# plugd: labls: {a: b}\nexec sleep 1000\n");
+    for words in [vec!["check".to_string()], vec!["check".into(), world.path("job.sh").display().to_string()]] {
+        let (said, _) = ends(&world, 5, &words.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(said.contains("job.sh:2:10") && said.contains("did you mean `labels`?"), "{said}");
+        assert!(!said.contains("write `command:"), "{said}");
+    }
+}

@@ -217,3 +217,27 @@ fn the_logs_of_a_service_that_is_scaled_are_where_its_status_says_and_each_has_i
     is_written_where_it_says(&world, "web", 1);
     assert_eq!(world.field("web", "log"), Some(world.state().join("logs/web.log").display().to_string()));
 }
+
+#[test]
+fn who_follows_hears_nothing_of_a_controller_that_is_replaced() {
+    let mut world = World::running();
+    world.put("web.yaml", "command: [sh, -c, 'i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done']\n");
+    world.wait("the first line", |world| logs(world, &["web"]).contains("line 1"));
+    let mut following = crate::ask::begin_hearing(&world, &["logs", "-f", "web"]);
+    let mut lines = following.lines();
+    assert_eq!(lines.next().as_deref(), Some("line 1"));
+    let before = world.controller_pid().expect("a controller");
+    crate::world::kill(before, 9);
+    world.wait("the next controller", |world| {
+        world.controller_pid().is_some_and(|pid| pid != before) && world.status("web") == "running"
+    });
+    // Longer than it takes to find that nobody comes.
+    let more = lines.by_ref().take(70).count();
+    assert_eq!(more, 70);
+    world.remove("web.yaml");
+    assert_eq!(crate::ask::code_of(&mut following.0), Some(0), "the next one is listened to");
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut following.0.stderr.take().expect("a pipe"), &mut told).expect("text");
+    assert!(told.contains("web is gone") && !told.contains("plugd has ended"), "{told}");
+    world.stop();
+}

@@ -122,3 +122,25 @@ fn the_report_over_all_is_the_same_as_data_everywhere() {
     let (told, _) = ends(&world, 0, &["get", "--summary"]);
     assert!(told.contains("3 services: 1 failed, 1 skipped, 1 running; 33.33 % healthy"), "{told}");
 }
+
+#[test]
+fn the_summary_counts_files_that_make_no_service_and_no_job_has_an_availability() {
+    let world = World::running();
+    world.put("job.yaml", "command: [sh, -c, 'exit 0']\nrestart: Never\n");
+    world.put("web.yaml", STAYS);
+    world.put("claude.json", "{\"mcpServers\": {}}");
+    world.put("my server.yaml", STAYS);
+    world.wait_status("job", "completed");
+    world.wait_status("web", "running");
+    world.wait("both files", |world| {
+        let said = ends(world, 0, &["get", "--summary"]).0;
+        said.contains("2 services and 2 files that make none: 2 failed, ")
+            && said.contains("claude.json (NotYetSupported)")
+    });
+    let said = ends(&world, 0, &["status", "job"]).0;
+    assert!(!said.contains("availability"), "{said}");
+    let past = history(&world, &["job"]);
+    assert!(past["total"]["upMs"] == 0 && past["total"]["downMs"] == 0, "{past}");
+    let said = ends(&world, 0, &["status", "web"]).0;
+    assert!(said.contains("availability"), "{said}");
+}

@@ -241,3 +241,36 @@ fn one_that_is_restarted_has_no_new_version() {
     let (said, _) = ends(&world, 3, &["status", "slow"]);
     assert!(said.contains("the old version is being stopped"), "{said}");
 }
+
+#[test]
+fn who_waits_for_a_stop_or_a_removal_asks_the_next_controller_when_one_is_killed() {
+    let world = World::running();
+    const SLOW: &str = "script: 'trap \"\" TERM; echo up; while :; do sleep 0.1; done'\nstop: {gracePeriod: 2s}\n";
+    for (name, order, told) in [("a", "stop", "a is stopped (StoppedByOperator)"), ("b", "rm", "b: stopped and gone")] {
+        world.put(&format!("{name}.yaml"), SLOW);
+        world.wait("the trap", |world| crate::ask::logs(world, &[name]).contains("up"));
+        let mut waits = crate::ask::begin_hearing(&world, &[order, name]);
+        world.wait_status(name, "stopping");
+        let before = world.controller_pid().expect("a controller");
+        crate::world::kill(before, 9);
+        let code = crate::ask::code_of(&mut waits.0);
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut waits.0.stderr.take().expect("a pipe"), &mut said).expect("text");
+        assert_eq!(code, Some(0), "{order}: {said}");
+        assert_ne!(world.controller_pid(), Some(before));
+        let is = world.status(name);
+        assert!(told.contains(&is) || is == "absent", "{is}");
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_job_that_failed_for_good_to_complete() {
+    let world = World::running();
+    world.put("job.yaml", "command: [sh, -c, 'echo no such table >&2; exit 4']\nrestart: Never\n");
+    world.wait_status("job", "failed");
+    for what in ["completed", "running", "healthy"] {
+        let (_, told) = ends(&world, 1, &["wait", &format!("--for={what}"), "job"]);
+        assert!(told.contains("job is failed (Error) and does not run again by itself"), "{told}");
+    }
+    ends(&world, 0, &["wait", "--for=failed", "job"]);
+}

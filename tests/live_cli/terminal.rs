@@ -185,3 +185,20 @@ fn a_person_is_told_in_one_line_what_a_verb_did_and_a_script_is_not() {
     assert!(asked.contains("remove it all the same? [y/N]") && asked.contains("nothing was removed"), "{asked}");
     assert!(at_80("$plugd rm --yes db").ends_with("db: stopped and gone\n"));
 }
+
+#[test]
+fn what_check_tells_keeps_to_the_terminal_and_is_whole_in_a_pipe() {
+    let world = World::empty();
+    world.put("a.yaml", "command: [sh, -c, 'a-rather-long-program-of-which-nobody-knows --with words --and more']\ndependsOn: [nothing-of-this-name]\n");
+    world.put("b.yaml", "command: /usr/local/lib/a/rather/long/path/to/a/program-that-is-not-there\n");
+    world.put("c.yaml", "wrapper: wrapper-that-is-not-there.sh\nstop: {gracePeriod: 1h}\n");
+    let at_80 = shown(&world, 80, &[], "$plugd check --shutdown-timeout 8s 2>/dev/null");
+    assert!(at_80.contains("warning: ") && at_80.contains("\n  cannot   b  "), "{at_80}");
+    for line in at_80.lines().filter(|line| line.split(' ').all(|word| word.len() < 60)) {
+        assert!(line.chars().count() <= 80, "{line}\n{at_80}");
+    }
+    let (piped, _) = ends(&world, 0, &["check", "--shutdown-timeout", "8s"]);
+    let words = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>();
+    assert_eq!(words(&piped), words(&at_80), "the same, but for its lines");
+    assert!(piped.lines().any(|line| line.len() > 100), "{piped}");
+}

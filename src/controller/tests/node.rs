@@ -40,6 +40,21 @@ fn each_level_leaves_a_second_for_the_one_below_and_the_culprit_is_named() {
 }
 
 #[test]
+fn what_is_told_of_the_kill_is_the_end_of_the_budget_where_that_comes_before_the_grace() {
+    let mut world = chain(Some(8 * SECOND));
+    world.tell(Input::Shutdown(Shutdown::Ordered));
+    let next = |world: &World, name: &str| world.view(name).next.clone();
+    assert_eq!(
+        next(&world, "web").as_deref(),
+        Some("done when nothing of it is left; killed 7 s after it was told to stop")
+    );
+    world.sleep(2 * SECOND);
+    world.gone("web", 1, Exit::signal(15));
+    let next = next(&world, "db");
+    assert_eq!(next.as_deref(), Some("done when nothing of it is left; killed 6 s after it was told to stop"));
+}
+
+#[test]
 fn at_the_end_of_the_budget_the_node_leaves_whatever_is_left() {
     let mut world = chain(Some(8 * SECOND));
     world.tell(Input::Shutdown(Shutdown::Ordered));

@@ -258,8 +258,12 @@ fn a_failing_probe_is_named_with_how_often_what_it_answered_and_what_comes_of_it
     assert!(next.starts_with("restarted if that probe fails 3 times in a row"), "{next}");
 
     world.verdict("web", 1, ProbeSlot::Liveness, true);
-    let next = world.view("web").next.clone().expect("a forecast");
+    let view = world.view("web");
+    let next = view.next.clone().expect("a forecast");
     assert!(!next.contains("restarted"), "{next}");
+    assert_eq!((view.status, view.score), (Status::Degraded, Some(100)));
+    assert_eq!(view.why, ["its score was low a moment ago"], "nothing is held against it any more");
+    assert_eq!(next, "healthy when its score has stayed above 70 for 30 s");
     for _ in 0..3 {
         world.verdict("web", 1, ProbeSlot::Liveness, false);
     }

@@ -22,7 +22,6 @@ pub fn parse(datagram: &[u8]) -> Option<Notification> {
         match key {
             b"READY" => message.ready |= value == b"1",
             b"STOPPING" => message.stopping |= value == b"1",
-            b"RELOADING" => message.reloading |= value == b"1",
             b"WATCHDOG" => message.watchdog |= value == b"1",
             b"STATUS" => message.status = Some(status(value)),
             b"EXTEND_TIMEOUT_USEC" => message.extend_timeout = micros(value).or(message.extend_timeout),
@@ -55,11 +54,11 @@ mod tests {
     fn the_words_of_sd_notify_are_understood() {
         let message = parse(b"READY=1\nSTATUS=Serving\x1b[2J 3 \xff clients\nMAINPID=7\nEXTEND_TIMEOUT_USEC=1500000\n");
         let message = message.expect("a message");
-        assert!(message.ready && !message.stopping && !message.reloading && !message.watchdog);
+        assert!(message.ready && !message.stopping && !message.watchdog);
         assert_eq!(message.status.as_deref(), Some("Serving 3 \u{fffd} clients"));
         assert_eq!(message.extend_timeout, Some(Duration::from_millis(1500)));
         assert!(parse(b"WATCHDOG=1").is_some_and(|message| message.watchdog));
-        assert!(parse(b"RELOADING=1\nMONOTONIC_USEC=5").is_some_and(|message| message.reloading));
+        assert_eq!(parse(b"RELOADING=1\nMONOTONIC_USEC=5"), None, "it goes on serving, and nothing depends on it");
         assert!(parse(b"STOPPING=1").is_some_and(|message| message.stopping));
     }
 

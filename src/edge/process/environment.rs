@@ -44,6 +44,12 @@ impl Environment {
         std::mem::take(&mut self.secrets)
     }
 
+    /// A text about this process, without what is secret in it. What is shorter would blot out words that are none.
+    pub fn without_secrets(&self, text: &str) -> String {
+        let secrets = self.secrets.iter().filter(|secret| secret.len() >= 4);
+        secrets.fold(text.to_string(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
+
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.variables.get(OsStr::new(name)).map(OsString::as_os_str)
     }

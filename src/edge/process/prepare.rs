@@ -232,7 +232,8 @@ impl Base {
             return Err(fault(Reason::ProgramNotFound, "the command is empty"));
         };
         let eyes = Eyes(self.identity.as_ref().filter(|_| self.looks_as_user));
-        let path = find(first, &self.environment, &self.working_dir, &eyes, progress)?;
+        let path = find(first, &self.environment, &self.working_dir, &eyes, progress)
+            .map_err(|error| fault(error.reason, self.environment.without_secrets(&error.message)))?;
         let interpreter = interpreter(&path);
         let mut may_hang = [&path, &self.working_dir].into_iter().any(|path| can_hang(path));
         if let Some(interpreter) = &interpreter {
