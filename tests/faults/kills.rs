@@ -91,7 +91,10 @@ impl Play {
             );
         }
         guard::assert_single(world);
-        assert!(oracle::assert_whole(&world.dir()) > STANDING, "a status of each");
+        let told = oracle::assert_whole(&world.dir());
+        let files: Vec<_> =
+            fs::read_dir(world.dir()).expect("readable").flatten().map(|entry| entry.file_name()).collect();
+        assert!(told > STANDING, "a status of each with {faults}: {told} of {files:?}\n{}", self.last_words());
         self.trace().contains("killed by SIGKILL")
     }
 
