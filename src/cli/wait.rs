@@ -80,7 +80,9 @@ pub fn as_asked(
         lost(known, args, dir, Intake::Doubtful)?;
         done = is_there(watching, deadline)?;
     }
-    if done.is_some() && args.what == WaitFor::Ready && is_strict(args) {
+    // What was true of the version before says nothing of an edit that was written before the question.
+    let is_of_a_version = !matches!(args.what, WaitFor::Created | WaitFor::Deleted);
+    if done.is_some() && is_of_a_version && is_strict(args) {
         done = match taken_in(args, watching, dir, deadline)? {
             Taken::AtOnce => done,
             Taken::Later => match unknown(args, watching, dir, deadline)? {

@@ -248,6 +248,7 @@ impl Controller {
                     says: None,
                     give_up: None,
                     carried: None,
+                    marks: Default::default(),
                     untold,
                     rejudged,
                     resized,
@@ -467,10 +468,7 @@ impl Controller {
         let Some(id) = self.table.id(&life.instance.service) else { return };
         let Some(service) = self.table.get_mut(id) else { return };
         let Some(instance) = service.instances.get_mut(life.instance.index as usize) else { return };
-        if instance.last_exit_life != life.life {
-            return;
-        }
-        if let Some(exit) = &mut instance.last_exit {
+        if let Some(exit) = instance.last_exit.as_mut().filter(|exit| exit.life == life.life) {
             exit.output = last_words(lines);
             service.touched = true;
             self.mark(id);
@@ -551,11 +549,11 @@ pub(super) fn note_exit(
         ExitHow::Signal(signal) => (None, Some(signal)),
     };
     let output = match &instance.last_exit {
-        Some(earlier) if instance.last_exit_life == life => earlier.output.clone(),
+        Some(earlier) if earlier.life == life => earlier.output.clone(),
         Some(_) | None => Vec::new(),
     };
-    instance.last_exit = Some(ExitMemory { code, signal, by: None, at: at.as_microsecond(), ran_for, output });
-    instance.last_exit_life = life;
+    let (at, index) = (at.as_microsecond(), instance.index);
+    instance.last_exit = Some(ExitMemory { code, signal, by: None, at, ran_for, output, life, index, told: false });
 }
 
 /// The last lines, 2 KiB at most, colours and control characters stripped.

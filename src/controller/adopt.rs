@@ -12,15 +12,13 @@ use jiff::Timestamp;
 use super::Controller;
 use super::absorb::{LINGER_MAX, note_exit};
 use super::agenda::Place;
-use super::blob::{Blob, COUNT_MAX, Ending, STEPS_MAX, unhex};
+use super::blob::{Blob, COUNT_MAX, Earlier, Ending, STEPS_MAX, unhex};
 use super::checks::Checks;
 use super::input::{Adopted, Exit, Memory, Scaled};
 use super::life::*;
-use super::service::{Gate, Instance, Service};
+use super::service::{Gate, Id, Instance, Service};
+use crate::model::reason::Reason;
 use crate::model::time::Now;
-
-/// Microseconds: an end is reckoned from the age of its process.
-const SAME_EXIT: u64 = 1_000_000;
 
 impl Controller {
     pub(super) fn adopt(&mut self, adopted: Adopted, now: Now) {
@@ -31,7 +29,7 @@ impl Controller {
         let claim = blob.run.as_ref().map(|mark| service.agenda.claim(mark));
         let spawned = now.mono.saturating_sub(adopted.age);
         let spawned_wall = Timestamp::from_microsecond(blob.spawned).unwrap_or(now.wall);
-        if adopted.exit.is_none() {
+        if adopted.exit.is_none() && !blob.stopping && blob.ending.is_none() {
             // It runs because somebody wanted it.
             (service.call.awake, service.call.used) = (true, now.mono);
         }
@@ -56,6 +54,7 @@ impl Controller {
             instance.spare.push(instance.number);
             instance.held = None;
         }
+        let untold = blob.earlier.is_some_and(|earlier| note_earlier(instance, &earlier, adopted.life.life));
         match &claim {
             Some(Ok(run)) => instance.run = Some(run.clone()),
             Some(Err(told)) => (instance.run, instance.told) = (None, Some(*told)),
@@ -96,17 +95,19 @@ impl Controller {
                     spawned_wall,
                     checks: Checks::default(),
                     ready_since: None,
-                    was_ready: carried.is_some(),
+                    was_ready: carried.is_some() || blob.marks.once,
                     lasted: false,
                     steady: false,
                     port_late: false,
                     says: None,
                     give_up: None,
                     carried,
+                    marks: blob.marks,
                     untold: false,
                     rejudged: false,
                     resized: false,
                 };
+                instance.must_restart |= blob.ending.as_ref().is_some_and(Ending::is_ordered);
                 instance.life = match &blob.ending {
                     Some(ending) => Life::Stopping(Box::new(Stopping::resumed(running, ending, adopted.pre_stop, now))),
                     // As a controller told it that knew no more.
@@ -125,19 +126,24 @@ impl Controller {
                     Some(Ok(_)) | None if blob.stopping => Cause::Unwanted,
                     Some(Ok(_)) | None => blob.ending.as_ref().map_or(Cause::Ended, Ending::cause),
                 };
+                let ordered = blob.ending.as_ref().is_some_and(Ending::is_ordered);
                 if let Some(seen) = instance.last_exit.as_mut().filter(|seen| seen.by.is_none()) {
-                    // Whether an edit or an order replaced it nobody can tell any more.
-                    let asked = if cause == Cause::Replaced { &Cause::Unwanted } else { &cause };
-                    seen.by = super::explain::asked_by(asked, &Gate::Unknown, false);
+                    let asked = blob.ending.as_ref().map_or(cause.clone(), Ending::cause);
+                    seen.by = super::explain::asked_by(&asked, &Gate::Unknown, ordered);
                 }
+                // What it left has as long as it would have had; since when it is over, its age does not tell.
+                let since =
+                    jiff::SignedDuration::from_micros(now.wall.as_microsecond() - spawned_wall.as_microsecond());
+                let born = now.mono.saturating_sub(since.unsigned_abs());
+                let rest = blob.ending.as_ref().map(|ending| ending.times(born).1.min(now.mono + made.grace));
                 instance.life = Life::Stopping(Box::new(Stopping {
-                    kill_at: now.mono + made.grace.min(LINGER_MAX),
+                    kill_at: rest.unwrap_or(now.mono + made.grace.min(LINGER_MAX)),
                     made,
                     pid: Some(adopted.pid),
                     spawned,
                     spawned_wall,
                     cause,
-                    phase: Phase::Lingering { told: false },
+                    phase: Phase::Lingering { told: blob.ending.as_ref().is_some_and(|ending| ending.lingers) },
                     began: now.mono,
                     hook_runs: adopted.pre_stop,
                     exit: Some(exit),
@@ -152,29 +158,49 @@ impl Controller {
             }
             Some(exit) => drop(note_end(instance, &adopted, exit, spawned_wall)),
         }
+        service.troubled |= blob.marks.once && blob.ready_age.is_none();
         service.count_life(adopted.life.instance.index as usize);
         self.mark(id);
+        if untold {
+            self.tell_earlier_end(id, adopted.life.instance.index as usize, now);
+        }
+    }
+
+    /// It ended and another life began, and the controller that saw it was gone before anybody had written it down.
+    fn tell_earlier_end(&mut self, id: Id, at: usize, now: Now) {
+        let Some(mut service) = self.table.take(id) else { return };
+        let exit = service.instances[at].last_exit.as_mut().map(|exit| {
+            exit.told = true;
+            exit.exit()
+        });
+        if let Some(exit) = exit {
+            let said = super::explain::ended(&exit, service.instances[at].last_exit.as_ref().map(|exit| exit.ran_for));
+            let message = format!("{} {said}; it runs again", service.instance_name(at));
+            self.record(&service, at, Reason::Exited, true, message, now);
+        }
+        self.table.put(id, service);
     }
 }
 
-/// The end of a life that the keeper holds; whether memory has it, or a later one.
+/// The end of a life that the keeper holds; whether it was told.
 fn note_end(instance: &mut Instance, adopted: &Adopted, exit: Exit, spawned: Timestamp) -> bool {
+    if let Some(known) = instance.last_exit.as_ref().filter(|known| known.life >= adopted.life.life) {
+        return known.told || known.life > adopted.life.life;
+    }
     let ended = jiff::SignedDuration::try_from(adopted.age).unwrap_or_default();
-    let at = spawned.checked_add(ended).unwrap_or(spawned);
-    let is_past = adopted.life.life < instance.number;
-    let (told, told_life) = (instance.last_exit.take(), instance.last_exit_life);
-    note_exit(instance, exit, at, adopted.age, adopted.life.life);
-    let (Some(told), Some(seen)) = (told, &mut instance.last_exit) else { return false };
-    // Memory has when it was told; here it is reckoned.
-    let is_it = (told.code, told.signal) == (seen.code, seen.signal) && told.at.abs_diff(seen.at) < SAME_EXIT;
-    let is_older = is_past && seen.at < told.at;
-    if is_older && !is_it {
-        instance.last_exit_life = told_life;
+    note_exit(instance, exit, spawned.checked_add(ended).unwrap_or(spawned), adopted.age, adopted.life.life);
+    false
+}
+
+/// The end of the life before, as the next one's blob has it: whether nobody else knows of it.
+fn note_earlier(instance: &mut Instance, earlier: &Earlier, life: u64) -> bool {
+    let before = life.saturating_sub(1).min(earlier.life);
+    if instance.last_exit.as_ref().is_some_and(|known| known.life >= before) {
+        return false;
     }
-    if is_it || is_older {
-        *seen = told;
-    }
-    is_it || is_older
+    let at = Timestamp::from_microsecond(earlier.at).unwrap_or_default();
+    note_exit(instance, earlier.exit(), at, Duration::from_millis(earlier.ran_for), before);
+    true
 }
 
 impl Stopping {
@@ -217,9 +243,9 @@ pub(super) fn remember(service: &mut Service, mut memory: Memory) {
         instance.ladder.recalled = true;
     }
     if let Some(exit) = &memory.last_exit
-        && let Some(first) = service.instances.first_mut()
+        && let Some(instance) = service.instances.get_mut(exit.index as usize)
     {
-        first.last_exit = Some(exit.clone());
+        instance.last_exit = Some(exit.clone());
     }
     service.agenda = Place::of_memory(memory.schedule.as_deref());
     service.before = memory.kept.as_deref().map(Made::of_memory).map(Arc::new);

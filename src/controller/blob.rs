@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::input::{Exit, ExitMemory, exit_of};
 use super::life::{Cause, Made, Phase, Print, Stopping};
-use crate::model::digest::hex;
+use crate::model::digest::{self, hex};
 use crate::model::spec::{Digest, Probe, Readiness, Spec};
 use crate::model::view::is_false;
 
@@ -62,6 +63,12 @@ pub(super) struct Blob {
     /// Of which run, where a schedule says when it runs.
     #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Mark>,
+    /// How the life before ended.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none", deserialize_with = "if_it_can_be_read")]
+    pub earlier: Option<Earlier>,
+    /// How its checks stand.
+    #[serde(rename = "v", default, skip_serializing_if = "Marks::is_none")]
+    pub marks: Marks,
     /// A stop that is under way.
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
@@ -80,6 +87,64 @@ pub(super) struct Mark {
     pub scheduled: Option<i64>,
 }
 
+/// How a life ended: while the store has not written it, the blob of the next one has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Earlier {
+    #[serde(rename = "l")]
+    pub life: u64,
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    code: Option<i32>,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+    /// Microseconds since the epoch.
+    #[serde(rename = "t")]
+    pub at: i64,
+    /// Milliseconds.
+    #[serde(rename = "f")]
+    pub ran_for: u64,
+}
+
+impl Earlier {
+    pub fn of(exit: &ExitMemory) -> Earlier {
+        let ran_for = u64::try_from(exit.ran_for.as_millis()).unwrap_or(u64::MAX);
+        Earlier { life: exit.life, code: exit.code, signal: exit.signal, at: exit.at, ran_for }
+    }
+
+    pub fn exit(&self) -> Exit {
+        exit_of(self.code, self.signal)
+    }
+}
+
+/// What an older plugd wrote there is passed over.
+fn if_it_can_be_read<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Earlier>, D::Error> {
+    Ok(serde_json::from_value(serde_json::Value::deserialize(from)?).ok())
+}
+
+/// How the checks of a running life stand, as far as no new check can find it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Marks {
+    /// Its startup probe has passed.
+    #[serde(rename = "s", default, skip_serializing_if = "is_false")]
+    pub started: bool,
+    /// It was ready once.
+    #[serde(rename = "o", default, skip_serializing_if = "is_false")]
+    pub once: bool,
+    /// `STOPPING=1` was said.
+    #[serde(rename = "l", default, skip_serializing_if = "is_false")]
+    pub leaving: bool,
+    /// Failed checks in a row.
+    #[serde(rename = "r", default)]
+    pub readiness: u32,
+    #[serde(rename = "v", default)]
+    pub liveness: u32,
+}
+
+impl Marks {
+    fn is_none(&self) -> bool {
+        *self == Marks::default()
+    }
+}
+
 /// How far a stop has come. Ages of the process, in ms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Ending {
@@ -96,6 +161,9 @@ pub(super) struct Ending {
     /// The signal was sent; before that its preStop hook runs.
     #[serde(rename = "s", default, skip_serializing_if = "is_false")]
     pub signalled: bool,
+    /// What it left was told to end.
+    #[serde(rename = "l", default, skip_serializing_if = "is_false")]
+    pub lingers: bool,
 }
 
 /// A [`Cause`], less what it says.
@@ -105,6 +173,9 @@ enum Kind {
     Unwanted,
     #[serde(rename = "r")]
     Replaced,
+    /// The same, by `plugd restart`.
+    #[serde(rename = "o")]
+    Ordered,
     #[serde(rename = "c")]
     CheckFailed,
     #[serde(rename = "m")]
@@ -118,9 +189,10 @@ const WHY_MAX: usize = 160;
 
 impl Ending {
     /// None: it ends by itself, or is told as over already.
-    pub fn of(stopping: &Stopping) -> Option<Ending> {
+    pub fn of(stopping: &Stopping, ordered: bool) -> Option<Ending> {
         let (cause, why) = match &stopping.cause {
             Cause::Unwanted => (Kind::Unwanted, ""),
+            Cause::Replaced if ordered => (Kind::Ordered, ""),
             Cause::Replaced => (Kind::Replaced, ""),
             Cause::CheckFailed(why) => (Kind::CheckFailed, why.as_str()),
             Cause::Mismatched(why) => (Kind::Mismatched, why.as_str()),
@@ -137,6 +209,11 @@ impl Ending {
                 Phase::PreStop { .. } => false,
                 Phase::Signalled | Phase::Lingering { .. } | Phase::Killing { .. } => true,
             },
+            lingers: match stopping.phase {
+                Phase::PreStop { .. } | Phase::Signalled => false,
+                Phase::Lingering { told } => told,
+                Phase::Killing { .. } => true,
+            },
         })
     }
 
@@ -144,17 +221,21 @@ impl Ending {
         let why = self.why.clone();
         match self.cause {
             Kind::Unwanted => Cause::Unwanted,
-            Kind::Replaced => Cause::Replaced,
+            Kind::Replaced | Kind::Ordered => Cause::Replaced,
             Kind::CheckFailed => Cause::CheckFailed(why),
             Kind::Mismatched => Cause::Mismatched(why),
             Kind::DependencyLost => Cause::DependencyLost(why),
         }
     }
 
+    pub fn is_ordered(&self) -> bool {
+        self.cause == Kind::Ordered
+    }
+
     /// Nobody is to start it again for its end.
     pub fn is_asked_for(&self) -> bool {
         match self.cause {
-            Kind::Unwanted | Kind::Replaced => true,
+            Kind::Unwanted | Kind::Replaced | Kind::Ordered => true,
             Kind::CheckFailed | Kind::Mismatched | Kind::DependencyLost => false,
         }
     }
@@ -181,6 +262,12 @@ pub(super) struct Own {
     /// plugd listened for it.
     #[serde(rename = "d", default, skip_serializing_if = "is_false")]
     on_demand: bool,
+    /// What is run before it is told to end.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pre_stop: Option<Vec<String>>,
+    /// Of all this, where it would not fit and is left out.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
 }
 
 impl Own {
@@ -191,12 +278,30 @@ impl Own {
             startup: spec.startup_probe.clone(),
             liveness: spec.liveness_probe.clone(),
             on_demand: spec.process.on_demand.is_some(),
+            pre_stop: spec.lifecycle.pre_stop.clone(),
+            digest: None,
         }
+    }
+
+    /// What is left where it does not fit.
+    fn shortened(&self) -> Own {
+        let checks = Own { pre_stop: None, ..self.clone() };
+        let text = serde_json::to_vec(&checks).expect("numbers and strings always serialize");
+        Own { digest: self.digest.clone().or_else(|| Some(digest::short(&text))), ..Own::default() }
     }
 
     /// It is checked as this spec says.
     pub fn is_of(&self, spec: &Spec) -> bool {
-        *self == Own::of(spec)
+        let checks = Own { pre_stop: None, ..Own::of(spec) };
+        match &self.digest {
+            Some(_) => self.digest == checks.shortened().digest,
+            None => Own { pre_stop: None, ..self.clone() } == checks,
+        }
+    }
+
+    /// What it was checked by did not fit, so nothing checks it.
+    pub fn judges_nothing(&self) -> bool {
+        self.digest.is_some()
     }
 
     /// The declared spec with the checks and the port of the version that runs.
@@ -209,6 +314,7 @@ impl Own {
         spec.readiness = self.readiness.clone().map_or(Readiness::AtExec, Readiness::Probe);
         spec.startup_probe.clone_from(&self.startup);
         spec.liveness_probe.clone_from(&self.liveness);
+        spec.lifecycle.pre_stop.clone_from(&self.pre_stop);
         spec
     }
 }
@@ -240,7 +346,8 @@ impl Blob {
         if bytes.len() <= BLOB_MAX {
             return bytes;
         }
-        let bytes = Blob { own: None, ..self.clone() }.written();
+        let own = self.own.as_ref().map(Own::shortened);
+        let bytes = Blob { own, ..self.clone() }.written();
         debug_assert!(bytes.len() <= BLOB_MAX);
         bytes
     }
@@ -276,7 +383,7 @@ impl Blob {
 pub(crate) fn is_read_again(bytes: &[u8]) -> bool {
     Blob::decode(bytes).is_none_or(|blob| {
         let again = Blob::decode(&blob.encode());
-        again.is_some_and(|again| again == blob || again == Blob { own: None, ..blob })
+        again.is_some_and(|again| again == blob || Blob { own: None, ..again } == Blob { own: None, ..blob })
     })
 }
 
@@ -313,12 +420,21 @@ mod tests {
             grace: u64::MAX,
             restarted: vec![i64::MIN; crate::policy::score::RESTARTS_COUNTED],
             run: Some(Mark { id: i64::MIN, scheduled: Some(i64::MIN) }),
+            earlier: Some(Earlier {
+                life: u64::MAX,
+                code: Some(i32::MIN),
+                signal: Some(i32::MIN),
+                at: i64::MIN,
+                ran_for: u64::MAX,
+            }),
+            marks: Marks { started: true, once: true, leaving: true, readiness: u32::MAX, liveness: u32::MAX },
             ending: Some(Ending {
                 cause: Kind::CheckFailed,
                 why: "\u{1}".repeat(WHY_MAX / 4),
                 began: u64::MAX,
                 kill: u64::MAX,
                 signalled: true,
+                lingers: true,
             }),
             own: None,
         };
@@ -344,7 +460,11 @@ mod tests {
         let check = crate::model::spec::Check::Exec { command: vec!["x".repeat(2 * BLOB_MAX)] };
         web.liveness_probe = Some(Probe { check, ..tcp(1) });
         let blob = Blob { own: Some(Own::of(&web)), generation: 7, ..Blob::default() };
-        assert_eq!(Blob::decode(&blob.encode()), Some(Blob { own: None, ..blob }));
+        let back = Blob::decode(&blob.encode()).expect("read back");
+        assert_eq!(back.generation, 7);
+        let own = back.own.expect("what is left of it");
+        assert!(own.is_of(&web) && !own.is_of(&spec("web")), "it is known whether it is the same");
+        assert_eq!(own.checks_in(&web).liveness_probe, None, "and nothing judges it");
     }
 
     #[test]

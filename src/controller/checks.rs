@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::blob::Marks;
 use super::input::{Notification, ProbeSlot, Verdict};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, Probe, Readiness, Spec};
@@ -20,6 +21,8 @@ pub(super) struct Checks {
     /// The startup probe has passed, or there is none.
     started: bool,
     past: Past,
+    /// As it began.
+    marks: Marks,
     /// `STOPPING=1` was said.
     leaving: bool,
     /// A passive deadline (notify as startup or liveness); moved by every sign of life.
@@ -48,9 +51,13 @@ pub(super) struct Missed<'c> {
 pub(super) enum Past {
     #[default]
     Unready,
+    /// Its startup probe has passed.
+    Started,
     /// It was ready, by other checks.
     Ready,
-    /// It is ready, as an earlier controller found by these very checks.
+    /// It was ready, and these very checks took it out.
+    Lost,
+    /// It is ready, as these very checks found.
     Carried,
 }
 
@@ -112,7 +119,13 @@ pub(super) fn log_line_slots(spec: &Spec) -> impl Iterator<Item = ProbeSlot> {
 
 impl Checks {
     pub fn begin(spec: &Spec, spawned: Duration, now: Duration, past: Past) -> Checks {
-        let mut checks = Checks { past, ..Checks::default() };
+        Checks::resume(spec, spawned, now, past, Marks::default())
+    }
+
+    /// As they stood.
+    pub fn resume(spec: &Spec, spawned: Duration, now: Duration, past: Past, marks: Marks) -> Checks {
+        let failing = (past == Past::Lost).then(|| "as an earlier controller found".into());
+        let mut checks = Checks { past, marks, failing, leaving: marks.leaving, ..Checks::default() };
         match checkable(&spec.startup_probe) {
             Some(probe) if past == Past::Unready => {
                 checks.startup = Some(Course::eager(probe, spawned, now));
@@ -133,12 +146,15 @@ impl Checks {
         self.readiness = readiness_of(spec).map(|probe| {
             let course = Course::eager(probe, spawned, now);
             match self.past {
-                Past::Unready => course,
+                Past::Unready | Past::Started => course,
                 Past::Ready => course.resumed(probe),
-                Past::Carried => course.carried(),
+                // As often as it may it has failed: what speaks by itself has to speak again.
+                Past::Lost => course.carried().failed(self.marks.readiness).lost(),
+                Past::Carried => course.carried().failed(self.marks.readiness),
             }
         });
-        self.liveness = checkable(&spec.liveness_probe).map(|probe| Course::patient(probe, now));
+        self.liveness =
+            checkable(&spec.liveness_probe).map(|probe| Course::patient(probe, now).failed(self.marks.liveness));
         self.watch(spec, now);
     }
 
@@ -159,6 +175,27 @@ impl Checks {
         self.started
             && !self.leaving
             && (readiness_of(spec).is_none() || self.readiness.as_ref().is_some_and(|course| course.passing))
+    }
+
+    /// What a later controller cannot find out by itself.
+    pub fn marks(&self, spec: &Spec) -> Marks {
+        let failures = |course: &Option<Course>| course.as_ref().map_or(0, Course::failures);
+        Marks {
+            started: self.started && checkable(&spec.startup_probe).is_some(),
+            once: false,
+            leaving: self.leaving,
+            readiness: failures(&self.readiness),
+            liveness: failures(&self.liveness),
+        }
+    }
+
+    /// The liveness probe alone was edited.
+    pub fn relive(&mut self, spec: &Spec, now: Duration) {
+        if self.started {
+            self.liveness = checkable(&spec.liveness_probe).map(|probe| Course::patient(probe, now));
+            self.silence_ends = None;
+            self.watch(spec, now);
+        }
     }
 
     /// It began as what an earlier controller had found.
@@ -219,6 +256,9 @@ impl Checks {
             (true, _) => drop(self.missed.remove(&slot)),
             (false, 0) => {}
             (false, _) => drop(self.missed.insert(slot, message.clone())),
+        }
+        if let Some(failing) = self.failing.as_mut().filter(|_| slot == ProbeSlot::Readiness && !verdict.passed) {
+            failing.clone_from(&message);
         }
         // Of different checks only one can be compared.
         if verdict.passed && (slot == ProbeSlot::Readiness || self.readiness.is_none()) {

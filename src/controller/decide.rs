@@ -40,6 +40,7 @@ impl Controller {
     pub fn decide(&mut self, now: Now) -> Plan {
         let mut plan = Plan::default();
         self.compare_clocks(now);
+        self.end_what_is_read(now);
         while let Some(&(at, id)) = self.deadlines.first() {
             if at > now.mono {
                 break;
@@ -135,6 +136,9 @@ impl Controller {
 
     /// Whether `id` may start an instance now; if not, it is called when there is room.
     pub(super) fn admitted(&mut self, id: Id, service: &mut Service) -> bool {
+        if self.ends_unread.is_some() {
+            return false;
+        }
         if self.has_room() && (self.queue.is_empty() || self.serving == Some(id)) {
             return true;
         }
@@ -302,6 +306,7 @@ impl Controller {
         }
         let Some(declaration) = &service.declared else {
             return match (&service.rejected, self.scanned && self.lost.is_none()) {
+                (Some(_), _) if service.stopped && service.is_occupied() => Gate::StoppedByOperator,
                 (Some(_), _) => Gate::NeverValid,
                 (None, _) if service.gate == Gate::Gone => Gate::Gone,
                 (None, true) => Gate::Gone,

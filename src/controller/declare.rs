@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::Controller;
-use super::checks::{Checks, Past};
+use super::blob::Marks;
+use super::checks::{Checks, Past, readiness_of};
 use super::input::{Declaration, Order, Rejection, Resolved, Scaled};
 use super::life::{Life, Made, Outcome, Running};
 use super::service::{Gate, Id, Instance, Service};
@@ -182,6 +183,8 @@ impl Controller {
             }
             Order::Start | Order::Restart => {
                 service.stopped = false;
+                // Scaled to nothing is stopped, too.
+                service.scaled = service.scaled.filter(|scaled| scaled.to > 0);
                 service.call.called = true;
                 service.trial = None;
                 service.begin_anew();
@@ -223,7 +226,7 @@ impl Service {
             let is_of_it = made.as_ref().map_or(spec.process_digest == print.process, |made| made.print == print);
             if is_of_it && waits != Some(print) {
                 let old = running.made.spec.clone();
-                let past = running.past(Some(&spec));
+                let past = running.past(&spec);
                 running.untold |= running.made.generation != generation;
                 running.made = Arc::new(Made {
                     print: made.as_ref().map_or(print, |made| made.print),
@@ -240,11 +243,15 @@ impl Service {
             } else if running.made.spec.is_none() {
                 // Adopted and outdated: until it is replaced it is checked as its own version said,
                 // and by nothing where that is not known.
-                let past = running.past(None);
                 let mut made = (*running.made).clone();
-                let mut spec = made.own.take().unwrap_or_default().checks_in(&spec);
+                let own = made.own.take().unwrap_or_default();
+                let mut spec = own.checks_in(&spec);
                 (spec.stop.signal, spec.stop.grace_period) = (made.signal, made.grace);
                 let spec = Arc::new(spec);
+                let past = match own.judges_nothing() {
+                    true => Past::Started,
+                    false => running.past_of_an_earlier_controller(true),
+                };
                 made.spec = Some(spec.clone());
                 running.made = Arc::new(made);
                 running.rejudged = true;
@@ -255,26 +262,43 @@ impl Service {
 }
 
 impl Running {
-    /// What is known of it where it takes up a spec: `other` than it was judged by, perhaps.
-    pub fn past(&self, other: Option<&Spec>) -> Past {
-        let adopted = self.made.spec.is_none() && self.carried.is_some();
-        let same = || other.zip(self.made.own.as_ref()).is_none_or(|(spec, own)| own.is_of(spec));
+    /// What is known of it when it is judged by `new` from now on.
+    pub fn past(&self, new: &Spec) -> Past {
+        let Some(old) = self.made.spec.as_deref() else {
+            return self.past_of_an_earlier_controller(self.made.own.as_ref().is_some_and(|own| own.is_of(new)));
+        };
+        let check = |spec| readiness_of(spec).map(|probe| &probe.check);
         match self.was_ready {
-            true if adopted && same() => Past::Carried,
+            // Its times were edited, not what is asked.
+            true if self.checks.is_ready(old) && check(old) == check(new) => Past::Carried,
             true => Past::Ready,
             false => Past::Unready,
         }
     }
 
+    /// `same`: it is judged as it was then.
+    fn past_of_an_earlier_controller(&self, same: bool) -> Past {
+        match (self.carried.is_some(), self.marks.once) {
+            (true, _) if same => Past::Carried,
+            (false, true) if same => Past::Lost,
+            (true, _) | (_, true) => Past::Ready,
+            (false, false) if self.marks.started => Past::Started,
+            (false, false) => Past::Unready,
+        }
+    }
+
     /// Takes up a spec that needs no new process.
     pub fn take_up(&mut self, old: Option<&Spec>, new: &Spec, past: Past, now: Now) {
-        let same = old.is_some_and(|old| {
-            old.readiness == new.readiness
-                && old.startup_probe == new.startup_probe
-                && old.liveness_probe == new.liveness_probe
-        });
-        if !same {
-            self.checks = Checks::begin(new, self.spawned, now.mono, past);
+        let same = |old: &Spec| old.readiness == new.readiness && old.startup_probe == new.startup_probe;
+        match old {
+            Some(old) if same(old) && old.liveness_probe == new.liveness_probe => {}
+            Some(old) if same(old) => self.checks.relive(new, now.mono),
+            Some(old) => {
+                let leaving = self.checks.marks(old).leaving;
+                let marks = Marks { leaving, ..Marks::default() };
+                self.checks = Checks::resume(new, self.spawned, now.mono, past, marks);
+            }
+            None => self.checks = Checks::resume(new, self.spawned, now.mono, past, self.marks),
         }
     }
 }

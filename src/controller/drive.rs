@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Controller;
-use super::blob::{Blob, Mark};
+use super::blob::{Blob, Earlier, Mark};
 use super::decide::Want;
 use super::input::Hook;
 use super::life::*;
@@ -271,6 +271,7 @@ impl Controller {
                     self.retally(service);
                     return Step::Again;
                 }
+                running.marks = running.stands(&spec);
                 let age = since.saturating_sub(running.spawned);
                 let (made, wall) = (running.made.clone(), running.spawned_wall);
                 let blob = blob(service, at, &made, wall, Some(age));
@@ -290,6 +291,7 @@ impl Controller {
                 running.lasted |= ready_for >= spec.min_ready;
                 running.steady |= ready_for >= spec.restart.backoff.reset_after;
                 running.ready_since = None;
+                running.marks = running.stands(&spec);
                 service.troubled = true;
                 let why = running.checks.failing.clone().unwrap_or_else(|| "it says that it is stopping".into());
                 let (made, wall) = (running.made.clone(), running.spawned_wall);
@@ -300,6 +302,11 @@ impl Controller {
                 return Step::Again;
             }
             (true, Some(_)) | (false, None) => {}
+        }
+        if running.marks != running.stands(&spec) {
+            running.marks = running.stands(&spec);
+            running.untold = true;
+            return Step::Again;
         }
         let mut deadline = running.checks.deadline(&spec);
         let mut wake = |at: Duration| deadline = deadline.into_iter().chain([at]).min();
@@ -370,6 +377,8 @@ pub(super) fn blob(
         spawned: spawned.as_microsecond(),
         ready_age: ready_age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
         restarted: instance.vitals.restarts(),
+        earlier: instance.last_exit.as_ref().map(Earlier::of),
+        marks: instance.life.running().map(|running| running.marks).unwrap_or_default(),
         run: instance.run.as_ref().map(|run| Mark { id: run.id, scheduled: run.scheduled.map(|at| at.as_second()) }),
         ..Blob::of(made)
     }

@@ -31,6 +31,9 @@ impl Controller {
         if known {
             self.events.truncate(told);
         }
+        if let Some(exit) = &mut service.instances[at].last_exit {
+            exit.told = true;
+        }
         again
     }
 

@@ -234,6 +234,9 @@ mod tests {
             at: 0,
             ran_for: Duration::from_millis(200),
             output: vec!["bind: address already in use".into()],
+            life: 6,
+            index: 0,
+            told: false,
         };
         assert_eq!(
             keeps_ending(&exit, false, 6),

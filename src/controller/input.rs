@@ -328,6 +328,14 @@ pub struct ExitMemory {
     pub at: i64,
     pub ran_for: Duration,
     pub output: Vec<String>,
+    /// Of which life of which instance.
+    #[serde(default)]
+    pub life: u64,
+    #[serde(default)]
+    pub index: u32,
+    /// It was an event.
+    #[serde(default)]
+    pub told: bool,
 }
 
 /// A life from the keeper's list.
@@ -355,6 +363,20 @@ pub struct Exit {
 pub enum ExitHow {
     Code(i32),
     Signal(i32),
+}
+
+/// Of what memory has of it.
+pub(super) fn exit_of(code: Option<i32>, signal: Option<i32>) -> Exit {
+    match (code, signal) {
+        (Some(code), _) => Exit::code(code),
+        (None, signal) => Exit::signal(signal.unwrap_or_default()),
+    }
+}
+
+impl ExitMemory {
+    pub(super) fn exit(&self) -> Exit {
+        exit_of(self.code, self.signal)
+    }
 }
 
 impl Exit {

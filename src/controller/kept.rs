@@ -109,7 +109,7 @@ impl Service {
             match &mut instance.life {
                 Life::Running(running) if running.made.is_found_again_in(made) => {
                     let spec = made.spec.as_ref().expect("read from a manifest");
-                    let past = running.past(None);
+                    let past = running.past(spec);
                     running.made = made.clone();
                     running.rejudged = true;
                     running.take_up(None, spec, past, now);

@@ -134,6 +134,8 @@ pub(super) struct Running {
     pub give_up: Option<String>,
     /// The age at which it became ready in an earlier controller's time.
     pub carried: Option<Duration>,
+    /// How its checks stand as the keeper's blob has it.
+    pub marks: super::blob::Marks,
     /// The keeper's blob tells of the version before an edit that needed no new process.
     pub untold: bool,
     /// The edge has not been told yet by which spec it is judged now.
@@ -167,6 +169,13 @@ pub(super) struct Stopping {
     pub stuck: bool,
     /// How long it had been ready when it ended.
     pub carried: Option<Duration>,
+}
+
+impl Running {
+    /// How its checks stand, for a later controller.
+    pub fn stands(&self, spec: &Spec) -> super::blob::Marks {
+        super::blob::Marks { once: self.was_ready, ..self.checks.marks(spec) }
+    }
 }
 
 impl Stopping {

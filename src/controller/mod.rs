@@ -123,6 +123,8 @@ pub struct Controller {
     clocks: job::Clocks,
     random: Random,
     events: Vec<Event>,
+    /// It is to end in order, once the manifests of what runs were read: then at latest.
+    ends_unread: Option<Duration>,
     scanned: bool,
     lost: Option<String>,
     file_problems: Vec<FileProblem>,
@@ -155,6 +157,7 @@ impl Controller {
             turnover: 0,
             recovered: Vec::new(),
             events: Vec::new(),
+            ends_unread: None,
             scanned: false,
             lost: None,
             file_problems: Vec::new(),

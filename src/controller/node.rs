@@ -227,6 +227,9 @@ impl Controller {
         if self.ending.is_some() {
             return self.ending_deadline();
         }
+        if self.ends_unread.is_some() {
+            return self.ends_unread;
+        }
         let report = (!self.node.settled).then(|| self.config.started.mono + REPORT_AT_LATEST);
         let limit = self.config.exit_on_required.filter(|_| self.scanned && self.lost.is_none());
         let unready = limit.and_then(|limit| Some(required::patience_ends(self.node.unready.first()?.0, limit)));

@@ -136,9 +136,7 @@ impl Controller {
                 running.spawned < self.config.started.mono
                     && service.made().is_some_and(|made| made.print == running.made.print)
             }
-            Life::Stopping(stopping) => {
-                stopping.known && service.made().is_some_and(|made| made.print == stopping.made.print)
-            }
+            Life::Stopping(stopping) => stopping.known || stopping.spawned < self.config.started.mono,
             Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::BackOff(_) | Life::Finished(_) => false,
         };
         if service.instances.iter().any(before) {
@@ -401,7 +399,7 @@ fn kill_scope(word: &str, tree: bool) -> String {
 
 /// The log that a person would look at: the file of one instance, the folder (or the files) of several.
 fn log(service: &Service, config: &Config) -> Option<String> {
-    let own = service.spec().and_then(|spec| spec.logs.path.as_ref());
+    let own = service.rules().and_then(|spec| spec.logs.path.as_ref());
     let path = match (own, &config.log_dir) {
         (Some(path), Some(_)) if service.has_several() => log_names::of_all(path),
         (Some(path), Some(_)) => path.clone(),

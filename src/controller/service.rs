@@ -114,7 +114,6 @@ pub(super) struct Instance {
     pub ladder: Ladder,
     pub recent: Recent,
     pub last_exit: Option<ExitMemory>,
-    pub last_exit_life: u64,
     pub restarts: u64,
     /// The next life is one that nobody asked for.
     pub unasked: bool,
@@ -465,7 +464,6 @@ impl Instance {
             ladder: Ladder::default(),
             recent: Recent::default(),
             last_exit: None,
-            last_exit_life: 0,
             restarts: 0,
             unasked: false,
             must_restart: false,

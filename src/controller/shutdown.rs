@@ -19,6 +19,8 @@ use crate::policy::depends;
 const LEVEL_SHARE: Duration = Duration::from_secs(1);
 /// After the budget, for KILL to take effect and the last words to be written.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// A new controller that is told to end reads the directory first; where that does not answer it goes without.
+const UNREAD_MAX: Duration = Duration::from_secs(1);
 /// What KILL has not ended in this long (sleeping in the kernel) is left where there is no budget.
 const GIVE_UP: Duration = Duration::from_secs(10);
 
@@ -42,18 +44,34 @@ pub(super) struct Ending {
 
 impl Controller {
     pub(super) fn shut_down(&mut self, kind: Shutdown, now: Now) {
+        let unread = kind == Shutdown::Ordered && !self.scanned && self.ends_unread.is_none() && self.is_occupied();
         match &mut self.ending {
             Some(ending) if ending.kind == Shutdown::Now => ending.leave = true,
             // It ends by itself already: the first order is no second.
             Some(ending) if !ending.ordered && kind == Shutdown::Ordered => ending.ordered = true,
             Some(ending) => ending.kind = Shutdown::Now,
+            // Who needs whom, and what runs before it is told to end, stands in manifests that were not read yet.
+            None if unread => self.ends_unread = Some(now.mono + UNREAD_MAX),
             None => {
+                self.ends_unread = None;
                 self.begin_ending(kind, 0, None, now);
                 self.ending.iter_mut().for_each(|ending| ending.ordered = true);
             }
         }
         self.node_touched = true;
         self.mark_occupied();
+    }
+
+    fn is_occupied(&self) -> bool {
+        self.table.iter().any(|service| service.is_occupied())
+    }
+
+    /// The end that waited for the manifests begins.
+    pub(super) fn end_what_is_read(&mut self, now: Now) {
+        if self.ends_unread.is_some_and(|until| self.scanned || until <= now.mono) {
+            // Not the first order any more, so that it does not wait again.
+            self.shut_down(Shutdown::Ordered, now);
+        }
     }
 
     /// Begins the end, with the code that we leave with.

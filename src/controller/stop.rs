@@ -119,6 +119,7 @@ impl Controller {
                     };
                     plan.actions.push(Action::Signal { life, signal, to: Target::Tree });
                     stopping.survey = Survey::at(Some(now.mono + SURVEY_GAP));
+                    tell_keeper(service, at, plan);
                     return Step::Again;
                 }
                 wake(Some(kill_at));
@@ -155,7 +156,7 @@ impl Controller {
 /// How far the stop has come, for a later controller.
 fn tell_keeper(service: &Service, at: usize, plan: &mut Plan) {
     let Life::Stopping(stopping) = &service.instances[at].life else { return };
-    let Some(ending) = Ending::of(stopping) else { return };
+    let Some(ending) = Ending::of(stopping, service.instances[at].must_restart) else { return };
     let age = stopping.carried.map(|ready| stopping.began.saturating_sub(stopping.spawned).saturating_sub(ready));
     let stopping = Blob {
         stopping: ending.is_asked_for(),

@@ -206,9 +206,19 @@ impl Course {
         Course { passing: !is_active(&probe.check), ever: true, ..self }
     }
 
-    /// It passed in an earlier controller's time, and goes on from there.
+    /// It passed, and goes on from there.
     pub fn carried(self) -> Course {
         Course { passing: true, ever: true, ..self }
+    }
+
+    /// And then failed as often as it may.
+    pub fn lost(self) -> Course {
+        Course { passing: false, ..self }
+    }
+
+    /// So many checks in a row had failed already.
+    pub fn failed(self, failures: u32) -> Course {
+        Course { failures, ..self }
     }
 
     /// Whether an answer can be its own: one that came twice, or that an earlier check was asked for, is not.

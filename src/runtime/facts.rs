@@ -268,18 +268,12 @@ impl Node {
     /// The directory has said what a service is: lives of it that were found are taken up.
     pub(super) fn on_declared(&mut self, declaration: &Declaration) {
         let spec = &declaration.spec;
-        let before = self.specs.insert(spec.name.clone(), spec.clone());
+        self.specs.insert(spec.name.clone(), spec.clone());
         if let Some(adoptees) = self.adoptees.remove(spec.name.as_str()) {
             // How many there are to be, the brain says once it has heard of all (`place_logs`).
             let several = spec.replicas > 1 || adoptees.iter().any(|adoptee| adoptee.life.instance.index > 0);
             for adoptee in adoptees {
                 self.adopt(adoptee, spec.clone(), several);
-            }
-        }
-        // Where its logs go is in force whatever runs; by what it is judged the brain says (`judge`).
-        if before.is_none_or(|before| before.logs != spec.logs) {
-            for (life, live) in self.lives_of(&spec.name) {
-                self.pump.update(life.clone(), spec.logs.clone(), live.several);
             }
         }
     }

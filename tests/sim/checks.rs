@@ -57,10 +57,55 @@ impl Slots {
         self
     }
 
-    /// `same`: the checks by which it had been ready, under an earlier controller.
-    pub fn for_spec(mut self, spec: &Spec, same: bool) -> Slots {
-        let passive = spec.readiness.probe().is_some_and(|probe| !is_asked_for(&probe.check));
-        self.slots[1].passing |= self.was_ready && (same || passive);
+    pub fn for_spec(mut self, spec: &Spec) -> Slots {
+        self.slots[1].passing |= self.was_ready && Slots::speaks_by_itself(spec);
+        self
+    }
+
+    fn speaks_by_itself(spec: &Spec) -> bool {
+        spec.readiness.probe().is_some_and(|probe| !is_asked_for(&probe.check))
+    }
+
+    /// What a keeper holds of it: `old` is the spec by which it stood so.
+    pub fn held(&self, old: &Spec) -> Slots {
+        let counts = |slot: &Slot| Slot { certain: slot.certain, all: slot.all, ..Slot::default() };
+        Slots {
+            slots: [Slot::default(), counts(&self.slots[1]), counts(&self.slots[2])],
+            started: self.started && old.startup_probe.is_some(),
+            leaving: self.leaving,
+            was_ready: self.was_ready,
+            sign: self.sign,
+        }
+    }
+
+    /// A later controller goes on from there; `same`: by the same checks, by which it is `ready`.
+    pub fn handed_over(held: &Slots, spec: &Spec, now: Duration, ready: bool, same: bool) -> Slots {
+        let mut slots = Slots::begin(spec, now).resumed(ready || held.was_ready);
+        slots.started |= held.started;
+        slots.leaving = held.leaving;
+        slots.slots[2] = held.slots[2].clone();
+        if same && slots.was_ready {
+            slots.slots[1] = Slot { passing: ready, ..held.slots[1].clone() };
+            return slots;
+        }
+        slots.for_spec(spec)
+    }
+
+    /// Its liveness probe alone was edited.
+    pub fn relive(&mut self, now: Duration) {
+        self.slots[2] = Slot::default();
+        self.sign = now;
+    }
+
+    /// It said that it is stopping, whatever is edited.
+    pub fn leaving(mut self, before: &Slots) -> Slots {
+        self.leaving = before.leaving;
+        self
+    }
+
+    /// The times of its readiness probe were edited, or its startup probe; it is ready.
+    pub fn go_on(mut self) -> Slots {
+        self.slots[1].passing = true;
         self
     }
 

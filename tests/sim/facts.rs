@@ -618,8 +618,7 @@ impl Facts {
                     liveness_probe: own.and_then(|own| own.liveness_probe.clone()),
                     ..(*spec).clone()
                 };
-                let was_ready = life.ready_since.is_some() || life.slots.was_ready();
-                life.slots = Slots::begin(&judged, now).resumed(was_ready).for_spec(&judged, life.inherited);
+                life.slots = Slots::handed_over(&life.slots, &judged, now, life.carried, true);
                 life.spec = Some(Arc::new(judged));
             }
         }
@@ -674,6 +673,8 @@ impl Facts {
             Order::Start | Order::Restart => {
                 wish.stopped = false;
                 wish.bereft = false;
+                wish.scaled = wish.scaled.filter(|to| *to > 0);
+                wish.perhaps_scaled = wish.perhaps_scaled.filter(|to| *to > 0);
                 wish.restarts += u32::from(order == Order::Restart);
                 self.completed.retain(|of, _| of.service != *name);
                 self.anew(name, Duration::ZERO);
@@ -696,6 +697,7 @@ impl Facts {
             Order::Scale(count) => (said.scaled, said.over) = (Some(count), None),
             Order::Start | Order::Restart => {
                 (said.stopped, said.bereft) = (false, false);
+                said.scaled = said.scaled.filter(|to| *to > 0);
                 said.restarts += u32::from(order == Order::Restart);
                 self.completed.retain(|of, _| of.service != *name);
                 self.anew(name, Duration::ZERO);
@@ -839,7 +841,7 @@ impl Facts {
                 asked_for: entry.doomed || begun.is_some_and(|before| before.asked_for),
                 unasked_for: begun.is_some_and(|before| before.unasked_for),
                 for_its_need: begun.is_some_and(|before| before.for_its_need),
-                slots: Slots::default().resumed(was_ready),
+                slots: before.map(|before| before.held()).unwrap_or_default(),
                 own: before.and_then(|before| before.own.clone()),
                 was: before.and_then(|before| before.spec.clone()),
                 restarts: before.map_or(0, |before| before.restarts),
@@ -988,13 +990,36 @@ impl Facts {
 }
 
 impl Life {
+    /// How it stands as the keeper has it.
+    fn held(&self) -> Slots {
+        match &self.spec {
+            Some(spec) => self.slots.held(spec),
+            // The controller in between has not read its manifest.
+            None => self.slots.clone(),
+        }
+    }
+
     pub fn take_up(&mut self, spec: &Arc<Spec>, now: Duration) {
         let checks = |spec: &Spec| (spec.readiness.clone(), spec.startup_probe.clone(), spec.liveness_probe.clone());
         if self.spec.as_ref().is_none_or(|old| checks(old) != checks(spec)) {
             let was_ready = self.ready_since.is_some() || self.slots.was_ready();
-            let mut held = self.own.iter();
-            let same = self.spec.is_none() && self.inherited && held.all(|own| checks(own) == checks(spec));
-            self.slots = Slots::begin(spec, now).resumed(was_ready).for_spec(spec, same);
+            let asked = |spec: &Spec| spec.readiness.probe().map(|probe| probe.check.clone());
+            match &self.spec {
+                None if self.inherited => {
+                    let same = self.own.iter().all(|own| checks(own) == checks(spec));
+                    self.slots = Slots::handed_over(&self.slots, spec, now, self.carried, same);
+                }
+                Some(old) if (&old.readiness, &old.startup_probe) == (&spec.readiness, &spec.startup_probe) => {
+                    self.slots.relive(now);
+                }
+                Some(old) if self.slots.ready(old) && was_ready && asked(old) == asked(spec) => {
+                    self.slots = Slots::begin(spec, now).resumed(true).go_on();
+                }
+                Some(_) | None => {
+                    let begun = Slots::begin(spec, now).resumed(was_ready).for_spec(spec);
+                    self.slots = begun.leaving(&self.slots);
+                }
+            }
         }
         self.spec = Some(spec.clone());
     }

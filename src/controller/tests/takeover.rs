@@ -339,3 +339,110 @@ fn an_end_that_memory_has_is_no_event_once_more() {
     assert!(!known.contains(&Reason::Exited) && !known.contains(&Reason::RunsAsRoot), "{known:?}");
     assert!(again(false).contains(&Reason::Exited), "what nobody remembers is told");
 }
+
+/// The next controller of a world that runs `web`, once everything is read.
+fn next_of(world: &World, held: &Held, spec: &Spec) -> World {
+    let mut next = World::unread(config(), world.now);
+    next.tell(adopted(1, 60, None, false, held));
+    next.declare(spec.clone());
+    next.tell(Input::Scanned);
+    next
+}
+
+#[test]
+fn how_its_checks_stand_goes_with_a_life_that_is_not_ready() {
+    let mut web = Spec { readiness: Readiness::ImpliedPort(tcp(80)), ..spec("web") };
+    web.startup_probe = Some(tcp(81));
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.note(&world.declare(web.clone()));
+    held.note(&world.spawned("web", 1));
+    held.note(&world.verdict("web", 1, ProbeSlot::Startup, true));
+    held.note(&world.sleep(Duration::from_millis(1)));
+    let mut next = next_of(&world, &held, &web);
+    assert!(probes(&next.sleep(Duration::from_secs(2)), ProbeSlot::Startup) == 0, "it has started long since");
+
+    // Ready, and two checks of three have failed.
+    held.note(&world.verdict("web", 1, ProbeSlot::Readiness, true));
+    for _ in 0..2 {
+        held.note(&world.verdict("web", 1, ProbeSlot::Readiness, false));
+    }
+    assert_eq!(world.view("web").ready, 1);
+    let mut next = next_of(&world, &held, &web);
+    assert_eq!(next.view("web").ready, 1);
+    next.verdict("web", 1, ProbeSlot::Readiness, false);
+    assert_eq!(next.status("web"), (Status::Unhealthy, Some(Reason::ProbeFailed)), "the third in a row");
+
+    // Not ready any more: it is not starting once more.
+    held.note(&world.verdict("web", 1, ProbeSlot::Readiness, false));
+    assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::ProbeFailed)));
+    let mut next = next_of(&world, &held, &web);
+    assert_eq!(next.status("web"), (Status::Unhealthy, Some(Reason::ProbeFailed)));
+    assert_eq!(probes(&next.sleep(Duration::from_secs(2)), ProbeSlot::Startup), 0);
+    assert!(told(&next.verdict("web", 1, ProbeSlot::Readiness, true)).contains(&Reason::Recovered));
+}
+
+#[test]
+fn what_said_that_it_is_stopping_is_not_ready_for_the_next_controller() {
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.note(&world.declare(spec("web")));
+    held.note(&world.spawned("web", 1));
+    held.note(&world.notify("web", 1, Notification { stopping: true, ..Notification::default() }));
+    assert_eq!(world.view("web").ready, 0);
+    assert_eq!(next_of(&world, &held, &spec("web")).view("web").ready, 0);
+}
+
+#[test]
+fn an_end_that_nobody_wrote_down_is_told_by_the_blob_of_the_life_after_it() {
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.note(&world.declare(spec("web")));
+    held.note(&world.spawned("web", 1));
+    let before = held.memories[&name("web")].clone();
+    held.note(&world.crash("web", 1, 7));
+    held.note(&world.spawned("web", 2));
+
+    let mut next = World::unread(config(), world.now);
+    next.tell(Input::Remembered(name("web"), Box::new(before)));
+    let mut actions = next.tell(adopted(2, 1, None, false, &held));
+    actions.extend(next.declare(spec("web")));
+    actions.extend(next.tell(Input::Scanned));
+    assert!(told(&actions).contains(&Reason::Exited), "{actions:?}");
+    assert_eq!(next.view("web").last_exit.as_ref().and_then(|exit| exit.code), Some(7));
+
+    // Where memory has it, it is no news.
+    let mut next = held.next(&world, &[("web", 2, None)]);
+    let mut actions = next.declare(spec("web"));
+    actions.extend(next.tell(Input::Scanned));
+    assert!(!told(&actions).contains(&Reason::Exited), "{actions:?}");
+}
+
+#[test]
+fn a_new_controller_that_is_told_to_end_reads_first_who_needs_whom() {
+    let (world, held) = both(OnLoss::Ignore);
+    let mut next = held.next(&world, &[("app", 1, None), ("db", 1, None)]);
+    let actions = next.tell(Input::Shutdown(Shutdown::Ordered));
+    assert!(!signals(&actions, "db", 15) && !signals(&actions, "app", 15), "{actions:?}");
+    let actions = read(&mut next, app(OnLoss::Ignore));
+    assert!(signals(&actions, "app", 15) && !signals(&actions, "db", 15), "{actions:?}");
+    assert!(signals(&next.gone("app", 1, Exit::signal(15)), "db", 15));
+
+    // A directory that does not answer holds the end up for a second.
+    let mut next = held.next(&world, &[("app", 1, None), ("db", 1, None)]);
+    next.tell(Input::Shutdown(Shutdown::Ordered));
+    assert!(signals(&next.sleep(Duration::from_millis(1_100)), "app", 15));
+}
+
+#[test]
+fn other_times_for_a_check_make_nothing_unready() {
+    let mut web = Spec { readiness: Readiness::ImpliedPort(tcp(80)), ..spec("web") };
+    web.liveness_probe = Some(tcp(80));
+    let mut world = World::running(web.clone());
+    world.verdict("web", 1, ProbeSlot::Readiness, true);
+    let slower =
+        |probe: crate::model::spec::Probe| crate::model::spec::Probe { period: Duration::from_secs(7), ..probe };
+    web.liveness_probe = web.liveness_probe.map(slower);
+    world.declare(web.clone());
+    assert_eq!(world.status("web").0, Status::Healthy);
+    web.readiness = Readiness::ImpliedPort(slower(tcp(80)));
+    world.declare(web);
+    assert_eq!(world.status("web").0, Status::Healthy);
+}

@@ -133,7 +133,8 @@ fn numbered(own: &Path) -> Vec<u32> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let instances = entries.filter_map(|entry| {
         let name = entry.file_name();
-        let rest = name.to_str()?.strip_prefix(stem)?.strip_prefix('.')?;
+        let rest =
+            name.to_str()?.strip_prefix(stem)?.strip_prefix(if own.extension().is_some() { '.' } else { '-' })?;
         let instance = rest.split('.').next()?.parse().ok()?;
         (log_names::of_instance(own, instance).file_name()? == name.as_os_str()).then_some(instance)
     });

@@ -46,8 +46,10 @@ impl Environment {
 
     /// A text about this process, without what is secret in it. What is shorter would blot out words that are none.
     pub fn without_secrets(&self, text: &str) -> String {
-        let secrets = self.secrets.iter().filter(|secret| secret.len() >= 4);
-        secrets.fold(text.to_string(), |text, secret| text.replace(secret.as_str(), "***"))
+        let mut secrets: Vec<&String> = self.secrets.iter().filter(|secret| secret.len() >= 4).collect();
+        // The longest first: one may be a part of another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.into_iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), "***"))
     }
 
     pub fn get(&self, name: &str) -> Option<&OsStr> {

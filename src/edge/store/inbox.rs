@@ -21,6 +21,7 @@ const WAITING_MAX: usize = 2_000;
 /// Names, scripts or files waiting; twice the largest node. What is said of others then is lost.
 const NAMES_MAX: usize = 20_000;
 /// A version that goes on while an edit waits is written this soon: without it the next controller has the edit alone.
+/// So is it that a service was stopped for what it needs: the next one would start it again.
 /// Not at once, for as a rule the edit is carried out in a moment.
 const SOON: Duration = Duration::from_millis(10);
 /// Questions that wait for an answer; a further one is answered with nothing.
@@ -172,7 +173,8 @@ impl Inbox {
     }
 
     pub fn remember(&self, name: Name, memory: Option<Memory>) {
-        let is_pressing = memory.as_ref().is_some_and(|memory| memory.kept.is_some());
+        let is_pressing =
+            memory.as_ref().is_some_and(|memory| memory.kept.is_some() || memory.dependency_lost.is_some());
         self.note(|batch| batch.remember(name, memory));
         if is_pressing {
             self.lock().by.get_or_insert(Instant::now() + SOON);

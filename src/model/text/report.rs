@@ -161,8 +161,10 @@ fn place(view: &ServiceView) -> Place {
         Status::Degraded if view.available => Place::Started,
         Status::Waiting if is_armed(view) => Place::Started,
         Status::Skipped => Place::Skipped,
-        Status::Starting | Status::Waiting | Status::Stopping if view.pending => Place::Pending,
-        Status::Stopped | Status::Stopping => match view.reason {
+        Status::Starting | Status::Waiting if view.pending => Place::Pending,
+        // That it ends is no verdict.
+        Status::Stopping => Place::Pending,
+        Status::Stopped => match view.reason {
             Some(Reason::StoppedByOperator | Reason::Disabled | Reason::ControllerStopped) => Place::Skipped,
             _ => Place::Failed,
         },
