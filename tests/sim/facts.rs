@@ -72,7 +72,7 @@ impl Call {
 /// What outlives a controller.
 #[derive(Default, Clone, Copy)]
 pub struct Said {
-    stopped: bool,
+    pub stopped: bool,
     bereft: bool,
     scaled: Option<u32>,
     /// The `replicas` of which that was said.

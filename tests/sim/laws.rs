@@ -239,7 +239,8 @@ fn causes(world: &World, life: &LifeId) -> (bool, bool) {
     let Some(wish) = facts.wishes.get(&life.instance.service) else {
         let name = &life.instance.service;
         let held = !facts.scanned || facts.lost || facts.refused.contains(name);
-        return (shutdown || !held || facts.gone.contains(name), false);
+        let stopped = facts.said.get(name).is_some_and(|said| said.stopped);
+        return (shutdown || !held || stopped || facts.gone.contains(name), false);
     };
     // An edit ends no run; the next one may, where the schedule says so.
     let (edited, replaced) = match &wish.spec.schedule {
