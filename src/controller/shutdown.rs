@@ -68,9 +68,11 @@ impl Controller {
 
     /// The end that waited for the manifests begins.
     pub(super) fn end_what_is_read(&mut self, now: Now) {
-        if self.ends_unread.is_some_and(|until| self.scanned || until <= now.mono) {
-            // Not the first order any more, so that it does not wait again.
-            self.shut_down(Shutdown::Ordered, now);
+        let Some(until) = self.ends_unread.filter(|until| self.scanned || *until <= now.mono) else { return };
+        // Not the first order any more, so that it does not wait again. Its time began with the first.
+        self.shut_down(Shutdown::Ordered, now);
+        if let Some(ending) = &mut self.ending {
+            ending.began = until.saturating_sub(UNREAD_MAX);
         }
     }
 

@@ -233,6 +233,8 @@ fn row_51_a_directory_or_a_file_that_may_not_be_read_any_more_is_not_gone() {
     put(&world, "third");
     world.wait_status("third", "running");
     world.wait("the problem to go", |world| world.status_file("web").is_some_and(|text| !text.contains("problems:")));
+    // That it was executed does not say that it has come to note it.
+    world.wait("the third to note its start", |world| !guard::starts(world, "third").is_empty());
     for name in ["web", "other", "third"] {
         assert_eq!(guard::starts(&world, name).len(), 1, "{name}");
     }
