@@ -796,7 +796,8 @@ impl Facts {
         if outdated && let Some(known) = known {
             rungs.let_go();
             let ends = |spec: &Spec| spec.restart.policy != RestartPolicy::Always;
-            let job = known.spec.as_deref().is_some_and(ends) || ends(&wish.spec);
+            // The version before may have been kept over a change of controllers.
+            let job = known.is_job || known.spec.as_deref().is_some_and(ends) || ends(&wish.spec);
             if job && matches!(end, End::ByItself(exit) if exit.status() == 0) {
                 self.perhaps_done.insert(life.instance.clone());
                 self.spread(&BTreeSet::from([life.instance.service.clone()]));
