@@ -169,6 +169,8 @@ impl Play {
     }
 
     fn restart(&mut self, name: &str) -> String {
+        // Who is restarted must be certain: what is just being started when the order comes is restarted, too.
+        self.wait_in_force(name);
         let runs = self.processes().remove(name).unwrap_or_default();
         let told = self.order(name, "restart", |_| ());
         self.model(name).going.extend(runs.into_iter().map(|(_, pid)| pid));
