@@ -64,7 +64,12 @@ pub(super) struct Blob {
     #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Mark>,
     /// How the life before ended.
-    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none", deserialize_with = "if_it_can_be_read")]
+    #[serde(
+        rename = "e",
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::kept::if_it_can_be_read"
+    )]
     pub earlier: Option<Earlier>,
     /// How its checks stand.
     #[serde(rename = "v", default, skip_serializing_if = "Marks::is_none")]
@@ -113,11 +118,6 @@ impl Earlier {
     pub fn exit(&self) -> Exit {
         exit_of(self.code, self.signal)
     }
-}
-
-/// What an older plugd wrote there is passed over.
-fn if_it_can_be_read<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Earlier>, D::Error> {
-    Ok(serde_json::from_value(serde_json::Value::deserialize(from)?).ok())
 }
 
 /// How the checks of a running life stand, as far as no new check can find it out.

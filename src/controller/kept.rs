@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::de::Error as _;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
@@ -207,7 +207,7 @@ fn escaped(c: char) -> String {
     }
 }
 
-/// What this plugd cannot read costs the version before, not all that is remembered.
-pub fn if_it_can_be_read<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<KeptMemory>>, D::Error> {
+/// What this plugd cannot read (a version before, how a life ended) is left out, not all that stands beside it.
+pub fn if_it_can_be_read<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(from)?).unwrap_or_default())
 }

@@ -10,11 +10,8 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::controller::Input;
 use crate::model::name::Name;
+use crate::model::text::secret::{LENGTH_MIN, MASK, covered};
 
-/// What a secret is replaced by.
-const MASK: &str = "***";
-/// A shorter one would blot out words that are none.
-const LENGTH_MIN: usize = 4;
 /// Of one service: several variables, each changed some times.
 const SECRETS_MAX: usize = 64;
 /// Of one service, said while its secrets are read: the oldest go first.
@@ -127,14 +124,8 @@ impl Masks {
     }
 
     fn cover_known(&self, name: &Name, text: &mut String) {
-        // The longest first: one may be a part of another.
         let known = self.secrets.get(name).into_iter().flatten();
-        let mut found: Vec<&String> =
-            known.flat_map(|secret| &secret.lines).filter(|line| text.contains(line.as_str())).collect();
-        found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        for secret in found {
-            *text = text.replace(secret.as_str(), MASK);
-        }
+        *text = covered(text, known.flat_map(|secret| &secret.lines));
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use crate::model::expand::{TooLong, expand};
+use crate::model::text::secret::covered;
 
 /// Variables by name, and the words that only `$(…)` knows (`instance.port`).
 #[derive(Default, Clone)]
@@ -44,12 +45,9 @@ impl Environment {
         std::mem::take(&mut self.secrets)
     }
 
-    /// A text about this process, without what is secret in it. What is shorter would blot out words that are none.
+    /// A text about this process, without what is secret in it.
     pub fn without_secrets(&self, text: &str) -> String {
-        let mut secrets: Vec<&String> = self.secrets.iter().filter(|secret| secret.len() >= 4).collect();
-        // The longest first: one may be a part of another.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        secrets.into_iter().fold(text.to_string(), |text, secret| text.replace(secret.as_str(), "***"))
+        covered(text, self.secrets.iter())
     }
 
     pub fn get(&self, name: &str) -> Option<&OsStr> {

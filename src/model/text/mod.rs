@@ -9,6 +9,7 @@ mod node;
 mod report;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod secret;
 mod service;
 mod telling;
 mod word;
