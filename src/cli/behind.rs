@@ -10,6 +10,7 @@ use super::told;
 use super::{effective, say};
 use crate::edge::directory;
 use crate::edge::store::Store;
+use crate::model::ready;
 use crate::model::reason::Reason;
 use crate::model::view::{BlockView, Problem, ServiceView, Snapshot};
 
@@ -33,8 +34,11 @@ impl Behind<'_> {
         if is_asleep(view) {
             return format!("{} is {}, but {why}", view.service, view.status);
         }
-        // Where it never was valid there is none.
-        let before = if never_was_valid(view) { ": " } else { ", but by the version before: " };
+        let before = match (never_was_valid(view), ready::is_ready(view)) {
+            (true, _) => ": ",
+            (false, true) => ", but by the version before: ",
+            (false, false) => ", and that is the version before: ",
+        };
         format!("{} is {}{before}what {file} says now is not in force: {why}", view.service, view.status)
     }
 }

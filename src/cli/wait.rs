@@ -101,8 +101,8 @@ pub fn as_asked(
     }
 }
 
-/// What failed for good, or never was valid, becomes nothing any more, unless its files say something new: `taken` as far
-/// as this.
+/// What failed for good, or is not what its files say, becomes nothing any more, unless they say something new: `taken` as
+/// far as this.
 fn lost(known: &Snapshot, args: &WaitArgs, dir: &Path, taken: Intake) -> Result<(), Fault> {
     let must_run = match &args.what {
         WaitFor::Ready => true,
@@ -112,13 +112,17 @@ fn lost(known: &Snapshot, args: &WaitArgs, dir: &Path, taken: Intake) -> Result<
     if !must_run || args.timeout.is_zero() || !is_strict(args) {
         return Ok(());
     }
-    let has_failed = |view: &Arc<ServiceView>| ready::has_failed_for_good(view) || behind::never_was_valid(view);
+    // The version before may well become ready: it is not what was asked for.
+    let is_behind =
+        |view: &ServiceView| args.what == WaitFor::Ready && !ready::is_ready(view) && behind::problem(view).is_some();
+    let has_failed =
+        |view: &Arc<ServiceView>| ready::has_failed_for_good(view) || behind::never_was_valid(view) || is_behind(view);
     for view in meant(known, args).iter().filter(|view| has_failed(view)) {
         let only = std::iter::once(view);
         if told::is_unread(dir, view) || Lying::of(dir, only.clone()).intake(known, only) > taken {
             continue;
         }
-        if let Some(behind) = behind::of(dir, view).filter(|_| behind::never_was_valid(view)) {
+        if let Some(behind) = behind::of(dir, view) {
             return Err(Fault::no(behind.sentence(view), behind.next));
         }
         let word = row::word(view.status, view.reason);

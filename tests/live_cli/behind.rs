@@ -167,7 +167,8 @@ fn what_the_version_before_waits_for_is_told_as_the_cause() {
     world.wait_status("web", "waiting");
 
     let (said, _) = ends(&world, 3, &["status", "web"]);
-    assert!(said.contains("  why          db is not ready\n"), "{said}");
+    assert!(said.contains("  why          UpdateBlocked: the new version would not start"), "{said}");
+    assert!(said.contains("\n               db is not ready\n"), "{said}");
     assert!(said.contains("  cause        db is stopped (StoppedByOperator)"), "{said}");
     assert!(said.contains("  depends on   db\n") && said.contains("the one before stays in force"), "{said}");
     let (_, told) = ends(&world, 0, &["start", "web"]);
@@ -177,4 +178,25 @@ fn what_the_version_before_waits_for_is_told_as_the_cause() {
     let path = "{.status.problems[0].cause.type} {.status.problems[0].cause.services[0]}";
     let (said, _) = ends(&world, 0, &["get", "web", "-o", &format!("jsonpath={path}")]);
     assert_eq!(said, "DependencyNotReady nobody\n");
+}
+
+#[test]
+fn an_edit_that_is_not_in_force_is_told_of_what_does_not_run_too() {
+    let world = World::running();
+    let crash_loop = "restart: {backoff: {initial: 60s}, limit: {max: 9}}";
+    for (name, restart, status) in [("web", crash_loop, "unhealthy"), ("job", "restart: Never", "failed")] {
+        world.put(&format!("{name}.yaml"), &format!("command: sh -c 'exit 3'\n{restart}\n"));
+        world.wait_status(name, status);
+        world.put(&format!("{name}.yaml"), "command: sleep 1000\nprt: 5\n");
+        for words in [&["wait", name][..], &["wait", "--all"]] {
+            let (_, told) = ends(&world, 1, words);
+            let so = format!("{name} is {status}, and that is the version before: what {name}.yaml says now");
+            assert!(told.contains(&so) && told.contains("unknown field `prt`"), "{told}");
+            assert!(told.ends_with(&format!("; mend {name}.yaml\n")), "{told}");
+        }
+        let shown = world.ask(&["get", name]);
+        assert!(shown.contains("ConfigInvalid: "), "{shown}");
+        world.put(&format!("{name}.yaml"), STAYS);
+        ends(&world, 0, &["wait", name]);
+    }
 }

@@ -120,17 +120,7 @@ fn a_restart_takes_the_edit_that_has_been_cured() {
 fn an_invalid_text_over_a_blocked_edit_leaves_nothing_of_that_edit() {
     let mut world = World::running(spec("web"));
     block(&mut world, new("web"));
-    let source = Source { file: "web.yaml".into(), sha256: "ff".into() };
-    let message = "web.yaml:1:1: unknown field `comand`".to_string();
-    let reason = Reason::ConfigInvalid;
-    world.tell(Input::Rejected(Rejection {
-        name: name("web"),
-        source,
-        reason,
-        message,
-        file: "web.yaml".into(),
-        required: false,
-    }));
+    world.refuse("web", "web.yaml:1:1: unknown field `comand`");
 
     let view = world.view("web");
     assert_eq!(view.problems.iter().map(|problem| problem.reason).collect::<Vec<_>>(), [Reason::ConfigInvalid]);

@@ -163,14 +163,7 @@ fn a_cycle_is_failed_with_its_whole_path_and_the_rest_runs() {
 #[test]
 fn a_bad_edit_never_stops_a_running_service() {
     let mut world = World::running(spec("web"));
-    let actions = world.tell(Input::Rejected(Rejection {
-        name: name("web"),
-        source: Source { file: "web.yaml".into(), sha256: "41c0".into() },
-        reason: Reason::ConfigInvalid,
-        message: "web.yaml:3:1: unknown field".into(),
-        file: "web.yaml".into(),
-        required: false,
-    }));
+    let actions = world.refuse("web", "web.yaml:3:1: unknown field");
     assert!(!signals(&actions, "web", 15));
     let view = world.view("web");
     assert_eq!((view.status, view.problems[0].reason), (Status::Running, Reason::ConfigInvalid));

@@ -128,14 +128,7 @@ fn a_dependency_whose_manifest_was_broken_meanwhile_is_not_lost() {
     let (world, held) = both(OnLoss::Stop);
     let mut next = held.next(&world, &[("app", 1, None), ("db", 1, None)]);
     let mut actions = next.declare(app(OnLoss::Stop));
-    actions.extend(next.tell(Input::Rejected(Rejection {
-        name: name("db"),
-        source: Source { file: "db.yaml".into(), sha256: "41c0".into() },
-        reason: Reason::ConfigInvalid,
-        message: "db.yaml:3:1: unknown field".into(),
-        file: "db.yaml".into(),
-        required: false,
-    })));
+    actions.extend(next.refuse("db", "db.yaml:3:1: unknown field"));
     actions.extend(next.tell(Input::Scanned));
     actions.extend(next.sleep(Duration::from_secs(60)));
     assert!(!signals(&actions, "app", 15), "{actions:?}");

@@ -89,6 +89,19 @@ impl World {
         self.tell(Input::Declared(declare(spec)))
     }
 
+    /// What its file says now is no manifest.
+    pub fn refuse(&mut self, service: &str, message: &str) -> Vec<Action> {
+        let file = format!("{service}.yaml");
+        self.tell(Input::Rejected(Rejection {
+            name: name(service),
+            source: Source { file: file.clone(), sha256: "41c0".into() },
+            reason: Reason::ConfigInvalid,
+            message: message.into(),
+            file,
+            required: false,
+        }))
+    }
+
     pub fn spawned(&mut self, service: &str, number: u64) -> Vec<Action> {
         self.tell(Input::Spawned { life: life(service, number), pid: 100 + number as i32, start_time: 7 })
     }
