@@ -49,7 +49,7 @@ pub enum Request {
     /// The whole spec that is declared, with defaults and where each value came from.
     Effective { name: Name, reply: Reply<serde_json::Value> },
     /// These lines of a service's log, without what is known of its secrets.
-    Cover { name: Name, lines: Vec<String>, reply: Reply<Vec<String>> },
+    Cover { name: Name, lines: Vec<Written>, reply: Reply<Vec<String>> },
     /// What wobbles: availability, response times.
     Vitals { name: Name, reply: Reply<VitalsView> },
     /// Hand what was gathered in numbers to the store, so that a history includes it; answered with
@@ -57,6 +57,13 @@ pub enum Request {
     Gathered { reply: Reply<Timestamp> },
     /// Look at the directory now.
     Rescan { reply: Reply<()> },
+}
+
+/// A line of a log.
+#[derive(Debug)]
+pub struct Written {
+    pub at: Option<Timestamp>,
+    pub text: String,
 }
 
 /// Why the loop does not do what it was asked.

@@ -14,7 +14,7 @@ use hyper::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::context::Request;
+use super::context::{Request, Written};
 use super::pieces::{Gone, Pipe, Sent, pipe};
 use super::refusal::{Refusal, echo};
 use super::routes::{App, Lane, Named};
@@ -122,7 +122,8 @@ pub(super) async fn tail(
     let read = tokio::task::spawn_blocking(read).await.unwrap_or_else(|ended| Err(io::Error::other(ended)));
     // A place that cannot be read holds nothing that could be shown; its problem is told.
     let lines = read.unwrap_or_default();
-    let said = lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect();
+    let written = |line: &Line| Written { at: line.time, text: String::from_utf8_lossy(&line.bytes).into_owned() };
+    let said = lines.iter().map(written).collect();
     let name = view.service.clone();
     let said: Vec<String> = ask(&app.ctx, ANSWER_WAIT, |reply| Request::Cover { name, lines: said, reply }).await?;
     let shown = lines.iter().zip(said).map(|(line, said)| {

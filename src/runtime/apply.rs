@@ -94,11 +94,10 @@ impl Node {
     /// One that becomes one of several, or the only one, goes on writing where its status says now.
     fn place_logs(&mut self, name: &Name) {
         let several = self.controller.has_several(name);
-        let Some(logs) = self.specs.get(name.as_str()).map(|spec| spec.logs.clone()) else { return };
         let moved = self.lives_of(name).filter(|(_, live)| live.several != several);
-        for life in moved.map(|(life, _)| life.clone()).collect::<Vec<_>>() {
+        for (life, logs) in moved.map(|(life, live)| (life.clone(), live.spec.logs.clone())).collect::<Vec<_>>() {
             self.lives.get_mut(&life).into_iter().for_each(|live| live.several = several);
-            self.pump.update(life, logs.clone(), several);
+            self.pump.update(life, logs, several);
         }
     }
 
@@ -217,7 +216,7 @@ impl Node {
             self.pump.look_for(life.clone(), pattern(&spec));
         }
         if before.process.env != spec.process.env {
-            self.learn_secrets(&life, &spec);
+            self.learn_secrets(&spec, None);
         }
         if before.logs != spec.logs {
             self.pump.update(life, spec.logs.clone(), several);

@@ -4,6 +4,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::live::{Adoptee, Live, Passive, Pending, slots};
 use super::{Leave, Node, helpers, monotonic};
 use crate::controller::{Adopted, Declaration, Exit, Input, Shutdown, Verdict};
@@ -253,6 +255,7 @@ impl Node {
             log: entry.log,
             log_stderr: entry.log_stderr,
             tree,
+            spawned: Timestamp::now() - monotonic().saturating_sub(entry.spawned_at),
             ended: entry.exit.is_some(),
         };
         self.adoptees.entry(life.instance.service).or_default().push(adoptee);
@@ -279,7 +282,7 @@ impl Node {
     }
 
     fn adopt(&mut self, adoptee: Adoptee, spec: Arc<Spec>, several: bool) {
-        let Adoptee { life, log, log_stderr, tree, ended } = adoptee;
+        let Adoptee { life, log, log_stderr, tree, spawned, ended } = adoptee;
         self.attach(&life, &spec, several, log, log_stderr);
         if ended {
             self.pump.finish(life.clone());
@@ -291,7 +294,7 @@ impl Node {
             notify: notify.and_then(|fd| NotifySocket::adopt(fd).ok()),
             ready: self.deposits.remove(ready_key(&life).as_bytes()),
         };
-        self.learn_secrets(&life, &live.spec);
+        self.learn_secrets(&live.spec, Some(spawned));
         if !ended {
             self.listen(&life, &mut live, passive);
         }

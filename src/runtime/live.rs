@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use tokio::task::AbortHandle;
 
 use crate::controller::ProbeSlot;
@@ -74,6 +75,7 @@ pub struct Adoptee {
     pub log: OwnedFd,
     pub log_stderr: Option<OwnedFd>,
     pub tree: Tree,
+    pub spawned: Timestamp,
     pub ended: bool,
 }
 

@@ -8,6 +8,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use jiff::Timestamp;
+
 use crate::controller::Input;
 use crate::model::name::Name;
 use crate::model::text::secret::{LENGTH_MIN, MASK, covered};
@@ -21,6 +23,8 @@ const HELD_MAX: usize = 64;
 pub(super) struct Masks {
     /// The latest last.
     secrets: HashMap<Name, Vec<Secret>>,
+    /// From when on all is known that a service was given.
+    known_since: HashMap<Name, Timestamp>,
     unread: HashMap<Name, Unread>,
 }
 
@@ -43,10 +47,12 @@ struct Unread {
 }
 
 impl Masks {
-    pub fn learn(&mut self, name: &Name, values: Vec<String>) {
+    /// The files that they come from are as they are since then.
+    pub fn learn(&mut self, name: &Name, values: Vec<String>, since: Option<Timestamp>) {
         if values.is_empty() {
             return;
         }
+        self.known_since.entry(name.clone()).or_insert(since.unwrap_or(Timestamp::MIN));
         let known = self.secrets.entry(name.clone()).or_default();
         // Those of before go first, never one of these.
         known.retain(|secret| !values.contains(&secret.value));
@@ -57,7 +63,18 @@ impl Masks {
 
     pub fn forget(&mut self, name: &Name) {
         self.secrets.remove(name);
+        self.known_since.remove(name);
         self.unread.remove(name);
+    }
+
+    /// Whether its secrets were read, or are being read, or cannot be.
+    pub fn knows(&self, name: &Name) -> bool {
+        self.secrets.contains_key(name) || self.unread.contains_key(name)
+    }
+
+    /// They are being read, and not given up.
+    pub fn reads(&self, name: &Name) -> bool {
+        self.unread.get(name).is_some_and(|unread| unread.held.is_some())
     }
 
     /// Secrets of it are to be read.
@@ -84,9 +101,10 @@ impl Masks {
     }
 
     /// Another process of it was prepared: what that may tell is known.
-    pub fn begins_anew(&mut self, name: &Name) {
+    pub fn begins_anew(&mut self, name: &Name, now: Timestamp) {
         if self.unread.get(name).is_some_and(|unread| unread.awaited == 0) {
             self.unread.remove(name);
+            self.known_since.insert(name.clone(), now);
         }
     }
 
@@ -120,6 +138,15 @@ impl Masks {
         match self.unread.contains_key(name) {
             true => *text = MASK.into(),
             false => self.cover_known(name, text),
+        }
+    }
+
+    /// A line of its log: what it was given before all is known may stand in those of before.
+    pub fn cover_line(&self, name: &Name, written: Option<Timestamp>, text: &mut String) {
+        let is_known = |since: &Timestamp| written.is_some_and(|written| written >= *since);
+        match self.known_since.get(name).is_none_or(is_known) {
+            true => self.cover(name, text),
+            false => *text = MASK.into(),
         }
     }
 
@@ -158,7 +185,7 @@ mod tests {
         let name = |text: &str| Name::parse(text).expect("valid");
         let life = |text: &str| LifeId { instance: Instance { service: name(text), index: 0 }, life: 1 };
         let mut masks = Masks::default();
-        masks.learn(&name("db"), vec!["s3cret".into(), "s3cret-and-more\nsecond line".into(), "abc".into()]);
+        masks.learn(&name("db"), vec!["s3cret".into(), "s3cret-and-more\nsecond line".into(), "abc".into()], None);
         let output = |service: &str| Input::Output {
             life: life(service),
             lines: vec!["postgres://app:s3cret-and-more@db".into(), "s3cret abc".into(), "second line".into()],
@@ -194,7 +221,7 @@ mod tests {
         (0..2).for_each(|_| masks.expect(&name));
         assert!(masks.hide(output("one s3cret")).is_none() && masks.hide(output("two")).is_none());
         assert!(masks.answered(&name, true).is_empty(), "one of two");
-        masks.learn(&name, vec!["s3cret".into()]);
+        masks.learn(&name, vec!["s3cret".into()], None);
         let told: Vec<String> = masks.answered(&name, true).into_iter().map(|input| said(masks.hide(input))).collect();
         assert_eq!(told, ["one ***", "two"]);
 
@@ -210,7 +237,7 @@ mod tests {
         masks.expect(&name);
         assert!(masks.answered(&name, false).is_empty());
         assert_eq!(said(masks.hide(output("unreadable"))), MASK);
-        masks.begins_anew(&name);
+        masks.begins_anew(&name, Timestamp::MIN);
         assert_eq!(said(masks.hide(output("of the next process"))), "of the next process");
     }
 
@@ -228,7 +255,7 @@ mod tests {
         let chain: Vec<String> = (0..500).map(|n| format!("certificate-{n}")).collect();
         for n in 0..SECRETS_MAX + 5 {
             let old = format!("rotated-{n:03}");
-            masks.learn(&name, vec!["000-token".into(), chain.join("\n"), old]);
+            masks.learn(&name, vec!["000-token".into(), chain.join("\n"), old], None);
         }
         assert_eq!(say(&mut masks, "000-token certificate-499"), "*** ***");
         assert_eq!(say(&mut masks, &format!("rotated-{:03}", SECRETS_MAX + 4)), MASK);

@@ -54,10 +54,7 @@ impl Node {
                 });
                 let _ = reply.send(result);
             }
-            Request::Cover { name, mut lines, reply } => {
-                lines.iter_mut().for_each(|line| self.masks.cover(&name, line));
-                let _ = reply.send(Ok(lines));
-            }
+            Request::Cover { name, lines, reply } => self.cover(name, lines, reply),
             Request::Vitals { name, reply } => {
                 let vitals = self.controller.vitals(&name, self.now());
                 let _ = reply.send(vitals.ok_or_else(|| OrderError::NoSuchService(name.to_string())));

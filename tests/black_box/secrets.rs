@@ -120,3 +120,59 @@ fn a_secret_in_the_name_of_a_program_is_told_to_nobody() {
     assert!(foretold.contains("/opt/***/x") && !foretold.contains("s3cr3t"), "{foretold}");
     assert!(!world.log().contains("s3cr3t"), "{}", world.log());
 }
+
+#[test]
+fn what_was_printed_before_this_controller_is_covered_too_also_of_what_does_not_run() {
+    let mut world = World::running();
+    let secret = secret(&world, b"s3cr3t-PASSWORD\n");
+    let prints = format!("env: {{PW: {{file: {secret}}}}}\nscript: 'echo \"pw=$PW\"; exit 3'\nrestart: Never\n");
+    world.put("job.yaml", &prints);
+    world.wait_status("job", "failed");
+    world.ask(&["history", "job"]);
+    let is_covered = |world: &World| {
+        let told = String::from_utf8_lossy(&world.plugd(&["status", "job"]).stdout).into_owned();
+        assert!(told.contains("last output\n  pw=***\n") && !told.contains("s3cr3t"), "{told}");
+    };
+    is_covered(&world);
+    world.stop();
+    world.put("job.yaml", &format!("{prints}enabled: false\n"));
+    world.run(&[]);
+    world.wait_status("job", "stopped");
+    is_covered(&world);
+    fs::remove_file(&secret).expect("removed");
+    let controller = world.controller_pid().expect("a controller");
+    kill(controller, 9);
+    world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller));
+    world.wait_status("job", "stopped");
+    let told = String::from_utf8_lossy(&world.plugd(&["status", "job"]).stdout).into_owned();
+    assert!(told.contains("last output\n  ***\n") && !told.contains("s3cr3t"), "{told}");
+}
+
+#[test]
+fn a_secret_that_was_changed_while_its_service_runs_is_told_to_nobody() {
+    let world = World::running();
+    let path = secret(&world, b"s3cr3t-PASSWORD\n");
+    world.put("db.yaml", &format!("env: {{PW: {{file: {path}}}}}\nscript: 'echo \"pw=$PW\"; exec sleep 3600'\n"));
+    world.wait("the log", |world| world.ask(&["logs", "db"]).contains("pw=s3cr3t-PASSWORD"));
+    world.wait("its process", |world| world.pid("db").is_some());
+    let pid = world.pid("db").expect("a process");
+    secret(&world, b"another-PASSWORD\n");
+    let controller = world.controller_pid().expect("a controller");
+    kill(controller, 9);
+    world.wait("another controller", |world| {
+        let written = world.field("db", "controller").unwrap_or_default();
+        world.controller_pid().is_some_and(|pid| pid != controller && written.contains(&pid.to_string()))
+    });
+    let told = String::from_utf8_lossy(&world.plugd(&["status", "db"]).stdout).into_owned();
+    assert!(told.contains("last output\n  ***\n") && !told.contains("s3cr3t"), "{told}");
+    kill(pid, 9);
+    world.wait("its last words", |world| world.status_file("db").is_some_and(|text| text.contains("output:")));
+    let told = world.status_file("db").expect("there");
+    assert!(!told.contains("s3cr3t"), "{told}");
+    // What the one before said stands above what the next one says.
+    world.wait("what the next one says", |world| {
+        let told = String::from_utf8_lossy(&world.plugd(&["status", "db"]).stdout).into_owned();
+        assert!(!told.contains("s3cr3t") && !told.contains("another"), "{told}");
+        told.matches("***").count() >= 2
+    });
+}

@@ -241,3 +241,24 @@ fn who_follows_hears_nothing_of_a_controller_that_is_replaced() {
     assert!(told.contains("web is gone") && !told.contains("plugd has ended"), "{told}");
     world.stop();
 }
+
+#[test]
+fn what_a_blocked_edit_says_of_logs_is_not_in_force_for_the_instances_of_a_scale_either() {
+    let world = World::running();
+    let place = world.root().join("place");
+    std::fs::create_dir(&place).expect("made");
+    let says = "script: 'while :; do echo $PLUGD_INSTANCE; sleep 0.05; done'";
+    world.put("web.yaml", &format!("logs: {{path: {}/a.log}}\n{says}\n", place.display()));
+    world.wait("the first lines", |_| place.join("a.log").exists());
+    world.put("web.yaml", &format!("logs: {{path: {}/b.log}}\ncommand: no-such-program\n", place.display()));
+    world.wait("the block", |world| world.status_file("web").is_some_and(|text| text.contains("UpdateBlocked")));
+    world.ask(&["scale", "web=2"]);
+    let lines = |name: &str| std::fs::read_to_string(place.join(name)).unwrap_or_default();
+    world.wait("lines of both", |_| lines("a.0.log").contains("web/0") && lines("a.1.log").contains("web/1"));
+    world.ask(&["scale", "web=1"]);
+    let before = lines("a.log").len();
+    world.wait("lines of the one", |_| lines("a.log").len() > before);
+    let all = std::fs::read_dir(&place).expect("read").flatten().map(|entry| entry.file_name());
+    let others: Vec<_> = all.filter(|name| name.to_string_lossy().starts_with('b')).collect();
+    assert!(others.is_empty(), "{others:?}");
+}

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 
 use crate::model::expand::{TooLong, expand};
@@ -21,6 +22,8 @@ pub struct Environment {
     secrets: Vec<String>,
     /// That a file of these can be read by everybody.
     pub exposed: Option<String>,
+    /// When the latest of those files was written, linked or renamed.
+    pub changed: Option<Timestamp>,
 }
 
 /// The values may be secrets: only the names are shown.
