@@ -294,7 +294,7 @@ impl Node {
             notify: notify.and_then(|fd| NotifySocket::adopt(fd).ok()),
             ready: self.deposits.remove(ready_key(&life).as_bytes()),
         };
-        self.learn_secrets(&live.spec, Some(spawned));
+        self.learn_secrets(&live.spec, Some((&life, spawned)));
         if !ended {
             self.listen(&life, &mut live, passive);
         }

@@ -4,14 +4,15 @@
 //! only its owner and group read that; what is quoted of it in `why`, `check` and `lastExit` goes through here
 //! before the brain hears it. Known are the values of `env: {NAME: {file: …}}` and `{fromEnv: …}`, as they were
 //! when something of the service was prepared last, and before. A controller that takes over a service has to read
-//! them first: until then what the service says is held, and where they do not come it is covered as a whole.
+//! them first: until then what the service says is held. Where they do not come, or are others than those that the
+//! process was given, what it says is covered as a whole.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use jiff::Timestamp;
 
 use crate::controller::Input;
-use crate::model::name::Name;
+use crate::model::name::{LifeId, Name};
 use crate::model::text::secret::{LENGTH_MIN, MASK, covered};
 
 /// Of one service: several variables, each changed some times.
@@ -23,9 +24,11 @@ const HELD_MAX: usize = 64;
 pub(super) struct Masks {
     /// The latest last.
     secrets: HashMap<Name, Vec<Secret>>,
-    /// From when on all is known that a service was given.
+    /// From when on all is known that a service was given; `MAX` where its process was given what is not known.
     known_since: HashMap<Name, Timestamp>,
     unread: HashMap<Name, Unread>,
+    /// Processes that were given what is not known.
+    veiled: HashSet<LifeId>,
 }
 
 #[derive(Debug)]
@@ -44,6 +47,8 @@ struct Unread {
     failed: bool,
     /// What it has said meanwhile; none: that is not waited for any more.
     held: Option<VecDeque<Input>>,
+    /// Who was given them.
+    lives: Vec<LifeId>,
 }
 
 impl Masks {
@@ -65,11 +70,12 @@ impl Masks {
         self.secrets.remove(name);
         self.known_since.remove(name);
         self.unread.remove(name);
+        self.veiled.retain(|life| life.instance.service != *name);
     }
 
     /// Whether its secrets were read, or are being read, or cannot be.
     pub fn knows(&self, name: &Name) -> bool {
-        self.secrets.contains_key(name) || self.unread.contains_key(name)
+        self.known_since.contains_key(name) || self.unread.contains_key(name)
     }
 
     /// They are being read, and not given up.
@@ -77,35 +83,49 @@ impl Masks {
         self.unread.get(name).is_some_and(|unread| unread.held.is_some())
     }
 
-    /// Secrets of it are to be read.
-    pub fn expect(&mut self, name: &Name) {
-        let nothing = || Unread { awaited: 0, failed: false, held: Some(VecDeque::new()) };
-        self.unread.entry(name.clone()).or_insert_with(nothing).awaited += 1;
+    /// Secrets of it are to be read, which this process was given.
+    pub fn expect(&mut self, name: &Name, life: Option<LifeId>) {
+        let nothing = || Unread { awaited: 0, failed: false, held: Some(VecDeque::new()), lives: Vec::new() };
+        let unread = self.unread.entry(name.clone()).or_insert_with(nothing);
+        unread.awaited += 1;
+        unread.lives.extend(life);
     }
 
-    /// They were read, or cannot be: what was held and is to be told now, in its order.
-    pub fn answered(&mut self, name: &Name, could_be_read: bool) -> VecDeque<Input> {
+    /// They were read and are as they were given, since then; or they are not known. What was held and is to be told
+    /// now, in its order.
+    pub fn answered(&mut self, name: &Name, known_since: Option<Timestamp>) -> VecDeque<Input> {
         let Some(unread) = self.unread.get_mut(name) else { return VecDeque::new() };
         unread.awaited = unread.awaited.saturating_sub(1);
-        unread.failed |= !could_be_read;
-        match (unread.failed, unread.awaited) {
-            (true, _) => unread.held.take().unwrap_or_default(),
-            (false, 0) => self.unread.remove(name).and_then(|unread| unread.held).unwrap_or_default(),
-            (false, _) => VecDeque::new(),
+        unread.failed |= known_since.is_none();
+        if unread.failed {
+            let held = self.give_up(name);
+            self.unread.retain(|of, unread| of != name || unread.awaited > 0);
+            return held;
         }
+        if unread.awaited > 0 {
+            return VecDeque::new();
+        }
+        let unread = self.unread.remove(name);
+        unread.iter().flat_map(|unread| &unread.lives).for_each(|life| drop(self.veiled.remove(life)));
+        self.known_since.insert(name.clone(), known_since.unwrap_or(Timestamp::MIN));
+        unread.and_then(|unread| unread.held).unwrap_or_default()
     }
 
     /// They do not come in time: what was held, to be covered as a whole, as what comes from now on until they do.
     pub fn give_up(&mut self, name: &Name) -> VecDeque<Input> {
-        self.unread.get_mut(name).and_then(|unread| unread.held.take()).unwrap_or_default()
+        let Some(unread) = self.unread.get_mut(name) else { return VecDeque::new() };
+        self.veiled.extend(unread.lives.iter().cloned());
+        self.known_since.insert(name.clone(), Timestamp::MAX);
+        unread.held.take().unwrap_or_default()
     }
 
     /// Another process of it was prepared: what that may tell is known.
     pub fn begins_anew(&mut self, name: &Name, now: Timestamp) {
-        if self.unread.get(name).is_some_and(|unread| unread.awaited == 0) {
-            self.unread.remove(name);
-            self.known_since.insert(name.clone(), now);
-        }
+        self.known_since
+            .get_mut(name)
+            .into_iter()
+            .filter(|since| **since == Timestamp::MAX)
+            .for_each(|since| *since = now);
     }
 
     /// The fact, without what is to be hidden in its words; none while that is not known.
@@ -119,11 +139,11 @@ impl Masks {
             return None;
         }
         match &mut input {
-            Input::Output { life, lines } => lines.iter_mut().for_each(|line| self.cover(&life.instance.service, line)),
-            Input::Verdict { life, verdict, .. } => self.cover(&life.instance.service, &mut verdict.message),
-            Input::HookEnded { life, result: Err((_, why)), .. } => self.cover(&life.instance.service, why),
+            Input::Output { life, lines } => lines.iter_mut().for_each(|line| self.cover(life, line)),
+            Input::Verdict { life, verdict, .. } => self.cover(life, &mut verdict.message),
+            Input::HookEnded { life, result: Err((_, why)), .. } => self.cover(life, why),
             Input::Notified { life, message } => {
-                message.status.iter_mut().for_each(|status| self.cover(&life.instance.service, status));
+                message.status.iter_mut().for_each(|status| self.cover(life, status));
             }
             // Of what expanded to it: the path of the program.
             Input::SpawnFailed { life, message, .. } => self.cover_known(&life.instance.service, message),
@@ -133,11 +153,11 @@ impl Masks {
         Some(input)
     }
 
-    /// A word of the service's own, wherever it is shown.
-    pub fn cover(&self, name: &Name, text: &mut String) {
-        match self.unread.contains_key(name) {
+    /// A word of a process's own.
+    fn cover(&self, life: &LifeId, text: &mut String) {
+        match self.veiled.contains(life) {
             true => *text = MASK.into(),
-            false => self.cover_known(name, text),
+            false => self.cover_known(&life.instance.service, text),
         }
     }
 
@@ -145,7 +165,7 @@ impl Masks {
     pub fn cover_line(&self, name: &Name, written: Option<Timestamp>, text: &mut String) {
         let is_known = |since: &Timestamp| written.is_some_and(|written| written >= *since);
         match self.known_since.get(name).is_none_or(is_known) {
-            true => self.cover(name, text),
+            true => self.cover_known(name, text),
             false => *text = MASK.into(),
         }
     }
@@ -211,34 +231,48 @@ mod tests {
     #[test]
     fn while_its_secrets_are_read_a_service_says_nothing_and_when_they_do_not_come_nothing_of_its_own() {
         let name = Name::parse("db").expect("valid");
-        let life = LifeId { instance: Instance { service: name.clone(), index: 0 }, life: 1 };
-        let output = |text: &str| Input::Output { life: life.clone(), lines: vec![text.into()] };
+        let life = |life| LifeId { instance: Instance { service: name.clone(), index: 0 }, life };
+        let output = |of, text: &str| Input::Output { life: life(of), lines: vec![text.into()] };
         let said = |input: Option<Input>| match input {
             Some(Input::Output { lines, .. }) => lines.concat(),
             other => unreachable!("as it was given: {other:?}"),
         };
+        let line = |masks: &Masks, written: Option<Timestamp>| {
+            let mut text = "a line".to_string();
+            masks.cover_line(&name, written, &mut text);
+            text
+        };
+        let (before, since) = (Timestamp::from_second(9).ok(), Timestamp::from_second(10).ok());
         let mut masks = Masks::default();
-        (0..2).for_each(|_| masks.expect(&name));
-        assert!(masks.hide(output("one s3cret")).is_none() && masks.hide(output("two")).is_none());
-        assert!(masks.answered(&name, true).is_empty(), "one of two");
-        masks.learn(&name, vec!["s3cret".into()], None);
-        let told: Vec<String> = masks.answered(&name, true).into_iter().map(|input| said(masks.hide(input))).collect();
+        (0..2).for_each(|_| masks.expect(&name, Some(life(1))));
+        assert!(masks.reads(&name) && masks.hide(output(1, "one s3cret")).is_none());
+        assert!(masks.hide(output(1, "two")).is_none());
+        assert!(masks.answered(&name, since).is_empty(), "one of two");
+        masks.learn(&name, vec!["s3cret".into()], since);
+        let told: Vec<String> = masks.answered(&name, since).into_iter().map(|input| said(masks.hide(input))).collect();
         assert_eq!(told, ["one ***", "two"]);
+        assert_eq!([before, since, None].map(|at| line(&masks, at)), [MASK, "a line", MASK]);
 
-        masks.expect(&name);
-        (0..=HELD_MAX).for_each(|n| assert!(masks.hide(output(&format!("held {n}"))).is_none()));
+        masks.expect(&name, Some(life(1)));
+        (0..=HELD_MAX).for_each(|n| assert!(masks.hide(output(1, &format!("held {n}"))).is_none()));
         let held = masks.give_up(&name);
         assert_eq!(held.len(), HELD_MAX);
         assert!(held.into_iter().all(|input| said(masks.hide(input)) == MASK));
-        assert_eq!(said(masks.hide(output("later"))), MASK);
-        assert!(masks.answered(&name, true).is_empty());
-        assert_eq!(said(masks.hide(output("later"))), "later");
+        assert_eq!((said(masks.hide(output(1, "later"))).as_str(), line(&masks, since).as_str()), (MASK, MASK));
+        assert!(masks.answered(&name, since).is_empty());
+        assert_eq!((said(masks.hide(output(1, "later"))).as_str(), line(&masks, since).as_str()), ("later", "a line"));
 
-        masks.expect(&name);
-        assert!(masks.answered(&name, false).is_empty());
-        assert_eq!(said(masks.hide(output("unreadable"))), MASK);
-        masks.begins_anew(&name, Timestamp::MIN);
-        assert_eq!(said(masks.hide(output("of the next process"))), "of the next process");
+        masks.expect(&name, Some(life(1)));
+        assert!(masks.answered(&name, None).is_empty());
+        assert_eq!(said(masks.hide(output(1, "unreadable"))), MASK);
+        masks.learn(&name, vec!["another".into()], since);
+        masks.begins_anew(&name, Timestamp::from_second(20).expect("a time"));
+        assert_eq!(said(masks.hide(output(2, "of the next process"))), "of the next process");
+        assert_eq!(said(masks.hide(output(1, "last words of the one before"))), MASK);
+        assert_eq!(line(&masks, since), MASK, "the one before may have written it");
+        assert_eq!(line(&masks, Timestamp::from_second(20).ok()), "a line");
+        masks.forget(&name);
+        assert!(!masks.knows(&name) && masks.veiled.is_empty());
     }
 
     #[test]

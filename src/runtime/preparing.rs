@@ -185,12 +185,13 @@ impl Node {
     }
 
     /// What nothing of it may tell that another controller has started.
-    pub(super) fn learn_secrets(&mut self, spec: &Arc<Spec>, spawned: Option<Timestamp>) {
+    pub(super) fn learn_secrets(&mut self, spec: &Arc<Spec>, of: Option<(&LifeId, Timestamp)>) {
         let is_secret = |value: &EnvValue| matches!(value, EnvValue::File(_) | EnvValue::FromEnv(_));
         let has_any = spec.process.env.iter().any(|(_, value)| is_secret(value));
         if has_any {
             let name = spec.name.clone();
-            self.masks.expect(&name);
+            self.masks.expect(&name, of.map(|(life, _)| life.clone()));
+            let spawned = of.map(|(_, spawned)| spawned);
             // Of a program that is always there, for the sake of its surroundings.
             let what = What::Helper(vec!["/proc/self/exe".into()], 0);
             let life = LifeId { instance: Instance { service: name.clone(), index: 0 }, life: 0 };
@@ -256,9 +257,9 @@ impl Node {
             match &purpose {
                 Purpose::Learn { name, spawned } => {
                     // A file that was written since may have held something else.
-                    let is_it =
-                        |of: &Prepared| spawned.is_none_or(|at| of.environment.changed.is_none_or(|of| of < at));
-                    let held = self.masks.answered(name, result.as_ref().is_ok_and(is_it));
+                    let changed = result.as_ref().ok().map(|of| of.environment.changed.unwrap_or(Timestamp::MIN));
+                    let known = changed.filter(|changed| spawned.is_none_or(|at| *changed < at));
+                    let held = self.masks.answered(name, known);
                     self.say_first(held);
                     self.answer_covered();
                 }
