@@ -35,7 +35,9 @@ fn agree(request: Request) {
                 VitalsView { availability_percent: Some(99.9), availability_since: None, instances: vec![instance] };
             drop(reply.send(Ok(vitals)));
         }
-        Request::Cover { lines, reply, .. } => drop(reply.send(Ok(lines.into_iter().map(|line| line.text).collect()))),
+        Request::Cover { lines, reply, .. } => {
+            drop(reply.send(Ok(lines.into_iter().map(|line| Some(line.text)).collect())))
+        }
         Request::Gathered { reply } => drop(reply.send(Ok(samples::at("2026-11-23T12:00:00Z")))),
         Request::Effective { reply, .. } => drop(reply.send(Ok(serde_json::json!({ "replicas": 1 })))),
     }

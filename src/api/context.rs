@@ -48,8 +48,8 @@ pub enum Request {
     ConfirmMissing { reply: Reply<()> },
     /// The whole spec that is declared, with defaults and where each value came from.
     Effective { name: Name, reply: Reply<serde_json::Value> },
-    /// These lines of a service's log, without what is known of its secrets.
-    Cover { name: Name, lines: Vec<Written>, reply: Reply<Vec<String>> },
+    /// These lines of a service's log, without its secrets; none where one may hold what is not known.
+    Cover { name: Name, lines: Vec<Written>, reply: Reply<Vec<Option<String>>> },
     /// What wobbles: availability, response times.
     Vitals { name: Name, reply: Reply<VitalsView> },
     /// Hand what was gathered in numbers to the store, so that a history includes it; answered with
@@ -62,6 +62,7 @@ pub enum Request {
 /// A line of a log.
 #[derive(Debug)]
 pub struct Written {
+    pub instance: u32,
     pub at: Option<Timestamp>,
     pub text: String,
 }

@@ -122,18 +122,22 @@ pub(super) async fn tail(
     let read = tokio::task::spawn_blocking(read).await.unwrap_or_else(|ended| Err(io::Error::other(ended)));
     // A place that cannot be read holds nothing that could be shown; its problem is told.
     let lines = read.unwrap_or_default();
-    let written = |line: &Line| Written { at: line.time, text: String::from_utf8_lossy(&line.bytes).into_owned() };
+    let written = |line: &Line| {
+        let text = String::from_utf8_lossy(&line.bytes).into_owned();
+        Written { instance: line.instance, at: line.time, text }
+    };
     let said = lines.iter().map(written).collect();
     let name = view.service.clone();
-    let said: Vec<String> = ask(&app.ctx, ANSWER_WAIT, |reply| Request::Cover { name, lines: said, reply }).await?;
-    let shown = lines.iter().zip(said).map(|(line, said)| {
-        let mut text = escape::escape(said.as_bytes());
+    let said = ask(&app.ctx, ANSWER_WAIT, |reply| Request::Cover { name, lines: said, reply }).await?;
+    let covered = said.iter().filter(|said| said.is_none()).count();
+    let shown = lines.iter().zip(said).filter_map(|(line, said)| {
+        let mut text = escape::escape(said?.as_bytes());
         if line.left_out > 0 {
             text.push_str(&escape::cut_mark(line.left_out));
         }
-        text
+        Some(text)
     });
-    Ok(axum::Json(Tail { lines: shown.collect() }))
+    Ok(axum::Json(Tail { lines: shown.collect(), covered }))
 }
 
 /// A log outside of the log directory is the service's own (`logs.path`).

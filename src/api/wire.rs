@@ -95,6 +95,9 @@ pub struct Signal {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tail {
     pub lines: Vec<String>,
+    /// So many are not shown: they may hold a secret that was another one then.
+    #[serde(default)]
+    pub covered: usize,
 }
 
 /// Taken up; what comes of it shows in the status.

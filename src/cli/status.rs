@@ -69,12 +69,16 @@ pub fn status(args: &StatusArgs, session: &Session) -> Result<Code, Fault> {
         // The controller knows what of it is secret; `plugd logs` shows it as it was written.
         let of = instance.map(|index| format!("&instance={index}")).unwrap_or_default();
         let tail = node.get(&format!("/v1/services/{}/tail?lines={LOG_LINES}{of}", view.service)).ok();
-        let lines = tail.and_then(|tail| serde_json::from_value::<Tail>(tail).ok()).unwrap_or_default().lines;
-        if !lines.is_empty() {
+        let tail = tail.and_then(|tail| serde_json::from_value::<Tail>(tail).ok()).unwrap_or_default();
+        if !tail.lines.is_empty() || tail.covered > 0 {
             writeln!(out, "\n{}", session.look.paint(Color::Bold, "last output"))?;
-            for line in lines {
-                writeln!(out, "  {line}")?;
-            }
+        }
+        if tail.covered > 0 {
+            let so = "what it wrote before may hold secrets that plugd does not know any more";
+            writeln!(out, "  ({so};\n   `plugd logs {}` shows it as it was written)", view.service)?;
+        }
+        for line in tail.lines {
+            writeln!(out, "  {line}")?;
         }
     }
     out.flush()?;

@@ -194,6 +194,16 @@ pub enum EnvValue {
     FromEnv(String),
 }
 
+impl EnvValue {
+    /// It is read from where only some may read, and told to nobody.
+    pub fn is_secret(&self) -> bool {
+        match self {
+            EnvValue::File(_) | EnvValue::FromEnv(_) => true,
+            EnvValue::Literal(_) => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvFile {

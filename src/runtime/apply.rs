@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::facts::{notify_key, pattern, ready_key};
 use super::live::{Live, probe_in};
+use super::masks::Given;
 use super::{Leave, Node, helpers};
 use crate::controller::{Action, Input, ProbeSlot, Target};
 use crate::edge::probe::{self, LifeContext};
@@ -153,7 +154,7 @@ impl Node {
     pub(super) fn withdraw(&mut self, life: &LifeId) {
         self.limits.end(life);
         self.remove_group(&life.instance);
-        for key in [notify_key(life), ready_key(life)] {
+        for key in [notify_key(life), ready_key(life), Given::key(life)] {
             self.keeper.withdraw(key.as_bytes());
         }
     }
@@ -214,9 +215,6 @@ impl Node {
         if looks && probes(&before) != probes(&spec) {
             // Also for the same pattern: its checks begin anew.
             self.pump.look_for(life.clone(), pattern(&spec));
-        }
-        if before.process.env != spec.process.env {
-            self.learn_secrets(&spec, None);
         }
         if before.logs != spec.logs {
             self.pump.update(life, spec.logs.clone(), several);

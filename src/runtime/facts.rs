@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::live::{Adoptee, Live, Passive, Pending, slots};
+use super::masks::Given;
 use super::{Leave, Node, helpers, monotonic};
 use crate::controller::{Adopted, Declaration, Exit, Input, Shutdown, Verdict};
 use crate::edge::output::{PumpEvent, Stream};
@@ -294,7 +295,10 @@ impl Node {
             notify: notify.and_then(|fd| NotifySocket::adopt(fd).ok()),
             ready: self.deposits.remove(ready_key(&life).as_bytes()),
         };
-        self.learn_secrets(&live.spec, Some((&life, spawned)));
+        if let Some(given) = self.deposits.remove(Given::key(&life).as_bytes()).and_then(Given::adopt) {
+            self.masks.take_up(&life.instance, &given, spawned);
+            self.tell_of(&life.instance.service, Reason::SecretReadable, given.exposed);
+        }
         if !ended {
             self.listen(&life, &mut live, passive);
         }

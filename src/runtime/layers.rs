@@ -1,15 +1,12 @@
 //! The settings in force: flags over environment over `_plugd.yaml` over what fits the place.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::MemfdFlags;
-
 use super::boot::{Refusal, Task, UNUSABLE, refusal};
+use super::memory;
 use crate::edge::directory;
 use crate::edge::places::{self, Who};
 use crate::keeper::{Event, Link};
@@ -80,7 +77,7 @@ fn names_a_place(text: &[u8]) -> bool {
 
 /// Leaves the text of the settings in force with the keeper.
 pub(super) fn hold(keeper: &mut Link, text: Option<&[u8]>) {
-    match text.map(in_memory) {
+    match text.map(memory::hold) {
         Some(Ok(memory)) => keeper.deposit(HELD, Arc::new(memory)),
         Some(Err(error)) => tracing::warn!("the next controller will not know the settings in force: {error}"),
         None => keeper.withdraw(HELD),
@@ -89,16 +86,10 @@ pub(super) fn hold(keeper: &mut Link, text: Option<&[u8]>) {
 
 /// Leaves the text of the one file that runs with the keeper: the next controller may not find it any more.
 pub(super) fn hold_file(keeper: &mut Link, text: &[u8]) {
-    match in_memory(text) {
+    match memory::hold(text) {
         Ok(memory) => keeper.deposit(FILE, Arc::new(memory)),
         Err(error) => tracing::warn!("the next controller will not know what the file held: {error}"),
     }
-}
-
-fn in_memory(text: &[u8]) -> std::io::Result<OwnedFd> {
-    let memory = File::from(rustix::fs::memfd_create("text", MemfdFlags::CLOEXEC)?);
-    memory.write_all_at(text, 0)?;
-    Ok(memory.into())
 }
 
 /// Leaves the directory that was accepted with the keeper: something else may be at its path when the next
@@ -132,11 +123,7 @@ pub(super) fn held_file(told: &mut Vec<Event>) -> Option<Vec<u8>> {
 }
 
 fn deposited_text(told: &mut Vec<Event>, key: &[u8]) -> Option<Vec<u8>> {
-    let fd = deposited(told, key)?;
-    let mut text = vec![0; TEXT_MAX];
-    let length = File::from(fd).read_at(&mut text, 0).ok()?;
-    text.truncate(length);
-    Some(text)
+    memory::held(deposited(told, key)?, TEXT_MAX)
 }
 
 pub(super) fn layered(task: &Task, pid1: bool, text: Option<&[u8]>) -> Result<Settings, String> {

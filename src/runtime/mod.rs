@@ -67,6 +67,7 @@ mod live;
 mod lives_copy;
 mod managed;
 mod masks;
+mod memory;
 mod observe;
 mod preparing;
 mod publish;
@@ -265,8 +266,8 @@ impl Node {
         self.look_after_preparations();
         for _ in 0..TURNS_MAX {
             let now = self.now();
-            while let Some(input) = self.queue.pop_front() {
-                let Some(input) = self.masks.hide(input) else { continue };
+            while let Some(mut input) = self.queue.pop_front() {
+                self.masks.hide(&mut input);
                 self.observe(&input, now);
                 self.controller.absorb(input, now);
             }

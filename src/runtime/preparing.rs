@@ -9,19 +9,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::Node;
 use super::helpers::Request;
-use crate::api::context::{Reply, Written};
 use crate::controller::Input;
 use crate::edge::process::prepare::{Ground, Prepared, Unpreparable};
 use crate::edge::process::preparer::{Done, Job, Preparer, What};
 use crate::keeper::Id;
 use crate::model::name::{Instance, LifeId, Name};
 use crate::model::reason::Reason;
-use crate::model::spec::{Digest, EnvValue, Spec};
+use crate::model::spec::{Digest, Spec};
 
 /// What takes longer than this is told.
 const HELD_UP: Duration = Duration::from_secs(2);
@@ -37,8 +35,6 @@ pub(super) struct Preparing {
     batch: Vec<Job>,
     under_way: BTreeMap<u64, UnderWay>,
     number: u64,
-    /// Lines of services whose secrets are being read.
-    uncovered: Vec<(Name, Vec<Written>, Reply<Vec<String>>)>,
 }
 
 struct UnderWay {
@@ -49,21 +45,9 @@ struct UnderWay {
 }
 
 enum Purpose {
-    Spawn {
-        life: LifeId,
-        spec: Arc<Spec>,
-        blob: Vec<u8>,
-    },
-    Try {
-        spec: Arc<Spec>,
-        digest: Digest,
-    },
+    Spawn { life: LifeId, spec: Arc<Spec>, blob: Vec<u8> },
+    Try { spec: Arc<Spec>, digest: Digest },
     Helper(Box<Request>),
-    /// Nothing is to run: only its secrets are to be known, as what was `spawned` then was given them.
-    Learn {
-        name: Name,
-        spawned: Option<Timestamp>,
-    },
 }
 
 impl Purpose {
@@ -71,7 +55,6 @@ impl Purpose {
         match self {
             Purpose::Spawn { life, .. } => &life.instance.service,
             Purpose::Try { spec, .. } => &spec.name,
-            Purpose::Learn { name, .. } => name,
             Purpose::Helper(request) => &request.purpose.life().instance.service,
         }
     }
@@ -83,7 +66,7 @@ impl UnderWay {
         let tell = (!self.told).then_some(self.tell);
         match &self.purpose {
             Purpose::Helper(request) => tell.into_iter().chain([request.until()]).min(),
-            Purpose::Spawn { .. } | Purpose::Try { .. } | Purpose::Learn { .. } => tell,
+            Purpose::Spawn { .. } | Purpose::Try { .. } => tell,
         }
     }
 }
@@ -98,7 +81,6 @@ impl Preparing {
             batch: Vec::new(),
             under_way: BTreeMap::new(),
             number: 0,
-            uncovered: Vec::new(),
         }
     }
 
@@ -140,7 +122,7 @@ impl Preparing {
     pub fn spawns(&self) -> impl Iterator<Item = &LifeId> {
         self.under_way.values().filter_map(|under_way| match &under_way.purpose {
             Purpose::Spawn { life, .. } => Some(life),
-            Purpose::Try { .. } | Purpose::Helper(_) | Purpose::Learn { .. } => None,
+            Purpose::Try { .. } | Purpose::Helper(_) => None,
         })
     }
 
@@ -167,7 +149,7 @@ impl Node {
     pub(super) fn prepare_try(&mut self, name: Name, spec: Arc<Spec>, wrapper: Option<PathBuf>, digest: Digest) {
         let same = |purpose: &Purpose| match purpose {
             Purpose::Try { spec: of, digest: other } => of.name == name && *other == digest,
-            Purpose::Spawn { .. } | Purpose::Helper(_) | Purpose::Learn { .. } => false,
+            Purpose::Spawn { .. } | Purpose::Helper(_) => false,
         };
         // Asked again because nothing came: the answer is still under way.
         if self.preparing.under_way.values().any(|under_way| same(&under_way.purpose)) {
@@ -182,43 +164,6 @@ impl Node {
         let life = request.purpose.life().clone();
         let what = What::Helper(request.command.clone(), request.number);
         self.preparing.submit(Purpose::Helper(Box::new(request)), spec, life, what);
-    }
-
-    /// What nothing of it may tell that another controller has started.
-    pub(super) fn learn_secrets(&mut self, spec: &Arc<Spec>, of: Option<(&LifeId, Timestamp)>) {
-        let is_secret = |value: &EnvValue| matches!(value, EnvValue::File(_) | EnvValue::FromEnv(_));
-        let has_any = spec.process.env.iter().any(|(_, value)| is_secret(value));
-        if has_any {
-            let name = spec.name.clone();
-            self.masks.expect(&name, of.map(|(life, _)| life.clone()));
-            let spawned = of.map(|(_, spawned)| spawned);
-            // Of a program that is always there, for the sake of its surroundings.
-            let what = What::Helper(vec!["/proc/self/exe".into()], 0);
-            let life = LifeId { instance: Instance { service: name.clone(), index: 0 }, life: 0 };
-            self.preparing.submit(Purpose::Learn { name, spawned }, spec.clone(), life, what);
-        }
-    }
-
-    /// Lines of its log, for who may not read that: told once it is known what is secret in them.
-    pub(super) fn cover(&mut self, name: Name, lines: Vec<Written>, reply: Reply<Vec<String>>) {
-        if !self.masks.knows(&name)
-            && let Some(spec) = self.specs.get(name.as_str()).cloned()
-        {
-            self.learn_secrets(&spec, None);
-        }
-        self.preparing.uncovered.push((name, lines, reply));
-        self.answer_covered();
-    }
-
-    fn answer_covered(&mut self) {
-        let masks = &self.masks;
-        for (name, lines, reply) in self.preparing.uncovered.extract_if(.., |(name, ..)| !masks.reads(name)) {
-            let covered = lines.into_iter().map(|Written { at, mut text }| {
-                masks.cover_line(&name, at, &mut text);
-                text
-            });
-            let _ = reply.send(Ok(covered.collect()));
-        }
     }
 
     /// A spawn that is not wanted any more. What the keeper was asked for comes to its end first.
@@ -248,31 +193,12 @@ impl Node {
             // Nobody would look after it any more.
             return self.preparing.done.clear();
         }
-        while let Some(Done { number, mut result }) = self.preparing.done.pop_front() {
+        while let Some(Done { number, result }) = self.preparing.done.pop_front() {
             let Some(UnderWay { purpose, tell: _, told }) = self.preparing.under_way.remove(&number) else { continue };
-            if let Ok(prepared) = &mut result {
-                let secrets = prepared.environment.take_secrets();
-                self.masks.learn(purpose.service(), secrets, prepared.environment.changed);
-            }
-            match &purpose {
-                Purpose::Learn { name, spawned } => {
-                    // A file that was written since may have held something else.
-                    let changed = result.as_ref().ok().map(|of| of.environment.changed.unwrap_or(Timestamp::MIN));
-                    let known = changed.filter(|changed| spawned.is_none_or(|at| *changed < at));
-                    let held = self.masks.answered(name, known);
-                    self.say_first(held);
-                    self.answer_covered();
-                }
-                Purpose::Spawn { .. } if result.is_ok() => self.masks.begins_anew(purpose.service(), Timestamp::now()),
-                Purpose::Spawn { .. } | Purpose::Try { .. } | Purpose::Helper(_) => {}
-            }
-            // Of an edit that is only tried it is told when that is in force.
-            if let (Purpose::Spawn { .. } | Purpose::Learn { .. }, Ok(prepared)) = (&purpose, &mut result) {
-                let exposed = prepared.environment.exposed.take();
-                self.tell_of(purpose.service(), Reason::SecretReadable, exposed);
+            if let Ok(prepared) = &result {
+                self.masks.learn(purpose.service(), prepared.environment.secrets());
             }
             match purpose {
-                Purpose::Learn { .. } => {}
                 Purpose::Spawn { life, spec, blob } => {
                     if told {
                         self.queue.push_back(Input::HeldUp { life: life.clone(), why: None });
@@ -290,11 +216,6 @@ impl Node {
                 }
             }
         }
-    }
-
-    /// Facts that were held, before all later ones.
-    fn say_first(&mut self, held: VecDeque<Input>) {
-        held.into_iter().rev().for_each(|input| self.queue.push_front(input));
     }
 
     fn spawn_prepared(&mut self, life: LifeId, spec: Arc<Spec>, blob: Vec<u8>, result: Result<Prepared, Unpreparable>) {
@@ -318,11 +239,6 @@ impl Node {
             match &under_way.purpose {
                 Purpose::Spawn { life, .. } => {
                     self.queue.push_back(Input::HeldUp { life: life.clone(), why: Some(why) });
-                }
-                Purpose::Learn { name, .. } => {
-                    let held = self.masks.give_up(name);
-                    self.say_first(held);
-                    self.answer_covered();
                 }
                 // It is answered once more if it does come.
                 Purpose::Try { spec, digest } => self.queue.push_back(Input::Tried {

@@ -1,10 +1,10 @@
 //! What people ask by the local socket.
 
 use super::Node;
-use crate::api::context::{OrderError, Request};
+use crate::api::context::{OrderError, Request, Written};
 use crate::controller::{Input, Target};
 use crate::model::manifest::print;
-use crate::model::name::{LifeId, Name};
+use crate::model::name::{Instance, LifeId, Name};
 
 /// How long an answer waits for the disk.
 const SETTLE_MAX: std::time::Duration = std::time::Duration::from_secs(2);
@@ -54,7 +54,15 @@ impl Node {
                 });
                 let _ = reply.send(result);
             }
-            Request::Cover { name, lines, reply } => self.cover(name, lines, reply),
+            Request::Cover { name, lines, reply } => {
+                let declared = self.specs.get(name.as_str());
+                let declares = declared.is_some_and(|spec| spec.process.env.iter().any(|(_, value)| value.is_secret()));
+                let covered = |Written { instance: index, at, text }: Written| {
+                    let instance = Instance { service: name.clone(), index };
+                    self.masks.covered(&instance, at, &text, declares)
+                };
+                let _ = reply.send(Ok(lines.into_iter().map(covered).collect()));
+            }
             Request::Vitals { name, reply } => {
                 let vitals = self.controller.vitals(&name, self.now());
                 let _ = reply.send(vitals.ok_or_else(|| OrderError::NoSuchService(name.to_string())));

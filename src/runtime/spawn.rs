@@ -7,9 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
+
 use super::Node;
 use super::facts::{notify_key, ready_key};
 use super::live::{Passive, Pending, probe_in};
+use super::masks::Given;
 use crate::controller::ProbeSlot;
 use crate::edge::probe::notify::NotifySocket;
 use crate::edge::process::limits;
@@ -56,6 +59,15 @@ impl Node {
             prepared.environment.set("LISTEN_FDS".into(), "1".into());
             prepared.environment.set("LISTEN_FDNAMES".into(), listen_name(spec).into());
         }
+        let given = Given::of(&prepared.environment);
+        if let Some(given) = &given {
+            let held = given.share().map_err(|error| {
+                prepare::fault(Reason::ResourceExhausted, format!("what it is given in secret cannot be held: {error}"))
+            })?;
+            self.keeper.deposit(Given::key(life).as_bytes(), Arc::new(held));
+            self.masks.take_up(&life.instance, given, Timestamp::now());
+        }
+        self.tell_of(&spec.name, Reason::SecretReadable, given.and_then(|given| given.exposed));
         let shared = [
             (notify_key(life), passive.notify.as_ref().map(NotifySocket::share)),
             (ready_key(life), passive.ready.as_ref().map(|fd| fd.as_fd().try_clone_to_owned())),

@@ -121,58 +121,76 @@ fn a_secret_in_the_name_of_a_program_is_told_to_nobody() {
     assert!(!world.log().contains("s3cr3t"), "{}", world.log());
 }
 
-#[test]
-fn what_was_printed_before_this_controller_is_covered_too_also_of_what_does_not_run() {
-    let mut world = World::running();
-    let secret = secret(&world, b"s3cr3t-PASSWORD\n");
-    let prints = format!("env: {{PW: {{file: {secret}}}}}\nscript: 'echo \"pw=$PW\"; exit 3'\nrestart: Never\n");
-    world.put("job.yaml", &prints);
-    world.wait_status("job", "failed");
-    world.ask(&["history", "job"]);
-    let is_covered = |world: &World| {
-        let told = String::from_utf8_lossy(&world.plugd(&["status", "job"]).stdout).into_owned();
-        assert!(told.contains("last output\n  pw=***\n") && !told.contains("s3cr3t"), "{told}");
-    };
-    is_covered(&world);
-    world.stop();
-    world.put("job.yaml", &format!("{prints}enabled: false\n"));
-    world.run(&[]);
-    world.wait_status("job", "stopped");
-    is_covered(&world);
-    fs::remove_file(&secret).expect("removed");
-    let controller = world.controller_pid().expect("a controller");
-    kill(controller, 9);
-    world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller));
-    world.wait_status("job", "stopped");
-    let told = String::from_utf8_lossy(&world.plugd(&["status", "job"]).stdout).into_owned();
-    assert!(told.contains("last output\n  ***\n") && !told.contains("s3cr3t"), "{told}");
+/// What `plugd status` shows of its last lines.
+fn shown(world: &World, name: &str) -> String {
+    let told = String::from_utf8_lossy(&world.plugd(&["status", name]).stdout).into_owned();
+    assert!(!told.contains("s3cr3t"), "{told}");
+    told.split_once("\nlast output\n").map(|(_, lines)| lines.to_string()).unwrap_or_default()
 }
 
-#[test]
-fn a_secret_that_was_changed_while_its_service_runs_is_told_to_nobody() {
-    let world = World::running();
-    let path = secret(&world, b"s3cr3t-PASSWORD\n");
-    world.put("db.yaml", &format!("env: {{PW: {{file: {path}}}}}\nscript: 'echo \"pw=$PW\"; exec sleep 3600'\n"));
-    world.wait("the log", |world| world.ask(&["logs", "db"]).contains("pw=s3cr3t-PASSWORD"));
-    world.wait("its process", |world| world.pid("db").is_some());
-    let pid = world.pid("db").expect("a process");
-    secret(&world, b"another-PASSWORD\n");
+fn another_controller(world: &World, name: &str) {
     let controller = world.controller_pid().expect("a controller");
     kill(controller, 9);
     world.wait("another controller", |world| {
-        let written = world.field("db", "controller").unwrap_or_default();
+        let written = world.field(name, "controller").unwrap_or_default();
         world.controller_pid().is_some_and(|pid| pid != controller && written.contains(&pid.to_string()))
     });
-    let told = String::from_utf8_lossy(&world.plugd(&["status", "db"]).stdout).into_owned();
-    assert!(told.contains("last output\n  ***\n") && !told.contains("s3cr3t"), "{told}");
-    kill(pid, 9);
-    world.wait("its last words", |world| world.status_file("db").is_some_and(|text| text.contains("output:")));
-    let told = world.status_file("db").expect("there");
-    assert!(!told.contains("s3cr3t"), "{told}");
-    // What the one before said stands above what the next one says.
-    world.wait("what the next one says", |world| {
-        let told = String::from_utf8_lossy(&world.plugd(&["status", "db"]).stdout).into_owned();
-        assert!(!told.contains("s3cr3t") && !told.contains("another"), "{told}");
-        told.matches("***").count() >= 2
+}
+
+#[test]
+fn what_was_printed_before_plugd_began_is_not_shown_where_its_secrets_are_not_known() {
+    let mut world = World::running();
+    let secret = secret(&world, b"s3cr3t-PASSWORD\n");
+    world.put(
+        "job.yaml",
+        &format!("env: {{PW: {{file: {secret}}}}}\nscript: 'echo \"pw=$PW\"; exit 3'\nrestart: Never\n"),
+    );
+    world.wait_status("job", "failed");
+    assert_eq!(shown(&world, "job"), "  pw=***\n");
+    world.ask(&["history", "job"]);
+    world.stop();
+    fs::write(&secret, "another\n").expect("written");
+    world.run(&[]);
+    // With the next node it runs once more, and says what it is given then.
+    world.wait("its second run", |world| shown(world, "job").ends_with("\n  pw=***\n"));
+    let told = shown(&world, "job");
+    assert!(told.contains("`plugd logs job` shows it as it was written"), "{told}");
+    assert!(world.ask(&["logs", "job"]).contains("pw=s3cr3t-PASSWORD"));
+}
+
+#[test]
+fn what_a_process_was_given_is_known_for_as_long_as_it_runs_whatever_becomes_of_the_file() {
+    let world = World::running();
+    let path = secret(&world, b"s3cr3t-PASSWORD\n");
+    let says = "script: 'echo \"pw=$PW\"; while [ ! -e go ]; do sleep 0.05; done; echo \"late $PW\"; exec sleep 3600'";
+    world.put(
+        "db.yaml",
+        &format!(
+            "replicas: 2\nworkingDir: {}\nenv: {{PW: {{file: {path}}}}}\n{says}\n\
+             readinessProbe: {{exec: {{command: [sh, -c, 'echo no $PW; exit 1']}}, period: 1s}}\n",
+            world.root().display()
+        ),
+    );
+    world.wait("what both say", |world| world.ask(&["logs", "db"]).matches("pw=s3cr3t-PASSWORD").count() == 2);
+    // It is made anew, and then it is gone.
+    secret(&world, b"another-PASSWORD\n");
+    another_controller(&world, "db");
+    assert_eq!(shown(&world, "db").matches("pw=***").count(), 2);
+    fs::remove_file(&path).expect("removed");
+    another_controller(&world, "db");
+    assert_eq!(shown(&world, "db").matches("pw=***").count(), 2);
+    fs::write(world.root().join("go"), "").expect("written");
+    world.wait("what both say", |world| shown(world, "db").matches("late ***").count() == 2);
+    secret(&world, b"another-PASSWORD\n");
+    world.ask(&["restart", "db"]);
+    world.wait("the last words of the ones before", |world| {
+        let text = world.status_file("db").expect("there");
+        assert!(!text.contains("s3cr3t") && !text.contains("another"), "{text}");
+        text.contains("by: plugd restart") && text.contains("late ***")
+    });
+    world.wait("what the next ones say", |world| {
+        let told = shown(world, "db");
+        assert!(!told.contains("another"), "{told}");
+        told.matches("***").count() >= 6
     });
 }

@@ -7,7 +7,6 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 
 use crate::model::expand::{TooLong, expand};
@@ -22,8 +21,6 @@ pub struct Environment {
     secrets: Vec<String>,
     /// That a file of these can be read by everybody.
     pub exposed: Option<String>,
-    /// When the latest of those files was written, linked or renamed.
-    pub changed: Option<Timestamp>,
 }
 
 /// The values may be secrets: only the names are shown.
@@ -44,8 +41,8 @@ impl Environment {
         self.set(name, value);
     }
 
-    pub fn take_secrets(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.secrets)
+    pub fn secrets(&self) -> &[String] {
+        &self.secrets
     }
 
     /// A text about this process, without what is secret in it.

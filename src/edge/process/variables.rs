@@ -9,8 +9,6 @@ use super::environment::{Environment, read_env_file, read_small_of};
 use super::identity::Identity;
 use super::prepare::{Ground, Unpreparable, fault};
 use super::progress::{Progress, Sight};
-use jiff::Timestamp;
-
 use crate::model::expand::{TOTAL_MAX, TooLong};
 use crate::model::manifest::instance_port;
 use crate::model::name::LifeId;
@@ -71,14 +69,13 @@ pub(super) fn variables(
                 .into(),
             EnvValue::File(path) => {
                 progress.at(Sight::Secret(path.clone()));
-                let Secret { value, exposed, changed } = read_secret(path).map_err(|error| {
+                let (secret, exposed) = read_secret(path).map_err(|error| {
                     fault(
                         Reason::SecretNotFound,
                         format!("{name} is to come from {}, which cannot be used: {error}", path.display()),
                     )
                 })?;
-                environment.set_secret(name.into(), value);
-                environment.changed = environment.changed.max(changed);
+                environment.set_secret(name.into(), secret);
                 if exposed {
                     let path = path.display();
                     environment.exposed =
@@ -127,15 +124,8 @@ fn inherits(process: &Process, name: &OsString, user_differs: bool) -> bool {
 /// A secret is small: what is larger is a mistake, and would not fit an environment anyway.
 const SECRET_MAX: u64 = 64 * 1024;
 
-#[derive(Debug)]
-struct Secret {
-    value: OsString,
-    /// Every user may read it.
-    exposed: bool,
-    changed: Option<Timestamp>,
-}
-
-fn read_secret(path: &Path) -> std::io::Result<Secret> {
+/// And whether every user may read it.
+fn read_secret(path: &Path) -> std::io::Result<(OsString, bool)> {
     let (mut bytes, meta) = read_small_of(path, SECRET_MAX)?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
@@ -144,8 +134,7 @@ fn read_secret(path: &Path) -> std::io::Result<Secret> {
         return Err(std::io::Error::other("it holds a NUL byte, which no environment can"));
     }
     let exposed = meta.mode() & 0o004 != 0 && everybody_comes_to(path);
-    let changed = Timestamp::new(meta.ctime(), i32::try_from(meta.ctime_nsec()).unwrap_or_default()).ok();
-    Ok(Secret { value: OsString::from_vec(bytes), exposed, changed })
+    Ok((OsString::from_vec(bytes), exposed))
 }
 
 /// Whether each folder on the way lets others through; what a link leads to lies elsewhere.
@@ -171,7 +160,7 @@ mod tests {
         let temp = tempfile::tempdir().expect("a temp folder");
         let path = temp.path().join("secret");
         std::fs::write(&path, "s3cret\n").expect("written");
-        assert_eq!(read_secret(&path).expect("read").value, "s3cret");
+        assert_eq!(read_secret(&path).expect("read").0, "s3cret");
         std::fs::write(&path, "s3\0cret\n").expect("written");
         assert!(read_secret(&path).expect_err("refused").to_string().contains("NUL"));
     }
@@ -185,7 +174,7 @@ mod tests {
         let exposed = |folder: u32, file: u32| {
             let chmod = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
             chmod(temp.path(), folder).and_then(|()| chmod(&path, file)).expect("chmod");
-            read_secret(&path).expect("read").exposed
+            read_secret(&path).expect("read").1
         };
         assert!(exposed(0o755, 0o644));
         assert!(!exposed(0o755, 0o640));
