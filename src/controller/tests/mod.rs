@@ -67,7 +67,7 @@ fn a_withdrawn_service_is_told_to_stop_and_retired_when_nothing_is_left() {
     let actions = world.tell(Input::Surveyed { life: life("web", 1), left: vec![] });
     assert!(actions.contains(&Action::Forget { life: life("web", 1) }));
     assert!(actions.contains(&Action::Retire(name("web"))));
-    assert!(world.controller.view(&name("web"), world.now).is_none());
+    assert!(world.controller.view(&name("web")).is_none());
 }
 
 #[test]
