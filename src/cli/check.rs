@@ -380,11 +380,17 @@ fn lint(
     }
 }
 
-/// Says no, with excerpts, to a text that is no valid manifest; before it is written anywhere.
+/// Says no, with excerpts, to a text that is no valid manifest, and no script where the file is one; before it is
+/// written anywhere.
 pub fn refuse_invalid(file: &str, text: &[u8], dir: &Path, session: &Session) -> Result<(), Fault> {
     let main = Text { file, text };
     let reading = Reading { main, stem: stem(file), dir, defaults: None, drop_ins: Vec::new() };
-    match manifest::read(&reading) {
+    let path = dir.join(file);
+    if !manifest::is_manifest(&path) && !manifest::is_program(text) {
+        let wrong = directory::no_program(file, text);
+        return Err(Fault::Invalid(format!("{file} is invalid and is not put in place: {wrong}")));
+    }
+    match manifest::read_named(&reading, &path) {
         Ok(_) => Ok(()),
         Err(refused) => {
             let look = &session.look;
