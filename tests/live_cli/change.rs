@@ -260,6 +260,34 @@ fn a_script_of_a_library_is_edited_where_it_lies() {
 }
 
 #[test]
+fn rm_ends_what_an_invalid_second_file_of_its_name_goes_on_for() {
+    let world = World::running();
+    world.put("h.yaml", STAYS);
+    world.wait_status("h", "running");
+    world.put("h.json", "{\"comand\": \"sleep 1003\"}\n");
+    world.wait("the second file to be told", |world| {
+        world.status_file("h").is_some_and(|text| text.contains("NameConflict"))
+    });
+    let pid = world.pid("h").expect("a pid");
+    let (_, told) = ends(&world, 1, &["rm", "h"]);
+    assert!(
+        told.starts_with("plugd: h.yaml is removed; h.json has the name h too, and is the one that counts now: it is")
+            && told.contains("unknown field `comand`")
+            && told.ends_with("; `plugd rm h` removes h.json as well\n"),
+        "{told}"
+    );
+    assert!(!world.path("h.yaml").exists() && crate::world::lives(pid), "a bad file ends nothing");
+    world.wait("its status to name the one that counts", |world| {
+        world
+            .status_file("h")
+            .is_some_and(|text| text.contains("manifest: {file: h.json") && !text.contains("NameConflict"))
+    });
+    ends(&world, 0, &["rm", "h"]);
+    assert!(!world.path("h.json").exists() && !crate::world::lives(pid));
+    ends(&world, 4, &["get", "h"]);
+}
+
+#[test]
 fn add_without_a_controller_says_that_the_file_waits() {
     let world = World::empty();
     let (_, told) = ends(&world, 6, &["add", "web", "--", "sleep", "1000"]);

@@ -180,6 +180,30 @@ fn a_bad_edit_never_stops_a_running_service() {
 }
 
 #[test]
+fn a_refused_file_that_has_the_name_alone_is_the_one_that_counts() {
+    let mut world = World::running(spec("web"));
+    let mut declared = declare(spec("web"));
+    declared.problems = vec![(Reason::NameConflict, "web.json and web.yaml both declare web".into())];
+    world.tell(Input::Declared(declared));
+    let is_told = |world: &World| world.view("web").problem(Reason::NameConflict).is_some();
+    assert!(is_told(&world));
+    let refused = |file: &str| Rejection {
+        name: name("web"),
+        source: Source { file: file.into(), sha256: "41c0".into() },
+        reason: Reason::ConfigInvalid,
+        message: format!("{file}:1:2: unknown field"),
+        file: file.into(),
+        required: false,
+    };
+    world.tell(Input::Rejected(refused("web.yaml")));
+    assert!(is_told(&world), "both are there");
+    world.tell(Input::Rejected(refused("web.json")));
+    let view = world.view("web");
+    assert_eq!((view.manifest.file.as_str(), view.status), ("web.json", Status::Running));
+    assert!(!is_told(&world), "the other is gone");
+}
+
+#[test]
 fn a_new_version_is_tried_before_the_old_one_stops_and_blocked_if_it_could_not_start() {
     let mut world = World::running(spec("web"));
     let mut edited = spec("web");
