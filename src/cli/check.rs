@@ -116,6 +116,11 @@ fn look_at(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Faul
         }
     }
     let plan = forecast::forecast(&found, &running, dir.is_some(), settings.shutdown_timeout);
+    if let (Some(dir), Some(Ok(of))) = (&dir, node.as_ref().map(Node::dir))
+        && directory::identity(dir) != directory::identity(&of)
+    {
+        super::say(&format!("{} is compared with the node of {}, as if it lay there", dir.display(), of.display()));
+    }
     let mut out = session.out();
     if args.output == "json" {
         let errors: Vec<&str> = findings.errors.iter().map(String::as_str).collect();
