@@ -20,7 +20,7 @@ use crate::edge::named;
 use crate::edge::output::off_limits::OffLimits;
 use crate::edge::store::Store;
 use crate::model::digest;
-use crate::model::manifest::{self, Reading, Severity, Text};
+use crate::model::manifest::{self, Diagnostic, Reading, Severity, Text};
 use crate::model::settings::{self, Settings};
 use crate::model::spec::{Digest, EnvValue, Program, Spec};
 
@@ -386,20 +386,22 @@ fn lint(
 }
 
 /// Says no, with excerpts, to a text that is no valid manifest, and no script where the file is one; before it is
-/// written anywhere.
+/// written anywhere. It is read with what lies beside it; what is wrong there is no fault of this text.
 pub fn refuse_invalid(file: &str, text: &[u8], dir: &Path, session: &Session) -> Result<(), Fault> {
     let main = Text { file, text };
-    let reading = Reading { main, stem: stem(file), dir, defaults: None, drop_ins: Vec::new() };
+    let company = Company::of(dir, stem(file));
     let path = dir.join(file);
     if !manifest::is_manifest(&path) && !manifest::is_program(text) {
         let wrong = directory::no_program(file, text);
         return Err(Fault::Invalid(format!("{file} is invalid and is not put in place: {wrong}")));
     }
-    match manifest::read_named(&reading, &path) {
+    let is_own = |one: &Diagnostic| one.file == file && one.severity == Severity::Error;
+    match manifest::read_named(&company.reading(main, stem(file), dir), &path) {
         Ok(_) => Ok(()),
+        Err(refused) if !refused.diagnostics.iter().any(is_own) => Ok(()),
         Err(refused) => {
-            let look = &session.look;
-            let drawn = manifest::render(&refused.diagnostics, &[main], look.color, look.width.unwrap_or(WIDTH));
+            let (look, texts) = (&session.look, company.texts(main));
+            let drawn = manifest::render(&refused.diagnostics, &texts, look.color, look.width.unwrap_or(WIDTH));
             Err(Fault::Invalid(format!("{file} is invalid and is not put in place\n{}", drawn.trim_end())))
         }
     }

@@ -260,6 +260,23 @@ fn a_script_of_a_library_is_edited_where_it_lies() {
 }
 
 #[test]
+fn a_text_is_valid_with_what_lies_beside_it() {
+    let world = World::running();
+    std::fs::create_dir(world.path("web.yaml.d")).expect("made");
+    world.put("web.yaml.d/10.yaml", STAYS);
+    world.put("web.yaml", "labels: {is: \"1000\"}\n");
+    world.wait_status("web", "running");
+    let edited = edit_with(&world, "sed -i s/1000/2000/", world.root());
+    assert_eq!((edited.status.code(), err(&edited).as_str()), (Some(0), ""));
+    let file = world.root().join("web.yaml");
+    std::fs::write(&file, "labels: {is: \"3000\"}\n").expect("written");
+    ends(&world, 0, &["add", "--wait", &file.display().to_string()]);
+    world.remove("web.yaml.d/10.yaml");
+    let refused = edit_with(&world, "sed -i s/3000/4000/", world.root());
+    assert!(refused.status.code() == Some(5) && err(&refused).contains("nothing to run"), "{}", err(&refused));
+}
+
+#[test]
 fn rm_ends_what_an_invalid_second_file_of_its_name_goes_on_for() {
     let world = World::running();
     world.put("h.yaml", STAYS);
