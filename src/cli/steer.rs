@@ -149,6 +149,7 @@ fn carry_out(
                 (None, _) | (_, None) => false,
             };
             open = orders.iter().filter(|(name, order)| is_open(name, *order)).map(|(name, _)| name).collect();
+            // What was ending and goes on was taken back by somebody; the others are waited for.
             if stops {
                 let is_ending = |name: &Name| known.services.get(name).is_some_and(|v| v.status == Status::Stopping);
                 let (end, go_on): (Vec<&Name>, Vec<&Name>) = open.iter().partition(|name| is_ending(name));
@@ -169,15 +170,15 @@ fn carry_out(
     )?;
     if done.is_some() {
         if let Some(known) = watching.known() {
-            // Whoever reads the files next finds the same.
-            let views = orders.iter().filter_map(|(name, _)| known.services.get(name));
-            told::files_tell(&dir, views.map(|view| (view.service.as_str(), Some(view.status.as_str()))));
             if let Some(first) = overtaken.first() {
                 let again = few(overtaken.iter().map(|name| name.to_string()));
                 let was = if overtaken.len() == 1 { "was" } else { "were" };
                 let what = format!("{again} {was} told to start again meanwhile; {}", all(known));
                 return Err(Fault::no(what, format!("`plugd stop {first}` stops it")));
             }
+            // Whoever reads the files next finds the same.
+            let views = orders.iter().filter_map(|(name, _)| known.services.get(name));
+            told::files_tell(&dir, views.map(|view| (view.service.as_str(), Some(view.status.as_str()))));
             let stays = if stops { format!("; {}", stays(&orders)) } else { String::new() };
             session.done(&format!("{}{stays}", all(known)));
         }

@@ -291,8 +291,7 @@ fn a_stop_that_somebody_else_takes_back_ends_and_says_so() {
     std::io::Read::read_to_string(&mut stopping.0.stderr.take().expect("a pipe"), &mut told).expect("text");
     assert!(told.contains("web was told to start again meanwhile"), "{told}");
     world.wait_status("web", "running");
-    // Whoever takes it back, the stop of the others is waited for, and theirs is no fault.
+    // What is stopped already, and what ends as ever, is no such case.
     ends(&world, 0, &["stop", "quick"]);
-    // What is stopped already stays so.
     ends(&world, 0, &["stop", "quick", "web"]);
 }
