@@ -72,16 +72,18 @@ pub(super) async fn logs(
     if wanted.follow && app.lane == Lane::Reserved {
         return Err(no_seat());
     }
+    let own = own_file(&view, &dir);
+    let files = LogFiles::of(&dir, &view.service, own.as_deref(), wanted.instance);
+    let several = files.has_several(Some(&view));
+    // They are gathered together.
+    let tail_max = TAIL_MAX / view.instances.len().max(1);
     let query = Query {
-        tail: wanted.tail.map(|tail| tail.min(TAIL_MAX)),
+        tail: wanted.tail.map(|tail| tail.min(tail_max)),
         since,
         previous: wanted.previous,
         ..Query::default()
     };
-    let own = own_file(&view, &dir);
-    let files = LogFiles::of(&dir, &view.service, own.as_deref(), wanted.instance);
-    let names = view.instances.len() > 1 || (wanted.instance.is_none() && files.has_several());
-    let print = Print { times: wanted.times, names, service: view.service.to_string() };
+    let print = Print { times: wanted.times, names: several, service: view.service.to_string() };
     let (pipe, body) = pipe(DROPPED);
     let source = tokio::task::spawn_blocking(move || match wanted.follow {
         true => files.follow(&query).map(Source::Grows),
@@ -117,8 +119,8 @@ pub(super) async fn tail(
         wanted.map_err(|_| Refusal::bad_request("the query is not understood", "use lines=N, instance=N"))?;
     let Some(dir) = app.ctx.places.logs.clone() else { return Ok(axum::Json(Tail::default())) };
     let files = LogFiles::of(&dir, &view.service, own_file(&view, &dir).as_deref(), wanted.instance);
-    let query = Query { tail: Some(wanted.lines.unwrap_or(LAST).min(LAST_MAX)), ..Query::default() };
-    let read = move || files.read(&query).map(Iterator::collect::<Vec<Line>>);
+    let count = wanted.lines.unwrap_or(LAST).min(LAST_MAX);
+    let read = move || files.last_lines(count);
     let read = tokio::task::spawn_blocking(read).await.unwrap_or_else(|ended| Err(io::Error::other(ended)));
     // A place that cannot be read holds nothing that could be shown; its problem is told.
     let lines = read.unwrap_or_default();

@@ -20,7 +20,7 @@ use crate::edge::named;
 use crate::edge::output::off_limits::OffLimits;
 use crate::edge::store::Store;
 use crate::model::digest;
-use crate::model::manifest::{self, Reading, Severity, Text};
+use crate::model::manifest::{self, Diagnostic, Reading, Severity, Text};
 use crate::model::settings::{self, Settings};
 use crate::model::spec::{Digest, EnvValue, Program, Spec};
 
@@ -116,6 +116,11 @@ fn look_at(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Faul
         }
     }
     let plan = forecast::forecast(&found, &running, dir.is_some(), settings.shutdown_timeout);
+    if let (Some(dir), Some(Ok(of))) = (&dir, node.as_ref().map(Node::dir))
+        && directory::identity(dir) != directory::identity(&of)
+    {
+        super::say(&format!("{} is compared with the node of {}, as if it lay there", dir.display(), of.display()));
+    }
     let mut out = session.out();
     if args.output == "json" {
         let errors: Vec<&str> = findings.errors.iter().map(String::as_str).collect();
@@ -380,15 +385,23 @@ fn lint(
     }
 }
 
-/// Says no, with excerpts, to a text that is no valid manifest; before it is written anywhere.
+/// Says no, with excerpts, to a text that is no valid manifest, and no script where the file is one; before it is
+/// written anywhere. It is read with what lies beside it; what is wrong there is no fault of this text.
 pub fn refuse_invalid(file: &str, text: &[u8], dir: &Path, session: &Session) -> Result<(), Fault> {
     let main = Text { file, text };
-    let reading = Reading { main, stem: stem(file), dir, defaults: None, drop_ins: Vec::new() };
-    match manifest::read(&reading) {
+    let company = Company::of(dir, stem(file));
+    let path = dir.join(file);
+    if !manifest::is_manifest(&path) && !manifest::is_program(text) {
+        let wrong = directory::no_program(file, text);
+        return Err(Fault::Invalid(format!("{file} is invalid and is not put in place: {wrong}")));
+    }
+    let is_own = |one: &Diagnostic| one.file == file && one.severity == Severity::Error;
+    match manifest::read_named(&company.reading(main, stem(file), dir), &path) {
         Ok(_) => Ok(()),
+        Err(refused) if !refused.diagnostics.iter().any(is_own) => Ok(()),
         Err(refused) => {
-            let look = &session.look;
-            let drawn = manifest::render(&refused.diagnostics, &[main], look.color, look.width.unwrap_or(WIDTH));
+            let (look, texts) = (&session.look, company.texts(main));
+            let drawn = manifest::render(&refused.diagnostics, &texts, look.color, look.width.unwrap_or(WIDTH));
             Err(Fault::Invalid(format!("{file} is invalid and is not put in place\n{}", drawn.trim_end())))
         }
     }

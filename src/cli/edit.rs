@@ -22,7 +22,7 @@ pub fn edit(args: &EditArgs, session: &Session) -> Result<Code, Fault> {
     let path = dir.join(&file);
     let before = std::fs::read(&path).map_err(|error| Fault::path("read", &path, error))?;
     let place = Place::of(&path)?;
-    let copy = Arc::new(Copy::of(&file, &before, &dir)?);
+    let copy = Arc::new(Copy::of(base(&file), &before, &dir)?);
     let done = Editor::watched(&copy)
         .map_err(|error| Fault::path("watch the editor of", &path, error))
         .and_then(|editor| until_valid(&dir, &file, &before, &place, &copy, &editor, session));
@@ -118,9 +118,14 @@ fn locate(name: &str, session: &Session) -> Result<(PathBuf, String), Fault> {
         Err(fault) => return Err(fault),
     };
     match found {
-        Some((dir, file)) if !file.contains('/') && !file.is_empty() => Ok((dir, file)),
+        Some((dir, file)) if !file.is_empty() => Ok((dir, file)),
         Some(_) | None => Err(Fault::NoSuchService { name: name.into(), nearest: None }),
     }
+}
+
+/// A script of a library lies in a folder of the directory.
+fn base(file: &str) -> &str {
+    file.rsplit('/').next().unwrap_or(file)
 }
 
 /// $VISUAL, $EDITOR, else vi; through a shell, because people write `code --wait` there.

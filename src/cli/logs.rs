@@ -14,13 +14,14 @@ use super::args::{LogsArgs, LogsOutput};
 use super::fault::{Code, Fault};
 use super::gone::{self, News};
 use super::look::{Color, Look};
-use super::{Session, last, node, select};
+use super::{Session, last, node, row, select};
 use crate::edge::output::layout::Side;
 use crate::edge::output::{Follow, Line, LogFiles, Query, escape};
 use crate::edge::places::{self, Who};
 use crate::model::log_names;
 use crate::model::name::{Instance, InvalidName, Name};
 use crate::model::reason::Reason;
+use crate::model::text::clean;
 use crate::model::view::{ServiceView, Snapshot};
 
 /// Lines of each where several are shown and nothing else narrows it: a few screens.
@@ -29,6 +30,8 @@ const TAIL_OF_SEVERAL: usize = 100;
 const PREFIX_MAX: usize = 24;
 /// Between two looks for new lines: a person sees no difference, and 10 wake-ups a second are cheap.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+const NOTHING: &str = "nothing has been written yet";
 
 /// The logs of one service or instance.
 struct Source {
@@ -40,6 +43,8 @@ struct Source {
     files: LogFiles,
     /// Why nothing, or not all, is kept of what it writes now.
     trouble: Option<String>,
+    /// Why it does not run: `web is failed (ConfigInvalid): …`.
+    idle: Option<String>,
 }
 
 impl Source {
@@ -47,6 +52,12 @@ impl Source {
         if let Some(trouble) = &self.trouble {
             super::say(&format!("{}: {trouble}", self.name));
         }
+    }
+
+    /// Nothing has been written yet, and why.
+    fn silence(&self) -> String {
+        let idle = self.idle.as_ref().map(|idle| format!(": {idle}")).unwrap_or_default();
+        format!("{NOTHING}{idle}")
     }
 }
 
@@ -61,10 +72,16 @@ pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
         return Err(Fault::no("there is no service to show logs of", "`plugd get` lists them"));
     }
     let query = query(args, sources.len(), session)?;
-    let print = Print::new(args, &sources, session.look);
+    let mut print = Print::new(args, &sources, session.look);
     let mut out = session.out();
     if args.follow {
-        return follow(sources, &query, &print, &mut out, session);
+        if let ([only], false) = (sources.as_slice(), args.is_narrowed())
+            && only.trouble.is_none()
+            && last_lines(&only.files, 1).is_empty()
+        {
+            super::say(&only.silence());
+        }
+        return follow(sources, &query, &mut print, &mut out, session);
     }
     let mut streams = Vec::new();
     for source in &sources {
@@ -87,12 +104,16 @@ pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
     if quiet && troubled {
         sources.iter().for_each(Source::tell_trouble);
     } else if quiet {
+        let silence = match sources.as_slice() {
+            [only] => only.silence(),
+            _ => NOTHING.to_string(),
+        };
         super::say(match (args.previous, args.is_narrowed()) {
             (true, _) if args.since.is_none() && args.grep.is_none() => {
                 "no line is kept of a life before this one: it has not been started again, or wrote nothing"
             }
             (_, true) => "no line matches",
-            (_, false) => "nothing has been written yet",
+            (_, false) => &silence,
         });
     }
     out.flush()?;
@@ -101,8 +122,7 @@ pub fn logs(args: &LogsArgs, session: &Session) -> Result<Code, Fault> {
 
 /// The last lines of a service, escaped, for `plugd status`.
 pub fn last_lines(files: &LogFiles, count: usize) -> Vec<String> {
-    let query = Query { tail: Some(count), ..Query::default() };
-    files.read(&query).map(|lines| lines.map(|line| shown(&line)).collect()).unwrap_or_default()
+    files.last_lines(count).unwrap_or_default().iter().map(shown).collect()
 }
 
 /// The log files of a service as its view tells them.
@@ -153,12 +173,12 @@ fn sources(names: &[String], dir: &Path, snapshot: Option<&Snapshot>, session: &
                 .map(|text| {
                     let (view, instance) = match select::find_instance(snapshot, text) {
                         Ok(found) => found,
-                        Err(fault @ Fault::NoSuchService { .. }) => return kept(text, dir).ok_or(fault),
-                        Err(fault) => return Err(fault),
+                        Err(fault) => return kept(text, dir, snapshot).ok_or(fault),
                     };
                     let files = files_of(dir, view, instance);
-                    let several = view.desired.max(view.instances.len() as u32) > 1 || files.has_several();
-                    Ok(Source { name: view.service.clone(), instance, several, files, trouble: trouble(view) })
+                    let several = files.has_several(Some(view));
+                    let (trouble, idle) = (trouble(view), idle(view));
+                    Ok(Source { name: view.service.clone(), instance, several, files, trouble, idle })
                 })
                 .collect()
         }
@@ -185,20 +205,37 @@ fn trouble(view: &ServiceView) -> Option<String> {
     Some(problem.message.clone())
 }
 
+fn idle(view: &ServiceView) -> Option<String> {
+    let word = row::word(view.status, view.reason);
+    let why = view.why.first().and_then(|why| why.lines().next()).unwrap_or_default();
+    (!view.process_running && !why.is_empty()).then(|| format!("{} is {word}: {}", view.service, clean(why)))
+}
+
 /// The usual files of that name, whether there is such a service or not.
 fn by_name(text: &str, dir: &Path) -> Result<Source, InvalidName> {
     let instance = Instance::parse(text);
     let name = Name::parse(instance.as_ref().map_or(text, |instance| instance.service.as_str()))?;
     let index = instance.map(|instance| instance.index);
     let files = LogFiles::of(dir, &name, None, index);
-    let several = files.has_several();
-    Ok(Source { name, instance: index, several, files, trouble: None })
+    let several = files.has_several(None);
+    Ok(Source { name, instance: index, several, files, trouble: None, idle: None })
 }
 
-/// What is left of a service whose manifest was deleted: its log goes only when room is needed.
-fn kept(text: &str, dir: &Path) -> Option<Source> {
-    let source = by_name(text, dir).ok().filter(|source| !last_lines(&source.files, 1).is_empty())?;
-    super::say(&format!("there is no service {text} any more; this is what is kept of its log"));
+/// What is left of a service whose manifest was deleted, or of an instance that was scaled away: a log goes only when
+/// room is needed.
+fn kept(text: &str, dir: &Path, snapshot: &Snapshot) -> Option<Source> {
+    let mut source = by_name(text, dir).ok()?;
+    let what = match (snapshot.services.get(&source.name), source.instance) {
+        (Some(view), Some(index)) => {
+            source.files = files_of(dir, view, Some(index));
+            format!("{} has no instance {index} any more", view.service)
+        }
+        (Some(_) | None, _) => format!("there is no service {text} any more"),
+    };
+    if last_lines(&source.files, 1).is_empty() {
+        return None;
+    }
+    super::say(&format!("{what}; this is what is kept of its log"));
     Some(source)
 }
 
@@ -243,7 +280,7 @@ fn earliest<I: Iterator<Item = Line>>(streams: &mut [Peekable<I>]) -> Option<usi
 fn follow(
     sources: Vec<Source>,
     query: &Query,
-    print: &Print,
+    print: &mut Print,
     out: &mut impl std::io::Write,
     session: &Session,
 ) -> Result<Code, Fault> {
@@ -261,6 +298,11 @@ fn follow(
         for (source, follow) in &mut follows {
             let lines = follow.poll().map_err(|error| Fault::path("read the logs of", source.name.as_str(), error))?;
             quiet &= lines.is_empty();
+            // From the moment an instance comes to it each tells who it is.
+            if source.instance.is_none() && lines.iter().any(|line| line.instance > 0) && !source.several {
+                source.several = true;
+                print.prefix.get_or_insert(prefix_of(source).min(PREFIX_MAX));
+            }
             for line in &lines {
                 print.line(out, source, line)?;
             }
@@ -290,6 +332,11 @@ fn follow(
     }
 }
 
+/// Columns of the name before each line.
+fn prefix_of(source: &Source) -> usize {
+    source.name.as_str().len() + if source.several { 2 } else { 0 }
+}
+
 /// How lines are printed.
 struct Print {
     json: bool,
@@ -302,9 +349,8 @@ struct Print {
 impl Print {
     fn new(args: &LogsArgs, sources: &[Source], look: Look) -> Print {
         let several = sources.len() > 1 || sources.iter().any(|source| source.several && source.instance.is_none());
-        let widths = sources.iter().map(|s| s.name.as_str().len() + if s.several { 2 } else { 0 });
         // One very long name does not push the lines of all others to the right.
-        let widest = widths.max().map(|widest| widest.min(PREFIX_MAX));
+        let widest = sources.iter().map(prefix_of).max().map(|widest| widest.min(PREFIX_MAX));
         Print {
             json: args.output == LogsOutput::Json,
             times: args.timestamps,
@@ -314,9 +360,7 @@ impl Print {
     }
 
     fn line(&self, out: &mut impl std::io::Write, source: &Source, line: &Line) -> Result<(), Fault> {
-        // An instance that came meanwhile tells who it is as well.
-        let is_another = line.instance > 0 && source.instance.is_none();
-        let who = match source.several || is_another {
+        let who = match source.several {
             true => format!("{}/{}", source.name, line.instance),
             false => source.name.to_string(),
         };
@@ -337,7 +381,7 @@ impl Print {
             let text = format!("({} bytes were dropped here)", line.dropped);
             writeln!(out, "{}", self.look.paint(Color::Dim, &text))?;
         }
-        if let Some(width) = self.prefix.or(is_another.then_some(0)) {
+        if let Some(width) = self.prefix {
             write!(out, "{} ", self.look.paint(Color::Dim, &format!("{who:<width$} |")))?;
         }
         if self.times {

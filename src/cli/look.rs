@@ -90,11 +90,14 @@ fn width_of(stdout: &std::io::Stdout) -> Option<usize> {
     said.or_else(asked).filter(|width| *width > 0)
 }
 
+/// Columns of a terminal that nobody told its size (one of a fresh `docker exec -t`, of `expect`).
+const WIDTH_UNKNOWN: usize = 80;
+
 /// Columns of the terminal that messages go to; none where it is none.
 pub fn width_of_stderr() -> Option<usize> {
     let stderr = std::io::stderr();
     let asked = || rustix::termios::tcgetwinsize(&stderr).ok().map(|size| usize::from(size.ws_col));
-    stderr.is_terminal().then(asked).flatten().filter(|width| *width > 2)
+    stderr.is_terminal().then(|| asked().filter(|width| *width > 2).unwrap_or(WIDTH_UNKNOWN))
 }
 
 /// The first of the three that is set decides (locale(7)).

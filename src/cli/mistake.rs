@@ -137,9 +137,14 @@ fn of_kubectl(verb: Option<&str>, typed: &str, words: &[String]) -> Option<Strin
             Some(format!("plugd check takes files as they are; write `plugd check {file}`"))
         }
         ("scale", replicas) if replicas.starts_with("--replicas") => {
-            let name = words.last().filter(|word| !word.starts_with('-') && *word != "scale");
-            let name = name.map_or("NAME".into(), |name| select::bare(name.clone()));
-            let count = words.iter().find_map(|word| word.strip_prefix("--replicas=")).unwrap_or("3");
+            let words =
+                words.iter().skip_while(|word| *word != "scale").skip(1).map(String::as_str).collect::<Vec<_>>();
+            let is_count = |at: usize| at > 0 && words[at - 1] == "--replicas";
+            let after = words.iter().enumerate().find(|(at, _)| is_count(*at)).map(|(_, word)| *word);
+            let count = words.iter().find_map(|word| word.strip_prefix("--replicas=")).or(after).unwrap_or("3");
+            let is_name = |at: usize| !words[at].starts_with('-') && !is_count(at);
+            let name = (0..words.len()).find(|at| is_name(*at)).map(|at| select::bare(words[at].to_string()));
+            let name = name.unwrap_or("NAME".into());
             Some(format!("scale takes NAME=N; write `plugd scale {name}={count}`"))
         }
         ("exec", "-i" | "-t" | "-it" | "-ti" | "--stdin" | "--tty") => {
@@ -199,6 +204,10 @@ mod tests {
             ("frobnicate", "there is no verb frobnicate; `plugd help --all` lists them"),
             ("tail web", "there is no verb tail; write `plugd logs -f NAME`"),
             ("scale --replicas=2 deploy/web", "scale takes NAME=N; write `plugd scale web=2`"),
+            ("scale web --replicas 2", "scale takes NAME=N; write `plugd scale web=2`"),
+            ("scale --replicas 4 deploy/web", "scale takes NAME=N; write `plugd scale web=4`"),
+            ("scale deployment/web --replicas=5", "scale takes NAME=N; write `plugd scale web=5`"),
+            ("--dir x scale web --replicas 2 --wait", "scale takes NAME=N; write `plugd scale web=2`"),
             ("scale web 3", "NAME=N web: write it as web=3"),
             ("exec -it web -- sh", "exec has your terminal anyway; leave -i out"),
             ("logs web -f=false", "-f=false: that flag takes no value; leave it out, or write it alone"),

@@ -11,7 +11,7 @@ use super::args::RmArgs;
 use super::fault::{Code, Fault};
 use super::node::Node;
 use super::steer::few;
-use super::{Session, last, node, row, select, told};
+use super::{Session, behind, last, node, row, select, told};
 use crate::edge::directory;
 use crate::model::manifest;
 use crate::model::name::Name;
@@ -73,7 +73,12 @@ pub fn rm(args: &RmArgs, session: &Session) -> Result<Code, Fault> {
     if let Some(first) = gone.as_ref().and_then(|taken| taken.first()) {
         let (name, file) = (&first.service, &first.manifest.file);
         let (removed, are) = (few(files.iter().cloned()), if files.len() == 1 { "is" } else { "are" });
-        let what = format!("{removed} {are} removed; {file} declares {name} too, and is the one that counts now");
+        let has = if first.manifest.rejected.is_some() { "has the name" } else { "declares" };
+        let wrong = behind::problem(first).filter(|_| first.manifest.rejected.is_some());
+        let wrong =
+            wrong.map(|problem| format!(": it is refused, and the version before goes on: {}", problem.message));
+        let wrong = wrong.unwrap_or_default();
+        let what = format!("{removed} {are} removed; {file} {has} {name} too, and is the one that counts now{wrong}");
         return Err(Fault::no(what, format!("`plugd rm {name}` removes {file} as well")));
     }
     if gone.is_some() {

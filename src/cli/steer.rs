@@ -1,6 +1,7 @@
 //! `start`, `stop`, `restart`, `scale`, `signal`: an order each, and until it is done: `stop` by itself, the
 //! others with `--wait`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -135,6 +136,8 @@ fn carry_out(
         few(words)
     };
     let stops = orders.iter().any(|(_, order)| *order == Order::Stop);
+    let mut ending: BTreeSet<&Name> = BTreeSet::new();
+    let mut overtaken: BTreeSet<&Name> = BTreeSet::new();
     let meanwhile =
         |known: &Snapshot| if stops { format!("{}; ^C leaves the order in force", all(known)) } else { all(known) };
     let done = watching.until_lasting(
@@ -146,6 +149,14 @@ fn carry_out(
                 (None, _) | (_, None) => false,
             };
             open = orders.iter().filter(|(name, order)| is_open(name, *order)).map(|(name, _)| name).collect();
+            // What was ending and goes on was taken back by somebody; the others are waited for.
+            if stops {
+                let is_ending = |name: &Name| known.services.get(name).is_some_and(|v| v.status == Status::Stopping);
+                let (end, go_on): (Vec<&Name>, Vec<&Name>) = open.iter().partition(|name| is_ending(name));
+                overtaken.extend(go_on.into_iter().filter(|name| ending.contains(name)));
+                ending.extend(end);
+                open.retain(|name| !overtaken.contains(name));
+            }
             Ok(open.is_empty().then_some(()))
         },
         meanwhile,
@@ -159,6 +170,12 @@ fn carry_out(
     )?;
     if done.is_some() {
         if let Some(known) = watching.known() {
+            if let Some(first) = overtaken.first() {
+                let again = few(overtaken.iter().map(|name| name.to_string()));
+                let was = if overtaken.len() == 1 { "was" } else { "were" };
+                let what = format!("{again} {was} told to start again meanwhile; {}", all(known));
+                return Err(Fault::no(what, format!("`plugd stop {first}` stops it")));
+            }
             // Whoever reads the files next finds the same.
             let views = orders.iter().filter_map(|(name, _)| known.services.get(name));
             told::files_tell(&dir, views.map(|view| (view.service.as_str(), Some(view.status.as_str()))));

@@ -161,6 +161,7 @@ impl Controller {
             }
             service.missing = false;
             service.touched = true;
+            service.forget_conflict();
         }
         if news {
             self.record_of(id, reason, true, message, now);
@@ -214,6 +215,14 @@ impl Controller {
 }
 
 impl Service {
+    /// Its file is gone, and the one that is refused now had its name in vain.
+    fn forget_conflict(&mut self) {
+        let (Some(declared), Some((rejection, _))) = (&mut self.declared, &self.rejected) else { return };
+        if declared.source.file != rejection.source.file {
+            declared.problems.retain(|(reason, _)| *reason != Reason::NameConflict);
+        }
+    }
+
     /// What runs takes up of the declared version what needs no new process; nothing while an edit waits.
     pub fn take_up(&mut self, now: Now) {
         let Some(spec) = self.spec().cloned() else { return };

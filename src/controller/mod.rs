@@ -175,7 +175,7 @@ impl Controller {
     }
 
     /// What is told of a service, as of the last decision.
-    pub fn view(&self, name: &Name, _now: Now) -> Option<Arc<ServiceView>> {
+    pub fn view(&self, name: &Name) -> Option<Arc<ServiceView>> {
         self.table.by_name(name)?.view.clone()
     }
 

@@ -485,6 +485,8 @@ fn exit_view(exit: &ExitMemory) -> ExitView {
 fn manifest_view(service: &Service) -> ManifestView {
     let rejected = service.rejected.as_ref();
     let (file, sha256) = match (&service.declared, rejected) {
+        // The file that declared it is gone, and one that is refused has its name now.
+        (Some(declaration), Some((rejection, _))) => (rejection.source.file.clone(), declaration.source.sha256.clone()),
         (Some(declaration), _) => (declaration.source.file.clone(), declaration.source.sha256.clone()),
         (None, Some((rejection, _))) => (rejection.source.file.clone(), String::new()),
         // Its manifest is gone: the last one is told until the service is, too.

@@ -130,8 +130,7 @@ fn of_all(service: &Service, ending: bool) -> Word {
         return of_instance(service, instance);
     }
     if desired == 0 && !occupied {
-        return Word::of(Status::Stopped, Reason::StoppedByOperator, "it is scaled to 0")
-            .next(format!("starts with `plugd scale {}=1`", service.name));
+        return of_none(service);
     }
     let wanted = &service.instances[..service.instances.len().min(desired)];
     let ready = wanted.iter().filter(|instance| instance.life.is_ready()).count();
@@ -147,6 +146,21 @@ fn of_all(service: &Service, ending: bool) -> Word {
     }
     let worst = wanted.iter().map(|instance| of_instance(service, instance)).min_by_key(|word| urgency(word.status));
     not_before_all(service, worst.unwrap_or_else(|| of_gate(service)))
+}
+
+/// No instance is wanted: by its manifest, or by hand.
+fn of_none(service: &Service) -> Word {
+    let name = &service.name;
+    match service.rules().map_or(1, |rules| rules.replicas) {
+        0 => Word::of(Status::Stopped, Reason::Disabled, "its manifest says `replicas: 0`")
+            .next(format!("starts when its manifest says more; now with `plugd scale {name}=1`")),
+        says => Word::of(
+            Status::Stopped,
+            Reason::StoppedByOperator,
+            format!("scaled to 0 by hand; its manifest says {says}"),
+        )
+        .next(format!("starts with `plugd scale {name}={says}`")),
+    }
 }
 
 /// One that is not wanted any more is on its way out: stopped is when nothing is left.

@@ -203,6 +203,11 @@ impl Controller {
             instances: (0..service.instances.len()).map(instance).collect(),
         })
     }
+
+    /// How often it runs says nothing of how well it is.
+    pub fn is_job(&self, name: &Name) -> bool {
+        self.table.by_name(name).is_some_and(is_job)
+    }
 }
 
 /// It runs to its end, and nobody calls it: by the clock, once, or until it has ended well.

@@ -83,7 +83,7 @@ fn lives_on(known: impl Fn() -> Input) {
         brain.absorb(Input::Declared(declare(web)), after(0));
         brain.absorb(Input::Scanned, after(0));
         LATER.into_iter().for_each(|later| settle(&mut brain, after(later)));
-        assert!(brain.view(&name("web"), after(0)).is_some(), "what was declared is not told of");
+        assert!(brain.view(&name("web")).is_some(), "what was declared is not told of");
         brain.absorb(Input::Withdrawn(name("web")), after(90_000));
         settle(&mut brain, after(90_000));
     }

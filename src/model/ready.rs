@@ -53,9 +53,10 @@ pub fn has_failed_for_good(view: &ServiceView) -> bool {
     view.status == Status::Failed && view.last_exit.is_some() && !comes_again
 }
 
-/// Nothing a person has to look into: ready, or serving in part.
+/// Nothing a person has to look into: ready, or serving in part. What runs and is checked by nothing is as well as can
+/// be told, also after a failed start: only whoever waits for it has reason to doubt.
 pub fn is_well(view: &ServiceView) -> bool {
-    is_ready(view) || (view.status == Status::Degraded && view.available)
+    is_ready(view) || view.status == Status::Running || (view.status == Status::Degraded && view.available)
 }
 
 /// Something is expected of it: not skipped, stopped, completed or armed.
@@ -147,7 +148,9 @@ mod tests {
         let mut running = ServiceView { status: Status::Running, ..healthy("a") };
         running.instances[0].started = Some(started);
         assert!(is_ready(&running));
-        assert!(!is_ready(&ServiceView { unproven: true, ..running.clone() }));
+        let unproven = ServiceView { unproven: true, ..running.clone() };
+        assert!(!is_ready(&unproven), "nobody's wait ends with it");
+        assert!(is_well(&unproven), "yet it runs, and its status says so");
         let after = |millis| too_young(&running, started + Duration::from_millis(millis), &[]);
         assert_eq!(
             [0, 100, 250, 9_000].map(after),

@@ -80,7 +80,7 @@ impl Node {
     pub(super) fn tell_news(&mut self, now: Now) {
         let News { services, node } = std::mem::take(&mut self.news);
         for name in services {
-            if let Some(view) = self.controller.view(&name, now) {
+            if let Some(view) = self.controller.view(&name) {
                 self.observed(&view, now);
                 self.lead_callers(&view);
                 self.place_logs(&name);

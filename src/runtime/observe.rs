@@ -2,14 +2,13 @@
 //!
 //! Nothing here waits for a disk: buckets are summed in memory and handed to the store once a minute.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Node;
 use crate::controller::{Input, ProbeSlot};
 use crate::edge::store::Sample;
 use crate::model::reason::Status;
-use crate::model::spec::{Check, RestartPolicy, Spec};
+use crate::model::spec::Check;
 use crate::model::time::Now;
 use crate::model::view::ServiceView;
 
@@ -46,7 +45,7 @@ impl Node {
 
     /// A view that is announced.
     pub(super) fn observed(&mut self, view: &ServiceView, now: Now) {
-        match expects_nothing(view) || self.is_job(view) {
+        match expects_nothing(view) || self.controller.is_job(&view.service) {
             true => self.samples.rest(&view.service, now),
             false => self.samples.take(sample(view, now)),
         }
@@ -58,12 +57,6 @@ impl Node {
         {
             self.store.exit(view.service.clone(), exit);
         }
-    }
-
-    /// Nobody calls it: how often it runs says nothing of how well it is.
-    fn is_job(&self, view: &ServiceView) -> bool {
-        let once = |spec: &Arc<Spec>| spec.restart.policy == RestartPolicy::Never;
-        view.schedule.is_some() || self.specs.get(view.service.as_str()).is_some_and(once)
     }
 
     /// Hands over what was gathered: a minute is over, somebody asks, or this is the end.

@@ -166,10 +166,14 @@ fn editor(world: &World, text: &str) -> String {
 }
 
 fn edit_with(world: &World, editor: &str, temporary: &std::path::Path) -> std::process::Output {
+    edit_of(world, "web", editor, temporary)
+}
+
+fn edit_of(world: &World, name: &str, editor: &str, temporary: &std::path::Path) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_plugd"))
         .arg("--dir")
         .arg(world.dir())
-        .args(["edit", "web"])
+        .args(["edit", name])
         .env("PLUGD_STATE_DIR", world.state())
         .env_remove("VISUAL")
         .env("EDITOR", editor)
@@ -215,6 +219,89 @@ fn an_edit_needs_no_place_for_temporary_files_but_the_directory_itself() {
     let left: Vec<_> =
         std::fs::read_dir(world.dir()).expect("listed").flatten().map(|entry| entry.file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("edit")), "{left:?}");
+}
+
+#[test]
+fn a_discovered_script_is_edited_as_a_script_and_keeps_its_mode() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::running();
+    world.put_script("plain.sh", "#!/bin/sh\nexec sleep 1000\n");
+    world.put_script("headed.sh", "#!/bin/sh\n# plugd: restart: Never\nexec sleep 1000\n");
+    for name in ["plain", "headed"] {
+        world.wait_status(name, "running");
+        let file = world.path(&format!("{name}.sh"));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o750)).expect("chmod");
+        world.wait("the status of the mode", |world| world.status(name) == "running");
+        let before = world.pid(name);
+        let edited = edit_of(&world, name, "sed -i s/1000/2000/", world.root());
+        assert_eq!((edited.status.code(), err(&edited).as_str()), (Some(0), ""), "{name}");
+        assert!(std::fs::read_to_string(&file).expect("there").ends_with("exec sleep 2000\n"));
+        assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o750);
+        world.wait("the edit", |world| world.pid(name).is_some_and(|pid| Some(pid) != before));
+    }
+    let refused = edit_of(&world, "headed", "sed -i s/restart:/restrt:/", world.root());
+    assert_eq!(refused.status.code(), Some(5));
+    assert!(err(&refused).contains("headed.sh:2:10: unknown field `restrt`"), "{}", err(&refused));
+    let refused = edit_of(&world, "plain", "sed -i 1d", world.root());
+    assert_eq!(refused.status.code(), Some(5));
+    assert!(err(&refused).contains("plain.sh begins neither with `#!` nor as a program"), "{}", err(&refused));
+    assert!(std::fs::read_to_string(world.path("plain.sh")).expect("there").starts_with("#!/bin/sh\n"));
+}
+
+#[test]
+fn a_script_of_a_library_is_edited_where_it_lies() {
+    let world = World::running();
+    std::fs::create_dir(world.path("wrappers")).expect("made");
+    world.put_script("wrappers/clock.sh", "#!/bin/sh\n# plugd: restart: Never\nexec sleep 1000\n");
+    world.wait_status("clock", "running");
+    let edited = edit_of(&world, "clock", "sed -i s/1000/2000/", world.root());
+    assert_eq!((edited.status.code(), err(&edited).as_str()), (Some(0), ""));
+    assert!(std::fs::read_to_string(world.path("wrappers/clock.sh")).expect("there").ends_with("exec sleep 2000\n"));
+}
+
+#[test]
+fn a_text_is_valid_with_what_lies_beside_it() {
+    let world = World::running();
+    std::fs::create_dir(world.path("web.yaml.d")).expect("made");
+    world.put("web.yaml.d/10.yaml", STAYS);
+    world.put("web.yaml", "labels: {is: \"1000\"}\n");
+    world.wait_status("web", "running");
+    let edited = edit_with(&world, "sed -i s/1000/2000/", world.root());
+    assert_eq!((edited.status.code(), err(&edited).as_str()), (Some(0), ""));
+    let file = world.root().join("web.yaml");
+    std::fs::write(&file, "labels: {is: \"3000\"}\n").expect("written");
+    ends(&world, 0, &["add", "--wait", &file.display().to_string()]);
+    world.remove("web.yaml.d/10.yaml");
+    let refused = edit_with(&world, "sed -i s/3000/4000/", world.root());
+    assert!(refused.status.code() == Some(5) && err(&refused).contains("nothing to run"), "{}", err(&refused));
+}
+
+#[test]
+fn rm_ends_what_an_invalid_second_file_of_its_name_goes_on_for() {
+    let world = World::running();
+    world.put("h.yaml", STAYS);
+    world.wait_status("h", "running");
+    world.put("h.json", "{\"comand\": \"sleep 1003\"}\n");
+    world.wait("the second file to be told", |world| {
+        world.status_file("h").is_some_and(|text| text.contains("NameConflict"))
+    });
+    let pid = world.pid("h").expect("a pid");
+    let (_, told) = ends(&world, 1, &["rm", "h"]);
+    assert!(
+        told.starts_with("plugd: h.yaml is removed; h.json has the name h too, and is the one that counts now: it is")
+            && told.contains("unknown field `comand`")
+            && told.ends_with("; `plugd rm h` removes h.json as well\n"),
+        "{told}"
+    );
+    assert!(!world.path("h.yaml").exists() && crate::world::lives(pid), "a bad file ends nothing");
+    world.wait("its status to name the one that counts", |world| {
+        world
+            .status_file("h")
+            .is_some_and(|text| text.contains("manifest: {file: h.json") && !text.contains("NameConflict"))
+    });
+    ends(&world, 0, &["rm", "h"]);
+    assert!(!world.path("h.json").exists() && !crate::world::lives(pid));
+    ends(&world, 4, &["get", "h"]);
 }
 
 #[test]

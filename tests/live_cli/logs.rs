@@ -42,6 +42,68 @@ fn several_logs_are_told_apart() {
 }
 
 #[test]
+fn the_last_lines_are_those_of_each_instance() {
+    let world = World::running();
+    let lines = "command: [sh, -c, 'for i in 1 2 3 4; do echo line $i of $PLUGD_INSTANCE; done; exec sleep 1000']\n";
+    world.put("web.yaml", &format!("{lines}replicas: 3\n"));
+    world.wait("all lines", |world| logs(world, &["web"]).lines().count() == 12);
+    let of = |said: &str, index: usize| -> Vec<String> {
+        let own = format!("web/{index} | ");
+        said.lines().filter_map(|line| line.strip_prefix(&own).map(str::to_string)).collect()
+    };
+    let (last, _) = ends(&world, 0, &["logs", "web", "--tail", "2"]);
+    let (matching, _) = ends(&world, 0, &["logs", "web", "--tail", "1", "--grep", "line [12]"]);
+    let mut following = begin(&world, &["logs", "-f", "web", "--tail", "2"]);
+    let followed: Vec<String> = following.lines().take(6).collect();
+    for index in 0..3 {
+        let both = [format!("line 3 of web/{index}"), format!("line 4 of web/{index}")];
+        assert_eq!(of(&last, index), both, "{last}");
+        assert_eq!(of(&followed.join("\n"), index), both, "{followed:?}");
+        assert_eq!(of(&matching, index), [format!("line 2 of web/{index}")], "{matching}");
+    }
+    // A status has room for a few in all.
+    let (status, _) = ends(&world, 0, &["status", "web"]);
+    assert_eq!(status.lines().skip_while(|line| *line != "last output").count(), 11, "{status}");
+}
+
+#[test]
+fn who_follows_one_instance_is_told_which_from_the_moment_there_are_several() {
+    let world = World::running();
+    world.put("web.yaml", "command: [sh, -c, 'while :; do echo from $PLUGD_INSTANCE; sleep 0.02; done']\n");
+    world.wait("the first line", |world| logs(world, &["web"]).contains("from"));
+    let mut following = begin(&world, &["logs", "-f", "web"]);
+    let mut lines = following.lines();
+    assert_eq!(lines.next().as_deref(), Some("from web/0"));
+    ends(&world, 0, &["scale", "web=2", "--wait"]);
+    assert!(lines.any(|line| line == "web/1 | from web/1"));
+    let since: Vec<String> = lines.take(50).collect();
+    assert_eq!(since.len(), 50);
+    assert!(since.iter().all(|line| line.contains(" | ")) && since.iter().any(|line| line == "web/0 | from web/0"));
+}
+
+#[test]
+fn what_an_instance_wrote_that_is_scaled_away_is_shown() {
+    let world = World::running();
+    world.put("web.yaml", "command: [sh, -c, 'echo from $PLUGD_INSTANCE; exec sleep 1000']\n");
+    world
+        .put("own.yaml", "command: [sh, -c, 'echo from $PLUGD_INSTANCE; exec sleep 1000']\nlogs: {path: ../own.log}\n");
+    for name in ["web", "own"] {
+        let first = format!("{name}/1");
+        ends(&world, 0, &["scale", &format!("{name}=2"), "--wait"]);
+        world.wait("its line", |world| logs(world, &[&first]).contains("from"));
+        ends(&world, 0, &["restart", name, "--wait"]);
+        world.wait("its second line", |world| logs(world, &[&first]).lines().count() == 2);
+        ends(&world, 0, &["scale", &format!("{name}=1"), "--wait"]);
+        let (said, told) = ends(&world, 0, &["logs", &first]);
+        assert_eq!(said, format!("from {first}\n").repeat(2));
+        assert_eq!(told, format!("plugd: {name} has no instance 1 any more; this is what is kept of its log\n"));
+        assert_eq!(ends(&world, 0, &["logs", "-p", &first]).0, format!("from {first}\n"));
+        let (_, told) = ends(&world, 4, &["logs", &format!("{name}/2")]);
+        assert!(told.contains(&format!("{name} has no instance 2; it has {name}")), "{told}");
+    }
+}
+
+#[test]
 fn follow_shows_what_is_written_from_now_on() {
     let world = World::running();
     world.put(
@@ -64,6 +126,24 @@ fn a_service_that_wrote_nothing_is_not_answered_with_silence() {
     world.wait_status("web", "running");
     let (said, told) = ends(&world, 0, &["logs", "web"]);
     assert_eq!((said.as_str(), told.as_str()), ("", "plugd: nothing has been written yet\n"));
+}
+
+#[test]
+fn a_service_that_never_ran_is_not_followed_in_silence() {
+    let world = World::running();
+    world.put("web.yaml", "comand: sleep 1000\n");
+    world.wait_status("web", "failed");
+    let why =
+        "plugd: nothing has been written yet: web is failed (ConfigInvalid): web.yaml:1:1: unknown field `comand`";
+    let (said, told) = ends(&world, 0, &["logs", "web"]);
+    assert!(said.is_empty() && told.starts_with(why), "{told}");
+    let mut following = crate::ask::begin_hearing(&world, &["logs", "-f", "web"]);
+    let mut lines = following.lines();
+    let stderr = following.0.stderr.take().expect("a pipe");
+    let heard = std::io::BufRead::lines(std::io::BufReader::new(stderr)).next().expect("a line").expect("text");
+    assert!(heard.starts_with(why), "{heard}");
+    world.put("web.yaml", "command: [sh, -c, 'echo up; exec sleep 1000']\n");
+    assert_eq!(lines.next().as_deref(), Some("up"), "it goes on following");
 }
 
 #[test]

@@ -349,3 +349,16 @@ fn what_does_not_run_is_no_news_to_the_next_controller() {
         assert_eq!(since(&world), told);
     }
 }
+
+#[test]
+fn what_runs_again_and_is_told_as_ready_ends_as_that() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+    crate::world::kill(pid, 9);
+    world.wait("the next life", |world| world.pid("web").is_some_and(|next| next != pid));
+    world.wait_status("web", "running");
+    let (said, _) = ends(&world, 0, &["status", "web"]);
+    assert!(said.contains("running  1/1 ready") && said.contains("restarts     1"), "{said}");
+}

@@ -1,6 +1,6 @@
 //! start, stop, restart, scale, signal, exec.
 
-use crate::ask::{STAYS, ends, logs};
+use crate::ask::{STAYS, begin_hearing, code_of, ends, logs};
 use crate::world::{World, environment};
 
 #[test]
@@ -273,4 +273,25 @@ fn nobody_waits_for_a_job_that_failed_for_good_to_complete() {
         assert!(told.contains("job is failed (Error) and does not run again by itself"), "{told}");
     }
     ends(&world, 0, &["wait", "--for=failed", "job"]);
+}
+
+#[test]
+fn a_stop_that_somebody_else_takes_back_ends_and_says_so() {
+    let world = World::running();
+    let slow = "command: [sh, -c, 'trap \"sleep 1; exit 0\" TERM; while :; do sleep 0.02; done']\n";
+    world.put("web.yaml", slow);
+    world.put("quick.yaml", STAYS);
+    world.wait_status("web", "running");
+    world.wait_status("quick", "running");
+    let mut stopping = begin_hearing(&world, &["stop", "web"]);
+    world.wait_status("web", "stopping");
+    ends(&world, 0, &["start", "web"]);
+    assert_eq!(code_of(&mut stopping.0), Some(1));
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut stopping.0.stderr.take().expect("a pipe"), &mut told).expect("text");
+    assert!(told.contains("web was told to start again meanwhile"), "{told}");
+    world.wait_status("web", "running");
+    // What is stopped already, and what ends as ever, is no such case.
+    ends(&world, 0, &["stop", "quick"]);
+    ends(&world, 0, &["stop", "quick", "web"]);
 }

@@ -180,6 +180,9 @@ fn a_person_is_told_in_one_line_what_a_verb_did_and_a_script_is_not() {
     assert_eq!(ends(&world, 0, &["restart", "web"]), (String::new(), String::new()));
     assert_eq!(at_80("$plugd --quiet scale web=1"), "");
     assert!(at_80("$plugd signal CONT web").contains("CONT is sent to web"));
+    // A terminal that has not been told its size is one all the same.
+    assert_eq!(shown(&world, 0, &[], "stty rows 0; $plugd restart web"), at_80("$plugd restart web"));
+    assert!(shown(&world, 0, &[], "$plugd signal CONT web").contains("CONT is sent to web"));
     // Nobody answers: `script` has no input.
     let asked = at_80("$plugd rm db");
     assert!(asked.contains("remove it all the same? [y/N]") && asked.contains("nothing was removed"), "{asked}");

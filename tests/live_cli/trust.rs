@@ -153,6 +153,23 @@ fn check_knows_who_owns_a_name_and_what_is_withheld() {
 }
 
 #[test]
+fn a_directory_that_is_not_the_node_s_is_compared_with_it_and_that_is_said() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let other = world.root().join("other");
+    std::fs::create_dir(&other).expect("made");
+    std::fs::write(other.join("new.yaml"), STAYS).expect("written");
+    let (said, told) = ends(&world, 0, &["check", &other.display().to_string()]);
+    assert!(said.contains("stop     web  no manifest declares it"), "{said}");
+    let of = world.dir();
+    let (other, of) = (other.display(), of.display());
+    assert_eq!(told, format!("plugd: {other} is compared with the node of {of}, as if it lay there\n"));
+    assert_eq!(ends(&world, 0, &["check", &of.to_string()]).1, "");
+    assert_eq!(ends(&world, 0, &["check"]).1, "");
+}
+
+#[test]
 fn check_says_that_an_update_is_blocked() {
     let world = World::running();
     world.put("web.yaml", STAYS);

@@ -138,7 +138,7 @@ pub fn passed(world: &mut World) -> Result<(), String> {
             job.waiting.clear();
             continue;
         }
-        let Some(view) = world.controller.view(&name, world.now) else { continue };
+        let Some(view) = world.controller.view(&name) else { continue };
         let told = view.schedule.iter().flat_map(|schedule| &schedule.runs);
         let waits = told.filter(|run| run.result == RunResult::Waiting).filter_map(|run| run.scheduled);
         let waiting: BTreeSet<i64> = waits.map(Timestamp::as_second).collect();

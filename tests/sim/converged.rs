@@ -14,7 +14,7 @@ const LINGERS: std::time::Duration = std::time::Duration::from_secs(10);
 pub fn converged(world: &World) -> Result<(), String> {
     for &service in world.files.keys() {
         let name = service_name(service);
-        let Some(view) = world.controller.view(&name, world.now) else {
+        let Some(view) = world.controller.view(&name) else {
             return Err(format!("law 6: {name} is in the directory and unknown"));
         };
         text(&view)?;

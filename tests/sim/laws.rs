@@ -114,7 +114,7 @@ pub fn waits(world: &mut World) -> Result<(), String> {
             // Since when nothing but the keeper's queue stands in its way.
             let since = *world.free_since.entry(instance.clone()).or_insert(now);
             if now > since + Duration::from_secs(3) {
-                let why = world.controller.view(&instance.service, world.now).map(|view| view.why.clone());
+                let why = world.controller.view(&instance.service).map(|view| view.why.clone());
                 return Err(format!("law 4: {instance} waits {late:?} longer than promised: {why:?}"));
             }
         } else {
@@ -168,7 +168,7 @@ fn wanted(world: &mut World, life: &LifeId, spec: &Spec) -> Result<(), String> {
 fn needs_hold(world: &World, life: &LifeId, spec: &Spec) -> Result<(), String> {
     for dependency in spec.depends_on.iter().filter(|dependency| !dependency.optional) {
         if !world.facts.may_hold(dependency.condition, &dependency.name) {
-            let view = world.controller.view(&dependency.name, world.now);
+            let view = world.controller.view(&dependency.name);
             let view = view.map(|view| format!("{} {:?} {:?}", view.status, view.reason, view.why));
             let condition = dependency.condition;
             return Err(format!("law 2: {life} begins and {} is not {condition:?}: {view:?}", dependency.name));

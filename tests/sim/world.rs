@@ -339,7 +339,7 @@ impl World {
         if !again.actions.is_empty() {
             for action in &again.actions {
                 if let Action::Announce(name) = action {
-                    let (was, is) = (self.views.get(name), self.controller.view(name, self.now));
+                    let (was, is) = (self.views.get(name), self.controller.view(name));
                     let (was, is) = (format!("{was:?}"), format!("{is:?}"));
                     // From where they differ on.
                     let at = was.bytes().zip(is.bytes()).take_while(|(a, b)| a == b).count().saturating_sub(40);
@@ -420,7 +420,7 @@ impl World {
                 if self.lie == Some(Lie::Unannounced) && self.steps > 30 {
                     return Ok(());
                 }
-                if let Some(view) = self.controller.view(&name, self.now) {
+                if let Some(view) = self.controller.view(&name) {
                     laws::told(self, &view)?;
                     if self.steps.is_multiple_of(64) {
                         crate::converged::text(&view)?;

@@ -172,7 +172,7 @@ fn a_new_controller_keeps_awake_what_runs_and_what_was_direct_sleeps_only_after_
     let mut world = World::running(direct);
     // The edit needs a new process: its port is another.
     world.declare(lazy("web"));
-    let tried = world.controller.view(&name("web"), world.now).expect("a view");
+    let tried = world.controller.view(&name("web")).expect("a view");
     assert!(tried.process_running);
     assert!(world.view("web").status != Status::Stopping, "nothing is stopped before the new version was tried");
 

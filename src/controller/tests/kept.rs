@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
+use crate::model::name::{Instance, LifeId};
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Dependency, Digest, OnLoss, Readiness, RestartPolicy, Spec};
 
@@ -429,6 +430,31 @@ fn what_was_scaled_stays_so_until_a_later_edit_of_replicas_is_in_force() {
         assert_eq!(desired(&world), 2, "it is in force after all");
         assert!(!world.view("web").why.concat().contains("by hand"));
     }
+}
+
+#[test]
+fn what_no_instance_is_wanted_of_says_whether_its_manifest_or_somebody_said_so() {
+    let mut world = World::new();
+    let of = |replicas: u32| Spec { replicas, ..spec("web") };
+    world.declare(of(0));
+    assert_eq!(world.status("web"), (Status::Stopped, Some(Reason::Disabled)));
+    let view = world.view("web");
+    assert_eq!(view.why, ["its manifest says `replicas: 0`"]);
+    assert_eq!(view.next.as_deref(), Some("starts when its manifest says more; now with `plugd scale web=1`"));
+    world.declare(of(3));
+    let of_each = (0..3).map(|index| LifeId { instance: Instance { index, ..life("web", 1).instance }, life: 1 });
+    for life in of_each.clone() {
+        world.tell(Input::Spawned { life, pid: 100, start_time: 7 });
+    }
+    world.order("web", Order::Scale(0));
+    for life in of_each {
+        world.tell(Input::Exited { life: life.clone(), exit: Exit::signal(15) });
+        world.tell(Input::Surveyed { life, left: vec![] });
+    }
+    let view = world.view("web");
+    assert_eq!(view.reason, Some(Reason::StoppedByOperator), "{view:?}");
+    assert_eq!(view.why, ["scaled to 0 by hand; its manifest says 3"]);
+    assert_eq!(view.next.as_deref(), Some("starts with `plugd scale web=3`"));
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn a_withdrawn_service_is_told_to_stop_and_retired_when_nothing_is_left() {
     let actions = world.tell(Input::Surveyed { life: life("web", 1), left: vec![] });
     assert!(actions.contains(&Action::Forget { life: life("web", 1) }));
     assert!(actions.contains(&Action::Retire(name("web"))));
-    assert!(world.controller.view(&name("web"), world.now).is_none());
+    assert!(world.controller.view(&name("web")).is_none());
 }
 
 #[test]
@@ -170,6 +170,30 @@ fn a_bad_edit_never_stops_a_running_service() {
     let rejected = view.manifest.rejected.as_ref().expect("it is told");
     assert_eq!((rejected.sha256.as_str(), rejected.file.as_deref()), ("41c0", Some("web.yaml")));
     assert_eq!(rejected.reason, Some(Reason::ConfigInvalid));
+}
+
+#[test]
+fn a_refused_file_that_has_the_name_alone_is_the_one_that_counts() {
+    let mut world = World::running(spec("web"));
+    let mut declared = declare(spec("web"));
+    declared.problems = vec![(Reason::NameConflict, "web.json and web.yaml both declare web".into())];
+    world.tell(Input::Declared(declared));
+    let is_told = |world: &World| world.view("web").problem(Reason::NameConflict).is_some();
+    assert!(is_told(&world));
+    let refused = |file: &str| Rejection {
+        name: name("web"),
+        source: Source { file: file.into(), sha256: "41c0".into() },
+        reason: Reason::ConfigInvalid,
+        message: format!("{file}:1:2: unknown field"),
+        file: file.into(),
+        required: false,
+    };
+    world.tell(Input::Rejected(refused("web.yaml")));
+    assert!(is_told(&world), "both are there");
+    world.tell(Input::Rejected(refused("web.json")));
+    let view = world.view("web");
+    assert_eq!((view.manifest.file.as_str(), view.status), ("web.json", Status::Running));
+    assert!(!is_told(&world), "the other is gone");
 }
 
 #[test]

@@ -198,7 +198,7 @@ impl World {
     }
 
     pub fn view(&self, service: &str) -> Arc<ServiceView> {
-        self.controller.view(&name(service), self.now).expect("a view of a known service")
+        self.controller.view(&name(service)).expect("a view of a known service")
     }
 
     pub fn status(&self, service: &str) -> (Status, Option<Reason>) {

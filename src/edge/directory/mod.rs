@@ -54,6 +54,7 @@ pub use disk::{read_handed, read_named, reader};
 pub use load::{Invalid, Loaded, load, load_some, resolve_one};
 pub use names::{is_drop_in, is_its_own};
 pub use parse::OwnedText;
+pub use scripts::no_program;
 pub use trust::in_container;
 
 /// Events that wait for the thread; what comes beyond them is found by a compare. An eighth of the

@@ -113,7 +113,7 @@ impl Desk {
             Err(Unread::NotAFile(_) | Unread::TooLarge(_) | Unread::Failed(_)) => return self.not_a_service(file),
         };
         let head = &content.bytes[..content.bytes.len().min(HEAD_MAX)];
-        let program = head.starts_with(b"#!") || head.starts_with(b"\x7fELF");
+        let program = manifest::is_program(head);
         let library = file.contains('/');
         // An edit that spoils its first line, or empties it, is no wish that it stops.
         if !program && (self.records.contains_key(file) || self.was_service(file)) {
@@ -234,7 +234,7 @@ impl Desk {
 }
 
 /// Why the kernel would not execute it, and what to do.
-fn no_program(file: &str, head: &[u8]) -> String {
+pub fn no_program(file: &str, head: &[u8]) -> String {
     match head.strip_prefix(BYTE_ORDER_MARK).is_some_and(|rest| rest.starts_with(b"#!")) {
         true => format!(
             "{file} begins with a byte order mark, so the kernel does not see its `#!`; take the mark off: \

@@ -5,13 +5,13 @@
 //! rest of the old file is read first, and every file that came since after it. A follower that is
 //! slow costs nobody anything: it reads files, at most 1,000 lines a call.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 
 use jiff::Timestamp;
 
 use super::chain::{Chain, Identity, identity, open_all};
-use super::read::{Line, LogFiles, Query, Source, last, narrow};
+use super::read::{Line, LogFiles, Query, Source, last, merge, narrow};
 
 /// Lines of one call: a screen scrolls no faster, and 1,000 of the longest are 64 MiB.
 const BATCH: usize = 1000;
@@ -46,13 +46,14 @@ impl Follow {
         if let Some(count) = follow.query.tail {
             // Lines before now are many; only the last ones are kept.
             let matches = follow.query.matcher();
-            let lasts = follow.tails.iter_mut().map(|tail| {
+            let mut of_each: BTreeMap<u32, Vec<Vec<Line>>> = BTreeMap::new();
+            for tail in &mut follow.tails {
                 let all = std::iter::from_fn(|| tail.chain.next_line().ok().flatten());
-                last(all.filter(|line| matches(line)), count).into()
-            });
-            let mut lines = merge(lasts.collect());
-            lines.drain(..lines.len().saturating_sub(count));
-            follow.first = lines;
+                let lasts = last(all.filter(|line| matches(line)), count).into();
+                of_each.entry(tail.source.instance).or_default().push(lasts);
+            }
+            let of_one = |logs| last(merge(logs).into_iter(), count).into();
+            follow.first = merge(of_each.into_values().map(of_one).collect());
         }
         Ok(follow)
     }
@@ -84,18 +85,6 @@ impl Follow {
         lines.append(&mut merge(new));
         Ok(lines)
     }
-}
-
-/// Several logs as one, by time. Within one log the order is the file's, whatever its times say: an
-/// index is right to the second only, and wall clocks are set back.
-fn merge(logs: Vec<Vec<Line>>) -> Vec<Line> {
-    let latest = |latest: &mut Option<Timestamp>, line: Line| {
-        *latest = (*latest).max(line.time);
-        Some((*latest, line))
-    };
-    let mut lines: Vec<_> = logs.into_iter().flat_map(|log| log.into_iter().scan(None, latest)).collect();
-    lines.sort_by_key(|(time, _)| *time);
-    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 impl Tail {

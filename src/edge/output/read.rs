@@ -13,11 +13,12 @@ use super::index::Mark;
 use super::layout::{Place, Side, several_dir};
 use crate::model::log_names;
 use crate::model::name::Name;
+use crate::model::view::ServiceView;
 
 /// What of the logs is wanted.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
-    /// Only so many lines, the last of what the rest of the query leaves.
+    /// Only so many lines of each instance, the last of what the rest of the query leaves.
     pub tail: Option<usize>,
     pub since: Option<Timestamp>,
     /// Only the life before the present one.
@@ -65,19 +66,20 @@ impl LogFiles {
 
     /// All lines that match, oldest first, several instances merged by time.
     pub fn read(&self, query: &Query) -> io::Result<Box<dyn Iterator<Item = Line> + Send>> {
-        let mut chains = Vec::new();
+        let mut chains: BTreeMap<u32, Vec<Chain>> = BTreeMap::new();
         for source in self.sources() {
             let mut files = open_all(&source.place)?;
             files.iter_mut().for_each(|file| file.end = Some(file.size));
             narrow(&mut files, query);
-            chains.push(Chain::new(source.instance, source.side, files));
+            chains.entry(source.instance).or_default().push(Chain::new(source.instance, source.side, files));
         }
         let grep = query.matcher();
-        let lines = Merged::new(chains).filter(move |line| grep(line));
-        Ok(match query.tail {
-            None => Box::new(lines),
-            Some(count) => Box::new(last(lines, count).into_iter()),
-        })
+        let Some(count) = query.tail else {
+            let lines = Merged::new(chains.into_values().flatten().collect());
+            return Ok(Box::new(lines.filter(move |line| grep(line))));
+        };
+        let of_one = |chains| last(Merged::new(chains).filter(|line| grep(line)), count).into();
+        Ok(Box::new(merge(chains.into_values().map(of_one).collect()).into_iter()))
     }
 
     /// The lines that match, and then everything new as it is written.
@@ -85,10 +87,17 @@ impl LogFiles {
         Follow::new(self, query)
     }
 
-    /// Whether another instance than the first has written, or several did: each line tells which.
-    pub fn has_several(&self) -> bool {
+    /// The last lines of all instances together, as many as a status has room for.
+    pub fn last_lines(&self, count: usize) -> io::Result<Vec<Line>> {
+        let lines = self.read(&Query { tail: Some(count), ..Query::default() })?;
+        Ok(last(lines, count).into())
+    }
+
+    /// Whether several instances are wanted or there, or another than the first has written: each line tells which.
+    pub fn has_several(&self, view: Option<&ServiceView>) -> bool {
         let is_there = |source: &Source| source.place.base.symlink_metadata().is_ok();
-        self.sources().iter().any(|source| source.instance > 0 && is_there(source))
+        view.is_some_and(|view| view.desired > 1 || view.instances.len() > 1)
+            || self.sources().iter().any(|source| source.instance > 0 && is_there(source))
     }
 
     /// Every log of the service that is there now, by what lies in the directories.
@@ -252,7 +261,19 @@ pub(super) fn last(lines: impl Iterator<Item = Line>, count: usize) -> VecDeque<
     ring
 }
 
-/// Several logs as one, by time; within one log the order is the file's.
+/// Several logs as one, by time. Within one log the order is the file's, whatever its times say: an
+/// index is right to the second only, and wall clocks are set back.
+pub(super) fn merge(logs: Vec<Vec<Line>>) -> Vec<Line> {
+    let latest = |latest: &mut Option<Timestamp>, line: Line| {
+        *latest = (*latest).max(line.time);
+        Some((*latest, line))
+    };
+    let mut lines: Vec<_> = logs.into_iter().flat_map(|log| log.into_iter().scan(None, latest)).collect();
+    lines.sort_by_key(|(time, _)| *time);
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
+/// As [`merge`], of logs that are too long to be gathered.
 #[derive(Debug)]
 struct Merged {
     heads: Vec<(Option<Line>, Chain)>,

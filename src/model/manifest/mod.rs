@@ -38,7 +38,7 @@ pub use diagnostic::{Diagnostic, Severity, nearest, render, shown};
 pub use explain::{explain, field_names};
 pub use guess::{names, wrapper_mentions};
 pub use schema::schema;
-pub use script::{from_script, has_block, is_manifest, read_named};
+pub use script::{from_script, has_block, is_manifest, is_program, read_named};
 pub(super) use settings::{Values, read as read_settings, value as read_setting};
 
 /// What there is to say of MCP servers until they can be run.

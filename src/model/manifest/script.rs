@@ -9,7 +9,7 @@ use super::{Document, Reading, Refused, Text, envelope};
 const HEAD: usize = 16 * 1024;
 
 /// Whether a file begins as something that can be executed: `#!` or ELF.
-fn is_program(text: &[u8]) -> bool {
+pub fn is_program(text: &[u8]) -> bool {
     text.starts_with(b"#!") || text.starts_with(b"\x7fELF")
 }
 

@@ -74,9 +74,8 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
         lines.0.push(format!("# why:  {}", clip(why, TEXT_MAX)));
     }
     if node.shutting_down {
-        let services = &file.snapshot.services;
         let is_over = |view: &ServiceView| view.reason == Some(Reason::ControllerStopped);
-        let all_stopped = !services.is_empty() && services.values().all(|view| is_over(view));
+        let all_stopped = file.snapshot.services.values().all(|view| is_over(view));
         lines.0.push(match all_stopped {
             true => "# next: the next `plugd run` starts what is declared here".to_string(),
             false => "# next: all services are being stopped, then plugd ends".to_string(),
@@ -248,6 +247,21 @@ mod tests {
         - {file: "d: e.yaml", type: NameInvalid, message: "no \"name\""}
         heartbeat: 2026-11-23T11:03:40Z
         "#);
+    }
+
+    #[test]
+    fn a_node_that_ends_without_services_says_what_comes_next_as_one_with_some() {
+        let mut ended = snapshot([down("a", Status::Stopped, Some(Reason::ControllerStopped))]);
+        let mut empty = snapshot([]);
+        let mut ends = snapshot([healthy("a")]);
+        for (known, next) in [
+            (&mut ended, "# next: the next `plugd run` starts what is declared here"),
+            (&mut empty, "# next: the next `plugd run` starts what is declared here"),
+            (&mut ends, "# next: all services are being stopped, then plugd ends"),
+        ] {
+            known.node.shutting_down = true;
+            assert_eq!(file(known).lines().nth(1), Some(next));
+        }
     }
 
     #[test]
