@@ -76,7 +76,12 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/snapshot", Role::View, "everything at once, with its sequence number"),
     route("GET", "/v1/watch", Role::View, "a snapshot, then every change (server-sent events)"),
     route("GET", "/v1/events", Role::View, "what happened, then what happens; `?follow=false` for a list"),
-    route("POST", "/v1/rescan", Role::Operate, "look at the directory now"),
+    route(
+        "POST",
+        "/v1/rescan",
+        Role::Operate,
+        "look at the directory now; answered when what was written by now is taken in",
+    ),
     route("POST", "/v1/confirm-missing", Role::Admin, "let go what a lost directory held"),
     route("GET", "/v1/openapi.json", Role::View, "this table"),
     route("GET", "/livez", Role::Anybody, "whether the controller answers"),

@@ -184,6 +184,11 @@ impl Node {
         self.run(self.client.signal(name, instance, &signal.to_string()))
     }
 
+    /// What lies in the directory by now is what counts from here on.
+    pub fn take_in(&self) -> Result<(), Fault> {
+        self.run(self.client.rescan())
+    }
+
     pub fn confirm_missing(&self) -> Result<(), Fault> {
         self.run(self.client.confirm_missing())
     }

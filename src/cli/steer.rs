@@ -69,6 +69,7 @@ pub fn scale(args: &ScaleArgs, session: &Session) -> Result<Code, Fault> {
     let node = session.node()?;
     node.may_be_changed(false)?;
     let names: Vec<String> = args.scales.iter().map(|(name, _)| name.clone()).collect();
+    node.take_in()?;
     let before = node.snapshot_with(&names)?;
     let mut orders = Vec::new();
     for (name, count) in &args.scales {
@@ -97,8 +98,9 @@ pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
 
 fn order(args: &OrderArgs, session: &Session, order: Order) -> Result<Code, Fault> {
     let node = session.node()?;
-    let before = node.snapshot_with(&args.names)?;
     node.may_be_changed(args.all)?;
+    node.take_in()?;
+    let before = node.snapshot_with(&args.names)?;
     let names = select::names(&before, &args.names, args.all)?;
     let orders = names.into_iter().map(|name| (name, order)).collect();
     carry_out(&node, &before, orders, args.wait.then_some(args.timeout), session)

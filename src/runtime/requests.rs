@@ -3,11 +3,14 @@
 use super::Node;
 use crate::api::context::{OrderError, Request, Written};
 use crate::controller::{Input, Target};
+use crate::edge::directory::Directory;
 use crate::model::manifest::print;
 use crate::model::name::{Instance, LifeId, Name};
 
 /// How long an answer waits for the disk.
 const SETTLE_MAX: std::time::Duration = std::time::Duration::from_secs(2);
+/// What lies in the directory is looked at within this time, or not waited for.
+const LOOK_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Node {
     pub(super) fn on_request(&mut self, request: Request) {
@@ -73,10 +76,14 @@ impl Node {
                 let _ = reply.send(Ok(now.wall));
             }
             Request::Rescan { reply } => {
-                if let Some(directory) = &self.directory {
-                    directory.rescan();
-                }
-                let _ = reply.send(Ok(()));
+                let looked = self.directory.as_ref().map(Directory::rescan_whole);
+                tokio::task::spawn_local(async move {
+                    if let Some(looked) = looked {
+                        // A directory that does not answer holds up nobody who asks for more than a look.
+                        let _ = tokio::time::timeout(LOOK_WITHIN, looked).await;
+                    }
+                    let _ = reply.send(Ok(()));
+                });
             }
         }
     }

@@ -368,3 +368,62 @@ fn three_replicas_are_three_processes_with_ports_of_their_own() {
     world.ask(&["scale", "many=1"]);
     world.wait("one instance", |world| world.field("many", "ready").as_deref() == Some("1/1"));
 }
+
+#[test]
+fn an_order_right_after_a_write_is_about_what_was_written() {
+    let world = World::running();
+    let says = |version: u32, then: &str| format!("command: [sh, -c, 'echo v{version} begins; {then}']\n");
+    let write = |name: &str, text: &str| {
+        // As `cp` does: into the file that is there.
+        std::fs::write(world.path(name), text).expect("written");
+    };
+    let begun = |name: &str| -> Vec<String> {
+        let said = world.ask(&["logs", name]);
+        said.lines()
+            .filter(|line| line.ends_with(" begins"))
+            .map(|line| line.trim_end_matches(" begins").into())
+            .collect()
+    };
+    let (job, night, stays) = ("exit 0", "schedule: \"0 3 1 1 *\"\n", "exec sleep 3600");
+    let all = |version| {
+        let run = says(version, job);
+        [
+            ("mig", format!("{run}restart: Never\n")),
+            ("bk", format!("{run}{night}")),
+            ("db", says(version, stays)),
+            ("web", says(version, stays)),
+        ]
+    };
+    for (name, text) in all(1) {
+        world.put(&format!("{name}.yaml"), &text);
+    }
+    world.wait("the first versions", |_| ["mig", "db", "web"].iter().all(|name| begun(name) == ["v1"]));
+    world.wait_status("mig", "completed");
+    world.ask(&["start", "bk"]);
+    world.wait("the first run", |_| begun("bk") == ["v1"]);
+    world.wait_status("bk", "waiting");
+    let mut wanted = vec!["v1".to_string()];
+    for version in 2..6 {
+        world.ask(&["stop", "db"]);
+        wanted.push(format!("v{version}"));
+        for (name, text) in all(version) {
+            write(&format!("{name}.yaml"), &text);
+            world.ask(&[if name == "web" { "restart" } else { "start" }, name]);
+        }
+        for name in ["mig", "bk", "db", "web"] {
+            world.wait("the version that was written", |_| begun(name).last() == wanted.last());
+        }
+        world.wait_status("mig", "completed");
+        world.wait_status("bk", "waiting");
+        for name in ["mig", "bk", "db", "web"] {
+            let begun = begun(name);
+            assert!(begun.iter().all(|version| wanted.contains(version)), "{begun:?}");
+            let mut once = begun.clone();
+            once.dedup();
+            assert_eq!(once, wanted, "{name} begins with no version that was replaced: {begun:?}");
+            // An edit starts a job and a service by itself, and the order may come after that.
+            let most = wanted.len() + if name == "bk" { 0 } else { usize::try_from(version).expect("few") };
+            assert!(begun.len() <= most, "{name}: {begun:?}");
+        }
+    }
+}

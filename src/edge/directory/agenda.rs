@@ -131,6 +131,12 @@ impl Agenda {
         self.dirty = Some(Settling::again(self.dirty, now, quiet));
     }
 
+    /// What waits for a moment of quiet waits no more.
+    pub fn hurry(&mut self, now: Duration) {
+        let changes = self.waits.values_mut().filter_map(|wait| wait.change.as_mut());
+        changes.for_each(|change| change.due = change.due.min(now));
+    }
+
     /// Everything is about to be compared.
     pub fn clean(&mut self) {
         self.dirty = None;

@@ -166,7 +166,7 @@ impl Directory {
         self.tell(Message::Rescan);
     }
 
-    /// The same; the answer comes, or its sender is dropped, once that was done.
+    /// The same; its sender is dropped once all that was written by now is told.
     pub fn rescan_whole(&self) -> oneshot::Receiver<()> {
         let (done, looked) = oneshot::channel();
         self.tell(Message::RescanWhole(done));

@@ -24,6 +24,8 @@ use crate::model::settings::Settings;
 
 /// Held open for writing for longer than this is a problem.
 const STILL_WRITING: Duration = Duration::from_secs(2);
+/// A file brings up who names it, and that one whoever needs it anew.
+const ROUNDS: usize = 3;
 /// Messages taken before anything is looked at: a burst is one batch.
 const BATCH_MAX: usize = 1024;
 
@@ -31,7 +33,7 @@ const BATCH_MAX: usize = 1024;
 pub(super) enum Message {
     Event(Event),
     Rescan,
-    /// Dropped once everything was looked at.
+    /// Dropped once everything was looked at and told, also what waits for a moment of quiet.
     RescanWhole(oneshot::Sender<()>),
     Confirm,
     Settings(Box<Settings>),
@@ -116,17 +118,38 @@ impl Thread {
                 continue;
             }
             self.desk.refreshed.clear();
-            for look in self.agenda.due(now) {
-                self.look(&look)?;
-                self.hand_over()?;
+            if !self.waiting.is_empty() {
+                self.agenda.hurry(now);
             }
+            self.look_at_due(now)?;
             if self.agenda.take_dirty(now) | self.floor.compare_is_due(now) {
                 self.compare()?;
-                self.waiting.clear();
+                self.answer_waiting()?;
             }
             self.filling_until.take_if(|until| *until <= now);
             self.end_first_scan();
         }
+    }
+
+    fn look_at_due(&mut self, now: Duration) -> Result<(), Closed> {
+        for look in self.agenda.due(now) {
+            self.look(&look)?;
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    /// Everything was compared: what that brought up is looked at, too, before anybody is told so.
+    fn answer_waiting(&mut self) -> Result<(), Closed> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..ROUNDS {
+            self.look_at_due(self.started.elapsed())?;
+        }
+        self.deliver()?;
+        self.waiting.clear();
+        Ok(())
     }
 
     fn hear(&mut self, message: Message) -> Result<(), Closed> {
