@@ -33,7 +33,13 @@ pub fn exec(args: &ExecArgs, session: &Session) -> Result<Code, Fault> {
     };
     let process = Path::new("/proc").join(pid.to_string());
     let mut command = Command::new(program);
-    command.args(words).env_clear().envs(environment(&process)?).current_dir(process.join("cwd"));
+    command.args(words).env_clear().envs(environment(&process)?);
+    // Before the user: a process that holds capabilities is not open to its own user without them.
+    let there = process.join("cwd");
+    std::env::set_current_dir(&there).map_err(|error| {
+        let shown = std::fs::read_link(&there).unwrap_or(there);
+        Fault::path("enter the working directory of the service", shown, error)
+    })?;
     if rustix::process::geteuid().is_root() {
         become_user_of(&process)?;
     }

@@ -133,6 +133,19 @@ fn exec_has_the_environment_of_the_service_and_hands_the_code_on() {
 }
 
 #[test]
+fn exec_goes_into_a_service_that_has_another_user_and_capabilities() {
+    if !rustix::process::geteuid().is_root() {
+        return; // nobody else may become another user
+    }
+    let world = World::running();
+    let who = "user: '65534'\nsecurityContext: {capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}\n";
+    world.put("low.yaml", &format!("command: sleep 1000\nworkingDir: /usr\n{who}"));
+    world.wait_status("low", "running");
+    let (said, _) = ends(&world, 0, &["exec", "low", "--", "/bin/sh", "-c", "id -u; pwd"]);
+    assert_eq!(said, "65534\n/usr\n");
+}
+
+#[test]
 fn a_name_with_a_slip_is_answered_with_the_nearest_one() {
     let world = World::running();
     world.put("web.yaml", STAYS);
