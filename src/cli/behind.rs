@@ -135,6 +135,11 @@ fn field(reason: Reason) -> Option<&'static str> {
     })
 }
 
+/// The file in which this field of a service is to be mended.
+pub fn file_of(dir: &Path, view: &ServiceView, field: &str) -> String {
+    says(dir, view, field).unwrap_or_else(|| view.manifest.file.clone())
+}
+
 /// The file that says this field of a service: only the files themselves know.
 fn says(dir: &Path, view: &ServiceView, field: &str) -> Option<String> {
     let wanted = |file: &str| file == view.manifest.file;

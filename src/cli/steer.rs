@@ -2,7 +2,7 @@
 //! others with `--wait`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -16,7 +16,7 @@ use super::{Session, row, select, told, wait};
 use crate::controller::Order;
 use crate::model::name::Name;
 use crate::model::ready;
-use crate::model::reason::Status;
+use crate::model::reason::{Reason, Status};
 use crate::model::signal;
 use crate::model::view::{ServiceView, Snapshot};
 
@@ -40,8 +40,9 @@ pub fn stop(args: &StopArgs, session: &Session) -> Result<Code, Fault> {
         (false, Some(timeout)) => Some(timeout),
         (false, None) => Some(longest_grace(&node, &names) + AFTER_GRACE),
     };
-    let orders = names.into_iter().map(|name| (name, Order::Stop)).collect();
-    carry_out(&node, &before, orders, patience, session)
+    let orders: Vec<_> = names.into_iter().map(|name| (name, Order::Stop)).collect();
+    let dir = give(&node, &before, &orders)?;
+    see_through(&node, &dir, &before, &orders, patience, session)
 }
 
 fn longest_grace(node: &Node, names: &[Name]) -> Duration {
@@ -75,7 +76,9 @@ pub fn scale(args: &ScaleArgs, session: &Session) -> Result<Code, Fault> {
     for (name, count) in &args.scales {
         orders.push((select::find(&before, name)?.service.clone(), Order::Scale(*count)));
     }
-    carry_out(&node, &before, orders, args.wait.then_some(args.timeout), session)
+    let dir = give(&node, &before, &orders)?;
+    will_start(&node, &dir, &before, &orders)?;
+    see_through(&node, &dir, &before, &orders, args.wait.then_some(args.timeout), session)
 }
 
 pub fn signal(args: &SignalArgs, session: &Session) -> Result<Code, Fault> {
@@ -102,32 +105,88 @@ fn order(args: &OrderArgs, session: &Session, order: Order) -> Result<Code, Faul
     node.take_in()?;
     let before = node.snapshot_with(&args.names)?;
     let names = select::names(&before, &args.names, args.all)?;
-    let orders = names.into_iter().map(|name| (name, order)).collect();
-    carry_out(&node, &before, orders, args.wait.then_some(args.timeout), session)
+    let orders: Vec<_> = names.into_iter().map(|name| (name, order)).collect();
+    let dir = give(&node, &before, &orders)?;
+    // All are those that can.
+    if !args.all {
+        will_start(&node, &dir, &before, &orders)?;
+    }
+    see_through(&node, &dir, &before, &orders, args.wait.then_some(args.timeout), session)
 }
 
 /// Gives the orders; all names are known by now, so that one wrong name orders nothing.
-fn carry_out(
-    node: &Node,
-    before: &Snapshot,
-    orders: Vec<(Name, Order)>,
-    patience: Option<Duration>,
-    session: &Session,
-) -> Result<Code, Fault> {
+fn give(node: &Node, before: &Snapshot, orders: &[(Name, Order)]) -> Result<PathBuf, Fault> {
     let mut forgotten = None;
-    for (name, order) in &orders {
+    for (name, order) in orders {
         forgotten = node.order(name, *order)?.or(forgotten);
     }
     let dir = node.dir()?;
-    for (name, order) in &orders {
+    for (name, order) in orders {
         let told = before.services.get(name).and_then(|view| of_the_one_before(&dir, view, *order));
         told.iter().for_each(|told| super::say(told));
     }
     if let Some(why) = forgotten {
         super::say(&format!("it holds while this plugd runs, and is not remembered: {why}"));
     }
+    Ok(dir)
+}
+
+/// Of what was named each has to be able to start by it. The order holds all the same: it takes back a `plugd stop`.
+fn will_start(node: &Node, dir: &Path, before: &Snapshot, orders: &[(Name, Order)]) -> Result<(), Fault> {
+    let faults =
+        orders.iter().filter_map(|(name, order)| starts_nothing(node, dir, before.services.get(name)?, *order));
+    let mut faults: Vec<Fault> = faults.collect();
+    let last = faults.pop();
+    faults.iter().for_each(|fault| super::say(&fault.to_string()));
+    last.map_or(Ok(()), Err)
+}
+
+/// Why an order starts nothing, and what a person does about it.
+fn starts_nothing(node: &Node, dir: &Path, view: &ServiceView, order: Order) -> Option<Fault> {
+    let begins = match order {
+        Order::Start | Order::Restart => true,
+        Order::Scale(count) => count > 0,
+        Order::Stop => false,
+    };
+    let service = &view.service;
+    if !begins {
+        return None;
+    }
+    if behind::never_was_valid(view) {
+        return Some(wait::verdict(dir, view));
+    }
+    if view.reason != Some(Reason::Disabled) {
+        return None;
+    }
+    let spec = node.object(service).ok()?;
+    let is_disabled = spec.pointer("/spec/enabled") == Some(&Value::Bool(false));
+    match order {
+        Order::Scale(_) | Order::Stop if !is_disabled => None,
+        // What lies there is refused; the version before is not to run either.
+        _ if view.manifest.rejected.is_some() => Some(wait::verdict(dir, view)),
+        _ if is_disabled => {
+            let file = behind::file_of(dir, view, "enabled");
+            let what = format!("{service} does not start: its manifest says `enabled: false`");
+            Some(Fault::no(what, format!("remove that from {file}")))
+        }
+        _ => {
+            let what = format!("{service} does not start: its manifest says `replicas: 0`");
+            Some(Fault::no(what, format!("`plugd scale {service}=1` gives it one")))
+        }
+    }
+}
+
+/// Until the orders are carried out, where there is patience.
+fn see_through(
+    node: &Node,
+    dir: &Path,
+    before: &Snapshot,
+    orders: &[(Name, Order)],
+    patience: Option<Duration>,
+    session: &Session,
+) -> Result<Code, Fault> {
     let Some(patience) = patience else {
-        session.done(&taken_up(&orders));
+        session.done(&taken_up(before, orders));
         return Ok(Code::Done);
     };
     let mut open: Vec<&Name> = orders.iter().map(|(name, _)| name).collect();
@@ -145,6 +204,12 @@ fn carry_out(
     let done = watching.until_lasting(
         Some(Instant::now() + patience),
         |known| {
+            if let Some(lost) = orders.iter().find_map(|(name, order)| {
+                let (then, now) = (before.services.get(name)?, known.services.get(name)?);
+                is_lost(*order, then, now).then_some(now)
+            }) {
+                return Err(wait::verdict(dir, lost));
+            }
             let is_open = |name: &Name, order: Order| match (known.services.get(name), before.services.get(name)) {
                 (Some(view), Some(before)) => !is_done(order, before, view),
                 // Gone while we wait: there is nothing left to order.
@@ -180,8 +245,8 @@ fn carry_out(
             }
             // Whoever reads the files next finds the same.
             let views = orders.iter().filter_map(|(name, _)| known.services.get(name));
-            told::files_tell(&dir, views.map(|view| (view.service.as_str(), Some(view.status.as_str()))));
-            let stays = if stops { format!("; {}", stays(&orders)) } else { String::new() };
+            told::files_tell(dir, views.map(|view| (view.service.as_str(), Some(view.status.as_str()))));
+            let stays = if stops { format!("; {}", stays(before, orders)) } else { String::new() };
             session.done(&format!("{}{stays}", all(known)));
         }
         return Ok(Code::Done);
@@ -221,12 +286,12 @@ fn of_the_one_before(dir: &Path, view: &ServiceView, order: Order) -> Option<Str
 }
 
 /// An order was taken up; what comes of it shows in the status.
-fn taken_up(orders: &[(Name, Order)]) -> String {
+fn taken_up(before: &Snapshot, orders: &[(Name, Order)]) -> String {
     let Some((first, order)) = orders.first() else { return "there is no service".into() };
     let names = few(orders.iter().map(|(name, _)| name.to_string()));
     let next = match order {
         Order::Start => format!("`plugd status {first}` tells how it goes"),
-        Order::Stop => stays(orders),
+        Order::Stop => stays(before, orders),
         Order::Restart => format!("`plugd wait {first}` returns when it is ready"),
         Order::Scale(_) => format!("`plugd status {first}` tells how it goes"),
     };
@@ -244,10 +309,26 @@ fn taken_up(orders: &[(Name, Order)]) -> String {
     }
 }
 
-fn stays(orders: &[(Name, Order)]) -> String {
+fn stays(before: &Snapshot, orders: &[(Name, Order)]) -> String {
+    // What holds one beneath the order holds on when that is mended.
+    let beneath = |(name, _): &(Name, Order)| {
+        let view = before.services.get(name)?;
+        match view.reason {
+            _ if behind::never_was_valid(view) => Some(format!(", also when {} is mended,", view.manifest.file)),
+            Some(Reason::Disabled) => Some(", also when its manifest lets it run,".to_string()),
+            _ => None,
+        }
+    };
     match orders {
-        [(only, _)] => format!("it stays stopped until `plugd start {only}`"),
-        _ => "they stay stopped until `plugd start` with their names".to_string(),
+        [only] => format!("it stays stopped{} until `plugd start {}`", beneath(only).unwrap_or_default(), only.0),
+        _ => {
+            let also = if orders.iter().any(|one| beneath(one).is_some()) {
+                ", also when their files let them run,"
+            } else {
+                ""
+            };
+            format!("they stay stopped{also} until `plugd start` with their names")
+        }
     }
 }
 
@@ -290,14 +371,29 @@ pub fn is_done(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
             _ if before.schedule.is_some() && !before.process_running => {
                 ready::is_ready(now) && has_new_life(before, now)
             }
-            _ => ready::is_ready(now),
+            _ => ready::is_ready(now) || is_off(now),
         },
-        Order::Restart => ready::is_ready(now) && has_new_life(before, now),
+        Order::Restart => (ready::is_ready(now) && has_new_life(before, now)) || is_off(now),
         // Those that are too many have ended, too.
         Order::Scale(count) => {
             let left = now.instances.len() as u32;
             let ready = now.ready == count && ready::is_ready(now);
             now.desired == count && left <= count && (ready || (count == 0 && !now.process_running))
+        }
+    }
+}
+
+/// Its manifest does not want it to run: of all, that is none to wait for.
+fn is_off(view: &ServiceView) -> bool {
+    view.status == Status::Stopped && view.reason == Some(Reason::Disabled)
+}
+
+/// It was begun and has failed for good since, or there is nothing to begin.
+fn is_lost(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
+    match order {
+        Order::Stop | Order::Scale(0) => false,
+        Order::Start | Order::Restart | Order::Scale(_) => {
+            behind::never_was_valid(now) || (ready::has_failed_for_good(now) && has_new_life(before, now))
         }
     }
 }

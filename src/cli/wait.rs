@@ -115,22 +115,37 @@ fn lost(known: &Snapshot, args: &WaitArgs, dir: &Path, taken: Intake) -> Result<
     // The version before may well become ready: it is not what was asked for.
     let is_behind =
         |view: &ServiceView| args.what == WaitFor::Ready && !ready::is_ready(view) && behind::problem(view).is_some();
-    let has_failed =
-        |view: &Arc<ServiceView>| ready::has_failed_for_good(view) || behind::never_was_valid(view) || is_behind(view);
+    // What runs by the clock begins again, however its last run ended.
+    let begins = |view: &ServiceView| {
+        view.schedule.is_some() && matches!(args.what, WaitFor::Status(Status::Running | Status::Healthy))
+    };
+    let has_failed = |view: &Arc<ServiceView>| {
+        let for_good = ready::has_failed_for_good(view) && !begins(view);
+        for_good || behind::never_was_valid(view) || is_behind(view)
+    };
     for view in meant(known, args).iter().filter(|view| has_failed(view)) {
         let only = std::iter::once(view);
-        if told::is_unread(dir, view) || Lying::of(dir, only.clone()).intake(known, only) > taken {
-            continue;
+        if !told::is_unread(dir, view) && Lying::of(dir, only.clone()).intake(known, only) <= taken {
+            return Err(verdict(dir, view));
         }
-        if let Some(behind) = behind::of(dir, view) {
-            return Err(Fault::no(behind.sentence(view), behind.next));
-        }
-        let word = row::word(view.status, view.reason);
-        let why = view.why.first().map(|why| format!(": {}", clean(why))).unwrap_or_default();
-        let what = format!("{} is {word} and does not run again by itself{why}", view.service);
-        return Err(Fault::no(what, format!("`plugd start {}` runs it again", view.service)));
     }
     Ok(())
+}
+
+/// Why nothing comes of one any more, and what a person does about it.
+pub fn verdict(dir: &Path, view: &ServiceView) -> Fault {
+    if let Some(behind) = behind::of(dir, view) {
+        return Fault::no(behind.sentence(view), behind.next);
+    }
+    let (service, word) = (&view.service, row::word(view.status, view.reason));
+    let why = view.why.first().map(|why| format!(": {}", clean(why))).unwrap_or_default();
+    match &view.schedule {
+        Some(_) => Fault::no(format!("{service} is {word}{why}"), format!("`plugd start {service}` runs it now")),
+        None => Fault::no(
+            format!("{service} is {word} and does not run again by itself{why}"),
+            format!("`plugd start {service}` runs it again"),
+        ),
+    }
 }
 
 /// A name that no service has and no file suggests is a slip of the pen: who waits for one that is to
@@ -266,6 +281,7 @@ fn is_so(what: &WaitFor, known: &Snapshot, name: &str, node: &Node) -> bool {
             Some(instance) => instance.is_none(),
         },
         WaitFor::Status(status) => match instance {
+            None if *status == Status::Completed => view.is_some_and(|view| ready::has_completed(view)),
             None => view.is_some_and(|view| view.status == *status),
             Some(instance) => instance.is_some_and(|instance| instance.status == *status),
         },

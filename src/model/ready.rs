@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::reason::{Reason, Status};
-use super::view::{ServiceView, Snapshot};
+use super::view::{RunResult, ServiceView, Snapshot};
 
 /// All instances ready, a job that completed, or one that is armed to run on demand or by schedule.
 pub fn is_ready(view: &ServiceView) -> bool {
@@ -47,10 +47,16 @@ pub fn starts(view: &ServiceView) -> impl Iterator<Item = Timestamp> {
     view.instances.iter().filter_map(|instance| instance.started)
 }
 
-/// It ran, ended with a failure, and begins again only if somebody edits or starts it.
+/// It ran, ended with a failure, and begins again only if somebody edits or starts it; or when its next run is due.
 pub fn has_failed_for_good(view: &ServiceView) -> bool {
-    let comes_again = view.schedule.is_some() || view.retry_at.is_some() || view.process_running;
+    let comes_again = view.retry_at.is_some() || view.process_running;
     view.status == Status::Failed && view.last_exit.is_some() && !comes_again
+}
+
+/// It ran to its end; one by the clock, in its last run.
+pub fn has_completed(view: &ServiceView) -> bool {
+    let last = view.schedule.as_ref().and_then(|schedule| schedule.runs.last());
+    view.status == Status::Completed || last.is_some_and(|run| run.result == RunResult::Completed)
 }
 
 /// Nothing a person has to look into: ready, or serving in part. What runs and is checked by nothing is as well as can

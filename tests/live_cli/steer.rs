@@ -308,3 +308,105 @@ fn a_stop_that_somebody_else_takes_back_ends_and_says_so() {
     ends(&world, 0, &["stop", "quick"]);
     ends(&world, 0, &["stop", "quick", "web"]);
 }
+
+#[test]
+fn a_start_that_fails_for_good_is_not_waited_for() {
+    let world = World::running();
+    world.put("job.yaml", "command: [sh, -c, 'echo no such table >&2; exit 4']\nrestart: Never\n");
+    world.wait_status("job", "failed");
+    for order in ["start", "restart"] {
+        let (_, told) = ends(&world, 1, &[order, "job", "--wait"]);
+        assert!(told.contains("job is failed (Error) and does not run again by itself"), "{told}");
+    }
+    // One of several is enough, and what comes again by itself is waited for.
+    world.put("loop.yaml", crate::ask::CRASHES);
+    ends(&world, 1, &["start", "loop", "job", "--wait"]);
+    ends(&world, 124, &["start", "loop", "--wait", "--timeout", "1s"]);
+}
+
+#[test]
+fn an_order_to_what_does_not_start_by_it_says_why_and_what_to_do() {
+    let world = World::running();
+    world.put("off.yaml", "command: sleep 1000\nenabled: false\n");
+    world.put("bad.yaml", "comand: sleep 1000\n");
+    world.put("web.yaml", STAYS);
+    world.wait_status("off", "stopped");
+    world.wait_status("bad", "failed");
+    world.wait_status("web", "running");
+    for words in
+        [&["start", "off"][..], &["restart", "off"], &["start", "off", "--wait"], &["restart", "off", "--wait"]]
+    {
+        let (_, told) = ends(&world, 1, words);
+        assert_eq!(told, "plugd: off does not start: its manifest says `enabled: false`; remove that from off.yaml\n");
+    }
+    ends(&world, 1, &["scale", "off=2"]);
+    for words in [&["start", "bad"][..], &["restart", "bad"], &["scale", "bad=2", "--wait"]] {
+        let (_, told) = ends(&world, 1, words);
+        assert!(
+            told.starts_with("plugd: bad is failed: what bad.yaml says now is not in force: bad.yaml:1:1"),
+            "{told}"
+        );
+        assert!(told.ends_with("; mend bad.yaml\n"), "{told}");
+    }
+    // Whoever stops such a one is told what holds it; whoever starts it takes that back.
+    let shown = crate::terminal::shown(&world, 200, &[("NO_COLOR", "1")], "$plugd stop off bad");
+    assert!(
+        shown.contains("off is stopped (Disabled)")
+            && shown.contains("they stay stopped, also when their files let them run,"),
+        "{shown}"
+    );
+    let shown = crate::terminal::shown(&world, 200, &[("NO_COLOR", "1")], "$plugd stop off");
+    assert!(shown.contains("it stays stopped, also when its manifest lets it run, until `plugd start off`"), "{shown}");
+    world.put("off.yaml", STAYS);
+    world.wait_status("off", "stopped (StoppedByOperator)");
+    world.put("off.yaml", "command: sleep 1000\nenabled: false\n");
+    world.wait_status("off", "stopped (Disabled)");
+    ends(&world, 1, &["start", "off"]);
+    world.put("off.yaml", STAYS);
+    world.wait_status("off", "running");
+
+    world.put("none.yaml", "command: sleep 1000\nreplicas: 0\n");
+    world.wait_status("none", "stopped");
+    for order in ["start", "restart"] {
+        let (_, told) = ends(&world, 1, &[order, "none"]);
+        let so = "plugd: none does not start: its manifest says `replicas: 0`; `plugd scale none=1` gives it one\n";
+        assert_eq!(told, so);
+    }
+    ends(&world, 0, &["scale", "none=1", "--wait"]);
+    // What was scaled to nothing by hand is started by hand.
+    ends(&world, 0, &["scale", "web=0", "--wait"]);
+    ends(&world, 0, &["start", "web", "--wait"]);
+    // All are those that can.
+    world.put("off.yaml", "command: sleep 1000\nenabled: false\n");
+    world.wait_status("off", "stopped");
+    world.remove("bad.yaml");
+    world.wait_status("bad", "absent");
+    ends(&world, 0, &["restart", "--all", "--wait"]);
+}
+
+#[test]
+fn who_waits_for_a_job_by_the_clock_is_told_how_its_last_run_went() {
+    let world = World::running();
+    let good = world.root().join("good");
+    let command = format!("command: [sh, -c, 'sleep 0.6; test -e {}']\n", good.display());
+    world.put("cron.yaml", &format!("schedule: '@yearly'\n{command}"));
+    world.wait_status("cron", "waiting");
+    ends(&world, 0, &["wait", "cron"]);
+    ends(&world, 124, &["wait", "--for=completed", "cron", "--timeout", "100ms"]);
+    ends(&world, 0, &["start", "cron"]);
+    for words in [&["wait", "--for=completed", "cron"][..], &["wait", "cron"], &["wait", "--all"]] {
+        let (_, told) = ends(&world, 1, words);
+        assert!(told.contains("cron is failed (Error): its last run, by hand, failed: exited with 1"), "{told}");
+        assert!(told.ends_with("; `plugd start cron` runs it now\n"), "{told}");
+    }
+    std::fs::write(&good, "").expect("written");
+    ends(&world, 0, &["start", "cron"]);
+    ends(&world, 0, &["wait", "--for=completed", "cron"]);
+    let path = "jsonpath={.status.schedule.runs[*].result}";
+    assert_eq!(ends(&world, 0, &["get", "cron", "-o", path]).0, "failed completed\n");
+    ends(&world, 0, &["wait", "--for=completed", "cron"]);
+    world.put("now.yaml", "schedule: '@yearly'\ncommand: 'false'\n");
+    ends(&world, 0, &["wait", "now"]);
+    let (_, told) = ends(&world, 1, &["start", "now", "--wait"]);
+    assert!(told.contains("now is failed (Error): its last run, by hand, failed"), "{told}");
+}
