@@ -65,6 +65,7 @@ fn program(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
     {
         ctx.error(&wrapper.place, "`wrapper` needs `path`", "write `wrapper: {path: FILE}`");
     }
+    head_of_script(ctx, given);
     if let Some(args) = given.get("args")
         && matches!(spec.process.program, Program::External(_))
     {
@@ -122,6 +123,21 @@ fn ports(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
         );
     }
     shared_port(ctx, given, spec);
+}
+
+/// The head of a script that was written for a file of its own: here it is a comment.
+fn head_of_script(ctx: &mut Context<'_>, given: &Given) {
+    let Some((node, text)) = given.get("script").and_then(|node| Some((node, node.as_text()?))) else { return };
+    let Some(head) = text.lines().next().and_then(|line| line.strip_prefix("#!")) else { return };
+    let mut words = head.split_whitespace().map(|word| word.rsplit('/').next().unwrap_or(word));
+    let interpreter = words.find(|word| *word != "env" && !word.starts_with('-'));
+    if let Some(interpreter) = interpreter.filter(|name| *name != "sh") {
+        ctx.warning(
+            &node.place,
+            format!("`script` is run by `sh -eu`; `#!{}` does not count", head.trim()),
+            format!("put it into a file and write `wrapper: FILE`, or write `command: [{interpreter}, …]`"),
+        );
+    }
 }
 
 /// One literal port for several instances: the first has it, the others end. Who reads PORT names none.
