@@ -354,6 +354,26 @@ fn check_tells_what_looks_like_a_service_and_is_none() {
 }
 
 #[test]
+fn check_tells_of_folders_whose_manifests_are_not_read() {
+    let world = world();
+    let services = world.path().join("services.d");
+    for (folder, file, text) in [
+        ("team", "in.yaml", "command: sleep 1000\n"),
+        ("prometheus", "prometheus.yml", "global: {scrape_interval: 15s}\n"),
+        ("wrappers", "w.yaml", "command: sleep 1000\n"),
+        (".git", "g.yaml", "command: sleep 1000\n"),
+    ] {
+        std::fs::create_dir_all(services.join(folder)).expect("made");
+        std::fs::write(services.join(folder).join(file), text).expect("written");
+    }
+    let output = plugd(world.path(), &["check"]);
+    let told = out(&output);
+    assert!(told.contains("warning: team/ is not read: manifests lie directly in the directory\n"), "{told}");
+    assert_eq!(told.matches("is not read").count(), 1, "{told}");
+    assert_eq!(output.status.code(), Some(0), "{told}");
+}
+
+#[test]
 fn check_tells_of_drop_ins_that_no_manifest_has() {
     let world = world();
     let services = world.path().join("services.d");

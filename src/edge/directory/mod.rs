@@ -46,6 +46,7 @@ use self::watch::Watch;
 use crate::controller::Input;
 use crate::edge::named::Named;
 use crate::edge::store::Store;
+use crate::model::manifest::{self, Reading, Text};
 use crate::model::settings::Settings;
 
 pub use accepted::settings_before;
@@ -235,13 +236,38 @@ pub fn bystanders(dir: &Path) -> Vec<String> {
     let of_entry = |entry: &std::fs::DirEntry| {
         let found = disk::stat(&entry.path());
         match found.is_ok_and(|found| found.is_dir()) {
-            true => names::orphan(&entry.file_name(), is_there),
+            true => names::orphan(&entry.file_name(), is_there).or_else(|| unread_folder(entry)),
             false => names::bystander(&entry.file_name(), found.is_ok_and(|found| found.is_executable())),
         }
     };
     let mut told: Vec<String> = entries.iter().filter_map(of_entry).collect();
     told.sort();
     told
+}
+
+/// Looked at in a folder: enough to tell what it is for.
+const FOLDER_MAX: usize = 100;
+
+/// A folder of manifests, of which none is read.
+fn unread_folder(entry: &std::fs::DirEntry) -> Option<String> {
+    use names::Candidate;
+    let name = entry.file_name();
+    let may_be_meant =
+        matches!(names::candidate(&name), Candidate::Script { .. } | Candidate::Misnamed { .. } | Candidate::Other);
+    let folder = may_be_meant.then(|| entry.path())?;
+    let files = std::fs::read_dir(&folder).into_iter().flatten().flatten().take(FOLDER_MAX);
+    let is_manifest = |file: std::fs::DirEntry| {
+        let Candidate::Manifest { stem } = names::candidate(&file.file_name()) else { return false };
+        let shown = file.file_name().to_string_lossy().into_owned();
+        // A file of another tool is none.
+        disk::read_named(&file.path()).is_ok_and(|text| {
+            let main = Text { file: &shown, text: &text };
+            let reading = Reading { main, stem: &stem, dir: &folder, defaults: None, drop_ins: Vec::new() };
+            manifest::read_named(&reading, &file.path()).is_ok()
+        })
+    };
+    let shown = name.to_string_lossy();
+    files.into_iter().any(is_manifest).then(|| format!("{shown}/ is not read: manifests lie directly in the directory"))
 }
 
 /// Device and inode of the directory at a path, through links; None where there is none, or no answer.
