@@ -55,7 +55,8 @@ pub enum Request {
     /// Hand what was gathered in numbers to the store, so that a history includes it; answered with
     /// the moment.
     Gathered { reply: Reply<Timestamp> },
-    /// Look at the directory now; answered when all that was written by now is taken in, or after a second.
+    /// Look at the directory now, and try again what would not start; answered when all that was written by now is
+    /// taken in and that is known, or after a second.
     Rescan { reply: Reply<()> },
 }
 

@@ -80,7 +80,7 @@ pub const ROUTES: &[Route] = &[
         "POST",
         "/v1/rescan",
         Role::Operate,
-        "look at the directory now; answered when what was written by now is taken in",
+        "look at the directory, and try refused edits again, now; answered when that is known",
     ),
     route("POST", "/v1/confirm-missing", Role::Admin, "let go what a lost directory held"),
     route("GET", "/v1/openapi.json", Role::View, "this table"),

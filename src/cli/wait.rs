@@ -42,13 +42,21 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
 }
 
 /// Waits for it, whoever asks.
-pub fn as_asked(
+pub fn as_asked<'n>(
     args: &WaitArgs,
-    node: &Node,
-    watching: &mut Watching<'_>,
+    node: &'n Node,
+    watching: &mut Watching<'n>,
     dir: &Path,
     deadline: Instant,
 ) -> Result<Code, Fault> {
+    // What was missing may have been put there since it was looked at last: only its own tries tell.
+    if is_strict(args) && watching.known().is_some_and(|known| meant(known, args).iter().any(|view| is_refused(view))) {
+        // Who may not ask for that is answered by what is known.
+        if node.take_in().is_ok() {
+            *watching = node.watch()?;
+            watching.until(Some(deadline), |_| Ok(Some(())))?;
+        }
+    }
     let is_seen = std::io::stderr().is_terminal();
     // What is on its way does not make the node unready.
     let serves = |known: &Snapshot| !is_strict(args) && is_ready(known, &[], false);
@@ -130,6 +138,11 @@ fn lost(known: &Snapshot, args: &WaitArgs, dir: &Path, taken: Intake) -> Result<
         }
     }
     Ok(())
+}
+
+/// It is valid, was tried, and would not start.
+fn is_refused(view: &ServiceView) -> bool {
+    view.manifest.rejected.is_none() && behind::problem(view).is_some()
 }
 
 /// Why nothing comes of one any more, and what a person does about it.

@@ -62,6 +62,7 @@ impl Controller {
                 self.mark_all();
             }
             Input::ConfirmMissing => self.let_missing_go(now, true),
+            Input::TryAgain => self.try_again(now),
             Input::Memory(why) => {
                 self.node_touched |= self.memory != why;
                 self.memory = why;

@@ -153,6 +153,8 @@ pub enum Input {
     Shutdown(Shutdown),
     /// `plugd rm --missing`: what a lost directory held is let go.
     ConfirmMissing,
+    /// What would not start is tried again now: what was missing may be there since, and somebody asks.
+    TryAgain,
 }
 
 /// A service as the directory declares it now.

@@ -153,6 +153,17 @@ impl Controller {
         }
     }
 
+    /// What was refused is due now, not only after a while.
+    pub(super) fn try_again(&mut self, now: Now) {
+        for id in self.table.ids().collect::<Vec<_>>() {
+            let Some(service) = self.table.get_mut(id).filter(|service| service.has_failed_trial()) else { continue };
+            if let Some(trial) = &mut service.trial {
+                trial.asked_at = now.mono.saturating_sub(TRY_AGAIN);
+            }
+            self.mark(id);
+        }
+    }
+
     /// Whether a call would start it is looked at before there is one.
     pub(super) fn try_asleep(&self, service: &mut Service, general: Want, now: Now, plan: &mut Plan) {
         let is_open =

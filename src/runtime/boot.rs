@@ -295,6 +295,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
             cgroups,
             node: places.key.clone(),
         }),
+        trials: Default::default(),
         directory: None,
         store: store.clone(),
         samples: Default::default(),

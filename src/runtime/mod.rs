@@ -23,6 +23,7 @@
 //! - `single`   `run FILE` and `run -- CMD`
 //! - `spawn`    a prepared process, asked of the keeper
 //! - `strays`   the table of lives, and what a killed keeper left
+//! - `trials`   who waits for what was refused to be tried again
 #![expect(clippy::disallowed_methods, reason = "the loop stamps the clock, once a turn")]
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -76,6 +77,7 @@ mod rundir;
 mod single;
 mod spawn;
 pub(crate) mod strays;
+mod trials;
 mod voice;
 
 use absence::Absence;
@@ -110,6 +112,7 @@ pub struct Node {
     key: Arc<str>,
     table: LivesTable,
     preparing: preparing::Preparing,
+    trials: trials::Trials,
     directory: Option<Directory>,
     store: Store,
     samples: Samples,
@@ -269,6 +272,9 @@ impl Node {
             while let Some(mut input) = self.queue.pop_front() {
                 self.masks.hide(&mut input);
                 self.observe(&input, now);
+                if let Input::Tried { name, .. } = &input {
+                    self.trials.answered(name);
+                }
                 self.controller.absorb(input, now);
             }
             let plan = self.controller.decide(now);
@@ -284,6 +290,7 @@ impl Node {
         self.preparing.hand_over();
         self.tell_news(self.now());
         self.publish_what_is_due();
+        self.trials.end_turn();
     }
 
     /// Takes a fact into this turn; the loop's own tables hear of it first.

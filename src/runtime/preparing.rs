@@ -147,6 +147,7 @@ impl Node {
     }
 
     pub(super) fn prepare_try(&mut self, name: Name, spec: Arc<Spec>, wrapper: Option<PathBuf>, digest: Digest) {
+        self.trials.asked(&name);
         let same = |purpose: &Purpose| match purpose {
             Purpose::Try { spec: of, digest: other } => of.name == name && *other == digest,
             Purpose::Spawn { .. } | Purpose::Helper(_) => false,

@@ -9,7 +9,7 @@ use crate::model::name::{Instance, LifeId, Name};
 
 /// How long an answer waits for the disk.
 const SETTLE_MAX: std::time::Duration = std::time::Duration::from_secs(2);
-/// What lies in the directory is looked at within this time, or not waited for.
+/// What lies in the directory is looked at, and what was refused tried again, within this time, or not waited for.
 const LOOK_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Node {
@@ -77,11 +77,18 @@ impl Node {
             }
             Request::Rescan { reply } => {
                 let looked = self.directory.as_ref().map(Directory::rescan_whole);
+                let tried = self.trials.answers();
+                self.queue.push_back(Input::TryAgain);
+                self.turn();
                 tokio::task::spawn_local(async move {
-                    if let Some(looked) = looked {
-                        // A directory that does not answer holds up nobody who asks for more than a look.
-                        let _ = tokio::time::timeout(LOOK_WITHIN, looked).await;
-                    }
+                    let both = async {
+                        if let Some(looked) = looked {
+                            let _ = looked.await;
+                        }
+                        let _ = tried.await;
+                    };
+                    // A directory that does not answer holds up nobody who asks for more than a look.
+                    let _ = tokio::time::timeout(LOOK_WITHIN, both).await;
                     let _ = reply.send(Ok(()));
                 });
             }

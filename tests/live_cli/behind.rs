@@ -200,3 +200,33 @@ fn an_edit_that_is_not_in_force_is_told_of_what_does_not_run_too() {
         ends(&world, 0, &["wait", name]);
     }
 }
+
+#[test]
+fn what_was_put_in_place_since_is_tried_before_anybody_who_waits_is_answered() {
+    let world = World::running();
+    let program = world.root().join("prog");
+    let wants_it = format!("command: [{}, '1000']\n", program.display());
+    let crash_loop = "command: sh -c 'exit 3'\nrestart: {backoff: {initial: 60s}, limit: {max: 9}}\n";
+    for (before, status) in [(STAYS, "running"), (crash_loop, "unhealthy")] {
+        world.put("web.yaml", before);
+        world.wait_status("web", status);
+        world.put("web.yaml", &wants_it);
+        world.wait("the block", is_blocked);
+        let (_, told) = ends(&world, 1, &["wait", "web"]);
+        assert!(told.contains("ProgramNotFound"), "{told}");
+        std::os::unix::fs::symlink("/bin/sleep", &program).expect("made");
+        ends(&world, 0, &["wait", "web"]);
+        world.wait("its process to be told", |world| {
+            let command = world.pid("web").and_then(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).ok());
+            command.is_some_and(|command| command.starts_with(program.as_os_str().as_encoded_bytes()))
+        });
+        std::fs::remove_file(&program).expect("removed");
+    }
+    // An order is of the new version, too.
+    world.put("web.yaml", STAYS);
+    ends(&world, 0, &["wait", "web"]);
+    world.put("web.yaml", &wants_it);
+    world.wait("the block", is_blocked);
+    std::os::unix::fs::symlink("/bin/sleep", &program).expect("made");
+    assert_eq!(ends(&world, 0, &["restart", "web", "--wait"]).1, "");
+}

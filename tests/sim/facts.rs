@@ -326,6 +326,7 @@ impl Facts {
             Input::Remembered(..)
             | Input::Adopted(_)
             | Input::FileProblems(_)
+            | Input::TryAgain
             | Input::HeldUp { .. }
             | Input::Mismatched { .. }
             | Input::Memory(_)

@@ -210,6 +210,11 @@ fn a_new_version_is_tried_before_the_old_one_stops_and_blocked_if_it_could_not_s
     let actions = world.tell(Input::Tried { name: name("web"), digest: *digest, result: no });
     assert!(!signals(&actions, "web", 15));
     assert_eq!(world.view("web").problems[0].reason, Reason::UpdateBlocked);
+    // Who asks does not wait for the next try; until it is answered the last answer is told.
+    let again = world.tell(Input::TryAgain);
+    assert!(again.iter().any(|action| matches!(action, Action::Try { .. })), "{again:?}");
+    assert_eq!(world.view("web").problems[0].reason, Reason::UpdateBlocked);
+    assert!(!world.tell(Input::Awoke).iter().any(|action| matches!(action, Action::Try { .. })), "once");
     let actions = world.tell(Input::Tried { name: name("web"), digest: *digest, result: Ok(()) });
     assert!(signals(&actions, "web", 15));
     assert!(spawns(&world.gone("web", 1, Exit::signal(15)), "web", 2));
