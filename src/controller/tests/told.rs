@@ -6,7 +6,7 @@ use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Activation, Digest, OnLoss, Pass, Spec};
+use crate::model::spec::{Activation, Digest, OnLoss, Pass, RestartPolicy, Spec};
 use crate::model::view::Problem;
 
 fn on(service: &str, other: &str) -> Spec {
@@ -156,4 +156,36 @@ fn what_sleeps_is_tried_before_somebody_calls_it() {
     let view = world.view("web");
     assert_eq!((view.status, view.problems[0].reason), (Status::Waiting, Reason::DependencyNotReady));
     assert_eq!(view.problems[0].message, "a call would not start it: there is no service nosuch");
+}
+
+#[test]
+fn what_was_stopped_by_hand_and_by_its_file_is_not_promised_to_start_by_either_alone() {
+    let off = Spec { enabled: false, ..spec("web") };
+    let mut world = World::running(spec("web"));
+    world.order("web", Order::Stop);
+    world.gone("web", 1, Exit::signal(15));
+    world.declare(off.clone());
+    let view = world.view("web");
+    assert_eq!((view.status, view.reason), (Status::Stopped, Some(Reason::Disabled)));
+    let next = "starts when that is removed, and with `plugd start web`: it was stopped by hand, too";
+    assert_eq!(view.next.as_deref(), Some(next));
+    world.declare(spec("web"));
+    assert_eq!(world.status("web"), (Status::Stopped, Some(Reason::StoppedByOperator)));
+
+    let mut world = World::new();
+    world.declare(off);
+    assert_eq!(world.view("web").next.as_deref(), Some("starts when that is removed"));
+}
+
+#[test]
+fn what_failed_for_good_is_told_with_its_last_words_also_where_they_come_later() {
+    let mut spec = spec("web");
+    spec.restart.policy = RestartPolicy::Never;
+    let mut world = World::running(spec);
+    world.crash("web", 1, 3);
+    assert!(world.view("web").why[0].starts_with("exited with 3 after "), "{:?}", world.view("web").why);
+    world.tell(Input::Output { life: life("web", 1), lines: vec!["cannot open config".into()] });
+    let view = world.view("web");
+    assert_eq!(view.status, Status::Failed);
+    assert!(view.why[0].ends_with(": \"cannot open config\""), "{:?}", view.why);
 }
