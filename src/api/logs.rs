@@ -107,7 +107,9 @@ pub(super) struct Last {
 
 /// Lines of a tail, if it does not say how many; and at most.
 const LAST: usize = 10;
-const LAST_MAX: usize = 1000;
+const LAST_MAX: usize = 100;
+/// Of each this much: the loop looks for secrets in all of it.
+const SHOWN_MAX: usize = 4096;
 
 /// What a status may show to whom the log is not shown: covered as all that is quoted of a service.
 pub(super) async fn tail(
@@ -125,7 +127,7 @@ pub(super) async fn tail(
     // A place that cannot be read holds nothing that could be shown; its problem is told.
     let lines = read.unwrap_or_default();
     let written = |line: &Line| {
-        let text = String::from_utf8_lossy(&line.bytes).into_owned();
+        let text = String::from_utf8_lossy(&line.bytes[..line.bytes.len().min(SHOWN_MAX)]).into_owned();
         Written { instance: line.instance, at: line.time, text }
     };
     let said = lines.iter().map(written).collect();
@@ -134,8 +136,9 @@ pub(super) async fn tail(
     let covered = said.iter().filter(|said| said.is_none()).count();
     let shown = lines.iter().zip(said).filter_map(|(line, said)| {
         let mut text = escape::escape(said?.as_bytes());
-        if line.left_out > 0 {
-            text.push_str(&escape::cut_mark(line.left_out));
+        let left_out = line.left_out + line.bytes.len().saturating_sub(SHOWN_MAX) as u64;
+        if left_out > 0 {
+            text.push_str(&escape::cut_mark(left_out));
         }
         Some(text)
     });

@@ -79,12 +79,11 @@ pub fn of<'v>(dir: &Path, view: &'v ServiceView) -> Option<Behind<'v>> {
     Some(Behind { file, why: &problem.message, next })
 }
 
-/// As the controller tells it. What lies there is refused: whatever was declared before that counts no more.
+/// As the controller tells it.
 pub fn problem(view: &ServiceView) -> Option<&Problem> {
-    match &view.manifest.rejected {
-        Some(rejected) => view.problem(rejected.reason.unwrap_or(Reason::ConfigInvalid)),
-        None if is_asleep(view) => view.problems.iter().find(|problem| problem.cause.is_some()),
-        None => view.problem(Reason::UpdateBlocked),
+    match is_asleep(view) {
+        true => view.problems.iter().find(|problem| problem.cause.is_some()),
+        false => view.not_in_force(),
     }
 }
 

@@ -88,9 +88,10 @@ fn began(view: &ServiceView) -> Timestamp {
     view.instances.iter().filter_map(|instance| instance.started).min().unwrap_or(view.since)
 }
 
-/// The first sentence; of a service that is well, its first problem (a rejected edit, say).
+/// What became of its last edit, where that is not in force; else the first sentence, or the first problem.
 fn why(view: &ServiceView) -> String {
-    let first = view.why.iter().find(|line| !line.is_empty()).cloned();
+    let cause = || view.why.iter().find(|line| !line.is_empty()).cloned();
+    let first = view.edit_not_in_force().or_else(cause);
     let problem = || view.problems.first().map(|problem| first_problem((problem.reason.as_str(), &problem.message)));
     first.or_else(problem).unwrap_or_default()
 }

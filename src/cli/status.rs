@@ -95,8 +95,8 @@ pub fn text(view: &ServiceView, snapshot: &Snapshot, look: &Look, now: Timestamp
     for (at, link) in chain(view, snapshot).iter().enumerate() {
         text.push_str(&label(if at == 0 { "cause" } else { "" }, link, look));
     }
-    if let Some(next) = &view.next {
-        text.push_str(&label("next", &clean(next), look));
+    if let Some(next) = view.told_next() {
+        text.push_str(&label("next", &clean(&next), look));
     }
     for problem in &view.problems {
         text.push_str(&label("problem", &format!("{} since {}", problem.reason, moment(problem.since)), look));

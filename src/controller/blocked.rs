@@ -64,12 +64,6 @@ fn goes_on(service: &Service) -> Option<&'static str> {
     }
 }
 
-/// The problem for which a version before what lies there goes on, or stays in force.
-pub(super) fn not_in_force(service: &Service) -> Option<&Problem> {
-    let reason = service.rejected.as_ref().map_or(Reason::UpdateBlocked, |(rejection, _)| rejection.reason);
-    service.problems.iter().find(|problem| problem.reason == reason)
-}
-
 pub(super) fn runs(service: &Service) -> bool {
     service.instances.iter().any(|instance| instance.life.pid().is_some())
 }

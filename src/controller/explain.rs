@@ -29,18 +29,15 @@ pub(super) fn ends_at_once(service: &Service) -> String {
 
 /// `0.2 s`, `30 s`, `5 min`.
 pub(super) fn span(span: Duration) -> String {
-    let seconds = span.as_secs_f64();
-    if seconds < 0.0995 && !span.is_zero() {
-        let text = format!("{seconds:.3}");
-        let text = text.trim_end_matches('0').trim_end_matches('.');
-        if text == "0" { "0.001 s".into() } else { format!("{text} s") }
-    } else if seconds < 10.0 {
-        let text = format!("{seconds:.1}");
-        format!("{} s", text.trim_end_matches(".0"))
-    } else if seconds < 120.0 {
-        format!("{seconds:.0} s")
-    } else {
-        format!("{:.0} min", seconds / 60.0)
+    // Cut, not rounded, as every length that is told: two that differ would be told of one run.
+    let millis = span.as_millis();
+    let short = |text: String| format!("{} s", text.trim_end_matches('0').trim_end_matches('.'));
+    match millis {
+        0 if span.is_zero() => "0 s".into(),
+        0..100 => short(format!("0.{:03}", millis.max(1))),
+        100..10_000 => short(format!("{}.{}", millis / 1000, millis / 100 % 10)),
+        10_000..120_000 => format!("{} s", millis / 1000),
+        _ => format!("{} min", millis / 60_000),
     }
 }
 
@@ -138,6 +135,15 @@ pub(super) fn and_past_holder(said: String, instance: &Instance) -> String {
     }
 }
 
+/// `exited with 3 after 0.2 s: "cannot open config"`, where it was its own end and its last words are known.
+pub(super) fn and_last_words(why: String, instance: &Instance) -> String {
+    let is_end = why.contains("exited with ") || why.contains("was killed by ");
+    match instance.last_exit.as_ref().filter(|_| is_end).and_then(|exit| telling(&exit.output)) {
+        Some(line) => format!("{why}: {line:?}"),
+        None => why,
+    }
+}
+
 /// What there is to do for one of several instances whose port another one may hold already: none where it
 /// asks for the port that it is given, or says nothing of a port in use.
 pub(super) fn port_remedy(process: &Process, index: u32, exit: &ExitMemory) -> Option<String> {
@@ -216,7 +222,11 @@ mod tests {
             (0, "0 s"),
             (1, "0.001 s"),
             (200, "0.2 s"),
+            (270, "0.2 s"),
             (1_500, "1.5 s"),
+            (1_970, "1.9 s"),
+            (5_000, "5 s"),
+            (10_000, "10 s"),
             (2_000, "2 s"),
             (30_000, "30 s"),
             (300_000, "5 min"),

@@ -331,13 +331,12 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         Some(Resolved::Found { .. }) | None => Vec::new(),
     };
     let last = service.instances.iter().filter_map(|instance| instance.last_exit.as_ref()).max_by_key(|exit| exit.at);
-    let (why, next) = sentences(service, &word);
     ServiceView {
         service: service.name.clone(),
         status: word.status,
         reason: word.reason,
-        why,
-        next,
+        why: word.why.into_iter().chain(by_hand(service)).collect(),
+        next: word.next,
         available: (ready > 0 && service.shut().is_none()) || word.reason == Some(Reason::OnDemand),
         process_running: running,
         mesh_registration: false,
@@ -372,20 +371,6 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         pending: false,
         unproven: is_unproven(service),
     }
-}
-
-/// Who has just edited it looks for what became of that, whatever else there is to say.
-fn sentences(service: &Service, word: &Word) -> (Vec<String>, Option<String>) {
-    let mut why: Vec<String> = word.why.iter().cloned().chain(by_hand(service)).collect();
-    let Some(block) = blocked::not_in_force(service).filter(|block| word.reason != Some(block.reason)) else {
-        return (why, word.next.clone());
-    };
-    let is_over = matches!(word.status, Status::Stopping | Status::Stopped);
-    let first_line = block.message.lines().next().unwrap_or_default();
-    why.insert(if is_over { why.len() } else { 0 }, format!("{}: {first_line}", block.reason));
-    let mend = service.rejected.as_ref().map(|(rejection, _)| format!("mend {}", rejection.file));
-    let next: Vec<String> = mend.into_iter().chain(word.next.clone()).collect();
-    (why, (!next.is_empty()).then(|| next.join("; ")))
 }
 
 /// Why as many are wanted as no file says.

@@ -202,6 +202,11 @@ fn between_runs(service: &Service) -> Word {
     let mut word = match agenda.failure() {
         Some(why) => {
             let of = last.map_or(String::new(), |last| format!(", {},", of_run(last)));
+            let is_its = last.is_some_and(|last| last.result == Some(RunResult::Failed));
+            let why = match service.instances.first().filter(|_| is_its) {
+                Some(instance) => explain::and_last_words(why.into(), instance),
+                None => why.into(),
+            };
             Word::of(Status::Failed, Reason::Error, format!("its last run{of} failed: {why}"))
         }
         None => {
@@ -318,10 +323,10 @@ fn of_gate(service: &Service) -> Word {
                 Reason::MissingVariable => cannot(service, reason, why),
                 other => Word::of(Status::Failed, other, why),
             };
-            word.next("starts by itself when the file is valid")
+            word.next(starts_when(service, "starts by itself when the file is valid"))
         }
         Gate::Disabled => Word::of(Status::Stopped, Reason::Disabled, "its manifest says `enabled: false`")
-            .next("starts when that is removed"),
+            .next(starts_when(service, "starts when that is removed")),
         Gate::StoppedByOperator => {
             let stopped = service.view.as_ref().filter(|view| view.reason == Some(Reason::StoppedByOperator));
             let edited = stopped.is_some_and(|view| {
@@ -372,6 +377,14 @@ fn of_gate(service: &Service) -> Word {
     }
 }
 
+/// What was stopped by hand, too, stays so.
+fn starts_when(service: &Service, what: &str) -> String {
+    match service.stopped {
+        true => format!("{what}, and with `plugd start {}`: it was stopped by hand, too", service.name),
+        false => what.into(),
+    }
+}
+
 /// `depends on itself: a → b → a`.
 pub(super) fn cycle(service: &Service) -> String {
     let path = service.cycle.as_ref().map(|cycle| cycle.path.iter().map(|n| n.as_str()).collect::<Vec<_>>());
@@ -407,10 +420,12 @@ pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
         Life::BackOff(wait) => of_wait(service, instance, wait),
         Life::Finished(finished) => match &finished.outcome {
             Outcome::Completed => Word::plain(Status::Completed),
-            Outcome::Failed(reason, why) => {
-                Word::of(Status::Failed, *reason, explain::and_past_holder(why.clone(), instance))
-                    .next(format!("runs again after an edit or `plugd start {}`", service.name))
-            }
+            Outcome::Failed(reason, why) => Word::of(
+                Status::Failed,
+                *reason,
+                explain::and_past_holder(explain::and_last_words(why.clone(), instance), instance),
+            )
+            .next(format!("runs again after an edit or `plugd start {}`", service.name)),
         },
     }
 }

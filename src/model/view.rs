@@ -130,6 +130,31 @@ impl ServiceView {
     pub fn problem(&self, reason: Reason) -> Option<&Problem> {
         self.problems.iter().find(|problem| problem.reason == reason)
     }
+
+    /// Why what its files say now is not in force: refused, or blocked by what it lacks. What is refused counts
+    /// whatever was declared before.
+    pub fn not_in_force(&self) -> Option<&Problem> {
+        match &self.manifest.rejected {
+            Some(rejected) => self.problem(rejected.reason.unwrap_or(Reason::ConfigInvalid)),
+            None => self.problem(Reason::UpdateBlocked),
+        }
+    }
+
+    /// The same in a line, where that is not what `why` says: who has just edited it looks for that first.
+    pub fn edit_not_in_force(&self) -> Option<String> {
+        let told_already = |problem: &&Problem| self.reason == Some(problem.reason);
+        let is_over = self.reason == Some(Reason::ControllerStopped);
+        let problem = self.not_in_force().filter(|problem| !is_over && !told_already(problem))?;
+        Some(format!("{}: {}", problem.reason, problem.message.lines().next().unwrap_or_default()))
+    }
+
+    /// What comes next, and what a person has to do before that.
+    pub fn told_next(&self) -> Option<String> {
+        let rejected = self.manifest.rejected.as_ref().filter(|_| self.edit_not_in_force().is_some());
+        let mend = rejected.and_then(|rejected| rejected.file.as_ref()).map(|file| format!("mend {file}"));
+        let steps: Vec<String> = mend.into_iter().chain(self.next.clone()).collect();
+        (!steps.is_empty()).then(|| steps.join("; "))
+    }
 }
 
 pub(crate) fn is_false(flag: &bool) -> bool {

@@ -66,6 +66,10 @@ impl Less {
             Less::Dead => "its process is dead".into(),
             Less::Checks { failures: 1, .. } => "a failed check".into(),
             Less::Checks { failures, .. } => format!("{failures} failed checks in a row"),
+            // More are neither held against it nor counted.
+            Less::Restarts { restarts, .. } if *restarts as usize >= RESTARTS_COUNTED => {
+                format!("{RESTARTS_COUNTED} or more restarts in the last 10 min")
+            }
             Less::Restarts { restarts, .. } => {
                 format!("{} in the last 10 min", counted(*restarts, "restart", "restarts"))
             }

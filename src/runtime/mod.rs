@@ -8,13 +8,18 @@
 //! - `absence`  whether the loop was away: a machine that slept, a turn that took long
 //! - `apply`    an action, handed to its edge
 //! - `attend`   the wait for one helper
+//! - `boot`     from a task to a running node; `front` becomes its keeper, `layers` are its settings
 //! - `chatter`  how much one service may say
+//! - `claims`   whether the port of an edit is to be had
+//! - `crash`    a panic anywhere ends the controller, and the keeper starts the next
 //! - `doors`    the ports of services that run on demand
 //! - `facts`    what the keeper and the pump say, as inputs
-//! - `front`    what becomes the keeper; `boot` builds the controller, `layers` its settings
-//! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
 //! - `helpers`  exec probes and hooks: short processes beside a life
+//! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
+//! - `lives_copy` the second table of lives, for when the run directory is taken away
 //! - `managed`  what systemd is told of the node
+//! - `masks`    what is secret, kept out of what is quoted
+//! - `memory`   texts that the keeper holds for the next controller
 //! - `observe`  what is seen of services, for the memory
 //! - `preparing` what is on its way from an action to the keeper
 //! - `publish`  snapshot, status files, the start-up report
@@ -24,6 +29,7 @@
 //! - `spawn`    a prepared process, asked of the keeper
 //! - `strays`   the table of lives, and what a killed keeper left
 //! - `trials`   who waits for what was refused to be tried again
+//! - `voice`    what the controller says on stderr
 #![expect(clippy::disallowed_methods, reason = "the loop stamps the clock, once a turn")]
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};

@@ -62,11 +62,11 @@ fn three_restarts_in_ten_minutes_are_degraded_and_told_with_their_subtraction_un
     world.verdict("web", 4, ProbeSlot::Readiness, true);
     let view = world.view("web");
     assert_eq!((view.status, view.reason, view.score), (Status::Degraded, Some(Reason::LowScore), Some(70)));
-    assert_eq!(view.why, ["its score is low: 3 restarts in the last 10 min"]);
+    assert_eq!(view.why, ["its score is low: 3 or more restarts in the last 10 min"]);
     assert!(view.available && view.next.is_some());
     let score = view.instances[0].score.clone().expect("a score");
     assert_eq!((score.points, score.less[0].points), (70, 30));
-    assert_eq!(score.less[0].why, "3 restarts in the last 10 min");
+    assert_eq!(score.less[0].why, "3 or more restarts in the last 10 min");
 
     let mut actions = Vec::new();
     for _ in 0..12 {

@@ -6,7 +6,7 @@ use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Activation, Digest, OnLoss, Pass, Spec};
+use crate::model::spec::{Activation, Digest, OnLoss, Pass, RestartPolicy, Spec};
 use crate::model::view::Problem;
 
 fn on(service: &str, other: &str) -> Spec {
@@ -46,8 +46,7 @@ fn what_the_version_before_waits_for_is_told_and_what_the_edit_lacks_beside_it()
     actions.extend(world.sleep(Duration::from_secs(10)));
     let view = world.view("web");
     assert_eq!((view.status, view.reason), (Status::Waiting, Some(Reason::DependencyNotReady)));
-    assert_eq!((view.why[1].as_str(), view.depends_on.clone()), ("db is not ready", vec![name("db")]));
-    assert!(view.why[0].starts_with("UpdateBlocked: "), "{:?}", view.why);
+    assert_eq!((view.why.clone(), view.depends_on.clone()), (vec!["db is not ready".to_string()], vec![name("db")]));
     let told = blocked(&world);
     assert!(told.message.contains("there is no service nosuch; the one before stays in force"), "{}", told.message);
     assert!(told.cause.expect("a cause").starts_again);
@@ -58,36 +57,6 @@ fn what_the_version_before_waits_for_is_told_and_what_the_edit_lacks_beside_it()
     world.spawned("web", 2);
     assert_eq!(world.status("web").0, Status::Running);
     assert!(blocked(&world).message.contains("the one before runs on"), "{}", blocked(&world).message);
-}
-
-#[test]
-fn what_became_of_the_last_edit_is_said_first_whatever_the_version_before_does() {
-    let mut world = World::new();
-    world.declare(spec("web"));
-    world.spawned("web", 1);
-    world.crash("web", 1, 1);
-    let before = world.view("web");
-    world.refuse("web", "web.yaml:2:1: unknown field `prt`");
-    let refused = world.view("web");
-    assert_eq!(refused.why[0], "ConfigInvalid: web.yaml:2:1: unknown field `prt`");
-    assert_eq!(refused.why[1..], before.why);
-    assert_eq!(refused.next, before.next.as_ref().map(|next| format!("mend web.yaml; {next}")));
-
-    // It never was: that is all there is to say.
-    world.refuse("api", "api.yaml:1:1: unknown field `prt`");
-    assert_eq!(world.view("api").why, ["api.yaml:1:1: unknown field `prt`"]);
-
-    // As many by hand as no file says: the file is looked at first.
-    world.declare(spec("db"));
-    world.spawned("db", 1);
-    world.order("db", Order::Scale(2));
-    world.declare(on("db", "nosuch"));
-    let why = world.view("db").why.clone();
-    assert!(why[0].starts_with("UpdateBlocked: the new version would not start"), "{why:?}");
-    assert!(why.iter().any(|line| line.starts_with("scaled to 2 by hand")), "{why:?}");
-    world.order("db", Order::Stop);
-    let stopping = world.view("db");
-    assert!(stopping.why[0].contains("plugd stop"), "{:?}", stopping.why);
 }
 
 #[test]
@@ -187,4 +156,36 @@ fn what_sleeps_is_tried_before_somebody_calls_it() {
     let view = world.view("web");
     assert_eq!((view.status, view.problems[0].reason), (Status::Waiting, Reason::DependencyNotReady));
     assert_eq!(view.problems[0].message, "a call would not start it: there is no service nosuch");
+}
+
+#[test]
+fn what_was_stopped_by_hand_and_by_its_file_is_not_promised_to_start_by_either_alone() {
+    let off = Spec { enabled: false, ..spec("web") };
+    let mut world = World::running(spec("web"));
+    world.order("web", Order::Stop);
+    world.gone("web", 1, Exit::signal(15));
+    world.declare(off.clone());
+    let view = world.view("web");
+    assert_eq!((view.status, view.reason), (Status::Stopped, Some(Reason::Disabled)));
+    let next = "starts when that is removed, and with `plugd start web`: it was stopped by hand, too";
+    assert_eq!(view.next.as_deref(), Some(next));
+    world.declare(spec("web"));
+    assert_eq!(world.status("web"), (Status::Stopped, Some(Reason::StoppedByOperator)));
+
+    let mut world = World::new();
+    world.declare(off);
+    assert_eq!(world.view("web").next.as_deref(), Some("starts when that is removed"));
+}
+
+#[test]
+fn what_failed_for_good_is_told_with_its_last_words_also_where_they_come_later() {
+    let mut spec = spec("web");
+    spec.restart.policy = RestartPolicy::Never;
+    let mut world = World::running(spec);
+    world.crash("web", 1, 3);
+    assert!(world.view("web").why[0].starts_with("exited with 3 after "), "{:?}", world.view("web").why);
+    world.tell(Input::Output { life: life("web", 1), lines: vec!["cannot open config".into()] });
+    let view = world.view("web");
+    assert_eq!(view.status, Status::Failed);
+    assert!(view.why[0].ends_with(": \"cannot open config\""), "{:?}", view.why);
 }

@@ -61,10 +61,10 @@ pub fn strip_written(text: &str) -> String {
 fn print(view: &ServiceView, controller: &ControllerLine, limit: usize) -> String {
     let body = body(view, limit);
     let tail = tail(view, controller, limit);
-    let next = view.next.as_ref().map(|next| format!("# next: {}", clip(next, limit)));
+    let next = view.told_next().map(|next| format!("# next: {}", clip(&next, limit)));
     let problems: Vec<String> = view.problems.iter().take(PROBLEMS_MAX).map(|each| problem(each, limit)).collect();
-    let why: Vec<String> =
-        view.why.iter().filter(|line| !line.is_empty()).take(PROBLEMS_MAX).map(|line| clip(line, limit)).collect();
+    let why = view.edit_not_in_force().into_iter().chain(view.why.iter().filter(|line| !line.is_empty()).cloned());
+    let why: Vec<String> = why.take(PROBLEMS_MAX).map(|line| clip(&line, limit)).collect();
 
     // The header, and one line each for `why` and `problems`, are always there; what is left of the
     // 25 lines goes to `why`, then to `problems`.
@@ -509,8 +509,28 @@ mod tests {
             sha256: "1234567890123456".to_string(),
             at: view.since,
             reason: Some(Reason::ConfigInvalid),
-            file: None,
+            file: Some("postgres.yaml".into()),
         });
+        view.problems.push(Problem {
+            reason: Reason::ConfigInvalid,
+            message: "postgres.yaml:2:1: unknown field `prt`\nhelp".into(),
+            since: view.since,
+            cause: None,
+        });
+        let file = |why: &[&str], next: Option<&str>, reason| {
+            let why = why.iter().map(|line| line.to_string()).collect();
+            let view = ServiceView { why, next: next.map(String::from), reason, ..view.clone() };
+            let file = status_file(&view, &controller());
+            file.lines().skip(1).take_while(|line| line.starts_with('#')).map(String::from).collect::<Vec<_>>()
+        };
+        let block = "# why:  ConfigInvalid: postgres.yaml:2:1: unknown field `prt`";
+        assert_eq!(file(&[], None, None), [block, "# next: mend postgres.yaml"]);
+        let loops = ["exits with 3"];
+        let told = file(&loops, Some("tries again"), Some(Reason::BackOff));
+        assert_eq!(told, [block, "#       exits with 3", "# next: mend postgres.yaml; tries again"]);
+        // It never was valid, or nothing is in force any more: that is said already.
+        assert_eq!(file(&loops, None, Some(Reason::ConfigInvalid)), ["# why:  exits with 3"]);
+        assert_eq!(file(&loops, None, Some(Reason::ControllerStopped)), ["# why:  exits with 3"]);
         let value = read(&status_file(&view, &controller()));
         assert_eq!(value["manifest"]["rejected"]["sha256"], "1234567890123456");
         assert_eq!(value["manifest"]["sha256"], "9f86d081884c7d65");
