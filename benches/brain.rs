@@ -36,6 +36,7 @@ fn controller() -> Controller {
         started: now(0),
         seed: 1,
         log_dir: None,
+        unlogged: None,
         kill_scope: None,
     })
 }

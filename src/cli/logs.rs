@@ -147,10 +147,14 @@ pub fn directory(told: Option<&Value>, session: &Session) -> Result<PathBuf, Fau
     };
     if told.is_some_and(keeps_none) {
         let of = told.and_then(|told| told.get("directory")).and_then(Value::as_str).unwrap_or_default();
-        return Err(Fault::no(
-            format!("the node of {of} keeps no log files: no place for them can be written"),
-            "the output is on plugd's stdout; give `plugd run` a --log-dir to keep it",
-        ));
+        let problems = told.and_then(|told| told.get("problems")).and_then(Value::as_array).into_iter().flatten();
+        let is_it = |problem: &&Value| problem.get("type").and_then(Value::as_str) == Some("LogNotWritten");
+        let why = problems.into_iter().find(is_it).and_then(|problem| problem.get("message")).and_then(Value::as_str);
+        // What it says ends with what to do.
+        let (what, next) = why
+            .and_then(|why| why.rsplit_once("; "))
+            .unwrap_or(("no place for them can be written", "give `plugd run` a --log-dir"));
+        return Err(Fault::no(format!("the node of {of} keeps no log files: {what}"), next));
     }
     let flagged = || session.global.state_dir.as_ref().map(|dir| dir.join("logs"));
     let usual = || {

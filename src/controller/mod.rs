@@ -87,6 +87,8 @@ pub struct Config {
     pub seed: u64,
     /// Told in each status: where logs lie, none where none are kept.
     pub log_dir: Option<PathBuf>,
+    /// Why what services print is not kept, and where it goes instead.
+    pub unlogged: Option<String>,
     /// Told in each status: `cgroup` or `session`, how far a stop reaches.
     pub kill_scope: Option<&'static str>,
 }

@@ -271,6 +271,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         started: now,
         seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started.as_nanosecond()),
         log_dir: places.logs.clone(),
+        unlogged: (places.logs.is_none() && !single).then(|| unlogged(settings.tee)),
         kill_scope: Some(Scope::word(cgroups.as_ref())),
     });
 
@@ -578,6 +579,12 @@ fn watch(
 }
 
 /// A copy of all output on plugd's own stdout.
+/// No place for log files can be written.
+fn unlogged(tee: bool) -> String {
+    let goes = if tee { "is on plugd's stdout alone" } else { "is kept nowhere (--no-tee)" };
+    format!("no place for log files can be written: what services print {goes}; give `plugd run` a --log-dir")
+}
+
 fn tee(single: bool, colour: bool) -> Option<output::Tee> {
     let stdout = std::io::stdout();
     let to = stdout.as_fd().try_clone_to_owned().ok()?;

@@ -6,6 +6,29 @@ use crate::world::World;
 const COUNTS: &str = "command: [sh, -c, 'for i in 1 2 3 4 5; do echo line $i; done; exec sleep 1000']\n";
 
 #[test]
+fn a_node_without_a_place_for_logs_says_so_and_where_the_output_goes() {
+    // Whatever is tested runs with --no-tee.
+    let (mut world, goes) = (World::empty(), "is kept nowhere (--no-tee)");
+    std::fs::create_dir_all(world.state()).expect("made");
+    std::fs::write(world.state().join("logs"), "").expect("a file where the folder would be");
+    world.put("web.yaml", crate::ask::STAYS);
+    world.run(&[]);
+    world.wait_status("web", "running");
+    let so = format!("no place for log files can be written: what services print {goes}; ");
+    for words in [&["logs"][..], &["logs", "web"]] {
+        let (_, told) = ends(&world, 1, words);
+        assert!(told.contains(&so) && told.ends_with("give `plugd run` a --log-dir\n"), "{told}");
+    }
+    let table = world.ask(&["get"]);
+    assert!(table.contains("LogNotWritten") && table.contains(goes), "{table}");
+    world.wait("the node to tell it", |world| {
+        world.node_status().is_some_and(|status| status.contains("LogNotWritten") && status.contains("--no-tee"))
+    });
+    // It is a fault of the node, and of no service.
+    ends(&world, 0, &["wait", "--all"]);
+}
+
+#[test]
 fn logs_are_narrowed_by_every_flag() {
     let world = World::running();
     world.put("web.yaml", COUNTS);

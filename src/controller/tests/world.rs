@@ -34,6 +34,7 @@ pub fn config() -> Config {
         started: start(),
         seed: 1,
         log_dir: None,
+        unlogged: None,
         kill_scope: None,
     }
 }
