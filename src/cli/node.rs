@@ -32,7 +32,7 @@ const PUBLISHED_WITHIN: Duration = Duration::from_millis(100);
 const HERE: &str = "services.d";
 
 /// A keeper starts a new controller at once, or after a second where several have died.
-const REPLACED_WITHIN: Duration = Duration::from_secs(2);
+const REPLACED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether the keeper that the node's status names is there.
 fn keeper_lives(global: &Global) -> bool {
@@ -177,7 +177,11 @@ impl Node {
     }
 
     pub fn order(&self, name: &Name, order: Order) -> Result<Option<String>, Fault> {
-        self.run(self.client.order(name, order))
+        match order {
+            Order::Start | Order::Stop | Order::Scale(_) => self.run_again(|| self.client.order(name, order)),
+            // Where its answer is lost it may have been carried out: a second one would be one too many.
+            Order::Restart => self.run(self.client.order(name, order)),
+        }
     }
 
     pub fn signal(&self, name: &Name, instance: Option<u32>, signal: i32) -> Result<(), Fault> {
@@ -186,7 +190,7 @@ impl Node {
 
     /// What lies in the directory by now is what counts from here on.
     pub fn take_in(&self) -> Result<(), Fault> {
-        self.run(self.client.rescan())
+        self.run_again(|| self.client.rescan())
     }
 
     pub fn confirm_missing(&self) -> Result<(), Fault> {
@@ -195,7 +199,7 @@ impl Node {
 
     /// Everything now, then each change.
     pub fn watch(&self) -> Result<Watching<'_>, Fault> {
-        let stream = self.run(self.client.watch())?;
+        let stream = self.run_again(|| self.client.watch())?;
         Ok(Watching { node: self, stream, known: None, coming: None })
     }
 
@@ -206,6 +210,28 @@ impl Node {
 
     fn run<T>(&self, answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, Fault> {
         self.runtime.block_on(answer).map_err(|error| told(error, &self.shown()))
+    }
+
+    /// What is asked twice does no harm: of a controller that is killed or replaced meanwhile the next one is asked.
+    fn run_again<T, A: Future<Output = Result<T, ClientError>>>(&self, ask: impl Fn() -> A) -> Result<T, Fault> {
+        let mut answer = self.run(ask());
+        if answer.as_ref().is_err_and(Fault::is_unreachable) {
+            let until = Instant::now() + REPLACED_WITHIN;
+            // It may not have read the directory yet, and know of nothing.
+            let is_early = |answer: &Result<T, Fault>| match answer {
+                Err(fault) => fault.is_unreachable() || matches!(fault, Fault::Missing { .. }),
+                Ok(_) => false,
+            };
+            while is_early(&answer) && self.keeper_lives() && Instant::now() < until {
+                std::thread::sleep(LOOK_AGAIN);
+                answer = self.run(ask());
+            }
+        }
+        answer
+    }
+
+    fn keeper_lives(&self) -> bool {
+        keeper_of(self.dir.as_deref().unwrap_or(Path::new(HERE)))
     }
 
     fn shown(&self) -> String {
@@ -282,10 +308,9 @@ impl Watching<'_> {
 
     /// Where the keeper lives there is another controller in a moment.
     fn ask_again(&mut self, ended: Fault) -> Result<(), Fault> {
-        let dir = self.node.dir.clone();
         let leaves = self.known.as_ref().is_some_and(|known| known.node.shutting_down);
         let until = Instant::now() + REPLACED_WITHIN;
-        while !leaves && keeper_of(dir.as_deref().unwrap_or(Path::new(HERE))) && Instant::now() < until {
+        while !leaves && self.node.keeper_lives() && Instant::now() < until {
             if let Ok(stream) = self.node.run(self.node.client.watch()) {
                 self.stream = stream;
                 self.coming = Some(None);
