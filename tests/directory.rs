@@ -986,7 +986,7 @@ fn the_script_of_a_deleted_manifest_stays_down_until_it_is_written_again() {
     fs::remove_file(world.path("postgres.yaml")).expect("unlinked");
     assert_eq!(world.withdrawn(), "postgres");
     assert_eq!(world.problems()[0].reason, Reason::Withdrawn);
-    world.directory.rescan();
+    drop(world.directory.rescan());
     world.silent_for(SETTLED);
     world.script("postgres.sh", "#!/bin/sh\n# new\n");
     assert_eq!(world.declared().source.file, "postgres.sh");

@@ -17,6 +17,7 @@ use super::table::{self, Shape};
 use super::{Session, node};
 use crate::model::name::Name;
 use crate::model::text::clean;
+use crate::model::view::in_a_line;
 
 /// A status file is at most 16 KiB; `_controller.status` may have 64.
 const FILE_MAX: u64 = 64 * 1024;
@@ -122,7 +123,7 @@ pub fn parse(text: &str) -> Option<Row> {
         restarts: value.get("restarts").and_then(Value::as_u64),
         score: None,
         since: string("since").and_then(|since| since.parse().ok()),
-        why: why.map(|why| why.trim().to_string()).or_else(|| problem.map(row::first_problem)).unwrap_or_default(),
+        why: why.map(|why| why.trim().to_string()).or_else(|| problem.map(in_a_line)).unwrap_or_default(),
         // What was a pid then may be anybody's now.
         pids: Vec::new(),
         address: string("address").unwrap_or_default().to_string(),

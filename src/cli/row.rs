@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use crate::model::manifest;
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
-use crate::model::view::{FileProblem, ServiceView, Snapshot};
+use crate::model::view::{FileProblem, ServiceView, Snapshot, in_a_line};
 
 /// Everything that a table may show of one service.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,13 +92,8 @@ fn began(view: &ServiceView) -> Timestamp {
 fn why(view: &ServiceView) -> String {
     let cause = || view.why.iter().find(|line| !line.is_empty()).cloned();
     let first = view.edit_not_in_force().or_else(cause);
-    let problem = || view.problems.first().map(|problem| first_problem((problem.reason.as_str(), &problem.message)));
+    let problem = || view.problems.first().map(|problem| in_a_line((problem.reason.as_str(), &problem.message)));
     first.or_else(problem).unwrap_or_default()
-}
-
-/// `UpdateBlocked: the new version would not start …`, of its word and its message.
-pub fn first_problem((reason, message): (&str, &str)) -> String {
-    format!("{reason}: {}", message.lines().next().unwrap_or_default())
 }
 
 /// Trouble first: what a person should look at stands where the eye begins.

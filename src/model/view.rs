@@ -145,7 +145,7 @@ impl ServiceView {
         let told_already = |problem: &&Problem| self.reason == Some(problem.reason);
         let is_over = self.reason == Some(Reason::ControllerStopped);
         let problem = self.not_in_force().filter(|problem| !is_over && !told_already(problem))?;
-        Some(format!("{}: {}", problem.reason, problem.message.lines().next().unwrap_or_default()))
+        Some(in_a_line((problem.reason.as_str(), &problem.message)))
     }
 
     /// What comes next, and what a person has to do before that.
@@ -155,6 +155,11 @@ impl ServiceView {
         let steps: Vec<String> = mend.into_iter().chain(self.next.clone()).collect();
         (!steps.is_empty()).then(|| steps.join("; "))
     }
+}
+
+/// A problem: `UpdateBlocked: the new version would not start …`, of its word and its message.
+pub fn in_a_line((reason, message): (&str, &str)) -> String {
+    format!("{reason}: {}", message.lines().next().unwrap_or_default())
 }
 
 pub(crate) fn is_false(flag: &bool) -> bool {

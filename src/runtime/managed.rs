@@ -132,7 +132,7 @@ impl Node {
     /// The directory is being looked at anew, because somebody wished it.
     pub(super) fn reload(&mut self) {
         let Some(directory) = &self.directory else { return };
-        let done = directory.rescan_whole();
+        let done = directory.rescan();
         if self.managed.manager.is_none() {
             return;
         }

@@ -104,8 +104,7 @@ impl Masks {
     }
 
     fn cover(&self, life: &LifeId, text: &mut String) {
-        let known = self.secrets.get(&life.instance.service).into_iter().flatten();
-        *text = covered(text, known.flat_map(|secret| &secret.lines));
+        *text = covered(text, self.lines_of(&life.instance.service));
     }
 
     /// A line of the log of an instance; none: it may hold what is not known. `declares`: its manifest names secrets.
@@ -116,13 +115,15 @@ impl Masks {
         text: &str,
         declares: bool,
     ) -> Option<String> {
-        let known = self.secrets.get(&instance.service);
-        if known.is_none() && !declares {
+        if !declares && !self.secrets.contains_key(&instance.service) {
             return Some(text.into());
         }
         let since = self.known_since.get(instance)?;
-        let lines = known.into_iter().flatten().flat_map(|secret| &secret.lines);
-        (written? >= *since).then(|| covered(text, lines))
+        (written? >= *since).then(|| covered(text, self.lines_of(&instance.service)))
+    }
+
+    fn lines_of(&self, name: &Name) -> impl Iterator<Item = &String> + Clone {
+        self.secrets.get(name).into_iter().flatten().flat_map(|secret| &secret.lines)
     }
 }
 

@@ -76,7 +76,7 @@ impl Node {
                 let _ = reply.send(Ok(now.wall));
             }
             Request::Rescan { reply } => {
-                let looked = self.directory.as_ref().map(Directory::rescan_whole);
+                let looked = self.directory.as_ref().map(Directory::rescan);
                 let tried = self.trials.answers();
                 self.queue.push_back(Input::TryAgain);
                 self.turn();

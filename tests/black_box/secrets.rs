@@ -12,6 +12,22 @@ fn secret(world: &World, text: &[u8]) -> String {
     path.display().to_string()
 }
 
+/// What `plugd status` shows of its last lines.
+fn shown(world: &World, name: &str) -> String {
+    let told = String::from_utf8_lossy(&world.plugd(&["status", name]).stdout).into_owned();
+    assert!(!told.contains("s3cr3t"), "{told}");
+    told.split_once("\nlast output\n").map(|(_, lines)| lines.to_string()).unwrap_or_default()
+}
+
+fn another_controller(world: &World, name: &str) {
+    let controller = world.controller_pid().expect("a controller");
+    kill(controller, 9);
+    world.wait("another controller", |world| {
+        let written = world.field(name, "controller").unwrap_or_default();
+        world.controller_pid().is_some_and(|pid| pid != controller && written.contains(&pid.to_string()))
+    });
+}
+
 #[test]
 fn a_secret_that_a_service_prints_stands_in_its_log_and_in_no_status() {
     let world = World::running();
@@ -27,12 +43,7 @@ fn a_secret_that_a_service_prints_stands_in_its_log_and_in_no_status() {
     );
     world.wait("the process", |world| world.pid("db").is_some());
     // Its successor has not passed the secret on, and knows it all the same.
-    let controller = world.controller_pid().expect("a controller");
-    kill(controller, 9);
-    world.wait("another controller", |world| {
-        let written = world.field("db", "controller").unwrap_or_default();
-        world.controller_pid().is_some_and(|pid| pid != controller && written.contains(&pid.to_string()))
-    });
+    another_controller(&world, "db");
     fs::write(world.root().join("go"), "").expect("written");
 
     world.wait("its last words", |world| world.status_file("db").is_some_and(|text| text.contains("postgres://app:")));
@@ -103,8 +114,7 @@ fn the_last_output_under_a_status_is_covered_as_the_status_is() {
     let secret = secret(&world, b"s3cr3t-PASSWORD\n");
     world.put("db.yaml", &format!("env: {{PW: {{file: {secret}}}}}\nscript: 'echo \"pw=$PW\"; sleep 3600'\n"));
     world.wait("the log", |world| world.ask(&["logs", "db"]).contains("pw=s3cr3t-PASSWORD"));
-    let told = String::from_utf8_lossy(&world.plugd(&["status", "db"]).stdout).into_owned();
-    assert!(told.contains("last output\n  pw=***\n") && !told.contains("s3cr3t"), "{told}");
+    assert_eq!(shown(&world, "db"), "  pw=***\n");
 }
 
 #[test]
@@ -119,22 +129,6 @@ fn a_secret_in_the_name_of_a_program_is_told_to_nobody() {
     let foretold = String::from_utf8_lossy(&foretold.stdout).into_owned();
     assert!(foretold.contains("/opt/***/x") && !foretold.contains("s3cr3t"), "{foretold}");
     assert!(!world.log().contains("s3cr3t"), "{}", world.log());
-}
-
-/// What `plugd status` shows of its last lines.
-fn shown(world: &World, name: &str) -> String {
-    let told = String::from_utf8_lossy(&world.plugd(&["status", name]).stdout).into_owned();
-    assert!(!told.contains("s3cr3t"), "{told}");
-    told.split_once("\nlast output\n").map(|(_, lines)| lines.to_string()).unwrap_or_default()
-}
-
-fn another_controller(world: &World, name: &str) {
-    let controller = world.controller_pid().expect("a controller");
-    kill(controller, 9);
-    world.wait("another controller", |world| {
-        let written = world.field(name, "controller").unwrap_or_default();
-        world.controller_pid().is_some_and(|pid| pid != controller && written.contains(&pid.to_string()))
-    });
 }
 
 #[test]

@@ -162,13 +162,8 @@ impl Directory {
         Ok(Directory { to, lost_events, thread: Some(thread) })
     }
 
-    /// Look at everything now (SIGHUP).
-    pub fn rescan(&self) {
-        self.tell(Message::Rescan);
-    }
-
-    /// The same; its sender is dropped once all that was written by now is told.
-    pub fn rescan_whole(&self) -> oneshot::Receiver<()> {
+    /// Look at everything now (SIGHUP); the sender is dropped once all that was written by now is told.
+    pub fn rescan(&self) -> oneshot::Receiver<()> {
         let (done, looked) = oneshot::channel();
         self.tell(Message::RescanWhole(done));
         looked
