@@ -23,7 +23,8 @@ use super::stream::no_seat;
 use super::wire::Tail;
 use crate::edge::output::{Follow, Line, LogFiles, Query, escape};
 use crate::model::log_names;
-use crate::model::view::ServiceView;
+use crate::model::text::record;
+use crate::model::view::{LogFormat, ServiceView};
 
 /// Between two looks at the files.
 const LOOK: Duration = Duration::from_millis(100);
@@ -135,7 +136,9 @@ pub(super) async fn tail(
     let said = ask(&app.ctx, ANSWER_WAIT, |reply| Request::Cover { name, lines: said, reply }).await?;
     let covered = said.iter().filter(|said| said.is_none()).count();
     let shown = lines.iter().zip(said).filter_map(|(line, said)| {
-        let mut text = escape::escape(said?.as_bytes());
+        let said = said?;
+        let record = record::told(&said).filter(|_| view.log_format == LogFormat::Json);
+        let mut text = escape::escape(record.unwrap_or(said).as_bytes());
         let left_out = line.left_out + line.bytes.len().saturating_sub(SHOWN_MAX) as u64;
         if left_out > 0 {
             text.push_str(&escape::cut_mark(left_out));

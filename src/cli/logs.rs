@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::args::values::Since;
 use super::args::{LogsArgs, LogsOutput};
@@ -21,8 +21,8 @@ use crate::edge::places::{self, Who};
 use crate::model::log_names;
 use crate::model::name::{Instance, InvalidName, Name};
 use crate::model::reason::Reason;
-use crate::model::text::clean;
-use crate::model::view::{ServiceView, Snapshot};
+use crate::model::text::{clean, record};
+use crate::model::view::{LogFormat, ServiceView, Snapshot};
 
 /// Lines of each where several are shown and nothing else narrows it: a few screens.
 const TAIL_OF_SEVERAL: usize = 100;
@@ -40,6 +40,7 @@ struct Source {
     instance: Option<u32>,
     /// The service has several: each line tells which.
     several: bool,
+    format: LogFormat,
     files: LogFiles,
     /// Why nothing, or not all, is kept of what it writes now.
     trouble: Option<String>,
@@ -181,8 +182,8 @@ fn sources(names: &[String], dir: &Path, snapshot: Option<&Snapshot>, session: &
                     };
                     let files = files_of(dir, view, instance);
                     let several = files.has_several(Some(view));
-                    let (trouble, idle) = (trouble(view), idle(view));
-                    Ok(Source { name: view.service.clone(), instance, several, files, trouble, idle })
+                    let (trouble, idle, format) = (trouble(view), idle(view), view.log_format);
+                    Ok(Source { name: view.service.clone(), instance, several, format, files, trouble, idle })
                 })
                 .collect()
         }
@@ -222,7 +223,7 @@ fn by_name(text: &str, dir: &Path) -> Result<Source, InvalidName> {
     let index = instance.map(|instance| instance.index);
     let files = LogFiles::of(dir, &name, None, index);
     let several = files.has_several(None);
-    Ok(Source { name, instance: index, several, files, trouble: None, idle: None })
+    Ok(Source { name, instance: index, several, format: LogFormat::Text, files, trouble: None, idle: None })
 }
 
 /// What is left of a service whose manifest was deleted, or of an instance that was scaled away: a log goes only when
@@ -231,7 +232,7 @@ fn kept(text: &str, dir: &Path, snapshot: &Snapshot) -> Option<Source> {
     let mut source = by_name(text, dir).ok()?;
     let what = match (snapshot.services.get(&source.name), source.instance) {
         (Some(view), Some(index)) => {
-            source.files = files_of(dir, view, Some(index));
+            (source.files, source.format) = (files_of(dir, view, Some(index)), view.log_format);
             format!("{} has no instance {index} any more", view.service)
         }
         (Some(_) | None, _) => format!("there is no service {text} any more"),
@@ -369,7 +370,7 @@ impl Print {
             false => source.name.to_string(),
         };
         if self.json {
-            let object = json!({
+            let mut object = json!({
                 "service": source.name,
                 "instance": line.instance,
                 "time": line.time,
@@ -378,6 +379,9 @@ impl Print {
                 "leftOut": line.left_out,
                 "dropped": line.dropped,
             });
+            if let Some(fields) = fields_of(source.format, line) {
+                object["fields"] = fields.into();
+            }
             writeln!(out, "{object}")?;
             return Ok(());
         }
@@ -392,14 +396,32 @@ impl Print {
             let time = line.time.map_or("-".to_string(), |time| time.to_string());
             write!(out, "{} ", self.look.paint(Color::Dim, &time))?;
         }
-        writeln!(out, "{}", shown(line))?;
+        let text = match (source.format, self.look.terminal) {
+            (LogFormat::Json, true) => told(line),
+            (LogFormat::Json, false) => marked(escape::escape_json(&line.bytes), line),
+            (LogFormat::Text, _) => shown(line),
+        };
+        writeln!(out, "{text}")?;
         Ok(())
     }
 }
 
+fn fields_of(format: LogFormat, line: &Line) -> Option<Map<String, Value>> {
+    (format == LogFormat::Json).then(|| record::fields(std::str::from_utf8(&line.bytes).ok()?))?
+}
+
+/// A record as a person reads it.
+fn told(line: &Line) -> String {
+    let record = std::str::from_utf8(&line.bytes).ok().and_then(record::told);
+    record.map_or_else(|| shown(line), |text| marked(escape::escape(text.as_bytes()), line))
+}
+
 /// A line as it may be shown: escaped, and marked where it was cut.
 pub fn shown(line: &Line) -> String {
-    let mut text = escape::escape(&line.bytes);
+    marked(escape::escape(&line.bytes), line)
+}
+
+fn marked(mut text: String, line: &Line) -> String {
     if line.left_out > 0 {
         text.push_str(&escape::cut_mark(line.left_out));
     }

@@ -13,6 +13,7 @@ use super::service::{Gate, Id, Service};
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
 use crate::model::text::harmless::strip;
+use crate::model::text::record;
 use crate::model::time::Now;
 
 /// After an end that nobody asked for, what is left of the tree has this long at most.
@@ -468,9 +469,11 @@ impl Controller {
     fn output(&mut self, life: &LifeId, lines: Vec<String>) {
         let Some(id) = self.table.id(&life.instance.service) else { return };
         let Some(service) = self.table.get_mut(id) else { return };
+        let json = service.rules().is_some_and(|spec| spec.logs.json);
         let Some(instance) = service.instances.get_mut(life.instance.index as usize) else { return };
         if let Some(exit) = instance.last_exit.as_mut().filter(|exit| exit.life == life.life) {
-            exit.output = last_words(lines);
+            let told = |line: String| record::told(&line).filter(|_| json).unwrap_or(line);
+            exit.output = last_words(lines.into_iter().map(told).collect());
             service.touched = true;
             self.mark(id);
         }

@@ -363,6 +363,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
             .filter(|_| has_run(service))
             .map(|word| kill_scope(word, spec.is_some_and(|spec| spec.process.kill_scope_tree))),
         log: log(service, config).filter(|_| has_run(service)),
+        log_format: LogFormat::of(service.rules().is_some_and(|spec| spec.logs.json)),
         labels: spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
         depends_on: service.rules().map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),

@@ -113,6 +113,8 @@ pub struct ServiceView {
     pub kill_scope: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+    #[serde(default, skip_serializing_if = "LogFormat::is_text")]
+    pub log_format: LogFormat,
     pub labels: BTreeMap<String, String>,
     pub capabilities: Vec<String>,
     pub depends_on: Vec<Name>,
@@ -154,6 +156,25 @@ impl ServiceView {
         let mend = rejected.and_then(|rejected| rejected.file.as_ref()).map(|file| format!("mend {file}"));
         let steps: Vec<String> = mend.into_iter().chain(self.next.clone()).collect();
         (!steps.is_empty()).then(|| steps.join("; "))
+    }
+}
+
+/// What each line of its log is (`logs.format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+impl LogFormat {
+    pub fn of(json: bool) -> LogFormat {
+        if json { LogFormat::Json } else { LogFormat::Text }
+    }
+
+    fn is_text(&self) -> bool {
+        *self == LogFormat::Text
     }
 }
 

@@ -51,6 +51,34 @@ fn logs_are_narrowed_by_every_flag() {
 }
 
 #[test]
+fn a_log_of_records_is_for_programs_as_it_is_and_for_people_in_words() {
+    let world = World::running();
+    let said = r#"{"level":"error","msg":"no \u001b[2J disk","port":80}"#;
+    let script = format!("script: |\n  printf '%s\\n' '{said}' plain '{said}'\n  exit 3\n");
+    world.put("web.yaml", &format!("{script}restart: Never\nlogs: {{format: json}}\n"));
+    world.wait("its end, in words", |world| world.ask(&["get", "web"]).contains(r#""ERROR no  disk port=80""#));
+    assert_eq!(ends(&world, 0, &["logs", "web"]).0, format!("{said}\nplain\n{said}\n"), "as it was written");
+    let words = r"ERROR no \x1b[2J disk port=80";
+    let screen = crate::terminal::shown(&world, 80, &[("NO_COLOR", "1")], "$plugd logs web");
+    assert_eq!(screen, format!("{words}\nplain\n{words}\n"));
+    let (status, _) = ends(&world, 3, &["status", "web"]);
+    assert!(status.contains(&format!("\n  {words}\n  plain\n")), "{status}");
+    let (json, _) = ends(&world, 0, &["logs", "web", "-o", "json"]);
+    let lines: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).expect("json")).collect();
+    assert_eq!((lines[0]["line"].as_str(), &lines[0]["fields"]["port"]), (Some(said), &80.into()));
+    assert_eq!((lines[1]["line"].as_str(), lines[1].get("fields")), (Some("plain"), None));
+    // It is shown otherwise from the edit on, and nothing is started anew for it.
+    world.put("web.yaml", &script.replace("exit 3", "exec sleep 1000"));
+    world.wait_status("web", "running");
+    let pid = world.pid("web");
+    world.put("web.yaml", &format!("{}logs: {{format: json}}\n", script.replace("exit 3", "exec sleep 1000")));
+    world.wait("the edit", |world| {
+        crate::terminal::shown(world, 80, &[("NO_COLOR", "1")], "$plugd logs web").starts_with(words)
+    });
+    assert_eq!(world.pid("web"), pid);
+}
+
+#[test]
 fn several_logs_are_told_apart() {
     let world = World::running();
     world.put("web.yaml", "command: [sh, -c, 'echo from $PLUGD_INSTANCE; exec sleep 1000']\nreplicas: 2\n");

@@ -468,7 +468,13 @@ pub static CAPABILITIES: Object = Object::of(&[
 ]);
 
 pub static LOGS: Object = Object::of(&[
-    field("format", Kind::Enum(&["text", "json"]), "text", "json", "What a line is, for those who show it.").later(),
+    field(
+        "format",
+        Kind::Enum(&["text", "json"]),
+        "text",
+        "json",
+        "What a line is: of a JSON object a person is shown level, message and fields. The file holds what was written.",
+    ),
     field("maxSize", Kind::Size, "10Mi", "10Mi", "Size at which a file is rotated."),
     field("maxFiles", Kind::Int(1, 1_000), "5", "5", "Files that are kept, the current one included."),
     field("maxAge", Kind::Duration, "none", "7d", "Age at which a rotated file is deleted."),
@@ -662,7 +668,13 @@ pub static SETTINGS: Object = Object::of(&[
     field("logDir", Kind::Path, "/var/log/plugd/KEY", "/data/logs", "The logs."),
     field("runDir", Kind::Path, "/run/plugd/KEY", "/run/plugd", "Socket and table of lives."),
     field("mesh", Kind::Bool, "true", "false", "Whether the mesh is on.").later(),
-    field("listen", Kind::Word, "none", "127.0.0.1:7666", "Where the API listens besides its socket.").later(),
+    field(
+        "listen",
+        Kind::Listen,
+        "none",
+        "127.0.0.1:7666",
+        "Where the API listens besides its socket, for who sends its token.",
+    ),
 ])
 .exclusive(&[&["tee", "noTee"]]);
 

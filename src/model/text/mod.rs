@@ -6,6 +6,7 @@
 
 pub mod harmless;
 mod node;
+pub mod record;
 mod report;
 #[cfg(test)]
 pub(crate) mod samples;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use plugd::model::name::Name;
 use plugd::model::reason::{Reason, Status};
-use plugd::model::view::{InstanceView, ManifestView, NodeView, Problem, ScoreView, ServiceView, Snapshot};
+use plugd::model::view::{InstanceView, LogFormat, ManifestView, NodeView, Problem, ScoreView, ServiceView, Snapshot};
 
 pub fn at(text: &str) -> Timestamp {
     text.parse().expect("a moment")
@@ -54,6 +54,7 @@ pub fn healthy(service: &str) -> ServiceView {
             rejected: None,
         },
         kill_scope: None,
+        log_format: LogFormat::Text,
         log: Some(format!("/var/log/plugd/services.d-1f3a9c/{service}.log")),
         labels: BTreeMap::new(),
         capabilities: Vec::new(),
