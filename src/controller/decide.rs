@@ -178,6 +178,7 @@ impl Controller {
             return;
         }
         self.retally(&mut service);
+        self.note_port(id, &mut service);
         self.requirement(&mut service, now);
         wake(self.weigh(&mut service, now));
         self.present(&mut service, now, plan);
@@ -259,7 +260,7 @@ impl Controller {
         self.backing_off.remove(&id);
         self.puzzled.remove(&id);
         self.clocks.keeps(id, false);
-        service.instances.clear();
+        self.leave_ports(id, &mut service);
         self.retally(&mut service);
         self.discount(&service);
         let name = service.name.clone();

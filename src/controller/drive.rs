@@ -107,6 +107,9 @@ impl Controller {
         if let Some(until) = self.undecided(service, now) {
             return Step::Until(Some(until));
         }
+        if let Some(until) = self.inherits(id, service, at, now) {
+            return Step::Until(Some(until));
+        }
         if !self.admitted(id, service) {
             return Step::Until(None);
         }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::agenda::{Place, Run};
 use super::demand::Call;
+use super::heirs::Heir;
 use super::input::{Declaration, ExitMemory, Memory, Rejection, Scaled, Told};
 use super::life::{Life, Made, Print};
 use super::vitals::{Health, Vitals};
@@ -81,6 +82,10 @@ pub(super) struct Service {
     /// What a controller before this one told last, until that is told again, or something else is true.
     pub recalled: Option<Told>,
     pub deadline: Option<Duration>,
+    /// As counted in the node's `ports_had`.
+    pub port_had: Option<u16>,
+    /// Whose port it waits for.
+    pub heir: Option<Heir>,
     pub unready_since: Option<Duration>,
     /// What it adds to the node's counts.
     pub share: super::node::Share,
@@ -271,6 +276,8 @@ impl Service {
             remembered: None,
             recalled: None,
             deadline: None,
+            port_had: None,
+            heir: None,
             unready_since: None,
             share: super::node::Share::default(),
             stop_level: 0,

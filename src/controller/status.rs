@@ -308,6 +308,12 @@ fn cannot(service: &Service, reason: Reason, why: impl Into<String>) -> Word {
 fn of_gate(service: &Service) -> Word {
     let name = &service.name;
     match service.gate_of_next() {
+        Gate::Open if let Some(heir) = &service.heir => {
+            let (port, of) = (heir.port, &heir.of);
+            let so = if heir.leaves { ", which is being stopped" } else { "" };
+            let why = format!("port {port} is still that of {of}{so}");
+            Word::of(Status::Waiting, Reason::AddressInUse, why).next("starts as soon as that has left it")
+        }
         Gate::Open => Word::of(Status::Waiting, Reason::StartLimit, "waits for its turn to start")
             .next("starts as soon as others have started"),
         Gate::Unknown => {

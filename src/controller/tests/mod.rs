@@ -5,6 +5,7 @@ mod demand;
 mod edits;
 mod ends;
 mod handover;
+mod heirs;
 mod in_force;
 mod jobs;
 mod kept;
