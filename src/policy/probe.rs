@@ -14,9 +14,11 @@ const GAP_MIN: Duration = Duration::from_millis(5);
 const GAP_MIN_EXEC: Duration = Duration::from_millis(100);
 /// Largest distance before the first success.
 const GAP_MAX: Duration = Duration::from_secs(1);
-/// Routine checks of at least this period meet on a grid of this width, at most a twentieth of it.
-const GATHERED_FROM: Duration = Duration::from_secs(1);
-const GRID: Duration = Duration::from_millis(50);
+/// Routine checks meet on a grid of this width, at most a twentieth of their period.
+const GRID: Duration = Duration::from_millis(100);
+const GRID_FINE: Duration = Duration::from_millis(50);
+/// How many times its width the period is at least.
+const GRIDS: u32 = 20;
 /// An answer that has not come this long after its timeout is taken for lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
@@ -49,9 +51,10 @@ pub fn next_age(check: &Check, period: Duration, age: Duration) -> Duration {
 }
 
 /// A moment of a routine check, moved to the next of a common grid: a thousand services that are
-/// checked every 10 s need 20 wake-ups a second and not 100.
+/// checked every 10 s need 10 wake-ups a second and not 100.
 fn gathered(at: Duration, period: Duration) -> Duration {
-    if period < GATHERED_FROM { at } else { super::wake::gathered(at, GRID) }
+    let grid = [GRID, GRID_FINE].into_iter().find(|grid| period >= *grid * GRIDS);
+    grid.map_or(at, |grid| super::wake::gathered(at, grid))
 }
 
 /// What an answer changed.

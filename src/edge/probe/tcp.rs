@@ -6,6 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -33,7 +36,7 @@ pub async fn tcp(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, place: Place, tim
 
 /// A connection, and what is to be said of it.
 pub(super) struct Reached {
-    pub stream: TcpStream,
+    pub stream: std::net::TcpStream,
     /// As it was dialled, for messages.
     pub addr: String,
     note: Option<String>,
@@ -69,7 +72,7 @@ pub(super) async fn connect(ctx: &LifeContext, sockets: &Arc<Sockets>, place: &P
                 Err(Failure::because(format!("nothing listens on port {port}{elsewhere}")))
             }
             Found::Taken(message) => Err(Failure { reason: Some(Reason::AddressInUse), message }),
-            Found::Open { addr, note } => match TcpStream::connect(addr).await {
+            Found::Open { addr, note } => match connect_here(addr).await {
                 Ok(stream) => {
                     let calling = sockets.calling(stream.local_addr());
                     Ok(Reached { stream, addr: addr.to_string(), note, _calling: Some(calling) })
@@ -87,12 +90,39 @@ pub(super) async fn connect(ctx: &LifeContext, sockets: &Arc<Sockets>, place: &P
                     to_any(&found[..found.len().min(TRIED_MAX)], *port).await
                 }
             };
-            match connected {
+            match connected.and_then(TcpStream::into_std) {
                 Ok(stream) => Ok(Reached { stream, addr: shown, note: None, _calling: None }),
                 Err(error) => Err(refused(&shown, &error)),
             }
         }
     }
+}
+
+/// On this machine a connection is there, or refused, by the time connect(2) returns: mostly nothing is waited for, and
+/// a thousand checks need no place in the loop's poll.
+async fn connect_here(addr: SocketAddr) -> io::Result<std::net::TcpStream> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    match rustix::net::connect(&socket, &addr) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut stream = std::net::TcpStream::from(socket);
+    if poll(&mut [PollFd::new(&stream, PollFlags::OUT)], Some(&Timespec::default()))? == 0 {
+        // Its backlog is full, say.
+        let waits = TcpStream::from_std(stream)?;
+        waits.writable().await?;
+        stream = waits.into_std()?;
+    }
+    match stream.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(stream),
+    }
+}
+
+/// To speak on a connection that was made.
+pub(super) fn speaking(stream: std::net::TcpStream) -> Result<TcpStream, Failure> {
+    TcpStream::from_std(stream).map_err(|error| Failure::because(format!("cannot be spoken to: {error}")))
 }
 
 /// The commonest mistake is another number: `; its process listens on 8082: …`, or nothing.
