@@ -70,7 +70,7 @@ impl Controller {
             if instance.run.is_some() && stopping.cause == Cause::Ended {
                 let outcome = match exit.status() {
                     0 => Outcome::Completed,
-                    _ => Outcome::Failed(Reason::Error, said.clone()),
+                    _ => Outcome::Failed(why_failed(instance.oom_killed), said.clone()),
                 };
                 instance.life = Life::Finished(Finished { print: stopping.made.print, outcome });
             }
@@ -162,7 +162,7 @@ impl Controller {
                     Cause::CheckFailed(why) | Cause::Mismatched(why) => why.clone(),
                     Cause::Ended | Cause::Told | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
                 };
-                let outcome = Outcome::Failed(Reason::Error, message);
+                let outcome = Outcome::Failed(why_failed(instance.oom_killed), message);
                 instance.life = Life::Finished(Finished { print, outcome });
             }
             Next::Again => {
@@ -293,6 +293,10 @@ impl Controller {
         let name = service.instance_name(at);
         self.record(service, at, Reason::ProbeFailed, true, format!("{name} is being restarted: {why}"), now);
     }
+}
+
+fn why_failed(oom_killed: bool) -> Reason {
+    if oom_killed { Reason::OomKilled } else { Reason::Error }
 }
 
 /// A refusal that comes word for word again is told once in a while: the second try is at once.

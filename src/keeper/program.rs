@@ -326,7 +326,7 @@ impl Keeper {
     /// Takes up a verdict that is there to be read.
     pub fn executed_by_now(&mut self, number: u64) {
         let verdict = self.table.get(number).and_then(|entry| entry.verdict.as_ref());
-        if verdict.is_some_and(|verdict| sys::is_readable(verdict.as_fd())) {
+        if verdict.is_some_and(|verdict| sys::is_readable(verdict.as_fd(), 0)) {
             self.executed(number);
         }
     }

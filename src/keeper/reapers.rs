@@ -50,7 +50,7 @@ impl Keeper {
 
     /// Takes up whatever has been told, if anything: it may have been heard since it was known to be there.
     pub fn hear_reaper_by_now(&mut self, number: u64) {
-        while self.reapers.get(&number).is_some_and(|reaper| sys::is_readable(reaper.told.as_fd())) {
+        while self.reapers.get(&number).is_some_and(|reaper| sys::is_readable(reaper.told.as_fd(), 0)) {
             self.hear_reaper(number);
         }
     }

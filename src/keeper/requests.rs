@@ -14,6 +14,8 @@ use super::wire::{BLOB_MAX, FDS_MAX, Fault, Field, Id, KEY_MAX, LARGE_MAX, Reque
 /// Descriptors kept free: a packet's, the pipes and pidfd of a spawn, a file of proc, and the state of a
 /// re-exec, with room to spare.
 const RESERVE: u64 = 64;
+/// The controller exits right after it has said that the keeper may leave.
+const LEAVE_MAX: i32 = 1_000;
 
 fn refusal(errno: i32) -> Fault {
     Fault { stage: Stage::Request, errno }
@@ -50,7 +52,11 @@ impl Keeper {
             Request::Withdraw { key } => drop(self.deposits.remove(key)),
             // An upgrade that refuses to run ends nothing: it is a start that failed.
             Request::Leave { .. } if self.minder.is_trial() => self.minder.kill(),
-            Request::Leave { code } => std::process::exit(code),
+            Request::Leave { code } => {
+                // Who watches the keeper (systemd) kills what it finds beside it after that.
+                let _gone = self.minder.process.as_ref().map(|(_, fd)| sys::is_readable(fd.as_fd(), LEAVE_MAX));
+                std::process::exit(code)
+            }
             Request::Upgrade { path } => self.minder.try_out(path.into()),
             Request::Reexec { path } => self.reexec_or_say_why(path),
             Request::Hello { protocol: _ } | Request::Pong => {} // that something came is what counts

@@ -173,11 +173,11 @@ pub fn is_ignored(signal: i32) -> bool {
     result == 0 && action.first() == Some(&libc::SIG_IGN)
 }
 
-/// Whether a read would not wait: there is something, or the other end is closed.
-pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
+/// Whether a read would not wait, at the latest after `wait` ms: there is something, or the other end is closed.
+pub fn is_readable(fd: BorrowedFd<'_>, wait: i32) -> bool {
     let mut ready = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one pollfd of ours that outlives the call, which does not wait.
-    unsafe { libc::poll(&raw mut ready, 1, 0) == 1 }
+    // SAFETY: one pollfd of ours that outlives the call.
+    unsafe { libc::poll(&raw mut ready, 1, wait) == 1 }
 }
 
 /// The signals that wait in a signalfd, at most 16 at a time.

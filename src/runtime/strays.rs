@@ -272,6 +272,11 @@ pub fn empty(places: &Places, cgroups: Option<&CgroupRoot>, own: &str) -> Vec<St
         wait_gone(std::slice::from_ref(stray), Duration::from_secs(5));
     }
     found.retain(|stray| stray.name != "controller");
+    // Before they are ended: by them it is known where their groups are, if not where ours are.
+    let mut elsewhere: Vec<CgroupRoot> = found.iter().filter_map(|stray| CgroupRoot::around(stray.pid, node)).collect();
+    elsewhere.retain(|root| cgroups.is_none_or(|own| own.path() != root.path()));
+    elsewhere.sort_by(|one, other| one.path().cmp(other.path()));
+    elsewhere.dedup();
     for stray in &found {
         named.push(format!("{} (pid {})", stray.name, stray.pid));
         signal(stray.pid, stray.start, stray.signal);
@@ -289,7 +294,7 @@ pub fn empty(places: &Places, cgroups: Option<&CgroupRoot>, own: &str) -> Vec<St
         }
     }
     let above = lineage(std::process::id() as i32);
-    let mut groups = cgroups.map(populated).unwrap_or_default();
+    let mut groups: Vec<Group> = cgroups.into_iter().chain(&elsewhere).flat_map(populated).collect();
     groups.retain(|group| !group.procs().into_iter().any(|pid| is_kept(pid, &above)));
     if found.is_empty() {
         let name = |group: &Group| group.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -327,6 +332,7 @@ pub fn empty(places: &Places, cgroups: Option<&CgroupRoot>, own: &str) -> Vec<St
         std::thread::sleep(Duration::from_millis(2));
     }
     wait_gone(&found, KILL_MAX);
+    elsewhere.iter().for_each(CgroupRoot::remove);
     for table in tables(places) {
         let _ = std::fs::remove_file(table);
     }

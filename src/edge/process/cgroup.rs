@@ -70,6 +70,15 @@ impl CgroupRoot {
         Ok(CgroupRoot { path, told, whole })
     }
 
+    /// That of an earlier run, which may have been elsewhere, by a process of it that is still there.
+    pub fn around(pid: i32, key: &str) -> Option<CgroupRoot> {
+        let place = path_of(&pid.to_string(), "")?;
+        let name = format!("plugd-{key}");
+        let told = place.ancestors().find(|above| above.file_name().is_some_and(|one| *one == *name))?;
+        let path = within(&mount("").ok()?, told).ok()?;
+        Some(CgroupRoot { path, told: told.into(), whole: false })
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -217,23 +226,25 @@ pub fn own_group() -> Result<PathBuf, CgroupError> {
 
 /// The same, and what /proc calls it.
 fn own_place() -> Result<(PathBuf, PathBuf), CgroupError> {
-    let own = own_path("").ok_or(CgroupError::NotMounted)?;
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mount = mounts.lines().filter_map(|line| mount_of(line, "")).next_back().ok_or(CgroupError::NotMounted)?;
-    Ok((within(&mount, &own)?, own))
+    let own = path_of("self", "").ok_or(CgroupError::NotMounted)?;
+    Ok((within(&mount("")?, &own)?, own))
 }
 
 /// The same in the hierarchy of a controller of cgroup v1.
 pub(super) fn own_legacy_group(controller: &str) -> Result<PathBuf, CgroupError> {
-    let own = own_path(controller).ok_or(CgroupError::NotMounted)?;
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut found = mounts.lines().filter_map(|line| mount_of(line, controller));
-    within(&found.next_back().ok_or(CgroupError::NotMounted)?, &own)
+    let own = path_of("self", controller).ok_or(CgroupError::NotMounted)?;
+    within(&mount(controller)?, &own)
 }
 
-/// The path of our group in the hierarchy of a controller, of cgroup v2 for none.
-fn own_path(controller: &str) -> Option<PathBuf> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+/// Root and mount point of the hierarchy of a controller, of cgroup v2 for none.
+fn mount(controller: &str) -> Result<(PathBuf, PathBuf), CgroupError> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().filter_map(|line| mount_of(line, controller)).next_back().ok_or(CgroupError::NotMounted)
+}
+
+/// The path of a process's group in such a hierarchy.
+fn path_of(pid: &str, controller: &str) -> Option<PathBuf> {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     groups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (controllers, path) = (parts.next()?, parts.next()?);

@@ -236,7 +236,7 @@ impl Limits {
         let settings = settings.chain(values::legacy(resources).into_iter().filter(legacy));
         for setting in settings.filter(|setting| !new || setting.wanted.is_some()) {
             let Some(group) = self.group(&homes[setting.controller as usize], life) else { continue };
-            let error = match unified::write(&group, setting.file, &setting.value) {
+            let error = match unified::put(&group, setting.file, &setting.value) {
                 Ok(()) => continue,
                 Err(error) if setting.may_lack && error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => error,

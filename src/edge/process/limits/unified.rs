@@ -78,7 +78,8 @@ pub(super) fn disable(root: &CgroupRoot, keeper: i32) {
     for group in [Some(root.path()), leaf.exists().then_some(base)].into_iter().flatten() {
         let _it_stays = write(group, "cgroup.subtree_control", all.trim_end());
     }
-    for pid in [keeper, own_pid()].into_iter().filter(|_| leaf.exists()) {
+    // Who was there before us goes back as well.
+    for pid in procs(&leaf).into_iter().filter(|pid| may_move(*pid, root, keeper)) {
         let _it_stays = write(base, "cgroup.procs", &pid.to_string());
     }
 }
@@ -159,6 +160,26 @@ fn words(group: &Path, file: &str) -> Vec<String> {
 }
 
 /// Never makes a file: the kernel has it or not.
+/// As [`write`], but no limit of memory ends who uses more: the kernel takes back what need not be there, and where that
+/// is not enough it is an error, as with cgroup v1.
+pub(super) fn put(group: &Path, file: &str, value: &str) -> io::Result<()> {
+    let limit = value.parse::<u64>().ok().filter(|_| file == "memory.max");
+    if let Some(limit) = limit.filter(|limit| in_use(group) > *limit) {
+        let _it_may_not_help = write(group, "memory.high", value);
+        let used = in_use(group);
+        let _it_was_so = write(group, "memory.high", "max");
+        if used > limit {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
+    }
+    write(group, file, value)
+}
+
+/// Bytes of memory; of a group that is gone none.
+fn in_use(group: &Path) -> u64 {
+    words(group, "memory.current").first().and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
+}
+
 pub(super) fn write(group: &Path, file: &str, value: &str) -> io::Result<()> {
     use std::io::Write as _;
     std::fs::OpenOptions::new().write(true).open(group.join(file))?.write_all(value.as_bytes())
