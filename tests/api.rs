@@ -12,6 +12,8 @@ mod world;
 mod abuse;
 #[path = "api/streams.rs"]
 mod streams;
+#[path = "api/tcp.rs"]
+mod tcp;
 
 use std::os::unix::fs::PermissionsExt;
 

@@ -6,8 +6,9 @@
 //! refused with 403 before any handler sees it. A program such as curl sends none of these headers.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
@@ -15,16 +16,35 @@ use hyper::http::request::Parts;
 use hyper::http::{HeaderName, HeaderValue, header};
 
 use super::refusal::{Refusal, echo};
+use super::routes::{ROUTES, Role};
+use super::token::Token;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// What a caller must know; nothing on the local socket, whose peer is known.
+pub(super) type Lock = Option<Arc<Token>>;
+
 /// Lets a request through, or answers it with the reason why not.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(lock): State<Lock>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    match judge(&parts) {
+    match judge(&parts).and_then(|()| unlock(&parts, &lock)) {
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(refusal) => refusal.into_response(),
     }
+}
+
+fn unlock(parts: &Parts, lock: &Lock) -> Result<(), Refusal> {
+    let Some(token) = lock else { return Ok(()) };
+    let is_open = |path: &str| ROUTES.iter().any(|route| route.role == Role::Anybody && route.path == path);
+    let mut given = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let (first, more) = (given.next().map(text), given.next().is_some());
+    let bearer = first.and_then(|given| given.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    if is_open(parts.uri.path()) || (!more && bearer.is_some_and(|(_, given)| token.is(given.trim()))) {
+        return Ok(());
+    }
+    let message = if first.is_some() { "the token is not the right one" } else { "a token is needed here" };
+    let next = "send `authorization: Bearer TOKEN`; the token is in the file that `plugd run` named at its start";
+    Err(Refusal::new(StatusCode::UNAUTHORIZED, "Unauthorized", message, next))
 }
 
 fn judge(parts: &Parts) -> Result<(), Refusal> {

@@ -116,13 +116,13 @@ fn handler(route: &Route) -> MethodRouter<App> {
     }
 }
 
-pub(super) fn router(app: App) -> Router {
+pub(super) fn router(app: App, lock: guard::Lock) -> Router {
     ROUTES
         .iter()
         .fold(Router::new(), |router, route| router.route(route.path, handler(route)))
         .method_not_allowed_fallback(not_allowed)
         .fallback(not_found)
-        .layer(axum::middleware::from_fn(guard::guard))
+        .layer(axum::middleware::from_fn_with_state(lock, guard::guard))
         .with_state(app)
 }
 

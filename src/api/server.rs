@@ -1,4 +1,4 @@
-//! The answering side of the local socket: who is let in, how many, and for how long.
+//! The answering side of the local socket, and of a TCP port: who is let in, how many, and for how long.
 //!
 //! 256 connections at most, and a quarter of the descriptors: statuses are written whoever calls. The
 //! last 16 are a reserved lane: one short request each, no stream, so that the command line gets through
@@ -14,17 +14,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::context::Context;
 use super::patient::Patient;
 use super::routes::{self, App, Lane};
 use super::socket::Allowed;
+use super::token::Token;
 use crate::edge::quarter_of_descriptors;
 
 const CONNECTIONS_MAX: usize = 256;
 const RESERVED: usize = 16;
+/// Beside those of the socket.
+const TCP_MAX: usize = 64;
 /// From the accept, or from the last answer, to the end of the next header.
 const HEADER_WAIT: Duration = Duration::from_secs(5);
 /// The same in the reserved lane: 16 idlers give way within half a second.
@@ -38,21 +41,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub async fn serve(listener: UnixListener, ctx: Context) {
     let allowed = Allowed::with_owner_of(Some(&ctx.dir));
     let ctx = Arc::new(ctx);
-    let general = routes::router(App { ctx: Arc::clone(&ctx), lane: Lane::General });
-    let reserved = routes::router(App { ctx, lane: Lane::Reserved });
+    let general = routes::router(App { ctx: Arc::clone(&ctx), lane: Lane::General }, None);
+    let reserved = routes::router(App { ctx, lane: Lane::Reserved }, None);
     let seats = [
         Arc::new(Semaphore::new(general_seats(getrlimit(Resource::Nofile).current))),
         Arc::new(Semaphore::new(RESERVED)),
     ];
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted; trying again in 100 ms");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let Some((stream, _)) = accepted(listener.accept().await).await else { continue };
         // The seat is chosen after the accept: one kept ready from before could be a reserved one
         // while general ones are free again. Without a seat, who comes next waits in the backlog.
         let (seat, router, lane) = tokio::select! {
@@ -62,6 +58,35 @@ pub async fn serve(listener: UnixListener, ctx: Context) {
             else => return,
         };
         admit(stream, seat, router.clone(), lane, &allowed);
+    }
+}
+
+/// The same for who comes over TCP and knows the token. They have seats of their own: nobody out there keeps the command
+/// line out.
+pub async fn serve_tcp(listener: TcpListener, ctx: Context, token: Token) {
+    let app = App { ctx: Arc::new(ctx), lane: Lane::General };
+    let router = routes::router(app, Some(Arc::new(token)));
+    let seats = Arc::new(Semaphore::new(TCP_MAX));
+    while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
+        let Some((stream, peer)) = accepted(listener.accept().await).await else { continue };
+        let router = router.clone();
+        tokio::spawn(async move {
+            if let Err(error) = converse(stream, router, Lane::General).await {
+                tracing::debug!(%peer, %error, "a connection ended early");
+            }
+            drop(seat);
+        });
+    }
+}
+
+async fn accepted<T>(result: std::io::Result<T>) -> Option<T> {
+    match result {
+        Ok(accepted) => Some(accepted),
+        Err(error) => {
+            tracing::warn!(%error, "no connection can be accepted; trying again in 100 ms");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
     }
 }
 
@@ -101,7 +126,7 @@ pub(crate) async fn answer<S>(stream: S, ctx: Context)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let router = routes::router(App { ctx: Arc::new(ctx), lane: Lane::General });
+    let router = routes::router(App { ctx: Arc::new(ctx), lane: Lane::General }, None);
     // What it ends with is the peer's.
     let _ = converse(stream, router, Lane::General).await;
 }

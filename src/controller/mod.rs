@@ -25,6 +25,7 @@ mod dryrun;
 mod end;
 mod explain;
 mod graph;
+mod heirs;
 mod input;
 mod job;
 mod kept;
@@ -87,8 +88,8 @@ pub struct Config {
     pub seed: u64,
     /// Told in each status: where logs lie, none where none are kept.
     pub log_dir: Option<PathBuf>,
-    /// Why what services print is not kept, and where it goes instead.
-    pub unlogged: Option<String>,
+    /// What is wrong with the node's own places.
+    pub problems: Vec<FileProblem>,
     /// Told in each status: `cgroup` or `session`, how far a stop reaches.
     pub kill_scope: Option<&'static str>,
 }
@@ -113,6 +114,10 @@ pub struct Controller {
     backing_off: BTreeSet<Id>,
     /// Who waits for which port.
     ports: BTreeMap<u16, BTreeSet<Id>>,
+    /// Which service has a process at which port.
+    ports_had: BTreeMap<u16, BTreeSet<Id>>,
+    /// Services that wait until another has left their port.
+    heirs: BTreeSet<Id>,
     /// Ports to be told of, in this decision's plan.
     port_asks: Vec<u16>,
     edges_changed: Vec<Id>,
@@ -152,6 +157,8 @@ impl Controller {
             room: false,
             backing_off: BTreeSet::new(),
             ports: BTreeMap::new(),
+            ports_had: BTreeMap::new(),
+            heirs: BTreeSet::new(),
             port_asks: Vec::new(),
             clocks: job::Clocks::default(),
             edges_changed: Vec::new(),

@@ -250,11 +250,6 @@ impl Controller {
             reason: Reason::WithoutMemory,
             message: why.clone(),
         });
-        let unlogged = self.config.unlogged.iter().map(|why| FileProblem {
-            file: "logs".into(),
-            reason: Reason::LogNotWritten,
-            message: why.clone(),
-        });
         NodeView {
             settled: self.node.settled,
             directory_lost: self.lost.clone(),
@@ -262,7 +257,7 @@ impl Controller {
             shutting_down: self.ending.is_some(),
             alone: self.config.single,
             ends_for: self.ending.as_ref().and_then(|ending| ending.why.clone()),
-            problems: self.file_problems.iter().cloned().chain(memory).chain(unlogged).collect(),
+            problems: self.file_problems.iter().chain(&self.config.problems).cloned().chain(memory).collect(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Settings of the node itself: `_plugd.yaml`, `PLUGD_…`, flags.
 
+use core::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct Settings {
     pub logs_total: Option<u64>,
     /// Copy services' output to plugd's stdout.
     pub tee: bool,
+    /// The API listens there, too.
+    pub listen: Option<SocketAddr>,
     pub state_dir: Option<PathBuf>,
     pub log_dir: Option<PathBuf>,
     pub run_dir: Option<PathBuf>,
@@ -57,6 +60,7 @@ impl Default for Settings {
             require_user: false,
             logs_total: None,
             tee: true,
+            listen: None,
             state_dir: None,
             log_dir: None,
             run_dir: None,
@@ -77,11 +81,30 @@ pub struct PartialSettings {
     pub require_user: Option<bool>,
     pub logs_total: Option<u64>,
     pub tee: Option<bool>,
+    pub listen: Option<SocketAddr>,
     pub state_dir: Option<PathBuf>,
     pub log_dir: Option<PathBuf>,
     pub run_dir: Option<PathBuf>,
     /// Settings that are valid and whose machinery is not built yet.
     pub not_yet_supported: Vec<String>,
+}
+
+/// Where the API may listen: off this machine it would need TLS, which it does not speak.
+pub fn listen(text: &str) -> Result<SocketAddr, String> {
+    let text = text.strip_prefix("http://").unwrap_or(text);
+    let here = text.replacen("localhost:", "127.0.0.1:", 1);
+    match here.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err("write a port from 1 to 65535".into()),
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        Ok(address) => Err(format!(
+            "write 127.0.0.1:{}: it is served to this machine alone; to others a proxy with TLS passes it on",
+            address.port()
+        )),
+        Err(_) => match text.trim_start_matches(':').parse::<u16>() {
+            Ok(port) if port > 0 => Err(format!("write 127.0.0.1:{port}")),
+            Ok(_) | Err(_) => Err("write an address of this machine and a port, as 127.0.0.1:7666".into()),
+        },
+    }
 }
 
 /// What `exitOnRequired: true` means.
@@ -143,6 +166,7 @@ impl PartialSettings {
             max_starting: int("maxStarting").and_then(|count| u32::try_from(count).ok()),
             require_user: flag("requireUser"),
             logs_total: int("logsTotal").and_then(|bytes| u64::try_from(bytes).ok()),
+            listen: text("listen").and_then(|text| text.parse().ok()),
             tee: flag("tee").or(flag("noTee").map(|no| !no)),
             state_dir: path("stateDir"),
             log_dir: path("logDir"),
@@ -165,6 +189,7 @@ impl PartialSettings {
             require_user: self.require_user.or(base.require_user),
             logs_total: self.logs_total.or(base.logs_total),
             tee: self.tee.or(base.tee),
+            listen: self.listen.or(base.listen),
             state_dir: self.state_dir.or(base.state_dir),
             log_dir: self.log_dir.or(base.log_dir),
             run_dir: self.run_dir.or(base.run_dir),
@@ -184,6 +209,7 @@ impl PartialSettings {
             require_user: self.require_user.unwrap_or(base.require_user),
             logs_total: self.logs_total.or(base.logs_total),
             tee: self.tee.unwrap_or(base.tee),
+            listen: self.listen.or(base.listen),
             state_dir: self.state_dir.or(base.state_dir),
             log_dir: self.log_dir.or(base.log_dir),
             run_dir: self.run_dir.or(base.run_dir),

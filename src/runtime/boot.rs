@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::helpers::Helpers;
 use super::layers::{self, base, layered};
+use super::listen::Ear;
 use super::preparing::Preparing;
 use super::publish::Publisher;
 use super::rundir::{Door, RunDir};
@@ -42,7 +43,7 @@ use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::settings::Settings;
 use crate::model::text::ControllerInfo;
-use crate::model::view::Event;
+use crate::model::view::{Event, FileProblem};
 
 /// What `plugd run` was asked for.
 pub struct Task {
@@ -119,7 +120,8 @@ pub fn controller(task: Task) -> Result<i32, Refusal> {
         match build(task, link, &first).await {
             Ok(mut node) => {
                 node.keeper.ready();
-                Ok(node.run().await)
+                // To let go of all that it holds would only take time, in which its keeper waits for it.
+                std::process::exit(node.run().await)
             }
             Err(refusal) => {
                 // Said before the keeper hears of it, for with it we are gone.
@@ -239,11 +241,17 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         since: started,
         working_dir: std::env::current_dir().unwrap_or_default(),
     };
+    let (ear, unheard) = match Ear::open(settings.listen, &places) {
+        Ok(ear) => (ear, None),
+        Err(problem) => (None, Some(problem)),
+    };
     let shown_places = crate::model::text::Places {
         state: places.state.clone(),
         logs: places.logs.clone(),
         run: places.run.clone(),
         socket: places.socket(),
+        listen: ear.as_ref().map(|ear| ear.at),
+        token: ear.as_ref().map(|ear| ear.token.file.clone()),
     };
     let files = status_files(&dir, covered.as_deref(), &places, single, sender.clone())
         .map_err(|error| failed("the status files cannot be written", error))?;
@@ -271,7 +279,11 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         started: now,
         seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started.as_nanosecond()),
         log_dir: places.logs.clone(),
-        unlogged: (places.logs.is_none() && !single).then(|| unlogged(settings.tee)),
+        problems: (places.logs.is_none() && !single)
+            .then(|| unlogged(settings.tee))
+            .into_iter()
+            .chain(unheard)
+            .collect(),
         kill_scope: Some(Scope::word(cgroups.as_ref())),
     });
 
@@ -369,8 +381,8 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
     }
 
     // One command or file has a socket only where it is told a place for it.
-    if !single || places.run.is_some() {
-        serve(&mut node, &places, request_sender, info, shown_places, &dir);
+    if !single || places.run.is_some() || ear.is_some() {
+        serve(&mut node, &places, request_sender, info, shown_places, &dir, ear);
     }
     match &task.what {
         What::Directory(_) => {
@@ -501,11 +513,8 @@ fn serve(
     info: ControllerInfo,
     shown: crate::model::text::Places,
     dir: &Path,
+    ear: Option<Ear>,
 ) {
-    let Some(path) = places.socket() else {
-        tracing::warn!("no run directory can be written: the command line cannot reach this controller");
-        return;
-    };
     let context = api::context::Context {
         board: node.publisher.board.clone(),
         changed: node.publisher.changed.subscribe(),
@@ -516,6 +525,13 @@ fn serve(
         places: shown,
         dir: dir.to_path_buf(),
         info,
+    };
+    if let Some(Err(error)) = ear.map(|ear| ear.serve(context.clone())) {
+        tracing::error!(%error, "the API does not listen over TCP");
+    }
+    let Some(path) = places.socket() else {
+        tracing::warn!("no run directory can be written: the command line cannot reach this controller");
+        return;
     };
     let mut door = Door::new(path, context);
     if let Err(error) = door.open() {
@@ -578,13 +594,19 @@ fn watch(
     Directory::start(config, sender)
 }
 
-/// A copy of all output on plugd's own stdout.
 /// No place for log files can be written.
-fn unlogged(tee: bool) -> String {
+fn unlogged(tee: bool) -> FileProblem {
     let goes = if tee { "is on plugd's stdout alone" } else { "is kept nowhere (--no-tee)" };
-    format!("no place for log files can be written: what services print {goes}; give `plugd run` a --log-dir")
+    FileProblem {
+        file: "logs".into(),
+        reason: Reason::LogNotWritten,
+        message: format!(
+            "no place for log files can be written: what services print {goes}; give `plugd run` a --log-dir"
+        ),
+    }
 }
 
+/// A copy of all output on plugd's own stdout.
 fn tee(single: bool, colour: bool) -> Option<output::Tee> {
     let stdout = std::io::stdout();
     let to = stdout.as_fd().try_clone_to_owned().ok()?;

@@ -15,6 +15,7 @@
 //! - `doors`    the ports of services that run on demand
 //! - `facts`    what the keeper and the pump say, as inputs
 //! - `helpers`  exec probes and hooks: short processes beside a life
+//! - `listen`   the API's TCP port
 //! - `live`     what the loop holds of one life: its tree, its probes, its passive checks
 //! - `lives_copy` the second table of lives, for when the run directory is taken away
 //! - `managed`  what systemd is told of the node
@@ -70,6 +71,7 @@ mod facts;
 pub mod front;
 mod helpers;
 mod layers;
+mod listen;
 mod live;
 mod lives_copy;
 mod managed;

@@ -29,6 +29,8 @@ pub struct World {
     pub requests: Option<mpsc::Receiver<Request>>,
     pub events: broadcast::Sender<Event>,
     pub history: Arc<Mutex<VecDeque<Event>>>,
+    /// For a further listener.
+    pub ctx: Context,
     server: JoinHandle<()>,
 }
 
@@ -72,8 +74,8 @@ impl World {
             },
         };
         change(&mut ctx);
-        let server = tokio::spawn(server::serve(listener, ctx));
-        World { dir, socket: path, board, changed, requests: Some(requests), events, history, server }
+        let server = tokio::spawn(server::serve(listener, ctx.clone()));
+        World { dir, socket: path, board, changed, requests: Some(requests), events, history, ctx, server }
     }
 
     pub fn services_d(&self) -> PathBuf {
@@ -140,7 +142,7 @@ impl World {
     }
 }
 
-pub async fn read_to_end(stream: &mut UnixStream) -> String {
+pub async fn read_to_end(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut answer = Vec::new();
     // A reset after the last byte changes nothing about what was said.
     stream.read_to_end(&mut answer).await.ok();

@@ -1,13 +1,14 @@
 //! `plugd run` itself: one command, one file, its refusals, its places.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::ask::{STAYS, ends, err, out};
-use crate::world::{World, copy};
+use crate::world::{World, copy, free_port, kill};
 
 fn run(world: &World, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plugd"));
@@ -339,4 +340,62 @@ fn a_run_directory_of_one_command_that_was_cleaned_away_is_made_again() {
     }
     crate::world::kill(one.id() as i32, 15);
     crate::ask::code_of(&mut one);
+}
+
+#[test]
+fn the_api_listens_where_it_is_told_to_and_says_where_its_token_is() {
+    let mut world = World::empty();
+    world.put("web.yaml", crate::ask::STAYS);
+    let port = free_port();
+    world.put("_plugd.yaml", &format!("listen: 127.0.0.1:{port}\n"));
+    world.run(&[]);
+    world.wait_status("web", "running");
+    let token = world.state().join("token");
+    let told = format!("listen: \"127.0.0.1:{port}\", token: {}", token.display());
+    world.wait("the node to tell it", |world| world.node_status().is_some_and(|status| status.contains(&told)));
+    let text = std::fs::read_to_string(&token).expect("a token");
+    let get = |path: &str, token: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost:{port}\r\nconnection: close\r\n{token}\r\n");
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        answer
+    };
+    let known = format!("authorization: Bearer {}\r\n", text.trim());
+    assert!(get("/readyz", "").starts_with("HTTP/1.1 200 "));
+    assert!(get("/v1/services", "").starts_with("HTTP/1.1 401 "));
+    assert!(get("/v1/services", &known).contains("\"web\""));
+
+    // The next controller has the same port, and the same token.
+    let before = world.controller_pid().expect("it was told");
+    kill(before, 9);
+    world.wait("the next controller to answer", |world| {
+        world.controller_pid() != Some(before)
+            && TcpStream::connect(("127.0.0.1", port)).is_ok()
+            && get("/v1/services", &known).contains("\"web\"")
+    });
+
+    // A port that somebody else has is told, and services run all the same.
+    let mut other = World::empty();
+    other.put("web.yaml", crate::ask::STAYS);
+    other.run(&["--listen", &format!("localhost:{port}")]);
+    other.wait_status("web", "running");
+    let table = other.ask(&["get"]);
+    let why = format!("the API does not listen on 127.0.0.1:{port}: another program has that port");
+    assert!(table.contains("AddressInUse") && table.contains(&why), "{table}");
+}
+
+#[test]
+fn the_api_listens_to_this_machine_alone() {
+    let world = World::empty();
+    for (address, remedy) in [
+        ("0.0.0.0:7666", "write 127.0.0.1:7666: it is served to this machine alone"),
+        ("7666", "write 127.0.0.1:7666"),
+        ("127.0.0.1:0", "write a port from 1 to 65535"),
+        ("here", "as 127.0.0.1:7666"),
+    ] {
+        let (_, told) = crate::ask::ends(&world, 2, &["run", "--listen", address]);
+        assert!(told.contains(remedy), "{address}: {told}");
+    }
 }

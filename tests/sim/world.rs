@@ -100,7 +100,7 @@ fn config(seed: u64, started: Now) -> Config {
         started,
         seed,
         log_dir: None,
-        unlogged: None,
+        problems: Vec::new(),
         kill_scope: None,
     }
 }

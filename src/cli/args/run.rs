@@ -1,6 +1,7 @@
 //! `plugd run`: what to run, and every key of `_plugd.yaml` as a flag.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,6 +56,9 @@ pub struct RunFlags {
     /// Do not copy the services' output to stdout
     #[arg(long, env = "PLUGD_NO_TEE", hide_env_values = true, value_parser = clap::builder::FalseyValueParser::new())]
     pub no_tee: bool,
+    /// The API listens there too, as 127.0.0.1:7666, for who sends its token
+    #[arg(long, value_name = "ADDRESS", env = "PLUGD_LISTEN", hide_env_values = true, value_parser = values::listen)]
+    pub listen: Option<SocketAddr>,
 }
 
 /// The settings that decide what a directory means; `check` takes them too.
@@ -107,6 +111,7 @@ pub struct Given {
     pub require_user: bool,
     pub logs_total: Option<u64>,
     pub no_tee: bool,
+    pub listen: Option<SocketAddr>,
     pub state_dir: Option<PathBuf>,
     pub log_dir: Option<PathBuf>,
     pub run_dir: Option<PathBuf>,
@@ -129,6 +134,7 @@ impl Given {
             require_user: self.require_user || below.require_user,
             logs_total: self.logs_total.or(below.logs_total),
             tee: below.tee && !self.no_tee,
+            listen: self.listen.or(below.listen),
             state_dir: self.state_dir.or(below.state_dir),
             log_dir: self.log_dir.or(below.log_dir),
             run_dir: self.run_dir.or(below.run_dir),
@@ -161,6 +167,7 @@ impl RunFlags {
             require_user: self.require_user,
             logs_total: self.logs_total,
             no_tee: self.no_tee,
+            listen: self.listen,
             state_dir: global.state_dir.clone(),
             log_dir: self.log_dir,
             run_dir: global.run_dir.clone(),

@@ -2,6 +2,7 @@
 //!
 //! Durations and sizes are read as in a manifest, so that a person learns them once.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::builder::{StringValueParser, TypedValueParser};
@@ -46,6 +47,10 @@ pub fn exit_on_required(text: &str) -> Result<ExitOnRequired, String> {
         "off" | "no" | "false" | "never" => Ok(ExitOnRequired::Off),
         _ => duration(text).map(ExitOnRequired::After).map_err(|error| format!("{error}, or off")),
     }
+}
+
+pub fn listen(text: &str) -> Result<SocketAddr, String> {
+    crate::model::settings::listen(text)
 }
 
 pub fn discovery(text: &str) -> Result<Discovery, String> {

@@ -34,7 +34,7 @@ pub fn config() -> Config {
         started: start(),
         seed: 1,
         log_dir: None,
-        unlogged: None,
+        problems: Vec::new(),
         kill_scope: None,
     }
 }

@@ -7,7 +7,7 @@ use crate::model::cron::Cron;
 use crate::model::name::Name;
 use crate::model::yaml::{Entry, Kind as Node_, Node, Place};
 use crate::model::zone::Zone;
-use crate::model::{capability, duration, glob, quantity, signal};
+use crate::model::{capability, duration, glob, quantity, settings, signal};
 
 use super::command;
 use super::context::Context;
@@ -226,7 +226,7 @@ fn is_scalar(kind: &Kind) -> bool {
         Kind::Text | Kind::Word | Kind::Free | Kind::Name | Kind::Path | Kind::Bool | Kind::Int(..) => true,
         Kind::Number(..) | Kind::Duration | Kind::Size | Kind::Cpu | Kind::Enum(_) | Kind::Signal | Kind::Umask => true,
         Kind::Regex | Kind::Cron | Kind::TimeZone | Kind::PortRef | Kind::User | Kind::Sha256 => true,
-        Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob | Kind::Capability => true,
+        Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob | Kind::Capability | Kind::Listen => true,
         Kind::Command | Kind::List(_) | Kind::Map(..) | Kind::Object(_) => false,
     }
 }
@@ -304,6 +304,7 @@ pub fn scalar(kind: &Kind, text: &str, plain: bool) -> Result<Data, String> {
                 }))
             }
         },
+        Kind::Listen => settings::listen(text).map(|address| Data::Text(address.to_string())),
         Kind::Cron => Cron::parse(text).map(|cron| Data::Text(cron.as_str().into())),
         Kind::TimeZone => Zone::find(text).map(|zone| Data::Text(zone.name().into())),
         Kind::PortRef => match text {

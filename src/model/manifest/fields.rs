@@ -60,6 +60,8 @@ pub enum Kind {
     TimeZone,
     /// Of Linux, or ALL.
     Capability,
+    /// An address of this machine, and a port.
+    Listen,
     /// A list of words, or one string that is split.
     Command,
     /// A port's number, its name in `ports`, or `$(instance.port)`.
@@ -172,7 +174,7 @@ impl Kind {
                 None
             }
             Kind::Sha256 | Kind::BoolOrNames | Kind::DurationOrBool | Kind::Glob => None,
-            Kind::Capability => None,
+            Kind::Capability | Kind::Listen => None,
         }
     }
 
@@ -196,6 +198,7 @@ impl Kind {
             Kind::Regex => "a regular expression".into(),
             Kind::Cron => "five cron fields such as \"0 3 * * *\"".into(),
             Kind::TimeZone => "a time zone such as Europe/Berlin".into(),
+            Kind::Listen => "an address of this machine and a port such as 127.0.0.1:7666".into(),
             Kind::Capability => "a capability such as NET_BIND_SERVICE, or ALL".into(),
             Kind::Command => "a list of words or one line".into(),
             Kind::PortRef => "a port, its name in `ports`, or $(instance.port)".into(),

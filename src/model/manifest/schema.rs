@@ -125,7 +125,8 @@ fn is_value(field: &Field) -> bool {
         | Kind::BoolOrNames
         | Kind::DurationOrBool
         | Kind::Glob
-        | Kind::Capability => false,
+        | Kind::Capability
+        | Kind::Listen => false,
     }
 }
 
@@ -134,7 +135,7 @@ fn kind(kind_: &'static Kind) -> Value {
         Kind::Text | Kind::Word => json!({"type": ["string", "number", "boolean"]}),
         Kind::Free => json!({}),
         Kind::Capability => json!({"enum": capability::names().collect::<Vec<_>>()}),
-        Kind::Path | Kind::Glob | Kind::Regex | Kind::Cron | Kind::TimeZone => json!({"type": "string"}),
+        Kind::Path | Kind::Glob | Kind::Regex | Kind::Cron | Kind::TimeZone | Kind::Listen => json!({"type": "string"}),
         Kind::Name => {
             json!({"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", "maxLength": 63})
         }

@@ -1,5 +1,6 @@
 //! `_controller.status`: the node, its triple, and where everything lies.
 
+use core::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -32,6 +33,11 @@ pub struct Places {
     pub run: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
+    /// Where the API listens over TCP, and the file of its token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<PathBuf>,
 }
 
 /// Who speaks, and since when.
@@ -101,7 +107,10 @@ pub fn node_file(file: &NodeFile<'_>) -> String {
         ("run", &file.places.run),
         ("socket", &file.places.socket),
     ];
-    lines.put("places", map(places.into_iter().filter_map(|(key, place)| Some((key, path(place.as_ref()?))))));
+    let listen = file.places.listen.map(|at| ("listen", quoted(&at.to_string())));
+    let token = file.places.token.as_ref().map(|file| ("token", path(file)));
+    let places = places.into_iter().filter_map(|(key, place)| Some((key, path(place.as_ref()?))));
+    lines.put("places", map(places.chain(listen).chain(token)));
     let controller = [
         ("pid", file.info.pid.to_string()),
         ("keeperPid", file.info.keeper_pid.to_string()),
@@ -204,6 +213,7 @@ mod tests {
             logs: Some("/var/log/plugd/services.d-1f3a9c".into()),
             run: None,
             socket: None,
+            ..Places::default()
         };
         let info = ControllerInfo {
             pid: 8,
