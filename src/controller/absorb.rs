@@ -386,13 +386,9 @@ impl Controller {
         match &mut service.instances[at].life {
             Life::Running(running) => {
                 let Some(spec) = running.made.spec.clone() else { return };
-                let told = |checks: &Checks| {
-                    let missed = checks.missed(&spec).map(|missed| super::explain::missed(&missed));
-                    (checks.said.clone(), checks.failing.clone(), checks.is_checked(), missed)
-                };
-                let before = told(&running.checks);
+                let before = running.checks.outline(&spec);
                 let finding = running.checks.answer(&spec, probe, verdict, running.spawned, now.mono, &mut self.random);
-                service.touched |= told(&running.checks) != before;
+                service.touched |= running.checks.outline(&spec) != before;
                 match finding {
                     Finding::Nothing => {}
                     Finding::GiveUp(why) => running.give_up = Some(why),

@@ -3,6 +3,7 @@
 //! Holds courses (policy/probe.rs) and what they said last; knows no actions.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::blob::Marks;
@@ -38,7 +39,7 @@ pub(super) struct Checks {
 }
 
 /// A probe that fails and has not failed too often yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Missed<'c> {
     pub slot: ProbeSlot,
     pub failures: u32,
@@ -61,7 +62,7 @@ pub(super) enum Past {
     Carried,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Said {
     pub message: String,
     pub passed: bool,
@@ -310,6 +311,13 @@ impl Checks {
     pub fn failures(&self) -> u32 {
         let courses = [&self.startup, &self.readiness, &self.liveness];
         courses.into_iter().flatten().map(Course::failures).max().unwrap_or(0)
+    }
+
+    /// What of it is told, in a number that is another when that is: most answers change nothing.
+    pub fn outline(&self, spec: &Spec) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        (&self.said, &self.failing, self.is_checked(), self.missed(spec)).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// The probe whose failures these are, and of as many the one that ends the process.

@@ -134,7 +134,7 @@ impl Controller {
         let before = |instance: &super::service::Instance| match &instance.life {
             Life::Running(running) => {
                 running.spawned < self.config.started.mono
-                    && service.made().is_some_and(|made| made.print == running.made.print)
+                    && service.print() == Some(running.made.print)
             }
             Life::Stopping(stopping) => stopping.known || stopping.spawned < self.config.started.mono,
             Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::BackOff(_) | Life::Finished(_) => false,
@@ -494,7 +494,7 @@ fn manifest_view(service: &Service) -> ManifestView {
         generation: service.generation,
         in_force: service.in_force(),
         digest: service.declared.as_ref().map(|declaration| declaration.spec.digest),
-        declares: service.made().map(|made| print(made.print)),
+        declares: service.print().map(print),
         runs: service.runs_all().map(print),
         rejected,
     }

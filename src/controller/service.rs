@@ -343,17 +343,27 @@ impl Service {
         self.kept_gate.as_ref().filter(|_| self.kept.is_some()).unwrap_or(&self.gate)
     }
 
-    /// What is declared, ready to be started; none where it cannot be.
+    /// What is declared, by its digests; none where it cannot be started.
+    pub fn print(&self) -> Option<Print> {
+        use super::input::Resolved;
+        let declaration = self.declared.as_ref()?;
+        match &declaration.program {
+            Resolved::Found { content, .. } => Some(Print {
+                process: declaration.spec.process_digest,
+                content: *content,
+                source: u64::from_str_radix(&declaration.source.sha256, 16).unwrap_or(0),
+            }),
+            Resolved::Missing { .. } => None,
+        }
+    }
+
+    /// The same, ready to be started.
     pub fn made(&self) -> Option<Made> {
         use super::input::Resolved;
         let declaration = self.declared.as_ref()?;
         match &declaration.program {
-            Resolved::Found { wrapper, content } => Some(Made {
-                print: Print {
-                    process: declaration.spec.process_digest,
-                    content: *content,
-                    source: u64::from_str_radix(&declaration.source.sha256, 16).unwrap_or(0),
-                },
+            Resolved::Found { wrapper, .. } => Some(Made {
+                print: self.print()?,
                 generation: self.generation,
                 own: None,
                 spec: Some(declaration.spec.clone()),
@@ -370,8 +380,8 @@ impl Service {
         if self.kept.is_some() {
             return true;
         }
-        let Some(made) = self.made() else { return false };
-        self.instances.iter().any(|instance| instance.life.runs_other_than(&made.print))
+        let Some(print) = self.print() else { return false };
+        self.instances.iter().any(|instance| instance.life.runs_other_than(&print))
     }
 
     /// What all that runs was made from; none where nothing runs, or not all of it the same.

@@ -543,7 +543,7 @@ fn of_stopping(service: &Service, stopping: &Stopping) -> Word {
 
 /// What is stopped to make room is the version that starts next.
 fn comes_again(service: &Service, stopping: &Stopping) -> bool {
-    let next = service.kept.as_ref().map(|kept| kept.print).or_else(|| Some(service.made()?.print));
+    let next = service.kept.as_ref().map(|kept| kept.print).or_else(|| service.print());
     next.is_some_and(|print| print == stopping.made.print)
 }
 

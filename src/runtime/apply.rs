@@ -182,9 +182,10 @@ impl Node {
             return;
         }
         let (context, sockets) = (live.context.clone(), self.sockets.clone());
-        let (sender, check) = (self.sender.clone(), probe.clone());
+        let sender = self.sender.clone();
         tokio::task::spawn_local(async move {
-            if let Some(verdict) = probe::check(context, sockets, &check).await {
+            let Some(probe) = probe_in(&spec, slot) else { return };
+            if let Some(verdict) = probe::check(context, sockets, probe).await {
                 let _ = sender.send(Input::Verdict { life, probe: slot, verdict }).await;
             }
         });
