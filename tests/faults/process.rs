@@ -90,7 +90,10 @@ fn row_23_a_process_that_no_signal_reaches_is_named_and_holds_up_nobody_else() {
     world.remove("deep.yaml");
     world.wait_status("deep", "stopping (StuckKilling)");
     let status = world.status_file("deep").expect("a status");
-    assert!(status.contains(&pid.to_string()), "{status}");
+    let place = fs::read_to_string(format!("/proc/{pid}/wchan")).expect("the kernel tells root where it waits");
+    assert!(place.len() > 1, "{place}");
+    let told = format!("pid {pid} (sh) has not ended: it waits in the kernel ({place})");
+    assert!(status.contains(&told), "{told}\n{status}");
     // Others go on, and the same resource is not taken a second time.
     guard::put(&world, "other");
     world.put("deep.yaml", &guard::stays(&world, "deep"));
