@@ -3,8 +3,10 @@
 //! 256 connections at most, and a quarter of the descriptors: statuses are written whoever calls. The
 //! last 16 are a reserved lane: one short request each, no stream, so that the command line gets through
 //! however many followers there are. A client that sends its headers slowly is closed after 5 s (which
-//! also ends idle ones), one that does not read after 30 s.
+//! also ends idle ones), one that does not read after 30 s. One descriptor is kept back: when there is no other,
+//! whoever calls is let in by it, told that (503) and let go.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +15,14 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::patient::Patient;
+use super::refusal;
 use super::routes::{self, App, Lane};
 use super::socket::Allowed;
 use crate::edge::quarter_of_descriptors;
@@ -31,7 +35,7 @@ const HEADER_WAIT: Duration = Duration::from_secs(5);
 const HEADER_WAIT_RESERVED: Duration = Duration::from_millis(500);
 /// Headers, in bytes, and what hyper holds of an answer that is not read; our own headers are below 1 KiB.
 const BUFFER: usize = 64 * 1024;
-/// After a failed accept (descriptors used up) the next try.
+/// After a failed accept (descriptors used up) the next try; within it one caller is told so.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until the task is dropped. Connections are tasks of their own.
@@ -44,12 +48,18 @@ pub async fn serve(listener: UnixListener, ctx: Context) {
         Arc::new(Semaphore::new(general_seats(getrlimit(Resource::Nofile).current))),
         Arc::new(Semaphore::new(RESERVED)),
     ];
+    let mut reserve = None;
     loop {
+        if reserve.is_none() {
+            // Where there is none the next turn tries again.
+            reserve = listener.as_fd().try_clone_to_owned().ok();
+        }
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "no connection can be accepted; trying again in 100 ms");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                drop(reserve.take());
+                turn_away(&listener).await;
                 continue;
             }
         };
@@ -63,6 +73,22 @@ pub async fn serve(listener: UnixListener, ctx: Context) {
         };
         admit(stream, seat, router.clone(), lane, &allowed);
     }
+}
+
+/// Where no descriptor is left: lets who comes next in by the one that was kept for this, says so, and lets him go, so
+/// that nobody waits for an answer until there is room.
+async fn turn_away(listener: &UnixListener) {
+    let begun = Instant::now();
+    let answered = async {
+        let (mut caller, _) = listener.accept().await?;
+        // What is wanted does not matter; unread it would tear the connection before the answer is read.
+        caller.readable().await?;
+        caller.try_read(&mut [0; 4096])?;
+        caller.write_all(refusal::no_descriptor().as_bytes()).await
+    };
+    // Somebody else may have taken the descriptor, or the caller says nothing: then he hears nothing either.
+    let _answered = tokio::time::timeout(ACCEPT_PAUSE, answered).await;
+    tokio::time::sleep_until(begun + ACCEPT_PAUSE).await;
 }
 
 fn general_seats(descriptors: Option<u64>) -> usize {
