@@ -159,30 +159,33 @@ fn row_28_what_a_leader_leaves_is_gone_before_the_next_life_begins() {
 #[test]
 fn row_29_thousands_of_ends_within_a_millisecond_are_all_counted_and_cost_little() {
     let world = World::running();
-    let wanted = times(1_000);
+    let wanted = times(2_000);
     world.put("quick.yaml", "command: /bin/true\nrestart: {backoff: {initial: 0ms, max: 0ms}}\n");
     guard::put(&world, "calm");
     let deadline = Instant::now() + Duration::from_secs(60 * times(1) as u64);
     let restarts = || world.field("quick", "restarts").and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
+    let began = Instant::now();
     while restarts() < wanted {
         assert!(Instant::now() < deadline, "{} of {wanted}", restarts());
         std::thread::sleep(Duration::from_millis(50));
     }
+    eprintln!("    {} ends in {:?}", restarts(), began.elapsed());
     world.remove("quick.yaml");
     world.wait("its end", |world| world.status_file("quick").is_none());
-    // With the ladder as it is by default, twenty of them are next to nothing.
-    for n in 0..20 {
+    // With the ladder as it is by default, ten of them are next to nothing.
+    for n in 0..10 {
         world.put(&format!("loop{n}.yaml"), "command: /bin/false\n");
     }
-    for n in 0..20 {
+    for n in 0..10 {
         world.wait_status(&format!("loop{n}"), "unhealthy");
     }
     let controller = world.controller_pid().expect("a controller");
     let (spent, since) = (processor_time(controller), Instant::now());
     std::thread::sleep(Duration::from_secs(5));
     let share = (processor_time(controller) - spent).as_secs_f64() / since.elapsed().as_secs_f64();
-    // 2 % is the bar of a release build; this one is not optimised and counts its own checks.
-    assert!(share < 0.06, "{:.1} % of a processor", share * 100.0);
+    eprintln!("    {:.2} % of a processor", share * 100.0);
+    // The bar of one, in a release build.
+    assert!(share < 0.02, "{:.1} % of a processor", share * 100.0);
     assert_eq!(guard::starts(&world, "calm").len(), 1);
 }
 
