@@ -261,6 +261,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         "temporary name planted",
         &[
             "row_41_what_is_planted_for_our_temporary_files_leads_nowhere",
+            "row_41_what_is_planted_among_our_temporary_files_is_never_written_to",
             "row_41_a_folder_for_temporary_files_that_others_may_write_is_closed_or_not_used",
         ],
     ),
