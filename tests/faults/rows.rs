@@ -229,7 +229,10 @@ const ROWS: &[(u32, &str, &[&str])] = &[
     (
         36,
         "log flood",
-        &["row_36_a_flood_is_capped_and_others_do_not_wait_for_it", "a_rate_limit_drops_whole_lines_and_counts_them"],
+        &[
+            "row_36_a_flood_with_or_without_a_cap_holds_up_nobody_else",
+            "a_rate_limit_drops_whole_lines_and_counts_them",
+        ],
     ),
     (37, "log file taken away", &["a_file_that_is_truncated_deleted_moved_or_replaced_by_a_link_is_taken_up_again"]),
     (
