@@ -25,6 +25,8 @@ pub struct Known {
     pub titles: Vec<(&'static str, String)>,
     /// All have checks, and each notices within this that its service stands still or has closed its port.
     pub noticed_within: Option<Duration>,
+    /// What plugd writes with is made to fail: so much later a file may be.
+    pub late: Duration,
 }
 
 pub struct Oracle {
@@ -164,7 +166,7 @@ impl Eye {
         for (what, behind_max) in found {
             let (since, excused) = *self.open.entry(what.clone()).or_insert((now, Duration::ZERO));
             let age = (now - since).saturating_sub(excused);
-            if age > behind_max {
+            if age > behind_max + self.known.late {
                 self.lies.push(format!("for {age:?} (excused {excused:?}): {what}"));
                 // Told once; it counts again when it begins anew.
                 self.open.insert(what, (now + Duration::from_secs(3600), Duration::ZERO));
@@ -279,7 +281,9 @@ fn disagreement(
     {
         return at_once(format!("{name} claims pid {pid}, and its processes are {pids:?}"));
     }
-    if *running == pids.is_empty() {
+    // Of one that is stopping the first process may have ended, and what it left is being ended.
+    let leaves = status == "stopping" && !running;
+    if *running == pids.is_empty() && !leaves {
         return at_once(format!("{name} claims processRunning: {running}, and its processes are {pids:?}"));
     }
     if up && pids.is_empty() {
