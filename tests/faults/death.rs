@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::guard;
 use crate::inject::{OldGroup, Stage, Tracer, is_root, until};
+use crate::kills::{Play, drawn};
+use crate::soak::times;
 use crate::world::{World, command, kill, lives};
 
 #[test]
@@ -248,4 +250,50 @@ fn row_16_without_memory_the_keeper_stays_and_the_controller_may_come_again() {
     }
     assert_eq!(guard::starts(&world, "web").len(), 1);
     guard::assert_single(&world);
+}
+
+/// What takes memory from the kernel.
+const ALLOCATIONS: &[&str] =
+    &["mmap", "brk", "mremap", "mprotect", "clone3", "clone", "vfork", "pipe2", "memfd_create", "socketpair"];
+/// Places of every push, as many of the keeper's as of a controller's.
+const PLACES: usize = 5;
+
+#[test]
+fn row_16_memory_that_is_refused_once_at_any_place_ends_no_service_and_no_keeper() {
+    if !is_root() {
+        return;
+    }
+    let mut play = Play::begin();
+    let keeper = play.world.node_pid();
+    let counted = play.calls();
+    // Of a controller: one place of each, and the next one adopts where it ends of it.
+    let made = |call: &&&str| counted.contains_key(**call);
+    let places = ALLOCATIONS.iter().filter(made).flat_map(|call| (1..=counted[*call]).map(move |nth| (*call, nth)));
+    let places: Vec<(&str, usize)> = places.collect();
+    for (call, nth) in drawn(&places).take(times(PLACES)) {
+        play.act(&format!("-e trace={call} -e inject={call}:error=ENOMEM:when={nth}"));
+    }
+    // Of the keeper, which may not end: the nth of all that it asks for while it starts a service, starts it again, and
+    // starts the next controller.
+    let world = &play.world;
+    for nth in 1..=times(PLACES) {
+        let _once =
+            Tracer::attach_alone(keeper, &["-e", &format!("inject={}:error=ENOMEM:when={nth}", ALLOCATIONS.join(","))]);
+        let name = format!("keeper{nth}");
+        guard::put(world, &name);
+        let controller = world.controller_pid().expect("a controller");
+        kill(controller, 9);
+        kill(guard::starts(world, &name)[0], 9);
+        world.wait("another life and another controller", |world| {
+            guard::starts(world, &name).len() == 2
+                && world.status(&name) == "running"
+                && world.controller_pid().is_some_and(|pid| pid != controller && lives(pid))
+        });
+        world.remove(&format!("{name}.yaml"));
+        world.wait("its end", |world| world.status_file(&name).is_none());
+        assert!(lives(keeper), "the keeper has ended");
+    }
+    guard::assert_single(world);
+    // How a controller ends of it does not matter.
+    eprintln!("    {} of {} places of a controller, {0} of the keeper", times(PLACES), places.len());
 }

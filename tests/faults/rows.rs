@@ -103,7 +103,14 @@ const ROWS: &[(u32, &str, &[&str])] = &[
             "row_15_a_thread_or_a_pipe_that_is_refused_ends_nothing",
         ],
     ),
-    (16, "no memory", &["row_16_without_memory_the_keeper_stays_and_the_controller_may_come_again"]),
+    (
+        16,
+        "no memory",
+        &[
+            "row_16_without_memory_the_keeper_stays_and_the_controller_may_come_again",
+            "row_16_memory_that_is_refused_once_at_any_place_ends_no_service_and_no_keeper",
+        ],
+    ),
     (
         17,
         "controller out of memory",
