@@ -151,23 +151,53 @@ fn stands_still(pid: i32) -> bool {
     tasks.all(|task| fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| stat.contains(") T ")))
 }
 
+/// The controller that goes cannot write over what is done here, and the next one finds it.
+fn between_two_controllers(world: &World, done: impl FnOnce()) {
+    let controller = world.controller_pid().expect("a controller");
+    kill(controller, 19);
+    until("it to stand still", || stands_still(controller));
+    done();
+    kill(controller, 9);
+    world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller && lives(pid)));
+}
+
+#[test]
+fn row_57_a_state_that_is_another_user_s_is_not_believed() {
+    if !is_root() {
+        return;
+    }
+    let world = World::running();
+    guard::put(&world, "web");
+    guard::put(&world, "told");
+    world.ask(&["stop", "told"]);
+    // Ours is believed, else the second half shows nothing.
+    between_two_controllers(&world, || {});
+    world.wait_status("web", "running");
+    assert_eq!(world.status("told"), "stopped (StoppedByOperator)");
+    let state = world.state().join("state.db");
+    between_two_controllers(&world, || std::os::unix::fs::chown(&state, Some(1000), Some(1000)).expect("given away"));
+    world.wait("what it said to be unknown", |world| guard::starts(world, "told").len() == 2);
+    world.wait_status("told", "running");
+    assert_eq!(guard::starts(&world, "web").len(), 1);
+    use std::os::unix::fs::MetadataExt;
+    let owner = |name: &str| fs::metadata(world.state().join(name)).map(|meta| meta.uid()).ok();
+    world.wait("a new one", |_| owner("state.db") == Some(0));
+    assert_eq!(owner("state.db.broken-1"), Some(1000), "what was there is kept for whoever wants to know");
+    world.wait("that to be said", |world| world.log().contains("state.db.broken-1"));
+    guard::assert_single(&world);
+}
+
 #[test]
 fn row_57_a_state_that_cannot_be_read_is_moved_aside_and_the_living_stay() {
     let world = World::running();
     guard::put(&world, "web");
     let damages = ["", "garbage that is no database", "SQLite format 3\0 and then nothing"];
     for (round, damage) in damages.into_iter().enumerate() {
-        let controller = world.controller_pid().expect("a controller");
-        // Stopped first, so that the one that goes cannot write over it.
-        kill(controller, 19);
-        until("it to stand still", || stands_still(controller));
-        for suffix in ["-wal", "-shm"] {
-            let _ = fs::remove_file(world.state().join(format!("state.db{suffix}")));
-        }
-        fs::write(world.state().join("state.db"), damage).expect("written");
-        kill(controller, 9);
-        world.wait("another controller", |world| {
-            world.controller_pid().is_some_and(|pid| pid != controller && lives(pid))
+        between_two_controllers(&world, || {
+            for suffix in ["-wal", "-shm"] {
+                let _ = fs::remove_file(world.state().join(format!("state.db{suffix}")));
+            }
+            fs::write(world.state().join("state.db"), damage).expect("written");
         });
         world.wait_status("web", "running");
         world.ask(&["stop", "web"]);

@@ -348,6 +348,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         "state torn",
         &[
             "row_57_a_state_that_cannot_be_read_is_moved_aside_and_the_living_stay",
+            "row_57_a_state_that_is_another_user_s_is_not_believed",
             "a_database_that_cannot_be_used_is_moved_aside_and_a_new_one_begun",
         ],
     ),
