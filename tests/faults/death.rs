@@ -249,6 +249,10 @@ fn row_59_a_thread_that_panics_takes_the_controller_with_it_and_the_next_finds_e
     world.wait("the third controller's word", |world| {
         world.controller_pid().is_some_and(|pid| pid != controller && lives(pid))
     });
+    // Both are counted, and it is told as something that should not be.
+    let told = "a new controller takes over (start 3)";
+    world.wait("that to be an event", |world| world.ask(&["events"]).contains(told));
+    assert!(world.log().lines().any(|line| line.contains("WARN") && line.contains(told)), "{}", world.log());
     guard::put(&world, "late");
     assert_eq!(guard::starts(&world, "web").len(), 1);
     guard::assert_single(&world);

@@ -6,6 +6,23 @@ use std::fs;
 
 /// Rows that one controller and its keeper can meet. 64 to 74 and 79 belong to mesh, the Model Context Protocol and
 /// the API.
+///
+/// Where what is done is not word for word what the catalogue says:
+///
+/// - 14, ENFILE: the table of the whole machine cannot be filled beside other tests; the kernel's answer is injected.
+/// - 16, any allocation site: what the kernel is asked for memory by (mmap and its like, clone, pipe) fails at a place of
+///   each push, at a hundred times as many under `PLUGD_SOAK`. malloc itself is not made to fail: on Linux it does so
+///   only when these calls do, and Rust then aborts, which is row 59.
+/// - 21: the keeper gives a controller that is silent 60 s, so what alone stands still does so for half of that.
+/// - 29, 31: 10,000 ends are 30 s of a processor and 100,000 orphans a minute: a push has 2,000 and 10,000, and
+///   `PLUGD_SOAK` a hundred times as many. The share of a processor is of ten services at once, each push.
+/// - 49, a case-blind file system: most kernels have none to be mounted from a file (ext4 needs CONFIG_UNICODE). No inode
+///   has to be compared: such a file system lists each file once, by one spelling, and what a listing does not have is
+///   gone. That names of files differ in case only is a conflict on every file system, so that a directory that is
+///   copied to such a one means the same there.
+/// - 59, caught at the edge: no. A task that panicked leaves what it was to tell untold, and a controller that goes on
+///   without it looks alive and is not. It ends as a whole instead; the next one adopts within milliseconds, services
+///   notice nothing, and the end is counted, and told as an event.
 const ROWS: &[(u32, &str, &[&str])] = &[
     (
         1,
