@@ -15,10 +15,10 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::context::Context;
 use super::patient::Patient;
@@ -31,7 +31,7 @@ const CONNECTIONS_MAX: usize = 256;
 const RESERVED: usize = 16;
 /// From the accept, or from the last answer, to the end of the next header.
 const HEADER_WAIT: Duration = Duration::from_secs(5);
-/// The same in the reserved lane: 16 idlers give way within half a second.
+/// The same in the reserved lane, and of who is turned away: 16 idlers give way within half a second.
 const HEADER_WAIT_RESERVED: Duration = Duration::from_millis(500);
 /// Headers, in bytes, and what hyper holds of an answer that is not read; our own headers are below 1 KiB.
 const BUFFER: usize = 64 * 1024;
@@ -79,16 +79,13 @@ pub async fn serve(listener: UnixListener, ctx: Context) {
 /// that nobody waits for an answer until there is room.
 async fn turn_away(listener: &UnixListener) {
     let begun = Instant::now();
-    let answered = async {
-        let (mut caller, _) = listener.accept().await?;
+    // Nobody may be there: the kernel looks for a descriptor before it looks who waits. Or somebody else took it.
+    if let Ok(Ok((mut caller, _))) = timeout(ACCEPT_PAUSE, listener.accept()).await {
         // What is wanted does not matter; unread it would tear the connection before the answer is read.
-        caller.readable().await?;
-        caller.try_read(&mut [0; 4096])?;
-        caller.write_all(refusal::no_descriptor().as_bytes()).await
-    };
-    // Somebody else may have taken the descriptor, or the caller says nothing: then he hears nothing either.
-    let _answered = tokio::time::timeout(ACCEPT_PAUSE, answered).await;
-    tokio::time::sleep_until(begun + ACCEPT_PAUSE).await;
+        let _said = timeout(HEADER_WAIT_RESERVED, caller.read(&mut [0; 4096])).await;
+        let _answered = timeout(ACCEPT_PAUSE, caller.write_all(refusal::no_descriptor().as_bytes())).await;
+    }
+    sleep_until(begun + ACCEPT_PAUSE).await;
 }
 
 fn general_seats(descriptors: Option<u64>) -> usize {
