@@ -28,7 +28,7 @@ def ms(seconds):
 class Node:
     """A node of its own in a temporary directory, with so many services that do nothing."""
 
-    def __init__(self, idle):
+    def __init__(self, idle, command='sleep 86400'):
         self.root = tempfile.mkdtemp(prefix='feel-')
         self.dir, self.state = os.path.join(self.root, 'services.d'), os.path.join(self.root, 'state')
         os.mkdir(self.dir)
@@ -39,13 +39,17 @@ class Node:
         self.late = os.path.join(self.root, 'late')
         subprocess.run(['cc', '-O2', '-o', self.late, os.path.join(HERE, 'late.c')], check=True)
         for number in range(idle):
-            self.put(f'idle-{number:04}', 'command: sleep 86400\n')
+            self.put(f'idle-{number:04}', f'command: {command}\n')
         self.news = LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if LIBC.inotify_add_watch(self.news, self.dir.encode(), IN_MOVED_TO) < 0:
             sys.exit('inotify: ' + os.strerror(ctypes.get_errno()))
         log = open(os.path.join(self.root, 'log'), 'w')
-        command = [PLUGD, 'run', '--no-tee', '--state-dir', self.state, self.dir]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        words = [PLUGD, 'run', '--no-tee', '--state-dir', self.state, self.dir]
+        self.begun = time.monotonic()
+        self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.until_up(idle)
+
+    def until_up(self, idle):
         if idle:
             self.ask('wait', '--all', '--timeout', '120s')
         else:
@@ -56,7 +60,7 @@ class Node:
 
     def __exit__(self, *_):
         self.process.terminate()
-        self.process.wait(60)
+        self.process.wait(120)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def ask(self, *words):

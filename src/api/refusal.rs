@@ -51,6 +51,16 @@ impl Refusal {
     }
 }
 
+/// The whole answer to somebody whom no connection could be made for.
+pub(super) fn no_descriptor() -> String {
+    let Refusal(problem) = Refusal::unavailable("NoDescriptors", "the controller has no file descriptor left");
+    let body = serde_json::to_string(&problem).expect("plain words");
+    let length = body.len();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+}
+
 /// A peer's words within our sentence: one line, visible, short.
 pub(super) fn echo(text: &str) -> String {
     format!("`{}`", clip(text, ECHO_MAX))

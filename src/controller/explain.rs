@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::checks::Missed;
-use super::input::{Exit, ExitHow, ExitMemory, ProbeSlot};
+use super::input::{Exit, ExitHow, ExitMemory, Leftover, ProbeSlot};
 use super::life::{BackOff, Cause, Setback, Stopping};
 use super::service::{Gate, Instance, Service};
 use crate::model::manifest::{instance_port, no_stdio_mcp, takes_given_port};
@@ -202,10 +202,15 @@ pub(super) fn waits_for(dependency: &Dependency, standing: &Standing) -> String 
     }
 }
 
-/// Who holds up a stop.
+/// Who holds up a stop. Where in the kernel is told of one that KILL has not ended for long: until then each disk that is
+/// slow for a moment would be.
 pub(super) fn culprit(stopping: &Stopping) -> String {
-    let left = stopping.left.as_ref().and_then(|left| left.first());
-    match (left, stopping.pid) {
+    let left = stopping.left.as_deref().unwrap_or_default();
+    let held = left.iter().find(|left| stopping.stuck && left.held.is_some());
+    match (held.or(left.first()), stopping.pid) {
+        (Some(Leftover { pid, command, held: Some(place) }), _) if stopping.stuck => {
+            format!("pid {pid} ({command}) has not ended: it waits in the kernel ({place}) for what no signal ends")
+        }
         (Some(left), _) => format!("pid {} ({}) has not ended", left.pid, left.command),
         (None, Some(pid)) if stopping.exit.is_none() => format!("pid {pid} has not ended"),
         (None, Some(_) | None) => "what is left of it has not ended".into(),

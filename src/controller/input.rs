@@ -411,6 +411,8 @@ pub struct Demand {
 pub struct Leftover {
     pub pid: i32,
     pub command: String,
+    /// Where in the kernel it waits for what no signal ends (a disk, a server of files), as far as the kernel says.
+    pub held: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -47,7 +47,7 @@ fn manifest_of(server: &str, port: u16, version: &str, more: &str) -> String {
     )
 }
 
-fn manifest(port: u16, version: &str, more: &str) -> String {
+pub fn manifest(port: u16, version: &str, more: &str) -> String {
     manifest_of(SERVER, port, version, more)
 }
 

@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
+use crate::demand::{self, call};
 use crate::soak::times;
-use crate::world::{World, copy, kill, lives};
+use crate::socket;
+use crate::world::{World, copy, free_port, kill, lives};
 
 const USR2: i32 = 12;
 const OWN: &str = env!("CARGO_BIN_EXE_plugd");
@@ -45,16 +50,74 @@ fn upgrade(world: &World) {
     });
 }
 
+/// Two programs to upgrade to, in turns.
+fn two_copies(world: &World) -> [PathBuf; 2] {
+    ["one", "two"].map(|name| {
+        let copy = world.root().join(name);
+        World::copy_program(&copy);
+        copy
+    })
+}
+
+/// Calls a service all the while: how often it was answered, and how many connections broke. Nobody is ever refused.
+fn caller(port: u16, over: &Arc<AtomicBool>) -> JoinHandle<(usize, usize)> {
+    let over = Arc::clone(over);
+    std::thread::spawn(move || {
+        let (mut answered, mut broken) = (0, 0);
+        while !over.load(Ordering::Relaxed) {
+            match call(port, "hello") {
+                Ok(answer) if answer == "one said hello" => answered += 1,
+                Ok(_) => broken += 1,
+                Err(error) => {
+                    assert_ne!(error.kind(), std::io::ErrorKind::ConnectionRefused, "after {answered} calls");
+                    broken += 1;
+                }
+            }
+        }
+        (answered, broken)
+    })
+}
+
+#[test]
+fn twenty_upgrades_refuse_nobody_and_who_accepts_himself_answers_every_call() {
+    let mut world = replaceable();
+    let copies = two_copies(&world);
+    world.run(&[]);
+    let (door, handed) = (free_port(), free_port());
+    world.put("door.yaml", &demand::manifest(door, "one", ""));
+    world.put("handed.yaml", &socket::manifest(handed, "one", ""));
+    for name in ["door", "handed"] {
+        world.wait_status(name, "waiting (OnDemand)");
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let callers = [door, handed].map(|port| caller(port, &over));
+    let awake = || {
+        world.wait_status("door", "healthy");
+        world.wait_status("handed", "running");
+        ["door", "handed"].map(|name| world.pid(name))
+    };
+    let pids = awake();
+    for round in 0..times(20) {
+        place(&world, &copies[round % 2]);
+        upgrade(&world);
+    }
+    over.store(true, Ordering::Relaxed);
+    let [through, himself] = callers.map(|caller| caller.join().expect("nobody was refused"));
+    eprintln!("    answered and broken: {through:?} through the door, {himself:?} by one that accepts himself");
+    assert!(through.0 > 0 && himself.0 > 0);
+    // What the door had let in ends with the controller that copied it.
+    assert!(through.1 <= times(20), "at most the one that was open: {through:?}");
+    assert_eq!(himself.1, 0, "no connection broke");
+    assert_eq!(awake(), pids, "both keep their processes");
+    assert_eq!(call(door, "last").expect("answered"), "one said last");
+}
+
 #[test]
 fn twenty_upgrades_under_load_restart_nothing_and_lose_no_line_and_no_exit() {
     const SERVICES: usize = 50;
     const LINES: usize = 2000;
     let mut world = replaceable();
-    let copies = ["one", "two"].map(|name| {
-        let copy = world.root().join(name);
-        World::copy_program(&copy);
-        copy
-    });
+    let copies = two_copies(&world);
     world.run(&[]);
     world.put("stays.yaml", "command: sleep 3600\n");
     for n in 0..SERVICES {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::guard;
 use crate::inject::{OldGroup, Stage, Tracer, is_root, until};
+use crate::kills::{Play, drawn};
+use crate::soak::times;
 use crate::world::{World, command, kill, lives};
 
 #[test]
@@ -149,23 +151,53 @@ fn stands_still(pid: i32) -> bool {
     tasks.all(|task| fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| stat.contains(") T ")))
 }
 
+/// The controller that goes cannot write over what is done here, and the next one finds it.
+fn between_two_controllers(world: &World, done: impl FnOnce()) {
+    let controller = world.controller_pid().expect("a controller");
+    kill(controller, 19);
+    until("it to stand still", || stands_still(controller));
+    done();
+    kill(controller, 9);
+    world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller && lives(pid)));
+}
+
+#[test]
+fn row_57_a_state_that_is_another_user_s_is_not_believed() {
+    if !is_root() {
+        return;
+    }
+    let world = World::running();
+    guard::put(&world, "web");
+    guard::put(&world, "told");
+    world.ask(&["stop", "told"]);
+    // Ours is believed, else the second half shows nothing.
+    between_two_controllers(&world, || {});
+    world.wait_status("web", "running");
+    assert_eq!(world.status("told"), "stopped (StoppedByOperator)");
+    let state = world.state().join("state.db");
+    between_two_controllers(&world, || std::os::unix::fs::chown(&state, Some(1000), Some(1000)).expect("given away"));
+    world.wait("what it said to be unknown", |world| guard::starts(world, "told").len() == 2);
+    world.wait_status("told", "running");
+    assert_eq!(guard::starts(&world, "web").len(), 1);
+    use std::os::unix::fs::MetadataExt;
+    let owner = |name: &str| fs::metadata(world.state().join(name)).map(|meta| meta.uid()).ok();
+    world.wait("a new one", |_| owner("state.db") == Some(0));
+    assert_eq!(owner("state.db.broken-1"), Some(1000), "what was there is kept for whoever wants to know");
+    world.wait("that to be said", |world| world.log().contains("state.db.broken-1"));
+    guard::assert_single(&world);
+}
+
 #[test]
 fn row_57_a_state_that_cannot_be_read_is_moved_aside_and_the_living_stay() {
     let world = World::running();
     guard::put(&world, "web");
     let damages = ["", "garbage that is no database", "SQLite format 3\0 and then nothing"];
     for (round, damage) in damages.into_iter().enumerate() {
-        let controller = world.controller_pid().expect("a controller");
-        // Stopped first, so that the one that goes cannot write over it.
-        kill(controller, 19);
-        until("it to stand still", || stands_still(controller));
-        for suffix in ["-wal", "-shm"] {
-            let _ = fs::remove_file(world.state().join(format!("state.db{suffix}")));
-        }
-        fs::write(world.state().join("state.db"), damage).expect("written");
-        kill(controller, 9);
-        world.wait("another controller", |world| {
-            world.controller_pid().is_some_and(|pid| pid != controller && lives(pid))
+        between_two_controllers(&world, || {
+            for suffix in ["-wal", "-shm"] {
+                let _ = fs::remove_file(world.state().join(format!("state.db{suffix}")));
+            }
+            fs::write(world.state().join("state.db"), damage).expect("written");
         });
         world.wait_status("web", "running");
         world.ask(&["stop", "web"]);
@@ -217,6 +249,10 @@ fn row_59_a_thread_that_panics_takes_the_controller_with_it_and_the_next_finds_e
     world.wait("the third controller's word", |world| {
         world.controller_pid().is_some_and(|pid| pid != controller && lives(pid))
     });
+    // Both are counted, and it is told as something that should not be.
+    let told = "a new controller takes over (start 3)";
+    world.wait("that to be an event", |world| world.ask(&["events"]).contains(told));
+    assert!(world.log().lines().any(|line| line.contains("WARN") && line.contains(told)), "{}", world.log());
     guard::put(&world, "late");
     assert_eq!(guard::starts(&world, "web").len(), 1);
     guard::assert_single(&world);
@@ -248,4 +284,50 @@ fn row_16_without_memory_the_keeper_stays_and_the_controller_may_come_again() {
     }
     assert_eq!(guard::starts(&world, "web").len(), 1);
     guard::assert_single(&world);
+}
+
+/// What takes memory from the kernel.
+const ALLOCATIONS: &[&str] =
+    &["mmap", "brk", "mremap", "mprotect", "clone3", "clone", "vfork", "pipe2", "memfd_create", "socketpair"];
+/// Places of every push, as many of the keeper's as of a controller's.
+const PLACES: usize = 5;
+
+#[test]
+fn row_16_memory_that_is_refused_once_at_any_place_ends_no_service_and_no_keeper() {
+    if !is_root() {
+        return;
+    }
+    let mut play = Play::begin();
+    let keeper = play.world.node_pid();
+    let counted = play.calls();
+    // Of a controller: one place of each, and the next one adopts where it ends of it.
+    let made = |call: &&&str| counted.contains_key(**call);
+    let places = ALLOCATIONS.iter().filter(made).flat_map(|call| (1..=counted[*call]).map(move |nth| (*call, nth)));
+    let places: Vec<(&str, usize)> = places.collect();
+    for (call, nth) in drawn(&places).take(times(PLACES)) {
+        play.act(&format!("-e trace={call} -e inject={call}:error=ENOMEM:when={nth}"));
+    }
+    // Of the keeper, which may not end: the nth of all that it asks for while it starts a service, starts it again, and
+    // starts the next controller.
+    let world = &play.world;
+    for nth in 1..=times(PLACES) {
+        let _once =
+            Tracer::attach_alone(keeper, &["-e", &format!("inject={}:error=ENOMEM:when={nth}", ALLOCATIONS.join(","))]);
+        let name = format!("keeper{nth}");
+        guard::put(world, &name);
+        let controller = world.controller_pid().expect("a controller");
+        kill(controller, 9);
+        kill(guard::starts(world, &name)[0], 9);
+        world.wait("another life and another controller", |world| {
+            guard::starts(world, &name).len() == 2
+                && world.status(&name) == "running"
+                && world.controller_pid().is_some_and(|pid| pid != controller && lives(pid))
+        });
+        world.remove(&format!("{name}.yaml"));
+        world.wait("its end", |world| world.status_file(&name).is_none());
+        assert!(lives(keeper), "the keeper has ended");
+    }
+    guard::assert_single(world);
+    // How a controller ends of it does not matter.
+    eprintln!("    {} of {} places of a controller, {0} of the keeper", times(PLACES), places.len());
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::guard;
 use crate::inject::is_root;
 use crate::kills::{Play, drawn};
+use crate::oracle::{Known, Oracle};
 use crate::soak::times;
 
 /// What a controller does with the world. Not those that the runtime itself cannot do without
@@ -87,6 +88,7 @@ fn an_error_at_any_call_restarts_no_service_and_is_over_in_seconds() {
         return;
     }
     let mut play = Play::begin();
+    let oracle = Oracle::watch_known(&play.world.dir(), Known { late: RECOVERED, ..Known::default() });
     for faults in FOUND {
         play.act_within(RECOVERED, faults);
     }
@@ -123,5 +125,6 @@ fn an_error_at_any_call_restarts_no_service_and_is_over_in_seconds() {
         fired += of_one_life.iter().filter(|case| case.fired(&trace)).count();
     }
     eprintln!("    {fired} errors, of {} cases, in {lives} lives", cases.len());
+    oracle.assert_no_lie();
     guard::assert_calm(&play.world);
 }

@@ -45,8 +45,17 @@ pub struct Tracer {
 impl Tracer {
     /// `faults` are arguments such as `-e inject=rename:error=EIO`; every thread is traced.
     pub fn attach(pid: i32, faults: &[&str]) -> Tracer {
+        Tracer::begin(pid, &[&["-f"], faults].concat())
+    }
+
+    /// The same of a process that has one thread, and not of those that it makes.
+    pub fn attach_alone(pid: i32, faults: &[&str]) -> Tracer {
+        Tracer::begin(pid, faults)
+    }
+
+    fn begin(pid: i32, words: &[&str]) -> Tracer {
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-p", &pid.to_string()]).args(faults);
+        command.args(["-qq", "-o", "/dev/null", "-p", &pid.to_string()]).args(words);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("strace is installed by test.sh");
         until("every thread to be traced", || threads(pid).iter().all(|task| traced(task)));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
@@ -12,6 +12,16 @@ use crate::world::{PATIENCE, World, kill, lives};
 
 fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count())
+}
+
+/// Asks for every change; what is answered first, and the connection that it comes on.
+fn watch(world: &World) -> (UnixStream, String) {
+    let mut caller = UnixStream::connect(world.state().join("run/plugd.sock")).expect("there is room to wait in");
+    caller.set_read_timeout(Some(PATIENCE)).expect("set");
+    caller.write_all(b"GET /v1/watch HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("said");
+    let mut answer = [0; 4096];
+    let length = caller.read(&mut answer).expect("an answer");
+    (caller, String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
 #[test]
@@ -29,9 +39,17 @@ fn row_14_a_controller_without_descriptors_kills_nobody_and_recovers() {
         .expect("some");
     let limit = |soft: usize| tool(&["prlimit", "--pid", &controller.to_string(), &format!("--nofile={soft}:")]);
     limit(highest + 3);
-    // Everything that wants a descriptor at once: clients, new services, ends.
-    let socket = world.state().join("run/plugd.sock");
-    let clients: Vec<_> = (0..40).filter_map(|_| UnixStream::connect(&socket).ok()).collect();
+    // Everything that wants a descriptor at once: clients, new services, ends. Who watches stays, until there is none left
+    // for whoever comes next, and he is told so at once.
+    let mut clients = Vec::new();
+    until("a caller to be told that there is no descriptor", || {
+        let (caller, answer) = watch(&world);
+        clients.push(caller);
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("NoDescriptors")
+    });
+    let told = world.plugd(&["get"]);
+    let told = String::from_utf8_lossy(&told.stderr);
+    assert!(told.contains("no file descriptor left"), "{told}");
     for n in 0..5 {
         world.put(&format!("late{n}.yaml"), &guard::stays(&world, &format!("late{n}")));
     }
@@ -133,16 +151,20 @@ fn row_15_a_thread_or_a_pipe_that_is_refused_ends_nothing() {
     let world = World::running();
     guard::put(&world, "calm");
     let controller = world.controller_pid().expect("a controller");
-    {
-        let fault = "inject=clone3,clone,pipe2,socketpair,socket,memfd_create,epoll_ctl:error=EMFILE";
-        let _refused = Tracer::attach(controller, &["-e", fault]);
-        world.put("late.yaml", &guard::stays(&world, "late"));
-        std::thread::sleep(std::time::Duration::from_millis(700));
-    }
-    world.wait_status("late", "running");
-    world.wait("its first line", |world| !guard::starts(world, "late").is_empty());
-    for name in ["calm", "late"] {
-        assert_eq!(guard::starts(&world, name).len(), 1, "{name}");
+    // Of the process, and of the whole machine (row 14).
+    for errno in ["EMFILE", "ENFILE"] {
+        let name = format!("late-{}", errno.to_lowercase());
+        {
+            let calls = "clone3,clone,pipe2,socketpair,socket,memfd_create,epoll_ctl,accept4,openat,pidfd_open";
+            let _refused = Tracer::attach(controller, &["-e", &format!("inject={calls}:error={errno}")]);
+            world.put(&format!("{name}.yaml"), &guard::stays(&world, &name));
+            std::thread::sleep(std::time::Duration::from_millis(700));
+        }
+        world.wait_status(&name, "running");
+        world.wait("its first line", |world| !guard::starts(world, &name).is_empty());
+        for name in ["calm", &name] {
+            assert_eq!(guard::starts(&world, name).len(), 1, "{name}");
+        }
     }
     guard::assert_calm(&world);
 }

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::guard;
-use crate::inject::{is_root, tool, try_tool};
-use crate::world::{PATIENCE, World};
+use crate::inject::{is_root, tool, try_tool, until};
+use crate::world::{PATIENCE, World, kill};
 
 #[test]
 fn row_39_a_status_that_is_a_link_to_a_system_file_leaves_that_file_alone() {
@@ -75,6 +76,52 @@ fn row_41_what_is_planted_for_our_temporary_files_leads_nowhere() {
     let left: Vec<_> = fs::read_dir(&victim).expect("readable").flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(left, ["precious"], "something was written through the link");
     assert_eq!(fs::read_to_string(victim.join("precious")).expect("readable"), "as it was");
+}
+
+#[test]
+fn row_41_what_is_planted_among_our_temporary_files_is_never_written_to() {
+    type Plant = fn(&Path, &Path);
+    let kinds: [Plant; 4] = [
+        |victim, at| symlink(victim, at).expect("linked"),
+        |_, at| tool(&["mkfifo", &at.display().to_string()]),
+        |_, at| fs::create_dir(at).expect("made"),
+        |victim, at| fs::hard_link(victim, at).expect("linked"),
+    ];
+    for (number, plant) in kinds.iter().enumerate() {
+        let mut world = World::empty();
+        let (victim, shop) = (world.root().join("victim"), world.path(".plugd"));
+        fs::write(&victim, "as it was").expect("written");
+        // What lies there before it begins goes, or stays and is in nobody's way.
+        fs::create_dir(&shop).expect("made");
+        kinds.iter().enumerate().for_each(|(n, plant)| plant(&victim, &shop.join(format!("{n:016x}"))));
+        world.put("web.yaml", &(guard::stays(&world, "web") + "restart: {backoff: {initial: 10ms, max: 10ms}}\n"));
+        world.run(&[]);
+        let next_life = || {
+            let before = guard::starts(&world, "web");
+            before.last().into_iter().for_each(|pid| kill(*pid, 9));
+            world.wait("the next life in its status", |world| {
+                let starts = guard::starts(world, "web");
+                starts.len() > before.len() && world.pid("web") == starts.last().copied()
+            });
+        };
+        let sheet = || {
+            let files = fs::read_dir(&shop).expect("there").flatten();
+            let mut files = files.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+            let was_status =
+                |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text.contains("controller: {pid: "));
+            files.find_map(|entry| Some(entry.path()).filter(was_status))
+        };
+        // While it runs, in the place of the sheet that the next status would be written on. One that is planted is the
+        // last: from then on each status is a new file.
+        until("a sheet", || {
+            next_life();
+            sheet().is_some_and(|sheet| fs::remove_file(&sheet).map(|()| plant(&victim, &sheet)).is_ok())
+        });
+        (0..3).for_each(|_| next_life());
+        assert_eq!(fs::read_to_string(&victim).expect("readable"), "as it was", "{number}");
+        assert!(fs::symlink_metadata(world.path("web.status")).expect("there").is_file(), "{number}");
+        guard::assert_calm(&world);
+    }
 }
 
 #[test]

@@ -15,13 +15,12 @@ fn row_21_a_controller_or_a_whole_node_that_was_held_up_restarts_nothing() {
     world.put("web.yaml", &(guard::stays(&world, "web") + calm));
     world.wait_status("web", "healthy");
     let (keeper, controller) = (world.node_pid(), world.controller_pid().expect("a controller"));
-    // Of every push: many periods and two timeouts, and less than the keeper's patience of 60 s; hours: beyond it.
-    let held = Duration::from_secs(if times(1) > 1 { 90 } else { 5 });
     let all = [keeper, controller];
-    for who in [&[controller][..], &all[..]] {
-        if who.len() == 1 && held.as_secs() > 60 {
-            continue; // a controller that alone answers nothing for 60 s is replaced: that is another rule
-        }
+    // Of every push: many periods and two timeouts. A controller that alone answers nothing for 60 s is replaced: that is
+    // another rule, which must not strike where the keeper stood still, too.
+    let [alone, together] = if times(1) > 1 { [30, 90] } else { [5, 5] };
+    for (who, held) in [(&[controller][..], alone), (&all[..], together)] {
+        let held = Duration::from_secs(held);
         who.iter().for_each(|pid| kill(*pid, 19));
         std::thread::sleep(held);
         who.iter().rev().for_each(|pid| kill(*pid, 18));
@@ -90,7 +89,10 @@ fn row_23_a_process_that_no_signal_reaches_is_named_and_holds_up_nobody_else() {
     world.remove("deep.yaml");
     world.wait_status("deep", "stopping (StuckKilling)");
     let status = world.status_file("deep").expect("a status");
-    assert!(status.contains(&pid.to_string()), "{status}");
+    let place = fs::read_to_string(format!("/proc/{pid}/wchan")).expect("the kernel tells root where it waits");
+    assert!(place.len() > 1, "{place}");
+    let told = format!("pid {pid} (sh) has not ended: it waits in the kernel ({place})");
+    assert!(status.contains(&told), "{told}\n{status}");
     // Others go on, and the same resource is not taken a second time.
     guard::put(&world, "other");
     world.put("deep.yaml", &guard::stays(&world, "deep"));
@@ -157,30 +159,33 @@ fn row_28_what_a_leader_leaves_is_gone_before_the_next_life_begins() {
 #[test]
 fn row_29_thousands_of_ends_within_a_millisecond_are_all_counted_and_cost_little() {
     let world = World::running();
-    let wanted = times(1_000);
+    let wanted = times(2_000);
     world.put("quick.yaml", "command: /bin/true\nrestart: {backoff: {initial: 0ms, max: 0ms}}\n");
     guard::put(&world, "calm");
-    let deadline = Instant::now() + Duration::from_secs(60 * times(1) as u64);
+    let deadline = Instant::now() + Duration::from_secs(120 * times(1) as u64);
     let restarts = || world.field("quick", "restarts").and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
+    let began = Instant::now();
     while restarts() < wanted {
         assert!(Instant::now() < deadline, "{} of {wanted}", restarts());
         std::thread::sleep(Duration::from_millis(50));
     }
+    eprintln!("    {} ends in {:?}", restarts(), began.elapsed());
     world.remove("quick.yaml");
     world.wait("its end", |world| world.status_file("quick").is_none());
-    // With the ladder as it is by default, twenty of them are next to nothing.
-    for n in 0..20 {
+    // With the ladder as it is by default, ten of them are next to nothing.
+    for n in 0..10 {
         world.put(&format!("loop{n}.yaml"), "command: /bin/false\n");
     }
-    for n in 0..20 {
+    for n in 0..10 {
         world.wait_status(&format!("loop{n}"), "unhealthy");
     }
     let controller = world.controller_pid().expect("a controller");
     let (spent, since) = (processor_time(controller), Instant::now());
     std::thread::sleep(Duration::from_secs(5));
     let share = (processor_time(controller) - spent).as_secs_f64() / since.elapsed().as_secs_f64();
-    // 2 % is the bar of a release build; this one is not optimised and counts its own checks.
-    assert!(share < 0.06, "{:.1} % of a processor", share * 100.0);
+    eprintln!("    {:.2} % of a processor", share * 100.0);
+    // The bar of one, in a release build.
+    assert!(share < 0.02, "{:.1} % of a processor", share * 100.0);
     assert_eq!(guard::starts(&world, "calm").len(), 1);
 }
 

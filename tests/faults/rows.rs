@@ -6,6 +6,23 @@ use std::fs;
 
 /// Rows that one controller and its keeper can meet. 64 to 74 and 79 belong to mesh, the Model Context Protocol and
 /// the API.
+///
+/// Where what is done is not word for word what the catalogue says:
+///
+/// - 14, ENFILE: the table of the whole machine cannot be filled beside other tests; the kernel's answer is injected.
+/// - 16, any allocation site: what the kernel is asked for memory by (mmap and its like, clone, pipe) fails at a place of
+///   each push, at a hundred times as many under `PLUGD_SOAK`. malloc itself is not made to fail: on Linux it does so
+///   only when these calls do, and Rust then aborts, which is row 59.
+/// - 21: the keeper gives a controller that is silent 60 s, so what alone stands still does so for half of that.
+/// - 29, 31: 10,000 ends are 30 s of a processor and 100,000 orphans a minute: a push has 2,000 and 10,000, and
+///   `PLUGD_SOAK` a hundred times as many. The share of a processor is of ten services at once, each push.
+/// - 49, a case-blind file system: most kernels have none to be mounted from a file (ext4 needs CONFIG_UNICODE). No inode
+///   has to be compared: such a file system lists each file once, by one spelling, and what a listing does not have is
+///   gone. That names of files differ in case only is a conflict on every file system, so that a directory that is
+///   copied to such a one means the same there.
+/// - 59, caught at the edge: no. A task that panicked leaves what it was to tell untold, and a controller that goes on
+///   without it looks alive and is not. It ends as a whole instead; the next one adopts within milliseconds, services
+///   notice nothing, and the end is counted, and told as an event.
 const ROWS: &[(u32, &str, &[&str])] = &[
     (
         1,
@@ -103,7 +120,14 @@ const ROWS: &[(u32, &str, &[&str])] = &[
             "row_15_a_thread_or_a_pipe_that_is_refused_ends_nothing",
         ],
     ),
-    (16, "no memory", &["row_16_without_memory_the_keeper_stays_and_the_controller_may_come_again"]),
+    (
+        16,
+        "no memory",
+        &[
+            "row_16_without_memory_the_keeper_stays_and_the_controller_may_come_again",
+            "row_16_memory_that_is_refused_once_at_any_place_ends_no_service_and_no_keeper",
+        ],
+    ),
     (
         17,
         "controller out of memory",
@@ -229,7 +253,10 @@ const ROWS: &[(u32, &str, &[&str])] = &[
     (
         36,
         "log flood",
-        &["row_36_a_flood_is_capped_and_others_do_not_wait_for_it", "a_rate_limit_drops_whole_lines_and_counts_them"],
+        &[
+            "row_36_a_flood_with_or_without_a_cap_holds_up_nobody_else",
+            "a_rate_limit_drops_whole_lines_and_counts_them",
+        ],
     ),
     (37, "log file taken away", &["a_file_that_is_truncated_deleted_moved_or_replaced_by_a_link_is_taken_up_again"]),
     (
@@ -261,6 +288,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         "temporary name planted",
         &[
             "row_41_what_is_planted_for_our_temporary_files_leads_nowhere",
+            "row_41_what_is_planted_among_our_temporary_files_is_never_written_to",
             "row_41_a_folder_for_temporary_files_that_others_may_write_is_closed_or_not_used",
         ],
     ),
@@ -337,6 +365,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         "state torn",
         &[
             "row_57_a_state_that_cannot_be_read_is_moved_aside_and_the_living_stay",
+            "row_57_a_state_that_is_another_user_s_is_not_believed",
             "a_database_that_cannot_be_used_is_moved_aside_and_a_new_one_begun",
         ],
     ),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::oracle::Oracle;
 use crate::reads::Dice;
 use crate::soak::times;
 use crate::world::{World, lives};
@@ -34,6 +35,7 @@ fn tree(dice: &mut Dice, depth: usize, pids: &str) -> String {
 #[test]
 fn fifty_random_trees_are_stopped_and_nothing_is_left() {
     let world = World::running();
+    let oracle = Oracle::watch(&world.dir());
     let mut dice = Dice(5);
     const GRACE: Duration = Duration::from_millis(500);
     /// What a stop may take beyond its grace, of each of those that are stopped at once: a second, and what a
@@ -71,4 +73,5 @@ fn fifty_random_trees_are_stopped_and_nothing_is_left() {
         assert!(worst < GRACE + BEYOND_MAX, "{worst:?}");
     }
     eprintln!("    {} trees, the last of {AT_ONCE} gone after {worst:?} at most", times(50));
+    oracle.assert_no_lie();
 }

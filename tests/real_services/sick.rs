@@ -41,7 +41,8 @@ impl Ward {
             _ => None,
         };
         let titles = services.iter().filter_map(title).collect();
-        let oracle = Oracle::watch_known(&world.dir(), Known { titles, noticed_within: Some(NOTICED) });
+        let oracle =
+            Oracle::watch_known(&world.dir(), Known { titles, noticed_within: Some(NOTICED), ..Known::default() });
         for (name, _, text) in &services {
             world.put(&format!("{name}.yaml"), text);
         }
@@ -150,7 +151,7 @@ fn a_redis_whose_life_is_asked_for_is_restarted_when_it_stands_still() {
     let starts = "startupProbe: {tcpSocket: {}, period: 100ms, failureThreshold: 1000}\n";
     let text = manifest(&text, 6379, port, "ping]}", &format!("ping]}}, {PACE}")) + starts;
     let titles = vec![("redis", format!("redis-server 127.0.0.1:{port}"))];
-    let oracle = Oracle::watch_known(&world.dir(), Known { titles, noticed_within: Some(NOTICED) });
+    let oracle = Oracle::watch_known(&world.dir(), Known { titles, noticed_within: Some(NOTICED), ..Known::default() });
     world.put("redis.yaml", &text);
     world.wait_status("redis", "healthy");
     let first = world.pid("redis").expect("a pid");

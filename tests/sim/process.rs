@@ -41,8 +41,8 @@ pub struct Entry {
 
 impl Entry {
     pub fn left(&self) -> Vec<Leftover> {
-        let main = self.main.then(|| Leftover { pid: self.pid, command: "main".into() });
-        let children = (0..i32::from(self.children)).map(|n| Leftover { pid: -n, command: "child".into() });
+        let main = self.main.then(|| Leftover { pid: self.pid, command: "main".into(), held: None });
+        let children = (0..i32::from(self.children)).map(|n| Leftover { pid: -n, command: "child".into(), held: None });
         main.into_iter().chain(children).collect()
     }
 

@@ -240,7 +240,7 @@ fn a_service_that_ignores_term_is_killed_at_its_grace_and_named() {
     stubborn.stop.grace_period = Duration::from_secs(3);
     let mut world = World::running(stubborn);
     world.tell(Input::Withdrawn(name("web")));
-    let left = vec![Leftover { pid: 101, command: "sleep infinity".into() }];
+    let left = vec![Leftover { pid: 101, command: "sleep infinity".into(), held: None }];
     world.sleep(Duration::from_secs(1));
     world.tell(Input::Surveyed { life: life("web", 1), left });
     assert!(world.view("web").why[1].contains("pid 101 (sleep infinity)"), "{:?}", world.view("web").why);
@@ -252,7 +252,7 @@ fn a_service_that_ignores_term_is_killed_at_its_grace_and_named() {
 fn what_a_crash_leaves_behind_ends_before_the_next_life_begins() {
     let mut world = World::running(spec("web"));
     world.tell(Input::Exited { life: life("web", 1), exit: Exit::code(1) });
-    let left = vec![Leftover { pid: 7, command: "child".into() }];
+    let left = vec![Leftover { pid: 7, command: "child".into(), held: None }];
     let actions = world.tell(Input::Surveyed { life: life("web", 1), left: left.clone() });
     assert!(signals(&actions, "web", 15) && !spawns(&actions, "web", 2));
     let actions = world.sleep(Duration::from_secs(5));

@@ -26,7 +26,7 @@ fn chain(budget: Option<Duration>) -> World {
 fn each_level_leaves_a_second_for_the_one_below_and_the_culprit_is_named() {
     let mut world = chain(Some(8 * SECOND));
     world.tell(Input::Shutdown(Shutdown::Ordered));
-    let left = vec![Leftover { pid: 101, command: "sleep".into() }];
+    let left = vec![Leftover { pid: 101, command: "sleep".into(), held: None }];
     world.sleep(2 * SECOND);
     world.tell(Input::Surveyed { life: life("web", 1), left });
     let actions = world.sleep(5 * SECOND);

@@ -5,6 +5,7 @@
 
 use std::io::Read;
 
+use crate::controller::Leftover;
 use crate::model::text::clip;
 
 /// A command as it is shown, in bytes: the kernel's own limit for a name is 16, and 64 for its own
@@ -31,8 +32,16 @@ pub struct Stat {
 
 impl Stat {
     pub fn of(pid: i32) -> Option<Stat> {
+        Stat::at(&format!("/proc/{pid}/stat"))
+    }
+
+    fn of_thread(pid: i32, thread: i32) -> Option<Stat> {
+        Stat::at(&format!("/proc/{pid}/task/{thread}/stat"))
+    }
+
+    fn at(path: &str) -> Option<Stat> {
         let mut bytes = [0; STAT_MAX];
-        let mut file = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?;
+        let mut file = std::fs::File::open(path).ok()?;
         let length = file.read(&mut bytes).ok()?;
         Stat::parse(&bytes[..length])
     }
@@ -56,14 +65,41 @@ impl Stat {
         Some(Stat { pid, command, state, parent, group, session, threads, start_time })
     }
 
-    /// Still runs: no zombie that waits for its parent, unless other threads of it go on.
     /// By SIGSTOP and its like; not by a tracer.
     pub fn is_stopped(&self) -> bool {
         self.state == b'T'
     }
 
+    /// Still runs: no zombie that waits for its parent, unless other threads of it go on.
     pub fn lives(&self) -> bool {
         !matches!(self.state, b'Z' | b'X' | b'x') || self.threads > 1
+    }
+
+    /// As what is left of a tree. Only of one that sleeps where no signal reaches it, itself or a thread that outlives the
+    /// first one, the kernel is asked for the place.
+    pub fn into_leftover(self) -> Leftover {
+        let held = match self.state {
+            b'D' => Some(waits_in(self.pid, self.pid)),
+            b'Z' | b'X' | b'x' => threads(self.pid).into_iter().find_map(|thread| {
+                Stat::of_thread(self.pid, thread).filter(|stat| stat.state == b'D').map(|_| waits_in(self.pid, thread))
+            }),
+            _ => None,
+        };
+        Leftover { pid: self.pid, command: self.command, held }
+    }
+}
+
+fn threads(pid: i32) -> Vec<i32> {
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The function of the kernel that it sleeps in; only root is told (proc(5)), and not on every kernel.
+fn waits_in(pid: i32, thread: i32) -> String {
+    let told = std::fs::read(format!("/proc/{pid}/task/{thread}/wchan")).unwrap_or_default();
+    match &told[..] {
+        b"" | b"0" => "uninterruptible".into(),
+        place => printable(place),
     }
 }
 

@@ -229,7 +229,7 @@ impl Trees {
                 match outside(tree, group) {
                     Outside::Nobody => Some(left),
                     Outside::Main(stat) => {
-                        left.insert(0, Leftover { pid: stat.pid, command: stat.command });
+                        left.insert(0, stat.into_leftover());
                         Some(left)
                     }
                     Outside::Somebody if !left.is_empty() => Some(left),
@@ -364,7 +364,10 @@ fn survey_cgroup(group: &Group) -> Vec<Leftover> {
     if !group.populated() {
         return Vec::new();
     }
-    let named = |pid| Leftover { pid, command: stat::command(pid).unwrap_or_else(|| "?".into()) };
+    let named = |pid| match Stat::of(pid) {
+        Some(stat) => stat.into_leftover(),
+        None => Leftover { pid, command: "?".into(), held: None },
+    };
     group.procs().into_iter().map(named).collect()
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::stat::{self, Mark, Stat};
 use super::tree::{Tree, hold, is_reaper, send};
-use crate::controller::{Input, Leftover, Target};
+use crate::controller::{Input, Target};
 use crate::keeper::Reaper;
 use crate::model::name::LifeId;
 
@@ -169,7 +169,7 @@ impl Seen {
                 None => members,
             };
             let left = members.into_iter().take(LEFT_MAX);
-            let left = left.map(|stat| Leftover { pid: stat.pid, command: stat.command }).collect();
+            let left = left.map(Stat::into_leftover).collect();
             Input::Surveyed { life: tree.life, left }
         };
         surveys.into_iter().zip(found).map(told).collect()
