@@ -29,6 +29,10 @@ need ip iproute2       # loopback in a network of its own
 need mkfs.ext4 e2fsprogs # chattr as well
 need mount mount       # umount as well
 need unshare util-linux # setpriv, prlimit, fsfreeze and flock as well
+if [ -n "${PLUGD_SOAK:-}" ]; then
+  need qemu-system-x86_64 qemu-system-x86 # machines of their own
+  need busybox busybox-static
+fi
 if ((${#missing[@]})); then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive
@@ -55,6 +59,12 @@ cargo clippy --locked --all-targets -- -D warnings
 
 step "tests"
 cargo test --locked --no-fail-fast
+
+if [ -n "${PLUGD_SOAK:-}" ]; then
+  step "in machines of their own: cgroup v2, systemd, the first process"
+  cargo build --locked --release
+  tests/machine/run.sh target/release/plugd target/machine
+fi
 
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet

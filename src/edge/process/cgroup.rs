@@ -115,6 +115,11 @@ impl CgroupRoot {
                 std::fs::create_dir_all(&group.path)?;
                 Ok(open()?)
             }
+            // Shared out by a life before, which may have been of another mind than the next.
+            Ok(folder) if is_shared_out(&folder) => {
+                self.renew(instance)?;
+                Ok(open()?)
+            }
             opened => Ok(opened?),
         }
     }
@@ -191,6 +196,15 @@ impl Group {
         let folders = walk.into_iter().filter_entry(|entry| entry.file_type().is_dir()).flatten();
         folders.take(GROUPS_MAX).map(|entry| entry.into_path()).collect()
     }
+}
+
+/// There are groups below it, or there were: no process may be in a group that gives controllers to others.
+fn is_shared_out(folder: &OwnedFd) -> bool {
+    let with_none_below = |stat: rustix::fs::Stat| stat.st_nlink <= 2;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let given = rustix::fs::openat(folder, "cgroup.subtree_control", flags, Mode::empty());
+    let given = given.and_then(|file| rustix::io::read(file, &mut [0; 1])).unwrap_or(0);
+    given > 0 || !rustix::fs::fstat(folder).is_ok_and(with_none_below)
 }
 
 /// Remove a folder and those below, deepest first; files of the kernel's go with them.
