@@ -313,8 +313,9 @@ mod tests {
     fn of_a_node_that_ends_no_group_is_left_however_many_there_were() {
         let parent = tempfile::tempdir().expect("a temp folder");
         let node = parent.path().join("plugd-services.d-1f3a9c");
-        for number in 0..=GROUPS_MAX {
-            std::fs::create_dir_all(node.join(format!("web.{number}/its-own"))).expect("a folder");
+        std::fs::create_dir_all(node.join("web.0/its-own")).expect("a folder");
+        for number in 1..=GROUPS_MAX {
+            std::fs::create_dir(node.join(format!("web.{number}"))).expect("a folder");
         }
         remove_each_below(&node);
         assert!(!node.exists());
