@@ -126,7 +126,7 @@ impl CgroupRoot {
 
     /// Remove the root at the end; groups that are still in use stay.
     pub fn remove(&self) {
-        remove_below(&self.path);
+        remove_each_below(&self.path);
     }
 }
 
@@ -217,6 +217,14 @@ pub(super) fn remove_below(path: &Path) {
     let _ = std::fs::remove_dir(path);
 }
 
+/// Remove a folder of instances' groups, however many there are, and of each what [`remove_below`] removes.
+pub(super) fn remove_each_below(path: &Path) {
+    let groups = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let groups = groups.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    groups.for_each(|group| remove_below(&group.path()));
+    let _ = std::fs::remove_dir(path);
+}
+
 /// Before the pid in the name of a group of `plugd run FILE` and `plugd run -- CMD`.
 const SINGLE: &str = "plugd-run-";
 
@@ -228,7 +236,7 @@ pub(super) fn sweep(parent: &Path) {
         let pid = name.to_str().and_then(|name| name.strip_prefix(SINGLE)?.parse::<u32>().ok());
         let Some(pid) = pid else { continue };
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !Path::new("/proc").join(pid.to_string()).exists() {
-            remove_below(&entry.path());
+            remove_each_below(&entry.path());
         }
     }
 }
@@ -324,6 +332,18 @@ mod tests {
         for folder in [&busy, &alive, "plugd-services.d-1f3a9c", "plugd-run-x", "other"] {
             assert!(left(folder), "{folder}");
         }
+    }
+
+    #[test]
+    fn of_a_node_that_ends_no_group_is_left_however_many_there_were() {
+        let parent = tempfile::tempdir().expect("a temp folder");
+        let node = parent.path().join("plugd-services.d-1f3a9c");
+        std::fs::create_dir_all(node.join("web.0/its-own")).expect("a folder");
+        for number in 1..=GROUPS_MAX {
+            std::fs::create_dir(node.join(format!("web.{number}"))).expect("a folder");
+        }
+        remove_each_below(&node);
+        assert!(!node.exists());
     }
 
     #[test]

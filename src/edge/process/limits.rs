@@ -158,7 +158,7 @@ impl Limits {
 
     /// The node ends, and nothing of it is left.
     pub fn close(&self) {
-        self.legacy.iter().for_each(|folder| super::cgroup::remove_below(folder));
+        self.legacy.iter().for_each(|folder| super::cgroup::remove_each_below(folder));
         if let Ok(root) = &self.root {
             unified::disable(root, self.keeper);
             root.remove();
