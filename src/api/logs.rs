@@ -129,16 +129,16 @@ pub(super) async fn tail(
     let lines = read.unwrap_or_default();
     let written = |line: &Line| {
         let text = String::from_utf8_lossy(&line.bytes[..line.bytes.len().min(SHOWN_MAX)]).into_owned();
-        Written { instance: line.instance, at: line.time, text }
+        // Before it is covered: a record may spell a secret in another way.
+        let record = record::told(&text).filter(|_| view.log_format == LogFormat::Json);
+        Written { instance: line.instance, at: line.time, text: record.unwrap_or(text) }
     };
     let said = lines.iter().map(written).collect();
     let name = view.service.clone();
     let said = ask(&app.ctx, ANSWER_WAIT, |reply| Request::Cover { name, lines: said, reply }).await?;
     let covered = said.iter().filter(|said| said.is_none()).count();
     let shown = lines.iter().zip(said).filter_map(|(line, said)| {
-        let said = said?;
-        let record = record::told(&said).filter(|_| view.log_format == LogFormat::Json);
-        let mut text = escape::escape(record.unwrap_or(said).as_bytes());
+        let mut text = escape::escape(said?.as_bytes());
         let left_out = line.left_out + line.bytes.len().saturating_sub(SHOWN_MAX) as u64;
         if left_out > 0 {
             text.push_str(&escape::cut_mark(left_out));

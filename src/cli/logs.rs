@@ -397,9 +397,8 @@ impl Print {
             write!(out, "{} ", self.look.paint(Color::Dim, &time))?;
         }
         let text = match (source.format, self.look.terminal) {
-            (LogFormat::Json, true) => told(line),
             (LogFormat::Json, false) => marked(escape::escape_json(&line.bytes), line),
-            (LogFormat::Text, _) => shown(line),
+            (format, _) => told(format, line),
         };
         writeln!(out, "{text}")?;
         Ok(())
@@ -410,9 +409,10 @@ fn fields_of(format: LogFormat, line: &Line) -> Option<Map<String, Value>> {
     (format == LogFormat::Json).then(|| record::fields(std::str::from_utf8(&line.bytes).ok()?))?
 }
 
-/// A record as a person reads it.
-fn told(line: &Line) -> String {
-    let record = std::str::from_utf8(&line.bytes).ok().and_then(record::told);
+/// A line as a person reads it.
+pub fn told(format: LogFormat, line: &Line) -> String {
+    let json = std::str::from_utf8(&line.bytes).ok().filter(|_| format == LogFormat::Json);
+    let record = json.and_then(record::told);
     record.map_or_else(|| shown(line), |text| marked(escape::escape(text.as_bytes()), line))
 }
 

@@ -21,6 +21,8 @@ use crate::model::manifest::{self, instance_port};
 use crate::model::name::{Instance, LifeId};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, Spec};
+use crate::model::text::record;
+use crate::model::view::LogFormat;
 
 /// A stop signal this soon after another is its echo: nobody presses ^C twice in a tenth of a second.
 const ECHO: Duration = Duration::from_millis(100);
@@ -324,7 +326,15 @@ impl Node {
 
     pub(super) fn on_pump(&mut self, event: PumpEvent) {
         match event {
-            PumpEvent::Drained { life, lines } => self.queue.push_back(Input::Output { life, lines }),
+            PumpEvent::Drained { life, lines } => {
+                // In the words in which they are told: a secret is looked for in those.
+                let view = self.publisher.view(&life.instance.service);
+                let lines = match view.is_some_and(|view| view.log_format == LogFormat::Json) {
+                    true => lines.into_iter().map(|line| record::told(&line).unwrap_or(line)).collect(),
+                    false => lines,
+                };
+                self.queue.push_back(Input::Output { life, lines });
+            }
             PumpEvent::Closed { life } => {
                 if self.closing.remove(&life) {
                     self.keeper.forget(&Id::from(&life));

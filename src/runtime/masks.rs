@@ -129,9 +129,25 @@ impl Masks {
 
 impl Secret {
     fn of(value: String) -> Secret {
-        let lines = value.lines().map(str::trim).filter(|line| line.len() >= LENGTH_MIN).map(String::from);
-        Secret { lines: lines.collect(), value }
+        let lines = value.lines().map(str::trim).filter(|line| line.len() >= LENGTH_MIN);
+        Secret { lines: lines.flat_map(spelt).collect(), value }
     }
+}
+
+/// As it is, and as programs write it into JSON: quotes and backslashes, the slashes of PHP, the brackets of Go, what is
+/// not ASCII in Python.
+fn spelt(line: &str) -> Vec<String> {
+    let quoted = line.replace('\\', "\\\\").replace('"', "\\\"").replace('\t', "\\t");
+    let of_go = quoted.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e");
+    let unit = |unit: u16| match u8::try_from(unit).ok().filter(u8::is_ascii) {
+        Some(byte) => char::from(byte).to_string(),
+        None => format!("\\u{unit:04x}"),
+    };
+    let of_python: String = quoted.encode_utf16().map(unit).collect();
+    let mut all = vec![line.to_string(), quoted.replace('/', "\\/"), of_go, of_python, quoted];
+    all.sort();
+    all.dedup();
+    all
 }
 
 #[cfg(test)]
@@ -171,6 +187,21 @@ mod tests {
         assert_eq!(verdict.message, "exec: no ***");
         masks.forget(&name("db"));
         assert_eq!(said(&masks, "db", &lines), lines);
+    }
+
+    #[test]
+    fn a_secret_is_known_in_json_too() {
+        let mut masks = Masks::default();
+        let secret = "pa\"ss\\w0rd/<p\u{e4}&\u{1f600}>";
+        masks.learn(&name("db"), &[secret.into()]);
+        for json in [
+            serde_json::to_string(secret).expect("text"),
+            r#""pa\"ss\\w0rd\/<pä&😀>""#.into(),
+            r#""pa\"ss\\w0rd/\u003cpä\u0026😀\u003e""#.into(),
+            r#""pa\"ss\\w0rd/<p\u00e4&\ud83d\ude00>""#.into(),
+        ] {
+            assert_eq!(said(&masks, "db", &[&format!("dsn={json}")]), ["dsn=\"***\""], "{json}");
+        }
     }
 
     #[test]

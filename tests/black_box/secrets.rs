@@ -188,3 +188,25 @@ fn what_a_process_was_given_is_known_for_as_long_as_it_runs_whatever_becomes_of_
         told.matches("***").count() >= 6
     });
 }
+
+#[test]
+fn a_secret_in_a_record_is_covered_as_it_is_told() {
+    let world = World::running();
+    let secret = secret(&world, "s3\"cr3\\t-p\u{e4}ss".as_bytes());
+    let code = "import json, os, sys; print(json.dumps({\"level\": \"fatal\", \"msg\": \"no login\", \"pw\": os.environ[\"PW\"]})); sys.exit(3)";
+    let command = serde_json::to_string(&["python3", "-c", code]).expect("printable");
+    let rest = format!("command: {command}\nenv: {{PW: {{file: {secret}}}}}\nrestart: Never\n");
+    for (name, format, told) in [("json", "json", "FATAL no login pw=***"), ("text", "text", "\"pw\": \"***\"")] {
+        world.put(&format!("{name}.yaml"), &format!("{rest}logs: {{format: {format}}}\n"));
+        world.wait("its last words", |world| world.status_file(name).is_some_and(|text| text.contains("no login")));
+        let status = world.plugd(&["status", name, "-o", "json"]).stdout;
+        let status: serde_json::Value = serde_json::from_slice(&status).expect("json");
+        let why = status["status"]["why"][0].as_str().unwrap_or_default().replace("\\\"", "\"");
+        assert!(why.contains(told), "{why}");
+        let shown = String::from_utf8_lossy(&world.plugd(&["status", name]).stdout).into_owned();
+        assert!(shown.contains("last output") && shown.contains("***"), "{shown}");
+        for text in [shown, world.status_file(name).expect("there"), status.to_string()] {
+            assert!(!text.contains("cr3") && !text.contains("p\u{e4}ss") && !text.contains("u00e4ss"), "{text}");
+        }
+    }
+}

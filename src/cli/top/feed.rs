@@ -143,7 +143,7 @@ pub fn read(session: Arc<Session>, view: Arc<ServiceView>, to: Sender) -> Readin
 fn read_on(session: &Session, view: &ServiceView, to: &Sender, enough: &AtomicBool) -> Result<(), Fault> {
     let told = session.node().and_then(|node| node.get("/v1/node")).ok();
     let dir = logs::directory(told.as_ref(), session)?;
-    let files = logs::files_of(&dir, view, None);
+    let (files, format) = (logs::files_of(&dir, view, None), view.log_format);
     let fault = |error| Fault::path("read the log of", view.service.as_str(), error);
     let query = Query { tail: Some(LOG_LINES / 2), ..Query::default() };
     let mut follow = files.follow(&query).map_err(fault)?;
@@ -155,8 +155,8 @@ fn read_on(session: &Session, view: &ServiceView, to: &Sender, enough: &AtomicBo
         }
         let several = view.desired > 1;
         let text = |line: &crate::edge::output::Line| match several {
-            true => format!("{} | {}", line.instance, logs::shown(line)),
-            false => logs::shown(line),
+            true => format!("{} | {}", line.instance, logs::told(format, line)),
+            false => logs::told(format, line),
         };
         // Of a flood only what can be looked at.
         let lines = lines.iter().rev().take(LOG_LINES).rev().map(text).collect();

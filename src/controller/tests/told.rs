@@ -189,17 +189,3 @@ fn what_failed_for_good_is_told_with_its_last_words_also_where_they_come_later()
     assert_eq!(view.status, Status::Failed);
     assert!(view.why[0].ends_with(": \"cannot open config\""), "{:?}", view.why);
 }
-
-#[test]
-fn the_last_words_of_who_writes_records_are_told_in_words() {
-    let mut spec = spec("web");
-    spec.restart.policy = RestartPolicy::Never;
-    spec.logs.json = true;
-    let mut world = World::running(spec);
-    world.crash("web", 1, 3);
-    let lines = vec!["starting".into(), r#"{"level":60,"msg":"cannot open config","code":2}"#.into()];
-    world.tell(Input::Output { life: life("web", 1), lines });
-    let view = world.view("web");
-    assert!(view.why[0].ends_with(": \"FATAL cannot open config code=2\""), "{:?}", view.why);
-    assert_eq!(view.last_exit.as_ref().map(|exit| exit.output.len()), Some(2));
-}

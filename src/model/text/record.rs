@@ -13,6 +13,11 @@ const TIMES: [&str; 6] = ["time", "ts", "timestamp", "@timestamp", "asctime", "t
 /// None: it is no JSON object, or says nothing that is known; then the line speaks for itself.
 pub fn told(line: &str) -> Option<String> {
     let mut fields = fields(line)?;
+    // As tracing of Rust writes them.
+    if let Some(Value::Object(inner)) = fields.get("fields").cloned() {
+        fields.remove("fields");
+        fields.extend(inner);
+    }
     let message = take(&mut fields, &MESSAGES)?;
     let level = take(&mut fields, &LEVELS).map(|level| named(&level));
     TIMES.iter().for_each(|name| _ = fields.remove(*name));
@@ -65,6 +70,10 @@ mod tests {
             (r#"{"severity":"warning","message":"low","disk":{"free":1}}"#, r#"WARNING low disk={"free":1}"#),
             (r#"{"event":"login","user":"ann lee"}"#, "login user=ann lee"),
             (r#"  {"msg":""}  "#, ""),
+            (
+                r#"{"timestamp":"x","level":"WARN","fields":{"message":"slow","ms":9},"target":"db"}"#,
+                "WARN slow target=db ms=9",
+            ),
         ] {
             assert_eq!(told(line).as_deref(), Some(expected), "{line}");
         }
