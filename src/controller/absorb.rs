@@ -13,7 +13,6 @@ use super::service::{Gate, Id, Service};
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
 use crate::model::text::harmless::strip;
-use crate::model::text::record;
 use crate::model::time::Now;
 
 /// After an end that nobody asked for, what is left of the tree has this long at most.
@@ -67,6 +66,17 @@ impl Controller {
             Input::Memory(why) => {
                 self.node_touched |= self.memory != why;
                 self.memory = why;
+            }
+            Input::Rules(rules) => {
+                let Rules { shutdown_timeout, exit_on_required, max_starting, require_user } = rules;
+                let config = &mut self.config;
+                (config.shutdown_timeout, config.exit_on_required) = (shutdown_timeout, exit_on_required);
+                (config.max_starting, config.require_user) = (max_starting, require_user);
+                self.mark_all();
+            }
+            Input::NodeProblems(problems) => {
+                self.node_touched |= self.own_problems != problems;
+                self.own_problems = problems;
             }
             Input::FileProblems(problems) => {
                 self.node_touched |= self.file_problems != problems;
@@ -465,11 +475,9 @@ impl Controller {
     fn output(&mut self, life: &LifeId, lines: Vec<String>) {
         let Some(id) = self.table.id(&life.instance.service) else { return };
         let Some(service) = self.table.get_mut(id) else { return };
-        let json = service.rules().is_some_and(|spec| spec.logs.json);
         let Some(instance) = service.instances.get_mut(life.instance.index as usize) else { return };
         if let Some(exit) = instance.last_exit.as_mut().filter(|exit| exit.life == life.life) {
-            let told = |line: String| record::told(&line).filter(|_| json).unwrap_or(line);
-            exit.output = last_words(lines.into_iter().map(told).collect());
+            exit.output = last_words(lines);
             service.touched = true;
             self.mark(id);
         }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use crate::model::name::{LifeId, Name};
 use crate::model::reason::{Reason, Status};
+use crate::model::settings::Settings;
 use crate::model::spec::{Digest, Spec};
 use crate::model::view::{FileProblem, RunResult};
 
@@ -35,6 +36,10 @@ pub enum Input {
     DirectoryFound,
     /// What outlives the keeper cannot be read or written, and why; `None`: it can be (again).
     Memory(Option<String>),
+    /// The settings of the node, edited.
+    Rules(Rules),
+    /// What is wrong with the node itself, as of now (replaces the former list).
+    NodeProblems(Vec<FileProblem>),
     /// All files that make no service, as of now (replaces the former list).
     FileProblems(Vec<FileProblem>),
 
@@ -464,4 +469,24 @@ pub enum Shutdown {
     Ordered,
     /// Grace 0.
     Now,
+}
+
+/// Settings of the node that are in force as soon as they are edited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    pub shutdown_timeout: Option<Duration>,
+    pub exit_on_required: Option<Duration>,
+    pub max_starting: Option<u32>,
+    pub require_user: bool,
+}
+
+impl Rules {
+    pub fn of(settings: &Settings) -> Rules {
+        Rules {
+            shutdown_timeout: settings.shutdown_timeout,
+            exit_on_required: settings.exit_on_required,
+            max_starting: settings.max_starting,
+            require_user: settings.require_user,
+        }
+    }
 }

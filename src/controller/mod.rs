@@ -135,6 +135,7 @@ pub struct Controller {
     scanned: bool,
     lost: Option<String>,
     file_problems: Vec<FileProblem>,
+    own_problems: Vec<FileProblem>,
     /// Why the memory cannot be used.
     memory: Option<String>,
     node: node::Node,
@@ -170,6 +171,7 @@ impl Controller {
             scanned: false,
             lost: None,
             file_problems: Vec::new(),
+            own_problems: Vec::new(),
             memory: None,
             node: node::Node::default(),
             node_touched: true,

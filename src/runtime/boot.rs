@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::helpers::Helpers;
 use super::layers::{self, base, layered};
-use super::listen::Ear;
+use super::listen::Listening;
 use super::preparing::Preparing;
 use super::publish::Publisher;
 use super::rundir::{Door, RunDir};
@@ -241,17 +241,12 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         since: started,
         working_dir: std::env::current_dir().unwrap_or_default(),
     };
-    let (ear, unheard) = match Ear::open(settings.listen, &places) {
-        Ok(ear) => (ear, None),
-        Err(problem) => (None, Some(problem)),
-    };
     let shown_places = crate::model::text::Places {
         state: places.state.clone(),
         logs: places.logs.clone(),
         run: places.run.clone(),
         socket: places.socket(),
-        listen: ear.as_ref().map(|ear| ear.at),
-        token: ear.as_ref().map(|ear| ear.token.file.clone()),
+        ..Default::default()
     };
     let files = status_files(&dir, covered.as_deref(), &places, single, sender.clone())
         .map_err(|error| failed("the status files cannot be written", error))?;
@@ -279,11 +274,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         started: now,
         seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started.as_nanosecond()),
         log_dir: places.logs.clone(),
-        problems: (places.logs.is_none() && !single)
-            .then(|| unlogged(settings.tee))
-            .into_iter()
-            .chain(unheard)
-            .collect(),
+        problems: (places.logs.is_none() && !single).then(|| unlogged(settings.tee)).into_iter().collect(),
         kill_scope: Some(Scope::word(cgroups.as_ref())),
     });
 
@@ -310,6 +301,8 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         }),
         trials: Default::default(),
         directory: None,
+        begun: settings.clone(),
+        listening: None,
         store: store.clone(),
         samples: Default::default(),
         publisher,
@@ -381,8 +374,14 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
     }
 
     // One command or file has a socket only where it is told a place for it.
-    if !single || places.run.is_some() || ear.is_some() {
-        serve(&mut node, &places, request_sender, info, shown_places, &dir, ear);
+    if !single || places.run.is_some() || settings.listen.is_some() {
+        serve(&mut node, &places, request_sender, info, shown_places, &dir);
+        let unheard = node.listening.as_ref().and_then(|listening| listening.problem.as_ref());
+        // Nobody could be told of it later.
+        if let Some(problem) = unheard.filter(|_| single && first) {
+            return Err(refusal(UNUSABLE, problem.message.clone()));
+        }
+        node.tell_own_problems(&settings);
     }
     match &task.what {
         What::Directory(_) => {
@@ -513,7 +512,6 @@ fn serve(
     info: ControllerInfo,
     shown: crate::model::text::Places,
     dir: &Path,
-    ear: Option<Ear>,
 ) {
     let context = api::context::Context {
         board: node.publisher.board.clone(),
@@ -526,9 +524,10 @@ fn serve(
         dir: dir.to_path_buf(),
         info,
     };
-    if let Some(Err(error)) = ear.map(|ear| ear.serve(context.clone())) {
-        tracing::error!(%error, "the API does not listen over TCP");
-    }
+    let mut listening = Listening::new(context.clone(), places);
+    let (at, token) = (node.begun.listen, listening.listen(node.begun.listen));
+    node.publisher.listens(at.filter(|_| token.is_some()), token);
+    node.listening = Some(listening);
     let Some(path) = places.socket() else {
         tracing::warn!("no run directory can be written: the command line cannot reach this controller");
         return;

@@ -108,6 +108,9 @@ const TURNS_MAX: usize = 64;
 /// Everything that the loop owns.
 pub struct Node {
     controller: Controller,
+    /// What it began with.
+    begun: Settings,
+    listening: Option<listen::Listening>,
     keeper: Link,
     pump: Pump,
     trees: Rc<Trees>,
@@ -329,9 +332,7 @@ impl Node {
             Notice::HelperDone(id) => self.on_helper_done(&id),
             Notice::Settings { settings, text } => {
                 layers::hold(&mut self.keeper, text.as_deref());
-                if let Some(directory) = &self.directory {
-                    directory.settings(*settings);
-                }
+                self.on_settings(*settings);
             }
             Notice::Accepted(directory) => {
                 layers::hold_directory(&mut self.keeper, directory);

@@ -1,6 +1,7 @@
 //! What everybody else may see: the board, the status files, the events, the start-up report.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -76,6 +77,12 @@ impl Publisher {
             node_written: None,
             began: Instant::now(),
         }
+    }
+
+    /// Where the API listens over TCP now, and where its token is.
+    pub fn listens(&mut self, at: Option<SocketAddr>, token: Option<PathBuf>) {
+        (self.places.listen, self.places.token) = (at, token);
+        self.node_stale = true;
     }
 
     /// A service's view changed.

@@ -384,6 +384,23 @@ fn the_api_listens_where_it_is_told_to_and_says_where_its_token_is() {
     let table = other.ask(&["get"]);
     let why = format!("the API does not listen on 127.0.0.1:{port}: another program has that port");
     assert!(table.contains("AddressInUse") && table.contains(&why), "{table}");
+    assert!(other.log().contains(&why), "{}", other.log());
+    // Of one command nobody could be told later.
+    let output = run(&other, &["--listen", &format!("127.0.0.1:{port}"), "--", "true"]);
+    assert!(output.status.code() == Some(78) && err(&output).contains("the API does not listen on"), "{output:?}");
+
+    // An edit moves it at once, and takes it away.
+    let next = free_port();
+    let is_open = |port: u16| TcpStream::connect(("127.0.0.1", port)).is_ok();
+    world.put("_plugd.yaml", &format!("listen: 127.0.0.1:{next}\n"));
+    world.wait("the other port", |_| is_open(next) && !is_open(port));
+    let told = format!("listen: \"127.0.0.1:{next}\"");
+    world.wait("the node to tell it", |world| world.node_status().is_some_and(|status| status.contains(&told)));
+    world.put("_plugd.yaml", "logsTotal: 1Gi\n");
+    world.wait("no port", |_| !is_open(next));
+    world.wait("what is in force later to be told", |world| {
+        world.ask(&["get"]).contains("logsTotal as it is now holds")
+    });
 }
 
 #[test]

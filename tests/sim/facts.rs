@@ -326,6 +326,8 @@ impl Facts {
             Input::Remembered(..)
             | Input::Adopted(_)
             | Input::FileProblems(_)
+            | Input::Rules(_)
+            | Input::NodeProblems(_)
             | Input::TryAgain
             | Input::HeldUp { .. }
             | Input::Mismatched { .. }

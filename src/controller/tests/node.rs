@@ -236,3 +236,22 @@ fn what_check_foretells_is_what_would_be_done() {
         assert_eq!(replaced, foretold == Change::Process, "{new:?}: {actions:?}");
     }
 }
+
+#[test]
+fn settings_are_in_force_as_soon_as_they_are_edited() {
+    let rules = Rules { shutdown_timeout: None, exit_on_required: None, max_starting: None, require_user: false };
+    let mut web = spec("web");
+    web.required = true;
+    web.restart.policy = RestartPolicy::Never;
+    let mut world = World::running(web);
+    world.crash("web", 1, 3);
+    let exits = |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Exit(_)));
+    assert!(!exits(&world.sleep(600 * SECOND)));
+    assert!(exits(&world.tell(Input::Rules(Rules { exit_on_required: Some(60 * SECOND), ..rules }))));
+
+    let mut world = World::new();
+    world.tell(Input::Rules(Rules { require_user: true, ..rules }));
+    assert!(!spawns(&world.declare(spec("db")), "db", 1));
+    assert_eq!(world.status("db"), (Status::Failed, Some(Reason::RunsAsRoot)));
+    assert!(spawns(&world.tell(Input::Rules(rules)), "db", 1));
+}
