@@ -137,6 +137,9 @@ pub(super) struct Marks {
     pub readiness: u32,
     #[serde(rename = "v", default)]
     pub liveness: u32,
+    /// Its liveness probe has passed.
+    #[serde(rename = "p", default, skip_serializing_if = "is_false")]
+    pub alive: bool,
 }
 
 impl Marks {
@@ -427,7 +430,14 @@ mod tests {
                 at: i64::MIN,
                 ran_for: u64::MAX,
             }),
-            marks: Marks { started: true, once: true, leaving: true, readiness: u32::MAX, liveness: u32::MAX },
+            marks: Marks {
+                started: true,
+                once: true,
+                leaving: true,
+                readiness: u32::MAX,
+                liveness: u32::MAX,
+                alive: true,
+            },
             ending: Some(Ending {
                 cause: Kind::CheckFailed,
                 why: "\u{1}".repeat(WHY_MAX / 4),

@@ -154,8 +154,11 @@ impl Checks {
                 Past::Carried => course.carried().failed(self.marks.readiness),
             }
         });
-        self.liveness =
-            checkable(&spec.liveness_probe).map(|probe| Course::patient(probe, now).failed(self.marks.liveness));
+        self.liveness = checkable(&spec.liveness_probe).map(|probe| {
+            let mut course = Course::patient(probe, now).failed(self.marks.liveness);
+            course.ever = self.marks.alive;
+            course
+        });
         self.watch(spec, now);
     }
 
@@ -187,6 +190,7 @@ impl Checks {
             leaving: self.leaving,
             readiness: failures(&self.readiness),
             liveness: failures(&self.liveness),
+            alive: self.liveness.as_ref().is_some_and(|course| course.ever),
         }
     }
 

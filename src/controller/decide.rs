@@ -399,10 +399,13 @@ impl Controller {
             };
             let lost = seen && !holds && cares && !asleep && !standing.unread;
             let mut pending = false;
-            if lost && dependency.on_loss == OnLoss::Stop && service.is_occupied() {
+            let for_good = dependency.on_loss == OnLoss::Stop;
+            if lost && for_good && service.is_occupied() && service.kept.is_none() {
                 service.touched = true;
                 service.bereft = Some(dependency.name.to_string());
             } else if lost {
+                // It was edited already: what has lost its dependency is the version before, which does not come again.
+                service.touched |= for_good && service.let_go();
                 for index in 0..service.instances.len() {
                     pending |= self.dependency_lost(service, index, dependency.name.as_str(), now);
                 }

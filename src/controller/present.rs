@@ -133,8 +133,7 @@ impl Controller {
         // Of what runs since before this controller, or has ended before it, it was told when that began.
         let before = |instance: &super::service::Instance| match &instance.life {
             Life::Running(running) => {
-                running.spawned < self.config.started.mono
-                    && service.print() == Some(running.made.print)
+                running.spawned < self.config.started.mono && service.print() == Some(running.made.print)
             }
             Life::Stopping(stopping) => stopping.known || stopping.spawned < self.config.started.mono,
             Life::Idle | Life::Preparing(_) | Life::Starting(_) | Life::BackOff(_) | Life::Finished(_) => false,

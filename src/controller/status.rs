@@ -183,10 +183,24 @@ fn of_runs(service: &Service) -> Word {
 fn asleep(service: &Service) -> Word {
     let name = &service.name;
     let port = service.spec().and_then(|spec| spec.process.port).unwrap_or(0);
+    let first = service.instances.first();
+    let waits = first.and_then(|instance| match &instance.life {
+        Life::BackOff(wait) => Some(wait.message.clone()),
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Running(_)
+        | Life::Stopping(_)
+        | Life::Finished(_) => None,
+    });
+    // Who calls it next will most likely not be answered, either.
+    let failed = first.filter(|instance| instance.ladder.failed_starts > 0);
+    let ended = failed.and_then(|instance| {
+        let exit = instance.last_exit.as_ref()?;
+        Some(explain::and_last_words(explain::keeps_ending(exit, instance.oom_killed, 1), instance))
+    });
     let mut word = Word::of(Status::Waiting, Reason::OnDemand, format!("plugd listens on port {port} for it"));
-    if let Some(Life::BackOff(wait)) = service.instances.first().map(|instance| &instance.life) {
-        word.why.push(format!("when it ran last: {}", wait.message));
-    }
+    word.why.extend(waits.or(ended).map(|why| format!("when it ran last: {why}")));
     word.next(format!("starts at the first connection; at once with `plugd start {name}`"))
 }
 
@@ -207,7 +221,9 @@ fn between_runs(service: &Service) -> Word {
                 Some(instance) => explain::and_last_words(why.into(), instance),
                 None => why.into(),
             };
-            Word::of(Status::Failed, Reason::Error, format!("its last run{of} failed: {why}"))
+            let oom = service.instances.first().is_some_and(|instance| is_its && instance.oom_killed);
+            let reason = if oom { Reason::OomKilled } else { Reason::Error };
+            Word::of(Status::Failed, reason, format!("its last run{of} failed: {why}"))
         }
         None => {
             let why = next.map_or("its schedule has no further time".into(), |next| format!("next run at {next}"));

@@ -301,7 +301,8 @@ pub fn empty(places: &Places, cgroups: Option<&CgroupRoot>, own: &str) -> Vec<St
         named.extend(groups.iter().map(name));
     }
     let grace = found.iter().map(|stray| stray.grace).max().unwrap_or(Duration::from_secs(1)).min(GRACE_MAX);
-    let until = Instant::now() + grace;
+    let begun = Instant::now();
+    let until = begun + grace;
     let pause = Duration::from_millis(if cgroups.is_some() { 2 } else { 20 });
     let mut rest_told = false;
     while Instant::now() < until
@@ -313,6 +314,10 @@ pub fn empty(places: &Places, cgroups: Option<&CgroupRoot>, own: &str) -> Vec<St
             let in_groups = groups.iter().flat_map(Group::procs).filter_map(|pid| Some((pid, start_time(pid)?)));
             let rest = family().into_iter().map(|(pid, start, _)| (pid, start)).chain(in_groups);
             rest.for_each(|(pid, start)| signal(pid, start, libc::SIGTERM));
+        }
+        // Nobody waits for the grace of another.
+        for stray in found.iter().filter(|stray| begun.elapsed() >= stray.grace) {
+            signal(stray.pid, stray.start, libc::SIGKILL);
         }
         std::thread::sleep(pause);
     }

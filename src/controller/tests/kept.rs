@@ -205,6 +205,32 @@ fn what_only_the_edit_depends_on_ends_nothing_when_it_is_lost() {
 }
 
 #[test]
+fn an_edit_that_waits_is_carried_out_also_where_the_version_before_has_lost_its_dependency_for_good() {
+    let to = |other: &str, mut spec: Spec| {
+        spec.depends_on = vec![Dependency { on_loss: OnLoss::Stop, ..needs(other) }];
+        spec
+    };
+    let mut world = World::running(spec("db"));
+    world.declare(to("db", spec("web")));
+    world.spawned("web", 1);
+    world.declare(to("pg", spec("web")));
+    assert!(is_blocked(&world));
+    // What it was edited away from goes; a moment later what it needs now is there.
+    let actions = [world.tell(Input::Withdrawn(name("db"))), world.gone("db", 1, Exit::signal(15))].concat();
+    assert!(signals(&actions, "web", 15), "{actions:?}");
+    world.gone("web", 1, Exit::signal(15));
+    assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::DependencyNotReady)));
+    // Numbers are not used again, whoever had them.
+    let begun = world.declare(spec("pg"));
+    let life = begun.iter().find_map(|action| match action {
+        Action::Spawn { life, .. } => Some(life.life),
+        _ => None,
+    });
+    let actions = [world.spawned("pg", life.expect("it starts")), world.sleep(Duration::from_secs(3))].concat();
+    assert!(spawns(&actions, "web", 2), "{actions:?} {:?}", world.view("web").why);
+}
+
+#[test]
 fn nothing_starts_while_it_is_not_known_which_version_it_will_be() {
     let mut world = World::running(spec("web"));
     let mut more = new("web");

@@ -439,3 +439,21 @@ fn other_times_for_a_check_make_nothing_unready() {
     world.declare(web);
     assert_eq!(world.status("web").0, Status::Healthy);
 }
+
+#[test]
+fn a_liveness_check_that_has_passed_is_not_told_as_one_that_never_did() {
+    let mut web = spec("web");
+    web.liveness_probe = Some(tcp(80));
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.note(&world.declare(web.clone()));
+    held.note(&world.spawned("web", 1));
+    held.note(&world.verdict("web", 1, ProbeSlot::Liveness, true));
+    held.note(&world.verdict("web", 1, ProbeSlot::Liveness, false));
+    let mut next = World::unread(config(), world.now);
+    next.tell(adopted(1, 60, None, false, &held));
+    next.declare(web);
+    next.tell(Input::Scanned);
+    next.verdict("web", 1, ProbeSlot::Liveness, false);
+    let why = next.view("web").why.join("; ");
+    assert!(why.contains("the liveness probe failed 2 of 3 times") && !why.contains("never"), "{why}");
+}
