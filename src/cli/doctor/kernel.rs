@@ -77,7 +77,7 @@ pub(super) fn kill_scope() -> Finding {
 /// What of `resources` can be kept here.
 pub(super) fn limits() -> Vec<Finding> {
     let key = format!("doctor-{}", std::process::id());
-    let limits = Limits::new(CgroupRoot::find(&key), key, getpid().as_raw_nonzero().get());
+    let mut limits = Limits::new(CgroupRoot::find(&key), key, getpid().as_raw_nonzero().get());
     let prospects = limits.prospects();
     limits.close();
     let mut found: Vec<(Result<&'static str, String>, Vec<&'static str>)> = Vec::new();

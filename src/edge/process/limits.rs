@@ -165,14 +165,17 @@ impl Limits {
         }
     }
 
-    /// What could be limited, and by what; or why not. Switches nothing on.
-    pub fn prospects(&self) -> Vec<(&'static str, Result<&'static str, String>)> {
+    /// What could be limited, and by what; or why not. Switches nothing on; what it makes to find out goes with
+    /// `close`.
+    pub fn prospects(&mut self) -> Vec<(&'static str, Result<&'static str, String>)> {
         let by = |home| match home {
             Home::Unified => Ok("cgroup v2"),
             Home::Legacy(_) => Ok("cgroup v1"),
             Home::Nowhere(why) => Err(why),
         };
-        Controller::ALL.map(Controller::word).into_iter().zip(self.find(unified::look).map(by)).collect()
+        let homes = self.find(unified::look);
+        self.know(&homes);
+        Controller::ALL.map(Controller::word).into_iter().zip(homes.map(by)).collect()
     }
 
     /// What is missing is looked for again: whoever stood in the way may have gone.
@@ -183,13 +186,17 @@ impl Limits {
         }
         let homes = self.find(unified::enable);
         self.counts |= homes[Controller::Memory as usize] == Home::Unified;
-        let made: Vec<PathBuf> = folders(&homes)
-            .filter(|folder| !self.legacy.iter().any(|known| known == folder))
-            .map(Path::to_path_buf)
-            .collect();
-        self.legacy.extend(made);
+        self.know(&homes);
         self.homes = Some(homes.clone());
         homes
+    }
+
+    fn know(&mut self, homes: &[Home; 3]) {
+        for folder in folders(homes) {
+            if !self.legacy.iter().any(|known| known == folder) {
+                self.legacy.push(folder.to_path_buf());
+            }
+        }
     }
 
     fn find(&self, unified: fn(&CgroupRoot, i32) -> unified::Had) -> [Home; 3] {
