@@ -92,7 +92,8 @@ pub(super) fn limits() -> Vec<Finding> {
         match how {
             Ok(by) => Finding::ok(
                 format!("resources: {what} are limited by {by}"),
-                "a service that uses more memory than its limit is OOMKilled, others do not notice",
+                "a service that uses more memory than its limit is OOMKilled, others do not notice; a limit that is \
+                 lowered below what is in use comes into force once there is room, or by `plugd restart NAME`",
             ),
             Err(why) => Finding::warning(
                 format!("resources: {what} cannot be limited from here: {why}"),
