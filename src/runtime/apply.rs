@@ -87,6 +87,7 @@ impl Node {
                 self.publisher.announce(view, now);
             }
         }
+        self.drop_given_up();
         if node {
             self.publisher.node(self.controller.node());
         }
