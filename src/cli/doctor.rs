@@ -125,6 +125,11 @@ mod tests {
     fn the_report_of_this_machine_is_complete_and_changes_nothing() {
         let first = report();
         assert!(first.len() >= 10);
+        let own = format!("plugd-doctor-{}", std::process::id());
+        let groups = walkdir::WalkDir::new("/sys/fs/cgroup").into_iter().flatten();
+        let left: Vec<_> =
+            groups.filter(|group| group.file_name() == own.as_str()).map(|group| group.into_path()).collect();
+        assert!(left.is_empty(), "{left:?}");
         assert!(first.iter().all(|finding| !finding.what.is_empty() && !finding.meaning.is_empty()));
         for finding in first.iter().filter(|finding| finding.level == Level::Warning) {
             assert!(finding.remedy.is_some(), "a warning says what helps: {finding:?}");

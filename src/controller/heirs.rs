@@ -12,7 +12,7 @@ use crate::model::time::Now;
 
 /// Under its new name a renamed file is seen at once, under the old one it is missed 100 ms later, for an editor may put
 /// it there again. Longer nobody who stays is waited for.
-const MISSED: Duration = Duration::from_millis(150);
+pub const MISSED: Duration = Duration::from_millis(150);
 /// Who was about to leave may have been told to stay.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -60,6 +60,11 @@ impl Controller {
         // Who stays is in the way whoever else leaves.
         let holder = holders.find(|holder| !leaves(holder)).unwrap_or(first);
         Some((holder.name.clone(), port, leaves(holder)))
+    }
+
+    /// Whether it is being ended, and nothing of it is to start again.
+    pub fn leaves(&self, name: &Name) -> bool {
+        self.table.id(name).and_then(|id| self.table.get(id)).is_some_and(leaves)
     }
 
     /// Keeps who has which port; who waits for one looks again when it is free.

@@ -55,6 +55,7 @@ use std::time::Duration;
 
 pub use demand::SHUT;
 pub use dryrun::{Change, change, nothing_to_run};
+pub use heirs::MISSED;
 pub use input::*;
 pub use plan::*;
 

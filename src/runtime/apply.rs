@@ -43,7 +43,7 @@ impl Node {
             Action::Probe { life, probe, spec } => self.probe(life, probe, spec),
             Action::Judge { life, spec } => self.judge(life, spec),
             Action::Resize { life, spec } => {
-                let missed = self.limits.resize(&life, &spec);
+                let missed = self.limits.resize(&life, &spec, now.mono);
                 self.tell_of(&spec.name, Reason::LimitsNotApplied, missed);
             }
             Action::AwaitPort(port) => self.await_port(port),
@@ -87,6 +87,7 @@ impl Node {
                 self.publisher.announce(view, now);
             }
         }
+        self.drop_given_up();
         if node {
             self.publisher.node(self.controller.node());
         }
@@ -152,7 +153,9 @@ impl Node {
 
     /// What is kept for a life is of no use without it.
     pub(super) fn withdraw(&mut self, life: &LifeId) {
-        self.limits.end(life);
+        if self.limits.end(life) {
+            self.tell_of(&life.instance.service, Reason::LimitsNotApplied, None);
+        }
         self.remove_group(&life.instance);
         for key in [notify_key(life), ready_key(life), Given::key(life)] {
             self.keeper.withdraw(key.as_bytes());
@@ -219,6 +222,13 @@ impl Node {
         }
         if before.logs != spec.logs {
             self.pump.update(life, spec.logs.clone(), several);
+        }
+    }
+
+    /// Limits that could not be lowered are, where there is room by now.
+    pub(super) fn try_limits_again(&mut self, now: Now) {
+        for (name, missed) in self.limits.try_again(now.mono) {
+            self.tell_of(&name, Reason::LimitsNotApplied, missed);
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Node;
-use crate::controller::{Declaration, Demand, Input, SHUT};
+use crate::controller::{Declaration, Demand, Input, MISSED, SHUT};
 use crate::edge::doors::{self, Doors, Turn, Way};
 use crate::edge::process::prepare::{self, Unpreparable};
 use crate::model::name::{Instance, LifeId, Name};
@@ -31,6 +31,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Held {
     edge: Doors,
     doors: HashMap<Name, Door>,
+    /// Listening sockets that were given up in this turn, by port: whoever is to listen there takes them up, and
+    /// with them who waits.
+    given_up: HashMap<u16, Arc<OwnedFd>>,
 }
 
 struct Door {
@@ -56,7 +59,7 @@ struct Door {
 
 impl Held {
     pub fn new(edge: Doors) -> Held {
-        Held { edge, doors: HashMap::new() }
+        Held { edge, doors: HashMap::new(), given_up: HashMap::new() }
     }
 }
 
@@ -205,10 +208,13 @@ impl Node {
         let (port, key) = (door.port, door.key(name));
         let listener = match door.listener.clone() {
             Some(listener) => Ok(listener),
-            None => doors::listen(port).map(Arc::new).inspect(|listener| {
-                self.keeper.deposit(key.as_bytes(), listener.clone());
-                door.listener = Some(listener.clone());
-            }),
+            None => {
+                let given_up = self.held.given_up.remove(&port);
+                given_up.map_or_else(|| doors::listen(port).map(Arc::new), Ok).inspect(|listener| {
+                    self.keeper.deposit(key.as_bytes(), listener.clone());
+                    door.listener = Some(listener.clone());
+                })
+            }
         };
         match listener.and_then(|listener| listener.as_fd().try_clone_to_owned()) {
             Ok(listener) => {
@@ -221,13 +227,23 @@ impl Node {
         }
     }
 
-    /// Found out before the port was free: by now it is listened on, or nobody is to listen there.
+    /// Found out before the port was free: by now it is listened on or soon will be, or nobody is to listen there.
     pub(super) fn is_overtaken(&self, input: &Input) -> bool {
         let Input::Problem { name, reason, message: Some(_) } = input else { return false };
         match self.held.doors.get(name) {
-            Some(door) => SHUT.contains(reason) && door.open,
+            Some(door) => {
+                let is_left = || self.listens_at(name, door.port).is_some_and(|other| self.controller.leaves(other));
+                SHUT.contains(reason) && (door.open || is_left())
+            }
             None => *reason == Reason::AddressInUse,
         }
+    }
+
+    /// Another service that plugd listens for on this port.
+    fn listens_at(&self, name: &Name, port: u16) -> Option<&Name> {
+        let mut others =
+            self.held.doors.iter().filter(|(other, door)| *other != name && door.open && door.port == port);
+        others.next().map(|(other, _)| other)
     }
 
     fn take_back_words(&mut self, name: &Name) {
@@ -251,13 +267,17 @@ impl Node {
         };
         let first_to_know = self.awaited_ports.insert(port);
         let mut message = format!("plugd cannot listen on port {port} for it: {error}");
-        let other = self.held.doors.iter().find(|(other, door)| *other != name && door.open && door.port == port);
-        let other = other.map(|(other, _)| format!("plugd listens on port {port} for the service {other} already"));
+        let other = self.listens_at(name, port);
+        let other = other.map(|other| format!("plugd listens on port {port} for the service {other} already"));
         let (sockets, sender, name) = (self.sockets.clone(), self.sender.clone(), name.clone());
         tokio::task::spawn_local(async move {
             let mut own = false;
             match other {
-                Some(other) => message = other,
+                Some(other) => {
+                    message = other;
+                    // It may be the same service under another name, which is missed a moment later.
+                    tokio::time::sleep(MISSED).await;
+                }
                 None if reason == Reason::AddressInUse => {
                     let inode = sockets.inodes(port).first().copied();
                     let holder = match inode {
@@ -298,7 +318,7 @@ impl Node {
         waiting.iter().for_each(|name| self.open_door(name));
     }
 
-    /// Nobody listens any more: a caller is refused.
+    /// It is not listened for any more: a caller is refused, unless another service is to have the port.
     fn shut_door(&mut self, name: &Name) {
         let Some(door) = self.held.doors.get_mut(name) else { return };
         if std::mem::take(&mut door.open) {
@@ -306,10 +326,21 @@ impl Node {
             let demand = Demand::default();
             self.queue.push_back(Input::Demand { name: name.clone(), demand, sent_away: 0 });
         }
-        if door.listener.take().is_some() {
-            self.keeper.withdraw(door.key(name).as_bytes());
+        let (listener, port, key, pass) = (door.listener.take(), door.port, door.key(name), door.pass);
+        if let Some(listener) = listener {
+            // One that a process listens on as well is no other service's.
+            if pass == Pass::Proxy || !self.runs(name) {
+                self.held.given_up.insert(port, listener);
+            }
+            self.keeper.withdraw(key.as_bytes());
         }
         self.take_back_words(name);
+        self.open_doors_of(port);
+    }
+
+    /// The turn is over: where nobody took them up nobody listens.
+    pub(super) fn drop_given_up(&mut self) {
+        self.held.given_up.clear();
     }
 
     pub(super) fn close_door(&mut self, name: &Name) {

@@ -357,6 +357,7 @@ impl Node {
         self.publisher.serve(now);
         self.tell_manager();
         self.hand_over_samples_if_due(now);
+        self.try_limits_again(now);
         if self.table.is_long() && self.pending.is_empty() {
             self.table.compact();
         }
@@ -416,10 +417,11 @@ impl Node {
         let publisher = self.publisher.next_due();
         let preparation = self.next_preparation().map(Instant::from_std);
         let samples = self.samples.next_due().map(instant_at);
+        let limits = self.limits.next_try().map(instant_at);
         let manager = self.managed.next_due(*self.publisher.changed.borrow()).map(Instant::from_std);
         match self.queue.is_empty() {
             false => Some(Instant::now()),
-            true => [brain, publisher, preparation, samples, manager, self.trim_at].into_iter().flatten().min(),
+            true => [brain, publisher, preparation, samples, limits, manager, self.trim_at].into_iter().flatten().min(),
         }
     }
 

@@ -213,6 +213,46 @@ fn a_port_that_somebody_holds_is_said_with_his_name_and_taken_when_it_is_free() 
 }
 
 #[test]
+fn renamed_it_refuses_nobody_and_is_no_conflict_with_itself() {
+    let world = World::running();
+    let port = free_port();
+    world.put("a.yaml", &manifest(port, "one", ""));
+    world.wait_status("a", "waiting (OnDemand)");
+    // Asleep, then while it runs: from a to b and back.
+    for [from, to] in [["a", "b"], ["b", "a"]] {
+        std::fs::rename(world.path(&format!("{from}.yaml")), world.path(&format!("{to}.yaml"))).expect("renamed");
+        let conflict = || world.status_file(to).is_some_and(|text| text.contains("AddressInUse"));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = call(port, "x");
+            let kind = answer.as_ref().map_err(std::io::Error::kind);
+            assert_ne!(kind.err(), Some(std::io::ErrorKind::ConnectionRefused), "from {from} to {to}");
+            assert!(!conflict(), "from {from} to {to}: {:?}", world.status_file(to));
+            if answer.is_ok_and(|answer| answer == "one said x") && world.status(to) == "healthy" {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{to} never answered");
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_a_port_of_ours_has_it_as_soon_as_it_is_given_up() {
+    let world = World::running();
+    let port = free_port();
+    world.put("first.yaml", &manifest(port, "one", ""));
+    world.wait_status("first", "waiting (OnDemand)");
+    world.put("other.yaml", &manifest(port, "two", ""));
+    world.wait_status("other", "unhealthy (AddressInUse)");
+    world.ask(&["stop", "first"]);
+    world.wait("the other one to have it", |world| {
+        assert!(!refused(port), "it goes from one to the other");
+        world.status("other") != "unhealthy (AddressInUse)"
+    });
+    assert_eq!(call(port, "x").expect("answered"), "two said x");
+}
+
+#[test]
 fn a_crash_loop_is_waited_out_and_who_waited_is_answered() {
     let world = World::running();
     let port = free_port();

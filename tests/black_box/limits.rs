@@ -35,6 +35,52 @@ fn file(pid: i32, controller: &str, by: &str, file: &str) -> PathBuf {
         .join(file)
 }
 
+/// Holds 100 MB until USR1.
+const HOLDS: &str = "
+import os, signal
+signal.signal(signal.SIGUSR1, lambda *_: os.execvp('sleep', ['sleep', '86400']))
+held = b'x' * (100 << 20)
+while True: signal.pause()
+";
+
+#[test]
+fn memory_that_was_lowered_below_what_is_in_use_is_limited_once_there_is_room() {
+    let world = World::running();
+    let Some(by) = world.limited_by("memory") else { return };
+    let [limit, used] = match by.as_str() {
+        "cgroup v1" => ["memory.limit_in_bytes", "memory.usage_in_bytes"],
+        _ => ["memory.max", "memory.current"],
+    };
+    let script = HOLDS.trim().replace('\n', "\n      ");
+    let text =
+        format!("command:\n  - python3\n  - -c\n  - |\n      {script}\nresources: {{limits: {{memory: 300Mi}}}}\n");
+    world.put("web.yaml", &text);
+    world.wait_status("web", "running");
+    let pid = world.pid("web").expect("a pid");
+    let number = |name: &str| {
+        let text = fs::read_to_string(file(pid, "memory", &by, name)).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    world.wait("its memory", |_| number(used).is_some_and(|bytes| bytes > 90 << 20));
+    world.put("web.yaml", &text.replace("300Mi", "50Mi"));
+    let told = |world: &World| {
+        let status = world.status_file("web").unwrap_or_default();
+        status.lines().filter(|line| line.contains("LimitsNotApplied")).map(str::to_string).collect::<Vec<_>>()
+    };
+    world.wait("the refusal", |world| !told(world).is_empty());
+    let words = told(&world).join("");
+    assert!(words.contains("limits.memory 50Mi is not applied: it uses more than that"), "{words}");
+    assert!(words.contains("`plugd restart web`") && words.matches("applied").count() == 1, "{words}");
+    assert_eq!(number(limit), Some(300 << 20));
+    if let Some(with_swap) = number("memory.memsw.limit_in_bytes") {
+        assert_eq!(with_swap, 300 << 20, "what was in force stays in force");
+    }
+    kill(pid, 10);
+    world.wait("the limit", |_| number(limit) == Some(50 << 20));
+    world.wait("nothing to be said", |world| told(world).is_empty());
+    assert_eq!(world.pid("web"), Some(pid));
+}
+
 /// (controller, name in the manifest, file by v2, file by v1)
 const FILES: [(&str, &str, &str, &str); 3] = [
     ("cpu", "limits.cpu", "cpu.max", "cpu.cfs_quota_us"),

@@ -77,7 +77,7 @@ pub(super) fn kill_scope() -> Finding {
 /// What of `resources` can be kept here.
 pub(super) fn limits() -> Vec<Finding> {
     let key = format!("doctor-{}", std::process::id());
-    let limits = Limits::new(CgroupRoot::find(&key), key, getpid().as_raw_nonzero().get());
+    let mut limits = Limits::new(CgroupRoot::find(&key), key, getpid().as_raw_nonzero().get());
     let prospects = limits.prospects();
     limits.close();
     let mut found: Vec<(Result<&'static str, String>, Vec<&'static str>)> = Vec::new();
@@ -92,7 +92,8 @@ pub(super) fn limits() -> Vec<Finding> {
         match how {
             Ok(by) => Finding::ok(
                 format!("resources: {what} are limited by {by}"),
-                "a service that uses more memory than its limit is OOMKilled, others do not notice",
+                "a service that uses more memory than its limit is OOMKilled, others do not notice; a limit that is \
+                 lowered below what is in use comes into force once there is room, or by `plugd restart NAME`",
             ),
             Err(why) => Finding::warning(
                 format!("resources: {what} cannot be limited from here: {why}"),

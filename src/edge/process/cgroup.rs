@@ -225,16 +225,16 @@ pub(super) fn remove_each_below(path: &Path) {
     let _ = std::fs::remove_dir(path);
 }
 
-/// Before the pid in the name of a group of `plugd run FILE` and `plugd run -- CMD`.
-const SINGLE: &str = "plugd-run-";
+/// Before the pid in the name of a group: of `plugd run FILE` and `plugd run -- CMD`, and of `plugd doctor`.
+const SHORT_LIVED: [&str; 2] = ["plugd-run-", "plugd-doctor-"];
 
-/// Removes what runs of one service left that were killed: groups with the number of a pid that is
+/// Removes what runs of one service left that were killed, and doctors: groups with the number of a pid that is
 /// gone. The kernel keeps those in which a process is, and nothing is ended here.
 pub(super) fn sweep(parent: &Path) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(SINGLE)?.parse::<u32>().ok());
-        let Some(pid) = pid else { continue };
+        let after = |prefix: &&str| name.to_str()?.strip_prefix(*prefix)?.parse::<u32>().ok();
+        let Some(pid) = SHORT_LIVED.iter().find_map(after) else { continue };
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !Path::new("/proc").join(pid.to_string()).exists() {
             remove_each_below(&entry.path());
         }
@@ -321,14 +321,15 @@ mod tests {
         // Above the largest pid there can be: PID_MAX_LIMIT is 4194304.
         let [gone, busy] = [4_194_305, 4_194_306].map(|pid| format!("plugd-run-{pid}"));
         let alive = format!("plugd-run-{}", std::process::id());
-        for folder in [&gone, &busy, &alive, "plugd-services.d-1f3a9c", "plugd-run-x", "other"] {
+        let doctor = "plugd-doctor-4194305".to_string();
+        for folder in [&gone, &doctor, &busy, &alive, "plugd-services.d-1f3a9c", "plugd-run-x", "other"] {
             std::fs::create_dir_all(parent.path().join(folder).join("web.0")).expect("a folder");
         }
         // What holds a process cannot be removed; here a file has the same effect.
         std::fs::write(parent.path().join(&busy).join("web.0/held"), "").expect("a file");
         sweep(parent.path());
         let left = |folder: &str| parent.path().join(folder).exists();
-        assert!(!left(&gone));
+        assert!(!left(&gone) && !left(&doctor));
         for folder in [&busy, &alive, "plugd-services.d-1f3a9c", "plugd-run-x", "other"] {
             assert!(left(folder), "{folder}");
         }

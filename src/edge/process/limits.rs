@@ -9,6 +9,7 @@
 //! Nothing is looked for or switched on before the first service has `resources`.
 
 mod legacy;
+mod squeezed;
 mod unified;
 mod values;
 
@@ -16,12 +17,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
 use super::cgroup::{CgroupError, CgroupRoot};
-use crate::model::name::LifeId;
+use crate::model::name::{LifeId, Name};
+use crate::model::quantity::show_bytes;
 use crate::model::spec::{Process, Resources, Spec};
+use squeezed::Squeezed;
 use values::Setting;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,7 @@ pub struct Limits {
     counts: bool,
     /// The folders of groups of cgroup v1 that are there.
     legacy: Vec<PathBuf>,
+    squeezed: Squeezed,
 }
 
 /// The groups of a life that is about to begin.
@@ -84,6 +89,14 @@ pub struct Begun {
 struct Missed {
     what: String,
     why: String,
+    /// More memory is in use: it comes into force once there is room.
+    waits: bool,
+}
+
+impl Missed {
+    fn new(what: impl Into<String>, why: impl Into<String>) -> Missed {
+        Missed { what: what.into(), why: why.into(), waits: false }
+    }
 }
 
 impl Limits {
@@ -93,7 +106,7 @@ impl Limits {
         // What an earlier controller made; our own come with the first service that has `resources`.
         let places = Controller::ALL.into_iter().filter_map(|controller| legacy::place(controller, &key));
         let legacy = places.filter(|place| place.is_dir()).collect();
-        Limits { root, key, keeper, homes: None, counts, legacy }
+        Limits { root, key, keeper, homes: None, counts, legacy, squeezed: Squeezed::default() }
     }
 
     /// Makes the groups of a life and sets its limits, before there is a process of it.
@@ -120,18 +133,48 @@ impl Limits {
             }
             missed.extend(self.set(&homes, life, &spec.resources, true));
         }
-        begun.missed = told(missed);
+        begun.missed = told(missed).or_else(|| self.squeezed.words(&life.instance.service));
         begun
     }
 
-    /// Other numbers for a life that runs. What could not be applied.
-    pub fn resize(&mut self, life: &LifeId, spec: &Spec) -> Option<String> {
+    /// Other numbers for a life that runs. What could not be applied, of it or of another one of its service.
+    pub fn resize(&mut self, life: &LifeId, spec: &Arc<Spec>, now: Duration) -> Option<String> {
         let mut missed = Vec::from_iter(files_missed(&spec.process));
         if spec.process.counted {
             let homes = self.homes();
             missed.extend(self.set(&homes, life, &spec.resources, false));
         }
-        told(missed)
+        let waits = missed.iter().any(|missed| missed.waits);
+        let words = told(missed);
+        match words.clone().filter(|_| waits) {
+            Some(words) => self.squeezed.enter(life, spec, words, now),
+            None => {
+                self.squeezed.leave(life);
+            }
+        }
+        words.or_else(|| self.squeezed.words(&life.instance.service))
+    }
+
+    /// When to call [`Limits::try_again`] next; none where nothing waits.
+    pub fn next_try(&self) -> Option<Duration> {
+        self.squeezed.next_look()
+    }
+
+    /// What did not fit into a lowered limit may have shrunk: what is said of such services from now on.
+    pub fn try_again(&mut self, now: Duration) -> Vec<(Name, Option<String>)> {
+        let mut news = Vec::new();
+        for (life, spec) in self.squeezed.take_due(now) {
+            let home = self.homes()[Controller::Memory as usize].clone();
+            let fits = |limit| self.group(&home, &life).is_some_and(|group| squeezed::has_room(&group, limit));
+            if spec.resources.limits.memory.is_none_or(fits) {
+                let before = self.squeezed.words(&spec.name);
+                let after = self.resize(&life, &spec, now);
+                if before != after {
+                    news.push((spec.name.clone(), after));
+                }
+            }
+        }
+        news
     }
 
     /// Whether the kernel killed a process of this life for want of memory; false where nobody counts.
@@ -146,9 +189,10 @@ impl Limits {
         })
     }
 
-    /// Nothing of the life is left, or it never began.
-    pub fn end(&self, life: &LifeId) {
+    /// Nothing of the life is left, or it never began. Whether with it what was said of its service is over.
+    pub fn end(&mut self, life: &LifeId) -> bool {
         self.legacy.iter().for_each(|folder| legacy::end(folder, life));
+        self.squeezed.leave(life)
     }
 
     /// Removes what lives left that nobody knows any more.
@@ -165,14 +209,17 @@ impl Limits {
         }
     }
 
-    /// What could be limited, and by what; or why not. Switches nothing on.
-    pub fn prospects(&self) -> Vec<(&'static str, Result<&'static str, String>)> {
+    /// What could be limited, and by what; or why not. Switches nothing on; what it makes to find out goes with
+    /// `close`.
+    pub fn prospects(&mut self) -> Vec<(&'static str, Result<&'static str, String>)> {
         let by = |home| match home {
             Home::Unified => Ok("cgroup v2"),
             Home::Legacy(_) => Ok("cgroup v1"),
             Home::Nowhere(why) => Err(why),
         };
-        Controller::ALL.map(Controller::word).into_iter().zip(self.find(unified::look).map(by)).collect()
+        let homes = self.find(unified::look);
+        self.know(&homes);
+        Controller::ALL.map(Controller::word).into_iter().zip(homes.map(by)).collect()
     }
 
     /// What is missing is looked for again: whoever stood in the way may have gone.
@@ -183,13 +230,17 @@ impl Limits {
         }
         let homes = self.find(unified::enable);
         self.counts |= homes[Controller::Memory as usize] == Home::Unified;
-        let made: Vec<PathBuf> = folders(&homes)
-            .filter(|folder| !self.legacy.iter().any(|known| known == folder))
-            .map(Path::to_path_buf)
-            .collect();
-        self.legacy.extend(made);
+        self.know(&homes);
         self.homes = Some(homes.clone());
         homes
+    }
+
+    fn know(&mut self, homes: &[Home; 3]) {
+        for folder in folders(homes) {
+            if !self.legacy.iter().any(|known| known == folder) {
+                self.legacy.push(folder.to_path_buf());
+            }
+        }
     }
 
     fn find(&self, unified: fn(&CgroupRoot, i32) -> unified::Had) -> [Home; 3] {
@@ -221,10 +272,9 @@ impl Limits {
         let mut missed: Vec<Missed> = Vec::new();
         for (controller, what) in values::wanted(resources) {
             match &homes[controller as usize] {
-                Home::Nowhere(why) => missed.push(Missed { what, why: why.clone() }),
+                Home::Nowhere(why) => missed.push(Missed::new(what, why)),
                 Home::Legacy(_) if what.starts_with("requests.memory") => {
-                    let why = "cgroup v1 cannot keep memory for a service".to_string();
-                    missed.push(Missed { what, why });
+                    missed.push(Missed::new(what, "cgroup v1 cannot keep memory for a service"));
                 }
                 Home::Unified | Home::Legacy(_) => {}
             }
@@ -234,8 +284,13 @@ impl Limits {
             .filter(|setting| homes[setting.controller as usize] == Home::Unified);
         let legacy = |setting: &Setting| matches!(homes[setting.controller as usize], Home::Legacy(_));
         let settings = settings.chain(values::legacy(resources).into_iter().filter(legacy));
+        let mut waits = false;
         for setting in settings.filter(|setting| !new || setting.wanted.is_some()) {
             let Some(group) = self.group(&homes[setting.controller as usize], life) else { continue };
+            if waits && setting.file == values::WITH_SWAP {
+                legacy::keep_as_it_was(&group);
+                continue;
+            }
             let error = match unified::put(&group, setting.file, &setting.value) {
                 Ok(()) => continue,
                 Err(error) if setting.may_lack && error.kind() == io::ErrorKind::NotFound => continue,
@@ -243,14 +298,23 @@ impl Limits {
             };
             if let Some(what) = setting.wanted {
                 let busy = error.raw_os_error() == Some(libc::EBUSY) && setting.controller == Controller::Memory;
-                let more = if busy { ", it uses more than that now" } else { "" };
+                if let Some(limit) = resources.limits.memory.filter(|_| busy) {
+                    waits = true;
+                    missed.push(squeezed(limit, life));
+                    continue;
+                }
                 let file = group.join(setting.file);
-                let why = format!("{} does not take {}: {error}{more}", file.display(), setting.value);
-                missed.push(Missed { what, why });
+                missed.push(Missed::new(what, format!("{} does not take {}: {error}", file.display(), setting.value)));
             }
         }
         missed
     }
+}
+
+fn squeezed(limit: u64, life: &LifeId) -> Missed {
+    let service = &life.instance.service;
+    let why = format!("it uses more than that; in force once it uses less, or at once by `plugd restart {service}`");
+    Missed { waits: true, ..Missed::new(format!("limits.memory {}", show_bytes(limit)), why) }
 }
 
 /// The same words for what hinders all of them.
@@ -299,18 +363,19 @@ pub fn oom_score_adj(process: &Process) -> Option<i32> {
 
 fn files_missed(process: &Process) -> Option<Missed> {
     let (wanted, (_, limit, _)) = (process.nofile?, open_files(process)?);
-    (limit < wanted).then(|| Missed {
-        what: format!("limits.nofile {wanted}"),
-        why: format!(
-            "plugd itself may have {limit} open files, which is in force; raise its hard limit (LimitNOFILE=)"
-        ),
+    (limit < wanted).then(|| {
+        let why =
+            format!("plugd itself may have {limit} open files, which is in force; raise its hard limit (LimitNOFILE=)");
+        Missed::new(format!("limits.nofile {wanted}"), why)
     })
 }
 
 /// One sentence for each reason.
 fn told(missed: Vec<Missed>) -> Option<String> {
     let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
-    for Missed { what, why } in missed {
+    // It says itself what helps.
+    let helps = if missed.iter().all(|missed| missed.waits) { "" } else { "; `plugd doctor` tells what helps" };
+    for Missed { what, why, waits: _ } in missed {
         match reasons.iter_mut().find(|(reason, _)| *reason == why) {
             Some((_, all)) if all.contains(&what) => {}
             Some((_, all)) => all.push(what),
@@ -323,6 +388,6 @@ fn told(missed: Vec<Missed>) -> Option<String> {
     };
     (!reasons.is_empty()).then(|| {
         let sentences: Vec<String> = reasons.into_iter().map(sentence).collect();
-        format!("{}; `plugd doctor` tells what helps", sentences.join("; "))
+        format!("{}{helps}", sentences.join("; "))
     })
 }

@@ -61,6 +61,13 @@ pub(super) fn entrance(group: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(group.join("cgroup.procs"), flags, Mode::empty())?)
 }
 
+/// Its limit of memory could not be lowered: that with swap, which was lifted before, is the same again.
+pub(super) fn keep_as_it_was(group: &Path) {
+    let limit = std::fs::read_to_string(group.join("memory.limit_in_bytes")).unwrap_or_default();
+    // Where more is swapped out than that, it stays without a limit until there is room.
+    let _it_may_not_fit = super::unified::write(group, super::values::WITH_SWAP, limit.trim_end());
+}
+
 /// The life is over; nothing is left in its group.
 pub(super) fn end(folder: &Path, life: &LifeId) {
     cgroup::remove_below(&group(folder, life));

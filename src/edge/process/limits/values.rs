@@ -13,6 +13,9 @@ const LONG_PERIOD: u64 = 1_000_000;
 /// PID_MAX_LIMIT of a 64 bit kernel; a limit above it is none.
 const PIDS_MAX: u64 = 4 * 1024 * 1024;
 
+/// Of cgroup v1: memory and swap together, never less than memory alone.
+pub(super) const WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
+
 /// One file of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Setting {
@@ -66,8 +69,7 @@ pub(super) fn legacy(resources: &Resources) -> Vec<Setting> {
     let Resources { limits, requests, single_process_oom_kill: _ } = resources;
     let quota = limits.cpu.map(quota);
     let bytes = limits.memory.map(|bytes| bytes.to_string());
-    let with_swap =
-        |value| Setting { may_lack: true, ..memory("memory.memsw.limit_in_bytes", value, "-1", "limits.memory") };
+    let with_swap = |value| Setting { may_lack: true, ..memory(WITH_SWAP, value, "-1", "limits.memory") };
     vec![
         cpu("cpu.cfs_quota_us", None, "-1", "limits.cpu"),
         cpu("cpu.cfs_period_us", quota.map(|(_, period)| period.to_string()), "100000", "limits.cpu"),
