@@ -159,7 +159,6 @@ fn words(group: &Path, file: &str) -> Vec<String> {
     text.split_ascii_whitespace().map(str::to_string).collect()
 }
 
-/// Never makes a file: the kernel has it or not.
 /// As [`write`], but no limit of memory ends who uses more: the kernel takes back what need not be there, and where that
 /// is not enough it is an error, as with cgroup v1.
 pub(super) fn put(group: &Path, file: &str, value: &str) -> io::Result<()> {
@@ -180,6 +179,7 @@ fn in_use(group: &Path) -> u64 {
     words(group, "memory.current").first().and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
 }
 
+/// Never makes a file: the kernel has it or not.
 pub(super) fn write(group: &Path, file: &str, value: &str) -> io::Result<()> {
     use std::io::Write as _;
     std::fs::OpenOptions::new().write(true).open(group.join(file))?.write_all(value.as_bytes())
