@@ -36,7 +36,6 @@ fn controller() -> Controller {
         started: now(0),
         seed: 1,
         log_dir: None,
-        problems: Vec::new(),
         kill_scope: None,
     })
 }

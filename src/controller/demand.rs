@@ -85,19 +85,7 @@ impl Controller {
             (service.call.awake, service.call.called) = (false, false);
             return None;
         };
-        let at_rest = match &service.gate {
-            Gate::Disabled | Gate::StoppedByOperator | Gate::DependencyLost(_) | Gate::Gone => true,
-            Gate::Open
-            | Gate::Unknown
-            | Gate::NeverValid
-            | Gate::External(_)
-            | Gate::NeedsUser
-            | Gate::Missing
-            | Gate::Waiting(_)
-            | Gate::Cycle
-            | Gate::ShuttingDown => false,
-        };
-        if at_rest {
+        if service.gate.ends_all() {
             // What called it then does not call it when it may run again.
             service.touched |= service.call.awake;
             (service.call.awake, service.call.called) = (false, false);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Controller;
 use super::life::{Life, Made};
-use super::service::{Gate, Id, Service};
+use super::service::{Id, Service};
 use super::waits::port_of;
 use crate::model::name::Name;
 use crate::model::time::Now;
@@ -115,25 +115,14 @@ fn own_port(made: &Made) -> Option<u16> {
 
 /// It is being ended, and nothing of it is to start again.
 fn leaves(service: &Service) -> bool {
-    let ends = match service.gate {
-        Gate::Gone | Gate::Disabled | Gate::StoppedByOperator | Gate::DependencyLost(_) => true,
-        Gate::Open
-        | Gate::Unknown
-        | Gate::NeverValid
-        | Gate::External(_)
-        | Gate::NeedsUser
-        | Gate::Missing
-        | Gate::Waiting(_)
-        | Gate::Cycle
-        | Gate::ShuttingDown => false,
-    };
-    ends && service.instances.iter().any(|instance| match instance.life {
-        Life::Stopping(_) => true,
-        Life::Idle
-        | Life::Preparing(_)
-        | Life::Starting(_)
-        | Life::Running(_)
-        | Life::BackOff(_)
-        | Life::Finished(_) => false,
-    })
+    service.gate.ends_all()
+        && service.instances.iter().any(|instance| match instance.life {
+            Life::Stopping(_) => true,
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Running(_)
+            | Life::BackOff(_)
+            | Life::Finished(_) => false,
+        })
 }

@@ -89,8 +89,6 @@ pub struct Config {
     pub seed: u64,
     /// Told in each status: where logs lie, none where none are kept.
     pub log_dir: Option<PathBuf>,
-    /// What is wrong with the node's own places.
-    pub problems: Vec<FileProblem>,
     /// Told in each status: `cgroup` or `session`, how far a stop reaches.
     pub kill_scope: Option<&'static str>,
 }

@@ -257,14 +257,7 @@ impl Controller {
             shutting_down: self.ending.is_some(),
             alone: self.config.single,
             ends_for: self.ending.as_ref().and_then(|ending| ending.why.clone()),
-            problems: self
-                .file_problems
-                .iter()
-                .chain(&self.config.problems)
-                .chain(&self.own_problems)
-                .cloned()
-                .chain(memory)
-                .collect(),
+            problems: self.file_problems.iter().chain(&self.own_problems).cloned().chain(memory).collect(),
         }
     }
 

@@ -193,6 +193,22 @@ impl Gate {
         }
     }
 
+    /// Whether what runs is to end, and nothing of it is to start again.
+    pub fn ends_all(&self) -> bool {
+        match self {
+            Gate::Gone | Gate::Disabled | Gate::StoppedByOperator | Gate::DependencyLost(_) => true,
+            Gate::Open
+            | Gate::Unknown
+            | Gate::NeverValid
+            | Gate::External(_)
+            | Gate::NeedsUser
+            | Gate::Missing
+            | Gate::Waiting(_)
+            | Gate::Cycle
+            | Gate::ShuttingDown => false,
+        }
+    }
+
     /// Whether it is closed to the declared version alone: one before that may run.
     pub fn is_of_the_version(&self) -> bool {
         match self {

@@ -197,7 +197,7 @@ fn asleep(service: &Service) -> Word {
     let failed = first.filter(|instance| instance.ladder.failed_starts > 0);
     let ended = failed.and_then(|instance| {
         let exit = instance.last_exit.as_ref()?;
-        Some(explain::and_last_words(explain::keeps_ending(exit, instance.oom_killed, 1), instance))
+        Some(explain::keeps_ending(exit, instance.oom_killed, 1))
     });
     let mut word = Word::of(Status::Waiting, Reason::OnDemand, format!("plugd listens on port {port} for it"));
     word.why.extend(waits.or(ended).map(|why| format!("when it ran last: {why}")));

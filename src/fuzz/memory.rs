@@ -128,7 +128,6 @@ fn config() -> Config {
         started: after(0),
         seed: 1,
         log_dir: None,
-        problems: Vec::new(),
         kill_scope: None,
     }
 }

@@ -274,7 +274,6 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         started: now,
         seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started.as_nanosecond()),
         log_dir: places.logs.clone(),
-        problems: (places.logs.is_none() && !single).then(|| unlogged(settings.tee)).into_iter().collect(),
         kill_scope: Some(Scope::word(cgroups.as_ref())),
     });
 
@@ -302,6 +301,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         trials: Default::default(),
         directory: None,
         begun: settings.clone(),
+        unlogged: (places.logs.is_none() && !single).then(|| unlogged(settings.tee)),
         listening: None,
         store: store.clone(),
         samples: Default::default(),
@@ -381,8 +381,8 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         if let Some(problem) = unheard.filter(|_| single && first) {
             return Err(refusal(UNUSABLE, problem.message.clone()));
         }
-        node.tell_own_problems(&settings);
     }
+    node.tell_own_problems(&settings);
     match &task.what {
         What::Directory(_) => {
             let (run, keeper) = (places.run.clone(), welcome.keeper_pid);
@@ -524,10 +524,8 @@ fn serve(
         dir: dir.to_path_buf(),
         info,
     };
-    let mut listening = Listening::new(context.clone(), places);
-    let (at, token) = (node.begun.listen, listening.listen(node.begun.listen));
-    node.publisher.listens(at.filter(|_| token.is_some()), token);
-    node.listening = Some(listening);
+    node.listening = Some(Listening::new(context.clone(), places));
+    node.serve_at(node.begun.listen);
     let Some(path) = places.socket() else {
         tracing::warn!("no run directory can be written: the command line cannot reach this controller");
         return;

@@ -76,13 +76,18 @@ impl Listening {
 }
 
 impl Node {
+    /// The API listens there from now on, where it does not yet.
+    pub(super) fn serve_at(&mut self, at: Option<SocketAddr>) {
+        if let Some(listening) = self.listening.as_mut().filter(|listening| listening.at != at) {
+            let token = listening.listen(at);
+            self.publisher.listens(at.filter(|_| token.is_some()), token);
+        }
+    }
+
     /// The settings were edited: what can be is in force from now on, and of the rest it is told when it will be.
     pub(super) fn on_settings(&mut self, settings: Settings) {
         self.queue.push_back(Input::Rules(Rules::of(&settings)));
-        if let Some(listening) = self.listening.as_mut().filter(|listening| listening.at != settings.listen) {
-            let token = listening.listen(settings.listen);
-            self.publisher.listens(settings.listen.filter(|_| token.is_some()), token);
-        }
+        self.serve_at(settings.listen);
         self.tell_own_problems(&settings);
         if let Some(directory) = &self.directory {
             directory.settings(settings);
@@ -107,6 +112,7 @@ impl Node {
             message: format!("{} as it is now holds when plugd is started again", later.join(", ")),
         });
         let unheard = self.listening.as_ref().and_then(|listening| listening.problem.clone());
-        self.queue.push_back(Input::NodeProblems(waits.into_iter().chain(unheard).collect()));
+        let all = self.unlogged.clone().into_iter().chain(waits).chain(unheard);
+        self.queue.push_back(Input::NodeProblems(all.collect()));
     }
 }

@@ -58,6 +58,7 @@ use crate::model::reason::Reason;
 use crate::model::settings::Settings;
 use crate::model::spec::Spec;
 use crate::model::time::Now;
+use crate::model::view::FileProblem;
 
 mod absence;
 mod apply;
@@ -110,6 +111,8 @@ pub struct Node {
     controller: Controller,
     /// What it began with.
     begun: Settings,
+    /// That no place for log files can be written.
+    unlogged: Option<FileProblem>,
     listening: Option<listen::Listening>,
     keeper: Link,
     pump: Pump,

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::soak::times;
@@ -42,6 +43,26 @@ pub fn call(port: u16, words: &str) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// Calls a service all the while: how often it was answered, and how many connections broke. Nobody is ever refused.
+pub fn caller(port: u16, over: &Arc<AtomicBool>) -> JoinHandle<(usize, usize)> {
+    let over = Arc::clone(over);
+    std::thread::spawn(move || {
+        let (mut answered, mut broken) = (0, 0);
+        while !over.load(Ordering::Relaxed) {
+            match call(port, "hello") {
+                Ok(answer) if answer == "one said hello" => answered += 1,
+                // Let in by a controller that was killed: begun, not refused.
+                Ok(_) => broken += 1,
+                Err(error) => {
+                    assert_ne!(error.kind(), std::io::ErrorKind::ConnectionRefused, "after {answered} calls");
+                    broken += 1;
+                }
+            }
+        }
+        (answered, broken)
+    })
 }
 
 pub fn refused(port: u16) -> bool {
@@ -107,26 +128,7 @@ fn twenty_kills_of_the_controller_refuse_nobody() {
     world.put("web.yaml", &manifest(port, "one", ""));
     world.wait_status("web", "waiting (OnDemand)");
     let over = Arc::new(AtomicBool::new(false));
-    let callers: Vec<_> = (0..4)
-        .map(|_| {
-            let over = over.clone();
-            std::thread::spawn(move || {
-                let (mut answered, mut broken) = (0, 0);
-                while !over.load(Ordering::Relaxed) {
-                    match call(port, "hello") {
-                        Ok(answer) if answer == "one said hello" => answered += 1,
-                        // Let in by a controller that was killed: begun, not refused.
-                        Ok(_) => broken += 1,
-                        Err(error) => {
-                            assert_ne!(error.kind(), std::io::ErrorKind::ConnectionRefused, "after {answered} calls");
-                            broken += 1;
-                        }
-                    }
-                }
-                (answered, broken)
-            })
-        })
-        .collect();
+    let callers: Vec<_> = (0..4).map(|_| caller(port, &over)).collect();
     for round in 0..times(20) {
         let controller = world.controller_pid().expect("a controller");
         kill(controller, 9);

@@ -6,9 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
-use crate::demand::{self, call};
+use crate::demand::{self, call, caller};
 use crate::soak::times;
 use crate::socket;
 use crate::world::{World, copy, free_port, kill, lives};
@@ -56,25 +55,6 @@ fn two_copies(world: &World) -> [PathBuf; 2] {
         let copy = world.root().join(name);
         World::copy_program(&copy);
         copy
-    })
-}
-
-/// Calls a service all the while: how often it was answered, and how many connections broke. Nobody is ever refused.
-fn caller(port: u16, over: &Arc<AtomicBool>) -> JoinHandle<(usize, usize)> {
-    let over = Arc::clone(over);
-    std::thread::spawn(move || {
-        let (mut answered, mut broken) = (0, 0);
-        while !over.load(Ordering::Relaxed) {
-            match call(port, "hello") {
-                Ok(answer) if answer == "one said hello" => answered += 1,
-                Ok(_) => broken += 1,
-                Err(error) => {
-                    assert_ne!(error.kind(), std::io::ErrorKind::ConnectionRefused, "after {answered} calls");
-                    broken += 1;
-                }
-            }
-        }
-        (answered, broken)
     })
 }
 

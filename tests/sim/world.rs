@@ -100,7 +100,6 @@ fn config(seed: u64, started: Now) -> Config {
         started,
         seed,
         log_dir: None,
-        problems: Vec::new(),
         kill_scope: None,
     }
 }

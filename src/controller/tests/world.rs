@@ -34,7 +34,6 @@ pub fn config() -> Config {
         started: start(),
         seed: 1,
         log_dir: None,
-        problems: Vec::new(),
         kill_scope: None,
     }
 }
