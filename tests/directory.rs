@@ -50,6 +50,7 @@ impl World {
             settings: Settings::default(),
             settings_text: None,
             store,
+            run: Some(root.path().join("run")),
             on_settings: None,
             before: None,
             named: Default::default(),
@@ -928,14 +929,38 @@ fn watched_folders_may_come_later_and_links_may_be_swapped() {
 }
 
 #[test]
-fn a_new_look_finds_the_same_content_of_watched_files() {
+fn a_new_look_finds_the_same_content_of_watched_files_also_of_those_that_are_away_or_written() {
+    let again = |world: World| {
+        let (world, inputs) = restarted(world);
+        let declared = inputs.into_iter().find_map(|input| match input {
+            Input::Declared(declaration) => Some(declaration),
+            _ => None,
+        });
+        (world, declared.expect("declared"))
+    };
     let (world, before) = watching();
-    let (_world, inputs) = restarted(world);
-    let declared = inputs.iter().find_map(|input| match input {
-        Input::Declared(declaration) => Some(declaration),
-        _ => None,
-    });
-    assert_eq!(content(declared.expect("declared")), before);
+    let (world, declared) = again(world);
+    assert_eq!(content(&declared), before);
+    fs::rename(world.path("config"), world.outside("away")).expect("moved");
+    let (world, declared) = again(world);
+    assert_eq!((content(&declared), declared.problems[0].0), (before, Reason::WatchFileNotFound));
+    fs::rename(world.outside("away"), world.path("config")).expect("moved back");
+    let mut writer = fs::File::options().append(true).open(world.path("config/app.toml")).expect("open");
+    writer.write_all(b"half").expect("written");
+    let (mut world, declared) = again(world);
+    assert_eq!((content(&declared), declared.problems.len()), (before, 0));
+    drop(writer);
+    let after = content(&world.declared());
+    assert_ne!(after, before);
+    // Other patterns are another question; and whoever begins anew begins with what is there.
+    fs::rename(world.path("config"), world.outside("away")).expect("moved");
+    assert_eq!(content(&world.declared()), after);
+    let run = world.outside("run");
+    let world = {
+        plugd::edge::directory::forget_watched(&run);
+        again(world)
+    };
+    assert_eq!(content(&world.1), [0; 16]);
 }
 
 #[test]
@@ -1027,6 +1052,7 @@ fn the_settings_file_is_told_at_the_start_and_at_each_change() {
         settings: Settings::default(),
         settings_text: None,
         store: Store::none(),
+        run: None,
         on_settings: Some(on_settings),
         before: None,
         named: Default::default(),

@@ -195,7 +195,11 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
     let keeper_name = strays::identity(welcome.keeper_pid)
         .ok_or_else(|| refusal(1, format!("/proc does not tell when the keeper (pid {}) began", welcome.keeper_pid)))?;
     // Also by a later controller: the first may have died before it was through.
-    let strays = match first || strays::left_by_another(&places, &keeper_name) {
+    let begins_empty = first || strays::left_by_another(&places, &keeper_name);
+    if begins_empty && let Some(run) = &places.run {
+        directory::forget_watched(run);
+    }
+    let strays = match begins_empty {
         true => strays::empty(&places, cgroups.as_ref(), &keeper_name),
         false => Vec::new(),
     };
@@ -559,13 +563,13 @@ fn watch(
     pid1: bool,
 ) -> std::io::Result<Directory> {
     let (accepted, ticks, memory) = (notices.clone(), notices.clone(), store.clone());
-    let files: Vec<PathBuf> =
-        run.map(|run| ["lives", places::SOCKET].map(|file| run.join(file)).to_vec()).unwrap_or_default();
+    let files: Vec<PathBuf> = run.iter().flat_map(|run| ["lives", places::SOCKET].map(|file| run.join(file))).collect();
     let config = directory::Config {
         dir: dir.to_path_buf(),
         settings,
         settings_text: text,
         store,
+        run,
         on_settings: Some(Box::new(move |text| {
             let settings = layered(&task, pid1, text)?;
             let text = text.map(<[u8]>::to_vec);

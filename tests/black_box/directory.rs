@@ -1,6 +1,7 @@
 //! The watched directory: hot-plug, edits, deletions, bad files, editors, lost directories.
 
 use std::fs;
+use std::io::Write;
 
 use crate::world::{World, kill, lives};
 
@@ -392,6 +393,20 @@ fn a_watched_file_that_changes_restarts_its_service_and_a_new_controller_does_no
     world.wait("what is back to be told", |world| !told(world));
     assert_eq!(world.pid("web"), pid);
 
+    // Away while nobody looks, and as long as the next controller lives.
+    let next = |world: &World| {
+        let controller = world.controller_pid().expect("a controller");
+        kill(controller, 9);
+        world.wait("the next controller", |world| world.controller_pid().is_some_and(|pid| pid != controller));
+    };
+    fs::rename(&config, world.root().join("away")).expect("moved");
+    next(&world);
+    world.wait("what is away to be told again", told);
+    next(&world);
+    fs::rename(world.root().join("away"), &config).expect("moved back");
+    world.wait("what is back to be told", |world| !told(world));
+    assert_eq!((world.pid("web"), read().as_str()), (pid, "one\ntwo\n"));
+
     kill(world.controller_pid().expect("a controller"), 9);
     fs::write(config.join("new.toml"), "three\n").expect("written");
     // Had the new controller started it for its own sake, "two" would stand there once more.
@@ -424,7 +439,8 @@ fn a_file_that_stays_open_for_writing_hides_no_service_from_the_next_controller(
         world.pid(name).expect("a pid")
     });
     let open = |path: &std::path::Path| std::fs::OpenOptions::new().append(true).open(path).expect("opened");
-    let held = [open(&data), open(&vars)];
+    let mut held = [open(&data), open(&vars)];
+    held[0].write_all(b"y").expect("written");
     let controller = world.controller_pid().expect("a pid");
     kill(controller, 9);
     world.wait("both to be known to the next", |world| {

@@ -33,6 +33,7 @@ use super::disk::Stamp;
 use super::names::{Candidate, candidate};
 use super::owners::Owners;
 use super::parse::{OwnedText, Refusal};
+use super::recall::Recall;
 use super::resolve::Resolver;
 use super::trust::Surroundings;
 use crate::controller::Input;
@@ -108,13 +109,13 @@ impl Desk {
         dir: PathBuf,
         (settings, settings_text): (Settings, Option<Vec<u8>>),
         surroundings: Surroundings,
-        store: Store,
+        (store, recall): (Store, Recall),
         on_settings: Option<OnSettings>,
         named: Arc<Named>,
     ) -> Desk {
         let loaded = store.load();
         Desk {
-            resolver: Resolver::new(dir.clone(), settings.wrappers.clone(), surroundings),
+            resolver: Resolver::new(dir.clone(), settings.wrappers.clone(), surroundings, recall),
             owners: Owners::new(&loaded.owners),
             scripts: super::scripts::Scripts::new(loaded.claims),
             dir,

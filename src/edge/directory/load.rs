@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::desk::{DEFAULTS, Desk, SETTINGS, Seen};
 use super::parse::OwnedText;
+use super::recall::Recall;
 use super::resolve::{Busy, Resolution, Resolver};
 use super::surroundings;
 use crate::controller::{Declaration, Input, Rejection, Resolved};
@@ -59,8 +60,14 @@ pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded>
 /// services is not seen.
 pub fn load_some(dir: &Path, settings: &Settings, store: Store, wanted: impl Fn(&str) -> bool) -> io::Result<Loaded> {
     let dir = std::path::absolute(dir)?;
-    let mut desk =
-        Desk::new(dir.clone(), (settings.clone(), None), surroundings(&dir, settings), store, None, Arc::default());
+    let mut desk = Desk::new(
+        dir.clone(),
+        (settings.clone(), None),
+        surroundings(&dir, settings),
+        (store, Recall::default()),
+        None,
+        Arc::default(),
+    );
     desk.looks_once = true;
     for file in desk.entries()?.into_iter().filter(|file| [DEFAULTS, SETTINGS].contains(&file.as_str()) || wanted(file))
     {
@@ -118,7 +125,8 @@ fn replace<T>(list: &mut Vec<T>, item: T, name: impl Fn(&T) -> &Name) {
 
 /// The wrapper and the env files of one spec, for `plugd run FILE`.
 pub fn resolve_one(spec: &Spec, dir: &Path, settings: &Settings) -> Resolved {
-    let mut resolver = Resolver::new(dir.to_path_buf(), settings.wrappers.clone(), surroundings(dir, settings));
+    let surroundings = surroundings(dir, settings);
+    let mut resolver = Resolver::new(dir.to_path_buf(), settings.wrappers.clone(), surroundings, Recall::default());
     match resolver.resolve(spec, true) {
         Ok(resolution) => resolution.resolved,
         Err(Busy(path)) => Resolution::busy(path).resolved,

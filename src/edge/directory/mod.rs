@@ -20,6 +20,7 @@ mod names;
 mod owners;
 mod parse;
 mod presence;
+mod recall;
 mod resolve;
 mod scripts;
 mod thread;
@@ -40,6 +41,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::desk::Desk;
 use self::presence::{Presence, Verdict};
+use self::recall::Recall;
 use self::thread::{Message, Thread};
 use self::trust::Surroundings;
 use self::watch::Watch;
@@ -55,6 +57,7 @@ pub use disk::{read_handed, read_named, reader};
 pub use load::{Invalid, Loaded, load, load_some, resolve_one};
 pub use names::{is_drop_in, is_its_own};
 pub use parse::OwnedText;
+pub use recall::forget_all as forget_watched;
 pub use scripts::no_program;
 pub use trust::in_container;
 
@@ -72,6 +75,8 @@ pub struct Config {
     pub settings_text: Option<Vec<u8>>,
     /// Recorded owners of names and claims of scripts are read from it and written to it.
     pub store: Store,
+    /// The run directory, where there is one: what the watched files were is noted there.
+    pub run: Option<PathBuf>,
     /// Told the text of `_plugd.yaml` when it is first seen and at each change (`None`: it is gone);
     /// an error says that it was refused and that the last good settings stay.
     pub on_settings: Option<OnSettings>,
@@ -132,15 +137,27 @@ pub struct Directory {
 impl Directory {
     /// Starts to watch and to read. Sends `Scanned` after the first scan, then changes as they happen.
     pub fn start(config: Config, out: mpsc::Sender<Input>) -> io::Result<Directory> {
-        let Config { dir, settings, settings_text, store, on_settings, before, on_accepted, named, on_status, on_tick } =
-            config;
+        let Config {
+            dir,
+            settings,
+            settings_text,
+            store,
+            run,
+            on_settings,
+            before,
+            on_accepted,
+            named,
+            on_status,
+            on_tick,
+        } = config;
+        let memory = (store, Recall::at(run.as_deref()));
         let dir = std::path::absolute(dir)?;
         let (to, inbox) = sync_channel(MESSAGES_MAX);
         let watch = Watch::start(to.clone(), on_status.clone().map(|tell| (dir.clone(), tell)));
         let lost_events = watch.lost_events();
         let surroundings = surroundings(&dir, &settings);
         let thread = Thread {
-            desk: Desk::new(dir, (settings, settings_text), surroundings, store, on_settings, named),
+            desk: Desk::new(dir, (settings, settings_text), surroundings, memory, on_settings, named),
             watch,
             lost_events: lost_events.clone(),
             inbox,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::disk::{self, Stamp, Unread};
+use super::recall::Recall;
 use super::trust::Surroundings;
 use super::watched::{BYTES_MAX, FILES_MAX, Found, SMALL, Watched};
 use crate::controller::Resolved;
@@ -47,6 +48,7 @@ pub(super) struct Resolver {
     known: BTreeMap<PathBuf, (Stamp, Known)>,
     /// By service: its watched files.
     files: BTreeMap<Name, Watched>,
+    recall: Recall,
 }
 
 #[derive(Debug, Clone)]
@@ -74,8 +76,8 @@ impl Resolution {
 }
 
 impl Resolver {
-    pub fn new(dir: PathBuf, further: Vec<PathBuf>, surroundings: Surroundings) -> Resolver {
-        Resolver { dir, further, surroundings, known: BTreeMap::new(), files: BTreeMap::new() }
+    pub fn new(dir: PathBuf, further: Vec<PathBuf>, surroundings: Surroundings, recall: Recall) -> Resolver {
+        Resolver { dir, further, surroundings, known: BTreeMap::new(), files: BTreeMap::new(), recall }
     }
 
     /// Looks for everything that `spec` names. `complete`: the writer of the file in question is done.
@@ -158,23 +160,29 @@ impl Resolver {
         digest: &mut Vec<u8>,
         warnings: &mut Vec<(Reason, String)>,
     ) -> Found {
-        let before = self.files.remove(&spec.name).filter(|before| before.is_of(&spec.watch_files));
+        let before = match self.files.remove(&spec.name) {
+            Some(before) => Some(before).filter(|before| before.is_of(&spec.watch_files)),
+            None => self.recall.of(&spec.name).and_then(|noted| Watched::recalled(&spec.watch_files, noted)),
+        };
         let is_new = before.is_none();
         let mut of_service = before.unwrap_or_else(|| Watched::new(&spec.watch_files));
         let found = of_service.find(&self.dir);
         let now = self.contents((&of_service, is_new), &found.files, complete);
-        let away = of_service.take(now);
+        if of_service.take(&now) || is_new {
+            of_service.note(&spec.name, &self.recall);
+        }
         of_service.digest(digest);
-        self.files.insert(spec.name.clone(), of_service);
         if found.cut {
             let message = format!("watchFiles leads to more than is watched: {FILES_MAX} files in 100 folders");
             warnings.push((Reason::TooLarge, message));
         }
+        let away: Vec<_> = of_service.away(&now).collect();
         if let Some(first) = away.first() {
             let others = if away.len() > 1 { format!(" and {} others are", away.len() - 1) } else { " is".into() };
             let message = format!("{}{others} away; what runs goes on as if it were not", self.shown(first));
             warnings.push((Reason::WatchFileNotFound, message));
         }
+        self.files.insert(spec.name.clone(), of_service);
         found
     }
 
@@ -320,7 +328,9 @@ impl Resolver {
     /// Drops what is known of files that nobody names any more.
     pub fn retain(&mut self, used: impl Fn(&Path) -> bool, known: impl Fn(&Name) -> bool) {
         self.known.retain(|path, _| used(path));
-        self.files.retain(|name, _| known(name));
+        for (name, _) in self.files.extract_if(.., |name, _| !known(name)) {
+            self.recall.forget(&name);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Patterns are followed folder by folder, within bounds; whatever is found counts by its path and its
 //! bytes. A file that goes away is no change: a volume that is unmounted, an editor between two renames and
 //! a cleaned checkout must restart nothing. What it was is kept until it is back, another file changes, or
-//! the patterns do.
+//! the patterns do, also by the next controller (see [`super::recall`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 
 use super::disk;
 use super::names;
+use super::recall::{Noted, Recall};
 use crate::model::glob::{self, Part, Pattern};
+use crate::model::name::Name;
 
 /// Files of one service; each is asked for its time at each look.
 pub(super) const FILES_MAX: usize = 500;
@@ -56,6 +58,11 @@ impl Watched {
         Watched { written: written.to_vec(), patterns, files: BTreeMap::new() }
     }
 
+    /// As an earlier controller knew it, where the patterns are the same.
+    pub fn recalled(written: &[String], (patterns, files): Noted) -> Option<Watched> {
+        (patterns == written).then(|| Watched { files, ..Watched::new(written) })
+    }
+
     pub fn is_of(&self, written: &[String]) -> bool {
         self.written == written
     }
@@ -87,14 +94,22 @@ impl Watched {
         self.files.get(path).copied()
     }
 
-    /// Takes up what the files are now. Which of those that stand for the content are away.
-    pub fn take(&mut self, now: BTreeMap<PathBuf, Hash>) -> Vec<PathBuf> {
-        let unchanged = now.iter().all(|(path, hash)| self.files.get(path) == Some(hash));
-        if !unchanged {
-            self.files = now;
-            return Vec::new();
+    /// Takes up what the files are now; whether that is a change.
+    pub fn take(&mut self, now: &BTreeMap<PathBuf, Hash>) -> bool {
+        let changed = now.iter().any(|(path, hash)| self.files.get(path) != Some(hash));
+        if changed {
+            self.files.clone_from(now);
         }
-        self.files.keys().filter(|path| !now.contains_key(*path)).cloned().collect()
+        changed
+    }
+
+    /// Which of those that stand for the content are not there now.
+    pub fn away<'w>(&'w self, now: &'w BTreeMap<PathBuf, Hash>) -> impl Iterator<Item = &'w Path> {
+        self.files.keys().filter(|path| !now.contains_key(*path)).map(PathBuf::as_path)
+    }
+
+    pub fn note(&self, service: &Name, recall: &Recall) {
+        recall.note(service, &self.written, &self.files);
     }
 
     /// Nothing where there are no files: then it says nothing of its own.
@@ -299,16 +314,18 @@ mod tests {
         };
         let mut watched = Watched::new(&["*".into()]);
         assert!(digest(&watched).is_empty());
-        assert!(watched.take(BTreeMap::from([file("a", 1), file("b", 2)])).is_empty());
+        let (one, two) = (BTreeMap::from([file("a", 1)]), BTreeMap::from([file("a", 1), file("b", 2)]));
+        assert!(watched.take(&two));
         let both = digest(&watched);
-        assert_eq!(watched.take(BTreeMap::from([file("a", 1)])), [Path::new("b")]);
-        assert_eq!(watched.take(BTreeMap::new()), [Path::new("a"), Path::new("b")]);
-        assert_eq!(digest(&watched), both);
-        assert!(watched.take(BTreeMap::from([file("a", 1), file("b", 2)])).is_empty(), "they are back");
-        assert!(watched.take(BTreeMap::from([file("a", 3)])).is_empty());
+        for (now, away) in [(&one, vec!["b"]), (&BTreeMap::new(), vec!["a", "b"]), (&two, vec![])] {
+            assert!(!watched.take(now));
+            assert_eq!(watched.away(now).collect::<Vec<_>>(), away.iter().map(Path::new).collect::<Vec<_>>());
+            assert_eq!(digest(&watched), both);
+        }
+        let edited = BTreeMap::from([file("a", 3)]);
+        assert!(watched.take(&edited));
+        assert_eq!(watched.away(&edited).count(), 0, "what was away is none of it any more");
         assert_ne!(digest(&watched), both);
-        let one = digest(&watched);
-        watched.take(BTreeMap::from([file("a", 3), file("b", 2)]));
-        assert_ne!(digest(&watched), one, "a new file is a change");
+        assert!(watched.take(&BTreeMap::from([file("a", 3), file("b", 2)])), "a new file is a change");
     }
 }
