@@ -122,8 +122,9 @@ fn give(node: &Node, before: &Snapshot, orders: &[(Name, Order)]) -> Result<Path
     }
     let dir = node.dir()?;
     for (name, order) in orders {
-        let told = before.services.get(name).and_then(|view| of_the_one_before(&dir, view, *order));
-        told.iter().for_each(|told| super::say(told));
+        let Some(view) = before.services.get(name) else { continue };
+        let told = of_the_one_before(&dir, view, *order).into_iter().chain(of_the_run(node, view, *order));
+        told.for_each(|told| super::say(&told));
     }
     if let Some(why) = forgotten {
         super::say(&format!("it holds while this plugd runs, and is not remembered: {why}"));
@@ -256,6 +257,16 @@ fn see_through(
     Err(Fault::TimedOut { what, after: patience, next })
 }
 
+/// A job that runs is not run a second time, unless its schedule lets runs go side by side.
+fn of_the_run(node: &Node, view: &ServiceView, order: Order) -> Option<String> {
+    let runs = order == Order::Start && view.runs_to_end && view.process_running;
+    let policy = |object: Value| object.pointer("/spec/schedule/concurrencyPolicy").cloned();
+    if !runs || node.object(&view.service).ok().and_then(policy) == Some(Value::from("Allow")) {
+        return None;
+    }
+    Some(format!("{} runs already; no other run is begun", view.service))
+}
+
 /// Where an edit would not start, the order is of the version before; which may not start again either.
 fn of_the_one_before(dir: &Path, view: &ServiceView, order: Order) -> Option<String> {
     let begins = matches!(order, Order::Start | Order::Restart);
@@ -292,7 +303,10 @@ fn taken_up(before: &Snapshot, orders: &[(Name, Order)]) -> String {
     let next = match order {
         Order::Start => format!("`plugd status {first}` tells how it goes"),
         Order::Stop => stays(before, orders),
-        Order::Restart => format!("`plugd wait {first}` returns when it is ready"),
+        Order::Restart => {
+            let is_job = before.services.get(first).is_some_and(|view| view.runs_to_end);
+            format!("`plugd wait {first}` returns when it {}", if is_job { "has ended" } else { "is ready" })
+        }
         Order::Scale(_) => format!("`plugd status {first}` tells how it goes"),
     };
     match order {
@@ -367,13 +381,13 @@ pub fn is_done(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
         },
         Order::Start => match before.status {
             // It ran to its end once, or waits for its next run; only a new life counts.
-            Status::Completed => ready::is_ready(now) && has_new_life(before, now),
+            Status::Completed => ready::is_done(now) && has_new_life(before, now),
             _ if before.schedule.is_some() && !before.process_running => {
-                ready::is_ready(now) && has_new_life(before, now)
+                ready::is_done(now) && has_new_life(before, now)
             }
-            _ => ready::is_ready(now) || is_off(now),
+            _ => ready::is_done(now) || is_off(now),
         },
-        Order::Restart => (ready::is_ready(now) && has_new_life(before, now)) || is_off(now),
+        Order::Restart => (ready::is_done(now) && has_new_life(before, now)) || is_off(now),
         // Those that are too many have ended, too.
         Order::Scale(count) => {
             let left = now.instances.len() as u32;

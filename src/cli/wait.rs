@@ -337,7 +337,7 @@ pub fn is_ready(known: &Snapshot, names: &[String], all: bool) -> bool {
         return ready::missing(known, who).is_some_and(|missing| missing.is_empty());
     }
     names.iter().all(|name| match find(known, name) {
-        (view, None) => view.is_some_and(|view| ready::is_ready(view)),
+        (view, None) => view.is_some_and(|view| ready::is_done(view)),
         (_, Some(instance)) => instance.is_some_and(|instance| instance.ready),
     })
 }
@@ -409,8 +409,8 @@ fn late(args: &WaitArgs, known: &Snapshot) -> Fault {
         let named: Vec<_> = args.names.iter().filter_map(service).collect();
         known.services.values().filter(|view| named.contains(&view.service)).cloned().collect()
     };
-    let open: Vec<_> =
-        views.iter().filter(|view| args.what != WaitFor::Ready || !ready::is_ready(view)).cloned().collect();
+    let is_it = if args.names.is_empty() { ready::is_ready } else { ready::is_done };
+    let open: Vec<_> = views.iter().filter(|view| args.what != WaitFor::Ready || !is_it(view)).cloned().collect();
     let after = args.timeout;
     let Some(first) = open.first() else {
         let comes = views.iter().find(|view| view.manifest.in_force.is_some());
@@ -444,6 +444,11 @@ pub fn in_vain(open: &[Arc<ServiceView>]) -> (String, String) {
         (Some(why), 1) => format!("{}: {why}", list(&said)),
         (Some(why), _) => format!("{}; {}: {why}", list(&said), first.service),
     };
+    // A job that is well, and has not ended.
+    if ready::is_ready(first) && !ready::is_done(first) {
+        let next = format!("it goes on; `plugd wait --for=running {}` does not wait for its end", first.service);
+        return (format!("{what}, a job that has not ended"), next);
+    }
     let tells = if cause(first).is_some() { "more" } else { "why" };
     (what, format!("`plugd status {}` tells {tells}", first.service))
 }

@@ -13,7 +13,7 @@ use super::plan::{Action, Plan};
 use super::service::{Gate, Id, Needs, Service};
 use crate::model::manifest::nearest;
 use crate::model::name::{LifeId, Name};
-use crate::model::spec::{Condition, Dependency, OnLoss, Spec};
+use crate::model::spec::{Condition, Dependency, OnLoss, RestartPolicy, Spec};
 use crate::model::time::Now;
 use crate::policy::depends::{Standing, allows, holds};
 
@@ -503,6 +503,11 @@ fn by_schedule(service: &Service, general: Want, wants: &mut [Want]) {
 }
 
 /// Whether `ready` is more than `executed`.
-pub(super) fn is_checked(spec: &crate::model::spec::Spec) -> bool {
+pub(super) fn is_checked(spec: &Spec) -> bool {
     spec.readiness.probe().is_some() || spec.startup_probe.is_some()
+}
+
+/// Its end is what it is for.
+pub(super) fn runs_to_end(spec: &Spec) -> bool {
+    spec.schedule.is_some() || spec.restart.policy == RestartPolicy::Never
 }

@@ -370,6 +370,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
             || matches!(word.reason, Some(Reason::NextRun | Reason::OnDemand)),
         pending: false,
         unproven: is_unproven(service),
+        runs_to_end: service.rules().is_some_and(|spec| super::decide::runs_to_end(spec)),
     }
 }
 

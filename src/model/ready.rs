@@ -27,6 +27,25 @@ pub fn is_ready(view: &ServiceView) -> bool {
     }
 }
 
+/// What somebody who named it waits for: that it is ready, and of a job that it has ended. The node does not wait for a
+/// job that runs: a long one would be no reason to end it.
+pub fn is_done(view: &ServiceView) -> bool {
+    let runs = match view.status {
+        Status::Running => view.runs_to_end,
+        // One that is checked and has no schedule is a server that is never restarted.
+        Status::Healthy | Status::Degraded => view.runs_to_end && view.schedule.is_some(),
+        Status::Starting
+        | Status::Unhealthy
+        | Status::Waiting
+        | Status::Stopping
+        | Status::Stopped
+        | Status::Skipped
+        | Status::Failed
+        | Status::Completed => false,
+    };
+    is_ready(view) && !runs
+}
+
 /// A program that ends at once has ended by then.
 const LASTS: Duration = Duration::from_millis(250);
 

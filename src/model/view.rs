@@ -126,6 +126,9 @@ pub struct ServiceView {
     /// Nothing checks it, its last starts failed, and that it lives again proves nothing yet.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unproven: bool,
+    /// A job: who waits for it by its name waits for its end.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub runs_to_end: bool,
 }
 
 impl ServiceView {

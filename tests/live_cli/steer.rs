@@ -1,5 +1,7 @@
 //! start, stop, restart, scale, signal, exec.
 
+use std::time::{Duration, Instant};
+
 use crate::ask::{STAYS, begin_hearing, code_of, ends, logs};
 use crate::world::{World, environment};
 
@@ -286,6 +288,48 @@ fn nobody_waits_for_a_job_that_failed_for_good_to_complete() {
         assert!(told.contains("job is failed (Error) and does not run again by itself"), "{told}");
     }
     ends(&world, 0, &["wait", "--for=failed", "job"]);
+}
+
+#[test]
+fn who_waits_for_a_job_by_its_name_waits_for_its_end_and_its_result() {
+    let world = World::running();
+    let good = world.root().join("good");
+    let script = format!("script: sleep 0.4; echo done; test -e {}\n", good.display());
+    world.put("plain.yaml", &format!("{script}restart: Never\n"));
+    world.put("cron.yaml", &format!("{script}schedule: '@yearly'\n"));
+    let begun = Instant::now();
+    ends(&world, 1, &["wait", "plain"]);
+    ends(&world, 0, &["wait", "cron"]);
+    for order in [&["start", "cron", "--wait"][..], &["start", "plain", "--wait"], &["restart", "plain", "--wait"]] {
+        let (_, told) = ends(&world, 1, order);
+        assert!(told.contains(" is failed (Error)") && told.contains("exited with 1"), "{told}");
+    }
+    assert!(begun.elapsed() > Duration::from_millis(1600), "each ran to its end");
+    std::fs::write(&good, "").expect("written");
+    ends(&world, 0, &["start", "plain", "--wait"]);
+    assert_eq!(world.field("plain", "status").as_deref(), Some("completed"));
+    ends(&world, 0, &["start", "cron", "--wait"]);
+    let path = "jsonpath={.status.schedule.runs[*].result}";
+    assert_eq!(ends(&world, 0, &["get", "cron", "-o", path]).0, "failed completed\n");
+    ends(&world, 0, &["start", "cron"]);
+    world.wait_status("cron", "running");
+    assert_eq!(ends(&world, 0, &["start", "cron"]).1, "plugd: cron runs already; no other run is begun\n");
+    ends(&world, 0, &["wait", "cron"]);
+    assert_eq!(ends(&world, 0, &["get", "cron", "-o", path]).0, "failed completed completed\n");
+    // The node is ready while it runs, and one that takes long is no fault.
+    world.put("long.yaml", "command: sleep 1000\nrestart: Never\nrequired: true\n");
+    world.wait_status("long", "running");
+    ends(&world, 0, &["wait"]);
+    ends(&world, 0, &["wait", "--all"]);
+    ends(&world, 0, &["wait", "--for=running", "long"]);
+    let (_, told) = ends(&world, 124, &["wait", "long", "--timeout", "300ms"]);
+    assert!(told.contains("long is running, a job that has not ended"), "{told}");
+    assert!(told.contains("it goes on; `plugd wait --for=running long` does not wait for its end"), "{told}");
+    // A server that is never restarted is one all the same.
+    let port = crate::world::free_port();
+    let serves = format!("command: [python3, -m, http.server, '{port}']\nrestart: Never\nport: {port}\n");
+    world.put("server.yaml", &serves);
+    ends(&world, 0, &["wait", "server"]);
 }
 
 #[test]

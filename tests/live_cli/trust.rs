@@ -207,7 +207,7 @@ fn a_job_that_failed_for_good_is_not_waited_for() {
     assert!(told.contains("job is failed (Error) and does not run again by itself: exited with 7"), "{told}");
     // What was written a moment ago may do better.
     for round in 0..5 {
-        world.put("job.yaml", &format!("command: sleep 100{round}\nrestart: Never\n"));
+        world.put("job.yaml", &format!("command: sleep 0.{round}\nrestart: Never\n"));
         ends(&world, 0, &["wait", "job"]);
         world.put("job.yaml", "command: [sh, -c, 'exit 7']\nrestart: Never\n");
         ends(&world, 1, &["wait", "job"]);

@@ -62,6 +62,7 @@ pub fn healthy(service: &str) -> ServiceView {
         settled: false,
         pending: false,
         unproven: false,
+        runs_to_end: false,
     }
 }
 
