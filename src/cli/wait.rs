@@ -152,9 +152,9 @@ pub fn verdict(dir: &Path, view: &ServiceView) -> Fault {
     }
     let (service, word) = (&view.service, row::word(view.status, view.reason));
     let why = view.why.first().map(|why| format!(": {}", clean(why))).unwrap_or_default();
-    match &view.schedule {
-        Some(_) => Fault::no(format!("{service} is {word}{why}"), format!("`plugd start {service}` runs it now")),
-        None => Fault::no(
+    match view.schedule.is_some() || view.on_demand {
+        true => Fault::no(format!("{service} is {word}{why}"), format!("`plugd start {service}` runs it now")),
+        false => Fault::no(
             format!("{service} is {word} and does not run again by itself{why}"),
             format!("`plugd start {service}` runs it again"),
         ),

@@ -118,6 +118,10 @@ impl Controller {
         }
         service.call.awake = false;
         service.touched = true;
+        for served in service.instances.iter_mut().filter(|instance| instance.life.is_ready()) {
+            // However briefly it ran, nobody missed it.
+            served.ladder.failed_starts = 0;
+        }
         if service.is_occupied() {
             let message =
                 format!("nobody was connected for {}; it sleeps until the next connection", explain::span(idle_stop));

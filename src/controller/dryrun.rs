@@ -37,9 +37,27 @@ pub fn change(new: &Declaration, view: &ServiceView) -> Change {
     let over = view.status == Status::Completed && new.spec.restart.policy != RestartPolicy::Always;
     let made_from = match view.process_running {
         true => told.runs,
-        false => told.declares.filter(|_| over || matches!(view.reason, Some(Reason::NextRun | Reason::OnDemand))),
+        false => told.declares.filter(|_| over || waits_to_be_called(view)),
     };
     if print.is_some() && made_from == print { Change::Live } else { Change::Process }
+}
+
+/// Nothing of it runs, and it is called when it is wanted.
+fn waits_to_be_called(view: &ServiceView) -> bool {
+    match view.status {
+        Status::Waiting => matches!(view.reason, Some(Reason::NextRun | Reason::OnDemand)),
+        // The last time it did not go well.
+        Status::Failed => view.on_demand || view.schedule.is_some(),
+        Status::Starting
+        | Status::Running
+        | Status::Healthy
+        | Status::Degraded
+        | Status::Unhealthy
+        | Status::Stopping
+        | Status::Stopped
+        | Status::Skipped
+        | Status::Completed => false,
+    }
 }
 
 /// Why this version starts no process for it, however valid it is.

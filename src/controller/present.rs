@@ -345,9 +345,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         restarts: service.restarts,
         score: service.health.points(),
         // Before that nobody has been seen there.
-        address: served
-            .filter(|_| ready > 0 || word.reason == Some(Reason::OnDemand))
-            .map(|port| format!("127.0.0.1:{port}")),
+        address: served.filter(|_| ready > 0 || service.can_be_called()).map(|port| format!("127.0.0.1:{port}")),
         check: said,
         retry_at: word.retry_at,
         last_exit: last.map(exit_view),
@@ -370,6 +368,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
             || matches!(word.reason, Some(Reason::NextRun | Reason::OnDemand)),
         pending: false,
         unproven: is_unproven(service),
+        on_demand: service.waits_for_demand(),
         runs_to_end: service.rules().is_some_and(|spec| super::decide::runs_to_end(spec)),
     }
 }

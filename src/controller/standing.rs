@@ -58,7 +58,7 @@ impl Controller {
             ready: over || wanted().any(|instance| instance.life.is_ready()),
             completed: all && wanted().all(completed),
             coming: self.is_coming(service),
-            asleep: service.is_asleep(),
+            asleep: service.is_asleep() || wakes(service),
             unread,
         }
     }
@@ -114,4 +114,18 @@ impl Controller {
             | Gate::ShuttingDown => false,
         }
     }
+}
+
+/// It runs on demand, was called, and is not ready yet; that it sleeps was no loss, and this is none.
+fn wakes(service: &Service) -> bool {
+    let on_its_way = |life: &Life| match life {
+        Life::Idle | Life::Preparing(_) | Life::Starting(_) => true,
+        Life::Running(running) => !running.was_ready && running.checks.failing.is_none(),
+        // Of the sleep that is over.
+        Life::Stopping(stopping) => stopping.cause == Cause::Unwanted,
+        Life::BackOff(_) | Life::Finished(_) => false,
+    };
+    let wanted = service.instances.iter().take(service.desired() as usize);
+    let is_open = matches!(service.gate_of_next(), Gate::Open | Gate::Waiting(_));
+    service.activation().is_some() && is_open && wanted.into_iter().all(|instance| on_its_way(&instance.life))
 }

@@ -183,9 +183,10 @@ fn of_runs(service: &Service) -> Word {
 fn asleep(service: &Service) -> Word {
     let name = &service.name;
     let port = service.spec().and_then(|spec| spec.process.port).unwrap_or(0);
+    let listens = format!("plugd listens on port {port} for it");
     let first = service.instances.first();
     let waits = first.and_then(|instance| match &instance.life {
-        Life::BackOff(wait) => Some(wait.message.clone()),
+        Life::BackOff(wait) => Some(explain::and_last_words(wait.message.clone(), instance)),
         Life::Idle
         | Life::Preparing(_)
         | Life::Starting(_)
@@ -199,9 +200,19 @@ fn asleep(service: &Service) -> Word {
         let exit = instance.last_exit.as_ref()?;
         Some(explain::keeps_ending(exit, instance.oom_killed, 1))
     });
-    let mut word = Word::of(Status::Waiting, Reason::OnDemand, format!("plugd listens on port {port} for it"));
-    word.why.extend(waits.or(ended).map(|why| format!("when it ran last: {why}")));
-    word.next(format!("starts at the first connection; at once with `plugd start {name}`"))
+    match (failed, waits.or(ended)) {
+        (Some(instance), Some(why)) => {
+            let reason = if instance.oom_killed { Reason::OomKilled } else { Reason::Error };
+            let mut word = Word::of(Status::Failed, reason, format!("its last start failed: {why}"));
+            word.why.push(listens);
+            word.next(format!("tried again at the next connection; at once with `plugd start {name}`"))
+        }
+        (_, why) => {
+            let mut word = Word::of(Status::Waiting, Reason::OnDemand, listens);
+            word.why.extend(why.map(|why| format!("when it ran last: {why}")));
+            word.next(format!("starts at the first connection; at once with `plugd start {name}`"))
+        }
+    }
 }
 
 fn between_runs(service: &Service) -> Word {

@@ -66,7 +66,7 @@ pub fn starts(view: &ServiceView) -> impl Iterator<Item = Timestamp> {
     view.instances.iter().filter_map(|instance| instance.started)
 }
 
-/// It ran, ended with a failure, and begins again only if somebody edits or starts it; or when its next run is due.
+/// It ran, ended with a failure, and begins again only if somebody edits, starts or calls it; or when its next run is due.
 pub fn has_failed_for_good(view: &ServiceView) -> bool {
     let comes_again = view.retry_at.is_some() || view.process_running;
     view.status == Status::Failed && view.last_exit.is_some() && !comes_again

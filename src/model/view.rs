@@ -126,6 +126,9 @@ pub struct ServiceView {
     /// Nothing checks it, its last starts failed, and that it lives again proves nothing yet.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unproven: bool,
+    /// It sleeps: the next connection starts it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub on_demand: bool,
     /// A job: who waits for it by its name waits for its end.
     #[serde(default, skip_serializing_if = "is_false")]
     pub runs_to_end: bool,

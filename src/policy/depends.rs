@@ -18,7 +18,7 @@ pub struct Standing {
     pub completed: bool,
     /// On its way to a first verdict: will become ready, fail, be skipped … by itself.
     pub coming: bool,
-    /// It runs on demand and nobody wants it now: it is not lost, and comes when it is called.
+    /// It runs on demand and nobody wants it now, or it has just been called: it is not lost, and comes.
     pub asleep: bool,
     /// By what it is judged is not known: nobody can tell whether it is still what it was.
     pub unread: bool,

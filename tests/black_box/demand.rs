@@ -105,6 +105,41 @@ fn the_first_call_starts_it_idleness_stops_it_and_the_next_call_starts_it_again(
 }
 
 #[test]
+fn one_whose_last_start_failed_is_told_as_that_until_a_call_is_answered() {
+    let world = World::running();
+    let (port, broken) = (free_port(), world.root().join("broken"));
+    let program = world.root().join("server.py");
+    std::fs::write(&program, SERVER.replace("VERSION", "one")).expect("written");
+    let text = format!(
+        "script: |\n  if test -e {}; then echo no such table >&2; exit 3; fi\n  exec python3 {}\nport: {port}\n\
+         activation: {{onDemand: true, idleStop: 1s, holdRequests: 1s}}\n",
+        broken.display(),
+        program.display(),
+    );
+    world.put("web.yaml", &text);
+    world.wait_status("web", "waiting (OnDemand)");
+    std::fs::write(&broken, "").expect("written");
+    call(port, "hello").expect_err("nobody answers");
+    world.wait_status("web", "failed (Error)");
+    let file = world.status_file("web").expect("a status");
+    assert!(file.contains("its last start failed: exited with 3") && file.contains("no such table"), "{file}");
+    assert!(file.contains("tried again at the next connection"), "{file}");
+    assert_eq!(world.field("web", "available").as_deref(), Some("false"));
+    let asked = world.plugd(&["wait", "web"]);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(!refused(port), "the next call is another try");
+    // The next controller tells the same.
+    kill(world.controller_pid().expect("a pid"), 9);
+    world.wait_status("web", "failed (Error)");
+
+    std::fs::remove_file(&broken).expect("removed");
+    // It is held no longer than was asked for, and the ladder may be longer.
+    world.wait("a call to be answered", |_| call(port, "again").is_ok_and(|said| said == "one said again"));
+    world.wait_status("web", "waiting (OnDemand)");
+    assert_eq!(world.field("web", "available").as_deref(), Some("true"));
+}
+
+#[test]
 fn two_hundred_first_calls_at_once_are_all_answered() {
     let port = free_port();
     two_hundred_first_calls(port, &manifest(port, "one", ""));

@@ -109,7 +109,11 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
     if let (false, true, Some((life, _))) = (needed, world.facts.is_idle(name, world.now.mono), alive()) {
         return Err(format!("law of demand: {life} lives and nobody has been connected for long"));
     }
-    let sleeps = |need: &Name| world.views.get(need).is_some_and(|view| view.reason == Some(Reason::OnDemand));
+    let sleeps = |need: &Name| {
+        // Also where its last start failed: whoever needs it calls it.
+        let failed = |view: &ServiceView| view.why.first().is_some_and(|why| why.starts_with("its last start failed"));
+        world.views.get(need).is_some_and(|view| view.reason == Some(Reason::OnDemand) || failed(view))
+    };
     if (view.status, view.reason) == (Status::Waiting, Some(Reason::DependencyNotReady))
         && let Some(need) = spec.depends_on.iter().find(|need| !need.optional && sleeps(&need.name))
     {

@@ -154,6 +154,30 @@ fn a_dependent_that_wants_to_start_wakes_it_and_waits_for_it_and_its_sleep_is_no
 }
 
 #[test]
+fn that_it_is_woken_is_no_loss_either_and_that_it_does_not_come_up_is_one() {
+    let mut world = World::new();
+    world.declare(lazy("db"));
+    let dependent = |name: &str| {
+        let mut app = spec(name);
+        app.depends_on = vec![needs("db")];
+        app.depends_on[0].on_loss = OnLoss::Restart;
+        app
+    };
+    world.declare(dependent("one"));
+    world.declare(dependent("two"));
+    world.spawned("db", 1);
+    world.spawned("one", 1);
+    world.spawned("two", 1);
+    assert!(signals(&world.sleep(IDLE), "db", 15));
+    // One starts again while it still ends: it is wanted, and comes.
+    let mut actions = world.crash("one", 1, 1);
+    actions.extend(world.sleep(Duration::from_secs(5)));
+    actions.extend(world.gone("db", 1, Exit::signal(15)));
+    assert!(spawns(&actions, "db", 2) && !signals(&actions, "two", 15));
+    assert!(signals(&world.gone("db", 2, Exit::code(1)), "two", 15));
+}
+
+#[test]
 fn a_sleeping_service_wakes_nothing_that_it_depends_on() {
     let mut world = World::new();
     world.declare(lazy("db"));

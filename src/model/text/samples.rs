@@ -62,6 +62,7 @@ pub fn healthy(service: &str) -> ServiceView {
         settled: false,
         pending: false,
         unproven: false,
+        on_demand: false,
         runs_to_end: false,
     }
 }
