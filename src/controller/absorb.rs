@@ -12,6 +12,7 @@ use super::life::*;
 use super::service::{Gate, Id, Service};
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
+use crate::model::spec::Check;
 use crate::model::text::harmless::strip;
 use crate::model::time::Now;
 
@@ -419,7 +420,7 @@ impl Controller {
         let Life::Running(running) = &service.instances[at].life else { return };
         let Some(spec) = running.made.spec.clone().filter(|spec| spec.log_line() == Some(pattern)) else { return };
         for probe in super::checks::log_line_slots(&spec) {
-            let message = "its log line came".into();
+            let message = Check::LINE_CAME.into();
             let verdict = Verdict { passed: true, message, reason: None, took: Duration::ZERO };
             self.verdict(service, at, probe, verdict, now);
         }

@@ -126,7 +126,9 @@ impl Checks {
     /// As they stood.
     pub fn resume(spec: &Spec, spawned: Duration, now: Duration, past: Past, marks: Marks) -> Checks {
         let failing = (past == Past::Lost).then(|| "as an earlier controller found".into());
-        let mut checks = Checks { past, marks, failing, leaving: marks.leaving, ..Checks::default() };
+        let once = readiness_of(spec).filter(|_| past == Past::Carried).and_then(|probe| probe.check.once_said());
+        let said = once.map(|message| Said { message: message.into(), passed: true, reason: None });
+        let mut checks = Checks { past, marks, failing, said, leaving: marks.leaving, ..Checks::default() };
         match checkable(&spec.startup_probe) {
             Some(probe) if past == Past::Unready => {
                 checks.startup = Some(Course::eager(probe, spawned, now));
@@ -347,8 +349,8 @@ impl Checks {
         if message.ready {
             for slot in [ProbeSlot::Startup, ProbeSlot::Readiness] {
                 if probe_of(spec, slot).is_some_and(|probe| probe.check == Check::Notify) {
-                    let said =
-                        Verdict { passed: true, message: "notify READY=1".into(), reason: None, took: Duration::ZERO };
+                    let message = Check::NOTIFIED.into();
+                    let said = Verdict { passed: true, message, reason: None, took: Duration::ZERO };
                     self.answer(spec, slot, said, spawned, now, random);
                 }
             }

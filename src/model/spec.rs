@@ -378,6 +378,27 @@ pub enum Check {
     Later(String),
 }
 
+impl Check {
+    pub const NOTIFIED: &str = "notify READY=1";
+    pub const NEWLINE_CAME: &str = "a newline came on its descriptor";
+    pub const LINE_CAME: &str = "its log line came";
+
+    /// What is told of one that speaks once, and by itself, when it has.
+    pub fn once_said(&self) -> Option<&'static str> {
+        match self {
+            Check::Notify => Some(Check::NOTIFIED),
+            Check::Fd(_) => Some(Check::NEWLINE_CAME),
+            Check::LogLine(_) => Some(Check::LINE_CAME),
+            Check::Exec { .. }
+            | Check::HttpGet { .. }
+            | Check::TcpSocket { .. }
+            | Check::Grpc { .. }
+            | Check::Mcp { .. }
+            | Check::Later(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ProbePort {

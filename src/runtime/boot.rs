@@ -165,23 +165,25 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
     let mut covered = None;
 
     let single = !matches!(task.what, What::Directory(_));
-    let (dir, settings, text, places) = match &task.what {
+    let (dir, settings, begun, text, places) = match &task.what {
         What::Directory(dir) => {
             covered = before.as_ref().and_then(|before| directory::covered(dir, before));
             let read = covered.as_deref().unwrap_or(dir);
-            let layers::Begun { settings, text, warning } = layers::settings_of(&task, read, pid1, held, !first)?;
+            let found = layers::settings_of(&task, read, pid1, held, !first)?;
+            let begun = layers::of_the_node(&mut keeper, &mut told, &task, pid1, &found);
+            let layers::Begun { settings, text, warning } = found;
             layers::hold(&mut keeper, text.as_deref());
             if let Some(warning) = warning {
                 voice::say(&warning);
             }
             let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
-            let places = Places::choose(&dir, &settings, &Who::now());
-            (dir, settings, text, places)
+            let places = Places::choose(&dir, &begun, &Who::now());
+            (dir, settings, begun, text, places)
         }
         What::File(_) | What::Command(_) => {
             let settings = (task.layer)(base(pid1));
             let places = single::places(&settings);
-            (places.status().unwrap_or_default(), settings, None, places)
+            (places.status().unwrap_or_default(), settings.clone(), settings, None, places)
         }
     };
     for warning in &places.warnings {
@@ -219,11 +221,11 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
     let store = match (places.database(), &task.what) {
         (Some(path), _) => Store::open_telling(&path, Box::new(tell)),
         (None, What::Directory(_)) => {
-            places::known_database(&dir, &settings, &Who::now()).map_or_else(Store::none, |path| Store::read(&path))
+            places::known_database(&dir, &begun, &Who::now()).map_or_else(Store::none, |path| Store::read(&path))
         }
         (None, What::File(_) | What::Command(_)) => Store::none(),
     };
-    let tee = settings.tee.then(|| tee(single, task.colour)).flatten();
+    let tee = begun.tee.then(|| tee(single, task.colour)).flatten();
     let named = Arc::new(if matches!(task.what, What::Directory(_)) { Named::unread() } else { Named::default() });
     let off_limits = OffLimits {
         services: matches!(task.what, What::Directory(_)).then(|| dir.clone()),
@@ -231,7 +233,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         logs: places.logs.clone(),
         named: named.clone(),
     };
-    let kept = output::Settings { dir: places.logs.clone(), total: settings.logs_total, tee, off_limits };
+    let kept = output::Settings { dir: places.logs.clone(), total: begun.logs_total, tee, off_limits };
     let pump = Pump::start(kept, pump_sender).map_err(|error| refusal(1, chain(&error)))?;
     let walker = Walker::start(welcome.keeper_pid, sender.clone())
         .map_err(|error| failed("the process walker cannot start", error))?;
@@ -304,8 +306,8 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         }),
         trials: Default::default(),
         directory: None,
-        begun: settings.clone(),
-        unlogged: (places.logs.is_none() && !single).then(|| unlogged(settings.tee)),
+        unlogged: (places.logs.is_none() && !single).then(|| unlogged(begun.tee)),
+        begun,
         listening: None,
         store: store.clone(),
         samples: Default::default(),

@@ -177,7 +177,7 @@ impl Node {
             let slots = slots(&live.spec, |check| matches!(check, Check::Fd(_)));
             let task = tokio::task::spawn_local(async move {
                 let verdict = match fd::newline(pipe).await {
-                    Ok(()) => said(true, "a newline came on its descriptor"),
+                    Ok(()) => said(true, Check::NEWLINE_CAME),
                     Err(error) => said(false, error.to_string()),
                 };
                 for probe in slots {

@@ -23,6 +23,8 @@ const EXIT_ON_REQUIRED: Duration = Duration::from_secs(300);
 
 /// Under which the keeper holds the text of the settings in force, for the next controller.
 const HELD: &[u8] = b"settings";
+/// And of those with which the node began.
+const BEGAN: &[u8] = b"began";
 /// And the text of the one file that runs.
 const FILE: &[u8] = b"file";
 /// And the directory that was accepted last.
@@ -81,6 +83,33 @@ pub(super) fn hold(keeper: &mut Link, text: Option<&[u8]>) {
         Some(Ok(memory)) => keeper.deposit(HELD, Arc::new(memory)),
         Some(Err(error)) => tracing::warn!("the next controller will not know the settings in force: {error}"),
         None => keeper.withdraw(HELD),
+    }
+}
+
+/// What an edit changes only once the node is started anew: as it began, however many controllers ago.
+pub(super) fn of_the_node(
+    keeper: &mut Link,
+    told: &mut Vec<Event>,
+    task: &Task,
+    pid1: bool,
+    Begun { settings, text, .. }: &Begun,
+) -> Settings {
+    let began = deposited_text(told, BEGAN);
+    if began.is_none() {
+        // An empty file says as much as none.
+        match memory::hold(text.as_deref().unwrap_or_default()) {
+            Ok(memory) => keeper.deposit(BEGAN, Arc::new(memory)),
+            Err(error) => tracing::warn!("the next controller will not know with what the node began: {error}"),
+        }
+    }
+    let began = began.and_then(|text| layered(task, pid1, Some(&text)).ok()).unwrap_or_else(|| settings.clone());
+    Settings {
+        tee: began.tee,
+        logs_total: began.logs_total,
+        state_dir: began.state_dir,
+        log_dir: began.log_dir,
+        run_dir: began.run_dir,
+        ..settings.clone()
     }
 }
 

@@ -404,6 +404,32 @@ fn the_api_listens_where_it_is_told_to_and_says_where_its_token_is() {
 }
 
 #[test]
+fn places_that_are_edited_are_those_of_the_next_start_and_of_no_controller_before_it() {
+    let mut world = World::empty();
+    world.put("web.yaml", "script: while sleep 0.1; do echo on; done\n");
+    world.run(&[]);
+    world.wait_status("web", "running");
+    let (first, next) = (world.state().join("logs/web.log"), world.root().join("next"));
+    world.wait("its first line", |_| first.exists());
+    world.put("_plugd.yaml", &format!("logDir: {}\n", next.display()));
+    let is_told = |world: &World| world.ask(&["get"]).contains("logDir as it is now holds when plugd is started");
+    world.wait("what waits to be told", is_told);
+    let before = world.controller_pid().expect("a pid");
+    kill(before, 9);
+    world.wait("the next controller to tell it", |world| {
+        world.controller_pid().is_some_and(|pid| pid != before) && is_told(world)
+    });
+    let length = || std::fs::metadata(&first).expect("a log").len();
+    let long = length();
+    world.wait("lines in the same place", |_| length() > long);
+    assert!(!next.exists());
+    assert_eq!(world.stop().code(), Some(0));
+    world.run(&[]);
+    world.wait("lines in the other place", |_| next.join("web.log").exists());
+    assert!(!is_told(&world));
+}
+
+#[test]
 fn the_api_listens_to_this_machine_alone() {
     let world = World::empty();
     for (address, remedy) in [

@@ -8,7 +8,7 @@ use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Dependency, OnLoss, Readiness, RestartLimit, Spec};
+use crate::model::spec::{Check, Dependency, OnLoss, Readiness, RestartLimit, Spec};
 
 /// What the keeper and the disk hold.
 #[derive(Default)]
@@ -340,6 +340,22 @@ fn next_of(world: &World, held: &Held, spec: &Spec) -> World {
     next.declare(spec.clone());
     next.tell(Input::Scanned);
     next
+}
+
+#[test]
+fn what_said_once_that_it_is_ready_has_said_it_for_the_next_controller_too() {
+    let mut web = Spec { readiness: Readiness::Probe(tcp(80)), ..spec("web") };
+    if let Readiness::Probe(probe) = &mut web.readiness {
+        probe.check = Check::Notify;
+    }
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.note(&world.declare(web.clone()));
+    held.note(&world.spawned("web", 1));
+    let ready = Notification { ready: true, ..Notification::default() };
+    held.note(&world.tell(Input::Notified { life: life("web", 1), message: ready }));
+    assert_eq!(world.view("web").check.as_deref(), Some(Check::NOTIFIED));
+    let view = next_of(&world, &held, &web).view("web");
+    assert_eq!((view.status, view.check.as_deref()), (Status::Healthy, Some(Check::NOTIFIED)));
 }
 
 #[test]
