@@ -288,7 +288,7 @@ struct Writer {
 
 impl Writer {
     fn run(mut self) {
-        super::stand_back();
+        super::stand_back(super::A_LITTLE);
         super::afar::begin(&self.dir);
         let shared = self.shared.clone();
         loop {

@@ -61,7 +61,7 @@ impl Copy {
 }
 
 fn append(path: &Path, lines: &Receiver<String>, first: Option<&Path>, missed: &AtomicBool, cleared: &AtomicBool) {
-    crate::edge::stand_back();
+    crate::edge::stand_back(crate::edge::FAR);
     let mut written = 0;
     let mut file = None;
     while let Ok(mut text) = lines.recv() {

@@ -72,7 +72,7 @@ impl Writer {
         if self.foreign {
             self.read = None;
         }
-        crate::edge::stand_back();
+        crate::edge::stand_back(crate::edge::FAR);
         loop {
             let gather = match (self.db.is_some(), self.failing) {
                 (true, false) => BATCH_DELAY,
