@@ -45,7 +45,10 @@ pub fn explain(args: &ExplainArgs, session: &Session) -> Result<Code, Fault> {
 /// What was probably meant, among the fields that lie beside it.
 fn nearest(field: &str) -> String {
     let (parent, last) = field.rsplit_once('.').unwrap_or(("", field));
-    let fields = manifest::field_names(parent);
+    let mut fields = manifest::field_names(parent);
+    if parent.is_empty() {
+        fields.extend(manifest::setting_names());
+    }
     let near = manifest::nearest(last, fields.iter().copied());
     let whole = |near: &str| if parent.is_empty() { near.to_string() } else { format!("{parent}.{near}") };
     near.map(|near| format!(" (did you mean {}?)", whole(near))).unwrap_or_default()

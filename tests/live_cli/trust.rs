@@ -384,6 +384,12 @@ fn another_user_is_told_that_it_may_not() {
 fn what_needs_no_node_works_without_one() {
     let world = World::empty();
     assert!(ends(&world, 0, &["explain", "port"]).0.starts_with("port\n"));
+    let settings = ends(&world, 0, &["explain", "settings"]).0;
+    for setting in plugd::model::manifest::setting_names() {
+        assert!(settings.contains(&format!("\n  {setting} ")), "{setting}: {settings}");
+        assert!(ends(&world, 0, &["explain", setting]).0.starts_with(&format!("{setting}\n")));
+    }
+    assert!(ends(&world, 1, &["explain", "lisen"]).1.contains("(did you mean listen?)"));
     let (_, told) = ends(&world, 1, &["explain", "prot"]);
     assert!(told.contains("did you mean port?"), "{told}");
     let (_, told) = ends(&world, 1, &["explain", "readinessProbe.htpGet"]);

@@ -1,7 +1,10 @@
 //! `plugd explain`: the table of fields, for people.
 
 use super::fields::{Field, Object, Page};
-use super::table::SERVICE;
+use super::table::{SERVICE, SETTINGS};
+
+/// The settings of the node, as a page of their own.
+const OF_THE_NODE: &[&str] = &["settings", "_plugd.yaml"];
 
 /// The first page for an empty path; a field and what lies below it for `restart.backoff`.
 /// None if there is no such field.
@@ -10,7 +13,17 @@ pub fn explain(path: &str) -> Option<String> {
     if path.is_empty() {
         return Some(first_page());
     }
-    let mut object: Option<&'static Object> = Some(&SERVICE);
+    if OF_THE_NODE.contains(&path) {
+        return Some(settings_page());
+    }
+    of_field(path, &SERVICE).or_else(|| {
+        let text = of_field(path, &SETTINGS)?;
+        Some(format!("{text}  note      a setting of the node, in `_plugd.yaml`, not of a service\n"))
+    })
+}
+
+fn of_field(path: &str, of: &'static Object) -> Option<String> {
+    let mut object: Option<&'static Object> = Some(of);
     let mut found: Option<&'static Field> = None;
     let mut canonical = Vec::new();
     for name in path.split('.') {
@@ -49,14 +62,27 @@ pub fn field_names(path: &str) -> Vec<&'static str> {
     object.map(|object| object.fields.iter().map(|field| field.name).collect()).unwrap_or_default()
 }
 
+/// The settings of the node.
+pub fn setting_names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.fields.iter().map(|field| field.name)
+}
+
 fn first_page() -> String {
     let first = SERVICE.fields.iter().filter(|field| field.page == Page::First);
     let rest: Vec<&str> =
         SERVICE.fields.iter().filter(|field| field.page == Page::Advanced).map(|field| field.name).collect();
     format!(
-        "A manifest is one YAML file; one line is enough:  command: python3 -m http.server 8080\n\n{}\nmore: {}\n`plugd explain FIELD` tells all about one, `plugd explain restart.backoff` about one inside another\n",
+        "A manifest is one YAML file; one line is enough:  command: python3 -m http.server 8080\n\n{}\nmore: {}\n`plugd explain FIELD` tells all about one, `plugd explain restart.backoff` about one inside another; `plugd explain settings` tells those of the node\n",
         lines(first),
         rest.join(", ")
+    )
+}
+
+fn settings_page() -> String {
+    format!(
+        "_plugd.yaml in the directory holds what concerns the node; a flag of `plugd run` (--shutdown-timeout) and a \
+         variable (PLUGD_SHUTDOWN_TIMEOUT) win over it\n\n{}\n`plugd explain SETTING` tells all about one\n",
+        lines(SETTINGS.fields.iter()),
     )
 }
 

@@ -35,7 +35,7 @@ mod table;
 
 pub use assemble::{assumed, assumed_process, takes_given_port};
 pub use diagnostic::{Diagnostic, Severity, nearest, render, shown};
-pub use explain::{explain, field_names};
+pub use explain::{explain, field_names, setting_names};
 pub use guess::{names, wrapper_mentions};
 pub use schema::schema;
 pub use script::{from_script, has_block, is_manifest, is_program, read_named};

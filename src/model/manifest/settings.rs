@@ -56,7 +56,7 @@ pub fn read(text: Text<'_>) -> Result<Values, Vec<Diagnostic>> {
 /// One setting as a variable or a flag gives it; lists are separated by colons, as in PATH.
 pub fn value(name: &str, text: &str) -> Result<Values, String> {
     let Some((field, _)) = SETTINGS.field(name) else {
-        let near = super::nearest(name, SETTINGS.fields.iter().map(|field| field.name));
+        let near = super::nearest(name, super::setting_names());
         return Err(near.map_or_else(
             || format!("unknown setting `{name}`"),
             |near| format!("unknown setting `{name}`; did you mean `{near}`?"),
