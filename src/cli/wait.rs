@@ -446,7 +446,8 @@ pub fn in_vain(open: &[Arc<ServiceView>]) -> (String, String) {
     };
     // A job that is well, and has not ended.
     if ready::is_ready(first) && !ready::is_done(first) {
-        let next = format!("it goes on; `plugd wait --for=running {}` does not wait for its end", first.service);
+        let next =
+            format!("it goes on; --timeout waits longer, `plugd wait --for=running {}` not for its end", first.service);
         return (format!("{what}, a job that has not ended"), next);
     }
     let tells = if cause(first).is_some() { "more" } else { "why" };

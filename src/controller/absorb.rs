@@ -316,7 +316,7 @@ impl Controller {
         match life {
             Life::Running(running) => {
                 match &running.checks.said {
-                    Some(said) if !said.passed => instance.blamed = said.reason.map(|it| (it, said.message.clone())),
+                    Some(said) if !said.passed => instance.blamed = said.fault().map(|it| (it, said.message.clone())),
                     Some(_) => instance.blamed = None,
                     // It ended before a check could answer: what was said of the life before stands.
                     None if exit.status() != 0 => {}

@@ -140,6 +140,9 @@ pub(super) struct Marks {
     /// Its liveness probe has passed.
     #[serde(rename = "p", default, skip_serializing_if = "is_false")]
     pub alive: bool,
+    /// What it says once, by itself, it has said, and nothing was said since.
+    #[serde(rename = "h", default, skip_serializing_if = "is_false")]
+    pub heard: bool,
 }
 
 impl Marks {
@@ -437,6 +440,7 @@ mod tests {
                 readiness: u32::MAX,
                 liveness: u32::MAX,
                 alive: true,
+                heard: true,
             },
             ending: Some(Ending {
                 cause: Kind::CheckFailed,

@@ -69,6 +69,13 @@ pub(super) struct Said {
     pub reason: Option<Reason>,
 }
 
+impl Said {
+    /// What is wrong beside that it does not pass: a port may be closed for a while.
+    pub fn fault(&self) -> Option<Reason> {
+        self.reason.filter(|reason| *reason != Reason::PortNotOpen)
+    }
+}
+
 /// What the checks ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Finding {
@@ -126,8 +133,9 @@ impl Checks {
     /// As they stood.
     pub fn resume(spec: &Spec, spawned: Duration, now: Duration, past: Past, marks: Marks) -> Checks {
         let failing = (past == Past::Lost).then(|| "as an earlier controller found".into());
-        let once = readiness_of(spec).filter(|_| past == Past::Carried).and_then(|probe| probe.check.once_said());
-        let said = once.map(|message| Said { message: message.into(), passed: true, reason: None });
+        let once = readiness_of(spec).and_then(|probe| probe.check.once_said());
+        let said = once.filter(|_| marks.heard && past == Past::Carried);
+        let said = said.map(|message| Said { message: message.into(), passed: true, reason: None });
         let mut checks = Checks { past, marks, failing, said, leaving: marks.leaving, ..Checks::default() };
         match checkable(&spec.startup_probe) {
             Some(probe) if past == Past::Unready => {
@@ -186,6 +194,8 @@ impl Checks {
     /// What a later controller cannot find out by itself.
     pub fn marks(&self, spec: &Spec) -> Marks {
         let failures = |course: &Option<Course>| course.as_ref().map_or(0, Course::failures);
+        let once = readiness_of(spec).and_then(|probe| probe.check.once_said());
+        let is_once = |said: &Said| said.passed && Some(said.message.as_str()) == once;
         Marks {
             started: self.started && checkable(&spec.startup_probe).is_some(),
             once: false,
@@ -193,6 +203,7 @@ impl Checks {
             readiness: failures(&self.readiness),
             liveness: failures(&self.liveness),
             alive: self.liveness.as_ref().is_some_and(|course| course.ever),
+            heard: self.said.as_ref().is_some_and(is_once),
         }
     }
 

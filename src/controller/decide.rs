@@ -158,14 +158,17 @@ impl Controller {
             return;
         }
         let mut deadline: Option<Duration>;
-        // An instance that moved may be what the others of its service waited for (a roll).
+        // An instance that moved may be what the others of its service waited for (a roll); and where all has ended
+        // that is called, it may sleep.
+        let mut over = false;
         loop {
             service.moved = false;
             deadline = self.pass(id, &mut service, now, plan);
-            if !service.moved {
+            let was_over = std::mem::replace(&mut over, service.activation().is_some() && service.is_over());
+            if !service.moved && was_over == over {
                 break;
             }
-            service.touched = true;
+            service.touched |= service.moved;
         }
         self.follow_kept(id, &mut service);
         let mut wake = |at: Option<Duration>| deadline = deadline.into_iter().chain(at).min();
@@ -509,5 +512,5 @@ pub(super) fn is_checked(spec: &Spec) -> bool {
 
 /// Its end is what it is for.
 pub(super) fn runs_to_end(spec: &Spec) -> bool {
-    spec.schedule.is_some() || spec.restart.policy == RestartPolicy::Never
+    spec.schedule.is_some() || (spec.restart.policy == RestartPolicy::Never && spec.activation.is_none())
 }

@@ -35,7 +35,10 @@ impl Controller {
         let before_found = before.as_ref().is_some_and(|old| matches!(old.program, Resolved::Found { .. }));
         let same_program = print_before.as_ref() == Some(&(spec.process_digest, declaration.program.clone()));
         let moved = known.is_some_and(|digest| digest != spec.digest);
-        let edited = moved || (before.is_some() && !same_program);
+        // A watched file that was away is back: what came to nothing without it begins anew.
+        let lacks = |of: &Declaration| of.problems.iter().any(|(reason, _)| *reason == Reason::WatchFileNotFound);
+        let is_back = before.as_ref().is_some_and(lacks) && !lacks(&declaration);
+        let edited = moved || is_back || (before.is_some() && !same_program);
 
         if service.gate == Gate::Gone {
             // A new service of an old name: what is told of the one that ends is not told of it.
@@ -303,8 +306,8 @@ impl Running {
             Some(old) if same(old) && old.liveness_probe == new.liveness_probe => {}
             Some(old) if same(old) => self.checks.relive(new, now.mono),
             Some(old) => {
-                let leaving = self.checks.marks(old).leaving;
-                let marks = Marks { leaving, ..Marks::default() };
+                let Marks { leaving, heard, .. } = self.checks.marks(old);
+                let marks = Marks { leaving, heard, ..Marks::default() };
                 self.checks = Checks::resume(new, self.spawned, now.mono, past, marks);
             }
             None => self.checks = Checks::resume(new, self.spawned, now.mono, past, self.marks),

@@ -4,7 +4,9 @@
 //! depends on it and wants to start. It falls asleep once nobody has wanted it for `idleStop`. Somebody who
 //! depends on it and runs does not keep it awake: what that one needs of it comes by a connection, and wakes it.
 //!
-//! Awake it is like any other service: a crash is waited out on the ladder, however many wait at its door.
+//! Awake it is like any other service: a crash is waited out on the ladder, however many wait at its door. Where its
+//! restart policy lets nothing follow an end, the next call does: at once, or on the ladder for who waits already. One
+//! that ends well while nobody is there sleeps, whatever its policy is: so do servers that leave when they are idle.
 
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use super::Controller;
 use super::explain;
 use super::input::Demand;
 use super::life::Life;
-use super::service::{Gate, Id, Service};
+use super::service::{Gate, Id, Instance, Service};
 use crate::model::reason::Reason;
 use crate::model::spec::{Activation, Dependency};
 use crate::model::time::Now;
@@ -49,7 +51,56 @@ impl Service {
 
     /// Nothing of it runs, and it starts as soon as somebody wants it.
     pub fn waits_for_demand(&self) -> bool {
-        self.gate.lets_begin() && self.is_asleep() && !self.is_occupied() && self.desired() > 0
+        self.is_asleep() && !self.is_occupied() && self.may_be_called()
+    }
+
+    /// It has ended more often than it may: that is final.
+    fn is_spent(&self) -> bool {
+        self.instances.iter().any(|instance| instance.recent.is_spent())
+    }
+
+    /// Somebody waits at its door: whatever its restart policy says, it is wanted.
+    pub fn is_waited_for(&self) -> bool {
+        self.activation().is_some() && self.call.demand.waiting
+    }
+
+    /// It runs on demand, and nobody is at its door.
+    pub fn is_left_alone(&self) -> bool {
+        self.activation().is_some() && self.call.demand == Demand::default()
+    }
+
+    /// A call starts it, unless it runs.
+    pub fn may_be_called(&self) -> bool {
+        self.activation().is_some() && self.gate.lets_begin() && self.desired() > 0 && !self.is_spent()
+    }
+
+    /// All of it has ended, and its restart policy lets nothing follow.
+    pub fn is_over(&self) -> bool {
+        let over = |instance: &Instance| match instance.life {
+            Life::Finished(_) => instance.run.is_none() && !instance.recent.is_spent(),
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Running(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_) => false,
+        };
+        let wanted = self.desired() as usize;
+        wanted > 0 && self.instances.len() >= wanted && self.instances.iter().take(wanted).all(over)
+    }
+
+    /// What has ended may be called again.
+    fn forget_ends(&mut self) {
+        let ends = self.instances.iter_mut().filter(|instance| !instance.recent.is_spent());
+        for instance in ends.filter(|instance| matches!(instance.life, Life::Finished(_))) {
+            instance.life = Life::Idle;
+            self.touched = true;
+        }
+    }
+
+    /// Its last start was none: who calls it next will most likely not be answered, either.
+    pub fn failed_last(&self) -> Option<&Instance> {
+        self.instances.first().filter(|instance| instance.ladder.failed_starts > 0)
     }
 
     /// It waits for demand, and callers reach it.
@@ -92,6 +143,17 @@ impl Controller {
             return None;
         }
         let called = std::mem::take(&mut service.call.called);
+        if service.is_over() {
+            let comes = service.call.demand.connected && !service.call.awake;
+            if !called && !service.is_waited_for() && !comes {
+                // The next call is a new beginning; who is still connected is none.
+                let sleeps = !service.call.demand.connected;
+                service.touched |= sleeps && service.call.awake;
+                service.call.awake &= !sleeps;
+                return None;
+            }
+            service.forget_ends();
+        }
         let at_door = service.call.demand.waiting || service.call.demand.connected;
         let wanted = called || at_door || (!service.call.awake && self.is_called_for(service));
         if wanted {
@@ -102,7 +164,9 @@ impl Controller {
             return None;
         }
         // Who called it is to find it ready, however long that takes.
-        if self.is_coming(service) && !service.instances.iter().any(|instance| instance.life.is_ready()) {
+        let starts = service.instances.iter().any(|instance| instance.life.is_starting());
+        let comes = starts || self.is_coming(service);
+        if comes && !service.instances.iter().any(|instance| instance.life.is_ready()) {
             service.call.used = now.mono;
             return None;
         }
@@ -118,6 +182,7 @@ impl Controller {
         }
         service.call.awake = false;
         service.touched = true;
+        service.forget_ends();
         for served in service.instances.iter_mut().filter(|instance| instance.life.is_ready()) {
             // However briefly it ran, nobody missed it.
             served.ladder.failed_starts = 0;

@@ -125,7 +125,15 @@ impl Controller {
             return Again::Again;
         }
 
-        let next = restart::next(&spec.restart, end);
+        let (next, well) = match restart::next(&spec.restart, end) {
+            // Somebody waits at its door, and whatever the policy says that one is to be let in.
+            next @ (Next::Completed | Next::Failed) if service.is_waited_for() => {
+                (Next::Again, next == Next::Completed)
+            }
+            // Nobody is there, and it left: it sleeps until somebody is.
+            Next::Again if end.is_success(&spec.restart) && service.is_left_alone() => (Next::Completed, false),
+            next => (next, false),
+        };
         self.room |= next != Next::Again;
         let warning = next != Next::Completed;
         let told = match end {
@@ -133,7 +141,6 @@ impl Controller {
             End::KilledByUs => format!("{name} {said}"),
         };
         self.record(service, at, Reason::Exited, warning, told, now);
-        let instance = &mut service.instances[at];
         if fresh || gone {
             return Again::Again;
         }
@@ -151,6 +158,15 @@ impl Controller {
             return Again::Again;
         }
         let print = stopping.made.print;
+        let on_demand = service.activation().is_some();
+        let checked = super::decide::is_checked(&spec);
+        let served = stopping.carried.is_some() && (checked || end.is_success(&spec.restart));
+        let instance = &mut service.instances[at];
+        if well {
+            // Not at once: a program that only ends would spin.
+            instance.ladder.reset();
+            instance.ladder.climb();
+        }
         match next {
             Next::Completed => {
                 instance.ladder.reset();
@@ -164,10 +180,17 @@ impl Controller {
                 };
                 let outcome = Outcome::Failed(why_failed(instance.oom_killed), message);
                 instance.life = Life::Finished(Finished { print, outcome });
+                if on_demand {
+                    instance.ladder.ended(lasted || served, steady);
+                }
             }
             Next::Again => {
                 instance.unasked = true;
-                let step = instance.ladder.ended(lasted, steady);
+                let step = match well {
+                    true => instance.ladder.climb(),
+                    // What was called and came up did not fail to start.
+                    false => instance.ladder.ended(lasted || (on_demand && served), steady),
+                };
                 let limit = spec.restart.limit.clone();
                 if let Some(limit) = limit
                     && instance.recent.exceeded(&limit, now.mono)
@@ -209,6 +232,7 @@ impl Controller {
         };
         service.troubled = true;
         let name = service.instance_name(at);
+        let never = spec.restart.policy == RestartPolicy::Never && !service.is_waited_for();
         let instance = &mut service.instances[at];
         let (reason, step, last) = match kind {
             // The only service of a container is what was asked for: nobody will bring it later.
@@ -218,11 +242,11 @@ impl Controller {
             }
             Setback::NotSpawned(reason) => {
                 let step = instance.ladder.ended(false, false);
-                (reason, step, spec.restart.policy == RestartPolicy::Never)
+                (reason, step, never)
             }
             Setback::Ended | Setback::HookFailed => {
                 let step = instance.ladder.ended(false, false);
-                (Reason::Error, step, spec.restart.policy == RestartPolicy::Never)
+                (Reason::Error, step, never)
             }
         };
         if last {

@@ -107,7 +107,8 @@ impl Controller {
         };
         let over = service.declared.is_some()
             && !service.instances.is_empty()
-            && service.instances.iter().take(desired).all(for_good);
+            && service.instances.iter().take(desired).all(for_good)
+            && !service.may_be_called();
         let held = match reason {
             Some(Reason::StoppedByOperator | Reason::DependencyLost) => true,
             Some(_) | None => false,
@@ -118,7 +119,8 @@ impl Controller {
             // One that serves, however badly, is a reason to go on.
             bad: matches!(status, Status::Failed | Status::Unhealthy)
                 && !service.instances.iter().any(|i| i.life.is_ready())
-                && !service.has_a_future(),
+                && !service.has_a_future()
+                && !service.waits_for_demand(),
             for_good: over,
             aside: matches!(status, Status::Skipped | Status::Stopped),
             over: (over && !held) || service.gate == Gate::Disabled,
@@ -177,7 +179,7 @@ fn problems(service: &Service) -> Vec<Found> {
         match &instance.life {
             Life::Running(running) => {
                 if let Some(said) = running.checks.said.as_ref().filter(|said| !said.passed)
-                    && let Some(reason) = said.reason
+                    && let Some(reason) = said.fault()
                 {
                     add(reason, said.message.clone());
                 }
@@ -365,10 +367,11 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
         depends_on: service.rules().map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
         settled: matches!(word.status, Status::Completed | Status::Stopped)
-            || matches!(word.reason, Some(Reason::NextRun | Reason::OnDemand)),
+            || matches!(word.reason, Some(Reason::NextRun | Reason::OnDemand))
+            || service.can_be_called(),
         pending: false,
         unproven: is_unproven(service),
-        on_demand: service.waits_for_demand(),
+        on_demand: service.may_be_called(),
         runs_to_end: service.rules().is_some_and(|spec| super::decide::runs_to_end(spec)),
     }
 }

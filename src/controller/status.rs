@@ -194,8 +194,7 @@ fn asleep(service: &Service) -> Word {
         | Life::Stopping(_)
         | Life::Finished(_) => None,
     });
-    // Who calls it next will most likely not be answered, either.
-    let failed = first.filter(|instance| instance.ladder.failed_starts > 0);
+    let failed = service.failed_last();
     let ended = failed.and_then(|instance| {
         let exit = instance.last_exit.as_ref()?;
         Some(explain::keeps_ending(exit, instance.oom_killed, 1))
@@ -205,7 +204,16 @@ fn asleep(service: &Service) -> Word {
             let reason = if instance.oom_killed { Reason::OomKilled } else { Reason::Error };
             let mut word = Word::of(Status::Failed, reason, format!("its last start failed: {why}"));
             word.why.push(listens);
-            word.next(format!("tried again at the next connection; at once with `plugd start {name}`"))
+            let when = match &instance.life {
+                Life::BackOff(wait) => format!("a connection from {} on", explain::moment(wait.until_wall)),
+                Life::Idle
+                | Life::Preparing(_)
+                | Life::Starting(_)
+                | Life::Running(_)
+                | Life::Stopping(_)
+                | Life::Finished(_) => "the next connection".into(),
+            };
+            word.next(format!("tried again at {when}; at once with `plugd start {name}`"))
         }
         (_, why) => {
             let mut word = Word::of(Status::Waiting, Reason::OnDemand, listens);
@@ -493,7 +501,9 @@ fn of_running(service: &Service, running: &Running) -> Word {
         return Word { why: vec!["its manifest has not been read yet".into()], ..Word::plain(Status::Starting) }
             .next("its checks begin when it is read");
     }
-    if running.port_late && super::waits::port_of_made(running).is_some() {
+    // One that answers, however badly, is open.
+    let is_closed = said.is_some_and(|said| said.reason == Some(Reason::PortNotOpen));
+    if running.port_late && is_closed && super::waits::port_of_made(running).is_some() {
         let port = super::waits::port_of_made(running).unwrap_or_default();
         return Word::of(
             Status::Starting,

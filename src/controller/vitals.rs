@@ -139,7 +139,7 @@ impl Controller {
         let points = score::mean(service.instances.iter().filter_map(|i| i.vitals.less.as_deref().map(score::points)));
         let ready = service.instances.iter().take(wanted).filter(|instance| instance.life.is_ready()).count();
         let job = service.schedule().is_some();
-        let asleep = service.can_be_called();
+        let asleep = service.can_be_called() && service.failed_last().is_none();
         let (before, was_ready) = (service.health.said, service.health.ready);
         let health = &mut service.health;
         (health.points, health.ready) = (points, ready);

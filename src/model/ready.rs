@@ -88,15 +88,11 @@ pub fn is_well(view: &ServiceView) -> bool {
 pub fn is_expected(view: &ServiceView) -> bool {
     match view.status {
         Status::Skipped | Status::Stopped | Status::Completed => false,
-        Status::Waiting => !view.settled,
+        // Of one that sleeps the next call is another try: the node does not wait for that.
+        Status::Waiting | Status::Failed => !view.settled,
         // On its way to where nothing is expected of it.
         Status::Stopping => !matches!(view.reason, Some(Reason::StoppedByOperator | Reason::Disabled)),
-        Status::Starting
-        | Status::Running
-        | Status::Healthy
-        | Status::Degraded
-        | Status::Unhealthy
-        | Status::Failed => true,
+        Status::Starting | Status::Running | Status::Healthy | Status::Degraded | Status::Unhealthy => true,
     }
 }
 

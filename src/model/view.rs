@@ -126,7 +126,7 @@ pub struct ServiceView {
     /// Nothing checks it, its last starts failed, and that it lives again proves nothing yet.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unproven: bool,
-    /// It sleeps: the next connection starts it.
+    /// A connection starts it, unless it runs.
     #[serde(default, skip_serializing_if = "is_false")]
     pub on_demand: bool,
     /// A job: who waits for it by its name waits for its end.

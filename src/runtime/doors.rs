@@ -178,9 +178,9 @@ impl Node {
             self.held.edge.turned(&view.service, door.idle_stop);
         }
         let meant = match view.status {
-            Status::Stopped | Status::Skipped | Status::Completed => false,
-            // Each call is another try of one whose last start failed.
-            Status::Failed => view.on_demand,
+            Status::Stopped | Status::Skipped => false,
+            // However it ended, the next call is a new beginning.
+            Status::Failed | Status::Completed => view.on_demand,
             Status::Starting
             | Status::Running
             | Status::Healthy

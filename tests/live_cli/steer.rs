@@ -324,7 +324,12 @@ fn who_waits_for_a_job_by_its_name_waits_for_its_end_and_its_result() {
     ends(&world, 0, &["wait", "--for=running", "long"]);
     let (_, told) = ends(&world, 124, &["wait", "long", "--timeout", "300ms"]);
     assert!(told.contains("long is running, a job that has not ended"), "{told}");
-    assert!(told.contains("it goes on; `plugd wait --for=running long` does not wait for its end"), "{told}");
+    assert!(told.contains("it goes on; --timeout waits longer, `plugd wait --for=running long` not for its"), "{told}");
+    // One that is removed meanwhile has not done what was asked for.
+    let mut waiting = begin_hearing(&world, &["restart", "long", "--wait"]);
+    world.wait_status("long", "running");
+    world.remove("long.yaml");
+    assert_eq!(code_of(&mut waiting.0), Some(1));
     // A server that is never restarted is one all the same.
     let port = crate::world::free_port();
     let serves = format!("command: [python3, -m, http.server, '{port}']\nrestart: Never\nport: {port}\n");

@@ -807,6 +807,13 @@ impl Facts {
             }
             return;
         }
+        let by_call = wish.spec.activation.is_some();
+        if by_call && !fresh && !outdated && matches!(end, End::ByItself(exit) if exit.status() == 0) {
+            // Until it sleeps, which is when nobody is connected.
+            self.perhaps_done.insert(life.instance.clone());
+            self.spread(&BTreeSet::from([life.instance.service.clone()]));
+            return;
+        }
         if finished
             && !fresh
             && !outdated
@@ -952,9 +959,11 @@ impl Facts {
         self.may_need(name).contains(name)
     }
 
-    /// All that it needs by what is declared, directly or not.
+    /// All that it needs by what is declared, directly or not. Of what goes round in a circle a version before may be in
+    /// force: it orders nothing for sure.
     pub fn needs(&self, name: &Name) -> BTreeSet<Name> {
-        self.all_needs(name, |wish| vec![&wish.spec])
+        let counts = |wish: &Wish| wish.spec.name == *name || !self.is_cyclic(&wish.spec.name);
+        self.all_needs(name, |wish| if counts(wish) { vec![&wish.spec] } else { Vec::new() })
     }
 
     /// The same by all versions that may be in force.

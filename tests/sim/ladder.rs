@@ -105,6 +105,13 @@ impl Rungs {
         let sure = !(inherited && steady);
         let delay = backoff::delay(&spec.restart.backoff, self.step);
         self.step += 1;
+        if (!again || !failed) && spec.activation.is_some() {
+            // The next call is a new beginning; who waits meanwhile is let in by the ladder.
+            self.step = if failed { self.step } else { 0 };
+            self.hearsay = true;
+            self.perhaps = true;
+            return false;
+        }
         if !again {
             self.finished = true;
             return true;

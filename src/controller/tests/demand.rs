@@ -6,7 +6,7 @@ use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Activation, Condition, OnLoss, Pass, Readiness, Spec};
+use crate::model::spec::{Activation, Condition, OnLoss, Pass, Readiness, RestartLimit, RestartPolicy, Spec};
 
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -117,6 +117,117 @@ fn a_crash_loop_is_waited_out_however_many_call() {
         said(&actions, Reason::HoldExpired),
         ["3 connections had waited 30 s and were closed: nothing of it was ready"]
     );
+}
+
+#[test]
+fn where_its_policy_lets_nothing_follow_an_end_the_next_call_does() {
+    for (policy, code) in [(RestartPolicy::OnFailure, 0), (RestartPolicy::Never, 0), (RestartPolicy::Never, 3)] {
+        let mut world = World::new();
+        let mut web = lazy("web");
+        web.restart.policy = policy;
+        world.declare(web);
+        assert!(spawns(&door(&mut world, "web", true, false), "web", 1));
+        world.spawned("web", 1);
+        door(&mut world, "web", false, false);
+        assert!(!spawned_any(&world.crash("web", 1, code)) && !spawned_any(&world.sleep(IDLE)));
+        let word = if code == 0 { (Status::Waiting, Reason::OnDemand) } else { (Status::Failed, Reason::Error) };
+        assert_eq!(world.status("web"), (word.0, Some(word.1)));
+        assert!(spawns(&door(&mut world, "web", true, false), "web", 2));
+        // Who waits while it ends is let in by the next: on the ladder, so that nothing spins.
+        let tries = tries_in_half_a_minute(&mut world, 2, |world, life| {
+            let mut actions = world.spawned("web", life);
+            actions.extend(world.crash("web", life, code));
+            actions
+        });
+        assert_eq!((20..=35).contains(&tries), code == 0, "{tries} after {code}");
+        assert!((3..=35).contains(&tries), "{tries} after {code}");
+    }
+}
+
+/// While somebody waits at the door of `web`, of which life `first` was asked for.
+fn tries_in_half_a_minute(world: &mut World, first: u64, mut end: impl FnMut(&mut World, u64) -> Vec<Action>) -> u64 {
+    let (mut life, until) = (first, world.now.mono + Duration::from_secs(30));
+    loop {
+        let mut actions = end(world, life);
+        actions.extend(world.sleep(Duration::from_millis(100)));
+        while !spawned_any(&actions) {
+            actions = world.sleep(Duration::from_millis(100));
+            if world.now.mono > until {
+                return life - first;
+            }
+        }
+        life += 1;
+    }
+}
+
+#[test]
+fn a_server_that_leaves_when_it_is_idle_sleeps_and_has_not_failed() {
+    for policy in [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never] {
+        let mut world = World::new();
+        let mut web = lazy("web");
+        web.restart.policy = policy;
+        world.declare(web);
+        for life in 1..8 {
+            assert!(spawns(&door(&mut world, "web", true, false), "web", life), "{policy:?} {life}");
+            world.spawned("web", life);
+            door(&mut world, "web", false, true);
+            door(&mut world, "web", false, false);
+            world.crash("web", life, 0);
+            assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)), "{policy:?} {life}");
+            assert!(!spawned_any(&world.sleep(Duration::from_secs(30))));
+        }
+    }
+}
+
+#[test]
+fn who_sleeps_after_a_failed_start_ends_no_node_and_is_awaited_by_none() {
+    let mut world = World::with(Config { exit_on_required: Some(Duration::from_secs(300)), ..config() });
+    let mut web = lazy("web");
+    web.restart.policy = RestartPolicy::Never;
+    world.declare(web);
+    door(&mut world, "web", true, false);
+    door(&mut world, "web", false, false);
+    world.spawned("web", 1);
+    world.crash("web", 1, 3);
+    let view = world.view("web");
+    assert_eq!((view.status, view.available, view.settled), (Status::Failed, false, true));
+    assert!(view.on_demand && !crate::model::ready::is_expected(&view));
+    world.sleep(Duration::from_secs(3600));
+    assert!(!world.controller.node().shutting_down);
+    assert!(spawns(&door(&mut world, "web", true, false), "web", 2));
+}
+
+#[test]
+fn what_has_ended_more_often_than_it_may_is_not_told_to_wait_for_a_call() {
+    let mut world = World::new();
+    let mut web = lazy("web");
+    web.restart.limit = Some(RestartLimit { max: 1, within: Duration::from_secs(600) });
+    world.declare(web);
+    door(&mut world, "web", true, false);
+    for life in 1..=2 {
+        world.spawned("web", life);
+        world.crash("web", life, 1);
+        world.sleep(Duration::from_secs(5));
+    }
+    door(&mut world, "web", false, false);
+    world.sleep(IDLE * 2);
+    let view = world.view("web");
+    assert_eq!((view.status, view.reason), (Status::Failed, Some(Reason::RestartLimit)));
+    assert!(!view.on_demand && !view.available);
+    assert!(!spawned_any(&door(&mut world, "web", true, false)));
+}
+
+#[test]
+fn a_program_that_cannot_be_spawned_is_tried_on_the_ladder_for_who_waits() {
+    let mut world = World::new();
+    let mut web = lazy("web");
+    web.restart.policy = RestartPolicy::Never;
+    world.declare(web);
+    assert!(spawns(&door(&mut world, "web", true, false), "web", 1));
+    let tries = tries_in_half_a_minute(&mut world, 1, |world, number| {
+        world.tell(Input::SpawnFailed { life: life("web", number), reason: Reason::ExecFormat, message: "no".into() })
+    });
+    assert!((3..=6).contains(&tries), "{tries} tries");
 }
 
 #[test]

@@ -379,11 +379,19 @@ fn a_port_probe_that_passes_late_is_told_from_sixty_seconds_on() {
     let mut web = spec("web");
     web.readiness = Readiness::ImpliedPort(tcp(80));
     let mut world = World::running(web);
+    let fails = |world: &mut World, reason: Option<Reason>| {
+        let verdict = Verdict { passed: false, message: "so".into(), reason, took: SECOND / 1000 };
+        world.until_asked("web", 1, ProbeSlot::Readiness);
+        world.tell(Input::Verdict { life: life("web", 1), probe: ProbeSlot::Readiness, verdict });
+    };
     for _ in 0..100 {
-        world.verdict("web", 1, ProbeSlot::Readiness, false);
+        fails(&mut world, Some(Reason::PortNotOpen));
     }
     world.sleep(60 * SECOND);
     assert_eq!(world.status("web"), (Status::Starting, Some(Reason::PortNotOpen)));
+    assert!(world.view("web").problems.is_empty(), "it is told once");
+    fails(&mut world, None);
+    assert_eq!(world.status("web"), (Status::Starting, Some(Reason::ProbeNotPassed)), "it answers: 404");
 }
 
 #[test]

@@ -356,6 +356,17 @@ fn what_said_once_that_it_is_ready_has_said_it_for_the_next_controller_too() {
     assert_eq!(world.view("web").check.as_deref(), Some(Check::NOTIFIED));
     let view = next_of(&world, &held, &web).view("web");
     assert_eq!((view.status, view.check.as_deref()), (Status::Healthy, Some(Check::NOTIFIED)));
+    // Ready by another check, and never heard by this one.
+    let (mut world, mut held) = (World::new(), Held::default());
+    web.readiness = Readiness::Probe(tcp(80));
+    held.note(&world.declare(web.clone()));
+    held.note(&world.spawned("web", 1));
+    held.note(&world.verdict("web", 1, ProbeSlot::Readiness, true));
+    if let Readiness::Probe(probe) = &mut web.readiness {
+        probe.check = Check::LogLine("ready".into());
+    }
+    held.note(&world.declare(web.clone()));
+    assert_eq!(next_of(&world, &held, &web).view("web").check, None);
 }
 
 #[test]

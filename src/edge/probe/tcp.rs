@@ -161,7 +161,8 @@ fn refused(addr: &str, error: &io::Error) -> Failure {
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "cannot be reached".to_string(),
         _ => format!("cannot be connected to: {error}"),
     };
-    Failure::because(format!("{addr} {why}"))
+    let reason = (error.kind() == io::ErrorKind::ConnectionRefused).then_some(Reason::PortNotOpen);
+    Failure { reason, message: format!("{addr} {why}") }
 }
 
 fn shown(host: &str, port: u16) -> String {
