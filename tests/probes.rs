@@ -95,7 +95,7 @@ async fn a_port_that_nobody_holds_is_not_open() {
     close(gone);
     let service = Service::holding(None);
     let verdict = check(&service.context(vec![]), port).await;
-    assert!(!verdict.passed && verdict.reason.is_none());
+    assert_eq!((verdict.passed, verdict.reason), (false, Some(Reason::PortNotOpen)));
     assert_eq!(verdict.message, format!("tcp nothing listens on port {port}"));
     assert!(Sockets::new().free(port));
 }
@@ -366,7 +366,9 @@ async fn what_was_remembered_is_looked_at_again_and_where_the_kernel_does_not_te
         assert!(look().await.passed);
         close(first);
         assert_eq!(look().await.message, first_word.replace("PORT", &port.to_string()));
-        assert_eq!(look().await.message, format!("tcp nothing listens on port {port}"));
+        let closed = look().await;
+        assert_eq!(closed.message, format!("tcp nothing listens on port {port}"));
+        assert_eq!(closed.reason, Some(Reason::PortNotOpen));
         let _second = TcpListener::bind(("127.0.0.9", port)).expect("the same port");
         assert!(look().await.passed);
     }

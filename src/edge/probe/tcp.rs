@@ -61,6 +61,10 @@ impl Failure {
     pub fn because(message: impl Into<String>) -> Failure {
         Failure { reason: None, message: message.into() }
     }
+
+    fn closed(message: String) -> Failure {
+        Failure { reason: Some(Reason::PortNotOpen), message }
+    }
 }
 
 /// Connect by the owner's rule, or to the host as written.
@@ -69,7 +73,7 @@ pub(super) async fn connect(ctx: &LifeContext, sockets: &Arc<Sockets>, place: &P
         Place::Local(port) => match listener::find(ctx, sockets, *port).await {
             Found::Closed => {
                 let elsewhere = elsewhere(ctx, *port).await;
-                Err(Failure::because(format!("nothing listens on port {port}{elsewhere}")))
+                Err(Failure::closed(format!("nothing listens on port {port}{elsewhere}")))
             }
             Found::Taken(message) => Err(Failure { reason: Some(Reason::AddressInUse), message }),
             Found::Open { addr, note } => match connect_here(addr).await {
@@ -161,8 +165,11 @@ fn refused(addr: &str, error: &io::Error) -> Failure {
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "cannot be reached".to_string(),
         _ => format!("cannot be connected to: {error}"),
     };
-    let reason = (error.kind() == io::ErrorKind::ConnectionRefused).then_some(Reason::PortNotOpen);
-    Failure { reason, message: format!("{addr} {why}") }
+    let message = format!("{addr} {why}");
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Failure::closed(message),
+        _ => Failure::because(message),
+    }
 }
 
 fn shown(host: &str, port: u16) -> String {
@@ -199,8 +206,9 @@ pub(super) async fn judged(
         ctx.remember(*port, None);
     }
     let message = match failure.reason {
-        Some(_) => failure.message,
-        None => format!("{kind} {}", failure.message),
+        // Of a port that is somebody else's it is no matter how it is checked.
+        Some(Reason::AddressInUse) => failure.message,
+        Some(_) | None => format!("{kind} {}", failure.message),
     };
     Verdict { passed: false, message, reason: failure.reason, took }
 }
