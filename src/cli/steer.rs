@@ -212,12 +212,12 @@ fn see_through(
                 return Err(wait::verdict(dir, lost));
             }
             // What was to run and is gone has not done what was asked for; what was to stop has.
-            let is_begun = |(name, order): &&(Name, Order)| {
+            let is_gone = |(name, order): &&(Name, Order)| {
                 !matches!(order, Order::Stop)
                     && before.services.contains_key(name)
                     && !known.services.contains_key(name)
             };
-            if let Some((name, _)) = orders.iter().find(is_begun) {
+            if let Some((name, _)) = orders.iter().find(is_gone) {
                 return Err(Fault::no(format!("{name} was removed meanwhile"), "`plugd get` lists what is there"));
             }
             let is_open = |name: &Name, order: Order| match (known.services.get(name), before.services.get(name)) {

@@ -107,6 +107,11 @@ pub(super) fn readiness_of(spec: &Spec) -> Option<&Probe> {
     }
 }
 
+/// What its readiness says once, by itself.
+fn once_said(spec: &Spec) -> Option<&'static str> {
+    readiness_of(spec).and_then(|probe| probe.check.once_said())
+}
+
 fn checkable(probe: &Option<Probe>) -> Option<&Probe> {
     probe.as_ref().filter(|probe| is_checkable(&probe.check))
 }
@@ -133,8 +138,7 @@ impl Checks {
     /// As they stood.
     pub fn resume(spec: &Spec, spawned: Duration, now: Duration, past: Past, marks: Marks) -> Checks {
         let failing = (past == Past::Lost).then(|| "as an earlier controller found".into());
-        let once = readiness_of(spec).and_then(|probe| probe.check.once_said());
-        let said = once.filter(|_| marks.heard && past == Past::Carried);
+        let said = once_said(spec).filter(|_| marks.heard && past == Past::Carried);
         let said = said.map(|message| Said { message: message.into(), passed: true, reason: None });
         let mut checks = Checks { past, marks, failing, said, leaving: marks.leaving, ..Checks::default() };
         match checkable(&spec.startup_probe) {
@@ -194,8 +198,7 @@ impl Checks {
     /// What a later controller cannot find out by itself.
     pub fn marks(&self, spec: &Spec) -> Marks {
         let failures = |course: &Option<Course>| course.as_ref().map_or(0, Course::failures);
-        let once = readiness_of(spec).and_then(|probe| probe.check.once_said());
-        let is_once = |said: &Said| said.passed && Some(said.message.as_str()) == once;
+        let is_once = |said: &Said| said.passed && Some(said.message.as_str()) == once_said(spec);
         Marks {
             started: self.started && checkable(&spec.startup_probe).is_some(),
             once: false,

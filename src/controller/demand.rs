@@ -76,15 +76,8 @@ impl Service {
 
     /// All of it has ended, and its restart policy lets nothing follow.
     pub fn is_over(&self) -> bool {
-        let over = |instance: &Instance| match instance.life {
-            Life::Finished(_) => instance.run.is_none() && !instance.recent.is_spent(),
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Running(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_) => false,
-        };
+        let over =
+            |instance: &Instance| instance.life.is_finished() && instance.run.is_none() && !instance.recent.is_spent();
         let wanted = self.desired() as usize;
         wanted > 0 && self.instances.len() >= wanted && self.instances.iter().take(wanted).all(over)
     }
@@ -92,7 +85,7 @@ impl Service {
     /// What has ended may be called again.
     fn forget_ends(&mut self) {
         let ends = self.instances.iter_mut().filter(|instance| !instance.recent.is_spent());
-        for instance in ends.filter(|instance| matches!(instance.life, Life::Finished(_))) {
+        for instance in ends.filter(|instance| instance.life.is_finished()) {
             instance.life = Life::Idle;
             self.touched = true;
         }

@@ -338,6 +338,19 @@ impl Life {
     }
 
     /// It ran to its end, and that was a success.
+    /// Nothing follows by itself.
+    pub fn is_finished(&self) -> bool {
+        match self {
+            Life::Finished(_) => true,
+            Life::Idle
+            | Life::Preparing(_)
+            | Life::Starting(_)
+            | Life::Running(_)
+            | Life::Stopping(_)
+            | Life::BackOff(_) => false,
+        }
+    }
+
     pub fn is_completed(&self) -> bool {
         match self {
             Life::Finished(finished) => finished.outcome == Outcome::Completed,

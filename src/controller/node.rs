@@ -193,7 +193,7 @@ impl Controller {
         }
         if self.config.single
             && let Some(service) = self.table.iter().next()
-            && service.instances.iter().all(|instance| is_finished(&instance.life))
+            && service.instances.iter().all(|instance| instance.life.is_finished())
             && !service.instances.is_empty()
         {
             return Some((last_code(service), format!("{} has ended", service.name)));
@@ -264,18 +264,6 @@ impl Controller {
     /// The start-up triple and the summary, of the last decision.
     pub fn report(&self) -> Report {
         Report::of(&Snapshot { sequence: 0, node: self.node_view(), services: self.views() })
-    }
-}
-
-pub(super) fn is_finished(life: &Life) -> bool {
-    match life {
-        Life::Finished(_) => true,
-        Life::Idle
-        | Life::Preparing(_)
-        | Life::Starting(_)
-        | Life::Running(_)
-        | Life::Stopping(_)
-        | Life::BackOff(_) => false,
     }
 }
 

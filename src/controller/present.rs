@@ -94,20 +94,9 @@ impl Controller {
     fn recount(&mut self, service: &mut Service) {
         let (status, reason) = service.word;
         let desired = service.desired().max(1) as usize;
-        let for_good = |instance: &super::service::Instance| match &instance.life {
-            Life::Finished(finished) => match finished.outcome {
-                Outcome::Failed(..) | Outcome::Completed => true,
-            },
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Running(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_) => false,
-        };
         let over = service.declared.is_some()
             && !service.instances.is_empty()
-            && service.instances.iter().take(desired).all(for_good)
+            && service.instances.iter().take(desired).all(|instance| instance.life.is_finished())
             && !service.may_be_called();
         let held = match reason {
             Some(Reason::StoppedByOperator | Reason::DependencyLost) => true,
@@ -367,7 +356,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
         depends_on: service.rules().map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
         settled: matches!(word.status, Status::Completed | Status::Stopped)
-            || matches!(word.reason, Some(Reason::NextRun | Reason::OnDemand))
+            || word.reason == Some(Reason::NextRun)
             || service.can_be_called(),
         pending: false,
         unproven: is_unproven(service),

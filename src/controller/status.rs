@@ -117,7 +117,7 @@ fn of_all(service: &Service, ending: bool) -> Word {
         | Gate::External(_)
         | Gate::NeedsUser => false,
         // What ran to its end did so, whatever became of its wrapper.
-        Gate::Missing => service.instances.iter().any(|instance| super::node::is_finished(&instance.life)),
+        Gate::Missing => service.instances.iter().any(|instance| instance.life.is_finished()),
         Gate::NeverValid => service.declared.is_some(),
         Gate::Open | Gate::Unknown | Gate::Waiting(_) | Gate::Cycle | Gate::ShuttingDown => true,
     };
@@ -185,8 +185,8 @@ fn asleep(service: &Service) -> Word {
     let port = service.spec().and_then(|spec| spec.process.port).unwrap_or(0);
     let listens = format!("plugd listens on port {port} for it");
     let first = service.instances.first();
-    let waits = first.and_then(|instance| match &instance.life {
-        Life::BackOff(wait) => Some(explain::and_last_words(wait.message.clone(), instance)),
+    let wait = first.and_then(|instance| match &instance.life {
+        Life::BackOff(wait) => Some((wait, instance)),
         Life::Idle
         | Life::Preparing(_)
         | Life::Starting(_)
@@ -194,6 +194,7 @@ fn asleep(service: &Service) -> Word {
         | Life::Stopping(_)
         | Life::Finished(_) => None,
     });
+    let waits = wait.map(|(wait, instance)| explain::and_last_words(wait.message.clone(), instance));
     let failed = service.failed_last();
     let ended = failed.and_then(|instance| {
         let exit = instance.last_exit.as_ref()?;
@@ -204,14 +205,9 @@ fn asleep(service: &Service) -> Word {
             let reason = if instance.oom_killed { Reason::OomKilled } else { Reason::Error };
             let mut word = Word::of(Status::Failed, reason, format!("its last start failed: {why}"));
             word.why.push(listens);
-            let when = match &instance.life {
-                Life::BackOff(wait) => format!("a connection from {} on", explain::moment(wait.until_wall)),
-                Life::Idle
-                | Life::Preparing(_)
-                | Life::Starting(_)
-                | Life::Running(_)
-                | Life::Stopping(_)
-                | Life::Finished(_) => "the next connection".into(),
+            let when = match wait {
+                Some((wait, _)) => format!("a connection from {} on", explain::moment(wait.until_wall)),
+                None => "the next connection".into(),
             };
             word.next(format!("tried again at {when}; at once with `plugd start {name}`"))
         }
