@@ -137,6 +137,34 @@ async fn a_stranger_that_came_after_the_spawn_counts_and_is_named() {
 }
 
 #[tokio::test]
+async fn what_was_connected_to_is_asked_of_the_kernel_until_it_goes_or_has_no_room() {
+    let (listener, port) = listener("127.0.0.1:0");
+    // Room for one that nobody has accepted.
+    rustix::net::listen(&listener, 0).expect("a shorter queue");
+    let service = Service::holding(Some(listener.try_clone().expect("a second descriptor")));
+    let ctx = service.context(Vec::new());
+    let first = check(&ctx, port).await;
+    assert!(first.passed && first.took > Duration::ZERO, "{first:?}");
+    drop(listener.accept().expect("the check's connection"));
+    for _ in 0..3 {
+        let again = check(&ctx, port).await;
+        assert_eq!((again.passed, &again.message, again.took), (true, &first.message, Duration::ZERO));
+    }
+    listener.set_nonblocking(true).expect("a flag");
+    let nobody = listener.accept().expect_err("nobody called again");
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+    let _waits = TcpStream::connect(("127.0.0.1", port)).expect("there is room for one");
+    let full = tcp(ctx.clone(), Arc::new(Sockets::new()), Place::Local(port), Duration::from_millis(300)).await;
+    assert!(!full.passed && full.message.contains("did not answer"), "{full:?}");
+    drop(listener.accept().expect("who waited"));
+    assert!(check(&ctx, port).await.passed, "there is room again");
+    drop(service);
+    close(listener);
+    let gone = check(&ctx, port).await;
+    assert!(!gone.passed && gone.reason == Some(Reason::PortNotOpen), "{gone:?}");
+}
+
+#[tokio::test]
 async fn a_stranger_that_takes_the_port_between_two_checks_does_not_count() {
     let (own, port) = listener("127.0.0.1:0");
     let service = Service::holding(Some(own));

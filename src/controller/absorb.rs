@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::Controller;
-use super::checks::{Checks, Finding, Past};
+use super::checks::{Checks, Past};
 use super::input::*;
 use super::life::*;
 use super::service::{Gate, Id, Service};
@@ -157,11 +157,7 @@ impl Controller {
                     | Life::Finished(_) => {}
                 });
             }
-            Input::Verdict { life, probe, verdict } => {
-                self.of_life(&life, |controller, service, at| {
-                    controller.verdict(service, at, probe, verdict, now);
-                });
-            }
+            Input::Verdict { life, probe, verdict } => self.answered(&life, probe, verdict, now),
             Input::LogLine { life, pattern } => {
                 self.of_life(&life, |controller, service, at| controller.log_line(service, at, &pattern, now));
             }
@@ -391,27 +387,6 @@ impl Controller {
         service.instances[at].oom_killed = exit.oom_killed;
         note_exit(&mut service.instances[at], exit, now.wall, ran_for, number);
         service.instances[at].last_exit.iter_mut().for_each(|last| last.by.clone_from(&by));
-    }
-
-    fn verdict(&mut self, service: &mut Service, at: usize, probe: ProbeSlot, verdict: Verdict, now: Now) {
-        match &mut service.instances[at].life {
-            Life::Running(running) => {
-                let Some(spec) = running.made.spec.clone() else { return };
-                let before = running.checks.outline(&spec);
-                let finding = running.checks.answer(&spec, probe, verdict, running.spawned, now.mono, &mut self.random);
-                service.touched |= running.checks.outline(&spec) != before;
-                match finding {
-                    Finding::Nothing => {}
-                    Finding::GiveUp(why) => running.give_up = Some(why),
-                }
-            }
-            Life::Idle
-            | Life::Preparing(_)
-            | Life::Starting(_)
-            | Life::Stopping(_)
-            | Life::BackOff(_)
-            | Life::Finished(_) => {}
-        }
     }
 
     /// Counts where the spec that judges the life asks for this very line: one of a pattern that was

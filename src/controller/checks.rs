@@ -80,6 +80,8 @@ impl Said {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Finding {
     Nothing,
+    /// A threshold was reached.
+    Turned,
     /// Startup or liveness gave up: the process is to be ended.
     GiveUp(String),
 }
@@ -293,7 +295,7 @@ impl Checks {
             (_, Turn::Nothing) => Finding::Nothing,
             (ProbeSlot::Startup, Turn::Passed) => {
                 self.open(spec, spawned, now);
-                Finding::Nothing
+                Finding::Turned
             }
             (ProbeSlot::Startup, Turn::Failed) => {
                 Finding::GiveUp(format!("the startup probe failed {failures} times: {message}"))
@@ -301,13 +303,13 @@ impl Checks {
             (ProbeSlot::Readiness, Turn::Passed) => {
                 self.failing = None;
                 self.watch(spec, now);
-                Finding::Nothing
+                Finding::Turned
             }
             (ProbeSlot::Readiness, Turn::Failed) => {
                 self.failing = Some(message);
-                Finding::Nothing
+                Finding::Turned
             }
-            (ProbeSlot::Liveness, Turn::Passed) => Finding::Nothing,
+            (ProbeSlot::Liveness, Turn::Passed) => Finding::Turned,
             (ProbeSlot::Liveness, Turn::Failed) => {
                 Finding::GiveUp(format!("the liveness probe failed {failures} times in a row: {message}"))
             }
@@ -407,13 +409,18 @@ impl Checks {
         })
     }
 
-    pub fn deadline(&self, spec: &Spec) -> Option<Duration> {
+    /// When a passive check has been silent for too long.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.silence_ends
+    }
+
+    /// When one is to be asked next, or its answer is taken for lost.
+    pub fn next_question(&self, spec: &Spec) -> Option<Duration> {
         let of = |slot, course: &Option<Course>| course.as_ref().and_then(|c| c.deadline(probe_of(spec, slot)?));
         [
             of(ProbeSlot::Startup, &self.startup),
             of(ProbeSlot::Readiness, &self.readiness),
             of(ProbeSlot::Liveness, &self.liveness),
-            self.silence_ends,
         ]
         .into_iter()
         .flatten()

@@ -86,6 +86,7 @@ impl Controller {
                 break;
             }
         }
+        self.ask_what_is_due(now, &mut plan);
         plan.actions.extend(self.port_asks.drain(..).map(Action::AwaitPort));
         plan.actions.extend(self.events.drain(..).map(Action::Record));
         plan
@@ -207,6 +208,7 @@ impl Controller {
             self.deadlines.insert((new, id));
         }
         service.deadline = deadline;
+        self.ask_at(id, &mut service);
         let name = service.name.clone();
         self.table.put(id, service);
         if news {
@@ -227,6 +229,7 @@ impl Controller {
         }
         let mut deadline = self.follow_schedule(service, now).into_iter().chain(self.follow_demand(service, now)).min();
         let wants = self.wants(id, service, now, plan);
+        service.held = wants.contains(&Want::Hold);
         let is_puzzled = |gate: &Gate| matches!(gate, Gate::Waiting(Needs { unknown: true, .. }));
         match is_puzzled(&service.gate) || service.kept_gate.as_ref().is_some_and(is_puzzled) {
             true => self.puzzled.insert(id),
@@ -259,6 +262,9 @@ impl Controller {
         }
         if let Some(old) = service.deadline {
             self.deadlines.remove(&(old, id));
+        }
+        if let Some(old) = service.question {
+            self.questions.remove(&(old, id));
         }
         self.backing_off.remove(&id);
         self.puzzled.remove(&id);

@@ -251,9 +251,7 @@ impl Controller {
             self.events_of_check(service, at, &why, now);
             return self.begin_stop(service, at, Cause::CheckFailed(why), now);
         }
-        running.checks.take_due(&spec, now.mono, |probe| {
-            plan.actions.push(Action::Probe { life: life_id.clone(), probe, spec: spec.clone() });
-        });
+        super::routine::ask(running, &life_id, now, plan);
         if std::mem::take(&mut running.untold) {
             let age = running.ready_since.map(|since| since.saturating_sub(running.spawned));
             let (made, wall) = (running.made.clone(), running.spawned_wall);
@@ -311,7 +309,7 @@ impl Controller {
             running.untold = true;
             return Step::Again;
         }
-        let mut deadline = running.checks.deadline(&spec);
+        let mut deadline = running.checks.deadline();
         let mut wake = |at: Duration| deadline = deadline.into_iter().chain([at]).min();
         if let Some(since) = running.ready_since {
             let ladder = &mut instance.ladder;

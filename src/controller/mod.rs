@@ -33,6 +33,7 @@ mod life;
 mod node;
 mod plan;
 mod present;
+mod routine;
 mod runs;
 mod service;
 mod shutdown;
@@ -100,6 +101,8 @@ pub struct Controller {
     table: Table,
     dirty: VecDeque<Id>,
     deadlines: BTreeSet<(Duration, Id)>,
+    /// When a check of which service is due.
+    questions: BTreeSet<(Duration, Id)>,
     /// Services that wait for room in the keeper's queue.
     queue: VecDeque<Id>,
     /// Whose turn it is.
@@ -150,6 +153,7 @@ impl Controller {
             table: Table::default(),
             dirty: VecDeque::new(),
             deadlines: BTreeSet::new(),
+            questions: BTreeSet::new(),
             queue: VecDeque::new(),
             serving: None,
             asked: 0,
@@ -180,8 +184,8 @@ impl Controller {
 
     /// When `decide` wants to be called next, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let services = self.deadlines.first().map(|&(at, _)| at);
-        services.into_iter().chain(self.node_deadline()).chain(self.clocks.deadline()).min()
+        let services = self.deadlines.first().into_iter().chain(self.questions.first()).map(|&(at, _)| at);
+        services.chain(self.node_deadline()).chain(self.clocks.deadline()).min()
     }
 
     /// What is told of a service, as of the last decision.

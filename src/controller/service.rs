@@ -82,6 +82,10 @@ pub(super) struct Service {
     /// What a controller before this one told last, until that is told again, or something else is true.
     pub recalled: Option<Told>,
     pub deadline: Option<Duration>,
+    /// When a check of it is due next.
+    pub question: Option<Duration>,
+    /// Nothing is known yet of what is wanted of it: it is left alone, its checks too.
+    pub held: bool,
     /// As counted in the node's `ports_had`.
     pub port_had: Option<u16>,
     /// Whose port it waits for.
@@ -292,6 +296,8 @@ impl Service {
             remembered: None,
             recalled: None,
             deadline: None,
+            question: None,
+            held: true,
             port_had: None,
             heir: None,
             unready_since: None,

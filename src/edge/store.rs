@@ -35,7 +35,7 @@ use tokio::sync::oneshot;
 pub use self::history::{EXITS_OF_ONE, Minute, Question};
 use self::inbox::{Call, Inbox};
 pub use self::open::era;
-pub use self::samples::{Sample, Samples};
+pub use self::samples::{Checked, Sample, Samples};
 use self::thread::Writer;
 use crate::controller::Memory;
 use crate::edge::mounts::remote_mount;

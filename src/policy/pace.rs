@@ -40,6 +40,11 @@ pub fn middle(paces: impl IntoIterator<Item = Pace>) -> Option<Duration> {
     Some(means[(means.len() - 1) / 2])
 }
 
+/// Whether any caller feels how long it takes: none that is quicker is ever slow.
+pub fn is_felt(own: Pace) -> bool {
+    own.mean().is_some_and(|own| own > FELT)
+}
+
 /// Whether an instance is slow beside its siblings; `was`: it was until now.
 pub fn is_slow(own: Pace, middle: Option<Duration>, was: bool) -> bool {
     let (Some(own), Some(middle)) = (own.mean(), middle) else { return false };

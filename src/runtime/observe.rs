@@ -2,11 +2,10 @@
 //!
 //! Nothing here waits for a disk: buckets are summed in memory and handed to the store once a minute.
 
-use std::time::Duration;
-
 use super::Node;
 use crate::controller::{Input, ProbeSlot};
-use crate::edge::store::Sample;
+use crate::edge::store::{Checked, Sample};
+use crate::model::name::LifeId;
 use crate::model::reason::Status;
 use crate::model::spec::Check;
 use crate::model::time::Now;
@@ -15,32 +14,32 @@ use crate::model::view::ServiceView;
 impl Node {
     /// A fact that is about to be absorbed.
     pub(super) fn observe(&mut self, input: &Input, now: Now) {
-        let (life, probe, passed, took) = match input {
-            Input::Verdict { life, probe, verdict } => (life, *probe, verdict.passed, verdict.took),
+        let (life, found) = match input {
+            // How often a service was asked until it had started tells nothing of how it is.
+            Input::Verdict { probe: ProbeSlot::Startup, .. } => return,
+            Input::Verdict { life, verdict, .. } if verdict.passed => {
+                (life, Checked::Passed(Some(verdict.took).filter(|took| !took.is_zero())))
+            }
+            Input::Verdict { life, .. } if self.starts(life) => return,
+            Input::Verdict { life, .. } => (life, Checked::Failed),
             Input::LogLine { life, pattern } => {
                 let judged = self.lives.get(life).and_then(|live| live.spec.readiness.probe());
                 if judged.is_none_or(|probe| probe.check != Check::LogLine(pattern.clone())) {
                     return;
                 }
-                (life, ProbeSlot::Readiness, true, Duration::ZERO)
+                (life, Checked::Passed(None))
             }
             _ => return,
         };
-        let Some(view) = self.publisher.view(&life.instance.service) else { return };
+        self.samples.checked(&life.instance.service, found, now);
+    }
+
+    /// It has not been ready yet.
+    fn starts(&self, life: &LifeId) -> bool {
+        let Some(view) = self.publisher.view(&life.instance.service) else { return true };
         let name = life.instance.to_string();
         let instance = view.instances.iter().find(|known| known.name == name || view.instances.len() == 1);
-        let starts = instance.is_none_or(|instance| instance.status == Status::Starting);
-        let counts = match probe {
-            // How often a service that is starting was asked tells nothing of how it is.
-            ProbeSlot::Readiness | ProbeSlot::Liveness => passed || !starts,
-            ProbeSlot::Startup => false,
-        };
-        if counts && !view.settled {
-            let latency = Some(took).filter(|took| passed && *took > Duration::ZERO);
-            let probes = if passed { (1, 0) } else { (0, 1) };
-            let sample = Sample { latency, probes, ..sample(&view, now) };
-            self.samples.take(sample);
-        }
+        instance.is_none_or(|instance| instance.status == Status::Starting)
     }
 
     /// A view that is announced.
@@ -91,12 +90,5 @@ fn expects_nothing(view: &ServiceView) -> bool {
 }
 
 fn sample(view: &ServiceView, now: Now) -> Sample {
-    Sample {
-        at: now,
-        service: view.service.clone(),
-        ready: view.available,
-        score: view.score,
-        latency: None,
-        probes: (0, 0),
-    }
+    Sample { at: now, service: view.service.clone(), ready: view.available, score: view.score }
 }

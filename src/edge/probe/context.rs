@@ -59,6 +59,8 @@ pub(super) struct Known {
     pub addr: SocketAddr,
     /// `held by docker-proxy pid 12`, where it is not of the life's own tree.
     pub note: Option<String>,
+    /// When a connection to it was made last.
+    pub connected: Option<Instant>,
 }
 
 impl LifeContext {
@@ -144,6 +146,12 @@ impl LifeContext {
     pub(super) fn known(&self, port: u16) -> Option<Known> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.iter().find(|(one, _)| *one == port).map(|(_, known)| known.clone())
+    }
+
+    /// A connection to what is known was made.
+    pub(super) fn note_connected(&self, port: u16) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter_mut().filter(|(one, _)| *one == port).for_each(|(_, known)| known.connected = Some(Instant::now()));
     }
 
     /// Whether it has listened there itself: whoever else does now has taken its place.

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-use super::sockets::Listener;
+use super::sockets::{Listener, Taker};
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -88,7 +88,7 @@ fn ask(
 
 /// The socket that takes a connection to `addr` now; none where nobody does. Its cost does not depend on how many
 /// sockets there are.
-pub(super) fn listener_at(socket: &OwnedFd, addr: SocketAddr, sequence: u32) -> Result<Option<u64>, DiagError> {
+pub(super) fn listener_at(socket: &OwnedFd, addr: SocketAddr, sequence: u32) -> Result<Option<Taker>, DiagError> {
     let (family, octets) = match addr {
         SocketAddr::V4(addr) => (libc::AF_INET, addr.ip().octets().to_vec()),
         SocketAddr::V6(addr) => (libc::AF_INET6, addr.ip().octets().to_vec()),
@@ -104,7 +104,7 @@ pub(super) fn listener_at(socket: &OwnedFd, addr: SocketAddr, sequence: u32) -> 
     // INET_DIAG_NOCOOKIE.
     request[64..72].fill(0xff);
     let mut found = None;
-    let note = |message: &[u8]| found = found.or(listener(message, addr.port()).map(|one| one.inode));
+    let note = |message: &[u8]| found = found.or(taker(message, addr.port()));
     // One packet, after which the kernel says nothing more.
     match ask(socket, &request, sequence, note, || true) {
         Err(DiagError::Refused(error)) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
@@ -186,6 +186,12 @@ fn listener(message: &[u8], port: u16) -> Option<Listener> {
     };
     let scope = u32_at(message, 40);
     Some(Listener { inode: u64::from(u32_at(message, 68)), addr, scope, uid: u32_at(message, 64) })
+}
+
+/// Of one that listens the kernel tells how many wait to be accepted, and of how many it drops no caller.
+fn taker(message: &[u8], port: u16) -> Option<Taker> {
+    let inode = listener(message, port)?.inode;
+    Some(Taker { inode, has_room: u32_at(message, 56) <= u32_at(message, 60) })
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -10,12 +10,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::context::{Known, LifeContext};
 use super::neighbours::Neighbour;
 use super::sockets::{Holder, Listener, Sockets, held_by};
 use crate::edge::process::stat;
 use crate::edge::process::tree::Tree;
+
+/// What stands between a caller and a socket that has room, a rule of a firewall say, is found so late.
+const CONNECT_EVERY: Duration = Duration::from_secs(60);
 
 /// Who listens on a local port, judged for one life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +35,9 @@ pub enum Found {
 /// Look, or remember what was found at the last look.
 pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found {
     if let Some(known) = ctx.known(port) {
-        match sockets.inode_at(known.addr) {
+        match sockets.taker_at(known.addr) {
             // It closed its socket, or somebody has come between it and those who call.
-            Some(now) if now.is_none_or(|now| !known.inodes.contains(&now)) => ctx.remember(port, None),
+            Some(now) if now.is_none_or(|now| !known.inodes.contains(&now.inode)) => ctx.remember(port, None),
             Some(_) | None => return Found::Open { addr: known.addr, note: known.note },
         }
     }
@@ -90,6 +94,14 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
         (None, None, Some((listener, holder))) => Found::Taken(taken(port, listener, holder)),
         (None, None, None) => Found::Closed,
     }
+}
+
+/// What a connection would find out, told by the kernel: the socket that was connected to a moment ago listens and has
+/// room. The service need not accept, and log, somebody who says nothing.
+pub(super) fn still_takes(ctx: &LifeContext, sockets: &Sockets, port: u16) -> Option<Known> {
+    let known = ctx.known(port).filter(|known| known.connected.is_some_and(|at| at.elapsed() < CONNECT_EVERY))?;
+    let taker = sockets.taker_at(known.addr)??;
+    (taker.has_room && known.inodes.contains(&taker.inode)).then_some(known)
 }
 
 /// Those of its own, found without looking at every process there is where that is possible.
@@ -154,7 +166,7 @@ fn is_foreign(uid: u32, service: i32) -> bool {
 fn open(ctx: &LifeContext, port: u16, listener: &Listener, listeners: &[Listener], note: Option<String>) -> Found {
     let addr = listener.reach(port);
     let inodes = reached(listener, listeners).map(|one| one.inode).collect();
-    ctx.remember(port, Some(Known { inodes, addr, note: note.clone() }));
+    ctx.remember(port, Some(Known { inodes, addr, note: note.clone(), connected: None }));
     Found::Open { addr, note }
 }
 

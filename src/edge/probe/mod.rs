@@ -41,7 +41,8 @@ pub async fn holder_of_port(ctx: Arc<LifeContext>, sockets: Arc<Sockets>) -> Opt
 }
 
 /// Run one check of a probe now. `None`: its kind is not checked from here (exec goes through the
-/// keeper, the passive kinds speak by themselves), or its port is not known.
+/// keeper, the passive kinds speak by themselves), or its port is not known. (Those that speak a protocol are large: they
+/// are not to be the size of all.)
 pub async fn check(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, probe: &Probe) -> Option<Verdict> {
     match &probe.check {
         Check::TcpSocket { host, port } => {
@@ -58,15 +59,15 @@ pub async fn check(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, probe: &Probe) 
                 expect_status: expect_status.clone(),
                 expect_body: expect_body.clone(),
             };
-            Some(http::http(ctx, sockets, get, probe.timeout).await)
+            Some(Box::pin(http::http(ctx, sockets, get, probe.timeout)).await)
         }
         Check::Grpc { port, service } => {
             let place = Place::of(None, port, &ctx)?;
-            Some(grpc::grpc(ctx, sockets, place, service, probe.timeout).await)
+            Some(Box::pin(grpc::grpc(ctx, sockets, place, service, probe.timeout)).await)
         }
         Check::Mcp { port, path } => {
             let place = Place::of(None, port, &ctx)?;
-            Some(mcp::mcp(ctx, sockets, place, path, probe.timeout).await)
+            Some(Box::pin(mcp::mcp(ctx, sockets, place, path, probe.timeout)).await)
         }
         Check::Exec { .. } | Check::Notify | Check::Fd(_) | Check::LogLine(_) | Check::Later(_) => None,
     }

@@ -63,6 +63,14 @@ impl Listener {
     }
 }
 
+/// The socket that takes a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taker {
+    pub inode: u64,
+    /// Another connection is not turned away.
+    pub has_room: bool,
+}
+
 /// The process that holds a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
@@ -167,7 +175,7 @@ impl Sockets {
 
     /// The socket that takes a connection to `addr` now (`Some(None)`: nobody does); none where the kernel does not
     /// tell. Of several that share it each is told at times, as each is chosen for some callers.
-    pub fn inode_at(&self, addr: SocketAddr) -> Option<Option<u64>> {
+    pub fn taker_at(&self, addr: SocketAddr) -> Option<Option<Taker>> {
         let mut diag = self.diag.lock().unwrap_or_else(PoisonError::into_inner);
         let (socket, sequence) = diag.as_mut()?;
         *sequence = sequence.wrapping_add(2);

@@ -1,4 +1,7 @@
 //! tcpSocket: somebody accepts connections, and it is the right one.
+//!
+//! Connected to once a minute; between, as long as it passes, the kernel is asked whether the same socket goes on
+//! listening and has room.
 
 use std::future::Future;
 use std::io;
@@ -6,7 +9,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::net::TcpStream;
@@ -27,11 +29,29 @@ const STEP: Duration = Duration::from_millis(250);
 
 /// One check; ends within `timeout`.
 pub async fn tcp(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, place: Place, timeout: Duration) -> Verdict {
+    if let Place::Local(port) = place
+        && let Some(known) = listener::still_takes(&ctx, &sockets, port)
+    {
+        let message = passed(&known.addr.to_string(), known.note.as_deref());
+        return Verdict { passed: true, message, reason: None, took: Duration::ZERO };
+    }
     let check = async {
         let reached = connect(&ctx, &sockets, &place).await?;
-        Ok(format!("tcp {} passed{}", reached.addr, reached.note()))
+        if let Place::Local(port) = place {
+            ctx.note_connected(port);
+        }
+        Ok(passed(&reached.addr, reached.note.as_deref()))
     };
     judged("tcp", &ctx, &place, timeout, check).await
+}
+
+fn passed(addr: &str, note: Option<&str>) -> String {
+    format!("tcp {addr} passed{}", noted(note))
+}
+
+/// `, held by docker-proxy pid 12`, or nothing.
+fn noted(note: Option<&str>) -> String {
+    note.map(|note| format!(", {note}")).unwrap_or_default()
 }
 
 /// A connection, and what is to be said of it.
@@ -45,9 +65,9 @@ pub(super) struct Reached {
 }
 
 impl Reached {
-    /// `, held by docker-proxy pid 12`, or nothing.
+    /// As a message ends.
     pub fn note(&self) -> String {
-        self.note.as_ref().map(|note| format!(", {note}")).unwrap_or_default()
+        noted(self.note.as_deref())
     }
 }
 
@@ -107,20 +127,21 @@ pub(super) async fn connect(ctx: &LifeContext, sockets: &Arc<Sockets>, place: &P
 async fn connect_here(addr: SocketAddr) -> io::Result<std::net::TcpStream> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
-    match rustix::net::connect(&socket, &addr) {
-        Ok(()) | Err(Errno::INPROGRESS) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let mut stream = std::net::TcpStream::from(socket);
-    if poll(&mut [PollFd::new(&stream, PollFlags::OUT)], Some(&Timespec::default()))? == 0 {
+    let connect = || rustix::net::connect(&socket, &addr);
+    // The first begins it; what came of that the second tells.
+    match connect().or_else(|error| if error == Errno::INPROGRESS { connect() } else { Err(error) }) {
+        Ok(()) => Ok(socket.into()),
         // Its backlog is full, say.
-        let waits = TcpStream::from_std(stream)?;
-        waits.writable().await?;
-        stream = waits.into_std()?;
-    }
-    match stream.take_error()? {
-        Some(error) => Err(error),
-        None => Ok(stream),
+        Err(Errno::ALREADY) => {
+            let waits = TcpStream::from_std(socket.into())?;
+            waits.writable().await?;
+            let stream = waits.into_std()?;
+            match stream.take_error()? {
+                Some(error) => Err(error),
+                None => Ok(stream),
+            }
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

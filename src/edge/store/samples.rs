@@ -34,10 +34,14 @@ pub struct Sample {
     pub ready: bool,
     /// From 0 to 100.
     pub score: Option<u8>,
-    /// How long its check took.
-    pub latency: Option<Duration>,
-    /// Checks since the last sample: passed, failed.
-    pub probes: (u32, u32),
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// In that time, where it was timed.
+    Passed(Option<Duration>),
+    Failed,
 }
 
 /// What was seen of all services since the last write.
@@ -55,6 +59,8 @@ struct Series {
     seen: Bucket,
     since: Duration,
     state: State,
+    /// As it was told last.
+    score: Option<u8>,
     /// The count that the next one is compared with.
     restarts: Option<u64>,
     exits: VecDeque<ExitView>,
@@ -113,17 +119,28 @@ impl Samples {
     }
 
     pub fn take(&mut self, sample: Sample) {
-        let Sample { at, service, ready, score, latency, probes: (ok, failed) } = sample;
+        let Sample { at, service, ready, score } = sample;
         let series = self.of(service, at);
         series.become_(if ready { State::Up } else { State::Down }, at.mono);
-        if let Some(score) = score {
-            series.seen.scored(score);
+        series.score = score;
+        score.into_iter().for_each(|score| series.seen.scored(score));
+    }
+
+    /// A check has answered, of a service that is as it was when it was seen last.
+    pub fn checked(&mut self, service: &Name, found: Checked, at: Now) {
+        let Some(series) = self.series.get_mut(service.as_str()).filter(|series| series.state != State::Resting) else {
+            return;
+        };
+        series.pass(at.mono);
+        series.score.into_iter().for_each(|score| series.seen.scored(score));
+        match found {
+            Checked::Passed(latency) => {
+                series.seen.probes_ok += 1;
+                latency.into_iter().for_each(|latency| series.seen.answered_in(latency));
+            }
+            Checked::Failed => series.seen.probes_failed += 1,
         }
-        if let Some(latency) = latency {
-            series.seen.answered_in(latency);
-        }
-        series.seen.probes_ok += u64::from(ok);
-        series.seen.probes_failed += u64::from(failed);
+        self.open(at);
     }
 
     /// From now on nothing is expected of it: that time is neither good nor bad.
@@ -231,7 +248,7 @@ mod tests {
     }
 
     fn sample(secs: f64, ready: bool) -> Sample {
-        Sample { at: now(secs), service: name(), ready, score: None, latency: None, probes: (0, 0) }
+        Sample { at: now(secs), service: name(), ready, score: None }
     }
 
     fn bucket(minute: &Minute) -> Bucket {
@@ -290,14 +307,20 @@ mod tests {
     #[test]
     fn probes_scores_and_latencies_are_summed() {
         let mut samples = Samples::default();
-        for (score, micros, ok) in [(100, 200, 1), (40, 400, 0)] {
-            let latency = Some(Duration::from_micros(micros));
-            samples.take(Sample { score: Some(score), latency, probes: (ok, 1 - ok), ..sample(1.0, true) });
+        for (score, micros) in [(100, 200), (40, 400)] {
+            samples.take(Sample { score: Some(score), ..sample(1.0, true) });
+            samples.checked(&name(), Checked::Passed(Some(Duration::from_micros(micros))), now(1.0));
         }
+        samples.checked(&name(), Checked::Passed(None), now(1.5));
+        samples.checked(&name(), Checked::Failed, now(1.5));
         let seen = bucket(&samples.close(now(2.0)).expect("open"));
-        assert_eq!((seen.probes_ok, seen.probes_failed), (1, 1));
-        assert_eq!((seen.score.mean(), seen.score.extreme), (Some(70.0), 40));
+        assert_eq!((seen.probes_ok, seen.probes_failed), (3, 1));
+        // Each check is a look at the score, too.
+        assert_eq!((seen.score.mean(), seen.score.extreme), (Some(60.0), 40));
         assert_eq!((seen.latency.mean(), seen.latency.extreme), (Some(300.0), 400));
+        samples.rest(&name(), now(3.0));
+        samples.checked(&name(), Checked::Failed, now(3.0));
+        assert_eq!(bucket(&samples.close(now(4.0)).expect("open")).probes_failed, 0, "nothing is expected of it");
     }
 
     #[test]

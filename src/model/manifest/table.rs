@@ -143,7 +143,13 @@ pub static PROBE: Object = Object {
             "{path: /ready, port: http}",
             "Asks over HTTP; 200 to 399 passes.",
         ),
-        field("tcpSocket", Kind::Object(&TCP_SOCKET), "none", "{port: 8080}", "Connects."),
+        field(
+            "tcpSocket",
+            Kind::Object(&TCP_SOCKET),
+            "none",
+            "{port: 8080}",
+            "Connects; while its socket goes on listening, once a minute.",
+        ),
         field("grpc", Kind::Object(&GRPC), "none", "{service: orders}", "Asks the gRPC health service, without TLS."),
         field(
             "mcp",
