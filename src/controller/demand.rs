@@ -64,9 +64,11 @@ impl Service {
         self.activation().is_some() && self.call.demand.waiting
     }
 
-    /// It runs on demand, and nobody is at its door.
+    /// It runs on demand, and one of it that has just ended is missed by nobody. Who was connected is so no more, whether
+    /// that has been told or not, unless to another instance.
     pub fn is_left_alone(&self) -> bool {
-        self.activation().is_some() && self.call.demand == Demand::default()
+        let Demand { waiting, connected } = self.call.demand;
+        self.activation().is_some() && !waiting && !(connected && self.is_occupied())
     }
 
     /// A call starts it, unless it runs.
