@@ -13,7 +13,7 @@ mod names;
 
 use std::io::{BufRead, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -539,6 +539,43 @@ async fn floods_and_drips_end_at_the_cap_or_the_deadline() {
 }
 
 #[tokio::test]
+async fn descriptors_that_come_with_a_notification_are_closed_at_once() {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+    let socket = NotifySocket::bind().expect("bound");
+    let name = socket.env().trim_start_matches('@').to_string();
+    let addr = rustix::net::SocketAddrUnix::new_abstract_name(name.as_bytes()).expect("an address");
+    let sender = std::os::unix::net::UnixDatagram::unbound().expect("a socket");
+    let (hears, held) = rustix::pipe::pipe().expect("a pipe");
+    let copies: Vec<_> = (0..8).map(|_| held.try_clone().expect("a descriptor")).collect();
+    let mut passed: Vec<_> = copies.iter().map(|copy| copy.as_fd()).collect();
+    passed.push(held.as_fd());
+    for count in [1, passed.len()] {
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(9))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&passed[..count])));
+        let words = [std::io::IoSlice::new(b"BARRIER=1")];
+        rustix::net::sendmsg_addr(&sender, &addr, &words, &mut control, SendFlags::empty()).expect("sent");
+    }
+    drop((copies, held));
+    sender.send_to_addr(b"STATUS=last", &abstract_addr(&name)).expect("sent");
+    let tree = tree_of(std::process::id());
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let last = tokio::select! {
+        _ = socket.listen(&tree, move |message| drop(tell.send(message))) => None,
+        last = tokio::time::timeout(TIMEOUT, told.recv()) => last.ok().flatten(),
+    };
+    assert_eq!(last.and_then(|message| message.status).as_deref(), Some("last"));
+    let mut hung_up = [rustix::event::PollFd::new(&hears, rustix::event::PollFlags::IN)];
+    let now = rustix::event::Timespec::default();
+    assert_eq!(rustix::event::poll(&mut hung_up, Some(&now)).expect("polled"), 1, "somebody holds what was passed");
+}
+
+fn abstract_addr(name: &str) -> std::os::unix::net::SocketAddr {
+    <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name)
+        .expect("an address")
+}
+
+#[tokio::test]
 async fn notifications_of_the_tree_are_heard_and_those_of_strangers_are_not() {
     let service = Service::holding(None);
     let own = tree_of(std::process::id());
@@ -547,12 +584,11 @@ async fn notifications_of_the_tree_are_heard_and_those_of_strangers_are_not() {
         let bound = NotifySocket::bind().expect("bound");
         let socket = NotifySocket::adopt(bound.share().expect("shared")).expect("the keeper's copy goes on");
         assert_eq!(socket.env(), bound.env());
-        let name = socket.env().trim_start_matches('@').to_string();
-        let addr = <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name);
+        let addr = abstract_addr(socket.env().trim_start_matches('@'));
         let sender = std::os::unix::net::UnixDatagram::unbound().expect("a socket");
         assert!(sender.as_raw_fd() > 0);
         for text in [&b"\xff\xfe="[..], &[b'x'; 5000], b"READY=1\nSTATUS=up"] {
-            sender.send_to_addr(text, addr.as_ref().expect("an address")).expect("sent");
+            sender.send_to_addr(text, &addr).expect("sent");
         }
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let listening = socket.listen(&tree, move |message| drop(tell.send(message)));

@@ -151,14 +151,18 @@ pub(crate) struct Sender {
     pub uid: u32,
 }
 
-/// Room for the credentials alone: descriptors that a sender passes are closed by the kernel.
+/// Room for the credentials, which come first, and for nothing else: descriptors that a sender passes do not fit and
+/// are closed by the kernel, which is what whoever sent them waits for (`BARRIER=1`, as systemd-notify does).
 #[repr(C, align(8))]
-struct Control([u8; 64]);
+struct Control([u8; CREDENTIALS]);
+
+// SAFETY: a sum of sizes.
+const CREDENTIALS: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as u32) } as usize;
 
 /// One datagram without waiting, and its sender where SO_PASSCRED is set. The length is the
 /// datagram's own (MSG_TRUNC), so one larger than `buffer` is known as such.
 pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<Sender>)> {
-    let mut control = Control([0; 64]);
+    let mut control = Control([0; CREDENTIALS]);
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: a zeroed msghdr is a valid value (null pointers, zero lengths).
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
