@@ -12,6 +12,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::spawn_local;
+use tokio::time::Instant;
 
 use super::PAUSE;
 use super::line::Line;
@@ -20,6 +21,8 @@ use crate::controller::{Demand, Input};
 
 /// An instance that has just gone is looked for again this often.
 const AGAIN: Duration = Duration::from_millis(10);
+/// The door is gone: whoever was let in and found nobody waits this long for one that takes its place.
+const GONE_FOR: Duration = Duration::from_secs(1);
 /// Connections of one door that are passed on at a time; the next ones wait in the kernel's queue.
 const OPEN_MAX: usize = 4096;
 
@@ -33,24 +36,31 @@ struct Target {
 #[derive(Debug)]
 pub(super) struct Door {
     pub line: Line,
+    pub port: u16,
     /// Of all doors together.
     places: Arc<Semaphore>,
     targets: RefCell<Vec<Rc<Target>>>,
-    /// Let in and not gone; of these, not led to anybody yet.
+    /// Let in and not gone; of these, led to nobody: they tried in vain.
     open: Cell<usize>,
     stranded: Cell<usize>,
+    /// Since when it is attended to no more, and which one has its port now.
+    gone: Cell<Option<Instant>>,
+    next: RefCell<Option<Rc<Door>>>,
     /// Somebody was let in since the brain was told last.
     used: Cell<bool>,
 }
 
 impl Door {
-    pub fn new(line: Line, places: Arc<Semaphore>) -> Door {
+    pub fn new(line: Line, port: u16, places: Arc<Semaphore>) -> Door {
         Door {
             line,
+            port,
             places,
             targets: RefCell::default(),
             open: Cell::new(0),
             stranded: Cell::new(0),
+            gone: Cell::new(None),
+            next: RefCell::default(),
             used: Cell::new(false),
         }
     }
@@ -116,40 +126,28 @@ impl Door {
     }
 
     fn let_in(self: Rc<Door>, client: TcpStream, place: OwnedSemaphorePermit) {
-        self.open.set(self.open.get() + 1);
+        let guest = Guest::of(self.clone(), place);
         if !self.used.replace(true) {
             self.line.news.notify_one();
         }
         spawn_local(async move {
-            let _inside = Inside { door: &self, _place: place };
-            if let Some((target, server)) = self.find().await {
+            let mut guest = guest;
+            if let Some((target, server)) = guest.find().await {
                 pass(client, server, &target).await;
             } else {
-                self.line.sent_away();
+                guest.door.line.sent_away();
             }
         });
     }
 
-    /// Connects to the ready instance that has the fewest connections; one that has just gone is waited for.
-    async fn find(&self) -> Option<(Rc<Target>, TcpStream)> {
-        let until = tokio::time::Instant::now() + self.line.hold();
-        let _stranded = Stranded::new(self);
-        loop {
-            let target = self.targets.borrow().iter().min_by_key(|one| one.open.get()).cloned();
-            if let Some(target) = target {
-                // Counted while it is tried, so that many at once are spread.
-                target.open.set(target.open.get() + 1);
-                let found = tokio::time::timeout_at(until, reach(target.port)).await;
-                target.open.set(target.open.get() - 1);
-                if let Ok(Ok(server)) = found {
-                    return Some((target, server));
-                }
-            }
-            if tokio::time::Instant::now() >= until {
-                return None;
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
+    /// Nobody stands at it any more.
+    pub fn leave(&self) {
+        self.gone.set(Some(Instant::now()));
+    }
+
+    /// Whoever was let in here and found nobody goes over to the one that has its port now.
+    pub fn send_on(&self, next: &Rc<Door>) {
+        self.next.replace(Some(next.clone()));
     }
 
     fn demand(&self) -> Demand {
@@ -170,14 +168,65 @@ impl Door {
     }
 }
 
-/// Takes back what was counted, however the task ends.
-struct Inside<'a> {
-    door: &'a Door,
+/// Somebody who was let in. What is counted of him is taken back, however his task ends.
+struct Guest {
+    door: Rc<Door>,
+    stranded: bool,
     _place: OwnedSemaphorePermit,
 }
 
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
+impl Guest {
+    fn of(door: Rc<Door>, place: OwnedSemaphorePermit) -> Guest {
+        door.open.set(door.open.get() + 1);
+        Guest { door, stranded: false, _place: place }
+    }
+
+    /// Connects to the ready instance that has the fewest connections; one that has just gone is waited for.
+    async fn find(&mut self) -> Option<(Rc<Target>, TcpStream)> {
+        let until = Instant::now() + self.door.line.hold();
+        loop {
+            let target = self.door.targets.borrow().iter().min_by_key(|one| one.open.get()).cloned();
+            if let Some(target) = target {
+                // Counted while it is tried, so that many at once are spread.
+                target.open.set(target.open.get() + 1);
+                let found = tokio::time::timeout_at(until, reach(target.port)).await;
+                target.open.set(target.open.get() - 1);
+                if let Ok(Ok(server)) = found {
+                    self.set_stranded(false);
+                    return Some((target, server));
+                }
+            }
+            let is_gone = self.door.gone.get().is_some_and(|gone| Instant::now() >= gone + GONE_FOR);
+            if is_gone || Instant::now() >= until {
+                return None;
+            }
+            // The brain hears of it: somebody is to be started for him.
+            self.set_stranded(true);
+            tokio::time::sleep(AGAIN).await;
+            self.follow();
+        }
+    }
+
+    fn set_stranded(&mut self, stranded: bool) {
+        let count = self.door.stranded.get();
+        match (std::mem::replace(&mut self.stranded, stranded), stranded) {
+            (false, true) => self.door.stranded.set(count + 1),
+            (true, false) => self.door.stranded.set(count - 1),
+            (false, false) | (true, true) => return,
+        }
+        self.door.line.news.notify_one();
+    }
+
+    fn follow(&mut self) {
+        let Some(next) = self.door.next.borrow().clone() else { return };
+        self.set_stranded(false);
+        self.leave();
+        next.open.set(next.open.get() + 1);
+        self.door = next;
+        self.set_stranded(true);
+    }
+
+    fn leave(&self) {
         let open = self.door.open.get();
         self.door.open.set(open - 1);
         if open == OPEN_MAX {
@@ -187,19 +236,10 @@ impl Drop for Inside<'_> {
     }
 }
 
-struct Stranded<'a>(&'a Door);
-
-impl<'a> Stranded<'a> {
-    fn new(door: &'a Door) -> Stranded<'a> {
-        door.stranded.set(door.stranded.get() + 1);
-        Stranded(door)
-    }
-}
-
-impl Drop for Stranded<'_> {
+impl Drop for Guest {
     fn drop(&mut self) {
-        self.0.stranded.set(self.0.stranded.get() - 1);
-        self.0.line.news.notify_one();
+        self.set_stranded(false);
+        self.leave();
     }
 }
 

@@ -135,8 +135,9 @@ impl Attended {
     fn proxy(line: Line, listener: OwnedFd, places: Arc<Semaphore>, out: mpsc::Sender<Input>) -> io::Result<Attended> {
         let listener = TcpListener::from(listener);
         listener.set_nonblocking(true)?;
+        let port = listener.local_addr()?.port();
         let listener = raw::watched(listener)?;
-        let door = Rc::new(Door::new(line, places));
+        let door = Rc::new(Door::new(line, port, places));
         let stand = spawn_local(door.clone().stand(listener)).abort_handle();
         let tell = spawn_local(door.clone().tell(out)).abort_handle();
         Ok(Attended { kind: Attention::Door(door), tasks: [stand, tell] })
@@ -147,6 +148,24 @@ impl Attended {
         let stand = spawn_local(handed.clone().stand(TcpListener::from(listener))).abort_handle();
         let tell = spawn_local(handed.clone().tell(out)).abort_handle();
         Attended { kind: Attention::Handed(handed), tasks: [stand, tell] }
+    }
+
+    /// Nobody is let in any more; those who were are at the door still.
+    fn leave(self) -> Option<Rc<Door>> {
+        match &self.kind {
+            Attention::Door(door) => {
+                door.leave();
+                Some(door.clone())
+            }
+            Attention::Handed(_) => None,
+        }
+    }
+
+    /// Whoever was let in at the same port and has found nobody yet is its guest from now on.
+    fn take_over(&self, left: &mut Vec<Rc<Door>>) {
+        if let Attention::Door(door) = &self.kind {
+            left.extract_if(.., |old| old.port == door.port).for_each(|old| old.send_on(door));
+        }
     }
 
     fn line(&self) -> &Line {
@@ -183,10 +202,14 @@ fn places() -> usize {
 
 async fn attend(mut inbox: mpsc::UnboundedReceiver<Order>, out: mpsc::Sender<Input>, sockets: Arc<Sockets>) {
     let mut doors: HashMap<Name, Attended> = HashMap::new();
+    // Those that are gone: not all who were let in have found somebody.
+    let mut left: Vec<Rc<Door>> = Vec::new();
     let places = Arc::new(Semaphore::new(places()));
     while let Some(order) = inbox.recv().await {
+        left.retain(|door| Rc::strong_count(door) > 1);
         match order {
             Order::Open { name, listener, hold, way } => {
+                left.extend(doors.remove(&name).and_then(Attended::leave));
                 let line = Line::new(name.clone(), hold);
                 let attended = match way {
                     Way::Proxy => Attended::proxy(line, listener, places.clone(), out.clone()),
@@ -196,14 +219,17 @@ async fn attend(mut inbox: mpsc::UnboundedReceiver<Order>, out: mpsc::Sender<Inp
                     }
                 };
                 match attended {
-                    Ok(attended) => drop(doors.insert(name, attended)),
+                    Ok(attended) => {
+                        attended.take_over(&mut left);
+                        doors.insert(name, attended);
+                    }
                     Err(error) => tracing::error!(service = %name, %error, "its port cannot be attended to"),
                 }
             }
             Order::Hold { name, hold } => doors.get(&name).into_iter().for_each(|one| one.line().set_hold(hold)),
             Order::Lead { name, ports } => doors.get(&name).into_iter().for_each(|one| one.lead(&ports)),
             Order::Turned { name, idle_stop } => doors.get(&name).into_iter().for_each(|one| one.turned(idle_stop)),
-            Order::Close { name } => drop(doors.remove(&name)),
+            Order::Close { name } => left.extend(doors.remove(&name).and_then(Attended::leave)),
         }
     }
 }
