@@ -113,7 +113,7 @@ impl Controller {
             for_good: over,
             aside: matches!(status, Status::Skipped | Status::Stopped),
             over: (over && !held) || service.gate == Gate::Disabled,
-            undecided: self.is_coming(service),
+            undecided: self.is_coming(service) || service.instances.iter().any(is_unseen),
         };
         self.node.recount(service.share, share);
         service.share = share;
@@ -156,6 +156,19 @@ impl Controller {
 }
 
 /// The conditions that are not as they should be, the most telling first.
+/// It has ended before this controller, and what it left has not been looked for yet.
+fn is_unseen(instance: &super::service::Instance) -> bool {
+    match &instance.life {
+        Life::Stopping(stopping) => stopping.exit.is_some() && stopping.left.is_none(),
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Running(_)
+        | Life::BackOff(_)
+        | Life::Finished(_) => false,
+    }
+}
+
 fn problems(service: &Service) -> Vec<Found> {
     let mut problems: Vec<Found> = Vec::new();
     let mut tell = |found: Found| {

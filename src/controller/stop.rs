@@ -94,6 +94,10 @@ impl Controller {
                 tell_keeper(service, at, plan);
                 return Step::Again;
             }
+            // What is over may have left nothing: that is looked at first, also where its time has long been over.
+            Phase::Lingering { .. } if stopping.left.is_none() && now.mono < stopping.began + SURVEY_LOST => {
+                wake(Some(stopping.began + SURVEY_LOST));
+            }
             Phase::Signalled | Phase::Lingering { .. } if now.mono >= kill_at => {
                 plan.actions.push(Action::Signal { life, signal: KILL, to: Target::Tree });
                 // Told with what the last look found.

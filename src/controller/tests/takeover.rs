@@ -279,6 +279,40 @@ fn a_stop_goes_on_under_the_next_controller_where_it_was() {
 }
 
 #[test]
+fn what_ended_long_ago_and_left_nothing_is_not_killed_by_the_next_controller() {
+    let mut web = spec("web");
+    web.stop.grace_period = Duration::from_secs(2);
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.note(&world.declare(web.clone()));
+    held.note(&world.spawned("web", 1));
+    held.note(&world.sleep(Duration::from_secs(60)));
+    held.note(&world.order("web", Order::Stop));
+    held.note(&world.gone("web", 1, Exit::signal(15)));
+    held.note(&world.sleep(Duration::from_secs(100)));
+    let next = || {
+        let mut next = World::unread(Config { started: world.now, ..config() }, world.now);
+        next.tell(Input::Remembered(name("web"), Box::new(held.memories[&name("web")].clone())));
+        next.tell(adopted(1, 60, Some(Exit::signal(15)), false, &held));
+        let mut actions = next.declare(web.clone());
+        actions.extend(next.tell(Input::Scanned));
+        (next, actions)
+    };
+    let (mut settled, mut actions) = next();
+    assert!(!told(&actions).contains(&Reason::StartupReport), "it is not known yet how it is");
+    actions.extend(settled.tell(Input::Surveyed { life: life("web", 1), left: vec![] }));
+    assert_eq!(settled.status("web"), (Status::Stopped, Some(Reason::StoppedByOperator)));
+    assert!(!signals(&actions, "web", 9), "{actions:?}");
+    assert_eq!(told(&actions), [Reason::StartupReport]);
+    // What is still there has had its time.
+    let (mut left, _) = next();
+    let actions = left.tell(Input::Surveyed {
+        life: life("web", 1),
+        left: vec![Leftover { pid: 7, command: "sleep".into(), held: None }],
+    });
+    assert!(signals(&actions, "web", 9) && told(&actions).contains(&Reason::Killed), "{actions:?}");
+}
+
+#[test]
 fn what_a_check_ended_is_told_as_that_by_the_next_controller() {
     let mut web = spec("web");
     web.liveness_probe = Some(crate::model::spec::Probe { failure_threshold: 1, ..tcp(80) });
