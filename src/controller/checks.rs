@@ -70,9 +70,10 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// What is wrong beside that it does not pass: a port may be closed for a while.
+    /// What is wrong with it beside that it does not pass: a port may be closed for a while, and plugd may be short of
+    /// something.
     pub fn fault(&self) -> Option<Reason> {
-        self.reason.filter(|reason| *reason != Reason::PortNotOpen)
+        self.reason.filter(|reason| !matches!(reason, Reason::PortNotOpen | Reason::ResourceExhausted))
     }
 }
 
@@ -221,6 +222,12 @@ impl Checks {
         }
     }
 
+    /// What it waits for to be ready: its startup probe, then its readiness.
+    pub fn awaited<'s>(&self, spec: &'s Spec) -> Option<&'s Check> {
+        let probe = if self.started { readiness_of(spec) } else { checkable(&spec.startup_probe) };
+        probe.map(|probe| &probe.check)
+    }
+
     /// It began as what an earlier controller had found.
     pub fn is_carried(&self) -> bool {
         self.past == Past::Carried
@@ -270,6 +277,8 @@ impl Checks {
             return Finding::Nothing;
         };
         let counts = match slot {
+            // plugd had no place for it: that says nothing of the service.
+            _ if verdict.reason == Some(Reason::ResourceExhausted) => Counts::Never,
             ProbeSlot::Readiness => Counts::AfterFirstSuccess,
             ProbeSlot::Startup | ProbeSlot::Liveness => Counts::Always,
         };

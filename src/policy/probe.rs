@@ -191,6 +191,7 @@ impl Course {
         let counted = match counts {
             Counts::AfterFirstSuccess => self.ever,
             Counts::Always => in_step,
+            Counts::Never => false,
         };
         if forgiven || !counted {
             return Turn::Nothing;
@@ -241,6 +242,8 @@ pub enum Counts {
     AfterFirstSuccess,
     /// Startup and liveness.
     Always,
+    /// One that could not be made.
+    Never,
 }
 
 #[cfg(test)]

@@ -215,6 +215,24 @@ fn an_answer_that_was_itself_held_up_proves_nothing() {
 }
 
 #[test]
+fn a_check_that_plugd_had_no_place_for_proves_nothing() {
+    let mut web = probed();
+    web.liveness_probe = Some(Probe { failure_threshold: 1, ..tcp(81) });
+    let mut world = World::running(web);
+    world.verdict("web", 1, ProbeSlot::Readiness, true);
+    for probe in [ProbeSlot::Readiness, ProbeSlot::Liveness].repeat(4) {
+        world.until_asked("web", 1, probe);
+        let message = "tcp db cannot be looked up: the resolver is busy with 16 other names".into();
+        let reason = Some(Reason::ResourceExhausted);
+        let verdict = Verdict { passed: false, message, reason, took: Duration::ZERO };
+        let actions = world.answer_with("web", 1, probe, verdict);
+        assert!(!signals(&actions, "web", 15), "{actions:?}");
+        assert_eq!(world.status("web").0, Status::Healthy);
+    }
+    assert!(signals(&world.verdict("web", 1, ProbeSlot::Liveness, false), "web", 15));
+}
+
+#[test]
 fn a_machine_that_slept_owes_nobody_a_check() {
     let mut world = World::running(watched());
     world.notify("web", 1, ready());

@@ -126,9 +126,13 @@ impl World {
 
     /// An answer now, asked for or not.
     pub fn answer(&mut self, service: &str, number: u64, probe: ProbeSlot, passed: bool) -> Vec<Action> {
-        self.asked.remove(&(life(service, number), probe));
         let message = if passed { "tcp 127.0.0.1:80 passed" } else { "tcp 127.0.0.1:80 refused" };
         let verdict = Verdict { passed, message: message.into(), reason: None, took: Duration::ZERO };
+        self.answer_with(service, number, probe, verdict)
+    }
+
+    pub fn answer_with(&mut self, service: &str, number: u64, probe: ProbeSlot, verdict: Verdict) -> Vec<Action> {
+        self.asked.remove(&(life(service, number), probe));
         self.tell(Input::Verdict { life: life(service, number), probe, verdict })
     }
 

@@ -19,7 +19,8 @@ use crate::edge::process::stat;
 use crate::edge::process::tree::Tree;
 
 /// What stands between a caller and a socket that has room, a rule of a firewall say, is found so late.
-const CONNECT_EVERY: Duration = Duration::from_secs(60);
+/// (No minute of the history is to be without a time.)
+const CONNECT_EVERY: Duration = Duration::from_secs(45);
 
 /// Who listens on a local port, judged for one life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +102,12 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
 pub(super) fn still_takes(ctx: &LifeContext, sockets: &Sockets, port: u16) -> Option<Known> {
     let known = ctx.known(port).filter(|known| known.connected.is_some_and(|at| at.elapsed() < CONNECT_EVERY))?;
     let taker = sockets.taker_at(known.addr)??;
-    (taker.has_room && known.inodes.contains(&taker.inode)).then_some(known)
+    if !known.inodes.contains(&taker.inode) {
+        // Somebody has come between: who that is is asked now, for the next look may find the old one again.
+        ctx.remember(port, None);
+        return None;
+    }
+    taker.has_room.then_some(known)
 }
 
 /// Those of its own, found without looking at every process there is where that is possible.

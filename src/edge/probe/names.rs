@@ -28,7 +28,21 @@ const NAMES_MAX: usize = 1024;
 const ADDRESSES_MAX: usize = 8;
 
 type Resolver = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
-type Answer = Result<Arc<[IpAddr]>, String>;
+type Answer = Result<Arc<[IpAddr]>, Unknown>;
+
+/// The end of a sentence about a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    pub why: String,
+    /// It was not asked for: there was no place. That says nothing of the host.
+    pub unasked: bool,
+}
+
+impl Unknown {
+    fn because(why: String) -> Unknown {
+        Unknown { why, unasked: false }
+    }
+}
 
 /// One for the whole controller.
 pub struct Names {
@@ -59,15 +73,15 @@ impl Names {
         Names { resolver: Arc::new(resolver), known: Mutex::default() }
     }
 
-    /// The addresses of a host, at least one; the error is the end of a sentence about it.
-    pub async fn of(&self, host: &str) -> Result<Arc<[IpAddr]>, String> {
+    /// The addresses of a host, at least one.
+    pub async fn of(&self, host: &str) -> Answer {
         let mut asked = match self.look(host)? {
             Known::Answered(answer, _) => return answer,
             Known::Asked(asked) => asked,
         };
         let answer = match asked.wait_for(Option::is_some).await {
             Ok(answer) => answer.clone().expect("waited for"),
-            Err(_) => Err("cannot be looked up".to_string()),
+            Err(_) => Err(Unknown::because("cannot be looked up".to_string())),
         };
         let until = Instant::now() + if answer.is_ok() { KNOWN_FOR } else { UNKNOWN_FOR };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +92,7 @@ impl Names {
     }
 
     /// What is known, or being asked for now.
-    fn look(&self, host: &str) -> Result<Known, String> {
+    fn look(&self, host: &str) -> Result<Known, Unknown> {
         let now = Instant::now();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match known.get(host) {
@@ -94,7 +108,12 @@ impl Names {
             Known::Answered(..) => false,
         };
         if known.values().filter(|one| runs(one)).count() >= LOOKUPS_MAX {
-            return Err(format!("cannot be looked up: the resolver is busy with {LOOKUPS_MAX} other names"));
+            // Better what was true a moment ago than nothing.
+            if let Some(Known::Answered(answer @ Ok(_), until)) = known.get(host) {
+                return Ok(Known::Answered(answer.clone(), *until));
+            }
+            let why = format!("cannot be looked up: the resolver is busy with {LOOKUPS_MAX} other names");
+            return Err(Unknown { why, unasked: true });
         }
         if known.len() >= NAMES_MAX {
             known.retain(|_, one| runs(one));
@@ -106,12 +125,13 @@ impl Names {
                 let few: Arc<[IpAddr]> = addresses.into_iter().take(ADDRESSES_MAX).collect();
                 if few.is_empty() { Err("has no address".to_string()) } else { Ok(few) }
             });
+            let answer = answer.map_err(Unknown::because);
             // Nobody waits any more: then nobody needs it.
             let _ = tell.send(Some(answer));
         };
         // Not the runtime's own threads: its end would wait for a lookup that hangs.
         let begun = std::thread::Builder::new().name("names".into()).spawn(lookup);
-        begun.map_err(|error| format!("cannot be looked up: {error}"))?;
+        begun.map_err(|error| Unknown { why: format!("cannot be looked up: {error}"), unasked: true })?;
         known.insert(host.to_string(), Known::Asked(asked.clone()));
         Ok(Known::Asked(asked))
     }

@@ -110,7 +110,10 @@ pub(super) async fn connect(ctx: &LifeContext, sockets: &Arc<Sockets>, place: &P
                 Ok(literal) => TcpStream::connect((literal, *port)).await,
                 Err(_) => {
                     let found = sockets.names.of(host).await;
-                    let found = found.map_err(|why| Failure::because(format!("{host} {why}")))?;
+                    let found = found.map_err(|unknown| Failure {
+                        reason: unknown.unasked.then_some(Reason::ResourceExhausted),
+                        message: format!("{host} {}", unknown.why),
+                    })?;
                     to_any(&found[..found.len().min(TRIED_MAX)], *port).await
                 }
             };
