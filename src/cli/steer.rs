@@ -127,7 +127,7 @@ fn give(node: &Node, before: &Snapshot, orders: &[(Name, Order)]) -> Result<Path
         told.for_each(|told| super::say(&told));
     }
     if let Some(why) = forgotten {
-        super::say(&format!("it holds while this plugd runs, and is not remembered: {why}"));
+        super::say(&format!("it holds until plugd or its controller starts anew, and is not remembered: {why}"));
     }
     Ok(dir)
 }

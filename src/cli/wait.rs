@@ -338,7 +338,9 @@ pub fn is_ready(known: &Snapshot, names: &[String], all: bool) -> bool {
     }
     names.iter().all(|name| match find(known, name) {
         (view, None) => view.is_some_and(|view| ready::is_done(view)),
-        (_, Some(instance)) => instance.is_some_and(|instance| instance.ready),
+        // An only one is what its service is.
+        (Some(view), Some(Some(_))) if view.instances.len() == 1 => ready::is_done(view),
+        (_, Some(instance)) => instance.is_some_and(|instance| instance.ready || instance.status == Status::Completed),
     })
 }
 

@@ -139,12 +139,9 @@ impl Controller {
         }
         let called = std::mem::take(&mut service.call.called);
         if service.is_over() {
-            let comes = service.call.demand.connected && !service.call.awake;
-            if !called && !service.is_waited_for() && !comes {
-                // The next call is a new beginning; who is still connected is none.
-                let sleeps = !service.call.demand.connected;
-                service.touched |= sleeps && service.call.awake;
-                service.call.awake &= !sleeps;
+            if !called && !service.is_waited_for() {
+                // The next call is a new beginning; who is still connected, to nobody, is none.
+                service.touched |= std::mem::take(&mut service.call.awake);
                 return None;
             }
             service.forget_ends();

@@ -78,7 +78,6 @@ impl Controller {
             return Again::Again;
         };
         service.troubled = true;
-        let instance = &mut service.instances[at];
         let ready_for = stopping.carried.unwrap_or_default();
         let lasted = stopping.lasted || (stopping.carried.is_some() && ready_for >= spec.min_ready);
         let steady = stopping.steady || (stopping.carried.is_some() && ready_for >= spec.restart.backoff.reset_after);
@@ -87,8 +86,12 @@ impl Controller {
             Cause::CheckFailed(_) | Cause::Mismatched(_) | Cause::DependencyLost(_) => End::KilledByUs,
             Cause::Unwanted | Cause::Replaced | Cause::Told => End::KilledByUs,
         };
+        let left = service.is_left_alone();
+        let instance = &mut service.instances[at];
+        // Who leaves while nobody is there does what it is meant to do.
         let quick = exit.how == ExitHow::Code(0)
             && end != End::KilledByUs
+            && !left
             && instance.last_exit.as_ref().is_some_and(|last| last.ran_for < AT_ONCE);
         instance.quick_zeroes = if quick { instance.quick_zeroes.saturating_add(1) } else { 0 };
         instance.forked = quick && matches!(stopping.phase, Phase::Lingering { told: true } | Phase::Killing { .. });
@@ -171,7 +174,10 @@ impl Controller {
             Next::Completed => {
                 instance.ladder.reset();
                 instance.life = Life::Finished(Finished { print, outcome: Outcome::Completed });
-                self.record(service, at, Reason::Completed, false, format!("{name} ran to its end"), now);
+                // Who is called next begins again.
+                if !on_demand {
+                    self.record(service, at, Reason::Completed, false, format!("{name} ran to its end"), now);
+                }
             }
             Next::Failed => {
                 let message = match &stopping.cause {

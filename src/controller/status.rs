@@ -12,6 +12,7 @@ use super::service::{Gate, Instance, Service};
 use super::vitals;
 use crate::model::manifest::no_stdio_mcp;
 use crate::model::reason::{Reason, Status};
+use crate::model::spec::Check;
 use crate::model::view::RunResult;
 use crate::policy::score::Band;
 use crate::policy::update;
@@ -480,7 +481,9 @@ fn of_running(service: &Service, running: &Running) -> Word {
             false => Word::plain(Status::Running),
         };
     }
-    let message = said.map(|said| said.message.clone()).unwrap_or_else(|| "its check has not answered yet".into());
+    let awaited = running.made.spec.as_ref().and_then(|spec| running.checks.awaited(spec));
+    let silent = || awaited.map_or_else(|| "it is not checked yet".into(), Check::not_said);
+    let message = said.map_or_else(silent, |said| said.message.clone());
     if let Some(said) = said.filter(|said| !said.passed && said.reason == Some(Reason::AddressInUse)) {
         return Word::of(Status::Unhealthy, Reason::AddressInUse, said.message.clone())
             .next("becomes ready when that port is its own");

@@ -17,7 +17,11 @@ use serde::{Deserialize, Serialize};
 use super::capability::Set;
 use super::cron::Cron;
 use super::name::Name;
+use super::text::harmless::clip;
 use super::zone::Zone;
+
+/// Of a pattern in a message.
+const PATTERN_SHOWN: usize = 60;
 
 /// One service, valid.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -382,6 +386,21 @@ impl Check {
     pub const NOTIFIED: &str = "notify READY=1";
     pub const NEWLINE_CAME: &str = "a newline came on its descriptor";
     pub const LINE_CAME: &str = "its log line came";
+
+    /// What is told of one that has not answered, or spoken, yet.
+    pub fn not_said(&self) -> String {
+        match self {
+            Check::Notify => "it has not said READY=1 yet".into(),
+            Check::Fd(number) => format!("no newline has come on its descriptor {number} yet"),
+            Check::LogLine(pattern) => format!("no line of its output matches `{}` yet", clip(pattern, PATTERN_SHOWN)),
+            Check::Exec { .. }
+            | Check::HttpGet { .. }
+            | Check::TcpSocket { .. }
+            | Check::Grpc { .. }
+            | Check::Mcp { .. }
+            | Check::Later(_) => "its check has not answered yet".into(),
+        }
+    }
 
     /// What is told of one that speaks once, and by itself, when it has.
     pub fn once_said(&self) -> Option<&'static str> {

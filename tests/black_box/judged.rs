@@ -35,6 +35,9 @@ fn a_misspelt_pattern_is_corrected_without_a_new_process_wherever_its_line_stand
     world.wait("both to run", |world| world.pid("said").is_some() && world.pid("later").is_some());
     world.wait("the line", |world| world.ask(&["logs", "said"]).contains("ready"));
     let pids = (world.pid("said"), world.pid("later"));
+    world.wait("the pattern to be told", |world| {
+        world.ask(&["status", "said"]).contains("no line of its output matches `^redy` yet")
+    });
 
     world.put("said.yaml", "script: echo ready; exec sleep 3600\nreadinessProbe: {logLine: '^ready'}\n");
     world.put("later.yaml", &format!("{later}readinessProbe: {{logLine: '^ready'}}\n"));

@@ -18,7 +18,7 @@ use plugd::model::reason::{Reason, Status};
 use plugd::model::spec::{Concurrency, Digest, Spec};
 use plugd::model::view::ServiceView;
 
-use crate::facts::{Call, Life};
+use crate::facts::Life;
 use crate::ladder::Rungs;
 use crate::world::World;
 
@@ -342,7 +342,8 @@ pub fn told(world: &mut World, view: &ServiceView) -> Result<(), String> {
     if asleep && lives().any(|(_, entry)| entry.lives()) {
         return Err(format!("law 9: {name} is told to wait for demand and something of it lives"));
     }
-    if asleep && world.facts.calls.get(name).is_some_and(Call::is_made) {
+    // (Who is connected is so to nobody: nothing of it lives.)
+    if asleep && world.facts.calls.get(name).is_some_and(|call| call.demand.waiting) {
         return Err(format!("law of demand: somebody is at the door of {name}, which is told to wait for demand"));
     }
     if matches!(view.status, Status::Healthy | Status::Running) && ready.is_empty() {

@@ -170,13 +170,27 @@ fn a_server_that_leaves_when_it_is_idle_sleeps_and_has_not_failed() {
         for life in 1..8 {
             assert!(spawns(&door(&mut world, "web", true, false), "web", life), "{policy:?} {life}");
             world.spawned("web", life);
+            // Somebody's end of the connection stays open, or that it is closed is told later.
             door(&mut world, "web", false, true);
-            door(&mut world, "web", false, false);
-            world.crash("web", life, 0);
+            let actions = world.crash("web", life, 0);
             assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)), "{policy:?} {life}");
+            assert!(world.view("web").available && world.view("web").problems.is_empty(), "{:?}", world.view("web"));
+            assert_eq!(said(&actions, Reason::Completed), [""; 0], "it is no job");
             assert!(!spawned_any(&world.sleep(Duration::from_secs(30))));
+            door(&mut world, "web", false, false);
         }
     }
+}
+
+#[test]
+fn who_was_let_in_and_found_nobody_is_waited_for_as_soon_as_that_is_told() {
+    let mut world = World::new();
+    world.declare(lazy("web"));
+    door(&mut world, "web", true, false);
+    world.spawned("web", 1);
+    door(&mut world, "web", false, true);
+    assert!(!spawned_any(&world.crash("web", 1, 0)));
+    assert!(spawns(&door(&mut world, "web", true, false), "web", 2));
 }
 
 #[test]
