@@ -153,6 +153,12 @@ async fn what_was_connected_to_is_asked_of_the_kernel_until_it_goes_or_has_no_ro
     listener.set_nonblocking(true).expect("a flag");
     let nobody = listener.accept().expect_err("nobody called again");
     assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+    // But once a minute: what stands between a caller and the socket is found so.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(59)).await;
+    tokio::time::resume();
+    assert!(check(&ctx, port).await.passed);
+    drop(listener.accept().expect("the check's connection"));
     let _waits = TcpStream::connect(("127.0.0.1", port)).expect("there is room for one");
     let full = tcp(ctx.clone(), Arc::new(Sockets::new()), Place::Local(port), Duration::from_millis(300)).await;
     assert!(!full.passed && full.message.contains("did not answer"), "{full:?}");

@@ -25,9 +25,18 @@ impl Controller {
         let Life::Running(running) = std::mem::replace(&mut instance.life, Life::Idle) else {
             return Step::Until(None);
         };
+        // That one that was asleep is woken is no recovery, nor is what was to be replaced ready again.
+        let goes_down = match cause {
+            Cause::Replaced => false,
+            Cause::Unwanted
+            | Cause::Ended
+            | Cause::Told
+            | Cause::CheckFailed(_)
+            | Cause::Mismatched(_)
+            | Cause::DependencyLost(_) => !service.is_asleep(),
+        };
+        service.troubled |= goes_down;
         let stopping = Stopping::of(*running, cause, now.mono);
-        // That one that was asleep is woken is no recovery.
-        service.troubled |= !service.is_asleep();
         service.instances[at].life = Life::Stopping(Box::new(stopping));
         self.retally(service);
         Step::Again

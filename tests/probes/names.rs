@@ -104,6 +104,28 @@ async fn an_answer_that_changes_is_taken_up_within_seconds() {
     assert_ne!(names.of("moves.test").await.expect("asked again"), first);
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_others_hold_every_place_what_was_found_last_is_used_and_the_rest_was_not_asked() {
+    let (over, hangs) = std::sync::mpsc::channel::<()>();
+    let hangs = std::sync::Mutex::new(hangs);
+    let names = Names::by(move |host| {
+        if host != "fine.test" {
+            let _ = hangs.lock().map(|hangs| hangs.recv());
+        }
+        Ok(vec![HERE])
+    });
+    let found = names.of("fine.test").await.expect("found");
+    for n in 0..16 {
+        let asked = tokio::time::timeout(Duration::from_millis(1), names.of(&format!("slow{n}.test"))).await;
+        assert!(asked.is_err(), "it hangs");
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(names.of("fine.test").await.expect("as before"), found);
+    let unknown = names.of("new.test").await.expect_err("there is no place");
+    assert!(unknown.unasked && unknown.why.contains("busy with 16 other names"), "{unknown:?}");
+    drop(over);
+}
+
 #[tokio::test]
 async fn of_a_thousand_addresses_the_first_few_are_tried_and_none_is_none() {
     let (_listener, port) = listener("127.0.0.5:0");

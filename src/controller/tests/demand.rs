@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
+use crate::model::name::{Instance, LifeId};
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Activation, Condition, OnLoss, Pass, Readiness, RestartLimit, RestartPolicy, Spec};
 
@@ -180,6 +181,24 @@ fn a_server_that_leaves_when_it_is_idle_sleeps_and_has_not_failed() {
             door(&mut world, "web", false, false);
         }
     }
+}
+
+#[test]
+fn one_of_two_that_leaves_comes_again_while_somebody_is_connected() {
+    let mut world = World::new();
+    let mut web = lazy("web");
+    web.replicas = 2;
+    world.declare(web);
+    door(&mut world, "web", true, false);
+    let second = LifeId { instance: Instance { service: name("web"), index: 1 }, life: 1 };
+    world.spawned("web", 1);
+    world.tell(Input::Spawned { life: second, pid: 102, start_time: 1 });
+    door(&mut world, "web", false, true);
+    assert!(spawns(&world.crash("web", 1, 0), "web", 2), "perhaps to the other, perhaps to this one");
+    // And once nobody is, it sleeps.
+    world.spawned("web", 2);
+    door(&mut world, "web", false, false);
+    assert!(!spawned_any(&world.crash("web", 2, 0)));
 }
 
 #[test]

@@ -124,6 +124,32 @@ fn what_comes_back_after_it_was_taken_out_is_healthy_at_once() {
 }
 
 #[test]
+fn one_that_is_restarted_by_hand_is_ready_again_and_has_not_recovered() {
+    let mut world = World::running(probed("web"));
+    world.verdict("web", 1, ProbeSlot::Readiness, true);
+    world.declare(spec("loop"));
+    world.spawned("loop", 1);
+    world.crash("loop", 1, 1);
+    world.spawned("loop", 2);
+    for life in 2..6 {
+        world.crash("loop", life, 1);
+        world.sleep(Duration::from_secs(20));
+        world.spawned("loop", life + 1);
+    }
+    world.crash("loop", 6, 1);
+    let waits = world.view("loop").retry_at;
+    world.order("web", Order::Restart);
+    world.gone("web", 1, Exit::signal(15));
+    world.spawned("web", 2);
+    let actions = world.verdict("web", 2, ProbeSlot::Readiness, true);
+    assert_eq!(
+        (events(&actions, Reason::Recovered), events(&actions, Reason::Ready)),
+        (vec![], vec!["web is ready".to_string()])
+    );
+    assert!(waits.is_some() && world.view("loop").retry_at == waits, "it is no news for others");
+}
+
+#[test]
 fn an_edit_is_a_new_thing_and_nothing_is_held_against_it() {
     let mut world = World::running(probed("web"));
     world.verdict("web", 1, ProbeSlot::Readiness, true);

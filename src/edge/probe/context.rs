@@ -60,7 +60,7 @@ pub(super) struct Known {
     /// `held by docker-proxy pid 12`, where it is not of the life's own tree.
     pub note: Option<String>,
     /// When a connection to it was made last.
-    pub connected: Option<Instant>,
+    pub connected: Option<tokio::time::Instant>,
 }
 
 impl LifeContext {
@@ -151,7 +151,10 @@ impl LifeContext {
     /// A connection to what is known was made.
     pub(super) fn note_connected(&self, port: u16) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.iter_mut().filter(|(one, _)| *one == port).for_each(|(_, known)| known.connected = Some(Instant::now()));
+        known
+            .iter_mut()
+            .filter(|(one, _)| *one == port)
+            .for_each(|(_, known)| known.connected = Some(tokio::time::Instant::now()));
     }
 
     /// Whether it has listened there itself: whoever else does now has taken its place.
