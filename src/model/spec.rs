@@ -54,7 +54,7 @@ pub struct Spec {
     /// Patterns ([`glob`](super::glob)), relative to the manifest.
     pub watch_files: Vec<String>,
     /// Fields that are valid but whose machinery is not built yet, as they are written
-    /// (`loadBalancing`, `activation.onDemand`); told as the problem `NotYetSupported`.
+    /// (`loadBalancing`); told as the problem `NotYetSupported`.
     pub not_yet_supported: Vec<String>,
     /// Everything of the manifest that is understood but acted on later (mesh, MCP …),
     /// canonical, so that it is part of the digest and of `get -o yaml`.

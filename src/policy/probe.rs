@@ -2,7 +2,8 @@
 //!
 //! Until a readiness or startup probe has passed for the first time it runs 5 ms after the spawn
 //! and then each time the age has grown by a tenth, so that a service is known to be ready no later
-//! than 1.1 × its own start time + 5 ms. After that it runs once a period, from a random point on.
+//! than 1.1 × its own start time + 5 ms. After that it runs once a period, from a random point on; while a
+//! readiness probe has failed too often, five times a period.
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const GRID: Duration = Duration::from_millis(100);
 const GRID_FINE: Duration = Duration::from_millis(50);
 /// How many times its width the period is at least.
 const GRIDS: u32 = 20;
+/// Least distance of two runs while it is out.
+const OUT_GAP_MIN: Duration = Duration::from_secs(1);
 /// An answer that has not come this long after its timeout is taken for lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
@@ -48,6 +51,11 @@ pub fn next_age(check: &Check, period: Duration, age: Duration) -> Duration {
         | Check::Later(_) => GAP_MIN,
     };
     age + (age / 10).clamp(least, GAP_MAX).min(period.max(GAP_MIN))
+}
+
+/// How often one that was taken out is asked whether it is back: who waits for it is to hear of it within seconds.
+fn out_gap(period: Duration) -> Duration {
+    (period / 5).max(OUT_GAP_MIN).min(period)
 }
 
 /// A moment of a routine check, moved to the next of a common grid: a thousand services that are
@@ -166,15 +174,24 @@ impl Course {
         let enough = self.ever || self.successes + 1 >= probe.success_threshold;
         let first = passed && enough && (self.eager || !self.ever);
         self.eager &= !first;
+        let turn = self.judge(probe, passed, counts, forgiven, now);
+        let is_out = counts == Counts::AfterFirstSuccess && self.ever && !self.passing;
         if is_active(&probe.check) {
             self.due = Some(if first {
                 gathered(now + probe.period.mul_f64(unit), probe.period)
+            } else if is_out {
+                let gap = out_gap(probe.period);
+                gathered(now + gap, gap)
             } else if self.ever || !self.eager {
                 gathered(now + probe.period, probe.period)
             } else {
                 spawned + next_age(&probe.check, probe.period, now.saturating_sub(spawned))
             });
         }
+        turn
+    }
+
+    fn judge(&mut self, probe: &Probe, passed: bool, counts: Counts, forgiven: bool, now: Duration) -> Turn {
         if passed {
             self.failures = 0;
             self.successes = self.successes.saturating_add(1);
@@ -317,6 +334,38 @@ mod tests {
         assert_eq!(runs(&delayed, spawned, Duration::ZERO), [ms(1_234)]);
         // Held back by a startup probe: at once when that has passed.
         assert_eq!(Course::eager(&tcp(), spawned, spawned + ms(9)).deadline(&tcp()), Some(spawned + ms(9)));
+    }
+
+    #[test]
+    fn one_that_is_out_is_known_to_be_back_within_a_fifth_of_its_period() {
+        for (period, gap) in [(10_000, 2_000), (60_000, 12_000), (2_000, 1_000), (500, 500)] {
+            let probe = Probe { period: ms(period), ..tcp() };
+            let mut course = Course::eager(&probe, Duration::ZERO, Duration::ZERO).carried();
+            let mut answer = |now, counts, passed| {
+                course.take_due(&probe, now);
+                course.answer(&probe, passed, counts, Duration::ZERO, now, 0.5);
+                course.deadline(&probe).expect("it goes on") - now
+            };
+            let whole = |distance: Duration| distance >= probe.period && distance <= probe.period + GRID;
+            let mut now = ms(1_000);
+            for failures in 1..=5 {
+                let distance = answer(now, Counts::AfterFirstSuccess, false);
+                let meant = if failures < probe.failure_threshold { probe.period } else { ms(gap) };
+                assert!(distance >= meant && distance <= meant + GRID, "{failures}: {distance:?}");
+                now += distance;
+            }
+            assert!(answer(now, Counts::AfterFirstSuccess, true) <= probe.period + GRID);
+            // What ends a process is asked no more often than that.
+            let mut course = Course::eager(&probe, Duration::ZERO, Duration::ZERO).carried();
+            let mut now = ms(1_000);
+            for _ in 0..5 {
+                course.take_due(&probe, now);
+                course.answer(&probe, false, Counts::Always, Duration::ZERO, now, 0.5);
+                let distance = course.deadline(&probe).expect("it goes on") - now;
+                assert!(whole(distance), "{distance:?}");
+                now += distance;
+            }
+        }
     }
 
     #[test]

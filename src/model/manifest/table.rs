@@ -174,7 +174,13 @@ pub static PROBE: Object = Object {
             "A line of its output that matches (startup, readiness).",
         ),
         field("initialDelay", Kind::Duration, "0s", "5s", "Time after the spawn before the first check."),
-        field("period", Kind::Duration, "10s", "10s", "Time between checks."),
+        field(
+            "period",
+            Kind::Duration,
+            "10s",
+            "10s",
+            "Time between checks; a fifth of it, at least 1 s, while a readiness probe has failed too often.",
+        ),
         field("timeout", Kind::Duration, "1s", "1s", "Time that one check may take."),
         field("successThreshold", POSITIVE, "1", "1", "Successes in a row that count as one."),
         field("failureThreshold", POSITIVE, "3", "3", "Failures in a row that count as one."),
@@ -623,7 +629,7 @@ pub static ACTIVATION: Object = Object::of(&[
         Kind::Enum(&["Proxy", "Socket"]),
         "Proxy",
         "Socket",
-        "Proxy: plugd passes connections on to a private port, PORT. Socket: each process is handed the listening socket as descriptor 3 (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES) and accepts connections itself; it counts as ready at its start unless a probe says otherwise.",
+        "Proxy: plugd passes connections on to a private port, PORT; those that are open end with the controller (an upgrade, a crash), and nobody is refused. Socket: each process is handed the listening socket as descriptor 3 (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES) and accepts connections itself; it counts as ready at its start unless a probe says otherwise.",
     ),
 ]);
 
