@@ -16,6 +16,7 @@ use super::status::{self, Word};
 use super::{Config, Controller};
 use crate::model::digest::hex;
 use crate::model::log_names;
+use crate::model::name::Name;
 use crate::model::quantity::show_bytes;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Pass, Program};
@@ -355,6 +356,21 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         labels: spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
         depends_on: service.rules().map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
+        lost: match service.gate_of_next() {
+            Gate::DependencyLost(dependency) => Name::parse(dependency).ok(),
+            Gate::Open
+            | Gate::Unknown
+            | Gate::Gone
+            | Gate::NeverValid
+            | Gate::Disabled
+            | Gate::StoppedByOperator
+            | Gate::External(_)
+            | Gate::NeedsUser
+            | Gate::Missing
+            | Gate::Waiting(_)
+            | Gate::Cycle
+            | Gate::ShuttingDown => None,
+        },
         settled: matches!(word.status, Status::Completed | Status::Stopped)
             || word.reason == Some(Reason::NextRun)
             || service.can_be_called(),

@@ -200,6 +200,7 @@ fn what_stops_with_its_dependency_tells_which_one_that_was() {
     let stops = |other: &str| Dependency { on_loss: OnLoss::Stop, ..needs(other) };
     world.declare(Spec { depends_on: vec![stops("other"), stops("base")], ..spec("dep") });
     world.spawned("dep", 1);
+    assert_eq!(world.view("dep").lost, None);
 
     let mut actions = world.crash("base", 1, 1);
     actions.extend(world.gone("dep", 1, Exit::signal(15)));
@@ -211,4 +212,8 @@ fn what_stops_with_its_dependency_tells_which_one_that_was() {
     let told: Vec<String> = actions.iter().filter_map(of).collect();
     assert_eq!(told, ["dep is being stopped: base is not ready any more"]);
     assert_eq!(world.status("dep"), (Status::Stopped, Some(Reason::DependencyLost)));
+    assert_eq!(world.view("dep").lost, Some(name("base")));
+
+    world.order("dep", Order::Start);
+    assert_eq!(world.view("dep").lost, None);
 }
