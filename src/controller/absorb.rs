@@ -140,12 +140,15 @@ impl Controller {
                 }
             }
             Input::HookEnded { life, hook, result } => {
-                self.of_life(&life, |_, service, at| match &mut service.instances[at].life {
+                self.of_life(&life, |controller, service, at| match &mut service.instances[at].life {
                     Life::Preparing(preparing) if preparing.hook == hook => preparing.ended = Some(result),
                     Life::Stopping(stopping) if hook == Hook::PreStop => {
-                        stopping.hook_runs = false;
+                        let ran = std::mem::replace(&mut stopping.hook, Drain::Over) != Drain::Over;
                         if let Phase::PreStop { asked: true, done } = &mut stopping.phase {
                             *done = true;
+                        }
+                        if let (true, Err((_, said))) = (ran, result) {
+                            controller.drain_failed(service, at, &said, now);
                         }
                     }
                     Life::Preparing(_)
@@ -329,7 +332,7 @@ impl Controller {
                     cause: Cause::Ended,
                     phase: Phase::Lingering { told: false },
                     began: now.mono,
-                    hook_runs: false,
+                    hook: Drain::Over,
                     exit: Some(exit),
                     known: false,
                     left: None,
@@ -352,7 +355,7 @@ impl Controller {
                     cause: Cause::Ended,
                     phase: Phase::Lingering { told: false },
                     began: now.mono,
-                    hook_runs: false,
+                    hook: Drain::Over,
                     exit: Some(exit),
                     known: false,
                     left: None,
