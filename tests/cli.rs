@@ -393,6 +393,20 @@ fn check_tells_of_folders_whose_manifests_are_not_read() {
 }
 
 #[test]
+fn check_warns_of_hooks_whose_program_is_not_there() {
+    let world = world();
+    let hooks = "{preStart: {exec: {command: [no-such-hook]}}, preStop: {exec: {command: ['true']}}}";
+    std::fs::write(world.path().join("services.d/web.yaml"), format!("command: sleep 1000\nlifecycle: {hooks}\n"))
+        .expect("written");
+    let output = plugd(world.path(), &["check"]);
+    let told = out(&output);
+    let warnings: Vec<&str> = told.lines().filter(|line| line.contains(" hook ")).collect();
+    assert_eq!(warnings.len(), 1, "{told}");
+    assert!(warnings[0].starts_with("warning: web: its preStart hook would not start: ProgramNotFound: "), "{told}");
+    assert_eq!(output.status.code(), Some(0), "{told}");
+}
+
+#[test]
 fn check_tells_of_drop_ins_that_no_manifest_has() {
     let world = world();
     let services = world.path().join("services.d");
