@@ -298,7 +298,13 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
     let spec = service.spec();
     let desired = service.desired();
     let wanted = || service.instances.iter().take(desired as usize);
-    let ready = u32::try_from(wanted().filter(|instance| instance.life.is_ready()).count()).unwrap_or(u32::MAX);
+    let count = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);
+    let ready = count(wanted().filter(|instance| instance.life.is_ready()).count());
+    // Of a job an instance that waits for its next run stands between those that carry one out.
+    let told = match service.schedule() {
+        Some(_) => count(wanted().filter(|instance| instance.run.is_some()).count()).max(1),
+        None => desired,
+    };
     let port = spec.and_then(|spec| spec.process.port);
     // Of the process that runs, which may be of an older version.
     let served = service.instances.iter().filter_map(|instance| served_port(&instance.life)).max().unwrap_or(port);
@@ -333,7 +339,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         mesh_registration: false,
         required: service.required(),
         ready,
-        desired,
+        desired: told,
         restarts: service.restarts,
         score: service.health.points(),
         // Before that nobody has been seen there.
