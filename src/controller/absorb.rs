@@ -143,11 +143,17 @@ impl Controller {
                 self.of_life(&life, |controller, service, at| match &mut service.instances[at].life {
                     Life::Preparing(preparing) if preparing.hook == hook => preparing.ended = Some(result),
                     Life::Stopping(stopping) if hook == Hook::PreStop => {
-                        let ran = std::mem::replace(&mut stopping.hook, Drain::Over) != Drain::Over;
+                        let failed = match (std::mem::replace(&mut stopping.hook, Drain::Over), result) {
+                            (Drain::Over, _) | (Drain::Runs | Drain::Late(_), Ok(())) => None,
+                            // It was killed when the process had ended that it was for.
+                            (Drain::Runs, Err(_)) if stopping.exit.is_some() => None,
+                            (Drain::Runs, Err((_, said))) => Some(said),
+                            (Drain::Late(limit), Err((_, said))) => Some(super::stop::late(limit, &said)),
+                        };
                         if let Phase::PreStop { asked: true, done } = &mut stopping.phase {
                             *done = true;
                         }
-                        if let (true, Err((_, said))) = (ran, result) {
+                        if let Some(said) = failed {
                             controller.drain_failed(service, at, &said, now);
                         }
                     }

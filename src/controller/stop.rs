@@ -59,8 +59,7 @@ impl Controller {
                 Drain::Runs => plan.actions.push(Action::CancelHooks { life: life.clone() }),
                 Drain::Late(limit) => {
                     plan.actions.push(Action::CancelHooks { life: life.clone() });
-                    let said = format!("did not end within {}", explain::span(limit));
-                    self.drain_failed(service, at, &said, now);
+                    self.drain_failed(service, at, &late(limit, ""), now);
                 }
             }
         }
@@ -171,6 +170,12 @@ impl Controller {
         let message = format!("the preStop hook of {} {said}", service.instance_name(at));
         self.record(service, at, Reason::FailedPreStopHook, true, message, now);
     }
+}
+
+/// Whether its own limit or our signal ended it is chance; its last line stands behind either.
+pub(super) fn late(limit: Duration, said: &str) -> String {
+    let line = said.split_once(": ").map(|(_, line)| format!(": {line}")).unwrap_or_default();
+    format!("did not end within {}{line}", explain::span(limit))
 }
 
 /// How far the stop has come, for a later controller.
