@@ -202,6 +202,25 @@ fn status_follows_the_dependencies_to_the_one_with_a_cause_of_its_own() {
     insta::assert_snapshot!("status_orders", status::text(orders, &some, &TERMINAL, now()));
 }
 
+#[test]
+fn status_tells_of_the_dependency_that_was_lost_and_of_no_other() {
+    let name = |name: &str| Name::parse(name).expect("valid");
+    let causes = |lost: &str| {
+        let some = some();
+        let dep = ServiceView {
+            depends_on: vec![name("mailer"), name("files-mcp"), name("postgres")],
+            lost: Some(name(lost)),
+            ..down("dep", Status::Stopped, Reason::DependencyLost, "it was not ready any more")
+        };
+        let text = status::text(&dep, &some, &Look { width: None, ..TERMINAL }, now());
+        let rows = text.lines().skip_while(|line| !line.starts_with("  cause")).take_while(|line| !line.is_empty());
+        rows.map(|line| line.trim().to_string()).collect::<Vec<_>>().join("\n")
+    };
+    let told = causes("mailer");
+    assert!(told.contains("mailer is unhealthy (CrashLoopBackOff)") && !told.contains("files-mcp"), "{told}");
+    assert_eq!(causes("postgres"), "", "it is well again");
+}
+
 // ── data ──
 
 #[test]
@@ -370,6 +389,20 @@ fn check_tells_of_folders_whose_manifests_are_not_read() {
     let told = out(&output);
     assert!(told.contains("warning: team/ is not read: manifests lie directly in the directory\n"), "{told}");
     assert_eq!(told.matches("is not read").count(), 1, "{told}");
+    assert_eq!(output.status.code(), Some(0), "{told}");
+}
+
+#[test]
+fn check_warns_of_hooks_whose_program_is_not_there() {
+    let world = world();
+    let hooks = "{preStart: {exec: {command: [no-such-hook]}}, preStop: {exec: {command: ['true']}}}";
+    std::fs::write(world.path().join("services.d/web.yaml"), format!("command: sleep 1000\nlifecycle: {hooks}\n"))
+        .expect("written");
+    let output = plugd(world.path(), &["check"]);
+    let told = out(&output);
+    let warnings: Vec<&str> = told.lines().filter(|line| line.contains(" hook ")).collect();
+    assert_eq!(warnings.len(), 1, "{told}");
+    assert!(warnings[0].starts_with("warning: web: its preStart hook would not start: ProgramNotFound: "), "{told}");
     assert_eq!(output.status.code(), Some(0), "{told}");
 }
 

@@ -98,6 +98,7 @@ fn look_at(args: &CheckArgs, session: &Session) -> Result<(Code, Forecast), Faul
     }
     foresee::ports::shared(&found.declared).into_iter().for_each(|told| findings.warning(told));
     let obstacles = foresee::obstacles(&found.declared, told.as_ref());
+    foresee::hooks(&found.declared, &obstacles, told.as_ref()).into_iter().for_each(|told| findings.warning(told));
     let running = match &node {
         Some(node) => match running(node, &mut found, dir.as_deref()) {
             // It was about to end.

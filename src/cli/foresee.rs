@@ -18,7 +18,7 @@ use crate::edge::process::prepare::{self, Ground};
 use crate::edge::process::progress::Progress;
 use crate::model::name::{Instance, LifeId, Name};
 use crate::model::reason::Reason;
-use crate::model::spec::Program;
+use crate::model::spec::{Program, Spec};
 
 /// By name: the reason, and what there is to do about it.
 pub type Obstacles = BTreeMap<Name, (Reason, String)>;
@@ -29,18 +29,42 @@ pub fn obstacles(declared: &[Declaration], told: Option<&Value>) -> Obstacles {
     declared.iter().filter_map(|one| Some((one.spec.name.clone(), obstacle(one, &ground)?))).collect()
 }
 
-fn obstacle(one: &Declaration, ground: &Ground) -> Option<(Reason, String)> {
-    let spec = &one.spec;
-    let runs = match &spec.process.program {
+/// Hooks that could not be started, of services that could.
+pub fn hooks(declared: &[Declaration], obstacles: &Obstacles, told: Option<&Value>) -> Vec<String> {
+    let ground = ground(told);
+    let mut found = Vec::new();
+    for spec in declared.iter().map(|one| &one.spec).filter(|spec| runs(spec) && !obstacles.contains_key(&spec.name)) {
+        let hooks = [("preStart", &spec.lifecycle.pre_start), ("preStop", &spec.lifecycle.pre_stop)];
+        for (hook, command) in hooks {
+            let Some(command) = command else { continue };
+            if let Err(error) = prepare::helper(&ground, spec, &first(spec), command, 1, &Progress::default()) {
+                let (name, reason, why) = (&spec.name, error.reason, error.message);
+                found.push(format!("{name}: its {hook} hook would not start: {reason}: {why}"));
+            }
+        }
+    }
+    found
+}
+
+fn runs(spec: &Spec) -> bool {
+    match &spec.process.program {
         Program::Command(_) | Program::Wrapper(_) | Program::Script(_) => spec.enabled,
         Program::External(_) => false,
-    };
+    }
+}
+
+fn first(spec: &Spec) -> LifeId {
+    LifeId { instance: Instance { service: spec.name.clone(), index: 0 }, life: 1 }
+}
+
+fn obstacle(one: &Declaration, ground: &Ground) -> Option<(Reason, String)> {
+    let spec = &one.spec;
     let wrapper = match &one.program {
-        Resolved::Found { wrapper, .. } if runs => wrapper.as_deref(),
+        Resolved::Found { wrapper, .. } if runs(spec) => wrapper.as_deref(),
         // Told with a reason of its own.
         Resolved::Found { .. } | Resolved::Missing { .. } => return None,
     };
-    let life = LifeId { instance: Instance { service: spec.name.clone(), index: 0 }, life: 1 };
+    let life = first(spec);
     match prepare::main_process(ground, spec, &life, wrapper, &Progress::default()) {
         Err(error) => {
             let remedy = remedy(error.reason).map(|remedy| format!("; {remedy}")).unwrap_or_default();

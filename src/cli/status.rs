@@ -153,7 +153,9 @@ fn chain(view: &ServiceView, snapshot: &Snapshot) -> Vec<String> {
     let mut links = Vec::new();
     let mut seen = BTreeSet::from([view.service.clone()]);
     if !ready::is_well(view) {
-        follow(&view.depends_on, snapshot, 0, &mut seen, &mut links);
+        // What stopped it is one of them, however the others are.
+        let names = view.lost.as_ref().map_or(view.depends_on.as_slice(), std::slice::from_ref);
+        follow(names, snapshot, 0, &mut seen, &mut links);
     }
     links
 }

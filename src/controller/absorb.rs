@@ -140,12 +140,21 @@ impl Controller {
                 }
             }
             Input::HookEnded { life, hook, result } => {
-                self.of_life(&life, |_, service, at| match &mut service.instances[at].life {
+                self.of_life(&life, |controller, service, at| match &mut service.instances[at].life {
                     Life::Preparing(preparing) if preparing.hook == hook => preparing.ended = Some(result),
                     Life::Stopping(stopping) if hook == Hook::PreStop => {
-                        stopping.hook_runs = false;
+                        let failed = match (std::mem::replace(&mut stopping.hook, Drain::Over), result) {
+                            (Drain::Over, _) | (Drain::Runs | Drain::Late(_), Ok(())) => None,
+                            // It was killed when the process had ended that it was for.
+                            (Drain::Runs, Err(_)) if stopping.exit.is_some() => None,
+                            (Drain::Runs, Err((_, said))) => Some(said),
+                            (Drain::Late(limit), Err((_, said))) => Some(super::stop::late(limit, &said)),
+                        };
                         if let Phase::PreStop { asked: true, done } = &mut stopping.phase {
                             *done = true;
+                        }
+                        if let Some(said) = failed {
+                            controller.drain_failed(service, at, &said, now);
                         }
                     }
                     Life::Preparing(_)
@@ -329,7 +338,7 @@ impl Controller {
                     cause: Cause::Ended,
                     phase: Phase::Lingering { told: false },
                     began: now.mono,
-                    hook_runs: false,
+                    hook: Drain::Over,
                     exit: Some(exit),
                     known: false,
                     left: None,
@@ -352,7 +361,7 @@ impl Controller {
                     cause: Cause::Ended,
                     phase: Phase::Lingering { told: false },
                     began: now.mono,
-                    hook_runs: false,
+                    hook: Drain::Over,
                     exit: Some(exit),
                     known: false,
                     left: None,

@@ -145,7 +145,7 @@ impl Controller {
                     cause,
                     phase: Phase::Lingering { told: blob.ending.as_ref().is_some_and(|ending| ending.lingers) },
                     began: now.mono,
-                    hook_runs: adopted.pre_stop,
+                    hook: if adopted.pre_stop { Drain::Runs } else { Drain::Over },
                     exit: Some(exit),
                     known,
                     left: None,
@@ -218,7 +218,11 @@ impl Stopping {
             kill_at: kill_at.min(now.mono + running.made.grace),
             phase,
             survey,
-            hook_runs: pre_stop,
+            hook: match (pre_stop, ending.signalled) {
+                (false, _) => Drain::Over,
+                (true, false) => Drain::Runs,
+                (true, true) => Drain::Late(running.made.grace),
+            },
             carried,
             ..Stopping::of(running, ending.cause(), now.mono)
         }

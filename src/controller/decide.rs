@@ -410,8 +410,7 @@ impl Controller {
             let mut pending = false;
             let for_good = dependency.on_loss == OnLoss::Stop;
             if lost && for_good && service.is_occupied() && service.kept.is_none() {
-                service.touched = true;
-                service.bereft = Some(dependency.name.to_string());
+                self.bereave(service, &dependency.name, now);
             } else if lost {
                 // It was edited already: what has lost its dependency is the version before, which does not come again.
                 service.touched |= for_good && service.let_go();

@@ -7,6 +7,7 @@ use super::decide::Want;
 use super::input::ExitHow;
 use super::life::*;
 use super::service::{Gate, Id, Instance, Refusal, Service};
+use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::RestartPolicy;
 use crate::model::time::Now;
@@ -294,7 +295,18 @@ impl Controller {
         self.await_port(id, service, at);
     }
 
-    /// `onLoss`: true if an instance is still on its way and must be looked at again.
+    /// `onLoss: Stop`: it ends, and stays so until somebody wants it again. The first that was lost is the one that
+    /// is told.
+    pub(super) fn bereave(&mut self, service: &mut Service, dependency: &Name, now: Now) {
+        if service.bereft.is_some() {
+            return;
+        }
+        service.bereft = Some(dependency.to_string());
+        let message = format!("{} is being stopped: {dependency} is not ready any more", service.name);
+        self.tell(service, Reason::DependencyLost, message, now);
+    }
+
+    /// `onLoss: Restart`: true if an instance is still on its way and must be looked at again.
     pub(super) fn dependency_lost(&mut self, service: &mut Service, at: usize, dependency: &str, now: Now) -> bool {
         let instance = &mut service.instances[at];
         match &mut instance.life {

@@ -155,8 +155,7 @@ pub(super) struct Stopping {
     pub began: Duration,
     /// When KILL follows.
     pub kill_at: Duration,
-    /// Its preStop hook was asked for and has not ended.
-    pub hook_runs: bool,
+    pub hook: Drain,
     /// How the main process ended; none while it lives.
     pub exit: Option<Exit>,
     /// An earlier controller has told that.
@@ -190,7 +189,7 @@ impl Stopping {
             cause,
             phase: Phase::PreStop { asked: !hook, done: !hook },
             began: now,
-            hook_runs: false,
+            hook: Drain::Over,
             exit: None,
             known: false,
             left: None,
@@ -202,6 +201,16 @@ impl Stopping {
             made: running.made,
         }
     }
+}
+
+/// The preStop hook of a life that ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Drain {
+    /// None was asked for, or it has ended.
+    Over,
+    Runs,
+    /// It used up the grace, which was so long, and may still say why.
+    Late(Duration),
 }
 
 pub(super) const TERM: i32 = 15;

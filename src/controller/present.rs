@@ -16,6 +16,7 @@ use super::status::{self, Word};
 use super::{Config, Controller};
 use crate::model::digest::hex;
 use crate::model::log_names;
+use crate::model::name::Name;
 use crate::model::quantity::show_bytes;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Pass, Program};
@@ -310,7 +311,13 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
     let spec = service.spec();
     let desired = service.desired();
     let wanted = || service.instances.iter().take(desired as usize);
-    let ready = u32::try_from(wanted().filter(|instance| instance.life.is_ready()).count()).unwrap_or(u32::MAX);
+    let count = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);
+    let ready = count(wanted().filter(|instance| instance.life.is_ready()).count());
+    // Of a job an instance that waits for its next run stands between those that carry one out.
+    let told = match service.schedule() {
+        Some(_) => count(wanted().filter(|instance| instance.run.is_some()).count()).max(1),
+        None => desired,
+    };
     let port = spec.and_then(|spec| spec.process.port);
     // Of the process that runs, which may be of an older version.
     let served = service.instances.iter().filter_map(|instance| served_port(&instance.life)).max().unwrap_or(port);
@@ -345,7 +352,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         mesh_registration: false,
         required: service.required(),
         ready,
-        desired,
+        desired: told,
         restarts: service.restarts,
         score: service.health.points(),
         // Before that nobody has been seen there.
@@ -368,6 +375,21 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         labels: spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
         capabilities: spec.map(|spec| spec.capabilities.clone()).unwrap_or_default(),
         depends_on: service.rules().map(|spec| super::declare::dependency_names(spec)).unwrap_or_default(),
+        lost: match service.gate_of_next() {
+            Gate::DependencyLost(dependency) => Name::parse(dependency).ok(),
+            Gate::Open
+            | Gate::Unknown
+            | Gate::Gone
+            | Gate::NeverValid
+            | Gate::Disabled
+            | Gate::StoppedByOperator
+            | Gate::External(_)
+            | Gate::NeedsUser
+            | Gate::Missing
+            | Gate::Waiting(_)
+            | Gate::Cycle
+            | Gate::ShuttingDown => None,
+        },
         settled: matches!(word.status, Status::Completed | Status::Stopped)
             || word.reason == Some(Reason::NextRun)
             || service.can_be_called(),

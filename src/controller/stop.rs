@@ -6,10 +6,12 @@ use super::Controller;
 use super::blob::{Blob, Ending};
 use super::decide::Want;
 use super::drive::{Step, blob};
+use super::explain;
 use super::input::Hook;
 use super::life::*;
 use super::plan::{Action, Plan, Target};
 use super::service::{Id, Service};
+use crate::model::reason::Reason;
 use crate::model::time::Now;
 
 /// After a hook that used up the grace the signal still gets this much.
@@ -60,9 +62,17 @@ impl Controller {
         }
         let kill_at = stopping.kill_at;
         // What it was to prepare is over: it must not run on beside the next life.
-        if stopping.exit.is_some() && std::mem::take(&mut stopping.hook_runs) {
-            plan.actions.push(Action::CancelHooks { life: life.clone() });
+        if stopping.exit.is_some() {
+            match std::mem::replace(&mut stopping.hook, Drain::Over) {
+                Drain::Over => {}
+                Drain::Runs => plan.actions.push(Action::CancelHooks { life: life.clone() }),
+                Drain::Late(limit) => {
+                    plan.actions.push(Action::CancelHooks { life: life.clone() });
+                    self.drain_failed(service, at, &late(limit, ""), now);
+                }
+            }
         }
+        let Life::Stopping(stopping) = &mut service.instances[at].life else { return Step::Until(None) };
         if stopping.exit.is_some() && stopping.left.as_ref().is_some_and(Vec::is_empty) {
             return self.ended(id, service, at, want, now);
         }
@@ -71,7 +81,7 @@ impl Controller {
         match &mut stopping.phase {
             Phase::PreStop { asked: asked @ false, done: false } if now.mono < kill_at => {
                 *asked = true;
-                stopping.hook_runs = true;
+                stopping.hook = Drain::Runs;
                 let run = Action::RunHook {
                     life,
                     hook: Hook::PreStop,
@@ -90,6 +100,9 @@ impl Controller {
                 }
                 if over {
                     // The hook used up the grace.
+                    if stopping.hook == Drain::Runs {
+                        stopping.hook = Drain::Late(now.mono.saturating_sub(stopping.began));
+                    }
                     stopping.kill_at = now.mono + stopping.made.grace.min(GRACE_AFTER_HOOK);
                 }
                 if over && cut.is_some_and(|latest| latest <= now.mono) {
@@ -164,6 +177,18 @@ impl Controller {
         }
         Step::Until(deadline)
     }
+
+    /// The stop goes on all the same.
+    pub(super) fn drain_failed(&mut self, service: &Service, at: usize, said: &str, now: Now) {
+        let message = format!("the preStop hook of {} {said}", service.instance_name(at));
+        self.record(service, at, Reason::FailedPreStopHook, true, message, now);
+    }
+}
+
+/// Whether its own limit or our signal ended it is chance; its last line stands behind either.
+pub(super) fn late(limit: Duration, said: &str) -> String {
+    let line = said.split_once(": ").map(|(_, line)| format!(": {line}")).unwrap_or_default();
+    format!("did not end within {}{line}", explain::span(limit))
 }
 
 /// How far the stop has come, for a later controller.

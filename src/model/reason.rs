@@ -141,6 +141,7 @@ words! {
         Recovered = "Recovered",
         IdleStopped = "IdleStopped",
         HoldExpired = "HoldExpired",
+        FailedPreStopHook = "FailedPreStopHook",
         MissedRun = "MissedRun",
         SkippedRun = "SkippedRun",
         ClockSetBack = "ClockSetBack",

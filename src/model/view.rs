@@ -118,6 +118,9 @@ pub struct ServiceView {
     pub labels: BTreeMap<String, String>,
     pub capabilities: Vec<String>,
     pub depends_on: Vec<Name>,
+    /// The one of them whose loss stopped it (`onLoss: Stop`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Name>,
     /// Completed, armed or stopped on purpose: nothing is expected of it now.
     pub settled: bool,
     /// On its way to its first verdict: neither started nor failed.

@@ -99,6 +99,34 @@ fn pre_stop_runs_before_the_signal() {
 }
 
 #[test]
+fn a_pre_stop_hook_that_fails_is_an_event_with_its_last_line() {
+    let world = World::running();
+    for (name, hook) in [
+        ("fails", "[sh, -c, 'echo no route; exit 3']"),
+        ("lacks", "[no-such-hook]"),
+        ("hangs", "[sh, -c, 'echo waiting; exec sleep 3600']"),
+        ("works", "['true']"),
+    ] {
+        let stop = format!("stop: {{gracePeriod: 1s}}\nlifecycle: {{preStop: {{exec: {{command: {hook}}}}}}}\n");
+        world.put(&format!("{name}.yaml"), &format!("command: sleep 3600\n{stop}"));
+        world.wait_status(name, "running");
+        world.ask(&["stop", name]);
+    }
+    for (name, told) in [
+        ("fails", "the preStop hook of fails exited with 3: no route"),
+        ("lacks", "the preStop hook of lacks could not be started: no program \"no-such-hook\""),
+        ("hangs", "the preStop hook of hangs did not end within 1"),
+    ] {
+        world.wait(told, |world| {
+            let events = world.ask(&["events", name]);
+            events.contains("FailedPreStopHook") && events.contains(told)
+        });
+    }
+    world.wait_status("works", "stopped (StoppedByOperator)");
+    assert!(!world.ask(&["events", "works"]).contains("FailedPreStopHook"));
+}
+
+#[test]
 fn a_pre_stop_hook_ends_with_the_life_that_it_was_for() {
     let world = World::running();
     let hook = put_hanging(&world, "drain", "hooks");

@@ -74,6 +74,8 @@ fn a_dependency_that_is_lost_with_the_controller_is_lost_for_the_next_one_and_th
     kill(world.controller_pid().expect("a controller"), 9);
     world.wait_status("again", "waiting (DependencyNotReady)");
     world.wait_status("stops", "stopped (DependencyLost)");
+    let told = |world: &World| world.ask(&["events", "stops"]).matches("db is not ready any more").count();
+    world.wait("the event", |world| told(world) == 1);
 
     crate::last_good::wait_kept(&world, "\"dependency_lost\":\"db\"");
     let second = world.controller_pid();
@@ -83,6 +85,7 @@ fn a_dependency_that_is_lost_with_the_controller_is_lost_for_the_next_one_and_th
     world.wait_status("again", "running");
     assert_ne!(world.pid("again"), pid);
     assert_eq!(world.status("stops"), "stopped (DependencyLost)");
+    assert_eq!(told(&world), 1);
 }
 
 #[test]

@@ -155,6 +155,56 @@ fn a_hook_that_uses_up_the_grace_leaves_the_signal_two_seconds() {
     assert!(signals(&world.sleep(Duration::from_millis(1)), "web", 9));
 }
 
+fn drains_told(actions: &[Action]) -> Vec<String> {
+    let of = |action: &Action| match action {
+        Action::Record(event) if event.reason == Reason::FailedPreStopHook => Some(event.message.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(of).collect()
+}
+
+#[test]
+fn a_pre_stop_hook_that_fails_is_told_and_the_stop_goes_on() {
+    let stopping = || {
+        let mut web = spec("web");
+        web.lifecycle.pre_stop = Some(vec!["drain".into()]);
+        web.stop.grace_period = 10 * SECOND;
+        let mut world = World::running(web);
+        world.order("web", Order::Stop);
+        world
+    };
+    let ended = |result| Input::HookEnded { life: life("web", 1), hook: Hook::PreStop, result };
+    let failed = |why: &str| ended(Err((Reason::Error, why.to_string())));
+
+    let mut world = stopping();
+    let actions = world.tell(failed("exited with 3: no such route"));
+    assert_eq!(drains_told(&actions), ["the preStop hook of web exited with 3: no such route"]);
+    assert!(signals(&actions, "web", 15), "{actions:?}");
+
+    let mut world = stopping();
+    assert!(drains_told(&world.tell(ended(Ok(())))).is_empty());
+
+    // It ended by itself meanwhile: that its hook was killed for it is no failure.
+    let mut world = stopping();
+    let mut actions = world.tell(Input::Exited { life: life("web", 1), exit: Exit::code(0) });
+    actions.extend(world.tell(failed("was killed by signal 9")));
+    assert!(drains_told(&actions).is_empty(), "{actions:?}");
+
+    // Its limit is the grace, and whoever comes first tells it.
+    for why in ["did not end within 10s: waiting", "was killed by signal 9: waiting"] {
+        let mut world = stopping();
+        let mut actions = world.sleep(10 * SECOND);
+        actions.extend(world.tell(failed(why)));
+        actions.extend(world.tell(Input::Exited { life: life("web", 1), exit: Exit::signal(15) }));
+        assert_eq!(drains_told(&actions), ["the preStop hook of web did not end within 10 s: waiting"]);
+    }
+    let mut world = stopping();
+    let mut actions = world.sleep(10 * SECOND);
+    actions.extend(world.tell(Input::Exited { life: life("web", 1), exit: Exit::signal(15) }));
+    actions.extend(world.tell(failed("was killed by signal 9")));
+    assert_eq!(drains_told(&actions), ["the preStop hook of web did not end within 10 s"]);
+}
+
 #[test]
 fn a_service_puts_its_end_off_for_ten_minutes_and_no_longer() {
     let mut web = spec("web");

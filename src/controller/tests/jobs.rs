@@ -184,11 +184,12 @@ fn allow_lets_runs_go_on_side_by_side_up_to_ten() {
     let actions = until(&mut world, "11:08:00");
     assert!(actions.iter().any(|action| matches!(action, Action::Spawn { life, .. } if *life == second_of("slow", 1))));
     world.tell(Input::Spawned { life: second_of("slow", 1), pid: 201, start_time: 7 });
-    assert_eq!((world.status("slow"), world.view("slow").ready), ((Status::Running, None), 2));
+    let counts = |world: &World| (world.view("slow").ready, world.view("slow").desired);
+    assert_eq!((world.status("slow"), counts(&world)), ((Status::Running, None), (2, 2)));
 
     // The first is over: its place is free, and the second goes on.
     world.crash("slow", 1, 0);
-    assert_eq!(world.status("slow"), (Status::Running, None));
+    assert_eq!((world.status("slow"), counts(&world)), ((Status::Running, None), (1, 1)));
     assert!(spawns(&until(&mut world, "11:09:00"), "slow", 2));
     world.spawned("slow", 2);
 

@@ -6,7 +6,7 @@ use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Activation, Digest, OnLoss, Pass, RestartPolicy, Spec};
+use crate::model::spec::{Activation, Dependency, Digest, OnLoss, Pass, RestartPolicy, Spec};
 use crate::model::view::Problem;
 
 fn on(service: &str, other: &str) -> Spec {
@@ -188,4 +188,32 @@ fn what_failed_for_good_is_told_with_its_last_words_also_where_they_come_later()
     let view = world.view("web");
     assert_eq!(view.status, Status::Failed);
     assert!(view.why[0].ends_with(": \"cannot open config\""), "{:?}", view.why);
+}
+
+#[test]
+fn what_stops_with_its_dependency_tells_which_one_that_was() {
+    let mut world = World::new();
+    for one in ["base", "other"] {
+        world.declare(spec(one));
+        world.spawned(one, 1);
+    }
+    let stops = |other: &str| Dependency { on_loss: OnLoss::Stop, ..needs(other) };
+    world.declare(Spec { depends_on: vec![stops("other"), stops("base")], ..spec("dep") });
+    world.spawned("dep", 1);
+    assert_eq!(world.view("dep").lost, None);
+
+    let mut actions = world.crash("base", 1, 1);
+    actions.extend(world.gone("dep", 1, Exit::signal(15)));
+    actions.extend(world.crash("other", 1, 1));
+    let of = |action: &Action| match action {
+        Action::Record(event) if event.reason == Reason::DependencyLost => Some(event.message.clone()),
+        _ => None,
+    };
+    let told: Vec<String> = actions.iter().filter_map(of).collect();
+    assert_eq!(told, ["dep is being stopped: base is not ready any more"]);
+    assert_eq!(world.status("dep"), (Status::Stopped, Some(Reason::DependencyLost)));
+    assert_eq!(world.view("dep").lost, Some(name("base")));
+
+    world.order("dep", Order::Start);
+    assert_eq!(world.view("dep").lost, None);
 }

@@ -121,7 +121,7 @@ pub static DEPENDENCY: Object = Object::of(&[
         Kind::Enum(&["Ignore", "Restart", "Stop"]),
         "Ignore",
         "Restart",
-        "What happens here when it stops being ready.",
+        "What happens here when it stops being ready. `Stop`: stays stopped until `plugd start` or an edit.",
     ),
 ])
 .short("name");

@@ -59,6 +59,7 @@ pub fn healthy(service: &str) -> ServiceView {
         labels: BTreeMap::new(),
         capabilities: Vec::new(),
         depends_on: Vec::new(),
+        lost: None,
         settled: false,
         pending: false,
         unproven: false,
