@@ -168,8 +168,20 @@ pub struct Declaration {
     pub spec: Arc<Spec>,
     pub source: Source,
     pub program: Resolved,
+    pub watched: Watched,
     /// Warnings about the file: reason and message.
     pub problems: Vec<(Reason, String)>,
+}
+
+/// The files that it watches, beside what their content is ([`Resolved`]).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// How often they have changed since somebody looks.
+    pub changes: u64,
+    /// Which of them the last change was of, in order.
+    pub edited: Vec<String>,
+    /// Of some that are not there the last content goes on standing.
+    pub lacks: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
