@@ -96,6 +96,24 @@ fn what_plugd_does_not_have_it_cannot_give() {
 }
 
 #[test]
+fn check_foretells_which_priority_the_node_is_refused_whoever_asks() {
+    let mut world = ordinary();
+    world.put("nice.yaml", "command: sleep 86400\nsecurityContext: {nice: -5}\n");
+    world.put("oom.yaml", "command: sleep 86400\nsecurityContext: {oomScoreAdj: -100}\n");
+    world.put("fine.yaml", "command: sleep 86400\nsecurityContext: {nice: 5, oomScoreAdj: 900}\n");
+    world.run(&[]);
+    running(&world, "fine");
+    for name in ["nice", "oom"] {
+        world
+            .wait("the refusal", |world| world.status_file(name).is_some_and(|text| text.contains("PermissionDenied")));
+    }
+    let said = String::from_utf8_lossy(&world.plugd(&["check"]).stdout).into_owned();
+    assert!(said.contains("  cannot   nice  PermissionDenied: its nice is below plugd's own"), "{said}");
+    assert!(said.contains("  cannot   oom  PermissionDenied: its oomScoreAdj is below plugd's own"), "{said}");
+    assert!(said.contains("would start 0,") && said.contains("; would not start 2"), "{said}");
+}
+
+#[test]
 fn an_ordinary_user_s_services_lose_what_they_drop_for_good() {
     let mut world = ordinary();
     world.put("none.yaml", "command: sleep 86400\nsecurityContext: {capabilities: {drop: [ALL]}}\n");
