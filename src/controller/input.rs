@@ -376,6 +376,8 @@ pub struct Adopted {
 pub struct Exit {
     pub how: ExitHow,
     pub oom_killed: bool,
+    /// Its limit of processes, at which the kernel refused it one.
+    pub pids_met: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -400,10 +402,10 @@ impl ExitMemory {
 
 impl Exit {
     pub fn code(code: i32) -> Exit {
-        Exit { how: ExitHow::Code(code), oom_killed: false }
+        Exit { how: ExitHow::Code(code), oom_killed: false, pids_met: None }
     }
     pub fn signal(signal: i32) -> Exit {
-        Exit { how: ExitHow::Signal(signal), oom_killed: false }
+        Exit { how: ExitHow::Signal(signal), oom_killed: false, pids_met: None }
     }
     /// As a shell tells it: the code, or 128 + signal.
     pub fn status(&self) -> i32 {

@@ -228,10 +228,13 @@ impl Node {
         });
     }
 
-    /// What ended for want of memory says nothing of it itself: its group has counted.
+    /// What ended for want of memory, or of processes, says nothing of it itself: its group has counted.
     fn exit_of(&self, life: &LifeId, how: How) -> Exit {
         let exit = exit(how);
-        Exit { oom_killed: exit.status() != 0 && self.limits.oom_killed(life), ..exit }
+        match exit.status() {
+            0 => exit,
+            _ => Exit { oom_killed: self.limits.oom_killed(life), pids_met: self.limits.pids_met(life), ..exit },
+        }
     }
 
     /// A life of the keeper's list, at the start of this controller; what runs beside lives was told before.

@@ -286,6 +286,26 @@ fn row_18_where_memory_runs_out_the_whole_instance_ends_unless_one_process_is_as
 }
 
 #[test]
+fn row_25_a_service_that_ends_because_it_may_not_fork_is_told_with_the_limit_that_it_met() {
+    let world = World::running();
+    if assert_said(&world, "pids", "pids: 3") {
+        return;
+    }
+    world.put(
+        "many.yaml",
+        "script: 'for n in 1 2 3 4; do sleep 86400 & done; wait'\nrestart: Never\nresources: {limits: {pids: 3}}\n",
+    );
+    world.wait_status("many", "failed");
+    let (status, events) = (world.status_file("many").expect("a status"), world.ask(&["events", "many"]));
+    assert!(status.contains("; it met its limit of 3 processes"), "{status}");
+    assert!(events.contains("; it met its limit of 3 processes"), "{events}");
+    // One that ends of something else is not told so.
+    world.put("few.yaml", "script: 'sleep 0; exit 3'\nrestart: Never\nresources: {limits: {pids: 3}}\n");
+    world.wait_status("few", "failed");
+    assert!(!world.status_file("few").expect("a status").contains("it met"));
+}
+
+#[test]
 fn row_25_a_fork_bomb_stays_within_its_limit_and_others_do_not_notice() {
     let world = World::running();
     guard::put(&world, "calm");

@@ -182,11 +182,14 @@ impl Limits {
         let unified = self.root.as_ref().ok().filter(|_| self.counts);
         let unified = unified.map(|root| root.group(&life.instance).path().join("memory.events"));
         let legacy = self.legacy.iter().map(|folder| legacy::group(folder, life).join("memory.oom_control"));
-        unified.into_iter().chain(legacy).any(|file| {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse::<u64>().ok());
-            kills.is_some_and(|kills| kills > 0)
-        })
+        unified.into_iter().chain(legacy).any(|file| counted(&file, "oom_kill") > 0)
+    }
+
+    /// The limit of processes at which the kernel refused this life one; none where it did not, or nobody counts.
+    pub fn pids_met(&self, life: &LifeId) -> Option<u64> {
+        let unified = self.root.iter().map(|root| root.group(&life.instance).path().to_path_buf());
+        let legacy = self.legacy.iter().map(|folder| legacy::group(folder, life));
+        unified.chain(legacy).find_map(|group| pids_met(&group))
     }
 
     /// Nothing of the life is left, or it never began. Whether with it what was said of its service is over.
@@ -309,6 +312,21 @@ impl Limits {
         }
         missed
     }
+}
+
+/// A number of a file of `name number` lines; 0 where there is none.
+fn counted(file: &Path, name: &str) -> u64 {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    text.lines().find_map(value).unwrap_or_default()
+}
+
+/// Before Linux 6.12, and by cgroup v1 still, pids.events counts also what a group above refused. Where the kernel
+/// tells how many there were at most (pids.peak, since 6.7) that tells them apart.
+fn pids_met(group: &Path) -> Option<u64> {
+    let number = |file: &str| std::fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
+    let limit = number("pids.max").filter(|_| counted(&group.join("pids.events"), "max") > 0)?;
+    number("pids.peak").is_none_or(|peak| peak >= limit).then_some(limit)
 }
 
 fn squeezed(limit: u64, life: &LifeId) -> Missed {
