@@ -12,6 +12,7 @@ mod legacy;
 mod squeezed;
 mod unified;
 mod values;
+mod whole;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -27,6 +28,7 @@ use crate::model::quantity::show_bytes;
 use crate::model::spec::{Process, Resources, Spec};
 use squeezed::Squeezed;
 use values::Setting;
+use whole::Whole;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Controller {
@@ -183,6 +185,17 @@ impl Limits {
         let unified = unified.map(|root| root.group(&life.instance).path().join("memory.events"));
         let legacy = self.legacy.iter().map(|folder| legacy::group(folder, life).join("memory.oom_control"));
         unified.into_iter().chain(legacy).any(|file| counted(&file, "oom_kill") > 0)
+    }
+
+    /// What has to be guarded for the instance to be killed as a whole: none where the kernel does that itself, or it
+    /// is not asked for. `new`: its life has just begun, and each kill counts.
+    pub fn whole(&self, life: &LifeId, resources: &Resources, new: bool) -> Option<Whole> {
+        let Resources { limits, requests: _, single_process_oom_kill } = resources;
+        limits.memory.filter(|_| !single_process_oom_kill)?;
+        let mut groups = self.legacy.iter().map(|folder| legacy::group(folder, life));
+        let group = groups.find(|group| group.join(whole::CONTROL).exists())?;
+        let before = if new { 0 } else { whole::kills(&group) };
+        Some(Whole::new(group, before))
     }
 
     /// The limit of processes at which the kernel refused this life one; none where it did not, or nobody counts.
