@@ -855,7 +855,10 @@ fn every_way_to_edit_a_watched_file_is_exactly_one_change() {
         let begun = Instant::now();
         edit(&world, &"x".repeat(n + 10));
         let took = begun.elapsed();
-        before = content(&world.edited(took, |declaration| content(declaration) != before));
+        let after = world.edited(took, |declaration| content(declaration) != before);
+        before = content(&after);
+        let file = if tool == "another one" { "14.toml" } else { "app.toml" };
+        assert_eq!(after.watched.edited, [format!("services.d/config/{file}")], "{tool}");
         world.silent_for(Duration::from_millis(150));
     }
     // What nobody watches is nothing, and what is as it was neither.
@@ -880,7 +883,13 @@ fn a_watched_file_that_is_away_changes_nothing_and_is_told_until_it_is_back() {
     assert_eq!((content(&back), back.problems.len()), (before, 0));
     // It is heard again.
     world.write("config/app.toml", "a = 2");
-    assert_ne!(content(&world.declared()), before);
+    let edited = world.declared();
+    assert_ne!(content(&edited), before);
+    // Deleted by somebody who may: nobody wrote its name.
+    fs::remove_file(world.path("config/app.toml")).expect("removed");
+    let deleted = world.declared();
+    assert_eq!((content(&deleted), deleted.problems.len()), (content(&edited), 0));
+    assert!(deleted.watched.lacks);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::look::Look;
 use super::node::Node;
 use super::told::DEFAULTS;
 use super::{Session, effective, fault, foresee, node};
-use crate::controller::{Change, Declaration, Resolved, Source, change};
+use crate::controller::{Change, Declaration, Resolved, Source, Watched, change};
 use crate::edge::directory;
 use crate::edge::named;
 use crate::edge::output::off_limits::OffLimits;
@@ -374,6 +374,7 @@ fn lint(
                     spec: Arc::new(document.spec),
                     source: source.clone(),
                     program: Resolved::Found { wrapper: None, content: Digest::default() },
+                    watched: Watched::default(),
                     problems: Vec::new(),
                 });
             }

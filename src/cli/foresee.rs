@@ -1,8 +1,9 @@
-//! What a start would be refused for: program, user, directory, env files and secrets, looked at as the
-//! controller looks at them, but from here.
+//! What a start would be refused for: program, user, directory, env files, secrets and priority, looked at as
+//! the controller looks at them, but from here.
 
 pub mod logs;
 pub mod ports;
+mod priority;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,14 +20,16 @@ use crate::edge::process::progress::Progress;
 use crate::model::name::{Instance, LifeId, Name};
 use crate::model::reason::Reason;
 use crate::model::spec::{Program, Spec};
+use priority::Standing;
 
 /// By name: the reason, and what there is to do about it.
 pub type Obstacles = BTreeMap<Name, (Reason, String)>;
 
 /// What stands in the way of each; `told`: what the node says of itself, where one runs.
 pub fn obstacles(declared: &[Declaration], told: Option<&Value>) -> Obstacles {
-    let ground = ground(told);
-    declared.iter().filter_map(|one| Some((one.spec.name.clone(), obstacle(one, &ground)?))).collect()
+    let (ground, standing) = (ground(told), Standing::of(told));
+    let obstacle = |one| obstacle(one, &ground, standing.as_ref());
+    declared.iter().filter_map(|one| Some((one.spec.name.clone(), obstacle(one)?))).collect()
 }
 
 /// Hooks that could not be started, of services that could.
@@ -57,7 +60,7 @@ fn first(spec: &Spec) -> LifeId {
     LifeId { instance: Instance { service: spec.name.clone(), index: 0 }, life: 1 }
 }
 
-fn obstacle(one: &Declaration, ground: &Ground) -> Option<(Reason, String)> {
+fn obstacle(one: &Declaration, ground: &Ground, standing: Option<&Standing>) -> Option<(Reason, String)> {
     let spec = &one.spec;
     let wrapper = match &one.program {
         Resolved::Found { wrapper, .. } if runs(spec) => wrapper.as_deref(),
@@ -71,9 +74,11 @@ fn obstacle(one: &Declaration, ground: &Ground) -> Option<(Reason, String)> {
             Some((error.reason, format!("{}{remedy}", error.message)))
         }
         Ok(prepared) => {
-            let other = prepared.identity.filter(|user| ground.uid != 0 && user.uid != ground.uid)?;
-            let name = other.name.unwrap_or_else(|| other.uid.to_string());
-            let why = format!("only root may run it as {name}; run plugd as root, or remove `user`");
+            let other = prepared.identity.filter(|user| ground.uid != 0 && user.uid != ground.uid).map(|other| {
+                let name = other.name.unwrap_or_else(|| other.uid.to_string());
+                format!("only root may run it as {name}; run plugd as root, or remove `user`")
+            });
+            let why = other.or_else(|| Some(standing?.refuses(&spec.process)?.into()))?;
             Some((Reason::PermissionDenied, why))
         }
     }

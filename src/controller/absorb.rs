@@ -394,6 +394,7 @@ impl Controller {
         }
         service.touched = true;
         service.instances[at].oom_killed = exit.oom_killed;
+        service.instances[at].pids_met = exit.pids_met;
         note_exit(&mut service.instances[at], exit, now.wall, ran_for, number);
         service.instances[at].last_exit.iter_mut().for_each(|last| last.by.clone_from(&by));
     }

@@ -118,6 +118,7 @@ impl Controller {
             Some(exit) if !memory_is_newer => {
                 let known = note_end(instance, &adopted, exit, spawned_wall);
                 instance.oom_killed = exit.oom_killed;
+                instance.pids_met = exit.pids_met;
                 if is_spent {
                     instance.recent.spend();
                 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Controller;
 use super::blob::Marks;
 use super::checks::{Checks, Past, readiness_of};
-use super::input::{Declaration, Order, Rejection, Resolved, Scaled};
+use super::input::{Declaration, Order, Rejection, Resolved, Scaled, Watched};
 use super::life::{Life, Made, Outcome, Running};
 use super::service::{Gate, Id, Instance, Service};
 use crate::model::digest::comparable;
@@ -20,6 +20,16 @@ use crate::model::time::Now;
 
 pub(super) fn dependency_names(spec: &Spec) -> Vec<Name> {
     spec.depends_on.iter().map(|dependency| dependency.name.clone()).collect()
+}
+
+/// `conf/x.toml was edited`, with how many others; nothing where no watched file was.
+fn edited_files(before: &Watched, now: &Watched) -> Option<String> {
+    let first = now.edited.first().filter(|_| before.changes != now.changes)?;
+    Some(match now.edited.len() - 1 {
+        0 => format!("{first} was edited"),
+        1 => format!("{first} and 1 other were edited"),
+        others => format!("{first} and {others} others were edited"),
+    })
 }
 
 impl Controller {
@@ -36,9 +46,9 @@ impl Controller {
         let same_program = print_before.as_ref() == Some(&(spec.process_digest, declaration.program.clone()));
         let moved = known.is_some_and(|digest| digest != spec.digest);
         // A watched file that was away is back: what came to nothing without it begins anew.
-        let lacks = |of: &Declaration| of.problems.iter().any(|(reason, _)| *reason == Reason::WatchFileNotFound);
-        let is_back = before.as_ref().is_some_and(lacks) && !lacks(&declaration);
+        let is_back = before.as_ref().is_some_and(|old| old.watched.lacks) && !declaration.watched.lacks;
         let edited = moved || is_back || (before.is_some() && !same_program);
+        let files = before.as_ref().and_then(|old| edited_files(&old.watched, &declaration.watched));
 
         if service.gate == Gate::Gone {
             // A new service of an old name: what is told of the one that ends is not told of it.
@@ -127,21 +137,26 @@ impl Controller {
                 | Life::Stopping(_) => {}
             }
         }
-        let (reason, message) = match (before.is_some(), edited) {
-            (false, _) if adopted => (None, ""),
-            (false, _) => (Some(Reason::Declared), "its manifest is in force"),
-            (true, true) if moved => (Some(Reason::Updated), "its manifest was edited"),
+        let news = match (before.is_some(), edited) {
+            (false, _) if adopted => None,
+            (false, _) => Some((Reason::Declared, "its manifest is in force".into())),
+            (true, true) if moved => Some((Reason::Updated, "its manifest was edited".into())),
+            // What was away is back as it was.
+            (true, true) if same_program => None,
             // Same manifest, another program.
             (true, true) => match (before_found, &service.declared.as_ref().map(|new| &new.program)) {
-                (_, Some(Resolved::Missing { .. })) => (None, ""),
-                (false, _) => (Some(Reason::Updated), "its wrapper can be run now"),
-                (true, _) => (Some(Reason::Updated), "its wrapper or what else it is made of was edited"),
+                (_, Some(Resolved::Missing { .. })) => None,
+                (false, _) => Some((Reason::Updated, "its wrapper can be run now".into())),
+                (true, _) => {
+                    let of_another = || "its wrapper or what else it is made of was edited".into();
+                    Some((Reason::Updated, files.unwrap_or_else(of_another)))
+                }
             },
-            (true, false) => (None, ""),
+            (true, false) => None,
         };
         self.table.put(id, service);
-        if let Some(reason) = reason {
-            self.record_of(id, reason, false, message.into(), now);
+        if let Some((reason, message)) = news {
+            self.record_of(id, reason, false, message, now);
         }
         self.mark(id);
     }

@@ -64,9 +64,19 @@ pub(super) fn ended(exit: &Exit, ran_for: Option<Duration>) -> String {
         ExitHow::Signal(signal) => format!("was killed by {}", signal::name(signal)),
     };
     let how = format!("{how}{}", out_of_memory(exit.oom_killed));
+    let met = met_limit(exit.pids_met);
     match ran_for {
-        Some(ran_for) => format!("{how} after {}", span(ran_for)),
-        None => how,
+        Some(ran_for) => format!("{how} after {}{met}", span(ran_for)),
+        None => how + &met,
+    }
+}
+
+/// Of what it was refused it says `Cannot fork` at the best.
+fn met_limit(pids: Option<u64>) -> String {
+    match pids {
+        None => String::new(),
+        Some(1) => "; it met its limit of 1 process".into(),
+        Some(most) => format!("; it met its limit of {most} processes"),
     }
 }
 
@@ -103,16 +113,17 @@ pub(super) fn asked_by(cause: &Cause, gate: &Gate, must_restart: bool) -> Option
 }
 
 /// `exits with 1 after 0.2 s, 6 times running: "bind: address already in use"`.
-pub(super) fn keeps_ending(exit: &ExitMemory, oom_killed: bool, times: u32) -> String {
+pub(super) fn keeps_ending(exit: &ExitMemory, instance: &Instance, times: u32) -> String {
     let mut text = match (exit.code, exit.signal) {
         (Some(code), _) => format!("exits with {code}"),
         (None, Some(signal)) => format!("is killed by {}", signal::name(signal)),
         (None, None) => "ends".into(),
     };
-    text.push_str(&format!("{} after {}", out_of_memory(oom_killed), span(exit.ran_for)));
+    text.push_str(&format!("{} after {}", out_of_memory(instance.oom_killed), span(exit.ran_for)));
     if times > 1 {
         text.push_str(&format!(", {times} times running"));
     }
+    text.push_str(&met_limit(instance.pids_met));
     if let Some(line) = telling(&exit.output) {
         text.push_str(&format!(": {line:?}"));
     }
@@ -253,9 +264,17 @@ mod tests {
             index: 0,
             told: false,
         };
+        let mut instance = Instance::new(0);
         assert_eq!(
-            keeps_ending(&exit, false, 6),
+            keeps_ending(&exit, &instance, 6),
             r#"exits with 1 after 0.2 s, 6 times running: "bind: address already in use""#
         );
+        instance.pids_met = Some(4);
+        assert_eq!(
+            keeps_ending(&ExitMemory { output: vec!["sh: Cannot fork".into()], ..exit }, &instance, 1),
+            r#"exits with 1 after 0.2 s; it met its limit of 4 processes: "sh: Cannot fork""#
+        );
+        let met = Exit { pids_met: Some(1), ..Exit::code(2) };
+        assert_eq!(ended(&met, None), "exited with 2; it met its limit of 1 process");
     }
 }

@@ -168,8 +168,20 @@ pub struct Declaration {
     pub spec: Arc<Spec>,
     pub source: Source,
     pub program: Resolved,
+    pub watched: Watched,
     /// Warnings about the file: reason and message.
     pub problems: Vec<(Reason, String)>,
+}
+
+/// The files that it watches, beside what their content is ([`Resolved`]).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// How often they have changed since somebody looks.
+    pub changes: u64,
+    /// Which of them the last change was of, in order.
+    pub edited: Vec<String>,
+    /// Of some that are not there the last content goes on standing.
+    pub lacks: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -364,6 +376,8 @@ pub struct Adopted {
 pub struct Exit {
     pub how: ExitHow,
     pub oom_killed: bool,
+    /// Its limit of processes, at which the kernel refused it one.
+    pub pids_met: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -388,10 +402,10 @@ impl ExitMemory {
 
 impl Exit {
     pub fn code(code: i32) -> Exit {
-        Exit { how: ExitHow::Code(code), oom_killed: false }
+        Exit { how: ExitHow::Code(code), oom_killed: false, pids_met: None }
     }
     pub fn signal(signal: i32) -> Exit {
-        Exit { how: ExitHow::Signal(signal), oom_killed: false }
+        Exit { how: ExitHow::Signal(signal), oom_killed: false, pids_met: None }
     }
     /// As a shell tells it: the code, or 128 + signal.
     pub fn status(&self) -> i32 {

@@ -137,6 +137,8 @@ pub(super) struct Instance {
     /// It ended with 0 at once and left others of its tree running.
     pub forked: bool,
     pub oom_killed: bool,
+    /// Of its last life, as in [`super::input::Exit`].
+    pub pids_met: Option<u64>,
     /// What the edge says of the log of its present life.
     pub log_problems: BTreeMap<Reason, String>,
     /// What a check said when it last ended: the port was somebody else's.
@@ -512,6 +514,7 @@ impl Instance {
             quick_zeroes: 0,
             forked: false,
             oom_killed: false,
+            pids_met: None,
             log_problems: BTreeMap::new(),
             blamed: None,
             refused: None,
@@ -536,6 +539,7 @@ impl Instance {
         self.quick_zeroes = 0;
         self.forked = false;
         self.oom_killed = false;
+        self.pids_met = None;
         self.blamed = None;
         self.refused = None;
         self.vitals.begin_anew();

@@ -199,7 +199,7 @@ fn asleep(service: &Service) -> Word {
     let failed = service.failed_last();
     let ended = failed.and_then(|instance| {
         let exit = instance.last_exit.as_ref()?;
-        Some(explain::keeps_ending(exit, instance.oom_killed, 1))
+        Some(explain::keeps_ending(exit, instance, 1))
     });
     match (failed, waits.or(ended)) {
         (Some(instance), Some(why)) => {
@@ -599,7 +599,7 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
                 (Setback::Ended, Some(exit))
                     if wait.message.starts_with("exited") || wait.message.starts_with("was killed") =>
                 {
-                    let ending = explain::keeps_ending(exit, instance.oom_killed, instance.ladder.failed_starts);
+                    let ending = explain::keeps_ending(exit, instance, instance.ladder.failed_starts);
                     match (instance.ends_at_once(), port_remedy(service, instance, exit)) {
                         (true, _) => format!("{ending}; {}", explain::ends_at_once(service)),
                         (false, Some(remedy)) => format!("{ending}; {remedy}"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::input::{Declaration, Resolved, Source};
+use super::input::{Declaration, Resolved, Source, Watched};
 use crate::model::cron::Cron;
 use crate::model::manifest::assumed;
 use crate::model::name::{Instance, LifeId, Name};
@@ -86,6 +86,7 @@ pub fn declare(mut spec: Spec) -> Declaration {
         },
         spec: Arc::new(spec),
         program: Resolved::Found { wrapper: None, content: Digest::default() },
+        watched: Watched::default(),
         problems: Vec::new(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::controller::blob::is_read_again;
 use crate::controller::testing::{declare, life, name, spec};
-use crate::controller::{Action, Adopted, Config, Controller, Exit, ExitHow, Input, Memory, Plan};
+use crate::controller::{Action, Adopted, Config, Controller, Exit, Input, Memory, Plan};
 use crate::edge::store::packed;
 use crate::model::cron::Cron;
 use crate::model::history::Bucket;
@@ -33,7 +33,7 @@ pub fn past(bytes: &[u8]) {
 /// A life that runs and one that has ended, both with this blob.
 pub fn blob(bytes: &[u8]) {
     assert!(is_read_again(bytes), "{bytes:?}");
-    for exit in [None, Some(Exit { how: ExitHow::Code(1), oom_killed: false })] {
+    for exit in [None, Some(Exit::code(1))] {
         let adopted = Adopted {
             life: life("web", 7),
             pid: 4711,
@@ -99,9 +99,8 @@ fn settle(brain: &mut Controller, now: Now) {
             match action {
                 Action::Spawn { life, .. } => {
                     pid += 1;
-                    let exit = Exit { how: ExitHow::Code(1), oom_killed: false };
                     facts.push(Input::Spawned { life: life.clone(), pid, start_time: 9 });
-                    facts.push(Input::Exited { life, exit });
+                    facts.push(Input::Exited { life, exit: Exit::code(1) });
                 }
                 Action::Survey { life } => facts.push(Input::Surveyed { life, left: Vec::new() }),
                 _ => {}

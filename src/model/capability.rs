@@ -49,6 +49,10 @@ const NAMES: [&str; 41] = [
 const ALL: &str = "ALL";
 /// CAP_SETPCAP.
 pub const SETPCAP: Set = Set(1 << 8);
+/// CAP_SYS_NICE.
+pub const SYS_NICE: Set = Set(1 << 23);
+/// CAP_SYS_RESOURCE.
+pub const SYS_RESOURCE: Set = Set(1 << 24);
 
 /// A set, a bit for each number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -45,6 +45,7 @@ impl Node {
             Action::Resize { life, spec } => {
                 let missed = self.limits.resize(&life, &spec, now.mono);
                 self.tell_of(&spec.name, Reason::LimitsNotApplied, missed);
+                self.guard_memory(&life, &spec.resources, false);
             }
             Action::AwaitPort(port) => self.await_port(port),
             Action::Announce(name) => drop(self.news.services.insert(name)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::task::AbortHandle;
 
 use super::live::{Adoptee, Live, Passive, Pending, slots};
 use super::masks::Given;
@@ -20,7 +21,7 @@ use crate::keeper::{Entry, Event, How, Id, Reaper};
 use crate::model::manifest::{self, instance_port};
 use crate::model::name::{Instance, LifeId};
 use crate::model::reason::Reason;
-use crate::model::spec::{Check, Spec};
+use crate::model::spec::{Check, Resources, Spec};
 use crate::model::text::record;
 use crate::model::view::LogFormat;
 
@@ -111,10 +112,12 @@ impl Node {
         self.attach(&life, &spec, several, spawned.log, spawned.log_stderr);
         let context = self.describe(LifeContext::new(Some(tree.clone()), listened), &life, &spec);
         let context = Arc::new(context);
-        let mut live = Live { spec, several, tree, context, tasks: Vec::new(), ended: false };
+        let mut live = Live { spec, several, tree, context, tasks: Vec::new(), whole: None, ended: false };
         self.listen(&life, &mut live, passive);
         self.sockets.neighbours.enter(&live.tree, live.context.instance_port);
+        let resources = live.spec.resources.clone();
         self.lives.insert(life.clone(), live);
+        self.guard_memory(&life, &resources, true);
         let (pid, start_time) = (spawned.pid, spawned.start_time);
         self.queue.push_back(Input::Spawned { life: life.clone(), pid, start_time });
         // Told after that it runs: what is found is said of one that does.
@@ -204,7 +207,7 @@ impl Node {
         self.end_helpers_of(&life);
         if let Some(live) = self.lives.get_mut(&life) {
             live.ended = true;
-            live.tasks.drain(..).for_each(|task| task.abort());
+            live.tasks.drain(..).chain(live.whole.take()).for_each(|task| task.abort());
             if exit(how).status() != 0 {
                 self.look_for_holder(&life);
             }
@@ -228,10 +231,13 @@ impl Node {
         });
     }
 
-    /// What ended for want of memory says nothing of it itself: its group has counted.
+    /// What ended for want of memory, or of processes, says nothing of it itself: its group has counted.
     fn exit_of(&self, life: &LifeId, how: How) -> Exit {
         let exit = exit(how);
-        Exit { oom_killed: exit.status() != 0 && self.limits.oom_killed(life), ..exit }
+        match exit.status() {
+            0 => exit,
+            _ => Exit { oom_killed: self.limits.oom_killed(life), pids_met: self.limits.pids_met(life), ..exit },
+        }
     }
 
     /// A life of the keeper's list, at the start of this controller; what runs beside lives was told before.
@@ -291,7 +297,7 @@ impl Node {
             self.pump.finish(life.clone());
         }
         let context = self.describe(LifeContext::adopted(tree.clone()), &life, &spec);
-        let mut live = Live { spec, several, tree, context: Arc::new(context), tasks: Vec::new(), ended };
+        let mut live = Live { spec, several, tree, context: Arc::new(context), tasks: Vec::new(), whole: None, ended };
         let notify = self.deposits.remove(notify_key(&life).as_bytes());
         let passive = Passive {
             notify: notify.and_then(|fd| NotifySocket::adopt(fd).ok()),
@@ -305,7 +311,29 @@ impl Node {
             self.listen(&life, &mut live, passive);
         }
         self.sockets.neighbours.enter(&live.tree, live.context.instance_port);
-        self.lives.insert(life, live);
+        let resources = live.spec.resources.clone();
+        self.lives.insert(life.clone(), live);
+        self.guard_memory(&life, &resources, false);
+    }
+
+    /// Sees to it that all of a life is killed with the one process that the kernel kills for want of memory, as far
+    /// as that is wanted now.
+    pub(super) fn guard_memory(&mut self, life: &LifeId, resources: &Resources, new: bool) {
+        let Some(live) = self.lives.get_mut(life).filter(|live| !live.ended) else { return };
+        match (self.limits.whole(life, resources, new), &live.whole) {
+            (Some(whole), None) => {
+                let life = life.clone();
+                let task = tokio::task::spawn_local(async move {
+                    match whole.guard().await {
+                        Ok(()) => tracing::info!(%life, "out of memory: all of it is killed"),
+                        Err(error) => tracing::warn!(%life, %error, "whether its memory runs out is not told"),
+                    }
+                });
+                live.whole = Some(task.abort_handle());
+            }
+            (None, Some(_)) => live.whole.take().iter().for_each(AbortHandle::abort),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
     }
 
     /// The first scan is over: lives that no manifest names are known by what they are.

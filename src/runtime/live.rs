@@ -59,13 +59,15 @@ pub struct Live {
     pub context: Arc<LifeContext>,
     /// Tasks that end with it.
     pub tasks: Vec<AbortHandle>,
+    /// The one that kills all of it where memory runs out, if the kernel does not.
+    pub whole: Option<AbortHandle>,
     /// Its main process has ended.
     pub ended: bool,
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().chain(&self.whole).for_each(AbortHandle::abort);
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::boot::{Refusal, refusal};
-use crate::controller::{Declaration, Resolved, Source};
+use crate::controller::{Declaration, Resolved, Source, Watched};
 use crate::edge::directory;
 use crate::edge::places::Places;
 use crate::edge::zones;
@@ -69,6 +69,7 @@ pub fn of_file(file: &Path, bytes: &[u8], name: Option<Name>, settings: &Setting
         spec,
         source: Source { file: shown, sha256: digest::short(bytes) },
         program,
+        watched: Watched::default(),
         problems: Vec::new(),
     })
 }
@@ -117,7 +118,7 @@ pub fn of_command(command: &[OsString], name: Option<Name>) -> Result<Declaratio
     let spec = read("command line", text.as_bytes(), name.as_str(), Path::new("/"), manifest::read)?;
     let source = Source { file: "command line".into(), sha256: digest::short(text.as_bytes()) };
     let program = Resolved::Found { wrapper: None, content: Default::default() };
-    Ok(Declaration { spec, source, program, problems: Vec::new() })
+    Ok(Declaration { spec, source, program, watched: Watched::default(), problems: Vec::new() })
 }
 
 fn read(

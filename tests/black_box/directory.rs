@@ -370,7 +370,7 @@ fn a_watched_file_that_changes_restarts_its_service_and_a_new_controller_does_no
     fs::create_dir(&config).expect("made");
     fs::write(config.join("app.toml"), "one\n").expect("written");
     let text = format!(
-        "script: cat {}/*.toml >> {}; exec sleep 86400\nwatchFiles: ['../config/*.toml']\n",
+        "script: cat {}/*.toml >> {}; exec sleep 86400\nwatchFiles: ['../config/*.toml', ../config/app.toml]\n",
         config.display(),
         seen.display()
     );
@@ -392,6 +392,9 @@ fn a_watched_file_that_changes_restarts_its_service_and_a_new_controller_does_no
     fs::write(config.join("app.toml"), "two\n").expect("written");
     world.wait("what is back to be told", |world| !told(world));
     assert_eq!(world.pid("web"), pid);
+    let events = world.ask(&["events", "web"]);
+    assert!(events.contains("config/app.toml was edited"), "{events}");
+    assert_eq!(events.matches("Updated").count(), 1, "nothing changed when it came back: {events}");
 
     // Away while nobody looks, and as long as the next controller lives.
     let next = |world: &World| {

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
+use std::path::PathBuf;
+use std::process::Command;
 
 use crate::world::World;
 
@@ -93,6 +95,29 @@ fn what_plugd_does_not_have_it_cannot_give() {
         }
         _ => drop(running(&world, "all")),
     }
+}
+
+#[test]
+fn check_foretells_which_priority_the_node_is_refused() {
+    let mut world = ordinary();
+    world.put("nice.yaml", "command: sleep 86400\nsecurityContext: {nice: -5}\n");
+    world.put("oom.yaml", "command: sleep 86400\nsecurityContext: {oomScoreAdj: -100}\n");
+    world.put("fine.yaml", "command: sleep 86400\nsecurityContext: {nice: 15, oomScoreAdj: 900}\n");
+    world.run(&[]);
+    running(&world, "fine");
+    for name in ["nice", "oom"] {
+        world
+            .wait("the refusal", |world| world.status_file(name).is_some_and(|text| text.contains("PermissionDenied")));
+    }
+    // By its own user, who may ask the node.
+    let words = [world.program.clone(), "--dir".into(), world.dir(), "check".into()];
+    let mut words = world.under.iter().map(PathBuf::from).chain(words);
+    let mut check = Command::new(words.next().expect("a program"));
+    check.args(words).env("PLUGD_STATE_DIR", world.state()).current_dir(world.root());
+    let said = String::from_utf8_lossy(&check.output().expect("started").stdout).into_owned();
+    assert!(said.contains("  cannot   nice  PermissionDenied: its nice is below plugd's own"), "{said}");
+    assert!(said.contains("  cannot   oom  PermissionDenied: its oomScoreAdj is below plugd's own"), "{said}");
+    assert!(said.contains("would start 0,") && said.contains("; would not start 2"), "{said}");
 }
 
 #[test]

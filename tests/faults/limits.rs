@@ -274,15 +274,60 @@ fn row_18_where_memory_runs_out_the_whole_instance_ends_unless_one_process_is_as
     }
     world.wait("the other processes to go on", |_| survived("single").exists());
     world.wait_status("single", "running");
-    match world.limited_by("memory").as_deref() {
-        Some("cgroup v2") => {
-            world.wait_status("whole", "failed");
-            let status = world.status_file("whole").expect("a status");
-            assert!(status.contains("OOMKilled") && !survived("whole").exists(), "{status}");
-        }
-        // cgroup v1 knows only processes.
-        _ => world.wait("it to go on there, too", |_| survived("whole").exists()),
+    world.wait_status("whole", "failed");
+    let status = world.status_file("whole").expect("a status");
+    assert!(status.contains("OOMKilled") && status.contains("SIGKILL"), "{status}");
+    if world.limited_by("memory").as_deref() == Some("cgroup v2") {
+        assert!(!survived("whole").exists(), "all at once");
     }
+
+    // The next controller takes over from the one that listened, and so does an edit.
+    let go = world.root().join("go");
+    let script = format!("while [ ! -e {} ]; do sleep 0.01; done; {EATS} || true; exec sleep 86400", go.display());
+    let later = |single: bool| {
+        format!(
+            "script: {script}\nrestart: Never\nresources: {{limits: {{memory: 32Mi}}, singleProcessOOMKill: {single}}}\n"
+        )
+    };
+    world.put("edited.yaml", &later(true));
+    world.put("later.yaml", &later(false));
+    world.wait_status("edited", "running");
+    world.wait_status("later", "running");
+    let pid = world.pid("edited");
+    world.put("edited.yaml", &later(false));
+    world.wait("the edit to be in force", |world| {
+        world.status_file("edited").is_some_and(|text| text.contains("generation: 2"))
+    });
+    assert_eq!(world.pid("edited"), pid, "it needs no new process");
+    let controller = world.controller_pid().expect("a controller");
+    kill(controller, 9);
+    world.wait("the next controller", |world| world.controller_pid().is_some_and(|pid| pid != controller));
+    world.wait("it to have taken up", |world| world.plugd(&["get", "later"]).status.success());
+    fs::write(&go, "").expect("written");
+    for name in ["edited", "later"] {
+        world.wait_status(name, "failed");
+        assert!(world.status_file(name).expect("a status").contains("OOMKilled"));
+    }
+}
+
+#[test]
+fn row_25_a_service_that_ends_because_it_may_not_fork_is_told_with_the_limit_that_it_met() {
+    let world = World::running();
+    if assert_said(&world, "pids", "pids: 3") {
+        return;
+    }
+    world.put(
+        "many.yaml",
+        "script: 'for n in 1 2 3 4; do sleep 86400 & done; wait'\nrestart: Never\nresources: {limits: {pids: 3}}\n",
+    );
+    world.wait_status("many", "failed");
+    let (status, events) = (world.status_file("many").expect("a status"), world.ask(&["events", "many"]));
+    assert!(status.contains("; it met its limit of 3 processes"), "{status}");
+    assert!(events.contains("; it met its limit of 3 processes"), "{events}");
+    // One that ends of something else is not told so.
+    world.put("few.yaml", "script: 'sleep 0; exit 3'\nrestart: Never\nresources: {limits: {pids: 3}}\n");
+    world.wait_status("few", "failed");
+    assert!(!world.status_file("few").expect("a status").contains("it met"));
 }
 
 #[test]

@@ -197,6 +197,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         "fork bomb",
         &[
             "row_25_a_fork_bomb_is_gone_with_its_service",
+            "row_25_a_service_that_ends_because_it_may_not_fork_is_told_with_the_limit_that_it_met",
             "row_25_a_fork_bomb_stays_within_its_limit_and_others_do_not_notice",
             "fifty_random_trees_are_stopped_and_nothing_is_left",
         ],

@@ -7,7 +7,7 @@ use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Check, Probe, Readiness, Spec};
+use crate::model::spec::{Check, Digest, Probe, Readiness, Spec};
 use crate::model::text::Cause;
 
 /// The same service with another program and this dependency.
@@ -315,4 +315,30 @@ fn while_an_update_is_blocked_the_line_of_the_version_that_runs_counts() {
     assert_eq!(world.status("web").0, Status::Starting);
     world.tell(line("old"));
     assert_eq!(world.status("web").0, Status::Healthy);
+}
+
+#[test]
+fn an_edit_of_watched_files_is_told_with_their_names_and_their_return_is_none() {
+    let with = |content: u8, changes: u64, edited: &[&str], lacks: bool| {
+        let program = Resolved::Found { wrapper: None, content: Digest([content; 16]) };
+        let edited = edited.iter().map(|path| path.to_string()).collect();
+        Input::Declared(Declaration { program, watched: Watched { changes, edited, lacks }, ..declare(spec("web")) })
+    };
+    let updated = |actions: Vec<Action>| -> Vec<String> {
+        let events = actions.into_iter().filter_map(|action| match action {
+            Action::Record(event) if event.reason == Reason::Updated => Some(event.message),
+            _ => None,
+        });
+        events.collect()
+    };
+    let mut world = World::new();
+    world.tell(with(0, 0, &[], false));
+    world.spawned("web", 1);
+    assert_eq!(updated(world.tell(with(1, 1, &["conf/x.toml"], false))), ["conf/x.toml was edited"]);
+    assert!(updated(world.tell(with(1, 1, &["conf/x.toml"], true))).is_empty(), "it is away");
+    assert!(updated(world.tell(with(1, 1, &["conf/x.toml"], false))).is_empty(), "it is back");
+    let all = ["conf/x.toml", "conf/y.toml", "conf/z.toml"];
+    assert_eq!(updated(world.tell(with(2, 2, &all, false))), ["conf/x.toml and 2 others were edited"]);
+    let of_wrapper = updated(world.tell(with(3, 2, &all, false)));
+    assert_eq!(of_wrapper, ["its wrapper or what else it is made of was edited"], "no watched file was");
 }

@@ -10,7 +10,7 @@ use super::disk::{self, Stamp, Unread};
 use super::recall::Recall;
 use super::trust::Surroundings;
 use super::watched::{BYTES_MAX, FILES_MAX, Found, SMALL, Watched};
-use crate::controller::Resolved;
+use crate::controller::{self, Resolved};
 use crate::edge::Identity;
 use crate::model::digest;
 use crate::model::name::Name;
@@ -27,6 +27,7 @@ const SHEBANG_MAX: usize = 256;
 #[derive(Debug, Clone)]
 pub(super) struct Resolution {
     pub resolved: Resolved,
+    pub of_watched: controller::Watched,
     /// Every path whose change could change this, in the order of the search.
     pub watched: Vec<PathBuf>,
     /// Folders of which every name could.
@@ -71,7 +72,8 @@ impl Resolution {
     pub fn busy(path: PathBuf) -> Resolution {
         let message = format!("{} is being written", path.display());
         let resolved = Resolved::Missing { reason: Reason::StillWriting, message, tried: Vec::new() };
-        Resolution { resolved, watched: vec![path], folders: Vec::new(), warnings: Vec::new() }
+        let of_watched = controller::Watched::default();
+        Resolution { resolved, of_watched, watched: vec![path], folders: Vec::new(), warnings: Vec::new() }
     }
 }
 
@@ -137,8 +139,10 @@ impl Resolver {
             }
         }
         let mut folders = Vec::new();
+        let mut of_watched = controller::Watched::default();
         if !spec.watch_files.is_empty() {
-            let found = self.watched(spec, complete, &mut digest, &mut warnings);
+            let found;
+            (found, of_watched) = self.watched(spec, complete, &mut digest, &mut warnings);
             watched.extend(found.files.iter().flat_map(|path| disk::hops(path)));
             watched.extend(found.files);
             // A new name in a folder is told as news of that.
@@ -149,7 +153,7 @@ impl Resolver {
             Some(Fault { reason, message }) => Resolved::Missing { reason, message, tried },
             None => Resolved::Found { wrapper, content: digest_of(&digest) },
         };
-        Ok(Resolution { resolved, watched, folders, warnings })
+        Ok(Resolution { resolved, of_watched, watched, folders, warnings })
     }
 
     /// What `watchFiles` leads to, and what is in it.
@@ -159,7 +163,7 @@ impl Resolver {
         complete: bool,
         digest: &mut Vec<u8>,
         warnings: &mut Vec<(Reason, String)>,
-    ) -> Found {
+    ) -> (Found, controller::Watched) {
         let before = match self.files.remove(&spec.name) {
             Some(before) => Some(before).filter(|before| before.is_of(&spec.watch_files)),
             None => self.recall.of(&spec.name).and_then(|noted| Watched::recalled(&spec.watch_files, noted)),
@@ -176,14 +180,17 @@ impl Resolver {
             let message = format!("watchFiles leads to more than is watched: {FILES_MAX} files in 100 folders");
             warnings.push((Reason::TooLarge, message));
         }
-        let away: Vec<_> = of_service.away(&now).collect();
-        if let Some(first) = away.first() {
-            let others = if away.len() > 1 { format!(" and {} others are", away.len() - 1) } else { " is".into() };
+        let missed = of_service.missed(&self.dir, &now);
+        if let Some(first) = missed.first() {
+            let others = if missed.len() > 1 { format!(" and {} others are", missed.len() - 1) } else { " is".into() };
             let message = format!("{}{others} away; what runs goes on as if it were not", self.shown(first));
             warnings.push((Reason::WatchFileNotFound, message));
         }
+        let (changes, edited) = of_service.last_change();
+        let edited = edited.iter().map(|path| self.shown(path)).collect();
+        let of_watched = controller::Watched { changes, edited, lacks: of_service.away(&now).next().is_some() };
         self.files.insert(spec.name.clone(), of_service);
-        found
+        (found, of_watched)
     }
 
     /// Of those that are there. One that somebody holds open for writing holds nothing up (a database is open as

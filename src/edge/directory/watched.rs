@@ -3,7 +3,7 @@
 //! Patterns are followed folder by folder, within bounds; whatever is found counts by its path and its
 //! bytes. A file that goes away is no change: a volume that is unmounted, an editor between two renames and
 //! a cleaned checkout must restart nothing. What it was is kept until it is back, another file changes, or
-//! the patterns do, also by the next controller (see [`super::recall`]).
+//! the patterns do, also by the next controller (see [`super::recall`]). Only what is written by name is missed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -49,13 +49,16 @@ pub(super) struct Watched {
     written: Vec<String>,
     patterns: Vec<Pattern>,
     files: BTreeMap<PathBuf, Hash>,
+    changes: u64,
+    /// The paths that the last change was of.
+    edited: Vec<PathBuf>,
 }
 
 impl Watched {
     /// The patterns were validated with the manifest.
     pub fn new(written: &[String]) -> Watched {
         let patterns = written.iter().filter_map(|text| glob::parse(text)).collect();
-        Watched { written: written.to_vec(), patterns, files: BTreeMap::new() }
+        Watched { written: written.to_vec(), patterns, files: BTreeMap::new(), changes: 0, edited: Vec::new() }
     }
 
     /// As an earlier controller knew it, where the patterns are the same.
@@ -96,16 +99,36 @@ impl Watched {
 
     /// Takes up what the files are now; whether that is a change.
     pub fn take(&mut self, now: &BTreeMap<PathBuf, Hash>) -> bool {
-        let changed = now.iter().any(|(path, hash)| self.files.get(path) != Some(hash));
-        if changed {
-            self.files.clone_from(now);
+        let changed = now.iter().filter(|(path, hash)| self.files.get(*path) != Some(hash));
+        let changed: Vec<PathBuf> = changed.map(|(path, _)| path.clone()).collect();
+        if changed.is_empty() {
+            return false;
         }
-        changed
+        self.files.clone_from(now);
+        self.changes += 1;
+        self.edited = changed;
+        true
+    }
+
+    /// How many there were, and the paths of the last one.
+    pub fn last_change(&self) -> (u64, &[PathBuf]) {
+        (self.changes, &self.edited)
     }
 
     /// Which of those that stand for the content are not there now.
     pub fn away<'w>(&'w self, now: &'w BTreeMap<PathBuf, Hash>) -> impl Iterator<Item = &'w Path> {
         self.files.keys().filter(|path| !now.contains_key(*path)).map(PathBuf::as_path)
+    }
+
+    /// Which of those that are away somebody has to miss: written by name, or in a folder that is and that is away,
+    /// too. What only a pattern has found may be deleted on purpose.
+    pub fn missed<'w>(&'w self, dir: &Path, now: &'w BTreeMap<PathBuf, Hash>) -> Vec<&'w Path> {
+        let places: Vec<PathBuf> = self.patterns.iter().map(|pattern| glob::place(dir, pattern)).collect();
+        let is_missed = |path: &&Path| {
+            let mut over = places.iter().filter(|place| path.starts_with(place));
+            over.any(|place| place == path || disk::stat(place).is_err())
+        };
+        self.away(now).filter(is_missed).collect()
     }
 
     pub fn note(&self, service: &Name, recall: &Recall) {
@@ -323,9 +346,28 @@ mod tests {
             assert_eq!(digest(&watched), both);
         }
         let edited = BTreeMap::from([file("a", 3)]);
+        assert_eq!(watched.last_change(), (1, [PathBuf::from("a"), PathBuf::from("b")].as_slice()));
         assert!(watched.take(&edited));
+        assert_eq!(watched.last_change(), (2, [PathBuf::from("a")].as_slice()), "what went away was not edited");
         assert_eq!(watched.away(&edited).count(), 0, "what was away is none of it any more");
         assert_ne!(digest(&watched), both);
         assert!(watched.take(&BTreeMap::from([file("a", 3), file("b", 2)])), "a new file is a change");
+    }
+
+    #[test]
+    fn what_is_written_by_name_is_missed_and_what_a_pattern_has_found_only_with_its_folder() {
+        let dir = folder(&["conf/a.toml", "conf/deep/b.toml", "key"]);
+        let mut watched = Watched::new(&["conf/**/*.toml".into(), "key".into()]);
+        let files = |names: &[&str]| names.iter().map(|name| (dir.path().join(name), [0; 32])).collect();
+        let all: BTreeMap<PathBuf, Hash> = files(&["conf/a.toml", "conf/deep/b.toml", "key"]);
+        watched.take(&all);
+        let missed = |watched: &Watched, now: &[&str]| {
+            let below = |path: &&Path| path.strip_prefix(dir.path()).expect("below").display().to_string();
+            watched.missed(dir.path(), &files(now)).iter().map(below).collect::<Vec<_>>()
+        };
+        assert!(missed(&watched, &["conf/a.toml", "key"]).is_empty(), "it may be deleted");
+        assert_eq!(missed(&watched, &["conf/a.toml"]), ["key"]);
+        std::fs::remove_dir_all(dir.path().join("conf")).expect("removed");
+        assert_eq!(missed(&watched, &[]), ["conf/a.toml", "conf/deep/b.toml", "key"]);
     }
 }

@@ -19,6 +19,10 @@ pub struct Asked<'a> {
     pub user: Option<&'a str>,
 }
 
+pub const NICE_REFUSED: &str = "its nice is below plugd's own, which needs CAP_SYS_NICE; write a higher one";
+pub const OOM_SCORE_REFUSED: &str =
+    "its oomScoreAdj is below plugd's own, which needs CAP_SYS_RESOURCE; write a higher one";
+
 /// There was no room for a process, which is no fault of the one that was asked for.
 pub fn is_want_of_room(errno: i32) -> bool {
     matches!(errno, libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOSPC)
@@ -56,17 +60,11 @@ pub fn explain_failure(asked: &Asked<'_>, stage: Stage, errno: i32) -> Unprepara
                 format!("{user} cannot be taken on as its user: {error}; run plugd as root, or remove `user`"),
             )
         }
-        (Stage::OomScore, libc::EACCES | libc::EPERM) => fault(
-            Reason::PermissionDenied,
-            "its oomScoreAdj is below plugd's own, which needs CAP_SYS_RESOURCE; write a higher one",
-        ),
+        (Stage::OomScore, libc::EACCES | libc::EPERM) => fault(Reason::PermissionDenied, OOM_SCORE_REFUSED),
         (Stage::Capabilities, libc::EPERM) => {
             fault(Reason::PermissionDenied, "its capabilities cannot be set: plugd does not have what is asked for")
         }
-        (Stage::Nice, libc::EACCES | libc::EPERM) => fault(
-            Reason::PermissionDenied,
-            "its nice is below plugd's own, which needs CAP_SYS_NICE; write a higher one",
-        ),
+        (Stage::Nice, libc::EACCES | libc::EPERM) => fault(Reason::PermissionDenied, NICE_REFUSED),
         (
             Stage::Request
             | Stage::Pipe

@@ -12,6 +12,7 @@ mod legacy;
 mod squeezed;
 mod unified;
 mod values;
+mod whole;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -27,6 +28,7 @@ use crate::model::quantity::show_bytes;
 use crate::model::spec::{Process, Resources, Spec};
 use squeezed::Squeezed;
 use values::Setting;
+use whole::Whole;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Controller {
@@ -182,11 +184,25 @@ impl Limits {
         let unified = self.root.as_ref().ok().filter(|_| self.counts);
         let unified = unified.map(|root| root.group(&life.instance).path().join("memory.events"));
         let legacy = self.legacy.iter().map(|folder| legacy::group(folder, life).join("memory.oom_control"));
-        unified.into_iter().chain(legacy).any(|file| {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            let kills = text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse::<u64>().ok());
-            kills.is_some_and(|kills| kills > 0)
-        })
+        unified.into_iter().chain(legacy).any(|file| counted(&file, "oom_kill") > 0)
+    }
+
+    /// What has to be guarded for the instance to be killed as a whole: none where the kernel does that itself, or it
+    /// is not asked for. `new`: its life has just begun, and each kill counts.
+    pub fn whole(&self, life: &LifeId, resources: &Resources, new: bool) -> Option<Whole> {
+        let Resources { limits, requests: _, single_process_oom_kill } = resources;
+        limits.memory.filter(|_| !single_process_oom_kill)?;
+        let mut groups = self.legacy.iter().map(|folder| legacy::group(folder, life));
+        let group = groups.find(|group| group.join(whole::CONTROL).exists())?;
+        let before = if new { 0 } else { whole::kills(&group) };
+        Some(Whole::new(group, before))
+    }
+
+    /// The limit of processes at which the kernel refused this life one; none where it did not, or nobody counts.
+    pub fn pids_met(&self, life: &LifeId) -> Option<u64> {
+        let unified = self.root.iter().map(|root| root.group(&life.instance).path().to_path_buf());
+        let legacy = self.legacy.iter().map(|folder| legacy::group(folder, life));
+        unified.chain(legacy).find_map(|group| pids_met(&group))
     }
 
     /// Nothing of the life is left, or it never began. Whether with it what was said of its service is over.
@@ -309,6 +325,21 @@ impl Limits {
         }
         missed
     }
+}
+
+/// A number of a file of `name number` lines; 0 where there is none.
+fn counted(file: &Path, name: &str) -> u64 {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    text.lines().find_map(value).unwrap_or_default()
+}
+
+/// Before Linux 6.12, and by cgroup v1 still, pids.events counts also what a group above refused. Where the kernel
+/// tells how many there were at most (pids.peak, since 6.7) that tells them apart.
+fn pids_met(group: &Path) -> Option<u64> {
+    let number = |file: &str| std::fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
+    let limit = number("pids.max").filter(|_| counted(&group.join("pids.events"), "max") > 0)?;
+    number("pids.peak").is_none_or(|peak| peak >= limit).then_some(limit)
 }
 
 fn squeezed(limit: u64, life: &LifeId) -> Missed {

@@ -9,7 +9,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -51,6 +51,12 @@ pub(crate) fn watched(listener: std::net::TcpListener) -> io::Result<AsyncFd<std
     // SAFETY: the listener owns its descriptor and closes it only when it is dropped, with the `AsyncFd` that
     // owns it from here on.
     Ok(unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE)? })
+}
+
+/// An eventfd as tokio watches it.
+pub(crate) fn heard(event: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: it owns its descriptor and closes it only when it is dropped, with the `AsyncFd` that watches it.
+    Ok(unsafe { AsyncFd::register_with_interest(event, Interest::READABLE)? })
 }
 
 /// How many connections wait at a listening TCP socket to be accepted.

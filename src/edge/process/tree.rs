@@ -297,18 +297,22 @@ fn signal_cgroup(tree: &Tree, group: &Group, signal: i32, to: Target) -> io::Res
             signal_listed(group, signal, |pid| Stat::of(pid).is_some_and(|stat| stat.group == tree.pid));
             Ok(())
         }
-        (Target::Tree, libc::SIGKILL) => match group.kill() {
-            Ok(()) => Ok(()),
-            Err(_) => {
-                let passes = (0..KILL_PASSES).take_while(|_| signal_listed(group, signal, |_| true) > 0);
-                passes.for_each(drop);
-                Ok(())
-            }
-        },
+        (Target::Tree, libc::SIGKILL) => {
+            kill_cgroup(group);
+            Ok(())
+        }
         (Target::Tree, _) => {
             signal_listed(group, signal, |_| true);
             Ok(())
         }
+    }
+}
+
+/// SIGKILL to all that is in it; cgroup v1 has no cgroup.kill either.
+pub(super) fn kill_cgroup(group: &Group) {
+    if group.kill().is_err() {
+        let passes = (0..KILL_PASSES).take_while(|_| signal_listed(group, libc::SIGKILL, |_| true) > 0);
+        passes.for_each(drop);
     }
 }
 

@@ -568,7 +568,7 @@ pub static RESOURCES: Object = Object::of(&[
         Kind::Bool,
         "false",
         "true",
-        "Where memory runs out only the largest process is killed; else all of the instance, as with Kubernetes (needs cgroup v2).",
+        "Where memory runs out only the largest process is killed; else all of the instance, as with Kubernetes.",
     ),
 ]);
 

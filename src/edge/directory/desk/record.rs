@@ -94,6 +94,7 @@ impl Record {
             spec: service.spec.clone(),
             source: Source { file: file.to_string(), sha256 },
             program: service.resolution.resolved.clone(),
+            watched: service.resolution.of_watched.clone(),
             problems: problems.collect(),
         })
     }

@@ -9,7 +9,7 @@ use super::super::names::{Candidate, candidate};
 use super::super::parse::Refusal;
 use super::Desk;
 use super::own::DEFAULTS;
-use crate::controller::{Declaration, Input, Rejection, Resolved, Source};
+use crate::controller::{Declaration, Input, Rejection, Resolved, Source, Watched};
 use crate::edge::lease;
 use crate::edge::named::File;
 use crate::model::name::Name;
@@ -33,6 +33,7 @@ pub struct Good {
     pub spec: Arc<Spec>,
     pub source: Source,
     pub program: Resolved,
+    pub watched: Watched,
     pub problems: Vec<(Reason, String)>,
 }
 
@@ -193,8 +194,8 @@ impl Told {
             .good
             .as_ref()
             .filter(|good| taken_back || before.and_then(|before| before.good.as_ref()) != Some(*good));
-        if let Some(Good { spec, source, program, problems }) = good.cloned() {
-            inputs.push(Input::Declared(Declaration { spec, source, program, problems }));
+        if let Some(Good { spec, source, program, watched, problems }) = good.cloned() {
+            inputs.push(Input::Declared(Declaration { spec, source, program, watched, problems }));
         }
         let known = inputs.is_empty() && before.is_some_and(|before| before.refused == self.refused);
         if let Some(bad) = self.refused.as_ref().filter(|_| !known) {
