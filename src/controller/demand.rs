@@ -16,7 +16,7 @@ use super::input::Demand;
 use super::life::Life;
 use super::service::{Gate, Id, Instance, Service};
 use crate::model::reason::Reason;
-use crate::model::spec::{Activation, Dependency};
+use crate::model::spec::{Activation, Dependency, Pass};
 use crate::model::time::Now;
 
 /// What is told of a service (`Input::Problem`) at whose port plugd cannot listen.
@@ -69,6 +69,13 @@ impl Service {
     pub fn is_left_alone(&self) -> bool {
         let Demand { waiting, connected } = self.call.demand;
         self.activation().is_some() && !waiting && !(connected && self.is_occupied())
+    }
+
+    /// Of a socket that is handed over nobody looks who waits at it while it runs, unless it is to be stopped when it is
+    /// idle.
+    pub fn knows_who_waits(&self) -> bool {
+        let handed = self.spec().is_some_and(|spec| spec.process.on_demand == Some(Pass::Socket));
+        !handed || self.activation().is_some_and(|activation| activation.idle_stop.is_some())
     }
 
     /// A call starts it, unless it runs.

@@ -87,7 +87,7 @@ impl Controller {
             Cause::CheckFailed(_) | Cause::Mismatched(_) | Cause::DependencyLost(_) => End::KilledByUs,
             Cause::Unwanted | Cause::Replaced | Cause::Told => End::KilledByUs,
         };
-        let left = service.is_left_alone();
+        let left = service.is_left_alone() && service.knows_who_waits();
         let instance = &mut service.instances[at];
         // Who leaves while nobody is there does what it is meant to do.
         let quick = exit.how == ExitHow::Code(0)

@@ -255,6 +255,8 @@ pub(super) struct Survey {
     pub gap: Duration,
 }
 
+/// A survey that was not answered for this long is asked again.
+pub(super) const SURVEY_LOST: Duration = Duration::from_secs(5);
 /// Between two looks at first; doubled up to [`SURVEY_GAP_MAX`].
 pub(super) const SURVEY_GAP: Duration = Duration::from_millis(2);
 pub(super) const SURVEY_GAP_MAX: Duration = Duration::from_millis(100);
@@ -264,6 +266,11 @@ const SIGNALLED_LOOK: Duration = Duration::from_secs(1);
 impl Survey {
     pub fn at(due: Option<Duration>) -> Survey {
         Survey { asked: None, due, gap: SURVEY_GAP }
+    }
+
+    /// Its answer may come.
+    pub fn is_open(&self, now: Duration) -> bool {
+        self.asked.is_none_or(|asked| now < asked + SURVEY_LOST)
     }
 
     /// After a while: who has not ended by then is told by name.

@@ -18,9 +18,6 @@ use crate::model::time::Now;
 const GRACE_AFTER_HOOK: Duration = Duration::from_secs(2);
 /// A tree that KILL has not emptied for this long is told.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
-/// A survey that was not answered for this long is asked again.
-const SURVEY_LOST: Duration = Duration::from_secs(5);
-
 impl Controller {
     pub(super) fn begin_stop(&mut self, service: &mut Service, at: usize, cause: Cause, now: Now) -> Step {
         let instance = &mut service.instances[at];
@@ -117,9 +114,7 @@ impl Controller {
                 return Step::Again;
             }
             // What is over may have left nothing: that is looked at first, also where its time has long been over.
-            Phase::Lingering { .. } if stopping.left.is_none() && now.mono < stopping.began + SURVEY_LOST => {
-                wake(Some(stopping.began + SURVEY_LOST));
-            }
+            Phase::Lingering { .. } if stopping.left.is_none() && stopping.survey.is_open(now.mono) => {}
             Phase::Signalled | Phase::Lingering { .. } if now.mono >= kill_at => {
                 plan.actions.push(Action::Signal { life, signal: KILL, to: Target::Tree });
                 // Told with what the last look found.

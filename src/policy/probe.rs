@@ -175,7 +175,9 @@ impl Course {
         let first = passed && enough && (self.eager || !self.ever);
         self.eager &= !first;
         let turn = self.judge(probe, passed, counts, forgiven, now);
-        let is_out = counts == Counts::AfterFirstSuccess && self.ever && !self.passing;
+        // Of an edited check that has not passed yet the failures count as ever.
+        let has_lost = self.failures >= probe.failure_threshold || self.successes > 0;
+        let is_out = counts == Counts::AfterFirstSuccess && self.ever && !self.passing && has_lost;
         if is_active(&probe.check) {
             self.due = Some(if first {
                 gathered(now + probe.period.mul_f64(unit), probe.period)
@@ -355,15 +357,18 @@ mod tests {
                 now += distance;
             }
             assert!(answer(now, Counts::AfterFirstSuccess, true) <= probe.period + GRID);
-            // What ends a process is asked no more often than that.
-            let mut course = Course::eager(&probe, Duration::ZERO, Duration::ZERO).carried();
-            let mut now = ms(1_000);
-            for _ in 0..5 {
-                course.take_due(&probe, now);
-                course.answer(&probe, false, Counts::Always, Duration::ZERO, now, 0.5);
-                let distance = course.deadline(&probe).expect("it goes on") - now;
-                assert!(whole(distance), "{distance:?}");
-                now += distance;
+            // What ends a process is asked no more often than that, nor is an edited check that is to pass yet.
+            let edited = Course::eager(&probe, Duration::ZERO, Duration::ZERO).resumed(&probe);
+            let ends = Course::eager(&probe, Duration::ZERO, Duration::ZERO).carried();
+            for (mut course, counts, times) in [(ends, Counts::Always, 5), (edited, Counts::AfterFirstSuccess, 2)] {
+                let mut now = ms(1_000);
+                for _ in 0..times {
+                    course.take_due(&probe, now);
+                    course.answer(&probe, false, counts, Duration::ZERO, now, 0.5);
+                    let distance = course.deadline(&probe).expect("it goes on") - now;
+                    assert!(whole(distance), "{distance:?}");
+                    now += distance;
+                }
             }
         }
     }

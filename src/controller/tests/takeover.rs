@@ -293,7 +293,9 @@ fn what_ended_long_ago_and_left_nothing_is_not_killed_by_the_next_controller() {
         let mut next = World::unread(Config { started: world.now, ..config() }, world.now);
         next.tell(Input::Remembered(name("web"), Box::new(held.memories[&name("web")].clone())));
         next.tell(adopted(1, 60, Some(Exit::signal(15)), false, &held));
-        let mut actions = next.declare(web.clone());
+        // The directory is slow.
+        let mut actions = next.sleep(Duration::from_secs(8));
+        actions.extend(next.declare(web.clone()));
         actions.extend(next.tell(Input::Scanned));
         (next, actions)
     };

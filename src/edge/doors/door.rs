@@ -196,8 +196,9 @@ impl Guest {
                     return Some((target, server));
                 }
             }
+            let is_last = self.door.next.borrow().is_none();
             let is_gone = self.door.gone.get().is_some_and(|gone| Instant::now() >= gone + GONE_FOR);
-            if is_gone || Instant::now() >= until {
+            if (is_gone && is_last) || Instant::now() >= until {
                 return None;
             }
             // The brain hears of it: somebody is to be started for him.

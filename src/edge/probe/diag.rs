@@ -188,10 +188,10 @@ fn listener(message: &[u8], port: u16) -> Option<Listener> {
     Some(Listener { inode: u64::from(u32_at(message, 68)), addr, scope, uid: u32_at(message, 64) })
 }
 
-/// Of one that listens the kernel tells how many wait to be accepted, and of how many it drops no caller.
+/// Of one that listens the kernel tells how many wait to be accepted.
 fn taker(message: &[u8], port: u16) -> Option<Taker> {
     let inode = listener(message, port)?.inode;
-    Some(Taker { inode, has_room: u32_at(message, 56) <= u32_at(message, 60) })
+    Some(Taker { inode, waiting: u32_at(message, 56) })
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

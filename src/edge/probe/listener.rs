@@ -18,7 +18,7 @@ use super::sockets::{Holder, Listener, Sockets, held_by};
 use crate::edge::process::stat;
 use crate::edge::process::tree::Tree;
 
-/// What stands between a caller and a socket that has room, a rule of a firewall say, is found so late.
+/// What stands between a caller and the socket, a rule of a firewall say, is found so late.
 /// (No minute of the history is to be without a time.)
 const CONNECT_EVERY: Duration = Duration::from_secs(45);
 
@@ -97,8 +97,8 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
     }
 }
 
-/// What a connection would find out, told by the kernel: the socket that was connected to a moment ago listens and has
-/// room. The service need not accept, and log, somebody who says nothing.
+/// What a connection would find out, told by the kernel: the socket that was connected to a moment ago listens, and
+/// whoever came was accepted. The service need not accept, and log, somebody who says nothing.
 pub(super) fn still_takes(ctx: &LifeContext, sockets: &Sockets, port: u16) -> Option<Known> {
     let known = ctx.known(port).filter(|known| known.connected.is_some_and(|at| at.elapsed() < CONNECT_EVERY))?;
     let taker = sockets.taker_at(known.addr)??;
@@ -107,7 +107,8 @@ pub(super) fn still_takes(ctx: &LifeContext, sockets: &Sockets, port: u16) -> Op
         ctx.remember(port, None);
         return None;
     }
-    taker.has_room.then_some(known)
+    // Of a server that hangs each connection is one more that waits, until there is no room.
+    (taker.waiting == 0).then_some(known)
 }
 
 /// Those of its own, found without looking at every process there is where that is possible.

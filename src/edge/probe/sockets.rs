@@ -67,8 +67,8 @@ impl Listener {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Taker {
     pub inode: u64,
-    /// Another connection is not turned away.
-    pub has_room: bool,
+    /// So many have not been accepted yet.
+    pub waiting: u32,
 }
 
 /// The process that holds a socket.

@@ -1,7 +1,7 @@
 //! tcpSocket: somebody accepts connections, and it is the right one.
 //!
 //! Connected to once a minute; between, as long as it passes, the kernel is asked whether the same socket goes on
-//! listening and has room.
+//! listening and nobody waits to be accepted.
 
 use std::future::Future;
 use std::io;
