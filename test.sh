@@ -58,8 +58,7 @@ step "lints"
 cargo clippy --locked --all-targets -- -D warnings
 
 step "tests"
-# They wait for processes most of the time: twice as many at a time as there are processors.
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))} cargo test --locked --no-fail-fast
+cargo test --locked --no-fail-fast
 
 if [ -n "${PLUGD_SOAK:-}" ]; then
   step "in machines of their own: cgroup v2, systemd, the first process"
