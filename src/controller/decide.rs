@@ -4,6 +4,7 @@
 //! how many services there are. A visit that changes a service's own standing marks those who
 //! depend on it, so a decision ends when nothing changes any more.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Controller;
@@ -32,6 +33,17 @@ pub(super) enum Want {
     Run,
     /// It runs an old version and its turn has come.
     Replace,
+}
+
+/// Moves a service to another moment of those at which each is due once.
+pub(super) fn enter(all: &mut BTreeSet<(Duration, Id)>, own: &mut Option<Duration>, next: Option<Duration>, id: Id) {
+    if *own == next {
+        return;
+    }
+    if let Some(old) = std::mem::replace(own, next) {
+        all.remove(&(old, id));
+    }
+    all.extend(next.map(|new| (new, id)));
 }
 
 impl Controller {
@@ -197,17 +209,7 @@ impl Controller {
         if ready_news {
             service.troubled = false;
         }
-        if let Some(old) = service.deadline
-            && Some(old) != deadline
-        {
-            self.deadlines.remove(&(old, id));
-        }
-        if let Some(new) = deadline
-            && service.deadline != deadline
-        {
-            self.deadlines.insert((new, id));
-        }
-        service.deadline = deadline;
+        enter(&mut self.deadlines, &mut service.deadline, deadline, id);
         self.ask_at(id, &mut service);
         let name = service.name.clone();
         self.table.put(id, service);
@@ -260,12 +262,8 @@ impl Controller {
         for at in 0..service.instances.len() {
             self.forget(&mut service, at, plan);
         }
-        if let Some(old) = service.deadline {
-            self.deadlines.remove(&(old, id));
-        }
-        if let Some(old) = service.question {
-            self.questions.remove(&(old, id));
-        }
+        enter(&mut self.deadlines, &mut service.deadline, None, id);
+        enter(&mut self.questions, &mut service.question, None, id);
         self.backing_off.remove(&id);
         self.puzzled.remove(&id);
         self.clocks.keeps(id, false);

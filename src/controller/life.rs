@@ -353,7 +353,6 @@ impl Life {
         self.running()?.made.spec.as_deref()
     }
 
-    /// It ran to its end, and that was a success.
     /// Nothing follows by itself.
     pub fn is_finished(&self) -> bool {
         match self {
@@ -367,6 +366,7 @@ impl Life {
         }
     }
 
+    /// It ran to its end, and that was a success.
     pub fn is_completed(&self) -> bool {
         match self {
             Life::Finished(finished) => finished.outcome == Outcome::Completed,

@@ -156,7 +156,6 @@ impl Controller {
     }
 }
 
-/// The conditions that are not as they should be, the most telling first.
 /// It has ended before this controller, and what it left has not been looked for yet.
 fn is_unseen(instance: &super::service::Instance) -> bool {
     match &instance.life {
@@ -170,6 +169,7 @@ fn is_unseen(instance: &super::service::Instance) -> bool {
     }
 }
 
+/// The conditions that are not as they should be, the most telling first.
 fn problems(service: &Service) -> Vec<Found> {
     let mut problems: Vec<Found> = Vec::new();
     let mut tell = |found: Found| {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Controller;
 use super::checks::Finding;
+use super::decide::enter;
 use super::input::{ProbeSlot, Verdict};
 use super::life::*;
 use super::plan::{Action, Plan};
@@ -81,15 +82,7 @@ impl Controller {
     /// Enters the moment at which a check of the service is due next.
     pub(super) fn ask_at(&mut self, id: Id, service: &mut Service) {
         let next = next_question(service);
-        if service.question == next {
-            return;
-        }
-        if let Some(old) = std::mem::replace(&mut service.question, next) {
-            self.questions.remove(&(old, id));
-        }
-        if let Some(new) = next {
-            self.questions.insert((new, id));
-        }
+        enter(&mut self.questions, &mut service.question, next, id);
     }
 }
 

@@ -285,7 +285,7 @@ impl Node {
             let now = self.now();
             while let Some(mut input) = self.queue.pop_front() {
                 self.masks.hide(&mut input);
-                self.observe(&input, now);
+                self.observe(&input);
                 if let Input::Tried { name, .. } = &input {
                     self.trials.answered(name);
                 }

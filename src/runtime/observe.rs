@@ -13,7 +13,7 @@ use crate::model::view::ServiceView;
 
 impl Node {
     /// A fact that is about to be absorbed.
-    pub(super) fn observe(&mut self, input: &Input, now: Now) {
+    pub(super) fn observe(&mut self, input: &Input) {
         let (life, found) = match input {
             // How often a service was asked until it had started tells nothing of how it is.
             Input::Verdict { probe: ProbeSlot::Startup, .. } => return,
@@ -31,7 +31,7 @@ impl Node {
             }
             _ => return,
         };
-        self.samples.checked(&life.instance.service, found, now);
+        self.samples.checked(&life.instance.service, found);
     }
 
     /// It has not been ready yet.

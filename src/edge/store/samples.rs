@@ -127,11 +127,10 @@ impl Samples {
     }
 
     /// A check has answered, of a service that is as it was when it was seen last.
-    pub fn checked(&mut self, service: &Name, found: Checked, at: Now) {
+    pub fn checked(&mut self, service: &Name, found: Checked) {
         let Some(series) = self.series.get_mut(service.as_str()).filter(|series| series.state != State::Resting) else {
             return;
         };
-        series.pass(at.mono);
         series.score.into_iter().for_each(|score| series.seen.scored(score));
         match found {
             Checked::Passed(latency) => {
@@ -140,7 +139,6 @@ impl Samples {
             }
             Checked::Failed => series.seen.probes_failed += 1,
         }
-        self.open(at);
     }
 
     /// From now on nothing is expected of it: that time is neither good nor bad.
@@ -309,17 +307,17 @@ mod tests {
         let mut samples = Samples::default();
         for (score, micros) in [(100, 200), (40, 400)] {
             samples.take(Sample { score: Some(score), ..sample(1.0, true) });
-            samples.checked(&name(), Checked::Passed(Some(Duration::from_micros(micros))), now(1.0));
+            samples.checked(&name(), Checked::Passed(Some(Duration::from_micros(micros))));
         }
-        samples.checked(&name(), Checked::Passed(None), now(1.5));
-        samples.checked(&name(), Checked::Failed, now(1.5));
+        samples.checked(&name(), Checked::Passed(None));
+        samples.checked(&name(), Checked::Failed);
         let seen = bucket(&samples.close(now(2.0)).expect("open"));
         assert_eq!((seen.probes_ok, seen.probes_failed), (3, 1));
         // Each check is a look at the score, too.
         assert_eq!((seen.score.mean(), seen.score.extreme), (Some(60.0), 40));
         assert_eq!((seen.latency.mean(), seen.latency.extreme), (Some(300.0), 400));
         samples.rest(&name(), now(3.0));
-        samples.checked(&name(), Checked::Failed, now(3.0));
+        samples.checked(&name(), Checked::Failed);
         assert_eq!(bucket(&samples.close(now(4.0)).expect("open")).probes_failed, 0, "nothing is expected of it");
     }
 
