@@ -16,7 +16,7 @@ use super::input::Demand;
 use super::life::Life;
 use super::service::{Gate, Id, Instance, Service};
 use crate::model::reason::Reason;
-use crate::model::spec::{Activation, Dependency, Pass};
+use crate::model::spec::{Activation, Dependency};
 use crate::model::time::Now;
 
 /// What is told of a service (`Input::Problem`) at whose port plugd cannot listen.
@@ -71,13 +71,6 @@ impl Service {
         self.activation().is_some() && !waiting && !(connected && self.is_occupied())
     }
 
-    /// Of a socket that is handed over nobody looks who waits at it while it runs, unless it is to be stopped when it is
-    /// idle.
-    pub fn knows_who_waits(&self) -> bool {
-        let handed = self.spec().is_some_and(|spec| spec.process.on_demand == Some(Pass::Socket));
-        !handed || self.activation().is_some_and(|activation| activation.idle_stop.is_some())
-    }
-
     /// A call starts it, unless it runs.
     pub fn may_be_called(&self) -> bool {
         self.activation().is_some() && self.gate.lets_begin() && self.desired() > 0 && !self.is_spent()
@@ -114,7 +107,12 @@ impl Service {
 impl Controller {
     pub(super) fn demanded(&mut self, id: Id, demand: Demand, sent_away: u32, now: Now) {
         let Some(service) = self.table.get_mut(id) else { return };
-        service.call.demand = demand;
+        let before = std::mem::replace(&mut service.call.demand, demand);
+        // One of several that left while nobody was there is missed again. (Where all of it is over only who waits is
+        // a call: `follow_demand`.)
+        if demand.calls_after(before) && service.may_be_called() && !service.is_over() {
+            service.forget_ends();
+        }
         service.call.used = now.mono;
         let hold = service.activation().map(|activation| activation.hold_requests);
         if let (1.., Some(hold)) = (sent_away, hold) {

@@ -87,7 +87,8 @@ impl Controller {
             Cause::CheckFailed(_) | Cause::Mismatched(_) | Cause::DependencyLost(_) => End::KilledByUs,
             Cause::Unwanted | Cause::Replaced | Cause::Told => End::KilledByUs,
         };
-        let left = service.is_left_alone() && service.knows_who_waits();
+        let left = service.is_left_alone() && !exit.left_callers;
+        let waited_for = service.is_waited_for() || (service.activation().is_some() && exit.left_callers);
         let instance = &mut service.instances[at];
         // Who leaves while nobody is there does what it is meant to do.
         let quick = exit.how == ExitHow::Code(0)
@@ -131,11 +132,9 @@ impl Controller {
 
         let (next, well) = match restart::next(&spec.restart, end) {
             // Somebody waits at its door, and whatever the policy says that one is to be let in.
-            next @ (Next::Completed | Next::Failed) if service.is_waited_for() => {
-                (Next::Again, next == Next::Completed)
-            }
+            next @ (Next::Completed | Next::Failed) if waited_for => (Next::Again, next == Next::Completed),
             // Nobody is there, and it left: it sleeps until somebody is.
-            Next::Again if end.is_success(&spec.restart) && service.is_left_alone() => (Next::Completed, false),
+            Next::Again if end.is_success(&spec.restart) && left => (Next::Completed, false),
             next => (next, false),
         };
         self.room |= next != Next::Again;

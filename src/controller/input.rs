@@ -378,6 +378,8 @@ pub struct Exit {
     pub oom_killed: bool,
     /// Its limit of processes, at which the kernel refused it one.
     pub pids_met: Option<u64>,
+    /// Somebody waits at the listening socket that it was handed, and nobody of its service is left to let him in.
+    pub left_callers: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -402,10 +404,10 @@ impl ExitMemory {
 
 impl Exit {
     pub fn code(code: i32) -> Exit {
-        Exit { how: ExitHow::Code(code), oom_killed: false, pids_met: None }
+        Exit { how: ExitHow::Code(code), oom_killed: false, pids_met: None, left_callers: false }
     }
     pub fn signal(signal: i32) -> Exit {
-        Exit { how: ExitHow::Signal(signal), oom_killed: false, pids_met: None }
+        Exit { how: ExitHow::Signal(signal), oom_killed: false, pids_met: None, left_callers: false }
     }
     /// As a shell tells it: the code, or 128 + signal.
     pub fn status(&self) -> i32 {
@@ -423,6 +425,13 @@ pub struct Demand {
     pub waiting: bool,
     /// Somebody is connected, or was a moment ago.
     pub connected: bool,
+}
+
+impl Demand {
+    /// Somebody came, and nobody was there before.
+    pub(super) fn calls_after(self, before: Demand) -> bool {
+        (self.waiting && !before.waiting) || (self.connected && !before.connected && !before.waiting)
+    }
 }
 
 /// A process that is still there.

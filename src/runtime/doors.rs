@@ -16,6 +16,7 @@ use super::Node;
 use crate::controller::{Declaration, Demand, Input, MISSED, SHUT};
 use crate::edge::doors::{self, Doors, Turn, Way};
 use crate::edge::process::prepare::{self, Unpreparable};
+use crate::edge::process::raw;
 use crate::model::name::{Instance, LifeId, Name};
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Pass, Spec};
@@ -399,6 +400,13 @@ impl Node {
         })?;
         self.held.edge.turned(name, door.idle_stop);
         Ok(listener.clone())
+    }
+
+    /// One of it has ended: whether somebody waits whom it was to let in, and none of it is there to do that.
+    pub(super) fn leaves_callers(&self, name: &Name) -> bool {
+        let door = self.held.doors.get(name).filter(|door| door.pass == Pass::Socket);
+        let listener = door.and_then(|door| door.listener.as_ref());
+        listener.is_some_and(|listener| !self.runs(name) && raw::queued(listener).is_ok_and(|waiting| waiting > 0))
     }
 
     /// The sockets that a process of it was handed, for its checks.

@@ -214,7 +214,8 @@ impl Node {
         }
         let adoptees = self.adoptees.get_mut(life.instance.service.as_str()).into_iter().flatten();
         adoptees.filter(|adoptee| adoptee.life == life).for_each(|adoptee| adoptee.ended = true);
-        let exit = self.exit_of(&life, how);
+        let left_callers = self.leaves_callers(&life.instance.service);
+        let exit = Exit { left_callers, ..self.exit_of(&life, how) };
         self.queue.push_back(Input::Exited { life, exit });
     }
 

@@ -117,6 +117,39 @@ fn the_first_call_starts_it_with_the_socket_and_idleness_stops_it() {
 }
 
 #[test]
+fn one_that_ends_and_leaves_its_caller_waiting_is_waited_out_on_the_ladder() {
+    let world = World::running();
+    let port = free_port();
+    let cured = world.root().join("cured");
+    let sick = format!("if not __import__('os').path.exists('{}'): raise SystemExit(0)\n", cured.display());
+    world.put("web.yaml", &manifest_of(&format!("{sick}{SERVER}"), port, "one", ""));
+    world.wait_status("web", "waiting (OnDemand)");
+    let caller = std::thread::spawn(move || call(port, "patient"));
+    world.wait("that it ends at once to be told", |world| {
+        world.status_file("web").is_some_and(|text| text.contains("EndsAtOnce"))
+    });
+    let restarts: u32 = world.field("web", "restarts").expect("told").parse().expect("a number");
+    assert!(restarts < 10, "{restarts} restarts: the ladder is climbed, however long he waits");
+    std::fs::write(&cured, "").expect("written");
+    assert_eq!(caller.join().expect("a thread").expect("answered"), "one said patient");
+}
+
+#[test]
+fn who_was_let_in_for_nothing_is_answered_once_the_socket_itself_is_handed_over() {
+    let world = World::running();
+    let port = free_port();
+    // It says that it is ready, and does not listen.
+    let deaf = "script: echo ready; exec sleep 1000\nreadinessProbe: {logLine: ready}\n";
+    let on_demand = format!("port: {port}\nactivation: {{onDemand: true}}\n");
+    world.put("web.yaml", &format!("{deaf}{on_demand}"));
+    world.wait_status("web", "waiting (OnDemand)");
+    let caller = std::thread::spawn(move || call(port, "patient"));
+    world.wait_status("web", "healthy");
+    world.put("web.yaml", &manifest(port, "two", ""));
+    assert_eq!(caller.join().expect("a thread").expect("answered"), "two said patient");
+}
+
+#[test]
 fn two_hundred_first_calls_at_once_are_all_answered() {
     let port = free_port();
     two_hundred_first_calls(port, &manifest(port, "one", ""));

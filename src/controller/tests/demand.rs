@@ -202,6 +202,46 @@ fn one_of_two_that_leaves_comes_again_while_somebody_is_connected() {
 }
 
 #[test]
+fn one_of_two_that_left_while_nobody_was_there_comes_again_with_the_next_call() {
+    let mut world = World::new();
+    let mut web = lazy("web");
+    web.replicas = 2;
+    world.declare(web);
+    door(&mut world, "web", true, false);
+    let second = LifeId { instance: Instance { service: name("web"), index: 1 }, life: 1 };
+    world.spawned("web", 1);
+    world.tell(Input::Spawned { life: second, pid: 102, start_time: 1 });
+    door(&mut world, "web", false, false);
+    assert!(!spawned_any(&world.crash("web", 1, 0)));
+    assert!(!spawned_any(&world.sleep(Duration::from_secs(30))));
+    assert!(spawns(&door(&mut world, "web", false, true), "web", 2), "the other one is there, and two are wanted");
+}
+
+#[test]
+fn who_is_left_by_what_shares_their_socket_is_let_in_on_the_ladder() {
+    for policy in [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never] {
+        let mut world = World::new();
+        let mut web = lazy("web");
+        (web.process.on_demand, web.restart.policy) = (Some(Pass::Socket), policy);
+        web.activation.as_mut().expect("on demand").idle_stop = None;
+        world.declare(web);
+        assert!(spawns(&door(&mut world, "web", true, false), "web", 1));
+        let tries = tries_in_half_a_minute(&mut world, 1, |world, life| {
+            world.spawned("web", life);
+            // Who waits at it while it runs nobody looks at.
+            door(world, "web", false, false);
+            let exit = Exit { left_callers: true, ..Exit::code(0) };
+            let mut actions = world.gone("web", life, exit);
+            actions.extend(door(world, "web", true, false));
+            actions
+        });
+        assert!((2..=35).contains(&tries), "{policy:?}: {tries}");
+        let problems = &world.view("web").problems;
+        assert!(problems.iter().any(|problem| problem.reason == Reason::EndsAtOnce), "{policy:?}: {problems:?}");
+    }
+}
+
+#[test]
 fn who_was_let_in_and_found_nobody_is_waited_for_as_soon_as_that_is_told() {
     let mut world = World::new();
     world.declare(lazy("web"));

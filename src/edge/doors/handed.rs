@@ -64,7 +64,7 @@ impl Turn {
 #[derive(Debug)]
 pub(super) struct Handed {
     pub line: Line,
-    port: u16,
+    pub port: u16,
     turn: Arc<Turn>,
     sockets: Arc<Sockets>,
     idle_stop: Cell<Option<Duration>>,

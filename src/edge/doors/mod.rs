@@ -161,10 +161,16 @@ impl Attended {
         }
     }
 
-    /// Whoever was let in at the same port and has found nobody yet is its guest from now on.
+    /// Whoever was let in at the same port and has found nobody yet is its guest from now on; where guests are let in
+    /// by the processes themselves he comes to them like everybody.
     fn take_over(&self, left: &mut Vec<Rc<Door>>) {
-        if let Attention::Door(door) = &self.kind {
-            left.extract_if(.., |old| old.port == door.port).for_each(|old| old.send_on(door));
+        match &self.kind {
+            Attention::Door(door) => {
+                left.extract_if(.., |old| old.port == door.port).for_each(|old| old.send_on(door));
+            }
+            Attention::Handed(handed) => {
+                left.extract_if(.., |old| old.port == handed.port).for_each(|old| old.lead(&[handed.port]));
+            }
         }
     }
 
