@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::model::reason::{Reason, Status};
-use crate::model::view::{InstanceView, ServiceView};
+use crate::model::view::{INVALID, InstanceView, ServiceView, Turned, WAITS};
 
 /// apiVersion, kind, metadata, spec (where one was ever valid) and status.
 pub(super) fn object(view: &ServiceView, spec: Option<Value>) -> Value {
@@ -36,7 +36,7 @@ fn status(view: &ServiceView) -> Value {
     // Our own words, beside the borrowed ones.
     if let (Some(status), Ok(Value::Object(own))) = (status.as_object_mut(), serde_json::to_value(view)) {
         for (key, value) in own {
-            if !matches!(key.as_str(), "service" | "labels" | "instances" | "ready" | "desired") {
+            if !matches!(key.as_str(), "service" | "labels" | "instances" | "ready" | "desired" | "turned") {
                 status.insert(key, value);
             }
         }
@@ -58,47 +58,27 @@ fn phase(status: Status) -> &'static str {
 /// metav1.Condition, one of each type.
 fn conditions(view: &ServiceView) -> Vec<Value> {
     let armed = view.reason.filter(|reason| matches!(reason, Reason::NextRun | Reason::OnDemand));
-    let ready = armed.is_some() || view.status == Status::Completed || (view.desired > 0 && view.ready >= view.desired);
-    let invalid = fault(
-        view,
-        &[Reason::ConfigInvalid, Reason::NameInvalid, Reason::NameConflict, Reason::UntrustedFile, Reason::Unreadable],
-    );
-    let waits = fault(view, &[Reason::DependencyNotReady, Reason::DependencyCycle, Reason::DependencyLost]);
-    let own = || match view.reason {
-        Some(reason) => (reason.as_str(), view.why.join("; "), view.since),
-        None => ("NotReady", view.why.join("; "), view.since),
+    let holds = view.conditions();
+    let turned = view.turned.as_deref().copied().unwrap_or_else(|| Turned::all(view.since));
+    let own = || (view.reason.map_or("NotReady", Reason::as_str), view.why.join("; "));
+    // The first of these that the status or a problem names.
+    let named = |reasons: &[Reason]| {
+        let listed = view.problems.iter().find(|problem| reasons.contains(&problem.reason));
+        listed.map_or_else(own, |problem| (problem.reason.as_str(), problem.message.clone()))
     };
+    let nowhere = || ("NotInEndpointTable", String::new());
+    let ready = armed.map_or("InstancesReady", Reason::as_str);
     vec![
-        condition("Ready", ready, armed.map_or("InstancesReady", Reason::as_str), own(), view.since),
-        condition("Available", view.available, "MayBeUsed", own(), view.since),
-        condition("Valid", invalid.is_none(), "ManifestValid", invalid.unwrap_or_else(own), view.since),
-        condition("DependenciesReady", waits.is_none(), "DependenciesReady", waits.unwrap_or_else(own), view.since),
-        condition(
-            "Registered",
-            view.mesh_registration,
-            "InEndpointTable",
-            ("NotInEndpointTable", String::new(), view.since),
-            view.since,
-        ),
+        condition("Ready", holds.ready, turned.ready, ready, own),
+        condition("Available", holds.available, turned.available, "MayBeUsed", own),
+        condition("Valid", holds.valid, turned.valid, "ManifestValid", || named(INVALID)),
+        condition("DependenciesReady", holds.depends, turned.depends, "DependenciesReady", || named(WAITS)),
+        condition("Registered", holds.registered, turned.registered, "InEndpointTable", nowhere),
     ]
 }
 
-type Fault = (&'static str, String, Timestamp);
-
-/// The first of these that the status or a problem names.
-fn fault(view: &ServiceView, reasons: &[Reason]) -> Option<Fault> {
-    let listed = view.problems.iter().find(|problem| reasons.contains(&problem.reason));
-    match listed {
-        Some(problem) => Some((problem.reason.as_str(), problem.message.clone(), problem.since)),
-        None => view
-            .reason
-            .filter(|reason| reasons.contains(reason))
-            .map(|reason| (reason.as_str(), view.why.join("; "), view.since)),
-    }
-}
-
-fn condition(kind: &str, holds: bool, fine: &str, fault: Fault, since: Timestamp) -> Value {
-    let (reason, message, at) = if holds { (fine, String::new(), since) } else { fault };
+fn condition(kind: &str, holds: bool, at: Timestamp, fine: &str, fault: impl Fn() -> (&'static str, String)) -> Value {
+    let (reason, message) = if holds { (fine, String::new()) } else { fault() };
     json!({
         "type": kind,
         "status": if holds { "True" } else { "False" },

@@ -347,8 +347,15 @@ impl Checks {
     /// What of it is told, in a number that is another when that is: most answers change nothing.
     pub fn outline(&self, spec: &Spec) -> u64 {
         let mut hasher = std::hash::DefaultHasher::new();
-        (&self.said, &self.failing, self.is_checked(), self.missed(spec)).hash(&mut hasher);
+        (&self.said, &self.failing, self.is_checked(), self.missed(spec), self.passes(spec)).hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// How often in a row the readiness probe has passed, and how often it must, where that makes a difference.
+    pub fn passes(&self, spec: &Spec) -> Option<(u32, u32)> {
+        let (probe, course) = (readiness_of(spec)?, self.readiness.as_ref()?);
+        let passes = Some(course.successes()).filter(|passes| !course.passing && *passes > 0)?;
+        Some((passes, probe.success_threshold))
     }
 
     /// The probe whose failures these are, and of as many the one that ends the process.

@@ -16,7 +16,7 @@ use super::input::Demand;
 use super::life::Life;
 use super::service::{Gate, Id, Instance, Service};
 use crate::model::reason::Reason;
-use crate::model::spec::{Activation, Dependency};
+use crate::model::spec::{Activation, Dependency, Pass};
 use crate::model::time::Now;
 
 /// What is told of a service (`Input::Problem`) at whose port plugd cannot listen.
@@ -64,11 +64,17 @@ impl Service {
         self.activation().is_some() && self.call.demand.waiting
     }
 
-    /// It runs on demand, and one of it that has just ended is missed by nobody. Who was connected is so no more, whether
-    /// that has been told or not, unless to another instance.
+    /// It runs on demand, and one of it that has just ended is missed by nobody.
     pub fn is_left_alone(&self) -> bool {
-        let Demand { waiting, connected } = self.call.demand;
-        self.activation().is_some() && !waiting && !(connected && self.is_occupied())
+        self.activation().is_some() && !self.call.demand.waiting && !self.is_in_use()
+    }
+
+    /// Others of it serve somebody, as far as that can be seen. (Who was connected to the only one is so no more, whether
+    /// that has been told or not.)
+    pub fn is_in_use(&self) -> bool {
+        let shares = self.spec().is_some_and(|spec| spec.process.on_demand == Some(Pass::Socket));
+        let sees = !shares || self.activation().is_some_and(|activation| activation.idle_stop.is_some());
+        self.activation().is_some() && self.is_occupied() && (self.call.demand.connected || !sees)
     }
 
     /// A call starts it, unless it runs.

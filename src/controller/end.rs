@@ -133,6 +133,8 @@ impl Controller {
         let (next, well) = match restart::next(&spec.restart, end) {
             // Somebody waits at its door, and whatever the policy says that one is to be let in.
             next @ (Next::Completed | Next::Failed) if waited_for => (Next::Again, next == Next::Completed),
+            // As many as are wanted serve for as long as somebody is there.
+            Next::Completed if service.is_in_use() => (Next::Again, true),
             // Nobody is there, and it left: it sleeps until somebody is.
             Next::Again if end.is_success(&spec.restart) && left => (Next::Completed, false),
             next => (next, false),
@@ -191,7 +193,6 @@ impl Controller {
                 }
             }
             Next::Again => {
-                instance.unasked = true;
                 let step = match well {
                     true => instance.ladder.climb(),
                     // What was called and came up did not fail to start.
@@ -207,6 +208,7 @@ impl Controller {
                     instance.life = Life::Finished(Finished { print, outcome });
                     return Again::Again;
                 }
+                instance.unasked = true;
                 let message = match stopping.cause {
                     Cause::CheckFailed(why) | Cause::Mismatched(why) => why,
                     Cause::Ended | Cause::Told | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,

@@ -182,6 +182,11 @@ pub(super) fn missed(missed: &Missed<'_>) -> String {
     format!("the {probe} probe failed {failures} of {} times: {}", missed.threshold, missed.answered)
 }
 
+/// Of one that is to pass several times in a row: how often it has, and how often it must.
+pub(super) fn passed((passed, needed): (u32, u32)) -> String {
+    format!("its check has passed {passed} of the {needed} times in a row that it needs")
+}
+
 /// What comes of it if it goes on.
 pub(super) fn outcome_of(missed: &Missed<'_>) -> String {
     let what = match missed.slot {

@@ -61,6 +61,7 @@ impl Controller {
             // The edit is being tried: what runs is of the version before.
             view.manifest = told.manifest.clone();
         }
+        view.turned = Some(Box::new(turned(service.view.as_deref(), &view, now.wall)));
         if service.view.as_deref() != Some(&view) {
             service.view = Some(Arc::new(view));
             plan.actions.push(Action::Announce(service.name.clone()));
@@ -156,6 +157,14 @@ impl Controller {
     }
 }
 
+/// Since when each condition is as it is: of the first view, as its word.
+fn turned(before: Option<&ServiceView>, view: &ServiceView, now: Timestamp) -> Turned {
+    match before.and_then(|before| Some((before.turned.as_deref()?, before.conditions()))) {
+        Some((turned, was)) => turned.follow(was, view.conditions(), now),
+        None => Turned::all(view.since),
+    }
+}
+
 /// It has ended before this controller, and what it left has not been looked for yet.
 fn is_unseen(instance: &super::service::Instance) -> bool {
     match &instance.life {
@@ -187,7 +196,8 @@ fn problems(service: &Service) -> Vec<Found> {
                     add(reason, said.message.clone());
                 }
                 if let Some(failing) = &running.checks.failing {
-                    add(Reason::ProbeFailed, failing.clone());
+                    let passes = running.made.spec.as_ref().and_then(|spec| running.checks.passes(spec));
+                    add(Reason::ProbeFailed, passes.map_or_else(|| failing.clone(), explain::passed));
                 }
             }
             Life::BackOff(wait) => match wait.kind {
@@ -351,6 +361,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         process_running: running,
         mesh_registration: false,
         required: service.required(),
+        serving: service.health.serving(),
         ready,
         desired: told,
         restarts: service.restarts,
@@ -364,6 +375,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         problems: service.problems.clone(),
         tried,
         since: service.since,
+        turned: None,
         instances,
         manifest: manifest_view(service),
         kill_scope: config
@@ -441,7 +453,8 @@ fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceVie
     let instance = &service.instances[at];
     let word = status::of_instance(service, instance);
     let made = instance.life.spec().or(service.spec().map(|spec| &**spec));
-    let shares = made.is_some_and(|spec| spec.process.on_demand == Some(Pass::Socket));
+    let pass = made.and_then(|spec| spec.process.on_demand);
+    let shares = pass == Some(Pass::Socket);
     let started = match &instance.life {
         Life::Running(running) => Some(running.spawned_wall),
         Life::Stopping(stopping) if stopping.exit.is_none() => Some(stopping.spawned_wall),
@@ -455,9 +468,9 @@ fn instance_view(service: &Service, at: usize, port: Option<u16>) -> InstanceVie
     InstanceView {
         name: service.instance_name(at),
         pid: instance.life.pid(),
-        // Instance n gets port + n, unless they share its socket.
+        // Instance n gets port + n, unless they share its socket; behind a door it has its own only while it runs.
         port: listens_on(&instance.life)
-            .unwrap_or(port)
+            .unwrap_or_else(|| port.filter(|_| pass != Some(Pass::Proxy)))
             .map(|port| if shares { port } else { port.saturating_add(instance.index as u16) }),
         ready: instance.life.is_ready(),
         restarts: instance.restarts,

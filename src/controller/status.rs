@@ -145,7 +145,13 @@ fn of_all(service: &Service, ending: bool) -> Word {
     if ready > 0 && ready + completed < desired {
         return degraded(service, wanted, ready);
     }
-    let worst = wanted.iter().map(|instance| of_instance(service, instance)).min_by_key(|word| urgency(word.status));
+    // Who left while nobody was there is missed by nobody.
+    let stands = |instance: &&Instance| ready == 0 || service.activation().is_none() || !instance.life.is_completed();
+    let worst = wanted
+        .iter()
+        .filter(stands)
+        .map(|instance| of_instance(service, instance))
+        .min_by_key(|word| urgency(word.status));
     not_before_all(service, worst.unwrap_or_else(|| of_gate(service)))
 }
 
@@ -433,6 +439,7 @@ pub(super) fn cycle(service: &Service) -> String {
 pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
     match &instance.life {
         Life::Idle if instance.run.is_none() && service.keeps_schedule() => between_runs(service),
+        Life::Idle if service.waits_for_demand() => asleep(service),
         Life::Idle => of_gate(service),
         Life::Preparing(Preparing { held_up: Some(why), .. }) | Life::Starting(Starting { held_up: Some(why), .. }) => {
             Word::of(Status::Starting, Reason::NotAnswering, why.clone()).next("starts by itself when that answers")
@@ -457,6 +464,10 @@ pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
         Life::Stopping(stopping) => of_stopping(service, stopping),
         Life::BackOff(wait) => of_wait(service, instance, wait),
         Life::Finished(finished) => match &finished.outcome {
+            Outcome::Completed if service.activation().is_some() => {
+                Word::of(Status::Waiting, Reason::OnDemand, "it ended well while nobody was connected")
+                    .next("starts with the next connection")
+            }
             Outcome::Completed => Word::plain(Status::Completed),
             Outcome::Failed(reason, why) => Word::of(
                 Status::Failed,
@@ -488,9 +499,14 @@ fn of_running(service: &Service, running: &Running) -> Word {
         return Word::of(Status::Unhealthy, Reason::AddressInUse, said.message.clone())
             .next("becomes ready when that port is its own");
     }
+    let passes = running.made.spec.as_ref().and_then(|spec| running.checks.passes(spec));
     if let Some(failing) = &running.checks.failing {
-        return Word::of(Status::Unhealthy, Reason::ProbeFailed, format!("its check fails: {failing}"))
-            .next("becomes ready when its check passes again");
+        return match passes {
+            Some(passes) => Word::of(Status::Unhealthy, Reason::ProbeFailed, explain::passed(passes))
+                .next("becomes ready when it has passed as often"),
+            None => Word::of(Status::Unhealthy, Reason::ProbeFailed, format!("its check fails: {failing}"))
+                .next("becomes ready when its check passes again"),
+        };
     }
     if running.made.spec.is_none() && service.gate == Gate::NeverValid {
         // What is on disk is not valid: it goes on, and nothing checks it.
@@ -511,6 +527,7 @@ fn of_running(service: &Service, running: &Running) -> Word {
         )
         .next(concat!("if it serves no port, write `readinessProbe: none`; ", no_stdio_mcp!()));
     }
+    let message = passes.map_or(message, explain::passed);
     // Its own word, by `STATUS=`.
     let message = match &running.says {
         Some(says) if !says.is_empty() => format!("{message}; it says: {says}"),

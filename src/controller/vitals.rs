@@ -10,11 +10,12 @@ use super::service::{Gate, Instance, Service};
 use super::{Controller, explain};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
-use crate::model::spec::{Check, RestartPolicy, Spec};
+use crate::model::spec::{Check, Spec};
 use crate::model::time::Now;
-use crate::model::view::{Event, InstanceVitals, LessView, ScoreView, VitalsView};
-use crate::policy::availability::{Availability, State};
+use crate::model::view::{Event, InstanceVitals, LessView, ScoreView, Serving, VitalsView};
+use crate::policy::availability::Availability;
 use crate::policy::pace;
+use crate::policy::restart::End;
 use crate::policy::score::{self, Band, Less, Observed, RESTART_COUNTS, RESTARTS_COUNTED, Said};
 
 /// Of one instance.
@@ -35,6 +36,7 @@ pub(super) struct Health {
     points: Option<u8>,
     /// Instances that were ready when it was weighed last.
     ready: usize,
+    serving: Serving,
     availability: Availability,
 }
 
@@ -105,6 +107,10 @@ impl Health {
         self.points
     }
 
+    pub fn serving(&self) -> Serving {
+        self.serving
+    }
+
     /// The score is better than what is said of it: it has to last.
     pub fn is_held(&self) -> bool {
         self.said.earned_at().is_some()
@@ -123,6 +129,7 @@ impl Controller {
         let checked = service.rules().is_some_and(|spec| has_checks(spec));
         let wanted = service.desired() as usize;
         let meant = is_meant(service);
+        let rules = service.rules().filter(|spec| spec.activation.is_some()).cloned();
         let mut deadline: Option<Duration> = None;
         let mut touched = false;
         for (at, instance) in service.instances.iter_mut().enumerate() {
@@ -130,7 +137,9 @@ impl Controller {
                 checks_of(instance).is_some_and(|checks| pace::is_slow(checks.pace, middle, instance.vitals.slow));
             touched |= slow != instance.vitals.slow;
             instance.vitals.slow = slow;
-            let observed = (checked && meant && at < wanted).then(|| observed(instance, now.mono)).flatten();
+            let weighed =
+                checked && meant && at < wanted && !rules.as_ref().is_some_and(|rules| has_left(instance, rules));
+            let observed = weighed.then(|| observed(instance, now.mono)).flatten();
             let less = observed.map(|observed| score::subtraction(&observed));
             touched |= less != instance.vitals.less;
             instance.vitals.less = less;
@@ -138,22 +147,19 @@ impl Controller {
         }
         let points = score::mean(service.instances.iter().filter_map(|i| i.vitals.less.as_deref().map(score::points)));
         let ready = service.instances.iter().take(wanted).filter(|instance| instance.life.is_ready()).count();
-        let job = service.schedule().is_some();
+        let job = service.rules().is_some_and(|spec| super::decide::runs_to_end(spec));
         let asleep = service.can_be_called() && service.failed_last().is_none();
         let (before, was_ready) = (service.health.said, service.health.ready);
         let health = &mut service.health;
         (health.points, health.ready) = (points, ready);
-        health.availability.follow(
-            // Nobody calls a job: how often it runs says nothing of how well it is. Who calls one that sleeps is answered.
-            if asleep || (ready > 0 && meant && !job) {
-                State::Up
-            } else if !meant || job {
-                State::Aside
-            } else {
-                State::Down
-            },
-            now.mono,
-        );
+        // Nobody calls a job: how often it runs says nothing of how well it is. Who calls one that sleeps is answered.
+        let serving = match (asleep, job || !meant, ready > 0) {
+            (true, _, _) | (false, false, true) => Serving::Up,
+            (false, true, _) => Serving::Aside,
+            (false, false, false) => Serving::Down,
+        };
+        touched |= std::mem::replace(&mut health.serving, serving) != serving;
+        health.availability.follow(serving, now.mono);
         if ready > was_ready || points.is_none() {
             // Becoming ready is a step of its own, which its check has earned.
             health.said = Said::anew(points);
@@ -194,29 +200,15 @@ impl Controller {
                 response_ms: checks.and_then(|checks| Some(rounded(checks.pace.mean()?.as_secs_f64() * 1e3))),
             }
         };
-        let availability = Some(&service.health.availability).filter(|_| !is_job(service));
+        let availability = &service.health.availability;
+        let ratio = availability.ratio(now.mono);
         Some(VitalsView {
             // Cut, so that 100 means all.
-            availability_percent: availability
-                .and_then(|share| Some((share.ratio(now.mono)? * 10_000.0).floor() / 100.0)),
-            availability_since: availability.and_then(|share| Some(now.wall_at(share.since()?))),
+            availability_percent: ratio.map(|share| (share * 10_000.0).floor() / 100.0),
+            availability_since: ratio.and(availability.since()).map(|since| now.wall_at(since)),
             instances: (0..service.instances.len()).map(instance).collect(),
         })
     }
-
-    /// How often it runs says nothing of how well it is.
-    pub fn is_job(&self, name: &Name) -> bool {
-        self.table.by_name(name).is_some_and(is_job)
-    }
-}
-
-/// It runs to its end, and nobody calls it: by the clock, once, or until it has ended well.
-fn is_job(service: &Service) -> bool {
-    let once = |spec: &Spec| spec.restart.policy == RestartPolicy::Never;
-    let is_over = || service.instances.iter().all(|one| one.life.is_completed());
-    service.schedule().is_some()
-        || service.rules().is_some_and(|spec| once(spec))
-        || (!service.instances.is_empty() && is_over())
 }
 
 /// To three places, as far as anybody looks.
@@ -289,6 +281,26 @@ fn observed(instance: &Instance, now: Duration) -> Option<Observed> {
     }
 }
 
+/// It runs on demand and has ended well by itself: so do servers that leave when they are idle.
+fn has_left(instance: &Instance, rules: &Spec) -> bool {
+    let well = |status: i32| End::Status(status).is_success(&rules.restart);
+    match &instance.life {
+        Life::Stopping(stopping) if stopping.cause == Cause::Ended => {
+            stopping.exit.as_ref().is_some_and(|exit| well(exit.status()))
+        }
+        Life::BackOff(wait) if wait.kind == Setback::Ended => {
+            instance.last_exit.as_ref().is_some_and(|last| well(last.exit().status()))
+        }
+        Life::Idle
+        | Life::Preparing(_)
+        | Life::Starting(_)
+        | Life::Running(_)
+        | Life::Stopping(_)
+        | Life::BackOff(_)
+        | Life::Finished(_) => false,
+    }
+}
+
 fn has_checks(spec: &Spec) -> bool {
     let counts = |check: &Check| !matches!(check, Check::Later(_));
     let written = [spec.startup_probe.as_ref(), spec.liveness_probe.as_ref()];
@@ -306,12 +318,12 @@ fn is_meant(service: &Service) -> bool {
         }
         // What runs goes on, whatever became of its wrapper.
         Gate::Missing => service.is_occupied() || service.required(),
-        Gate::NeedsUser => true,
+        // Nobody asked for that it is lost.
+        Gate::NeedsUser | Gate::DependencyLost(_) => true,
         Gate::Unknown
         | Gate::Gone
         | Gate::Disabled
         | Gate::StoppedByOperator
-        | Gate::DependencyLost(_)
         | Gate::External(_)
         | Gate::ShuttingDown => false,
     }

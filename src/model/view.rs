@@ -82,6 +82,9 @@ pub struct ServiceView {
     pub process_running: bool,
     pub mesh_registration: bool,
     pub required: bool,
+    /// What counts for its availability: for who counts it, and told to nobody.
+    #[serde(skip)]
+    pub serving: Serving,
     /// Ready instances, of as many as are desired.
     pub ready: u32,
     pub desired: u32,
@@ -106,6 +109,9 @@ pub struct ServiceView {
     pub tried: Vec<String>,
     /// When the status (and reason) became what it is.
     pub since: Timestamp,
+    /// The same of each condition; none as an older controller tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turned: Option<Box<Turned>>,
     pub instances: Vec<InstanceView>,
     pub manifest: ManifestView,
     /// `session` or `cgroup`: how far a stop reaches.
@@ -165,6 +171,79 @@ impl ServiceView {
         let mend = rejected.and_then(|rejected| rejected.file.as_ref()).map(|file| format!("mend {file}"));
         let steps: Vec<String> = mend.into_iter().chain(self.next.clone()).collect();
         (!steps.is_empty()).then(|| steps.join("; "))
+    }
+}
+
+/// What a service is expected to do, and does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Serving {
+    Up,
+    Down,
+    /// Stopped on purpose, completed, skipped, a job: that time does not count.
+    #[default]
+    Aside,
+}
+
+/// The conditions of a service, as Kubernetes has them: whether each holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Conditions {
+    pub ready: bool,
+    pub available: bool,
+    pub valid: bool,
+    pub depends: bool,
+    pub registered: bool,
+}
+
+/// Since when each of them holds, or does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Turned {
+    pub ready: Timestamp,
+    pub available: Timestamp,
+    pub valid: Timestamp,
+    pub depends: Timestamp,
+    pub registered: Timestamp,
+}
+
+impl Turned {
+    pub fn all(at: Timestamp) -> Turned {
+        Turned { ready: at, available: at, valid: at, depends: at, registered: at }
+    }
+
+    /// Those that are another now turned now.
+    pub fn follow(self, before: Conditions, after: Conditions, now: Timestamp) -> Turned {
+        let at = |was: bool, is: bool, since: Timestamp| if was == is { since } else { now };
+        Turned {
+            ready: at(before.ready, after.ready, self.ready),
+            available: at(before.available, after.available, self.available),
+            valid: at(before.valid, after.valid, self.valid),
+            depends: at(before.depends, after.depends, self.depends),
+            registered: at(before.registered, after.registered, self.registered),
+        }
+    }
+}
+
+/// What makes a manifest one that is not valid.
+pub const INVALID: &[Reason] =
+    &[Reason::ConfigInvalid, Reason::NameInvalid, Reason::NameConflict, Reason::UntrustedFile, Reason::Unreadable];
+/// What it waits for, of others.
+pub const WAITS: &[Reason] = &[Reason::DependencyNotReady, Reason::DependencyCycle, Reason::DependencyLost];
+
+impl ServiceView {
+    pub fn conditions(&self) -> Conditions {
+        let armed = matches!(self.reason, Some(Reason::NextRun | Reason::OnDemand));
+        let serves = self.desired > 0 && self.ready >= self.desired;
+        let names = |reasons: &[Reason]| {
+            let own = self.reason.is_some_and(|reason| reasons.contains(&reason));
+            own || self.problems.iter().any(|problem| reasons.contains(&problem.reason))
+        };
+        Conditions {
+            ready: armed || serves || self.status == Status::Completed,
+            available: self.available,
+            valid: !names(INVALID),
+            depends: !names(WAITS),
+            registered: self.mesh_registration,
+        }
     }
 }
 

@@ -3,29 +3,22 @@
 
 use std::time::Duration;
 
+use crate::model::view::Serving;
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Availability {
     meant: Duration,
     up: Duration,
     /// When it was followed first.
     first: Option<Duration>,
-    last: Option<(Duration, State)>,
-}
-
-/// What a service is expected to do, and does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    Up,
-    Down,
-    /// Stopped on purpose, completed, skipped: that time does not count.
-    Aside,
+    last: Option<(Duration, Serving)>,
 }
 
 impl Availability {
-    pub fn follow(&mut self, state: State, now: Duration) {
+    pub fn follow(&mut self, serving: Serving, now: Duration) {
         *self = self.until(now);
         self.first.get_or_insert(now);
-        self.last = Some((now, state));
+        self.last = Some((now, serving));
     }
 
     /// 0 to 1; none where nothing was expected of it yet.
@@ -40,14 +33,14 @@ impl Availability {
     }
 
     fn until(&self, now: Duration) -> Availability {
-        let Some((since, state)) = self.last else { return *self };
+        let Some((since, serving)) = self.last else { return *self };
         let span = now.saturating_sub(since);
-        let (meant, up) = match state {
-            State::Up => (span, span),
-            State::Down => (span, Duration::ZERO),
-            State::Aside => (Duration::ZERO, Duration::ZERO),
+        let (meant, up) = match serving {
+            Serving::Up => (span, span),
+            Serving::Down => (span, Duration::ZERO),
+            Serving::Aside => (Duration::ZERO, Duration::ZERO),
         };
-        Availability { meant: self.meant + meant, up: self.up + up, last: Some((now, state)), ..*self }
+        Availability { meant: self.meant + meant, up: self.up + up, last: Some((now, serving)), ..*self }
     }
 }
 
@@ -59,15 +52,15 @@ mod tests {
     fn only_the_time_in_which_it_was_meant_to_serve_counts() {
         let at = Duration::from_secs;
         let mut share = Availability::default();
-        share.follow(State::Aside, at(0));
+        share.follow(Serving::Aside, at(0));
         assert_eq!(share.ratio(at(10)), None);
-        share.follow(State::Down, at(10));
+        share.follow(Serving::Down, at(10));
         assert_eq!(share.ratio(at(15)), Some(0.0), "one that does not start cannot be used");
-        share.follow(State::Up, at(20));
+        share.follow(Serving::Up, at(20));
         assert_eq!(share.ratio(at(110)), Some(0.9));
-        share.follow(State::Aside, at(110));
+        share.follow(Serving::Aside, at(110));
         assert_eq!(share.ratio(at(9_999)), Some(0.9));
-        share.follow(State::Up, at(9_999));
+        share.follow(Serving::Up, at(9_999));
         assert_eq!(share.ratio(at(9_999 + 100)), Some(0.95));
         assert_eq!(share.since(), Some(at(0)));
     }

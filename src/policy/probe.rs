@@ -249,6 +249,10 @@ impl Course {
         self.asked.is_some() || !is_active(&probe.check)
     }
 
+    pub fn successes(&self) -> u32 {
+        self.successes
+    }
+
     pub fn failures(&self) -> u32 {
         self.failures
     }

@@ -9,7 +9,7 @@ use crate::model::name::LifeId;
 use crate::model::reason::Status;
 use crate::model::spec::Check;
 use crate::model::time::Now;
-use crate::model::view::ServiceView;
+use crate::model::view::{ServiceView, Serving};
 
 impl Node {
     /// A fact that is about to be absorbed.
@@ -44,9 +44,9 @@ impl Node {
 
     /// A view that is announced.
     pub(super) fn observed(&mut self, view: &ServiceView, now: Now) {
-        match expects_nothing(view) || self.controller.is_job(&view.service) {
-            true => self.samples.rest(&view.service, now),
-            false => self.samples.take(sample(view, now)),
+        match view.serving {
+            Serving::Aside => self.samples.rest(&view.service, now),
+            Serving::Up | Serving::Down => self.samples.take(sample(view, now)),
         }
         if let Some(count) = self.samples.restarts(&view.service, view.restarts, now) {
             self.store.counted(view.service.clone(), count);
@@ -72,23 +72,6 @@ impl Node {
     }
 }
 
-/// Time in which nobody expects it to be usable is neither good nor bad: it ended its work, was stopped
-/// on purpose, or cannot run here and need not.
-fn expects_nothing(view: &ServiceView) -> bool {
-    let aside = match view.status {
-        Status::Completed | Status::Stopped | Status::Skipped => true,
-        Status::Starting
-        | Status::Running
-        | Status::Healthy
-        | Status::Degraded
-        | Status::Unhealthy
-        | Status::Waiting
-        | Status::Stopping
-        | Status::Failed => false,
-    };
-    aside || (view.settled && !view.available)
-}
-
 fn sample(view: &ServiceView, now: Now) -> Sample {
-    Sample { at: now, service: view.service.clone(), ready: view.available, score: view.score }
+    Sample { at: now, service: view.service.clone(), ready: view.serving == Serving::Up, score: view.score }
 }

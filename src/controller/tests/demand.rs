@@ -8,6 +8,7 @@ use crate::controller::*;
 use crate::model::name::{Instance, LifeId};
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Activation, Condition, OnLoss, Pass, Readiness, RestartLimit, RestartPolicy, Spec};
+use crate::model::view::InstanceView;
 
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -215,6 +216,59 @@ fn one_of_two_that_left_while_nobody_was_there_comes_again_with_the_next_call() 
     assert!(!spawned_any(&world.crash("web", 1, 0)));
     assert!(!spawned_any(&world.sleep(Duration::from_secs(30))));
     assert!(spawns(&door(&mut world, "web", false, true), "web", 2), "the other one is there, and two are wanted");
+}
+
+#[test]
+fn one_of_two_that_leaves_well_is_no_fault_of_the_service_and_is_told_as_asleep() {
+    let mut world = World::new();
+    let mut web = lazy("web");
+    (web.replicas, web.readiness, web.restart.policy) = (2, Readiness::Probe(tcp(80)), RestartPolicy::OnFailure);
+    web.process.private_port = Some(20_100);
+    world.declare(web);
+    let words = |world: &World| {
+        let one = |one: &InstanceView| (one.status, one.reason, one.port);
+        world.view("web").instances.iter().map(one).collect::<Vec<_>>()
+    };
+    assert_eq!(words(&world), [(Status::Waiting, Some(Reason::OnDemand), None); 2]);
+    door(&mut world, "web", true, false);
+    let second = LifeId { instance: Instance { service: name("web"), index: 1 }, life: 1 };
+    world.spawned("web", 1);
+    world.tell(Input::Spawned { life: second.clone(), pid: 102, start_time: 1 });
+    world.verdict("web", 1, ProbeSlot::Readiness, true);
+    let verdict = Verdict { passed: true, message: "well".into(), reason: None, took: Duration::ZERO };
+    world.sleep(Duration::from_millis(50));
+    world.tell(Input::Verdict { life: second.clone(), probe: ProbeSlot::Readiness, verdict });
+    assert_eq!(world.status("web").0, Status::Healthy);
+    door(&mut world, "web", false, false);
+    let mut actions = world.tell(Input::Exited { life: second.clone(), exit: Exit::code(0) });
+    assert_eq!(world.view("web").score, Some(100), "it did what it is meant to do");
+    actions.extend(world.tell(Input::Surveyed { life: second, left: vec![] }));
+    assert_eq!(said(&actions, Reason::LowScore), [""; 0]);
+    assert_eq!((world.status("web").0, world.view("web").ready), (Status::Healthy, 1));
+    assert_eq!(words(&world)[1], (Status::Waiting, Some(Reason::OnDemand), None));
+}
+
+#[test]
+fn as_many_as_are_wanted_serve_while_somebody_is_there_or_nobody_can_see_that() {
+    for (pass, idle_stop, connected) in
+        [(Pass::Proxy, Some(IDLE), true), (Pass::Socket, Some(IDLE), true), (Pass::Socket, None, false)]
+    {
+        for policy in [RestartPolicy::Always, RestartPolicy::OnFailure] {
+            let mut world = World::new();
+            let mut web = lazy("web");
+            (web.replicas, web.restart.policy, web.process.on_demand) = (2, policy, Some(pass));
+            web.activation.as_mut().expect("on demand").idle_stop = idle_stop;
+            world.declare(web);
+            door(&mut world, "web", true, false);
+            let second = LifeId { instance: Instance { service: name("web"), index: 1 }, life: 1 };
+            world.spawned("web", 1);
+            world.tell(Input::Spawned { life: second, pid: 102, start_time: 1 });
+            door(&mut world, "web", false, connected);
+            let mut actions = world.crash("web", 1, 0);
+            actions.extend(world.sleep(Duration::from_secs(3)));
+            assert!(spawns(&actions, "web", 2), "{pass:?} {policy:?}");
+        }
+    }
 }
 
 #[test]

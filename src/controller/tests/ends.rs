@@ -30,6 +30,8 @@ fn a_restart_limit_makes_it_final_and_says_so() {
     assert_eq!(world.status("web"), (Status::Failed, Some(Reason::RestartLimit)));
     assert!(!spawns(&world.sleep(600 * SECOND), "web", 4));
     assert!(spawns(&world.order("web", Order::Start), "web", 4));
+    world.spawned("web", 4);
+    assert_eq!(world.view("web").restarts, 2, "the last was asked for");
 }
 
 #[test]

@@ -6,7 +6,8 @@ use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Readiness, Spec};
+use crate::model::spec::{Dependency, OnLoss, Probe, Readiness, RestartPolicy, Spec};
+use crate::model::view::Serving;
 
 fn probed(name: &str) -> Spec {
     let mut spec = spec(name);
@@ -294,4 +295,79 @@ fn a_failing_probe_is_named_with_how_often_what_it_answered_and_what_comes_of_it
         world.verdict("web", 1, ProbeSlot::Liveness, false);
     }
     assert_eq!(world.status("web").0, Status::Stopping);
+}
+
+#[test]
+fn of_one_that_must_pass_several_times_it_is_said_how_often_it_has() {
+    let mut spec = spec("web");
+    spec.readiness = Readiness::Probe(Probe { success_threshold: 3, failure_threshold: 1, ..tcp(80) });
+    let mut world = World::running(spec);
+    let whys = |world: &World| world.view("web").why.clone();
+    world.verdict("web", 1, ProbeSlot::Readiness, true);
+    assert_eq!(whys(&world), ["its check has passed 1 of the 3 times in a row that it needs"]);
+    for _ in 0..2 {
+        world.verdict("web", 1, ProbeSlot::Readiness, true);
+    }
+    assert_eq!(world.status("web").0, Status::Healthy);
+    world.verdict("web", 1, ProbeSlot::Readiness, false);
+    assert_eq!(whys(&world), ["its check fails: tcp 127.0.0.1:80 refused"]);
+    for passed in 1..3 {
+        world.verdict("web", 1, ProbeSlot::Readiness, true);
+        let said = format!("its check has passed {passed} of the 3 times in a row that it needs");
+        assert_eq!(whys(&world), [said.as_str()]);
+        assert_eq!(world.view("web").problems[0].message, said);
+    }
+    world.verdict("web", 1, ProbeSlot::Readiness, false);
+    assert_eq!(whys(&world), ["its check fails: tcp 127.0.0.1:80 refused"]);
+}
+
+#[test]
+fn only_what_nobody_asked_for_counts_against_the_availability() {
+    let serving = |world: &World, service: &str| world.view(service).serving;
+    let mut world = World::running(probed("web"));
+    assert_eq!(serving(&world, "web"), Serving::Down);
+    world.verdict("web", 1, ProbeSlot::Readiness, true);
+    assert_eq!(serving(&world, "web"), Serving::Up);
+    world.order("web", Order::Stop);
+    assert_eq!((world.status("web").0, serving(&world, "web")), (Status::Stopping, Serving::Aside));
+    world.gone("web", 1, Exit::signal(15));
+    assert_eq!((world.status("web").0, serving(&world, "web")), (Status::Stopped, Serving::Aside));
+
+    // It goes with what it depends on: nobody's purpose.
+    let mut app = spec("app");
+    app.depends_on = vec![Dependency { on_loss: OnLoss::Stop, ..needs("db") }];
+    world.declare(probed("db"));
+    world.spawned("db", 1);
+    world.verdict("db", 1, ProbeSlot::Readiness, true);
+    world.declare(app);
+    world.spawned("app", 1);
+    assert_eq!(serving(&world, "app"), Serving::Up);
+    world.crash("db", 1, 1);
+    world.sleep(Duration::from_secs(30));
+    world.gone("app", 1, Exit::signal(15));
+    assert_eq!(world.status("app"), (Status::Stopped, Some(Reason::DependencyLost)));
+    assert_eq!(serving(&world, "app"), Serving::Down);
+
+    let mut job = spec("job");
+    job.restart.policy = RestartPolicy::Never;
+    world.declare(job);
+    world.spawned("job", 1);
+    assert_eq!(serving(&world, "job"), Serving::Aside, "how often it runs says nothing");
+}
+
+#[test]
+fn each_condition_keeps_the_moment_at_which_it_turned() {
+    let mut world = World::running(probed("web"));
+    world.verdict("web", 1, ProbeSlot::Readiness, true);
+    world.sleep(Duration::from_secs(60));
+    let turned = |world: &World| *world.view("web").turned.clone().expect("told");
+    let before = turned(&world);
+    for _ in 0..3 {
+        world.verdict("web", 1, ProbeSlot::Readiness, false);
+    }
+    let view = world.view("web");
+    assert!(!view.conditions().ready && view.conditions().valid);
+    let after = turned(&world);
+    assert!(after.ready > before.ready && after.available > before.available);
+    assert_eq!((after.valid, after.depends), (before.valid, before.depends), "they did not");
 }

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 
 use plugd::model::name::Name;
 use plugd::model::reason::{Reason, Status};
-use plugd::model::view::{InstanceView, LogFormat, ManifestView, NodeView, Problem, ScoreView, ServiceView, Snapshot};
+use plugd::model::view::{
+    InstanceView, LogFormat, ManifestView, NodeView, Problem, ScoreView, ServiceView, Serving, Snapshot,
+};
 
 pub fn at(text: &str) -> Timestamp {
     text.parse().expect("a moment")
@@ -42,6 +44,8 @@ pub fn healthy(service: &str) -> ServiceView {
         problems: Vec::new(),
         tried: Vec::new(),
         since: at("2026-11-23T11:02:44.25Z"),
+        turned: None,
+        serving: Serving::Up,
         instances: vec![instance(service, Some(412))],
         manifest: ManifestView {
             file: format!("{service}.yaml"),
