@@ -51,6 +51,8 @@ impl Controller {
     /// returns an empty plan.
     pub fn decide(&mut self, now: Now) -> Plan {
         let mut plan = Plan::default();
+        // Before the service may be told as gone.
+        plan.actions.extend(self.exits.drain(..).map(|(name, exit)| Action::NoteExit(name, Box::new(exit))));
         self.compare_clocks(now);
         self.end_what_is_read(now);
         while let Some(&(at, id)) = self.deadlines.first() {

@@ -4,7 +4,7 @@
 //! the visit of one slot. What others need to know of a service ([`Standing`]) lies beside the
 //! slots: it can be read while a service is being worked on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,6 +102,8 @@ pub(super) struct Service {
     /// Something that can be seen may have changed.
     pub touched: bool,
     pub warned_root: bool,
+    /// Ends whose last words have not come, oldest first.
+    pub unheard: VecDeque<ExitMemory>,
     /// The present visit changed something.
     pub moved: bool,
 }
@@ -311,6 +313,7 @@ impl Service {
             queued: false,
             touched: true,
             warned_root: false,
+            unheard: VecDeque::new(),
             moved: false,
         }
     }

@@ -51,11 +51,6 @@ impl Node {
         if let Some(count) = self.samples.restarts(&view.service, view.restarts, now) {
             self.store.counted(view.service.clone(), count);
         }
-        if let Some(exit) = &view.last_exit
-            && let Some(exit) = self.samples.exit(&view.service, exit, now)
-        {
-            self.store.exit(view.service.clone(), exit);
-        }
     }
 
     /// Hands over what was gathered: a minute is over, somebody asks, or this is the end.
