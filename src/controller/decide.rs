@@ -233,7 +233,6 @@ impl Controller {
         }
         let mut deadline = self.follow_schedule(service, now).into_iter().chain(self.follow_demand(service, now)).min();
         let wants = self.wants(id, service, now, plan);
-        service.held = wants.contains(&Want::Hold);
         let is_puzzled = |gate: &Gate| matches!(gate, Gate::Waiting(Needs { unknown: true, .. }));
         match is_puzzled(&service.gate) || service.kept_gate.as_ref().is_some_and(is_puzzled) {
             true => self.puzzled.insert(id),

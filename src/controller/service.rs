@@ -84,8 +84,6 @@ pub(super) struct Service {
     pub deadline: Option<Duration>,
     /// When a check of it is due next.
     pub question: Option<Duration>,
-    /// Nothing is known yet of what is wanted of it: it is left alone, its checks too.
-    pub held: bool,
     /// As counted in the node's `ports_had`.
     pub port_had: Option<u16>,
     /// Whose port it waits for.
@@ -301,7 +299,6 @@ impl Service {
             recalled: None,
             deadline: None,
             question: None,
-            held: true,
             port_had: None,
             heir: None,
             unready_since: None,
