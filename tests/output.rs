@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use plugd::edge::named::{self, Named};
 use plugd::edge::output::off_limits::OffLimits;
 use plugd::edge::output::{Follow, Line, LogFiles, Pump, PumpEvent, Query, Settings, Stream, Tee};
@@ -145,6 +146,49 @@ fn numbered(number: u64) -> String {
 
 /// The pump in a process of its own, which the tests below kill: it is this binary again, with the
 /// read end of the pipe as its stdin.
+#[test]
+fn no_line_is_dated_before_its_process_was_there() {
+    let world = World::new();
+    // They come while logs are opened: many in one turn of the pump.
+    let attached: Vec<(u32, Timestamp)> = (0..200)
+        .map(|index| {
+            let (fd, mut writer) = pipe();
+            let since = Timestamp::now();
+            writer.write_all(b"hello\n").expect("room");
+            let life = LifeId { instance: Instance { service: name(), index }, life: 1 };
+            let logs = logs(MIB, 2);
+            world.pump.attach(Stream { life, fd, stderr: None, logs, several: true, log_line: None });
+            // As long as the pump needs for one.
+            fs::write(world.dir.path().join("pace"), "").expect("written");
+            (index, since)
+        })
+        .collect();
+    for (index, since) in attached {
+        let line = within(PATIENCE, || {
+            let files = LogFiles::of(world.dir.path(), &name(), None, Some(index));
+            files.last_lines(1).ok().and_then(|mut lines| lines.pop())
+        });
+        assert!(line.time.expect("dated").as_microsecond() >= since.as_microsecond(), "{index}");
+    }
+}
+
+#[test]
+fn no_line_is_dated_before_its_life_where_that_follows_at_once_on_another() {
+    let world = World::new();
+    let mut first = world.attach(1, logs(MIB, 2));
+    first.write_all(b"first\n").expect("room");
+    let last = |text: &[u8]| {
+        let files = LogFiles::of(world.dir.path(), &name(), None, None);
+        files.last_lines(1).ok().and_then(|mut lines| lines.pop()).filter(|line| line.bytes == text)
+    };
+    within(PATIENCE, || last(b"first"));
+    let since = Timestamp::now();
+    let mut second = world.attach(2, logs(MIB, 2));
+    second.write_all(b"second\n").expect("room");
+    let last = within(PATIENCE, || last(b"second"));
+    assert!(last.time.expect("dated").as_microsecond() >= since.as_microsecond());
+}
+
 #[test]
 fn who_says_nothing_has_no_file_and_what_was_said_before_is_still_its_last_output() {
     let mut world = World::new();

@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Controller;
 use super::checks::{Checks, Past};
 use super::input::*;
 use super::life::*;
+use super::present::exit_view;
 use super::service::{Gate, Id, Service};
 use crate::model::name::LifeId;
 use crate::model::reason::Reason;
@@ -21,6 +24,8 @@ pub(super) const LINGER_MAX: Duration = Duration::from_secs(5);
 /// `EXTEND_TIMEOUT_USEC` moves the end of a grace by at most this much in all: a service must not
 /// be able to refuse its stop for ever.
 const EXTENSION_MAX: Duration = Duration::from_secs(600);
+/// Ends of a service that wait for their last words: as many as its history keeps.
+const UNHEARD_MAX: usize = 20;
 /// Of `lastExit.output`.
 const OUTPUT_MAX: usize = 2048;
 
@@ -30,9 +35,12 @@ impl Controller {
         match input {
             Input::Remembered(name, memory) => {
                 let id = self.table.enter(&name, now.wall);
+                let last_exit = memory.last_exit.clone();
                 if let Some(service) = self.table.get_mut(id) {
                     super::adopt::remember(service, *memory);
                 }
+                // Who remembered it may have been gone before it had written that down.
+                self.exits.extend(last_exit.map(|exit| (name, exit_view(&exit))));
                 self.mark(id);
             }
             Input::Adopted(adopted) => self.adopt(adopted, now),
@@ -395,8 +403,16 @@ impl Controller {
         service.touched = true;
         service.instances[at].oom_killed = exit.oom_killed;
         service.instances[at].pids_met = exit.pids_met;
-        note_exit(&mut service.instances[at], exit, now.wall, ran_for, number);
-        service.instances[at].last_exit.iter_mut().for_each(|last| last.by.clone_from(&by));
+        let when = no_others(service, now.wall);
+        note_exit(&mut service.instances[at], exit, when, ran_for, number);
+        if let Some(last) = &mut service.instances[at].last_exit {
+            last.by = by;
+            self.exits.push((service.name.clone(), exit_view(last)));
+            if service.unheard.len() == UNHEARD_MAX {
+                service.unheard.pop_front();
+            }
+            service.unheard.push_back(last.clone());
+        }
     }
 
     /// Counts where the spec that judges the life asks for this very line: one of a pattern that was
@@ -461,12 +477,26 @@ impl Controller {
     fn output(&mut self, life: &LifeId, lines: Vec<String>) {
         let Some(id) = self.table.id(&life.instance.service) else { return };
         let Some(service) = self.table.get_mut(id) else { return };
-        let Some(instance) = service.instances.get_mut(life.instance.index as usize) else { return };
-        if let Some(exit) = instance.last_exit.as_mut().filter(|exit| exit.life == life.life) {
-            exit.output = last_words(lines);
-            service.touched = true;
-            self.mark(id);
-        }
+        let is_of = |exit: &ExitMemory| (exit.index, exit.life) == (life.instance.index, life.life);
+        let due = service.unheard.iter().position(is_of);
+        let due = due.and_then(|at| service.unheard.remove(at));
+        let instance = service.instances.get_mut(life.instance.index as usize);
+        // Where another life has ended since, it is that one's end that is shown.
+        let shown = instance.and_then(|instance| instance.last_exit.as_mut()).filter(|exit| is_of(exit));
+        let words = last_words(lines);
+        let told = match (shown, due) {
+            (Some(exit), _) => {
+                exit.output = words;
+                let told = exit_view(exit);
+                service.touched = true;
+                Some(told)
+            }
+            (None, Some(exit)) => Some(exit_view(&ExitMemory { output: words, ..exit })),
+            (None, None) => None,
+        };
+        self.exits
+            .extend(told.filter(|exit| !exit.output.is_empty()).map(|exit| (life.instance.service.clone(), exit)));
+        self.mark(id);
     }
 
     fn let_missing_go(&mut self, now: Now, all: bool) {
@@ -534,7 +564,7 @@ impl Controller {
 pub(super) fn note_exit(
     instance: &mut super::service::Instance,
     exit: Exit,
-    at: jiff::Timestamp,
+    at: Timestamp,
     ran_for: Duration,
     life: u64,
 ) {
@@ -542,12 +572,17 @@ pub(super) fn note_exit(
         ExitHow::Code(code) => (Some(code), None),
         ExitHow::Signal(signal) => (None, Some(signal)),
     };
-    let output = match &instance.last_exit {
-        Some(earlier) if earlier.life == life => earlier.output.clone(),
-        Some(_) | None => Vec::new(),
-    };
     let (at, index) = (at.as_microsecond(), instance.index);
-    instance.last_exit = Some(ExitMemory { code, signal, by: None, at, ran_for, output, life, index, told: false });
+    let exit = ExitMemory { code, signal, by: None, at, ran_for, output: Vec::new(), life, index, told: false };
+    instance.last_exit = Some(exit);
+}
+
+/// By its moment an end is known: two that come in one turn are told apart.
+fn no_others(service: &Service, mut at: Timestamp) -> Timestamp {
+    while service.instances.iter().filter_map(|one| one.last_exit.as_ref()).any(|exit| exit.at == at.as_microsecond()) {
+        at += Duration::from_micros(1);
+    }
+    at
 }
 
 /// The last lines, 2 KiB at most, colours and control characters stripped.

@@ -16,12 +16,22 @@ use super::blob::{Blob, COUNT_MAX, Earlier, Ending, STEPS_MAX, unhex};
 use super::checks::Checks;
 use super::input::{Adopted, Exit, Memory, Scaled};
 use super::life::*;
+use super::present::exit_view;
 use super::service::{Gate, Id, Instance, Service};
 use crate::model::reason::Reason;
 use crate::model::time::Now;
 
 impl Controller {
     pub(super) fn adopt(&mut self, adopted: Adopted, now: Now) {
+        let (name, index) = (adopted.life.instance.service.clone(), adopted.life.instance.index);
+        self.take_up(adopted, now);
+        let service = self.table.id(&name).and_then(|id| self.table.get(id));
+        let instance = service.and_then(|service| service.instances.get(index as usize));
+        let exit = instance.and_then(|instance| instance.last_exit.as_ref()).map(exit_view);
+        self.exits.extend(exit.map(|exit| (name, exit)));
+    }
+
+    fn take_up(&mut self, adopted: Adopted, now: Now) {
         let id = self.table.enter(&adopted.life.instance.service, now.wall);
         let Some(service) = self.table.get_mut(id) else { return };
         let blob = Blob::decode(&adopted.blob).unwrap_or_default();

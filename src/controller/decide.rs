@@ -51,6 +51,8 @@ impl Controller {
     /// returns an empty plan.
     pub fn decide(&mut self, now: Now) -> Plan {
         let mut plan = Plan::default();
+        // Before the service may be told as gone.
+        plan.actions.extend(self.exits.drain(..).map(|(name, exit)| Action::NoteExit(name, Box::new(exit))));
         self.compare_clocks(now);
         self.end_what_is_read(now);
         while let Some(&(at, id)) = self.deadlines.first() {
@@ -231,7 +233,6 @@ impl Controller {
         }
         let mut deadline = self.follow_schedule(service, now).into_iter().chain(self.follow_demand(service, now)).min();
         let wants = self.wants(id, service, now, plan);
-        service.held = wants.contains(&Want::Hold);
         let is_puzzled = |gate: &Gate| matches!(gate, Gate::Waiting(Needs { unknown: true, .. }));
         match is_puzzled(&service.gate) || service.kept_gate.as_ref().is_some_and(is_puzzled) {
             true => self.puzzled.insert(id),

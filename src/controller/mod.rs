@@ -64,7 +64,7 @@ use self::service::{Id, Service, Table};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::time::Now;
-use crate::model::view::{Event, FileProblem, NodeView, ServiceView};
+use crate::model::view::{Event, ExitView, FileProblem, NodeView, ServiceView};
 use crate::policy::random::Random;
 
 /// Instances of one service at most; a scale beyond it is cut. What one host can sensibly hold.
@@ -132,6 +132,8 @@ pub struct Controller {
     clocks: job::Clocks,
     random: Random,
     events: Vec<Event>,
+    /// To be told with the next decision.
+    exits: Vec<(Name, ExitView)>,
     /// It is to end in order, once the manifests of what runs were read: then at latest.
     ends_unread: Option<Duration>,
     scanned: bool,
@@ -170,6 +172,7 @@ impl Controller {
             turnover: 0,
             recovered: Vec::new(),
             events: Vec::new(),
+            exits: Vec::new(),
             ends_unread: None,
             scanned: false,
             lost: None,

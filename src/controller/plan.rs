@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::input::{Hook, Memory, ProbeSlot};
 use crate::model::name::{LifeId, Name};
 use crate::model::spec::{Digest, Spec};
-use crate::model::view::Event;
+use crate::model::view::{Event, ExitView};
 
 /// The actions of one decision, in order. Empty means that the world is as desired or that
 /// everything waits for a deadline or an answer.
@@ -95,6 +95,9 @@ pub enum Action {
     /// To be remembered by `state.db`.
     Remember(Name, Box<Memory>),
     Record(Event),
+    /// How a life of the service ended. Told once more when its last words come, whenever that is: the same end
+    /// has the same `at`, and no other of the service has it.
+    NoteExit(Name, Box<ExitView>),
     /// Everything is stopped: write the last words and leave with this code.
     Exit(i32),
 }

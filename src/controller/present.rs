@@ -496,7 +496,7 @@ fn listens_on(life: &Life) -> Option<Option<u16>> {
     private.map(Some).or_else(|| served_port(life))
 }
 
-fn exit_view(exit: &ExitMemory) -> ExitView {
+pub(super) fn exit_view(exit: &ExitMemory) -> ExitView {
     ExitView {
         code: exit.code.or(exit.signal.map(|signal| 128 + signal)),
         signal: exit.signal.map(crate::model::signal::name),

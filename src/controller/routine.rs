@@ -95,9 +95,6 @@ pub(super) fn ask(running: &mut Running, life: &LifeId, now: Now, plan: &mut Pla
 }
 
 fn next_question(service: &Service) -> Option<Duration> {
-    if service.held {
-        return None;
-    }
     let of = |running: &Running| running.checks.next_question(running.made.spec.as_ref()?);
     service.instances.iter().filter_map(|instance| of(instance.life.running()?)).min()
 }

@@ -4,7 +4,7 @@
 //! the visit of one slot. What others need to know of a service ([`Standing`]) lies beside the
 //! slots: it can be read while a service is being worked on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,8 +84,6 @@ pub(super) struct Service {
     pub deadline: Option<Duration>,
     /// When a check of it is due next.
     pub question: Option<Duration>,
-    /// Nothing is known yet of what is wanted of it: it is left alone, its checks too.
-    pub held: bool,
     /// As counted in the node's `ports_had`.
     pub port_had: Option<u16>,
     /// Whose port it waits for.
@@ -102,6 +100,8 @@ pub(super) struct Service {
     /// Something that can be seen may have changed.
     pub touched: bool,
     pub warned_root: bool,
+    /// Ends whose last words have not come, oldest first.
+    pub unheard: VecDeque<ExitMemory>,
     /// The present visit changed something.
     pub moved: bool,
 }
@@ -299,7 +299,6 @@ impl Service {
             recalled: None,
             deadline: None,
             question: None,
-            held: true,
             port_had: None,
             heir: None,
             unready_since: None,
@@ -311,6 +310,7 @@ impl Service {
             queued: false,
             touched: true,
             warned_root: false,
+            unheard: VecDeque::new(),
             moved: false,
         }
     }

@@ -148,12 +148,13 @@ impl Controller {
         let points = score::mean(service.instances.iter().filter_map(|i| i.vitals.less.as_deref().map(score::points)));
         let ready = service.instances.iter().take(wanted).filter(|instance| instance.life.is_ready()).count();
         let job = service.rules().is_some_and(|spec| super::decide::runs_to_end(spec));
+        let serves = ready > 0 && service.shut().is_none();
         let asleep = service.can_be_called() && service.failed_last().is_none();
         let (before, was_ready) = (service.health.said, service.health.ready);
         let health = &mut service.health;
         (health.points, health.ready) = (points, ready);
         // Nobody calls a job: how often it runs says nothing of how well it is. Who calls one that sleeps is answered.
-        let serving = match (asleep, job || !meant, ready > 0) {
+        let serving = match (asleep, job || !meant, serves) {
             (true, _, _) | (false, false, true) => Serving::Up,
             (false, true, _) => Serving::Aside,
             (false, false, false) => Serving::Down,

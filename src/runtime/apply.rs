@@ -73,6 +73,11 @@ impl Node {
                 self.publisher.record(&event);
                 self.store.record(event);
             }
+            Action::NoteExit(name, exit) => {
+                if let Some(exit) = self.samples.exit(&name, *exit, now) {
+                    self.store.exit(name, exit);
+                }
+            }
             Action::Exit(code) => self.leaving = Some(Leave::Node(code)),
         }
     }

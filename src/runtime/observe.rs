@@ -14,32 +14,17 @@ use crate::model::view::{ServiceView, Serving};
 impl Node {
     /// A fact that is about to be absorbed.
     pub(super) fn observe(&mut self, input: &Input) {
-        let (life, found) = match input {
-            // How often a service was asked until it had started tells nothing of how it is.
-            Input::Verdict { probe: ProbeSlot::Startup, .. } => return,
-            Input::Verdict { life, verdict, .. } if verdict.passed => {
-                (life, Checked::Passed(Some(verdict.took).filter(|took| !took.is_zero())))
-            }
-            Input::Verdict { life, .. } if self.starts(life) => return,
-            Input::Verdict { life, .. } => (life, Checked::Failed),
-            Input::LogLine { life, pattern } => {
-                let judged = self.lives.get(life).and_then(|live| live.spec.readiness.probe());
-                if judged.is_none_or(|probe| probe.check != Check::LogLine(pattern.clone())) {
-                    return;
-                }
-                (life, Checked::Passed(None))
-            }
-            _ => return,
+        let starts = |life: &LifeId| {
+            let view = self.publisher.view(&life.instance.service);
+            view.is_none_or(|view| starts(&view, life))
         };
-        self.samples.checked(&life.instance.service, found);
-    }
-
-    /// It has not been ready yet.
-    fn starts(&self, life: &LifeId) -> bool {
-        let Some(view) = self.publisher.view(&life.instance.service) else { return true };
-        let name = life.instance.to_string();
-        let instance = view.instances.iter().find(|known| known.name == name || view.instances.len() == 1);
-        instance.is_none_or(|instance| instance.status == Status::Starting)
+        let line = |life: &LifeId| match &self.lives.get(life)?.spec.readiness.probe()?.check {
+            Check::LogLine(pattern) => Some(pattern.clone()),
+            _ => None,
+        };
+        if let Some((life, found)) = found(input, starts, line) {
+            self.samples.checked(&life.instance.service, found);
+        }
     }
 
     /// A view that is announced.
@@ -50,11 +35,6 @@ impl Node {
         }
         if let Some(count) = self.samples.restarts(&view.service, view.restarts, now) {
             self.store.counted(view.service.clone(), count);
-        }
-        if let Some(exit) = &view.last_exit
-            && let Some(exit) = self.samples.exit(&view.service, exit, now)
-        {
-            self.store.exit(view.service.clone(), exit);
         }
     }
 
@@ -72,6 +52,93 @@ impl Node {
     }
 }
 
+/// What a fact tells of how a service is. `starts`: the life has not been ready yet; `line`: what makes it ready, where
+/// that is a line of its log.
+fn found(
+    input: &Input,
+    starts: impl FnOnce(&LifeId) -> bool,
+    line: impl FnOnce(&LifeId) -> Option<String>,
+) -> Option<(&LifeId, Checked)> {
+    match input {
+        // How often a service was asked until it had started tells nothing of how it is.
+        Input::Verdict { probe: ProbeSlot::Startup, .. } => None,
+        Input::Verdict { life, verdict, .. } if verdict.passed => {
+            Some((life, Checked::Passed(Some(verdict.took).filter(|took| !took.is_zero()))))
+        }
+        Input::Verdict { life, .. } => (!starts(life)).then_some((life, Checked::Failed)),
+        Input::LogLine { life, pattern } => {
+            line(life).is_some_and(|judged| judged == *pattern).then_some((life, Checked::Passed(None)))
+        }
+        _ => None,
+    }
+}
+
+/// It has not been ready yet.
+fn starts(view: &ServiceView, life: &LifeId) -> bool {
+    let name = life.instance.to_string();
+    let instance = view.instances.iter().find(|known| known.name == name || view.instances.len() == 1);
+    instance.is_none_or(|instance| instance.status == Status::Starting)
+}
+
 fn sample(view: &ServiceView, now: Now) -> Sample {
     Sample { at: now, service: view.service.clone(), ready: view.serving == Serving::Up, score: view.score }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::controller::Verdict;
+    use crate::controller::testing::life;
+    use crate::model::text::samples::{healthy, instance};
+
+    fn verdict(probe: ProbeSlot, passed: bool, took: Duration) -> Input {
+        let verdict = Verdict { passed, message: String::new(), reason: None, took };
+        Input::Verdict { life: life("web", 1), probe, verdict }
+    }
+
+    #[test]
+    fn what_was_asked_until_it_had_started_counts_for_nothing_but_the_check_that_found_it_ready() {
+        const TOOK: Duration = Duration::from_millis(3);
+        let passed = Some(Checked::Passed(Some(TOOK)));
+        for (probe, did_pass, starts, counts) in [
+            (ProbeSlot::Startup, true, false, None),
+            (ProbeSlot::Startup, false, false, None),
+            (ProbeSlot::Readiness, true, true, passed),
+            (ProbeSlot::Readiness, true, false, passed),
+            (ProbeSlot::Readiness, false, true, None),
+            (ProbeSlot::Readiness, false, false, Some(Checked::Failed)),
+            (ProbeSlot::Liveness, true, false, passed),
+            (ProbeSlot::Liveness, false, true, None),
+            (ProbeSlot::Liveness, false, false, Some(Checked::Failed)),
+        ] {
+            let input = verdict(probe, did_pass, TOOK);
+            let found = found(&input, |_| starts, |_| None).map(|(_, found)| found);
+            assert_eq!(found, counts, "{probe:?} {did_pass} {starts}");
+        }
+    }
+
+    #[test]
+    fn what_a_service_says_by_itself_has_no_latency_and_a_line_counts_where_it_is_the_one_that_is_waited_for() {
+        let passed = Some(Checked::Passed(None));
+        let said = verdict(ProbeSlot::Readiness, true, Duration::ZERO);
+        assert_eq!(found(&said, |_| false, |_| None).map(|(_, found)| found), passed);
+        let line = Input::LogLine { life: life("web", 1), pattern: "listening".into() };
+        for (judged, counts) in [(Some("listening"), passed), (Some("ready"), None), (None, None)] {
+            let found = found(&line, |_| false, |_| judged.map(str::to_string));
+            assert_eq!(found.map(|(_, found)| found), counts, "{judged:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_each_instance_starts_by_itself() {
+        let mut view = healthy("web");
+        assert!(!starts(&view, &life("web", 1)), "the only one has the name of the service");
+        view.instances = ["web/0", "web/1"].map(|name| instance(name, Some(1))).into();
+        view.instances[1].status = Status::Starting;
+        let second = LifeId { instance: crate::model::name::Instance { index: 1, ..life("web", 1).instance }, life: 1 };
+        let third = LifeId { instance: crate::model::name::Instance { index: 2, ..life("web", 1).instance }, life: 1 };
+        assert!(!starts(&view, &life("web", 1)) && starts(&view, &second) && starts(&view, &third));
+    }
 }

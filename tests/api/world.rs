@@ -11,7 +11,7 @@ use plugd::api::{server, socket};
 use plugd::edge::store::Store;
 use plugd::model::reason::{Reason, Status};
 use plugd::model::text::{ControllerInfo, Places};
-use plugd::model::view::{Event, ExitView, InstanceView, ServiceView, Snapshot};
+use plugd::model::view::{Event, ExitView, InstanceView, ServiceView, Snapshot, Turned};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -211,6 +211,10 @@ pub fn broken(service: &str) -> ServiceView {
             output: vec!["bind: address already in use".to_string()],
         }),
         problems: vec![samples::problem(Reason::DependencyNotReady, "waits for db")],
+        turned: Some(Box::new(Turned {
+            depends: at("2026-11-23T12:30:02Z"),
+            ..Turned::all(at("2026-11-23T11:02:44.25Z"))
+        })),
         ..view(service)
     }
 }

@@ -96,6 +96,7 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
         | Action::AwaitPort(_)
         | Action::Announce(_)
         | Action::AnnounceNode
+        | Action::NoteExit(..)
         | Action::Remember(..) => {}
     }
     Ok(())

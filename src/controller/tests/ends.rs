@@ -307,6 +307,62 @@ fn what_a_wrapper_lacks_is_told_in_its_own_words() {
     assert_eq!(view.problems[0].message, view.why[0]);
 }
 
+fn noted(actions: &[Action]) -> Vec<(Option<i32>, Vec<String>, i64)> {
+    let exits = actions.iter().filter_map(|action| match action {
+        Action::NoteExit(_, exit) => Some((exit.code, exit.output.clone(), exit.at.as_microsecond())),
+        _ => None,
+    });
+    exits.collect()
+}
+
+#[test]
+fn the_last_words_of_a_life_are_noted_with_its_end_however_many_have_ended_since() {
+    let mut world = World::running(spec("web"));
+    let mut told = Vec::new();
+    for number in 1..4 {
+        let exit = noted(&world.crash("web", number, number as i32)).remove(0);
+        assert_eq!((exit.0, exit.1.len()), (Some(number as i32), 0));
+        told.push(exit.2);
+        world.sleep(20 * SECOND);
+        world.spawned("web", number + 1);
+    }
+    for (number, at) in (1..).zip(told) {
+        let lines = vec![format!("bye {number}")];
+        let actions = world.tell(Input::Output { life: life("web", number), lines: lines.clone() });
+        assert_eq!(noted(&actions), [(Some(number as i32), lines.clone(), at)]);
+        assert!(
+            noted(&world.tell(Input::Output { life: life("web", 9), lines })).is_empty(),
+            "of no end that is known"
+        );
+    }
+    // Shown is the last end, with its own words.
+    let shown = world.view("web").last_exit.clone().expect("an end");
+    assert_eq!((shown.code, shown.output), (Some(3), vec!["bye 3".into()]));
+}
+
+#[test]
+fn of_several_instances_that_end_in_one_turn_each_end_is_noted_with_its_own_words() {
+    let mut web = spec("web");
+    web.replicas = 2;
+    let mut world = World::running(web.clone());
+    let second = LifeId { instance: Instance { index: 1, ..life("web", 1).instance }, life: 1 };
+    world.tell(Input::Spawned { life: second.clone(), pid: 200, start_time: 7 });
+    for life in [life("web", 1), second.clone()] {
+        world.controller.absorb(Input::Exited { life, exit: Exit::code(1) }, world.now);
+    }
+    let ends = noted(&world.decide());
+    assert!(ends.len() == 2 && ends[0].2 != ends[1].2, "{ends:?}");
+    // One of them is let go before its words come.
+    for left in [life("web", 1), second.clone()] {
+        world.tell(Input::Surveyed { life: left, left: vec![] });
+    }
+    world.order("web", Order::Stop);
+    web.replicas = 1;
+    world.declare(web);
+    let actions = world.tell(Input::Output { life: second, lines: vec!["bye".into()] });
+    assert_eq!(noted(&actions), [(Some(1), vec!["bye".to_string()], ends[1].2)]);
+}
+
 #[test]
 fn the_triple_says_of_one_that_lives_again_after_a_failed_start_what_its_status_says() {
     let mut world = World::running(spec("web"));

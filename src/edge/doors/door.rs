@@ -270,3 +270,72 @@ async fn pass(mut client: TcpStream, mut server: TcpStream, target: &Target) {
         tracing::debug!(port = target.port, %error, "a connection broke");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::name::Name;
+
+    /// A door before two servers, and who has come through it to which of them.
+    struct World {
+        door: Rc<Door>,
+        front: tokio::net::TcpListener,
+        servers: [tokio::net::TcpListener; 2],
+    }
+
+    impl World {
+        async fn new() -> World {
+            let bind = || tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+            let front = bind().await.expect("bound");
+            let servers = [bind().await.expect("bound"), bind().await.expect("bound")];
+            let line = Line::new(Name::parse("web").expect("a name"), Duration::from_secs(10));
+            let door = Rc::new(Door::new(line, 0, Arc::new(Semaphore::new(100))));
+            door.lead(&servers.each_ref().map(|server| server.local_addr().expect("bound").port()));
+            World { door, front, servers }
+        }
+
+        /// The next caller: to which server he was led, and both ends.
+        async fn call(&self) -> (usize, [TcpStream; 2]) {
+            let caller = TcpStream::connect(self.front.local_addr().expect("bound")).await.expect("connected");
+            let (stream, _) = self.front.accept().await.expect("a caller");
+            let place = self.door.places.clone().acquire_owned().await.expect("room");
+            self.door.clone().let_in(stream, place);
+            tokio::select! {
+                led = self.servers[0].accept() => (0, [caller, led.expect("led").0]),
+                led = self.servers[1].accept() => (1, [caller, led.expect("led").0]),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn each_caller_is_led_to_the_instance_that_has_the_fewest() {
+        let test = async {
+            let world = World::new().await;
+            let mut inside = Vec::new();
+            for _ in 0..4 {
+                inside.push(world.call().await);
+            }
+            let of = |inside: &[(usize, _)], server| inside.iter().filter(|(led, _)| *led == server).count();
+            assert_eq!((of(&inside, 0), of(&inside, 1)), (2, 2));
+            // Those of one leave: it has the next ones.
+            inside.retain(|(led, _)| *led == 0);
+            while world.door.targets.borrow()[1].open.get() > 0 {
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..2 {
+                inside.push(world.call().await);
+            }
+            assert_eq!((of(&inside, 0), of(&inside, 1)), (2, 2));
+            // One that stays keeps its count when others come and go.
+            let ports = world.servers.each_ref().map(|server| server.local_addr().expect("bound").port());
+            inside.retain(|(led, _)| *led == 0);
+            world.door.lead(&ports[..1]);
+            world.door.lead(&ports);
+            for _ in 0..2 {
+                inside.push(world.call().await);
+            }
+            assert_eq!((of(&inside, 0), of(&inside, 1)), (2, 2));
+        };
+        tokio::task::LocalSet::new().run_until(test).await;
+    }
+}

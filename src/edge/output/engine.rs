@@ -137,7 +137,11 @@ impl Engine {
     fn obey(&mut self) -> bool {
         loop {
             match self.inbox.try_recv() {
-                Ok(Command::Attach(stream)) => self.table.attach(*stream, &mut self.outbox),
+                Ok(Command::Attach(stream)) => {
+                    // It may have been spawned since this turn began, and has written nothing before that.
+                    self.table.kit.now = Moment::now();
+                    self.table.attach(*stream, &mut self.outbox);
+                }
                 Ok(Command::Update(life, logs, several)) => self.update(life, logs, several),
                 Ok(Command::LookFor(life, pattern)) => match self.moved.get(&life) {
                     Some(lane) => lane.send(Command::LookFor(life, pattern)),

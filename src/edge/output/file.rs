@@ -187,7 +187,7 @@ impl LogFile {
         self.named = now.mono;
         self.open = Some(Open { file, dev: meta.dev(), ino: meta.ino(), size, index: path });
         if let Some(life) = self.wanted {
-            self.begin_life(life, index);
+            self.begin_life(life, index, now);
         }
         Ok(())
     }
@@ -212,8 +212,9 @@ impl LogFile {
             })
     }
 
-    /// Notes where a life begins; one that a controller before us has noted is not noted twice.
-    pub(super) fn begin_life(&mut self, life: u64, index: &mut Writer) {
+    /// Notes where a life begins, and when: what it writes was not written before. One that a controller before us has
+    /// noted is not noted twice.
+    pub(super) fn begin_life(&mut self, life: u64, index: &mut Writer, now: Moment) {
         self.wanted = Some(life);
         if self.life == Some(life) || self.open.is_none() {
             return;
@@ -221,6 +222,11 @@ impl LogFile {
         self.life = Some(life);
         self.began = Began::Here(self.size());
         self.mark(Mark::Life(life), index);
+        let begins = (self.size(), now.micros);
+        if self.marked != begins {
+            self.mark(Mark::Time(now.micros), index);
+            self.marked = begins;
+        }
     }
 
     /// Notes something at the present end of the file.

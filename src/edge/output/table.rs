@@ -212,7 +212,7 @@ impl Table {
                 }
                 Opening::FirstByte => {}
             }
-            target.file.begin_life(life.life, &mut self.kit.index);
+            target.file.begin_life(life.life, &mut self.kit.index, self.kit.now);
         }
         Some(number)
     }

@@ -204,6 +204,11 @@ impl Sockets {
         Calling { sockets: self.clone(), from }
     }
 
+    #[cfg(test)]
+    pub(super) fn is_calling(&self, from: u16) -> bool {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner).contains(&from)
+    }
+
     /// Ends once nobody listens on the port.
     pub async fn freed(&self, port: u16) {
         while !self.free(port) {

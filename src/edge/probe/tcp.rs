@@ -236,3 +236,29 @@ pub(super) async fn judged(
     };
     Verdict { passed: false, message, reason: failure.reason, took }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_is_under_way_is_no_caller() {
+        let server = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let addr = server.local_addr().expect("bound");
+        let (ctx, sockets) = (LifeContext::new(None, vec![]), Arc::new(Sockets::new()));
+        let check = connect(&ctx, &sockets, &Place::Local(addr.port())).await.unwrap_or_else(|_| panic!("it listens"));
+        let _accepted = server.accept().expect("the check");
+        assert!(!sockets.is_connected(addr.port()));
+        let caller = std::net::TcpStream::connect(addr).expect("connected");
+        let _also = server.accept().expect("the caller");
+        assert!(sockets.is_connected(addr.port()));
+        // Where it called from is anybody's again once it is over.
+        let from = check.stream.local_addr().expect("connected").port();
+        assert!(sockets.is_calling(from));
+        drop(check);
+        assert!(!sockets.is_calling(from));
+        drop(caller);
+    }
+}

@@ -160,29 +160,34 @@ impl Samples {
         }
     }
 
-    /// An exit that may have been told before, without its last output. It comes back where it is to be
-    /// written at once.
-    pub fn exit(&mut self, service: &Name, exit: &ExitView, at: Now) -> Option<ExitView> {
+    /// An exit that may have been told before, without its last output, and others since. It comes back where it is
+    /// to be written at once.
+    pub fn exit(&mut self, service: &Name, exit: ExitView, at: Now) -> Option<ExitView> {
         let series = self.of(service.clone(), at);
-        let told = series.last_exit.replace((exit.at, exit.output.len()));
-        if told == series.last_exit {
+        if let Some(waits) = series.exits.iter_mut().find(|waits| waits.at == exit.at) {
+            *waits = exit;
             return None;
         }
-        if told.is_some_and(|(told, _)| told == exit.at) {
-            let Some(waits) = series.exits.back_mut().filter(|waits| waits.at == exit.at) else {
-                return Some(exit.clone());
-            };
-            *waits = exit.clone();
-            return None;
+        let told = (exit.at, exit.output.len());
+        match series.last_exit {
+            Some(newest) if newest == told => return None,
+            Some((newest, _)) if newest > exit.at => return Some(exit),
+            Some((newest, _)) => {
+                series.last_exit = Some(told);
+                if newest == exit.at {
+                    return Some(exit);
+                }
+            }
+            None => series.last_exit = Some(told),
         }
         if series.exit_written.is_none_or(|last| at.mono >= last + EXIT_PAUSE) {
             series.exit_written = Some(at.mono);
-            return Some(exit.clone());
+            return Some(exit);
         }
         if series.exits.len() == EXITS_OF_ONE {
             series.exits.pop_front();
         }
-        series.exits.push_back(exit.clone());
+        series.exits.push_back(exit);
         None
     }
 
@@ -349,18 +354,22 @@ mod tests {
             ran_for: Duration::ZERO,
             output: Vec::new(),
         };
-        assert!(samples.exit(&name(), &exit(0), now(1.0)).is_some());
-        assert!(samples.exit(&name(), &exit(0), now(5.0)).is_none(), "told before");
+        assert!(samples.exit(&name(), exit(0), now(1.0)).is_some());
+        assert!(samples.exit(&name(), exit(0), now(5.0)).is_none(), "told before");
         let last_words = ExitView { output: vec!["bye".into()], ..exit(0) };
-        assert_eq!(samples.exit(&name(), &last_words, now(5.0)), Some(last_words), "and its output came later");
+        assert_eq!(samples.exit(&name(), last_words.clone(), now(5.0)), Some(last_words), "and its output came later");
         for n in 1..100 {
-            samples.exit(&name(), &exit(n), now(1.5));
+            samples.exit(&name(), exit(n), now(1.5));
         }
         let last_words = ExitView { output: vec!["bye".into()], ..exit(99) };
-        assert_eq!(samples.exit(&name(), &last_words, now(1.6)), None, "it waits with its exit");
-        assert!(samples.exit(&name(), &exit(100), now(2.0)).is_some());
+        assert_eq!(samples.exit(&name(), last_words.clone(), now(1.6)), None, "it waits with its exit");
+        assert!(samples.exit(&name(), exit(100), now(2.0)).is_some());
+        let late = ExitView { output: vec!["bye".into()], ..exit(98) };
+        assert_eq!(samples.exit(&name(), late.clone(), now(2.1)), None, "nor is it lost when others have ended since");
+        let written = ExitView { output: vec!["hello".into()], ..exit(0) };
+        assert_eq!(samples.exit(&name(), written.clone(), now(2.1)), Some(written), "it does not wait any more");
         let kept = samples.close(now(60.0)).expect("open").exits;
         assert_eq!(kept.len(), EXITS_OF_ONE);
-        assert_eq!(kept.last(), Some(&(name(), last_words)));
+        assert_eq!(kept[EXITS_OF_ONE - 2..], [(name(), late), (name(), last_words)]);
     }
 }
