@@ -112,9 +112,6 @@ impl Controller {
                 return Again::Again;
             }
             instance.unasked = true;
-            if steady {
-                instance.ladder.step = 0;
-            }
             let step = instance.ladder.climb();
             let message = format!("{dependency} is not ready any more");
             self.wait(id, service, at, step, Setback::Ended, message, stopping.made.print, now);

@@ -8,7 +8,7 @@ use crate::controller::*;
 use crate::model::name::{Instance, LifeId};
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Activation, Condition, OnLoss, Pass, Readiness, RestartLimit, RestartPolicy, Spec};
-use crate::model::view::InstanceView;
+use crate::model::view::{InstanceView, Serving};
 
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -83,6 +83,7 @@ fn sleep_is_no_outage_and_waking_no_recovery() {
     }
     let vitals = world.controller.vitals(&name("web"), world.now).expect("known");
     assert!(vitals.availability_percent.is_some_and(|percent| percent > 99.9), "all but its starts");
+    assert_eq!(world.view("web").serving, Serving::Up, "who calls it is answered");
 }
 
 #[test]
@@ -159,6 +160,7 @@ fn tries_in_half_a_minute(world: &mut World, first: u64, mut end: impl FnMut(&mu
             }
         }
         life += 1;
+        assert!(life < 10_000, "it spins");
     }
 }
 
@@ -355,6 +357,27 @@ fn a_program_that_cannot_be_spawned_is_tried_on_the_ladder_for_who_waits() {
         world.tell(Input::SpawnFailed { life: life("web", number), reason: Reason::ExecFormat, message: "no".into() })
     });
     assert!((3..=6).contains(&tries), "{tries} tries");
+}
+
+#[test]
+fn one_that_has_served_and_ends_did_not_fail_to_start() {
+    let mut world = World::new();
+    let mut web = lazy("web");
+    (web.readiness, web.restart.policy) = (Readiness::Probe(tcp(80)), RestartPolicy::Never);
+    world.declare(web);
+    for life in 1..3 {
+        assert!(spawns(&door(&mut world, "web", true, false), "web", life));
+        world.spawned("web", life);
+        world.verdict("web", life, ProbeSlot::Readiness, true);
+        door(&mut world, "web", false, false);
+        world.crash("web", life, 1);
+        assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)), "{life}");
+    }
+    door(&mut world, "web", true, false);
+    world.spawned("web", 3);
+    door(&mut world, "web", false, false);
+    world.crash("web", 3, 1);
+    assert_eq!(world.status("web"), (Status::Failed, Some(Reason::Error)), "it was never ready");
 }
 
 #[test]

@@ -54,6 +54,18 @@ fn who_stays_is_waited_for_no_longer_than_a_file_is_missed() {
 }
 
 #[test]
+fn who_stays_is_in_the_way_whoever_else_leaves() {
+    let mut world = World::running(at_port("web"));
+    world.declare(at_port("twin"));
+    world.sleep(Duration::from_secs(1));
+    world.spawned("twin", 1);
+    world.order("web", Order::Stop);
+    assert!(!spawns(&world.declare(at_port("new")), "new", 1));
+    assert_eq!(world.view("new").why, ["port 8080 is still that of twin"]);
+    assert!(spawns(&world.sleep(Duration::from_millis(150)), "new", 1), "it is not waited for that the other has left");
+}
+
+#[test]
 fn who_was_to_leave_and_stays_after_all_keeps_nobody_waiting() {
     let mut world = World::running(at_port("web"));
     world.order("web", Order::Stop);

@@ -327,6 +327,40 @@ fn an_edited_schedule_begins_when_it_is_edited() {
 }
 
 #[test]
+fn another_time_zone_alone_is_another_schedule() {
+    let mut world = World::new();
+    world.declare(job("tidy", "0 12 * * *"));
+    until(&mut world, "11:30:00");
+    let berlin =
+        with(job("tidy", "0 12 * * *"), |schedule| schedule.time_zone = Zone::find("Europe/Berlin").expect("a zone"));
+    let actions = world.declare(berlin);
+    assert!(!spawned_any(&actions) && said(&actions, Reason::MissedRun).is_empty());
+    assert_eq!(world.view("tidy").why, ["next run at 2026-11-19T11:00:00Z (12:00 in Europe/Berlin)"]);
+    assert!(!spawned_any(&until(&mut world, "12:30:00")), "noon of Berlin is past");
+}
+
+#[test]
+fn a_run_that_waits_for_its_place_is_missed_at_its_deadline() {
+    let mut world = World::new();
+    world.declare(with(job("slow", "*/10 * * * *"), |schedule| {
+        schedule.concurrency_policy = Concurrency::Replace;
+        schedule.starting_deadline = Some(Duration::from_secs(30));
+    }));
+    until(&mut world, "11:10:00");
+    world.spawned("slow", 1);
+    assert!(signals(&until(&mut world, "11:20:00"), "slow", 15));
+    let missed = said(&until(&mut world, "11:20:31"), Reason::MissedRun);
+    assert_eq!(missed, ["the run of 2026-11-18T11:20:00Z was missed: it could not begin within 30 s"]);
+    assert!(!spawned_any(&world.gone("slow", 1, Exit::signal(9))));
+    let schedule = world.view("slow").schedule.clone().expect("a job");
+    assert_eq!(
+        (schedule.runs[0].result, schedule.runs[0].code),
+        (RunResult::Replaced, Some(137)),
+        "as a shell says it"
+    );
+}
+
+#[test]
 fn a_daemon_that_becomes_a_job_is_ended_and_a_job_that_becomes_a_daemon_runs_on() {
     let mut world = World::running(spec("clock"));
     assert!(signals(&world.declare(job("clock", "*/10 * * * *")), "clock", 15));

@@ -195,6 +195,26 @@ fn the_score_of_several_is_their_mean_and_one_that_is_left_of_four_is_unhealthy_
 }
 
 #[test]
+fn who_is_not_wanted_any_more_is_not_weighed() {
+    let mut world = World::new();
+    world.declare(Spec { replicas: 2, ..probed("web") });
+    for index in 0..2 {
+        let mut one = life("web", 1);
+        one.instance.index = index;
+        world.tell(Input::Spawned { life: one.clone(), pid: 100 + index as i32, start_time: 7 });
+        world.sleep(Duration::from_millis(50));
+        let verdict = Verdict { passed: true, message: "well".into(), reason: None, took: Duration::ZERO };
+        world.tell(Input::Verdict { life: one, probe: ProbeSlot::Readiness, verdict });
+    }
+    let mut second = life("web", 1);
+    second.instance.index = 1;
+    world.tell(Input::Exited { life: second, exit: Exit::code(1) });
+    assert_eq!(world.view("web").score, Some(50));
+    world.order("web", Order::Scale(1));
+    assert_eq!(world.view("web").score, Some(100));
+}
+
+#[test]
 fn one_that_is_slower_than_its_siblings_is_told_and_loses_ten() {
     let mut three = probed("web");
     three.replicas = 3;
