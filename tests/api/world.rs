@@ -213,7 +213,7 @@ pub fn broken(service: &str) -> ServiceView {
         problems: vec![samples::problem(Reason::DependencyNotReady, "waits for db")],
         turned: Some(Box::new(Turned {
             depends: at("2026-11-23T12:30:02Z"),
-            ..Turned::all(at("2026-11-23T11:02:44.25Z"))
+            ..Turned::all(at("2026-11-23T11:02:44Z"))
         })),
         ..view(service)
     }

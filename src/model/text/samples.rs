@@ -45,7 +45,7 @@ pub fn healthy(service: &str) -> ServiceView {
         tried: Vec::new(),
         since: at("2026-11-23T11:02:44.25Z"),
         turned: None,
-        serving: Serving::Up,
+        serving: Serving::default(),
         instances: vec![instance(service, Some(412))],
         manifest: ManifestView {
             file: format!("{service}.yaml"),
