@@ -26,9 +26,9 @@ impl Controller {
         let Some(service) = self.table.get_mut(id) else { return };
         let blob = Blob::decode(&adopted.blob).unwrap_or_default();
         service.restarts = service.restarts.max(blob.service_restarts);
-        let claim = blob.run.as_ref().map(|mark| service.agenda.claim(mark));
         let spawned = now.mono.saturating_sub(adopted.age);
         let spawned_wall = Timestamp::from_microsecond(blob.spawned).unwrap_or(now.wall);
+        let claim = blob.run.as_ref().map(|mark| service.agenda.claim(mark, (spawned_wall, spawned)));
         if adopted.exit.is_none() && !blob.stopping && blob.ending.is_none() {
             // It runs because somebody wanted it.
             (service.call.awake, service.call.used) = (true, now.mono);

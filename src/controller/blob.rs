@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::agenda::Run;
 use super::input::{Exit, ExitMemory, exit_of};
 use super::life::{Cause, Made, Phase, Print, Stopping};
 use crate::model::digest::{self, hex};
@@ -90,6 +92,19 @@ pub(super) struct Mark {
     /// Seconds since the epoch; none: by hand.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<i64>,
+    /// When its first process was spawned, microseconds since the epoch; none: it is this one.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<i64>,
+}
+
+impl Mark {
+    pub fn of(run: &Run) -> Mark {
+        Mark {
+            id: run.id,
+            scheduled: run.scheduled.map(Timestamp::as_second),
+            began: run.began.map(|(wall, _)| wall.as_microsecond()),
+        }
+    }
 }
 
 /// How a life ended: while the store has not written it, the blob of the next one has it.
@@ -425,7 +440,7 @@ mod tests {
             signal: i32::MIN,
             grace: u64::MAX,
             restarted: vec![i64::MIN; crate::policy::score::RESTARTS_COUNTED],
-            run: Some(Mark { id: i64::MIN, scheduled: Some(i64::MIN) }),
+            run: Some(Mark { id: i64::MIN, scheduled: Some(i64::MIN), began: Some(i64::MIN) }),
             earlier: Some(Earlier {
                 life: u64::MAX,
                 code: Some(i32::MIN),
