@@ -546,8 +546,18 @@ pub(super) fn note_exit(
         Some(earlier) if earlier.life == life => earlier.output.clone(),
         Some(_) | None => Vec::new(),
     };
-    let (at, index) = (at.as_microsecond(), instance.index);
-    instance.last_exit = Some(ExitMemory { code, signal, by: None, at, ran_for, output, life, index, told: false });
+    instance.last_exit = Some(ExitMemory {
+        code,
+        signal,
+        oom_killed: exit.oom_killed,
+        by: None,
+        at: at.as_microsecond(),
+        ran_for,
+        output,
+        life,
+        index: instance.index,
+        told: false,
+    });
 }
 
 /// The last lines, 2 KiB at most, colours and control characters stripped.

@@ -116,6 +116,8 @@ pub(super) struct Earlier {
     code: Option<i32>,
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     signal: Option<i32>,
+    #[serde(rename = "o", default, skip_serializing_if = "is_false")]
+    oom_killed: bool,
     /// Microseconds since the epoch.
     #[serde(rename = "t")]
     pub at: i64,
@@ -127,11 +129,12 @@ pub(super) struct Earlier {
 impl Earlier {
     pub fn of(exit: &ExitMemory) -> Earlier {
         let ran_for = u64::try_from(exit.ran_for.as_millis()).unwrap_or(u64::MAX);
-        Earlier { life: exit.life, code: exit.code, signal: exit.signal, at: exit.at, ran_for }
+        let &ExitMemory { life, code, signal, oom_killed, at, .. } = exit;
+        Earlier { life, code, signal, oom_killed, at, ran_for }
     }
 
     pub fn exit(&self) -> Exit {
-        exit_of(self.code, self.signal)
+        Exit { oom_killed: self.oom_killed, ..exit_of(self.code, self.signal) }
     }
 }
 
@@ -445,6 +448,7 @@ mod tests {
                 life: u64::MAX,
                 code: Some(i32::MIN),
                 signal: Some(i32::MIN),
+                oom_killed: true,
                 at: i64::MIN,
                 ran_for: u64::MAX,
             }),

@@ -256,6 +256,7 @@ mod tests {
         let exit = ExitMemory {
             code: Some(1),
             signal: None,
+            oom_killed: false,
             by: None,
             at: 0,
             ran_for: Duration::from_millis(200),

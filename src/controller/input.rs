@@ -10,7 +10,7 @@ use crate::model::name::{LifeId, Name};
 use crate::model::reason::{Reason, Status};
 use crate::model::settings::Settings;
 use crate::model::spec::{Digest, Spec};
-use crate::model::view::{FileProblem, RunResult};
+use crate::model::view::{FileProblem, RunResult, is_false};
 
 /// One fact.
 #[derive(Debug, Clone)]
@@ -340,6 +340,8 @@ pub struct RunMemory {
 pub struct ExitMemory {
     pub code: Option<i32>,
     pub signal: Option<i32>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub oom_killed: bool,
     /// Who asked for it, or why we did.
     #[serde(default)]
     pub by: Option<String>,
@@ -398,7 +400,7 @@ pub(super) fn exit_of(code: Option<i32>, signal: Option<i32>) -> Exit {
 
 impl ExitMemory {
     pub(super) fn exit(&self) -> Exit {
-        exit_of(self.code, self.signal)
+        Exit { oom_killed: self.oom_killed, ..exit_of(self.code, self.signal) }
     }
 }
 

@@ -46,6 +46,7 @@ fn exit(n: i64) -> ExitView {
     ExitView {
         code: Some(3),
         signal: None,
+        reason: None,
         by: None,
         at,
         ran_for: Duration::from_millis(200),
