@@ -314,6 +314,7 @@ impl Controller {
 
     fn exited(&mut self, service: &mut Service, at: usize, exit: Exit, now: Now) {
         let number = service.instances[at].number;
+        let not_wanted = super::explain::not_wanted(service, at);
         let instance = &mut service.instances[at];
         let life = &mut instance.life;
         let mut ran_for = Duration::ZERO;
@@ -375,7 +376,7 @@ impl Controller {
                 service.instances[at].spare.extend(held);
             }
             Life::Stopping(stopping) if stopping.exit.is_none() => {
-                by = super::explain::asked_by(&stopping.cause, &service.gate, instance.must_restart);
+                by = super::explain::asked_by(&stopping.cause, &service.gate, instance.must_restart, not_wanted);
                 ran_for = now.mono.saturating_sub(stopping.spawned);
                 stopping.exit = Some(exit);
                 stopping.survey = Survey::at(Some(now.mono));

@@ -130,7 +130,7 @@ impl Controller {
                 let ordered = blob.ending.as_ref().is_some_and(Ending::is_ordered);
                 if let Some(seen) = instance.last_exit.as_mut().filter(|seen| seen.by.is_none()) {
                     let asked = blob.ending.as_ref().map_or(cause.clone(), Ending::cause);
-                    seen.by = super::explain::asked_by(&asked, &Gate::Unknown, ordered);
+                    seen.by = super::explain::asked_by(&asked, &Gate::Unknown, ordered, "plugd");
                 }
                 // What it left has as long as it would have had; since when it is over, its age does not tell.
                 let since =

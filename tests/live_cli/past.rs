@@ -88,6 +88,9 @@ fn a_memory_that_is_broken_stops_nothing_and_is_kept_aside() {
     let mut world = World::running();
     world.put("web.yaml", STAYS);
     world.wait_status("web", "running");
+    ends(&world, 0, &["stop", "web"]);
+    let (said, _) = ends(&world, 0, &["history", "web"]);
+    assert!(said.contains("(plugd stop)"), "{said}");
     assert_eq!(world.stop().code(), Some(0));
     let state = world.state().join("state.db");
     for journal in ["-wal", "-shm"] {

@@ -285,7 +285,8 @@ fn stop_ends_the_run_and_suspends_the_schedule_until_start() {
     until(&mut world, "11:10:00");
     world.spawned("tidy", 1);
     assert!(signals(&world.order("tidy", Order::Stop), "tidy", 15));
-    world.gone("tidy", 1, Exit::signal(15));
+    let actions = world.gone("tidy", 1, Exit::signal(15));
+    assert!(said(&actions, Reason::Stopped)[0].starts_with("tidy is stopped (plugd stop); it was killed by SIGTERM"));
     assert_eq!(world.status("tidy"), (Status::Stopped, Some(Reason::StoppedByOperator)));
     assert_eq!(results(&world, "tidy"), [(Some(at("11:10:00")), RunResult::Stopped)]);
     assert_eq!(world.view("tidy").schedule.as_ref().and_then(|s| s.next_run), None);
