@@ -68,6 +68,11 @@ impl Controller {
                 self.node_touched |= self.memory != why;
                 self.memory = why;
             }
+            Input::MemoryLost(what) => {
+                self.record_node(Reason::MemoryLost, true, what.clone(), now);
+                self.memory_lost = Some(what);
+                self.node_touched = true;
+            }
             Input::Rules(rules) => {
                 let Rules { shutdown_timeout, exit_on_required, max_starting, require_user } = rules;
                 let config = &mut self.config;

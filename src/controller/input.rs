@@ -36,6 +36,8 @@ pub enum Input {
     DirectoryFound,
     /// What outlives the keeper cannot be read or written, and why; `None`: it can be (again).
     Memory(Option<String>),
+    /// What outlived the keeper is gone, and why: a new memory is begun.
+    MemoryLost(String),
     /// The settings of the node, edited.
     Rules(Rules),
     /// What is wrong with the node itself, as of now (replaces the former list).

@@ -114,6 +114,7 @@ words! {
         StillWriting = "StillWriting",
         DirectoryLost = "DirectoryLost",
         WithoutMemory = "WithoutMemory",
+        MemoryLost = "MemoryLost",
         NotYetSupported = "NotYetSupported",
         Unreadable = "Unreadable",
         TooLarge = "TooLarge",

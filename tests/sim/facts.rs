@@ -332,6 +332,7 @@ impl Facts {
             | Input::HeldUp { .. }
             | Input::Mismatched { .. }
             | Input::Memory(_)
+            | Input::MemoryLost(_)
             | Input::HookEnded { .. }
             | Input::Output { .. }
             | Input::PrivatePort { .. }
