@@ -12,13 +12,13 @@ use super::args::{OrderArgs, ScaleArgs, SignalArgs, StopArgs};
 use super::behind::{self, Behind};
 use super::fault::{Code, Fault};
 use super::node::Node;
-use super::{Session, row, select, told, wait};
+use super::{Session, own_run, row, select, told, wait};
 use crate::controller::Order;
 use crate::model::name::Name;
 use crate::model::ready;
 use crate::model::reason::{Reason, Status};
 use crate::model::signal;
-use crate::model::view::{ServiceView, Snapshot};
+use crate::model::view::{RunResult, ServiceView, Snapshot};
 
 /// Where a manifest does not say it (manifest.md).
 const GRACE: Duration = Duration::from_secs(30);
@@ -205,11 +205,14 @@ fn see_through(
     let done = watching.until_lasting(
         Some(Instant::now() + patience),
         |known| {
-            if let Some(lost) = orders.iter().find_map(|(name, order)| {
+            if let Some(fault) = orders.iter().find_map(|(name, order)| {
                 let (then, now) = (before.services.get(name)?, known.services.get(name)?);
-                is_lost(*order, then, now).then_some(now)
+                match own_run::find(then, now).filter(|_| *order == Order::Start) {
+                    Some(run) => own_run::lost(dir, run, now),
+                    None => is_lost(*order, then, now).then(|| wait::verdict(dir, now)),
+                }
             }) {
-                return Err(wait::verdict(dir, lost));
+                return Err(fault);
             }
             // What was to run and is gone has not done what was asked for; what was to stop has.
             let is_gone = |(name, order): &&(Name, Order)| {
@@ -388,6 +391,8 @@ pub fn is_done(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
             | Status::Waiting
             | Status::Stopping => false,
         },
+        // Its own run decides, whatever follows that.
+        Order::Start if let Some(run) = own_run::find(before, now) => run.result == RunResult::Completed,
         Order::Start => match before.status {
             // It ran to its end once, or waits for its next run; only a new life counts.
             Status::Completed => ready::is_done(now) && has_new_life(before, now),

@@ -145,6 +145,7 @@ words! {
         FailedPreStopHook = "FailedPreStopHook",
         MissedRun = "MissedRun",
         SkippedRun = "SkippedRun",
+        FailedRun = "FailedRun",
         ClockSetBack = "ClockSetBack",
         RunsAsRoot = "RunsAsRoot",
         KeeperLost = "KeeperLost",

@@ -129,6 +129,10 @@ fn a_failed_run_is_tried_again_by_the_ladder_until_the_next_is_due() {
 
     let actions = until(&mut world, "11:20:00");
     assert!(spawns(&actions, "flaky", 3));
+    let told = said(&actions, Reason::FailedRun);
+    let what =
+        "the run of 2026-11-18T11:10:00Z has failed and is not tried again, for the next one is due: exited with 1";
+    assert!(told.len() == 1 && told[0].starts_with(what), "{told:?}");
     assert_eq!(
         results(&world, "flaky"),
         [(Some(at("11:10:00")), RunResult::Failed), (Some(at("11:20:00")), RunResult::Waiting)]
