@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::args::values;
-use super::args::{OrderArgs, ScaleArgs, SignalArgs, StopArgs};
+use super::args::{OrderArgs, ScaleArgs, SignalArgs, StartArgs, StopArgs};
 use super::behind::{self, Behind};
 use super::fault::{Code, Fault};
 use super::node::Node;
@@ -25,8 +25,8 @@ const GRACE: Duration = Duration::from_secs(30);
 /// After KILL a tree is empty at once, or stuck: 10 s later its status says so.
 const AFTER_GRACE: Duration = Duration::from_secs(15);
 
-pub fn start(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
-    order(args, session, Order::Start)
+pub fn start(args: &StartArgs, session: &Session) -> Result<Code, Fault> {
+    order(&args.order, session, if args.no_run { Order::Resume } else { Order::Start })
 }
 
 /// Returns when nothing is left: who stops a database goes on to its files.
@@ -105,6 +105,13 @@ fn order(args: &OrderArgs, session: &Session, order: Order) -> Result<Code, Faul
     node.take_in()?;
     let before = node.snapshot_with(&args.names)?;
     let names = select::names(&before, &args.names, args.all)?;
+    if order == Order::Resume
+        && let Some(name) =
+            names.iter().find(|name| before.services.get(*name).is_some_and(|view| view.schedule.is_none()))
+    {
+        let next = format!("`plugd start {name}` starts it");
+        return Err(Fault::no(format!("{name} runs by no schedule that could go on without a run"), next));
+    }
     let orders: Vec<_> = names.into_iter().map(|name| (name, order)).collect();
     let dir = give(&node, &before, &orders)?;
     // All are those that can.
@@ -147,7 +154,7 @@ fn starts_nothing(node: &Node, dir: &Path, view: &ServiceView, order: Order) -> 
     let begins = match order {
         Order::Start | Order::Restart => true,
         Order::Scale(count) => count > 0,
-        Order::Stop => false,
+        Order::Stop | Order::Resume => false,
     };
     let service = &view.service;
     if !begins {
@@ -162,7 +169,7 @@ fn starts_nothing(node: &Node, dir: &Path, view: &ServiceView, order: Order) -> 
     let spec = node.object(service).ok()?;
     let is_disabled = spec.pointer("/spec/enabled") == Some(&Value::Bool(false));
     match order {
-        Order::Scale(_) | Order::Stop if !is_disabled => None,
+        Order::Scale(_) | Order::Stop | Order::Resume if !is_disabled => None,
         // What lies there is refused; the version before is not to run either.
         _ if view.manifest.rejected.is_some() => Some(wait::verdict(dir, view)),
         _ if is_disabled => {
@@ -314,6 +321,7 @@ fn taken_up(before: &Snapshot, orders: &[(Name, Order)]) -> String {
     let names = few(orders.iter().map(|(name, _)| name.to_string()));
     let next = match order {
         Order::Start => format!("`plugd status {first}` tells how it goes"),
+        Order::Resume => format!("`plugd status {first}` tells the next run"),
         Order::Stop => stays(before, orders),
         Order::Restart => {
             let is_job = before.services.get(first).is_some_and(|view| view.runs_to_end);
@@ -323,12 +331,13 @@ fn taken_up(before: &Snapshot, orders: &[(Name, Order)]) -> String {
     };
     match order {
         Order::Start => format!("{names}: told to start; {next}"),
+        Order::Resume => format!("{names}: the schedule goes on; {next}"),
         Order::Stop => format!("{names}: told to stop; {next}"),
         Order::Restart => format!("{names}: told to restart; {next}"),
         Order::Scale(_) => {
             let counts = orders.iter().map(|(name, order)| match order {
                 Order::Scale(count) => format!("{name} to {count}"),
-                Order::Start | Order::Stop | Order::Restart => name.to_string(),
+                Order::Start | Order::Resume | Order::Stop | Order::Restart => name.to_string(),
             });
             format!("told to scale {}; {next}", few(counts))
         }
@@ -401,6 +410,7 @@ pub fn is_done(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
             }
             _ => ready::is_done(now) || is_off(now),
         },
+        Order::Resume => now.reason != Some(Reason::StoppedByOperator),
         Order::Restart => (ready::is_done(now) && has_new_life(before, now)) || is_off(now),
         // Those that are too many have ended, too.
         Order::Scale(count) => {
@@ -419,7 +429,7 @@ fn is_off(view: &ServiceView) -> bool {
 /// It was begun and has failed for good since, or there is nothing to begin.
 fn is_lost(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
     match order {
-        Order::Stop | Order::Scale(0) => false,
+        Order::Stop | Order::Resume | Order::Scale(0) => false,
         Order::Start | Order::Restart | Order::Scale(_) => {
             behind::never_was_valid(now) || (ready::has_failed_for_good(now) && has_new_life(before, now))
         }

@@ -485,6 +485,8 @@ pub struct Notification {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     Start,
+    /// The schedule of a job that was stopped goes on; nothing runs for it now.
+    Resume,
     Stop,
     Restart,
     Scale(u32),

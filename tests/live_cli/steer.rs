@@ -279,6 +279,25 @@ fn who_waits_for_a_stop_or_a_removal_asks_the_next_controller_when_one_is_killed
 }
 
 #[test]
+fn the_schedule_of_a_job_that_was_stopped_goes_on_without_a_run() {
+    let world = World::running();
+    let ran = world.root().join("ran");
+    world.put("tidy.yaml", &format!("schedule: '@yearly'\nscript: touch {}\n", ran.display()));
+    world.put("web.yaml", STAYS);
+    world.wait_status("tidy", "waiting (NextRun)");
+    world.wait_status("web", "running");
+    ends(&world, 0, &["stop", "tidy"]);
+    let (said, _) = ends(&world, 3, &["status", "tidy"]);
+    assert!(said.contains("`plugd start tidy --no-run`"), "{said}");
+    ends(&world, 0, &["start", "tidy", "--no-run"]);
+    world.wait_status("tidy", "waiting (NextRun)");
+    assert!(!ran.exists());
+    let (_, told) = ends(&world, 1, &["start", "web", "--no-run"]);
+    assert!(told.contains("web runs by no schedule"), "{told}");
+    ends(&world, 2, &["start", "--all", "--no-run"]);
+}
+
+#[test]
 fn nobody_waits_for_a_job_that_failed_for_good_to_complete() {
     let world = World::running();
     world.put("job.yaml", "command: [sh, -c, 'echo no such table >&2; exit 4']\nrestart: Never\n");

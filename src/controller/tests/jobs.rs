@@ -305,6 +305,22 @@ fn stop_ends_the_run_and_suspends_the_schedule_until_start() {
 }
 
 #[test]
+fn the_schedule_of_a_job_that_was_stopped_goes_on_without_a_run() {
+    let mut world = World::new();
+    world.declare(job("tidy", "*/10 * * * *"));
+    world.order("tidy", Order::Stop);
+    let next = world.view("tidy").next.clone().unwrap_or_default();
+    assert!(next.starts_with("its schedule goes on with `plugd start tidy --no-run`"), "{next}");
+    until(&mut world, "11:15:00");
+    let actions = world.order("tidy", Order::Resume);
+    assert!(!spawned_any(&actions) && said(&actions, Reason::MissedRun).is_empty());
+    assert_eq!(world.status("tidy"), (Status::Waiting, Some(Reason::NextRun)));
+    assert!(spawns(&until(&mut world, "11:20:00"), "tidy", 1));
+    world.spawned("tidy", 1);
+    assert!(!signals(&world.order("tidy", Order::Resume), "tidy", 15), "what goes on goes on");
+}
+
+#[test]
 fn an_edit_ends_no_run_and_is_in_force_from_the_next() {
     let mut world = World::new();
     world.declare(job("tidy", "*/10 * * * *"));
