@@ -345,8 +345,9 @@ fn who_waits_for_a_job_by_its_name_waits_for_its_end_and_its_result() {
     assert!(told.contains("long is running, a job that has not ended"), "{told}");
     assert!(told.contains("it goes on; --timeout waits longer, `plugd wait --for=running long` not for its"), "{told}");
     // One that is removed meanwhile has not done what was asked for.
+    let before = world.pid("long");
     let mut waiting = begin_hearing(&world, &["restart", "long", "--wait"]);
-    world.wait_status("long", "running");
+    world.wait("another process", |world| world.pid("long").is_some_and(|pid| Some(pid) != before));
     world.remove("long.yaml");
     assert_eq!(code_of(&mut waiting.0), Some(1));
     // A server that is never restarted is one all the same.
