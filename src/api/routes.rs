@@ -61,7 +61,12 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/v1/services/{name}/logs", Role::View, "its log; `tail`, `since`, `previous`, `follow`, `instance`"),
     route("GET", "/v1/services/{name}/tail", Role::View, "its last lines, without its secrets; `lines`, `instance`"),
     route("GET", "/v1/services/{name}/history", Role::View, "its past: availability, score, latency; `since=24h`"),
-    route("POST", "/v1/services/{name}/start", Role::Operate, "start it, clear back-off and overrides"),
+    route(
+        "POST",
+        "/v1/services/{name}/start",
+        Role::Operate,
+        "start it, clear back-off and overrides; with `?run=false` only the schedule of a job goes on",
+    ),
     route("POST", "/v1/services/{name}/stop", Role::Operate, "stop it until it is started again"),
     route("POST", "/v1/services/{name}/restart", Role::Operate, "stop it, then start it"),
     route("POST", "/v1/services/{name}/scale", Role::Operate, "how many instances it shall have"),

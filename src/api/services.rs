@@ -108,8 +108,27 @@ async fn full(ctx: &Context, view: &ServiceView) -> Result<serde_json::Value, Re
     Ok(object)
 }
 
-pub(super) async fn start(State(app): State<App>, Named(view): Named) -> Result<Response, Refusal> {
-    order(&app.ctx, &view, Order::Start).await
+#[derive(Debug, Deserialize)]
+pub(super) struct Now {
+    run: Option<bool>,
+}
+
+pub(super) async fn start(
+    State(app): State<App>,
+    Named(view): Named,
+    query: Result<Query<Now>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Ok(Query(Now { run })) = query else {
+        return Err(Refusal::bad_request("the query is not understood", "use `run=false`, or none"));
+    };
+    if run != Some(false) {
+        return order(&app.ctx, &view, Order::Start).await;
+    }
+    if view.schedule.is_none() {
+        let message = format!("{} runs by no schedule that could go on without a run", view.service);
+        return Err(Refusal::conflict(message, "start it without `run=false`"));
+    }
+    order(&app.ctx, &view, Order::Resume).await
 }
 
 pub(super) async fn stop(State(app): State<App>, Named(view): Named) -> Result<Response, Refusal> {

@@ -250,6 +250,16 @@ fn exits(exits: &[ExitView], look: &Look, now: Timestamp) -> String {
             (None, Some(code)) => format!("code {code}"),
             (None, None) => "unknown".into(),
         };
+        let how = match (exit.told_beside(), look.width) {
+            (Some(_), Some(width)) if width < WIDE => exit.reason.map_or(how, |reason| reason.to_string()),
+            (Some(told), width) => {
+                // What a check said stands in the events, and the last output needs room, too.
+                let told = told.split(": ").next().unwrap_or_default();
+                let room = width.map_or(usize::MAX, |width| width / 3);
+                format!("{how} ({})", cut(&clean(told), room, look.ellipsis()))
+            }
+            (None, _) => how,
+        };
         let said = telling(&exit.output).map(|line| clean(line).into_owned()).unwrap_or_default();
         [when(exit.at, look, now), how, span(exit.ran_for), said]
     });

@@ -42,6 +42,7 @@ pub mod logs;
 pub mod spark;
 
 pub mod exec;
+mod own_run;
 pub mod steer;
 
 pub mod add;

@@ -178,7 +178,9 @@ impl Node {
 
     pub fn order(&self, name: &Name, order: Order) -> Result<Option<String>, Fault> {
         match order {
-            Order::Start | Order::Stop | Order::Scale(_) => self.run_again(|| self.client.order(name, order)),
+            Order::Start | Order::Resume | Order::Stop | Order::Scale(_) => {
+                self.run_again(|| self.client.order(name, order))
+            }
             // Where its answer is lost it may have been carried out: a second one would be one too many.
             Order::Restart => self.run(self.client.order(name, order)),
         }

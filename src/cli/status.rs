@@ -287,7 +287,7 @@ fn last_exit(view: &ServiceView) -> String {
         (None, Some(code)) => format!("code {code}"),
         (None, None) => "unknown".into(),
     };
-    let how = exit.by.as_ref().map_or(how.clone(), |by| format!("{how} ({})", clean(by)));
+    let how = exit.told_beside().map_or(how.clone(), |told| format!("{how} ({})", clean(&told)));
     let said = telling(&exit.output).map(|line| format!(": {}", clean(line))).unwrap_or_default();
     format!("{how} at {}, ran for {}{said}", moment(exit.at), span(exit.ran_for))
 }

@@ -8,25 +8,25 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::args::values;
-use super::args::{OrderArgs, ScaleArgs, SignalArgs, StopArgs};
+use super::args::{OrderArgs, ScaleArgs, SignalArgs, StartArgs, StopArgs};
 use super::behind::{self, Behind};
 use super::fault::{Code, Fault};
 use super::node::Node;
-use super::{Session, row, select, told, wait};
+use super::{Session, own_run, row, select, told, wait};
 use crate::controller::Order;
 use crate::model::name::Name;
 use crate::model::ready;
 use crate::model::reason::{Reason, Status};
 use crate::model::signal;
-use crate::model::view::{ServiceView, Snapshot};
+use crate::model::view::{RunResult, ServiceView, Snapshot};
 
 /// Where a manifest does not say it (manifest.md).
 const GRACE: Duration = Duration::from_secs(30);
 /// After KILL a tree is empty at once, or stuck: 10 s later its status says so.
 const AFTER_GRACE: Duration = Duration::from_secs(15);
 
-pub fn start(args: &OrderArgs, session: &Session) -> Result<Code, Fault> {
-    order(args, session, Order::Start)
+pub fn start(args: &StartArgs, session: &Session) -> Result<Code, Fault> {
+    order(&args.order, session, if args.no_run { Order::Resume } else { Order::Start })
 }
 
 /// Returns when nothing is left: who stops a database goes on to its files.
@@ -105,6 +105,13 @@ fn order(args: &OrderArgs, session: &Session, order: Order) -> Result<Code, Faul
     node.take_in()?;
     let before = node.snapshot_with(&args.names)?;
     let names = select::names(&before, &args.names, args.all)?;
+    if order == Order::Resume
+        && let Some(name) =
+            names.iter().find(|name| before.services.get(*name).is_some_and(|view| view.schedule.is_none()))
+    {
+        let next = format!("`plugd start {name}` starts it");
+        return Err(Fault::no(format!("{name} runs by no schedule that could go on without a run"), next));
+    }
     let orders: Vec<_> = names.into_iter().map(|name| (name, order)).collect();
     let dir = give(&node, &before, &orders)?;
     // All are those that can.
@@ -147,7 +154,7 @@ fn starts_nothing(node: &Node, dir: &Path, view: &ServiceView, order: Order) -> 
     let begins = match order {
         Order::Start | Order::Restart => true,
         Order::Scale(count) => count > 0,
-        Order::Stop => false,
+        Order::Stop | Order::Resume => false,
     };
     let service = &view.service;
     if !begins {
@@ -162,7 +169,7 @@ fn starts_nothing(node: &Node, dir: &Path, view: &ServiceView, order: Order) -> 
     let spec = node.object(service).ok()?;
     let is_disabled = spec.pointer("/spec/enabled") == Some(&Value::Bool(false));
     match order {
-        Order::Scale(_) | Order::Stop if !is_disabled => None,
+        Order::Scale(_) | Order::Stop | Order::Resume if !is_disabled => None,
         // What lies there is refused; the version before is not to run either.
         _ if view.manifest.rejected.is_some() => Some(wait::verdict(dir, view)),
         _ if is_disabled => {
@@ -205,11 +212,14 @@ fn see_through(
     let done = watching.until_lasting(
         Some(Instant::now() + patience),
         |known| {
-            if let Some(lost) = orders.iter().find_map(|(name, order)| {
+            if let Some(fault) = orders.iter().find_map(|(name, order)| {
                 let (then, now) = (before.services.get(name)?, known.services.get(name)?);
-                is_lost(*order, then, now).then_some(now)
+                match own_run::find(then, now).filter(|_| *order == Order::Start) {
+                    Some(run) => own_run::lost(dir, run, now),
+                    None => is_lost(*order, then, now).then(|| wait::verdict(dir, now)),
+                }
             }) {
-                return Err(wait::verdict(dir, lost));
+                return Err(fault);
             }
             // What was to run and is gone has not done what was asked for; what was to stop has.
             let is_gone = |(name, order): &&(Name, Order)| {
@@ -311,6 +321,7 @@ fn taken_up(before: &Snapshot, orders: &[(Name, Order)]) -> String {
     let names = few(orders.iter().map(|(name, _)| name.to_string()));
     let next = match order {
         Order::Start => format!("`plugd status {first}` tells how it goes"),
+        Order::Resume => format!("`plugd status {first}` tells the next run"),
         Order::Stop => stays(before, orders),
         Order::Restart => {
             let is_job = before.services.get(first).is_some_and(|view| view.runs_to_end);
@@ -320,12 +331,13 @@ fn taken_up(before: &Snapshot, orders: &[(Name, Order)]) -> String {
     };
     match order {
         Order::Start => format!("{names}: told to start; {next}"),
+        Order::Resume => format!("{names}: the schedule goes on; {next}"),
         Order::Stop => format!("{names}: told to stop; {next}"),
         Order::Restart => format!("{names}: told to restart; {next}"),
         Order::Scale(_) => {
             let counts = orders.iter().map(|(name, order)| match order {
                 Order::Scale(count) => format!("{name} to {count}"),
-                Order::Start | Order::Stop | Order::Restart => name.to_string(),
+                Order::Start | Order::Resume | Order::Stop | Order::Restart => name.to_string(),
             });
             format!("told to scale {}; {next}", few(counts))
         }
@@ -388,6 +400,8 @@ pub fn is_done(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
             | Status::Waiting
             | Status::Stopping => false,
         },
+        // Its own run decides, whatever follows that.
+        Order::Start if let Some(run) = own_run::find(before, now) => run.result == RunResult::Completed,
         Order::Start => match before.status {
             // It ran to its end once, or waits for its next run; only a new life counts.
             Status::Completed => ready::is_done(now) && has_new_life(before, now),
@@ -396,6 +410,7 @@ pub fn is_done(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
             }
             _ => ready::is_done(now) || is_off(now),
         },
+        Order::Resume => now.reason != Some(Reason::StoppedByOperator),
         Order::Restart => (ready::is_done(now) && has_new_life(before, now)) || is_off(now),
         // Those that are too many have ended, too.
         Order::Scale(count) => {
@@ -414,7 +429,7 @@ fn is_off(view: &ServiceView) -> bool {
 /// It was begun and has failed for good since, or there is nothing to begin.
 fn is_lost(order: Order, before: &ServiceView, now: &ServiceView) -> bool {
     match order {
-        Order::Stop | Order::Scale(0) => false,
+        Order::Stop | Order::Resume | Order::Scale(0) => false,
         Order::Start | Order::Restart | Order::Scale(_) => {
             behind::never_was_valid(now) || (ready::has_failed_for_good(now) && has_new_life(before, now))
         }

@@ -76,6 +76,11 @@ impl Controller {
                 self.node_touched |= self.memory != why;
                 self.memory = why;
             }
+            Input::MemoryLost(what) => {
+                self.record_node(Reason::MemoryLost, true, what.clone(), now);
+                self.memory_lost = Some(what);
+                self.node_touched = true;
+            }
             Input::Rules(rules) => {
                 let Rules { shutdown_timeout, exit_on_required, max_starting, require_user } = rules;
                 let config = &mut self.config;
@@ -322,6 +327,7 @@ impl Controller {
 
     fn exited(&mut self, service: &mut Service, at: usize, exit: Exit, now: Now) {
         let number = service.instances[at].number;
+        let not_wanted = super::explain::not_wanted(service, at);
         let instance = &mut service.instances[at];
         let life = &mut instance.life;
         let mut ran_for = Duration::ZERO;
@@ -383,7 +389,7 @@ impl Controller {
                 service.instances[at].spare.extend(held);
             }
             Life::Stopping(stopping) if stopping.exit.is_none() => {
-                by = super::explain::asked_by(&stopping.cause, &service.gate, instance.must_restart);
+                by = super::explain::asked_by(&stopping.cause, &service.gate, instance.must_restart, not_wanted);
                 ran_for = now.mono.saturating_sub(stopping.spawned);
                 stopping.exit = Some(exit);
                 stopping.survey = Survey::at(Some(now.mono));
@@ -573,7 +579,9 @@ pub(super) fn note_exit(
         ExitHow::Signal(signal) => (None, Some(signal)),
     };
     let (at, index) = (at.as_microsecond(), instance.index);
-    let exit = ExitMemory { code, signal, by: None, at, ran_for, output: Vec::new(), life, index, told: false };
+    let oom_killed = exit.oom_killed;
+    let exit =
+        ExitMemory { code, signal, oom_killed, by: None, at, ran_for, output: Vec::new(), life, index, told: false };
     instance.last_exit = Some(exit);
 }
 

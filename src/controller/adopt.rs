@@ -36,9 +36,9 @@ impl Controller {
         let Some(service) = self.table.get_mut(id) else { return };
         let blob = Blob::decode(&adopted.blob).unwrap_or_default();
         service.restarts = service.restarts.max(blob.service_restarts);
-        let claim = blob.run.as_ref().map(|mark| service.agenda.claim(mark));
         let spawned = now.mono.saturating_sub(adopted.age);
         let spawned_wall = Timestamp::from_microsecond(blob.spawned).unwrap_or(now.wall);
+        let claim = blob.run.as_ref().map(|mark| service.agenda.claim(mark, (spawned_wall, spawned)));
         if adopted.exit.is_none() && !blob.stopping && blob.ending.is_none() {
             // It runs because somebody wanted it.
             (service.call.awake, service.call.used) = (true, now.mono);
@@ -140,7 +140,7 @@ impl Controller {
                 let ordered = blob.ending.as_ref().is_some_and(Ending::is_ordered);
                 if let Some(seen) = instance.last_exit.as_mut().filter(|seen| seen.by.is_none()) {
                     let asked = blob.ending.as_ref().map_or(cause.clone(), Ending::cause);
-                    seen.by = super::explain::asked_by(&asked, &Gate::Unknown, ordered);
+                    seen.by = super::explain::asked_by(&asked, &Gate::Unknown, ordered, "plugd");
                 }
                 // What it left has as long as it would have had; since when it is over, its age does not tell.
                 let since =

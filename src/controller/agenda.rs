@@ -117,8 +117,9 @@ impl Agenda {
         }
     }
 
-    /// The run that a life of the keeper's list belongs to; an error if it is over and has been told.
-    pub fn claim(&mut self, mark: &Mark) -> Result<Run, i64> {
+    /// The run that a life of the keeper's list belongs to, which was spawned then; an error if it is over and has
+    /// been told.
+    pub fn claim(&mut self, mark: &Mark, spawned: (Timestamp, Duration)) -> Result<Run, i64> {
         self.last_id = self.last_id.max(mark.id);
         self.found.retain(|run| run.id != mark.id);
         // Memory knows of what was told, and of a schedule that has begun anew since then.
@@ -129,7 +130,11 @@ impl Agenda {
         if let Some(at) = scheduled {
             self.dealt.cover(at);
         }
-        Ok(Run { id: mark.id, scheduled, began: None, replaced: false })
+        let began = mark.began.and_then(|at| Timestamp::from_microsecond(at).ok()).map(|at| {
+            let before = Duration::try_from(spawned.0.duration_since(at)).unwrap_or_default();
+            (at, spawned.1.saturating_sub(before))
+        });
+        Ok(Run { id: mark.id, scheduled, began, replaced: false })
     }
 
     pub fn next(&self) -> Option<Timestamp> {

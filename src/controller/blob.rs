@@ -6,8 +6,10 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::agenda::Run;
 use super::input::{Exit, ExitMemory, exit_of};
 use super::life::{Cause, Made, Phase, Print, Stopping};
 use crate::model::digest::{self, hex};
@@ -90,6 +92,19 @@ pub(super) struct Mark {
     /// Seconds since the epoch; none: by hand.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub scheduled: Option<i64>,
+    /// When its first process was spawned, microseconds since the epoch; none: it is this one.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<i64>,
+}
+
+impl Mark {
+    pub fn of(run: &Run) -> Mark {
+        Mark {
+            id: run.id,
+            scheduled: run.scheduled.map(Timestamp::as_second),
+            began: run.began.map(|(wall, _)| wall.as_microsecond()),
+        }
+    }
 }
 
 /// How a life ended: while the store has not written it, the blob of the next one has it.
@@ -101,6 +116,8 @@ pub(super) struct Earlier {
     code: Option<i32>,
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     signal: Option<i32>,
+    #[serde(rename = "o", default, skip_serializing_if = "is_false")]
+    oom_killed: bool,
     /// Microseconds since the epoch.
     #[serde(rename = "t")]
     pub at: i64,
@@ -112,11 +129,12 @@ pub(super) struct Earlier {
 impl Earlier {
     pub fn of(exit: &ExitMemory) -> Earlier {
         let ran_for = u64::try_from(exit.ran_for.as_millis()).unwrap_or(u64::MAX);
-        Earlier { life: exit.life, code: exit.code, signal: exit.signal, at: exit.at, ran_for }
+        let &ExitMemory { life, code, signal, oom_killed, at, .. } = exit;
+        Earlier { life, code, signal, oom_killed, at, ran_for }
     }
 
     pub fn exit(&self) -> Exit {
-        exit_of(self.code, self.signal)
+        Exit { oom_killed: self.oom_killed, ..exit_of(self.code, self.signal) }
     }
 }
 
@@ -425,11 +443,12 @@ mod tests {
             signal: i32::MIN,
             grace: u64::MAX,
             restarted: vec![i64::MIN; crate::policy::score::RESTARTS_COUNTED],
-            run: Some(Mark { id: i64::MIN, scheduled: Some(i64::MIN) }),
+            run: Some(Mark { id: i64::MIN, scheduled: Some(i64::MIN), began: Some(i64::MIN) }),
             earlier: Some(Earlier {
                 life: u64::MAX,
                 code: Some(i32::MIN),
                 signal: Some(i32::MIN),
+                oom_killed: true,
                 at: i64::MIN,
                 ran_for: u64::MAX,
             }),

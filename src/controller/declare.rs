@@ -194,6 +194,8 @@ impl Controller {
             // A service that is going takes with it what is said of it.
             Order::Stop | Order::Scale(_) if service.gate == Gate::Gone => {}
             Order::Stop => service.stopped = true,
+            Order::Resume if service.spec().is_none_or(|spec| spec.schedule.is_none()) => {}
+            Order::Resume => (service.stopped, service.bereft) = (false, None),
             // How many run is its schedule's business; of an edit that will make a job of it, too.
             Order::Scale(_) if service.spec().is_some_and(|spec| spec.schedule.is_some()) => {}
             Order::Scale(count) => {

@@ -380,7 +380,7 @@ pub(super) fn blob(
         restarted: instance.vitals.restarts(),
         earlier: instance.last_exit.as_ref().map(Earlier::of),
         marks: instance.life.running().map(|running| running.marks).unwrap_or_default(),
-        run: instance.run.as_ref().map(|run| Mark { id: run.id, scheduled: run.scheduled.map(|at| at.as_second()) }),
+        run: instance.run.as_ref().map(Mark::of),
         ..Blob::of(made)
     }
 }

@@ -75,7 +75,9 @@ impl Controller {
                 };
                 instance.life = Life::Finished(Finished { print: stopping.made.print, outcome });
             }
-            self.record(service, at, Reason::Stopped, false, format!("{name} is stopped; it {said}"), now);
+            let by = service.instances[at].last_exit.as_ref().and_then(|exit| exit.by.as_ref());
+            let by = by.map_or(String::new(), |by| format!(" ({by})"));
+            self.record(service, at, Reason::Stopped, false, format!("{name} is stopped{by}; it {said}"), now);
             return Again::Again;
         };
         service.troubled = true;

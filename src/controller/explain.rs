@@ -84,8 +84,19 @@ fn out_of_memory(oom_killed: bool) -> &'static str {
     if oom_killed { " (out of memory)" } else { "" }
 }
 
-/// Who asked for an end: none where it came by itself.
-pub(super) fn asked_by(cause: &Cause, gate: &Gate, must_restart: bool) -> Option<String> {
+/// Why a process is ended of a service that may run.
+pub(super) fn not_wanted(service: &Service, at: usize) -> &'static str {
+    let instance = &service.instances[at];
+    match &instance.run {
+        Some(run) if run.replaced => "its next run",
+        None if service.is_asleep() => "nobody was connected",
+        None if instance.index >= service.desired() => "fewer are wanted",
+        Some(_) | None => "plugd",
+    }
+}
+
+/// Who asked for an end: none where it came by itself. `not_wanted`: see there.
+pub(super) fn asked_by(cause: &Cause, gate: &Gate, must_restart: bool, not_wanted: &str) -> Option<String> {
     let by = match cause {
         Cause::Ended | Cause::Told => return None,
         Cause::CheckFailed(why) | Cause::Mismatched(why) => why.clone(),
@@ -98,7 +109,6 @@ pub(super) fn asked_by(cause: &Cause, gate: &Gate, must_restart: bool) -> Option
             Gate::Gone => "its manifest is gone".into(),
             Gate::ShuttingDown => "plugd was stopped".into(),
             Gate::DependencyLost(dependency) => format!("{dependency} was not ready any more"),
-            // One instance of several, or the order of an earlier controller.
             Gate::Open
             | Gate::Unknown
             | Gate::NeverValid
@@ -106,7 +116,7 @@ pub(super) fn asked_by(cause: &Cause, gate: &Gate, must_restart: bool) -> Option
             | Gate::NeedsUser
             | Gate::Missing
             | Gate::Waiting(_)
-            | Gate::Cycle => "plugd".into(),
+            | Gate::Cycle => not_wanted.into(),
         },
     };
     Some(by)
@@ -261,6 +271,7 @@ mod tests {
         let exit = ExitMemory {
             code: Some(1),
             signal: None,
+            oom_killed: false,
             by: None,
             at: 0,
             ran_for: Duration::from_millis(200),

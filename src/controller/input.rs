@@ -10,7 +10,7 @@ use crate::model::name::{LifeId, Name};
 use crate::model::reason::{Reason, Status};
 use crate::model::settings::Settings;
 use crate::model::spec::{Digest, Spec};
-use crate::model::view::{FileProblem, RunResult};
+use crate::model::view::{FileProblem, RunResult, is_false};
 
 /// One fact.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub enum Input {
     DirectoryFound,
     /// What outlives the keeper cannot be read or written, and why; `None`: it can be (again).
     Memory(Option<String>),
+    /// What outlived the keeper is gone, and why: a new memory is begun.
+    MemoryLost(String),
     /// The settings of the node, edited.
     Rules(Rules),
     /// What is wrong with the node itself, as of now (replaces the former list).
@@ -340,6 +342,8 @@ pub struct RunMemory {
 pub struct ExitMemory {
     pub code: Option<i32>,
     pub signal: Option<i32>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub oom_killed: bool,
     /// Who asked for it, or why we did.
     #[serde(default)]
     pub by: Option<String>,
@@ -398,7 +402,7 @@ pub(super) fn exit_of(code: Option<i32>, signal: Option<i32>) -> Exit {
 
 impl ExitMemory {
     pub(super) fn exit(&self) -> Exit {
-        exit_of(self.code, self.signal)
+        Exit { oom_killed: self.oom_killed, ..exit_of(self.code, self.signal) }
     }
 }
 
@@ -481,6 +485,8 @@ pub struct Notification {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     Start,
+    /// The schedule of a job that was stopped goes on; nothing runs for it now.
+    Resume,
     Stop,
     Restart,
     Scale(u32),

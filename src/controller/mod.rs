@@ -142,6 +142,8 @@ pub struct Controller {
     own_problems: Vec<FileProblem>,
     /// Why the memory cannot be used.
     memory: Option<String>,
+    /// What became of the one before, until the next start.
+    memory_lost: Option<String>,
     node: node::Node,
     node_touched: bool,
     ending: Option<shutdown::Ending>,
@@ -179,6 +181,7 @@ impl Controller {
             file_problems: Vec::new(),
             own_problems: Vec::new(),
             memory: None,
+            memory_lost: None,
             node: node::Node::default(),
             node_touched: true,
             ending: None,

@@ -245,11 +245,10 @@ impl Controller {
     }
 
     pub(super) fn node_view(&self) -> NodeView {
-        let memory = self.memory.iter().map(|why| FileProblem {
-            file: "state.db".into(),
-            reason: Reason::WithoutMemory,
-            message: why.clone(),
-        });
+        let of_memory =
+            |reason, message: &String| FileProblem { file: "state.db".into(), reason, message: message.clone() };
+        let memory = self.memory.iter().map(|why| of_memory(Reason::WithoutMemory, why));
+        let memory = memory.chain(self.memory_lost.iter().map(|what| of_memory(Reason::MemoryLost, what)));
         NodeView {
             settled: self.node.settled,
             directory_lost: self.lost.clone(),

@@ -500,6 +500,7 @@ pub(super) fn exit_view(exit: &ExitMemory) -> ExitView {
     ExitView {
         code: exit.code.or(exit.signal.map(|signal| 128 + signal)),
         signal: exit.signal.map(crate::model::signal::name),
+        reason: exit.oom_killed.then_some(Reason::OomKilled),
         by: exit.by.clone(),
         at: Timestamp::from_microsecond(exit.at).unwrap_or(Timestamp::UNIX_EPOCH),
         ran_for: exit.ran_for,

@@ -59,6 +59,9 @@ impl Controller {
             let tried = run.began.is_some() || why.is_some();
             if tried {
                 let why = why.unwrap_or_else(|| "it was to be tried again when the next one was due".into());
+                let of = called(run.scheduled);
+                let message = format!("{of} has failed and is not tried again, for the next one is due: {why}");
+                self.tell(service, Reason::FailedRun, message, now);
                 self.close(service, at, RunResult::Failed, Some(why), now);
             } else if let Some(run) = instance.run.take() {
                 self.tell_unbegun(service, &run, "the next one is due", now);

@@ -376,8 +376,14 @@ fn of_gate(service: &Service) -> Word {
             let edited = stopped.is_some_and(|view| {
                 view.manifest.generation < service.generation || view.why.iter().any(|why| why == EDITED_SINCE)
             });
-            let mut word = Word::of(Status::Stopped, Reason::StoppedByOperator, "it was stopped with `plugd stop`")
-                .next(format!("starts with `plugd start {name}`"));
+            let next = match service.schedule() {
+                Some(_) => format!(
+                    "its schedule goes on with `plugd start {name} --no-run`; runs at once with `plugd start {name}`"
+                ),
+                None => format!("starts with `plugd start {name}`"),
+            };
+            let mut word = Word::of(Status::Stopped, Reason::StoppedByOperator, "it was stopped with `plugd stop`");
+            word.next = Some(next);
             if edited {
                 word.why.push(EDITED_SINCE.into());
             }

@@ -47,8 +47,19 @@ use crate::model::view::{Event, ExitView};
 /// How long a start waits for what the last run left.
 const OPEN_MAX: Duration = Duration::from_secs(3);
 
-/// Told when the memory cannot be used, and why, and when it can be again.
-pub type Tell = Box<dyn Fn(Option<String>) + Send>;
+/// What is told of the memory as such.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// It cannot be used, and why; none: it can be (again).
+    Trouble(Option<String>),
+    /// What it held is gone; why, and where the old file is.
+    BegunAnew(String),
+}
+
+pub type Tell = Box<dyn Fn(News) + Send>;
+
+/// What a controller that begins without it does not know.
+const FORGOTTEN: &str = "what was ordered by hand (stop, scale) is forgotten";
 
 /// Events kept: a month of a busy node (300 a day), about 3 MiB.
 pub const EVENTS_MAX: usize = 10_000;
@@ -96,20 +107,21 @@ impl Store {
     /// Opens or creates the database at `path`. Never fails: the worst case is a store that forgets,
     /// see [`Store::trouble`].
     pub fn open(path: &Path) -> Store {
-        Store::start(path, &era(), None)
+        Store::start(path, &era(), None, false)
     }
 
-    /// As [`Store::open`], and `tell` hears when the memory cannot be used.
-    pub fn open_telling(path: &Path, tell: Tell) -> Store {
-        Store::start(path, &era(), Some(tell))
+    /// As [`Store::open`], and `tell` hears what becomes of the memory. `goes_on`: an earlier controller of this node
+    /// had one there.
+    pub fn open_telling(path: &Path, goes_on: bool, tell: Tell) -> Store {
+        Store::start(path, &era(), Some(tell), goes_on)
     }
 
     /// As [`Store::open`], in the given era: what `stopped_by_operator` holds for.
     pub fn open_in(path: &Path, era: &str) -> Store {
-        Store::start(path, era, None)
+        Store::start(path, era, None, false)
     }
 
-    fn start(path: &Path, era: &str, tell: Option<Tell>) -> Store {
+    fn start(path: &Path, era: &str, tell: Option<Tell>, goes_on: bool) -> Store {
         let (inbox, trouble) = (Arc::new(Inbox::default()), Arc::new(Mutex::new(None)));
         let lies = Arc::default();
         let is_near = remote_mount(path).is_none();
@@ -117,8 +129,10 @@ impl Store {
         // No room: what nobody takes is not kept. Of what is not there nothing is known, and nobody waits for it
         // to be made.
         let (found, answer) = mpsc::sync_channel(0);
-        let answer = (!open::is_absent(path)).then_some(answer);
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || keeper.run(&found));
+        let absent = open::is_absent(path);
+        let answer = (!absent).then_some(answer);
+        let thread = std::thread::Builder::new().name("store".into());
+        let thread = thread.spawn(move || keeper.run(absent && goes_on, &found));
         let complain = |text: String| {
             tracing::warn!("{text}");
             *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);

@@ -200,6 +200,7 @@ mod tests {
         let exit = ExitView {
             code: Some(1),
             signal: None,
+            reason: None,
             by: None,
             at: Timestamp::UNIX_EPOCH,
             ran_for: Duration::ZERO,

@@ -410,6 +410,9 @@ pub struct ExitView {
     pub code: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
+    /// `OOMKilled` where memory ran out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     /// Who asked for it, or why plugd did; none where it ended by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
@@ -418,6 +421,15 @@ pub struct ExitView {
     pub ran_for: Duration,
     /// The last lines it wrote, at most 2 KiB, control characters stripped.
     pub output: Vec<String>,
+}
+
+impl ExitView {
+    /// What its code or signal does not tell: that memory ran out, and who asked for it.
+    pub fn told_beside(&self) -> Option<String> {
+        let out_of_memory = (self.reason == Some(Reason::OomKilled)).then_some("out of memory");
+        let told: Vec<&str> = out_of_memory.into_iter().chain(self.by.as_deref()).collect();
+        (!told.is_empty()).then(|| told.join("; "))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

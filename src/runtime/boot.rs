@@ -37,7 +37,7 @@ use crate::edge::process::stat::Stat;
 use crate::edge::process::tree::{Scope, Trees};
 use crate::edge::process::walk::Walker;
 use crate::edge::stderr;
-use crate::edge::store::{Loaded, Store};
+use crate::edge::store::{Loaded, News, Store};
 use crate::keeper::{self, Event as KeeperEvent, Link, Welcome};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
@@ -214,12 +214,16 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
     let (notices, noticed) = mpsc::unbounded_channel();
 
     let memory = sender.clone();
-    let tell = move |why| {
+    let tell = move |news| {
+        let input = match news {
+            News::Trouble(why) => Input::Memory(why),
+            News::BegunAnew(what) => Input::MemoryLost(what),
+        };
         // The loop is gone: nobody is left to be told.
-        let _ = memory.blocking_send(Input::Memory(why));
+        let _ = memory.blocking_send(input);
     };
     let store = match (places.database(), &task.what) {
-        (Some(path), _) => Store::open_telling(&path, Box::new(tell)),
+        (Some(path), _) => Store::open_telling(&path, !first, Box::new(tell)),
         (None, What::Directory(_)) => {
             places::known_database(&dir, &begun, &Who::now()).map_or_else(Store::none, |path| Store::read(&path))
         }

@@ -205,6 +205,7 @@ pub fn broken(service: &str) -> ServiceView {
         last_exit: Some(ExitView {
             code: Some(1),
             signal: None,
+            reason: None,
             by: None,
             at: at("2026-11-23T12:30:18Z"),
             ran_for: std::time::Duration::from_millis(214),

@@ -45,6 +45,7 @@ fn day() -> History {
             ExitView {
                 code: None,
                 signal: Some("SIGKILL".into()),
+                reason: Some(Reason::OomKilled),
                 by: None,
                 at: ago(600),
                 ran_for: Duration::from_secs(7200),
@@ -53,6 +54,7 @@ fn day() -> History {
             ExitView {
                 code: Some(1),
                 signal: None,
+                reason: None,
                 by: None,
                 at: at("2026-11-23T12:30:18Z"),
                 ran_for: Duration::from_millis(200),

@@ -221,6 +221,9 @@ fn row_18_a_service_that_runs_out_of_memory_is_told_and_others_do_not_notice() {
     world.wait("that to be an event", |world| {
         world.ask(&["events", "hungry"]).contains("was killed by SIGKILL (out of memory)")
     });
+    let exit = world.field("hungry", "lastExit").expect("an exit");
+    assert!(exit.contains("reason: OOMKilled"), "{exit}");
+    assert!(world.ask(&["history", "hungry"]).contains("SIGKILL (out of memory)"));
     assert_eq!(guard::starts(&world, "calm").len(), 1);
 
     // One that could do with what it has is not blamed for what was before it.

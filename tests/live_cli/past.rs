@@ -97,6 +97,9 @@ fn a_memory_that_is_broken_stops_nothing_and_is_kept_aside() {
     let mut world = World::running();
     world.put("web.yaml", STAYS);
     world.wait_status("web", "running");
+    ends(&world, 0, &["stop", "web"]);
+    let (said, _) = ends(&world, 0, &["history", "web"]);
+    assert!(said.contains("(plugd stop)"), "{said}");
     assert_eq!(world.stop().code(), Some(0));
     let state = world.state().join("state.db");
     for journal in ["-wal", "-shm"] {
@@ -108,6 +111,18 @@ fn a_memory_that_is_broken_stops_nothing_and_is_kept_aside() {
     world.wait_status("web", "running");
     world.wait("that to be told", |world| world.log().contains("state.db.broken-1"));
     ends(&world, 0, &["history", "web"]);
+    let told = |world: &World| {
+        let told = world.status_file("_controller").is_some_and(|text| text.contains("type: MemoryLost"));
+        told && ends(world, 0, &["events"]).0.contains("MemoryLost")
+    };
+    world.wait("what is forgotten to be told", told);
+    assert!(world.status_file("_controller").expect("it is there").contains("(stop, scale) is forgotten"));
+
+    // Until the next start.
+    assert_eq!(world.stop().code(), Some(0));
+    world.run(&[]);
+    world.wait_status("web", "running");
+    assert!(!world.status_file("_controller").expect("it is there").contains("MemoryLost"));
 }
 
 #[test]

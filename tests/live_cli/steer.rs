@@ -279,6 +279,25 @@ fn who_waits_for_a_stop_or_a_removal_asks_the_next_controller_when_one_is_killed
 }
 
 #[test]
+fn the_schedule_of_a_job_that_was_stopped_goes_on_without_a_run() {
+    let world = World::running();
+    let ran = world.root().join("ran");
+    world.put("tidy.yaml", &format!("schedule: '@yearly'\nscript: touch {}\n", ran.display()));
+    world.put("web.yaml", STAYS);
+    world.wait_status("tidy", "waiting (NextRun)");
+    world.wait_status("web", "running");
+    ends(&world, 0, &["stop", "tidy"]);
+    let (said, _) = ends(&world, 3, &["status", "tidy"]);
+    assert!(said.contains("`plugd start tidy --no-run`"), "{said}");
+    ends(&world, 0, &["start", "tidy", "--no-run"]);
+    world.wait_status("tidy", "waiting (NextRun)");
+    assert!(!ran.exists());
+    let (_, told) = ends(&world, 1, &["start", "web", "--no-run"]);
+    assert!(told.contains("web runs by no schedule"), "{told}");
+    ends(&world, 2, &["start", "--all", "--no-run"]);
+}
+
+#[test]
 fn nobody_waits_for_a_job_that_failed_for_good_to_complete() {
     let world = World::running();
     world.put("job.yaml", "command: [sh, -c, 'echo no such table >&2; exit 4']\nrestart: Never\n");
@@ -326,8 +345,9 @@ fn who_waits_for_a_job_by_its_name_waits_for_its_end_and_its_result() {
     assert!(told.contains("long is running, a job that has not ended"), "{told}");
     assert!(told.contains("it goes on; --timeout waits longer, `plugd wait --for=running long` not for its"), "{told}");
     // One that is removed meanwhile has not done what was asked for.
+    let before = world.pid("long");
     let mut waiting = begin_hearing(&world, &["restart", "long", "--wait"]);
-    world.wait_status("long", "running");
+    world.wait("another process", |world| world.pid("long").is_some_and(|pid| Some(pid) != before));
     world.remove("long.yaml");
     assert_eq!(code_of(&mut waiting.0), Some(1));
     // A server that is never restarted is one all the same.

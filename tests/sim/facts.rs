@@ -225,7 +225,7 @@ impl Facts {
                 match order {
                     Order::Start | Order::Restart => self.call(name).wanted = true,
                     Order::Stop => self.call(name).wanted = false,
-                    Order::Scale(_) => {}
+                    Order::Resume | Order::Scale(_) => {}
                 }
                 self.ordered(name, *order);
             }
@@ -332,6 +332,7 @@ impl Facts {
             | Input::HeldUp { .. }
             | Input::Mismatched { .. }
             | Input::Memory(_)
+            | Input::MemoryLost(_)
             | Input::HookEnded { .. }
             | Input::Output { .. }
             | Input::PrivatePort { .. }
@@ -662,6 +663,8 @@ impl Facts {
         };
         match order {
             Order::Stop => wish.stopped = true,
+            Order::Resume if wish.spec.schedule.is_none() => {}
+            Order::Resume => (wish.stopped, wish.bereft) = (false, false),
             Order::Scale(_) if wish.spec.schedule.is_some() => {}
             Order::Scale(count) => {
                 (wish.scaled, wish.perhaps_scaled) = (Some(count), None);
@@ -696,6 +699,7 @@ impl Facts {
         let said = if gone { &mut nothing } else { self.said.entry(name.clone()).or_default() };
         match order {
             Order::Stop => said.stopped = true,
+            Order::Resume => {}
             // Which `replicas` that is of, nobody has read.
             Order::Scale(count) => (said.scaled, said.over) = (Some(count), None),
             Order::Start | Order::Restart => {

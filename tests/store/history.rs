@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use plugd::controller::Memory;
-use plugd::edge::store::{EXITS_OF_ONE, Minute, Question, Store};
+use plugd::edge::store::{EXITS_OF_ONE, Minute, News, Question, Store};
 use plugd::model::history::{Bucket, History};
 use plugd::model::name::Name;
 use plugd::model::view::ExitView;
@@ -46,6 +46,7 @@ fn exit(n: i64) -> ExitView {
     ExitView {
         code: Some(3),
         signal: None,
+        reason: None,
         by: None,
         at,
         ran_for: Duration::from_millis(200),
@@ -282,6 +283,33 @@ fn a_database_that_is_torn_in_the_middle_is_put_aside_and_a_new_one_begun() {
     store.remember(name("web"), Memory { generation: 1, ..Memory::default() });
     store.close();
     assert_eq!(super::reopened(&path).memories.len(), 1);
+}
+
+#[test]
+fn a_memory_that_was_emptied_or_taken_away_is_told_of_and_one_that_never_was_is_not() {
+    for (is_empty, goes_on, wanted) in [
+        (true, false, Some("state.db was empty")),
+        (false, true, Some("state.db was taken away")),
+        (false, false, None),
+    ] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("state.db");
+        if is_empty {
+            std::fs::write(&path, "").expect("written");
+        }
+        let (tell, told) = std::sync::mpsc::channel();
+        let store = Store::open_telling(&path, goes_on, Box::new(move |news| drop(tell.send(news))));
+        store.close();
+        let said: Vec<String> = told
+            .iter()
+            .filter_map(|news| match news {
+                News::BegunAnew(what) => Some(what),
+                News::Trouble(_) => None,
+            })
+            .collect();
+        assert_eq!(said.len(), usize::from(wanted.is_some()), "{said:?}");
+        assert!(said.iter().all(|said| said.contains(wanted.unwrap_or_default())), "{said:?}");
+    }
 }
 
 #[test]

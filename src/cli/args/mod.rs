@@ -17,7 +17,7 @@ pub mod values;
 pub use change::{AddArgs, EditArgs, InitArgs, RmArgs};
 pub use run::{Given, RunArgs, RunFlags, RunWhat, SettingsFlags};
 pub use see::{EventsArgs, GetArgs, GetOutput, HistoryArgs, LogsArgs, LogsOutput, StatusArgs, TopArgs};
-pub use steer::{ExecArgs, OrderArgs, ScaleArgs, SignalArgs, StopArgs};
+pub use steer::{ExecArgs, OrderArgs, ScaleArgs, SignalArgs, StartArgs, StopArgs};
 pub use trust::{CheckArgs, CompletionArgs, ExplainArgs, HelpArgs, VersionArgs, WaitArgs, WaitFor};
 
 /// A kubelet for plain processes.
@@ -111,7 +111,7 @@ pub enum Verb {
     History(HistoryArgs),
 
     /// Start services, or run a job now; clears back-off and overrides
-    Start(OrderArgs),
+    Start(StartArgs),
     /// Stop services until `plugd start`; returns when nothing of them is left
     Stop(StopArgs),
     /// Restart services

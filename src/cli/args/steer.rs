@@ -22,6 +22,15 @@ pub struct OrderArgs {
     pub timeout: Duration,
 }
 
+#[derive(Debug, Clone, Args)]
+pub struct StartArgs {
+    #[command(flatten)]
+    pub order: OrderArgs,
+    /// Let the schedule of a job that was stopped go on, without a run now
+    #[arg(long, conflicts_with_all = ["all", "wait"])]
+    pub no_run: bool,
+}
+
 /// An order that has been carried out when nothing is left.
 #[derive(Debug, Clone, Args)]
 pub struct StopArgs {

@@ -238,7 +238,7 @@ fn question(top: &Top, name: &Name, order: Order) -> String {
     let needing: Vec<&str> =
         services.filter(|view| view.depends_on.contains(name)).map(|view| view.service.as_str()).collect();
     let needed = match (order, needing.as_slice()) {
-        (Order::Start | Order::Scale(_), _) | (_, []) => String::new(),
+        (Order::Start | Order::Resume | Order::Scale(_), _) | (_, []) => String::new(),
         (Order::Stop | Order::Restart, [one]) => format!(" {one} needs it."),
         (Order::Stop | Order::Restart, several) => format!(" {} services need it.", several.len()),
     };

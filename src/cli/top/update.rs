@@ -231,7 +231,7 @@ fn in_question(top: &mut Top, key: KeyCode, name: Name, order: Order) -> Option<
 /// The verb of an order, as on the command line.
 pub fn verb(order: Order) -> &'static str {
     match order {
-        Order::Start => "start",
+        Order::Start | Order::Resume => "start",
         Order::Stop => "stop",
         Order::Restart => "restart",
         Order::Scale(_) => "scale",

@@ -62,6 +62,8 @@ fn the_first_connection_starts_it_and_it_sleeps_again_when_nobody_was_connected(
     world.gone("web", 1, Exit::signal(15));
     assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)));
     assert_eq!(world.view("web").restarts, 0);
+    let by = world.view("web").last_exit.clone().and_then(|exit| exit.by);
+    assert_eq!(by.as_deref(), Some("nobody was connected"));
     assert!(spawns(&door(&mut world, "web", true, false), "web", 2));
 }
 

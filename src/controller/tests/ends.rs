@@ -286,6 +286,38 @@ fn the_last_exit_says_who_asked_for_it() {
 }
 
 #[test]
+fn the_last_exit_says_that_memory_ran_out_also_to_the_next_controller() {
+    let reason = |world: &World| world.view("web").last_exit.clone().expect("an exit").reason;
+    let mut world = World::running(spec("web"));
+    let actions = world.gone("web", 1, Exit { oom_killed: true, ..Exit::signal(9) });
+    assert_eq!(reason(&world), Some(Reason::OomKilled));
+    let blob = actions.iter().find_map(|action| match action {
+        Action::Spawn { blob, .. } => Some(blob.clone()),
+        _ => None,
+    });
+    let memory = actions.iter().rev().find_map(|action| match action {
+        Action::Remember(_, memory) => Some(memory.clone()),
+        _ => None,
+    });
+    for memory in [memory, None] {
+        let mut next = World::unread(config(), world.now);
+        if let Some(memory) = memory {
+            let text = serde_json::to_string(&memory).expect("plain data");
+            next.tell(Input::Remembered(name("web"), serde_json::from_str(&text).expect("the same")));
+        }
+        let (age, blob) = (SECOND, blob.clone().expect("the second is at once"));
+        let second = Adopted { life: life("web", 2), pid: 102, pre_stop: false, age, exit: None, blob };
+        next.tell(Input::Adopted(second));
+        next.declare(spec("web"));
+        assert_eq!(reason(&next), Some(Reason::OomKilled));
+    }
+
+    world.spawned("web", 2);
+    world.gone("web", 2, Exit::signal(9));
+    assert_eq!(reason(&world), None, "somebody else killed it");
+}
+
+#[test]
 fn what_a_wrapper_lacks_is_told_in_its_own_words() {
     let mut web = spec("web");
     web.process.program = crate::model::spec::Program::Wrapper(crate::model::spec::Wrapper {

@@ -129,6 +129,10 @@ fn a_failed_run_is_tried_again_by_the_ladder_until_the_next_is_due() {
 
     let actions = until(&mut world, "11:20:00");
     assert!(spawns(&actions, "flaky", 3));
+    let told = said(&actions, Reason::FailedRun);
+    let what =
+        "the run of 2026-11-18T11:10:00Z has failed and is not tried again, for the next one is due: exited with 1";
+    assert!(told.len() == 1 && told[0].starts_with(what), "{told:?}");
     assert_eq!(
         results(&world, "flaky"),
         [(Some(at("11:10:00")), RunResult::Failed), (Some(at("11:20:00")), RunResult::Waiting)]
@@ -285,7 +289,8 @@ fn stop_ends_the_run_and_suspends_the_schedule_until_start() {
     until(&mut world, "11:10:00");
     world.spawned("tidy", 1);
     assert!(signals(&world.order("tidy", Order::Stop), "tidy", 15));
-    world.gone("tidy", 1, Exit::signal(15));
+    let actions = world.gone("tidy", 1, Exit::signal(15));
+    assert!(said(&actions, Reason::Stopped)[0].starts_with("tidy is stopped (plugd stop); it was killed by SIGTERM"));
     assert_eq!(world.status("tidy"), (Status::Stopped, Some(Reason::StoppedByOperator)));
     assert_eq!(results(&world, "tidy"), [(Some(at("11:10:00")), RunResult::Stopped)]);
     assert_eq!(world.view("tidy").schedule.as_ref().and_then(|s| s.next_run), None);
@@ -297,6 +302,22 @@ fn stop_ends_the_run_and_suspends_the_schedule_until_start() {
     world.spawned("tidy", 2);
     world.crash("tidy", 2, 0);
     assert!(spawns(&until(&mut world, "11:40:00"), "tidy", 3));
+}
+
+#[test]
+fn the_schedule_of_a_job_that_was_stopped_goes_on_without_a_run() {
+    let mut world = World::new();
+    world.declare(job("tidy", "*/10 * * * *"));
+    world.order("tidy", Order::Stop);
+    let next = world.view("tidy").next.clone().unwrap_or_default();
+    assert!(next.starts_with("its schedule goes on with `plugd start tidy --no-run`"), "{next}");
+    until(&mut world, "11:15:00");
+    let actions = world.order("tidy", Order::Resume);
+    assert!(!spawned_any(&actions) && said(&actions, Reason::MissedRun).is_empty());
+    assert_eq!(world.status("tidy"), (Status::Waiting, Some(Reason::NextRun)));
+    assert!(spawns(&until(&mut world, "11:20:00"), "tidy", 1));
+    world.spawned("tidy", 1);
+    assert!(!signals(&world.order("tidy", Order::Resume), "tidy", 15), "what goes on goes on");
 }
 
 #[test]
@@ -464,14 +485,14 @@ impl Held {
         }
     }
 
-    /// A new controller, told of the life 1 if there is one.
-    fn next(&self, old: &World, exit: Option<Option<Exit>>, remembers: bool) -> World {
+    /// A new controller, told of the last life if there is one.
+    fn next(&self, old: &World, last: Option<(u64, Option<Exit>)>, remembers: bool) -> World {
         let mut next = World::unread(config(), old.now);
         if let Some(memory) = self.memory.clone().filter(|_| remembers) {
             next.tell(Input::Remembered(name("tidy"), Box::new(memory)));
         }
-        if let Some(exit) = exit {
-            let (life, age) = (life("tidy", 1), Duration::from_secs(5));
+        if let Some((number, exit)) = last {
+            let (life, age) = (life("tidy", number), Duration::from_secs(5));
             let blob = self.blob.clone();
             next.tell(Input::Adopted(Adopted { life, pid: 101, pre_stop: false, age, exit, blob }));
         }
@@ -489,19 +510,48 @@ fn a_new_controller_goes_on_with_the_run_and_neither_repeats_nor_forgets_it() {
         held.take(&until(&mut world, "11:10:05"));
 
         // While it runs.
-        let mut next = held.next(&world, Some(None), remembers);
+        let mut next = held.next(&world, Some((1, None)), remembers);
         assert!(!spawned_any(&next.declare(job("tidy", "*/10 * * * *"))));
         next.tell(Input::Scanned);
         assert_eq!(next.status("tidy"), (Status::Running, None));
         assert_eq!(results(&next, "tidy"), [(Some(at("11:10:00")), RunResult::Running)]);
 
         // It ended while nobody looked.
-        let mut next = held.next(&world, Some(Some(Exit::code(0))), remembers);
+        let mut next = held.next(&world, Some((1, Some(Exit::code(0)))), remembers);
         next.declare(job("tidy", "*/10 * * * *"));
         next.tell(Input::Scanned);
         assert!(!spawned_any(&next.tell(Input::Surveyed { life: life("tidy", 1), left: vec![] })));
         assert_eq!(results(&next, "tidy"), [(Some(at("11:10:00")), RunResult::Completed)]);
         assert!(spawns(&until(&mut next, "11:20:00"), "tidy", 2));
+    }
+}
+
+#[test]
+fn a_run_that_is_tried_again_by_the_next_controller_began_with_its_first_try() {
+    let mut flaky = job("tidy", "*/10 * * * *");
+    flaky.restart.policy = RestartPolicy::OnFailure;
+    for remembers in [true, false] {
+        let (mut world, mut held) = (World::new(), Held::default());
+        held.take(&world.declare(flaky.clone()));
+        held.take(&until(&mut world, "11:10:00"));
+        held.take(&world.spawned("tidy", 1));
+        world.sleep(Duration::from_secs(2));
+        held.take(&world.crash("tidy", 1, 3));
+        held.take(&world.spawned("tidy", 2));
+        world.sleep(Duration::from_secs(5));
+        held.take(&world.crash("tidy", 2, 3));
+        assert_eq!(world.status("tidy"), (Status::Unhealthy, Some(Reason::BackOff)));
+
+        let mut next = held.next(&world, Some((2, Some(Exit::code(3)))), remembers);
+        next.declare(flaky.clone());
+        next.tell(Input::Scanned);
+        next.tell(Input::Surveyed { life: life("tidy", 2), left: vec![] });
+        next.sleep(Duration::from_secs(3));
+        next.spawned("tidy", 3);
+        next.crash("tidy", 3, 0);
+        let runs = next.view("tidy").schedule.clone().expect("a job").runs;
+        assert_eq!((runs.len(), runs[0].started, runs[0].result), (1, Some(at("11:10:00")), RunResult::Completed));
+        assert!(runs[0].took_seconds >= Some(7.0), "{runs:?}");
     }
 }
 
@@ -512,7 +562,7 @@ fn what_is_over_and_told_is_not_told_again_by_the_next_controller() {
     held.take(&until(&mut world, "11:10:00"));
     held.take(&world.spawned("tidy", 1));
     held.take(&world.crash("tidy", 1, 0));
-    let mut next = held.next(&world, Some(Some(Exit::code(0))), true);
+    let mut next = held.next(&world, Some((1, Some(Exit::code(0)))), true);
     let mut actions = next.declare(job("tidy", "*/10 * * * *"));
     actions.extend(next.tell(Input::Scanned));
     actions.extend(next.tell(Input::Surveyed { life: life("tidy", 1), left: vec![] }));
@@ -532,7 +582,7 @@ fn a_run_of_a_schedule_that_is_gone_silences_nothing_of_the_next() {
     set_clock(&mut world, "2026-11-18T10:05:00Z");
     held.take(&world.declare(Spec { schedule: None, enabled: false, ..job("tidy", "*/10 * * * *") }));
     held.take(&world.declare(job("tidy", "*/10 * * * *")));
-    let mut next = held.next(&world, Some(Some(Exit::code(0))), true);
+    let mut next = held.next(&world, Some((1, Some(Exit::code(0)))), true);
     next.declare(job("tidy", "*/10 * * * *"));
     next.tell(Input::Scanned);
     set_clock(&mut next, "2026-11-18T18:47:00Z");

@@ -1,5 +1,6 @@
 //! Opening the database, and what is done with one that cannot be used.
 
+use std::fmt;
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{history, rows};
+use super::{FORGOTTEN, history, rows};
 use crate::edge::{Identity, identity};
 
 /// "plug": marks the file as ours.
@@ -70,6 +71,8 @@ pub(super) struct Opened {
     pub identity: Identity,
     /// What became of the one before.
     pub note: Option<String>,
+    /// It held something, and that is gone.
+    pub anew: bool,
 }
 
 /// Of the file that is at the path now, through links.
@@ -81,9 +84,15 @@ pub(super) fn found_at(path: &Path) -> Option<Identity> {
 pub(super) fn open_usable(path: &Path) -> Result<Opened, String> {
     let shown = path.display();
     let failed = |error: Unusable| format!("running without memory: {shown} cannot be used: {error}");
-    let opened = |note| move |(db, identity)| Opened { db, identity, note };
+    let opened = |note: Option<String>| {
+        let anew = note.is_some();
+        move |(db, identity)| Opened { db, identity, note, anew }
+    };
+    // SQLite takes an empty file for a new one.
+    let was_emptied = path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == 0);
+    let emptied = was_emptied.then(|| format!("the memory was begun anew: {shown} was empty; {FORGOTTEN}"));
     let error = match open_one(path) {
-        Ok(one) => return Ok(opened(None)(one)),
+        Ok(one) => return Ok(opened(emptied)(one)),
         Err(error) => error,
     };
     if !error.is_the_files_fault() {
@@ -91,8 +100,14 @@ pub(super) fn open_usable(path: &Path) -> Result<Opened, String> {
     }
     let kept = move_aside(path)
         .map_err(|aside| format!("running without memory: {shown}: {error}, and it cannot be moved: {aside}"))?;
-    let note = format!("{shown}: {error}; kept as {}, a new one is begun", kept.display());
+    let note = begun_anew(path, &error, FORGOTTEN, &kept);
     open_one(path).map(opened(Some(note))).map_err(failed)
+}
+
+/// A new one takes the place of one that cannot be used.
+pub(super) fn begun_anew(path: &Path, why: &dyn fmt::Display, forgotten: &str, kept: &Path) -> String {
+    let (shown, kept) = (path.display(), kept.display());
+    format!("the memory was begun anew: {shown}: {why}; {forgotten}; the old one is kept as {kept}")
 }
 
 /// Why a file that was taken away is not there again.
@@ -153,7 +168,7 @@ pub(super) fn put_back(path: &Path) -> Result<Opened, NotMade> {
         return Err(replaced().into());
     }
     absent(std::fs::remove_file(&copy))?;
-    Ok(Opened { db, identity: opened, note })
+    Ok(Opened { db, identity: opened, note, anew: false })
 }
 
 fn absent(removed: io::Result<()>) -> io::Result<()> {

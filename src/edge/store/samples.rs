@@ -349,6 +349,7 @@ mod tests {
         let exit = |n: i64| ExitView {
             code: Some(1),
             signal: None,
+            reason: None,
             by: None,
             at: Timestamp::from_microsecond(n).expect("in range"),
             ran_for: Duration::ZERO,

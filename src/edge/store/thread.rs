@@ -17,7 +17,7 @@ use super::history::{self, Question};
 use super::inbox::{Batch, Call, Inbox, Load};
 use super::open::{self, Opened};
 use super::rows;
-use super::{Found, Tell};
+use super::{FORGOTTEN, Found, News, Tell};
 use crate::edge::Identity;
 use crate::model::history::History;
 use crate::model::view::Event;
@@ -62,8 +62,13 @@ impl Writer {
         Writer { path, era, inbox, lies, is_near, trouble, tell, db: None, foreign: false, read: None, failing: false }
     }
 
-    /// `found`: who waits for what the last run left, for a while.
-    pub fn run(mut self, found: &SyncSender<Found>) {
+    /// `was_taken`: it lay there, and is gone. `found`: who waits for what the last run left, for a while.
+    pub fn run(mut self, was_taken: bool, found: &SyncSender<Found>) {
+        if was_taken {
+            let what = format!("the memory was begun anew: {} was taken away; {FORGOTTEN}", self.path.display());
+            self.tell_anew(Some(&what));
+            self.say(Some(what), false);
+        }
         self.open();
         let what = self.find();
         // Nobody waits any more, or nothing was found: this controller began without.
@@ -106,9 +111,10 @@ impl Writer {
             false => open::open_usable(&self.path),
         };
         match opened {
-            Ok(Opened { db, identity, note }) => {
+            Ok(Opened { db, identity, note, anew }) => {
                 self.db = Some((db, identity));
                 let again = std::mem::take(&mut self.failing);
+                self.tell_anew(note.as_ref().filter(|_| anew));
                 self.say(note, false);
                 if again {
                     tracing::info!("memory is written again");
@@ -127,7 +133,7 @@ impl Writer {
         match rows::find(db, &self.era) {
             Ok(found) => Some(found),
             Err(error) => {
-                self.begin_anew(&error);
+                self.begin_anew(&error, FORGOTTEN);
                 self.db.is_some().then(Found::default)
             }
         }
@@ -142,7 +148,7 @@ impl Writer {
     }
 
     /// A file whose pages are torn is put aside, for whoever wants to look at it.
-    fn begin_anew(&mut self, error: &rusqlite::Error) {
+    fn begin_anew(&mut self, error: &rusqlite::Error, forgotten: &str) {
         let shown = self.path.display().to_string();
         if !open::is_torn(error) {
             return self.say(Some(format!("{shown} cannot be read: {error}")), true);
@@ -152,12 +158,20 @@ impl Writer {
         match open::move_aside(&self.path) {
             Ok(kept) => {
                 self.open();
-                self.say(Some(format!("{shown}: {error}; kept as {}, a new one is begun", kept.display())), false);
+                let note = open::begun_anew(&self.path, error, forgotten, &kept);
+                self.tell_anew(Some(&note));
+                self.say(Some(note), false);
             }
             Err(aside) => {
                 let text = format!("running without memory: {shown}: {error}, and it cannot be moved: {aside}");
                 self.say(Some(text), true);
             }
+        }
+    }
+
+    fn tell_anew(&self, what: Option<&String>) {
+        if let (Some(tell), Some(what)) = (&self.tell, what) {
+            tell(News::BegunAnew(what.clone()));
         }
     }
 
@@ -173,7 +187,7 @@ impl Writer {
             tracing::warn!("{text}");
         }
         if let Some(tell) = &self.tell {
-            tell(text.filter(|_| lasting));
+            tell(News::Trouble(text.filter(|_| lasting)));
         }
     }
 
@@ -222,7 +236,8 @@ impl Writer {
             }
             Err(error) if open::is_torn(&error) => {
                 self.inbox.give_back(batch);
-                self.begin_anew(&error);
+                // What this controller says from now on is kept; it is not asked again for what it said.
+                self.begin_anew(&error, "what was ordered by hand (stop, scale) will be forgotten at the next start");
             }
             Err(error) => {
                 self.failing = true;

@@ -399,7 +399,7 @@ pub static SCHEDULE: Object = Object::of(&[
         Kind::Enum(&["Allow", "Forbid", "Replace"]),
         "Forbid",
         "Replace",
-        "What happens when the last run is not done: both run (ten at most), the new one is skipped, or the old one is ended.",
+        "What happens when the last run is not done: both run (ten at most), the new one is skipped, or the old one is ended. One that failed and waits to be tried again gives way in any case.",
     ),
     field(
         "startingDeadline",

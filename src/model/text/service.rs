@@ -188,6 +188,7 @@ fn last_exit(exit: &ExitView, limit: usize) -> String {
     let mut entries = Vec::new();
     entries.extend(exit.code.map(|code| ("code", code.to_string())));
     entries.extend(exit.signal.as_ref().map(|signal| ("signal", scalar(&clip(signal, 32)))));
+    entries.extend(exit.reason.map(|reason| ("reason", reason.to_string())));
     entries.extend(exit.by.as_ref().map(|by| ("by", scalar(&clip(by, limit)))));
     entries.push(("at", moment(exit.at)));
     entries.push(("ranFor", scalar(&span(exit.ran_for))));
@@ -301,6 +302,7 @@ mod tests {
             last_exit: Some(ExitView {
                 code: Some(1),
                 signal: None,
+                reason: None,
                 by: None,
                 at: at("2026-11-23T12:30:18Z"),
                 ran_for: Duration::from_millis(214),
