@@ -73,7 +73,7 @@ pub enum Fault {
     NotReady { service: String, status: String },
     #[error("{0}")]
     Invalid(String),
-    #[error("{what} after {after:?}; {next}")]
+    #[error("waited {after:?}: {what}; {next}")]
     TimedOut { what: String, after: Duration, next: String },
     /// The controller knows nothing of that name.
     #[error("{what}; {next}")]
