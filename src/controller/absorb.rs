@@ -31,6 +31,7 @@ impl Controller {
             Input::Remembered(name, memory) => {
                 let id = self.table.enter(&name, now.wall);
                 if let Some(service) = self.table.get_mut(id) {
+                    service.warned_root |= memory.warned_root && self.config.takes_over;
                     super::adopt::remember(service, *memory);
                 }
                 self.mark(id);
