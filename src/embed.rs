@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::client::{self, Client, ClientError};
 use crate::api::wire::Register;
-use crate::edge::places;
+use crate::edge::places::{self, FindError};
 use crate::model::name::Name;
 use crate::model::text::Report;
 use crate::model::view::ServiceView;
@@ -133,8 +133,12 @@ impl Plugd {
     }
 }
 
-/// The socket of the directory's controller, if one answers.
+/// The socket of the directory's controller, if one listens.
 fn answering(dir: &Path) -> Option<PathBuf> {
-    let found = places::find(Some(dir), None, None, &places::Who::now(), &client::of_another).ok()?;
-    places::connect(&found.socket).ok().map(|_| found.socket)
+    let socket = match places::find(Some(dir), None, None, &places::Who::now(), &client::of_another) {
+        Ok(found) => found.socket,
+        Err(FindError::Silent { socket, .. }) => socket,
+        Err(_) => return None,
+    };
+    places::connect(&socket).ok().map(|_| socket)
 }

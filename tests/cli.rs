@@ -408,6 +408,17 @@ fn check_warns_of_hooks_whose_program_is_not_there() {
 }
 
 #[test]
+fn of_several_doubts_about_one_file_each_has_a_line() {
+    let world = world();
+    let text = "command: sleep 1\nport: 8080\nschedule: '@daily'\nreplicas: 3\nactivation: {onDemand: true}\n";
+    std::fs::write(world.path().join("services.d/web.yaml"), text).expect("written");
+    let told = out(&plugd(world.path(), &["check"]));
+    let doubts = told.lines().filter(|line| line.starts_with("warning: web.yaml: ConfigSuspicious: "));
+    assert_eq!(doubts.count(), 2, "{told}");
+    assert!(!told.contains("\\n"), "{told}");
+}
+
+#[test]
 fn check_tells_of_drop_ins_that_no_manifest_has() {
     let world = world();
     let services = world.path().join("services.d");

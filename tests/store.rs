@@ -362,11 +362,11 @@ async fn a_client_finds_the_controller_of_a_directory_by_its_status_file_and_by_
     std::fs::create_dir(&dir).expect("made");
     let uid = rustix::process::geteuid().as_raw();
     let me = who(root.path(), uid);
-    assert!(places::find(Some(&dir), None, None, &me, &|_, _| None).is_err());
+    assert!(places::find(Some(&dir), None, None, &me, &|_, _| Ok(None)).is_err());
     let run = Places::choose(&dir, &Settings::default(), &me).run.expect("a place");
     let usual = plugd::api::socket::bind(&run.join(places::SOCKET)).expect("bound");
     assert_eq!(
-        places::find(Some(&dir), None, None, &me, &|_, _| None).expect("found").socket,
+        places::find(Some(&dir), None, None, &me, &|_, _| Ok(None)).expect("found").socket,
         run.join(places::SOCKET)
     );
     // A path that is too long for a socket address, and the status file that names it.
@@ -376,7 +376,7 @@ async fn a_client_finds_the_controller_of_a_directory_by_its_status_file_and_by_
     let _far = plugd::api::socket::bind(&socket).expect("bound");
     let text = format!("node: x\nplaces: {{state: /s, socket: \"{}\"}}\n", socket.display());
     std::fs::write(dir.join("_controller.status"), text).expect("written");
-    assert_eq!(places::find(Some(&dir), None, None, &me, &|_, _| None).expect("found").socket, socket);
+    assert_eq!(places::find(Some(&dir), None, None, &me, &|_, _| Ok(None)).expect("found").socket, socket);
     drop(usual);
 }
 

@@ -21,6 +21,7 @@ use super::socket::{self, Allowed};
 use super::wire::{Accepted, Place, Problem, Register, Registered, Removed, Scale, Signal};
 use crate::controller::Order;
 use crate::edge::directory;
+use crate::edge::places::Silent;
 use crate::model::name::Name;
 use crate::model::view::Snapshot;
 pub use stream::{Events, Follow, Watch};
@@ -28,7 +29,7 @@ pub use stream::{Events, Follow, Watch};
 /// An answer beyond this is no answer of plugd's: 10,000 services of 6 KiB.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 /// The server gives up on the loop after 10 s and says so; a little later we stop waiting for it.
-const ANSWER_WAIT: Duration = Duration::from_secs(15);
+pub const ANSWER_WAIT: Duration = Duration::from_secs(15);
 
 /// Speaks to one controller.
 #[derive(Debug, Clone)]
@@ -236,14 +237,17 @@ impl Client {
 }
 
 /// The directory of the node at `socket`, where that is known and is not `dir`. Blocks.
-pub fn of_another(socket: &Path, dir: &Path) -> Option<PathBuf> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let place: Place = runtime.block_on(async {
-        let client = Client::connect_in(socket, dir).await.ok()?;
-        client.get("/v1/node?form=place").await.ok()
-    })?;
-    let here = directory::identity(dir)?;
-    (place.identity? != here).then_some(place.directory)
+pub fn of_another(socket: &Path, dir: &Path) -> std::result::Result<Option<PathBuf>, Silent> {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Ok(None) };
+    let place: Result<Place> =
+        runtime.block_on(async { Client::connect_in(socket, dir).await?.get("/v1/node?form=place").await });
+    let place = match place {
+        Ok(place) => place,
+        Err(ClientError::Late { .. }) => return Err(Silent),
+        Err(_) => return Ok(None),
+    };
+    let (here, there) = (directory::identity(dir), place.identity);
+    Ok(there.zip(here).is_some_and(|(there, here)| there != here).then_some(place.directory))
 }
 
 /// What the server said no with; an answer that is not plugd's is told by its number.

@@ -1,8 +1,9 @@
-//! `plugd exec NAME -- CMD`: CMD in our terminal, with the environment, working directory and user
-//! of the running instance.
+//! `plugd exec NAME -- CMD`: CMD in our terminal, with the environment, working directory, user and
+//! privileges of the running instance, as an exec probe has them.
 //!
 //! What the instance has is taken from its process (`/proc/PID`), not computed a second time: what
-//! one sees is what the service saw at its start. Its cgroup and limits are not taken over.
+//! one sees is what the service saw at its start. Its cgroup and limits are not taken over. Of its
+//! privileges whoever calls takes on what he may.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -11,7 +12,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::process::{Gid, Uid};
+use rustix::fs::Mode;
+use rustix::process::{Gid, Pid, Uid, getpriority_process, setpriority_process};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
+};
 
 use super::args::ExecArgs;
 use super::fault::{Code, Fault};
@@ -40,8 +46,19 @@ pub fn exec(args: &ExecArgs, session: &Session) -> Result<Code, Fault> {
         let shown = std::fs::read_link(&there).unwrap_or(there);
         Fault::path("enter the working directory of the service", shown, error)
     })?;
+    let path = process.join("status");
+    let status = std::fs::read_to_string(&path).map_err(|error| Fault::path("read", path.clone(), error))?;
+    let ranks = Ranks::of(&process, pid, &status);
+    let privileges =
+        Privileges::of(&status).ok_or_else(|| Fault::path("read", path, io::ErrorKind::InvalidData.into()))?;
+    ranks.take();
     if rustix::process::geteuid().is_root() {
-        become_user_of(&process)?;
+        privileges.shrink_bounding();
+        become_user_of(&process, &status)?;
+        privileges.take();
+    }
+    if privileges.none_new {
+        let _ = rustix::thread::set_no_new_privs(true);
     }
     // Only comes back where it failed.
     let error = command.exec();
@@ -77,10 +94,9 @@ struct Ids {
     groups: Vec<u32>,
 }
 
-fn become_user_of(process: &Path) -> Result<(), Fault> {
-    let path = process.join("status");
-    let text = std::fs::read_to_string(&path).map_err(|error| Fault::path("read", path.clone(), error))?;
-    let ids = ids(&text).ok_or_else(|| Fault::path("read", path, io::ErrorKind::InvalidData.into()))?;
+fn become_user_of(process: &Path, status: &str) -> Result<(), Fault> {
+    let unread = || Fault::path("read", process.join("status"), io::ErrorKind::InvalidData.into());
+    let ids = ids(status).ok_or_else(unread)?;
     let groups: Vec<Gid> = ids.groups.iter().map(|id| Gid::from_raw(*id)).collect();
     // Of this thread only, which is the one that becomes the command; groups first, for the user may
     // not change them any more.
@@ -92,15 +108,95 @@ fn become_user_of(process: &Path) -> Result<(), Fault> {
 
 /// The effective ids: `Uid: real effective saved filesystem`.
 fn ids(status: &str) -> Option<Ids> {
-    let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    let effective = |key: &str| field(key)?.split_whitespace().nth(1)?.parse().ok();
-    let groups = field("Groups")?.split_whitespace().map(|id| id.parse().ok()).collect::<Option<_>>()?;
+    let effective = |key: &str| field(status, key)?.split_whitespace().nth(1)?.parse().ok();
+    let groups = field(status, "Groups")?.split_whitespace().map(|id| id.parse().ok()).collect::<Option<_>>()?;
     Some(Ids { uid: effective("Uid")?, gid: effective("Gid")?, groups })
+}
+
+fn field<'a>(status: &'a str, key: &str) -> Option<&'a str> {
+    Some(status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?.trim())
+}
+
+/// What a process stands with among others; less than our own not everybody may take on.
+#[derive(Debug)]
+struct Ranks {
+    umask: Option<Mode>,
+    nice: Option<i32>,
+    oom_score: Option<String>,
+}
+
+impl Ranks {
+    fn of(process: &Path, pid: i32, status: &str) -> Ranks {
+        Ranks {
+            // Kernels before 4.7 do not tell it.
+            umask: field(status, "Umask").and_then(|text| u32::from_str_radix(text, 8).ok()).map(Mode::from_raw_mode),
+            nice: getpriority_process(Pid::from_raw(pid)).ok(),
+            oom_score: std::fs::read_to_string(process.join("oom_score_adj")).ok(),
+        }
+    }
+
+    fn take(self) {
+        self.umask.map(rustix::process::umask);
+        let _ = self.nice.map(|nice| setpriority_process(None, nice));
+        let _ = self.oom_score.map(|score| std::fs::write("/proc/self/oom_score_adj", score));
+    }
+}
+
+/// What a process may do beside what its user may.
+#[derive(Debug, PartialEq, Eq)]
+struct Privileges {
+    bounding: CapabilitySet,
+    ambient: CapabilitySet,
+    none_new: bool,
+}
+
+impl Privileges {
+    fn of(status: &str) -> Option<Privileges> {
+        let set = |key| u64::from_str_radix(field(status, key)?, 16).ok().map(CapabilitySet::from_bits_retain);
+        // Kernels before 4.10 do not tell the last.
+        let none_new = field(status, "NoNewPrivs") == Some("1");
+        Some(Privileges { bounding: set("CapBnd")?, ambient: set("CapAmb")?, none_new })
+    }
+
+    /// While we are root, who alone may.
+    fn shrink_bounding(&self) {
+        // The kernel knows none beyond the first that it refuses.
+        for one in each(!self.bounding.bits()).take_while(|one| capability_is_in_bounding_set(*one).is_ok()) {
+            let _ = remove_capability_from_bounding_set(one);
+        }
+        // What it holds is to outlast the change of user.
+        let _ = set_keep_capabilities(true);
+    }
+
+    /// Once we are its user: root has by his exec what is in the bounding set, another what is ambient.
+    fn take(&self) {
+        let Ok(own) = capabilities(None) else { return };
+        let ambient = self.ambient & own.permitted;
+        let permitted = if rustix::process::geteuid().is_root() { own.permitted } else { ambient };
+        let _ = set_capabilities(None, CapabilitySets { effective: permitted, permitted, inheritable: ambient });
+        let _ = clear_ambient_capability_set();
+        for one in each(ambient.bits()) {
+            let _ = configure_capability_in_ambient_set(one, true);
+        }
+    }
+}
+
+/// One by one, from the lowest.
+fn each(bits: u64) -> impl Iterator<Item = CapabilitySet> {
+    (0..u64::BITS).map(|number| 1u64 << number).filter(move |bit| bits & bit != 0).map(CapabilitySet::from_bits_retain)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn privileges_are_read_as_the_kernel_writes_them() {
+        let status = "Umask:\t0027\nCapBnd:\t0000000000000400\nCapAmb:\t0000000000000400\nNoNewPrivs:\t1\n";
+        let bind = CapabilitySet::NET_BIND_SERVICE;
+        assert_eq!(Privileges::of(status), Some(Privileges { bounding: bind, ambient: bind, none_new: true }));
+        assert_eq!(Privileges::of("Umask:\t0027\n"), None);
+    }
 
     #[test]
     fn ids_and_environment_are_read_as_the_kernel_writes_them() {

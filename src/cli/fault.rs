@@ -54,6 +54,9 @@ pub enum Fault {
         "no controller answers for {node}{detail}; start one with `plugd run {node}`, name another with --dir, or say --state-dir if it was started with one"
     )]
     Unreachable { node: String, detail: String },
+    /// Its controller is there and says nothing.
+    #[error("the controller of {node} has not answered within {within:?}; {next}")]
+    Silent { node: String, within: Duration, next: String },
     /// A copy of a directory names the socket of the original.
     #[error("no plugd runs for {dir}: what answers at {socket} is the node of {of}; start one with `plugd run {dir}`")]
     OfAnother { dir: String, socket: String, of: String },
@@ -73,7 +76,7 @@ pub enum Fault {
     NotReady { service: String, status: String },
     #[error("{0}")]
     Invalid(String),
-    #[error("{what} after {after:?}; {next}")]
+    #[error("waited {after:?}: {what}; {next}")]
     TimedOut { what: String, after: Duration, next: String },
     /// The controller knows nothing of that name.
     #[error("{what}; {next}")]
@@ -97,9 +100,11 @@ impl Fault {
     pub fn code(&self) -> Code {
         match self {
             Fault::Pipe => Code::Done,
-            Fault::Unreachable { .. } | Fault::OfAnother { .. } | Fault::NoneRuns(_) | Fault::NoDirectory(_) => {
-                Code::Unreachable
-            }
+            Fault::Unreachable { .. }
+            | Fault::Silent { .. }
+            | Fault::OfAnother { .. }
+            | Fault::NoneRuns(_)
+            | Fault::NoDirectory(_) => Code::Unreachable,
             Fault::Several(_) | Fault::Usage { .. } => Code::Usage,
             Fault::NoSuchService { .. } | Fault::Missing { .. } => Code::NoSuchService,
             Fault::NotReady { .. } | Fault::Conflict { .. } => Code::NotReady,
@@ -113,6 +118,12 @@ impl Fault {
     /// No controller answers, however that is known.
     pub fn is_unreachable(&self) -> bool {
         self.code() == Code::Unreachable
+    }
+
+    /// As that, and the next controller may answer in a moment.
+    pub fn may_pass(&self) -> bool {
+        // Of a copied directory the original's answers; who was silent for so long is not asked once more.
+        self.is_unreachable() && !matches!(self, Fault::OfAnother { .. } | Fault::Silent { .. })
     }
 
     /// An error of a path, told apart by kind.

@@ -91,7 +91,8 @@ pub fn forecast(found: &Declared, running: &Running, whole: bool, budget: Option
     for one in &found.declared {
         place(&mut plan, one, found, running, &cycles);
         for (reason, message) in &one.problems {
-            plan.warnings.push(format!("{}: {reason}: {message}", one.source.file));
+            let each = message.lines().map(|line| format!("{}: {reason}: {line}", one.source.file));
+            plan.warnings.extend(each);
         }
         for what in &one.spec.not_yet_supported {
             plan.warnings.push(format!("{}: {what} is understood but not acted on yet", one.source.file));

@@ -55,7 +55,10 @@ pub fn status(args: &StatusArgs, session: &Session, fault: Fault) -> Result<Code
     if texts.iter().all(Option::is_none) {
         return Err(fault);
     }
-    super::say(&format!("plugd does not run for {}; this is what it last wrote:", dir.display()));
+    match fault {
+        Fault::Silent { .. } => super::say(&format!("{fault}; this is what it last wrote:")),
+        _ => super::say(&format!("plugd does not run for {}; this is what it last wrote:", dir.display())),
+    }
     let mut out = session.out();
     for (at, (name, text)) in args.names.iter().zip(texts).enumerate() {
         let Some(text) = text else {

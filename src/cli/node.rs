@@ -13,11 +13,12 @@ use super::args::Global;
 use super::fault::Fault;
 use super::progress::Progress;
 use super::{last, left};
-use crate::api::client::{self, Client, ClientError, Events, Watch};
+use crate::api::client::{self, ANSWER_WAIT, Client, ClientError, Events, Watch};
 use crate::api::wire::{EventsEvent, WatchEvent};
 use crate::controller::Order;
 use crate::edge::directory::identity;
 use crate::edge::places::{self, FindError, Who};
+use crate::edge::process::stat::Stat;
 use crate::model::name::Name;
 use crate::model::ready;
 use crate::model::view::{ServiceView, Snapshot};
@@ -66,9 +67,7 @@ impl Node {
         let until = Instant::now() + REPLACED_WITHIN;
         loop {
             match Node::open_now(global) {
-                // Of a copied directory the original's.
-                Err(fault @ Fault::OfAnother { .. }) => return Err(fault),
-                Err(fault) if fault.is_unreachable() && keeper_lives(global) && Instant::now() < until => {
+                Err(fault) if fault.may_pass() && keeper_lives(global) && Instant::now() < until => {
                     std::thread::sleep(LOOK_AGAIN);
                 }
                 answer => return answer,
@@ -101,7 +100,10 @@ impl Node {
                 let unnamed = dir.is_none() && global.run_dir.is_none() && global.state_dir.is_none();
                 Ok(Node { runtime, client, dir, unnamed })
             }
-            Err(error) => Err(told(error, &dir.unwrap_or(found.socket).display().to_string())),
+            Err(error) => {
+                let node = dir.as_ref().unwrap_or(&found.socket).display().to_string();
+                Err(told(error, &node, &found.socket))
+            }
         }
     }
 
@@ -211,17 +213,24 @@ impl Node {
     }
 
     fn run<T>(&self, answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, Fault> {
-        self.runtime.block_on(answer).map_err(|error| told(error, &self.shown()))
+        self.runtime.block_on(answer).map_err(|error| told(error, &self.shown(), self.client.socket()))
+    }
+
+    /// Whether the controller answers at all, within this time.
+    pub fn answers(&self, within: Duration) -> Result<(), Fault> {
+        let answer = self.client.get::<Value>("/v1/node?form=place");
+        let answer = self.run_until(Some(Instant::now() + within), answer)?;
+        answer.map(drop).ok_or_else(|| silent(&self.shown(), self.client.socket(), within))
     }
 
     /// What is asked twice does no harm: of a controller that is killed or replaced meanwhile the next one is asked.
     fn run_again<T, A: Future<Output = Result<T, ClientError>>>(&self, ask: impl Fn() -> A) -> Result<T, Fault> {
         let mut answer = self.run(ask());
-        if answer.as_ref().is_err_and(Fault::is_unreachable) {
+        if answer.as_ref().is_err_and(Fault::may_pass) {
             let until = Instant::now() + REPLACED_WITHIN;
             // It may not have read the directory yet, and know of nothing.
             let is_early = |answer: &Result<T, Fault>| match answer {
-                Err(fault) => fault.is_unreachable() || matches!(fault, Fault::Missing { .. }),
+                Err(fault) => fault.may_pass() || matches!(fault, Fault::Missing { .. }),
                 Ok(_) => false,
             };
             while is_early(&answer) && self.keeper_lives() && Instant::now() < until {
@@ -249,7 +258,7 @@ impl Node {
         let Some(deadline) = deadline else { return self.run(answer).map(Some) };
         let answer = self.runtime.block_on(async { tokio::time::timeout(left(deadline), answer).await });
         match answer {
-            Ok(answer) => answer.map(Some).map_err(|error| told(error, &self.shown())),
+            Ok(answer) => answer.map(Some).map_err(|error| told(error, &self.shown(), self.client.socket())),
             Err(_) => Ok(None),
         }
     }
@@ -479,6 +488,7 @@ fn not_found(error: FindError) -> Fault {
             let [dir, socket, of] = [dir, socket, of].map(|path| path.display().to_string());
             Fault::OfAnother { dir, socket, of }
         }
+        FindError::Silent { dir, socket } => silent(&dir.display().to_string(), &socket, ANSWER_WAIT),
         FindError::Denied { socket } => Fault::Permission { what: "open", path: socket },
     }
 }
@@ -496,7 +506,7 @@ fn watched(socket: &Path) -> String {
 }
 
 /// The client's error as a person is told it.
-fn told(error: ClientError, node: &str) -> Fault {
+fn told(error: ClientError, node: &str, socket: &Path) -> Fault {
     match error {
         // Without a directory there is only the socket's path, which nobody can run.
         ClientError::NotReachable { .. } if node.ends_with(places::SOCKET) => Fault::none_runs(),
@@ -504,13 +514,28 @@ fn told(error: ClientError, node: &str) -> Fault {
         ClientError::Forbidden { socket, .. } => Fault::Permission { what: "open", path: socket },
         ClientError::Untrusted { .. } => Fault::no(error.to_string(), "plugd does not speak to it"),
         ClientError::Refused(problem) => refused(problem),
-        ClientError::Broken(_) | ClientError::Late { .. } | ClientError::Dropped(_) => {
+        ClientError::Late { .. } => silent(node, socket, ANSWER_WAIT),
+        ClientError::Broken(_) | ClientError::Dropped(_) => {
             Fault::Unreachable { node: node.into(), detail: format!(" any more: {error}") }
         }
         ClientError::NotUnderstood { source, .. } => {
             Fault::no(format!("the controller's answer is not understood: {source}"), "are both of one version?")
         }
     }
+}
+
+/// Of a controller that is there and says nothing, and what helps.
+fn silent(node: &str, socket: &Path, within: Duration) -> Fault {
+    let peer = places::connect(socket).and_then(|stream| Ok(rustix::net::sockopt::socket_peercred(&stream)?));
+    let next = match peer.ok().and_then(|peer| Stat::of(peer.pid.as_raw_nonzero().get())) {
+        Some(stat) if stat.is_stopped() => format!("it is stopped: `kill -CONT {}` lets it go on", stat.pid),
+        Some(stat) => format!(
+            "if that lasts, `kill -KILL {}` ends it: another takes its place, and the services run on",
+            stat.pid
+        ),
+        None => "end it where it runs: another takes its place, and the services run on".into(),
+    };
+    Fault::Silent { node: node.into(), within, next }
 }
 
 fn refused(problem: crate::api::wire::Problem) -> Fault {

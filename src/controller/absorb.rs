@@ -37,6 +37,7 @@ impl Controller {
                 let id = self.table.enter(&name, now.wall);
                 let last_exit = memory.last_exit.clone();
                 if let Some(service) = self.table.get_mut(id) {
+                    service.warned_root |= memory.warned_root && self.config.takes_over;
                     super::adopt::remember(service, *memory);
                 }
                 // Who remembered it may have been gone before it had written that down.

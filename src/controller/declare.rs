@@ -137,8 +137,10 @@ impl Controller {
                 | Life::Stopping(_) => {}
             }
         }
+        // As the controller before it told.
+        let is_told = self.config.takes_over && service.view.is_none() && known.is_some() && !moved;
         let news = match (before.is_some(), edited) {
-            (false, _) if adopted => None,
+            (false, _) if adopted || is_told => None,
             (false, _) => Some((Reason::Declared, "its manifest is in force".into())),
             (true, true) if moved => Some((Reason::Updated, "its manifest was edited".into())),
             // What was away is back as it was.

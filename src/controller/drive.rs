@@ -190,11 +190,12 @@ impl Controller {
                 Step::Again
             }
             (Some(Err((reason, said))), hook) => {
-                let said = said.clone();
-                let kind = match hook {
-                    _ if *reason == Reason::ResourceExhausted => Setback::Missing(*reason),
-                    Hook::Selfcheck => Setback::Missing(Reason::SelfcheckFailed),
-                    Hook::PreStart | Hook::PreStop => Setback::HookFailed,
+                let (kind, said) = match hook {
+                    _ if *reason == Reason::ResourceExhausted => (Setback::Missing(*reason), said.clone()),
+                    Hook::Selfcheck => (Setback::Missing(Reason::SelfcheckFailed), said.clone()),
+                    Hook::PreStart | Hook::PreStop => {
+                        (Setback::HookFailed, format!("its preStart hook failed: {said}"))
+                    }
                 };
                 self.set_back(id, service, at, kind, said, made.print, now);
                 Step::Again

@@ -267,6 +267,9 @@ pub struct Memory {
     /// What was told last: a controller that finds it like that goes on telling since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
+    /// It was told that it runs as root.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warned_root: bool,
 }
 
 /// `plugd scale`.

@@ -87,6 +87,8 @@ pub struct Config {
     pub single: bool,
     pub pid1: bool,
     pub started: Now,
+    /// Another controller of this keeper was before it: what is remembered it has told.
+    pub takes_over: bool,
     pub seed: u64,
     /// Told in each status: where logs lie, none where none are kept.
     pub log_dir: Option<PathBuf>,

@@ -570,7 +570,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         && (&old.lives, &old.spent) == (&service.lives, &spent)
         && old.schedule == schedule
         && old.kept == kept
-        && old.told == told
+        && (old.told, old.warned_root) == (told, service.warned_root)
     {
         return;
     }
@@ -589,6 +589,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         schedule,
         kept,
         told,
+        warned_root: service.warned_root,
     };
     service.remembered = Some(memory.clone());
     plan.actions.push(Action::Remember(service.name.clone(), Box::new(memory)));

@@ -629,8 +629,9 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
                         (false, None) => explain::and_holder(ending, instance),
                     }
                 }
-                (Setback::HookFailed, _) => format!("its preStart hook failed: {}", wait.message),
-                (Setback::Ended | Setback::NotSpawned(_) | Setback::Missing(_), _) => wait.message.clone(),
+                (Setback::Ended | Setback::HookFailed | Setback::NotSpawned(_) | Setback::Missing(_), _) => {
+                    wait.message.clone()
+                }
             };
             Word::of(Status::Unhealthy, reason, why)
         }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::model::settings::Settings;
 
-pub use find::{FindError, Found, find};
+pub use find::{FindError, Found, Silent, find};
 pub use lock::{Holder, Lock, LockError};
 
 /// The longest path that fits `sockaddr_un` with its closing zero.

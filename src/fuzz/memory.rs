@@ -122,6 +122,7 @@ fn config() -> Config {
         exit_on_required: None,
         require_user: false,
         warn_root: false,
+        takes_over: false,
         single: false,
         pid1: false,
         started: after(0),

@@ -282,6 +282,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         // One command has no manifest that could name a user.
         warn_root: uid == 0 && !directory::in_container() && !matches!(task.what, What::Command(_)),
         started: now,
+        takes_over: !first,
         seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started.as_nanosecond()),
         log_dir: places.logs.clone(),
         kill_scope: Some(Scope::word(cgroups.as_ref())),

@@ -69,6 +69,7 @@ fn pre_start_runs_before_and_its_failure_holds_up_the_start_and_is_told() {
     world.wait("the failure to be told", |world| {
         let status = world.status_file("web").unwrap_or_default();
         status.contains("its preStart hook failed: exited with 3: no flag yet")
+            && world.log().contains("did not start: its preStart hook failed: exited with 3: no flag yet")
     });
     assert!(!text(&world, "order").contains("main"), "nothing starts before its hook has ended well");
 

@@ -210,3 +210,46 @@ fn what_its_user_may_not_run_or_enter_blocks_an_edit_and_is_foretold() {
     world.wait("the next version", |world| world.pid("web").is_some_and(|now| now != pid));
     world.wait_status("web", "running");
 }
+
+/// With capabilities of its own, too, a service finds on PATH what it may run; so do its hooks and checks.
+#[test]
+fn what_may_not_be_run_is_passed_by_on_path_with_capabilities_as_without() {
+    if !is_root() {
+        return;
+    }
+    let mut world = World::empty();
+    let [roots, nobodys] = ["roots", "nobodys"].map(|name| {
+        let closed = world.root().join(name);
+        fs::create_dir(&closed).expect("made");
+        for program in ["sleep", "true"] {
+            fs::copy(PathBuf::from("/bin").join(program), closed.join(program)).expect("copied");
+        }
+        fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("closed");
+        closed
+    });
+    chown(&nobodys, Some(NOBODY), Some(NOBODY)).expect("given away");
+    let cases = [
+        ("dropped", "user: nobody\n", "drop: [ALL]", false),
+        ("added", "user: nobody\n", "add: [NET_BIND_SERVICE]", false),
+        ("mighty", "user: nobody\n", "add: [DAC_OVERRIDE]", true),
+        ("meek", "", "drop: [ALL]", true),
+        ("meeker", "", "drop: [ALL]", false),
+    ];
+    for (name, user, capabilities, _) in cases {
+        let first = if name == "meeker" { &nobodys } else { &roots }.display();
+        let rest = "lifecycle: {preStart: {exec: {command: ['true']}}}\nreadinessProbe: {exec: {command: ['true']}}\n";
+        let manifest = format!(
+            "command: sleep 3600\n{user}workingDir: /\nenv: {{PATH: '{first}:/usr/bin:/bin'}}\nsecurityContext: {{capabilities: {{{capabilities}}}}}\n{rest}"
+        );
+        world.put(&format!("{name}.yaml"), &manifest);
+    }
+    let check = world.plugd(&["check"]);
+    let said = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
+    assert!(said.contains("would start 5"), "{said}");
+    world.run(&[]);
+    for (name, _, _, is_first) in cases {
+        world.wait_status(name, "healthy");
+        let program = fs::read_link(format!("/proc/{}/exe", world.pid(name).expect("a pid"))).expect("it lives");
+        assert_eq!(program.starts_with(world.root()), is_first, "{name}: {}", program.display());
+    }
+}

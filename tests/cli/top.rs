@@ -325,10 +325,11 @@ fn control_c_leaves_from_everywhere() {
 fn what_is_stale_says_so_until_a_controller_answers() {
     let mut top = filled(80, 24);
     let later = |text: &str| -> Timestamp { at(text) };
-    update(&mut top, News::Lost("no controller answers for services.d".into()), later("2026-11-23T12:33:02Z"));
-    update(&mut top, News::Lost("no controller answers for services.d".into()), later("2026-11-23T12:33:07Z"));
+    let lost = |heard: &str| News::Lost { heard: at(heard), why: "no controller answers for services.d".into() };
+    update(&mut top, lost("2026-11-23T12:33:00Z"), later("2026-11-23T12:33:02Z"));
+    update(&mut top, lost("2026-11-23T12:33:01Z"), later("2026-11-23T12:33:07Z"));
     let seen = picture(&top);
-    assert!(seen.starts_with(" STALE for 5s: no controller answers"), "{seen}");
+    assert!(seen.starts_with(" STALE for 7s: no controller answers"), "since its last word: {seen}");
     assert!(seen.contains("postgres"), "what was known stands there all the same");
     update(&mut top, News::All(some()), later("2026-11-23T12:33:09Z"));
     assert!(picture(&top).starts_with("/srv/services.d"), "{}", picture(&top));

@@ -25,7 +25,8 @@ fn who_adds_an_edit_that_waits_is_told_what_for() {
     assert_eq!(told, "plugd: web: the new version waits: db is not ready; the one before runs on\n");
     let patience = [&add[..], &["--wait", "--timeout", "1500ms"]].concat();
     let (_, told) = ends(&world, 124, &patience);
-    assert!(told.starts_with("plugd: web's files are not in force yet: the new version waits: db is not"), "{told}");
+    let so = "plugd: waited 1.5s: web's files are not in force yet: the new version waits: db is not";
+    assert!(told.starts_with(so), "{told}");
 }
 
 #[test]

@@ -140,11 +140,26 @@ fn exec_goes_into_a_service_that_has_another_user_and_capabilities() {
         return; // nobody else may become another user
     }
     let world = World::running();
-    let who = "user: '65534'\nsecurityContext: {capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}\n";
+    let capabilities = "capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}";
+    let who = format!("user: '65534'\nsecurityContext: {{umask: '0027', nice: 4, oomScoreAdj: 77, {capabilities}}}\n");
     world.put("low.yaml", &format!("command: sleep 1000\nworkingDir: /usr\n{who}"));
+    world.put("roots.yaml", "command: sleep 1000\nsecurityContext: {capabilities: {drop: [ALL], add: [KILL]}}\n");
     world.wait_status("low", "running");
-    let (said, _) = ends(&world, 0, &["exec", "low", "--", "/bin/sh", "-c", "id -u; pwd"]);
-    assert_eq!(said, "65534\n/usr\n");
+    world.wait_status("roots", "running");
+    let (said, _) = ends(&world, 0, &["exec", "low", "--", "/bin/sh", "-c", "id -u; pwd; nice"]);
+    assert_eq!(said, "65534\n/usr\n4\n");
+    for name in ["low", "roots"] {
+        // Who it is and what it may do, as the kernel has it.
+        let of = |text: &str| -> Vec<String> {
+            let words = ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Umask", "oom"];
+            text.lines().filter(|line| words.iter().any(|word| line.starts_with(word))).map(String::from).collect()
+        };
+        let script = "cat /proc/$1/status; echo oom $(cat /proc/$1/oom_score_adj)";
+        let pid = world.pid(name).expect("a pid").to_string();
+        let shell = |pid: &str| ["exec", name, "--", "/bin/sh", "-c", script, "sh", pid].map(String::from);
+        let told = |pid: &str| ends(&world, 0, &shell(pid).each_ref().map(String::as_str)).0;
+        assert_eq!(of(&told("self")), of(&told(&pid)), "{name}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::ask::{STAYS, ends};
 use crate::terminal::{Terminal, screen, shown};
@@ -89,6 +90,31 @@ fn top_says_that_it_is_stale_and_goes_on_with_the_next_controller() {
     world.wait("the alarm", |world| drawn(world).contains("STALE for"));
     world.run(&[]);
     world.wait("the next controller", |world| drawn(world).contains("a controller answers again"));
+    terminal.press_control_c();
+    assert_eq!(terminal.code(), Some(130));
+}
+
+#[test]
+fn a_controller_that_hangs_is_told_as_that_with_what_helps() {
+    let world = World::running();
+    world.put("web.yaml", STAYS);
+    world.wait_status("web", "running");
+    let mut terminal = top(&world, 160, 20);
+    world.wait("the list", |world| drawn(world).contains("web 1/1 ✔ running"));
+    let controller = world.controller_pid().expect("a controller");
+    let frozen = Instant::now();
+    crate::world::kill(controller, 19);
+    world.wait("the alarm", |world| drawn(world).contains("STALE for"));
+    assert!(frozen.elapsed() < Duration::from_secs(10), "it is to be seen after 3 s: {:?}", frozen.elapsed());
+    let said = drawn(&world);
+    assert!(!said.contains("STALE for 0s") && said.contains(&format!("`kill -CONT {controller}`")), "{said}");
+    let asked = Instant::now();
+    let (_, told) = ends(&world, 6, &["get"]);
+    assert!(asked.elapsed() < Duration::from_secs(25), "the limit that it names: {:?}", asked.elapsed());
+    assert!(told.contains("has not answered within 15s; it is stopped: `kill -CONT"), "{told}");
+    assert!(!told.contains("plugd run"), "{told}");
+    crate::world::kill(controller, 18);
+    world.wait("its answer", |world| drawn(world).contains("a controller answers again"));
     terminal.press_control_c();
     assert_eq!(terminal.code(), Some(130));
 }

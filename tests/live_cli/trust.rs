@@ -60,7 +60,7 @@ fn wait_knows_ready_deleted_paths_and_the_time() {
     assert!(told.contains("web has no instance 7"), "{told}");
     ends(&world, 0, &["wait", "never-was", "--for=deleted"]);
     let (_, told) = ends(&world, 124, &["wait", "--timeout", "200ms", "--for=jsonpath={.restarts}=77", "web"]);
-    assert!(told.contains("after 200ms"), "{told}");
+    assert!(told.contains("waited 200ms: "), "{told}");
     ends(&world, 4, &["wait", "never-was", "--timeout", "50ms"]);
     ends(&world, 2, &["wait", "--for=deleted"]);
     ends(&world, 2, &["wait", "web", "--for=splendid"]);
@@ -83,8 +83,8 @@ fn who_has_waited_in_vain_is_told_what_it_waits_for() {
     let (said, _) = ends(&world, 3, &["status", "web"]);
     assert!(said.contains("  depends on   db\n"), "{said}");
     let told = waits(&["web"]);
-    let so = "plugd: web is waiting (DependencyNotReady): db is not ready";
-    assert!(told.starts_with(so) && told.ends_with(" after 300ms; `plugd status web` tells more\n"), "{told}");
+    let so = "plugd: waited 300ms: web is waiting (DependencyNotReady): db is not ready";
+    assert!(told.starts_with(so) && told.ends_with("; `plugd status web` tells more\n"), "{told}");
     let told = waits(&[]);
     assert!(told.contains(", web is waiting (DependencyNotReady); db: "), "{told}");
     let (_, told) = ends(&world, 124, &["restart", "web", "--wait", "--timeout", "300ms"]);
@@ -98,14 +98,17 @@ fn who_has_waited_in_vain_is_told_what_it_waits_for() {
         world.field("old", "manifest").is_some_and(|manifest| manifest.contains("generation: 2"))
     });
     let told = waits(&["old"]);
-    let so = "plugd: old's files are not in force yet: the new version waits: db is not ready; the one before runs on";
+    let so = "plugd: waited 300ms: old's files are not in force yet: the new version waits: db is not ready; the one before runs on";
     assert!(told.starts_with(so), "{told}");
     world.put("db.yaml", "command: sleep 1000\nenabled: false\n");
     world.remove("web.yaml");
     world.wait_status("web", "absent");
     world.wait_status("db", "stopped (Disabled)");
     let told = waits(&["--all"]);
-    assert!(told.starts_with("plugd: old's files are not in force yet: the new version waits: db is not"), "{told}");
+    assert!(
+        told.starts_with("plugd: waited 300ms: old's files are not in force yet: the new version waits: db is not"),
+        "{told}"
+    );
     ends(&world, 0, &["wait", "--timeout", "300ms"]);
     // A health check of what serves does not stand for as long as the edit waits.
     let began = std::time::Instant::now();
@@ -122,7 +125,7 @@ fn who_waits_for_long_is_told_what_for_and_a_health_check_only_how_it_ended() {
     world.wait_status("db", "starting");
     let (_, told) = ends(&world, 124, &["wait", "db", "--timeout", "700ms"]);
     assert!(told.lines().count() == 1, "{told}");
-    assert!(told.contains("db is starting") && told.contains("after 700ms"), "{told}");
+    assert!(told.contains("waited 700ms: db is starting"), "{told}");
     let seen = shown(&world, 80, &[], "$plugd wait db --timeout 1500ms");
     assert_eq!(seen.matches("waiting: db is starting").count(), 1, "the same is not told twice: {seen}");
 }

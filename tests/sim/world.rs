@@ -101,6 +101,7 @@ fn config(seed: u64, started: Now) -> Config {
         seed,
         log_dir: None,
         kill_scope: None,
+        takes_over: false,
     }
 }
 
@@ -464,7 +465,7 @@ impl World {
         // The helpers of the old one are ended by the new one, but for those of a stop.
         self.hooks.retain(|(_, hook), _| *hook == Hook::PreStop);
         self.preparing.clear();
-        self.config.started = self.now;
+        (self.config.started, self.config.takes_over) = (self.now, true);
         // What the old one had decided for itself the new one finds out anew.
         self.ending_since = None;
         self.unready_at_end.clear();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use ratatui::crossterm::event::{self, Event};
 
 use super::state::{LOG_LINES, Usage};
@@ -24,7 +25,9 @@ use crate::model::view::ServiceView;
 /// Between two tries to reach a controller that does not answer.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
 /// A stream that is quiet for so long may be that of a controller that hangs: it is asked.
-const QUIET: Duration = Duration::from_secs(10);
+const QUIET: Duration = Duration::from_secs(1);
+/// Who has not answered by then is told of as silent, 2.5 s after the last word at most.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(1500);
 /// Between two looks for new lines of a log.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -39,19 +42,21 @@ pub type Sender = mpsc::Sender<Told>;
 
 /// Follows the controller, and each one that takes its place.
 pub fn watch(global: Global, mut node: Node, to: Sender) {
+    let mut heard = Timestamp::now();
+    let lost = |heard, fault: &Fault| to.send(Told::News(News::Lost { heard, why: fault.to_string() }));
     loop {
-        let fault = match follow(&node, &to) {
+        let fault = match follow(&node, &to, &mut heard) {
             Ok(()) => return,
             Err(fault) => fault,
         };
-        if to.send(Told::News(News::Lost(fault.to_string()))).is_err() {
+        if lost(heard, &fault).is_err() {
             return;
         }
         node = loop {
             match Node::open(&global) {
                 Ok(node) => break node,
                 Err(fault) => {
-                    if to.send(Told::News(News::Lost(fault.to_string()))).is_err() {
+                    if lost(heard, &fault).is_err() {
                         return;
                     }
                     std::thread::sleep(TRY_AGAIN);
@@ -61,11 +66,14 @@ pub fn watch(global: Global, mut node: Node, to: Sender) {
     }
 }
 
-/// Ends well only when nobody listens any more.
-fn follow(node: &Node, to: &Sender) -> Result<(), Fault> {
+/// Ends well only when nobody listens any more. `heard`: when the controller said something last.
+fn follow(node: &Node, to: &Sender, heard: &mut Timestamp) -> Result<(), Fault> {
     let mut watching = node.watch()?;
     loop {
         let step = watching.step(Some(Instant::now() + QUIET))?;
+        if step != Step::TimeIsUp {
+            *heard = Timestamp::now();
+        }
         let Some(known) = watching.known() else { continue };
         let news = match step {
             Step::All => News::All(known.clone()),
@@ -76,7 +84,8 @@ fn follow(node: &Node, to: &Sender) -> Result<(), Fault> {
             Step::Removed(name) => News::Removed(name),
             Step::Node => News::Node(known.node.clone()),
             Step::TimeIsUp => {
-                node.get("/v1/node")?;
+                node.answers(ANSWERS_WITHIN)?;
+                *heard = Timestamp::now();
                 continue;
             }
         };

@@ -27,8 +27,11 @@ pub enum News {
     Changed(Arc<ServiceView>),
     Removed(Name),
     Node(NodeView),
-    /// No controller answers, and why.
-    Lost(String),
+    /// No controller answers, why, and when one did last.
+    Lost {
+        heard: Timestamp,
+        why: String,
+    },
     Used(HashMap<Name, Usage>),
     Lines {
         name: Name,
@@ -76,9 +79,9 @@ pub fn update(top: &mut Top, news: News, now: Timestamp) -> Option<Wish> {
         (News::Node(node), Some(known)) => known.node = node,
         // A change before the first snapshot tells nothing: the snapshot has it.
         (News::Changed(_) | News::Removed(_) | News::Node(_), None) => {}
-        (News::Lost(why), _) => {
+        (News::Lost { heard, why }, _) => {
             let since = match &top.link {
-                Link::Live => now,
+                Link::Live => heard,
                 Link::Lost { since, .. } => *since,
             };
             top.link = Link::Lost { since, why };

@@ -36,7 +36,7 @@ impl Held {
 
     /// The next controller, told of the lives that are named, and of those of them that have ended.
     fn next(&self, world: &World, lives: &[(&str, u64, Option<Exit>)]) -> World {
-        let mut next = World::unread(config(), world.now);
+        let mut next = World::unread(Config { takes_over: true, ..config() }, world.now);
         for (name, memory) in &self.memories {
             next.tell(Input::Remembered(name.clone(), Box::new(memory.clone())));
         }
@@ -519,4 +519,30 @@ fn a_liveness_check_that_has_passed_is_not_told_as_one_that_never_did() {
     next.verdict("web", 1, ProbeSlot::Liveness, false);
     let why = next.view("web").why.join("; ");
     assert!(why.contains("the liveness probe failed 2 of 3 times") && !why.contains("never"), "{why}");
+}
+
+#[test]
+fn what_was_told_of_a_service_that_has_not_run_is_not_told_by_the_next_controller() {
+    let warning = Config { warn_root: true, ..config() };
+    let (mut world, mut held) = (World::with(warning.clone()), Held::default());
+    let told_of_it = |actions: &[Action]| -> Vec<Reason> {
+        told(actions).into_iter().filter(|reason| matches!(reason, Reason::Declared | Reason::RunsAsRoot)).collect()
+    };
+    let both = [Reason::Declared, Reason::RunsAsRoot];
+    let actions = world.declare(spec("web"));
+    held.note(&actions);
+    assert_eq!(told_of_it(&actions), both);
+
+    let again = |takes_over: bool, spec: Spec| {
+        let mut next = World::unread(Config { takes_over, started: world.now, ..warning.clone() }, world.now);
+        next.tell(Input::Remembered(name("web"), Box::new(held.memories[&name("web")].clone())));
+        let mut actions = next.declare(spec);
+        actions.extend(next.tell(Input::Scanned));
+        told_of_it(&actions)
+    };
+    assert_eq!(again(true, spec("web")), []);
+    let mut edited = spec("web");
+    edited.description = Some("another".into());
+    assert_eq!(again(true, edited), [Reason::Declared], "it was edited meanwhile");
+    assert_eq!(again(false, spec("web")), both, "another run of the node");
 }

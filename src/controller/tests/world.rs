@@ -29,6 +29,7 @@ pub fn config() -> Config {
         exit_on_required: None,
         require_user: false,
         warn_root: false,
+        takes_over: false,
         single: false,
         pid1: false,
         started: start(),

@@ -36,10 +36,16 @@ pub enum FindError {
     /// A directory that was copied brings the status file of the original along.
     #[error("no controller answers for {}: {} is that of {}", dir.display(), socket.display(), of.display())]
     OfAnother { dir: PathBuf, socket: PathBuf, of: PathBuf },
+    #[error("the controller of {} does not answer", dir.display())]
+    Silent { dir: PathBuf, socket: PathBuf },
 }
 
 /// Asks whose node answers at a socket: its directory, where that is not this one.
-pub type OfAnother<'a> = &'a dyn Fn(&Path, &Path) -> Option<PathBuf>;
+pub type OfAnother<'a> = &'a dyn Fn(&Path, &Path) -> Result<Option<PathBuf>, Silent>;
+
+/// Somebody listens and says nothing.
+#[derive(Debug)]
+pub struct Silent;
 
 /// Finds the controller of `dir`; without one, `./services.d` if it exists, else the only controller
 /// whose socket is in one of the usual places. `run` and `state` are flags or their variables; with one
@@ -75,8 +81,9 @@ fn find_for(
     for socket in &tried {
         match speak(socket, owner, who) {
             Ok(found) => match of_another(socket, dir) {
-                None => return Ok(found),
-                Some(of) => {
+                Ok(None) => return Ok(found),
+                Err(Silent) => return Err(FindError::Silent { dir: dir.to_path_buf(), socket: socket.clone() }),
+                Ok(Some(of)) => {
                     let (dir, socket) = (dir.to_path_buf(), socket.clone());
                     refused = refused.or(Some(FindError::OfAnother { dir, socket, of }));
                 }

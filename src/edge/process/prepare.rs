@@ -116,7 +116,7 @@ pub fn main_process(
     for word in &mut argv[literal..] {
         *word = base.expanded(word, &mut room)?;
     }
-    let mut prepared = base.finish(argv, progress)?;
+    let mut prepared = base.finish(ground, argv, progress)?;
     if let Program::Wrapper(spec::Wrapper { sha256: Some(pinned), .. }) = &process.program {
         let path = PathBuf::from(OsStr::from_bytes(prepared.program.as_bytes()));
         progress.at(Sight::Program(path.clone()));
@@ -145,7 +145,7 @@ pub fn helper(
     base.environment.set("PLUGD_HELPER".into(), number.to_string().into());
     let mut room = TOTAL_MAX;
     let argv = command.iter().map(|word| base.expanded(word, &mut room)).collect::<Result<_, _>>()?;
-    base.finish(argv, progress)
+    base.finish(ground, argv, progress)
 }
 
 /// All but the program: user, directory, environment.
@@ -154,21 +154,37 @@ struct Base {
     working_dir: PathBuf,
     identity: Option<Identity>,
     capabilities: Option<Granted>,
-    looks_as_user: bool,
 }
 
-/// Whose rights a look is made with: of the user that the process will have, where plugd can take them on.
-pub(super) struct Eyes<'a>(Option<&'a Identity>);
+/// Whose rights a look is made with: of the user and the capabilities that the process will have, where plugd can
+/// take them on.
+pub(super) struct Eyes<'a> {
+    user: Option<&'a Identity>,
+    capabilities: Option<Granted>,
+}
 
-impl Eyes<'_> {
+impl<'a> Eyes<'a> {
+    fn of(ground: &Ground, user: Option<&'a Identity>, capabilities: Option<Granted>) -> Eyes<'a> {
+        Eyes { user: user.filter(|_| ground.uid == 0), capabilities }
+    }
+
     pub fn look<T>(&self, look: impl Fn() -> T) -> T {
-        let Some(Identity { uid, gid, groups, .. }) = self.0 else { return look() };
+        let granted = || match self.capabilities {
+            Some(granted) => granted.in_force(&look),
+            None => Ok(look()),
+        };
+        let seen = match self.user {
+            Some(Identity { uid, gid, groups, .. }) => {
+                raw::with_rights_of(*uid, *gid, Some(groups), granted).and_then(|seen| seen)
+            }
+            None => granted(),
+        };
         // Where a sandbox refuses that, the exec itself tells.
-        raw::with_rights_of(*uid, *gid, Some(groups), &look).unwrap_or_else(|_| look())
+        seen.unwrap_or_else(|_| look())
     }
 
     pub fn user(&self) -> Option<String> {
-        self.0.map(ToString::to_string)
+        self.user.map(ToString::to_string)
     }
 }
 
@@ -195,9 +211,10 @@ impl Base {
         };
         let working_dir = process.working_dir.clone().unwrap_or_else(|| ground.working_dir.clone());
         progress.at(Sight::WorkingDir(working_dir.clone()));
-        // What it may do by more than its user is not known here: then the exec itself tells.
-        let looks_as_user = ground.uid == 0 && process.capabilities.is_none();
-        let eyes = Eyes(identity.as_ref().filter(|_| looks_as_user));
+        let uid = identity.as_ref().map_or(ground.uid, |identity| identity.uid);
+        let grant = |wanted| Own::now().grant(wanted, uid == 0, uid != ground.uid);
+        let capabilities = process.capabilities.as_ref().map(grant).transpose()?;
+        let eyes = Eyes::of(ground, identity.as_ref(), capabilities);
         let inside = working_dir.join(".");
         let look = || working_dir.metadata().and_then(|meta| if meta.is_dir() { inside.metadata() } else { Ok(meta) });
         match eyes.look(look) {
@@ -220,18 +237,15 @@ impl Base {
             }
         }
         let environment = variables(ground, spec, life, identity.as_ref(), progress)?;
-        let uid = identity.as_ref().map_or(ground.uid, |identity| identity.uid);
-        let grant = |wanted| Own::now().grant(wanted, uid == 0, uid != ground.uid);
-        let capabilities = process.capabilities.as_ref().map(grant).transpose()?;
-        Ok(Base { environment, working_dir, identity, capabilities, looks_as_user })
+        Ok(Base { environment, working_dir, identity, capabilities })
     }
 
-    fn finish(self, argv: Vec<String>, progress: &Progress) -> Result<Prepared, Unpreparable> {
+    fn finish(self, ground: &Ground, argv: Vec<String>, progress: &Progress) -> Result<Prepared, Unpreparable> {
         let first = argv.first().filter(|word| !word.is_empty());
         let Some(first) = first else {
             return Err(fault(Reason::ProgramNotFound, "the command is empty"));
         };
-        let eyes = Eyes(self.identity.as_ref().filter(|_| self.looks_as_user));
+        let eyes = Eyes::of(ground, self.identity.as_ref(), self.capabilities);
         let path = find(first, &self.environment, &self.working_dir, &eyes, progress)
             .map_err(|error| fault(error.reason, self.environment.without_secrets(&error.message)))?;
         let interpreter = interpreter(&path);

@@ -7,6 +7,10 @@
 //! To take away for good is to shrink the bounding set, which needs CAP_SETPCAP. Where plugd lacks that, it is
 //! no_new_privs which sees to it that no program gives back what was dropped.
 
+use std::io;
+
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+
 use super::prepare::{Unpreparable, fault};
 use crate::model::capability::{SETPCAP, Set};
 use crate::model::reason::Reason;
@@ -71,6 +75,25 @@ impl Own {
             ambient,
             no_new_privs: shrinks && !may_shrink,
         })
+    }
+}
+
+impl Granted {
+    /// Does something while no other capabilities are in force, on this thread alone.
+    pub fn in_force<T>(&self, act: impl FnOnce() -> T) -> io::Result<T> {
+        /// Takes the old ones back, also where `act` panics.
+        struct Back(CapabilitySets);
+        impl Drop for Back {
+            fn drop(&mut self) {
+                // What is permitted is left as it was, so that this cannot be refused.
+                let _ = set_capabilities(None, self.0);
+            }
+        }
+        let own = capabilities(None)?;
+        let kept = CapabilitySet::from_bits_retain(self.kept.0);
+        set_capabilities(None, CapabilitySets { effective: own.permitted & kept, ..own })?;
+        let _back = Back(own);
+        Ok(act())
     }
 }
 

@@ -407,7 +407,7 @@ fn unknown(ctx: &mut Context<'_>, entry: &Entry, object: &'static Object, path: 
     let meant = nearest(&plain, words.iter().map(|(foreign, _)| *foreign))
         .filter(|foreign| *foreign == plain || near.is_none());
     let foreign = words.iter().find(|(foreign, _)| meant == Some(*foreign)).map(|(_, instead)| (*instead).to_owned());
-    let has_words = ["", "lifecycle", "logs", "stop"].contains(&path) || path.ends_with("Probe");
+    let has_words = ["", "lifecycle", "logs", "schedule", "stop"].contains(&path) || path.ends_with("Probe");
     let foreign = foreign.filter(|_| has_words).map(|remedy| with_its_seconds(remedy, &plain, &entry.value));
     let remedy = if entry.value.kind == Node_::Null && entry.key.contains(':') {
         // `port:8080` is one word to YAML.

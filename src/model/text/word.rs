@@ -44,7 +44,8 @@ pub fn since(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or_default()
 }
 
-/// A length of time that is data: `0.003s`, `0.2s`, `12.0s`, then as [`age`] from a minute on.
+/// A length of time that is data: `0.003s`, `0.2s`, `12.0s`, `75s`, then as [`age`] from two minutes on, as events
+/// tell it.
 pub fn span(span: Duration) -> String {
     if span < Duration::from_millis(100) {
         // What ends at once ends in milliseconds; 0.0s would tell nothing.
@@ -53,6 +54,8 @@ pub fn span(span: Duration) -> String {
         // Cut, not rounded: 59.99 s must not be told as 60.0s.
         let tenths = span.as_millis() / 100;
         format!("{}.{}s", tenths / 10, tenths % 10)
+    } else if span < Duration::from_secs(120) {
+        format!("{}s", span.as_secs())
     } else {
         age(span)
     }
@@ -91,12 +94,13 @@ mod tests {
     }
 
     #[test]
-    fn a_span_below_a_minute_keeps_tenths() {
+    fn a_span_below_a_minute_keeps_tenths_and_below_two_its_seconds() {
         assert_eq!(span(Duration::from_millis(214)), "0.2s");
         assert_eq!(span(Duration::from_micros(3_400)), "0.003s");
         assert_eq!(span(Duration::from_millis(100)), "0.1s");
         assert_eq!(span(Duration::from_millis(59_999)), "59.9s");
-        assert_eq!(span(Duration::from_secs(61)), "1m");
+        assert_eq!(span(Duration::from_secs(75)), "75s");
+        assert_eq!(span(Duration::from_secs(120)), "2m");
     }
 
     #[test]
