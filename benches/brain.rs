@@ -33,6 +33,7 @@ fn controller() -> Controller {
         warn_root: false,
         single: false,
         pid1: false,
+        takes_over: false,
         started: now(0),
         seed: 1,
         log_dir: None,
