@@ -31,6 +31,7 @@ fn controller() -> Controller {
         exit_on_required: None,
         require_user: false,
         warn_root: false,
+        takes_over: false,
         single: false,
         pid1: false,
         takes_over: false,

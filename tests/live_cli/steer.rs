@@ -287,9 +287,12 @@ fn who_waits_for_a_stop_or_a_removal_asks_the_next_controller_when_one_is_killed
         let mut said = String::new();
         std::io::Read::read_to_string(&mut waits.0.stderr.take().expect("a pipe"), &mut said).expect("text");
         assert_eq!(code, Some(0), "{order}: {said}");
-        assert_ne!(world.controller_pid(), Some(before));
-        let is = world.status(name);
-        assert!(told.contains(&is) || is == "absent", "{is}");
+        // The files tell it a moment after the verbs.
+        world.wait("the next controller", |world| world.controller_pid().is_some_and(|pid| pid != before));
+        world.wait("its end to be told", |world| {
+            let is = world.status(name);
+            told.contains(&is) || is == "absent"
+        });
     }
 }
 
