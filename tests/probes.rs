@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test's services are its children, and it takes the time")]
 
+#[path = "probes/doors.rs"]
+mod doors;
 #[path = "probes/grpc.rs"]
 mod grpc;
 #[path = "probes/https.rs"]
