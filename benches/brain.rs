@@ -34,7 +34,6 @@ fn controller() -> Controller {
         takes_over: false,
         single: false,
         pid1: false,
-        takes_over: false,
         started: now(0),
         seed: 1,
         log_dir: None,

@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test's services are its children, and it takes the time")]
 
+#[path = "probes/doors.rs"]
+mod doors;
 #[path = "probes/grpc.rs"]
 mod grpc;
 #[path = "probes/https.rs"]
@@ -22,7 +24,7 @@ use plugd::controller::Verdict;
 use plugd::edge::probe::http::{Get, http};
 use plugd::edge::probe::notify::NotifySocket;
 use plugd::edge::probe::tcp::tcp;
-use plugd::edge::probe::{LifeContext, Place, Sockets};
+use plugd::edge::probe::{LifeContext, Past, Place, Sockets};
 use plugd::edge::process::stat::Stat;
 use plugd::edge::process::tree::{Scope, Tree};
 use plugd::model::name::{Instance, LifeId};
@@ -249,17 +251,42 @@ async fn of_its_own_service_it_is_told_whether_the_holder_was_given_the_port() {
 }
 
 #[tokio::test]
-async fn after_a_restart_of_the_controller_an_older_process_is_still_a_stranger() {
-    let (listener, port) = listener("127.0.0.1:0");
-    let older = Service::holding(Some(listener));
+async fn the_next_controller_knows_who_was_there_at_the_spawn_and_whose_the_port_was() {
+    let run = tempfile::tempdir().expect("a temp folder");
+    let sockets = Arc::new(Sockets::new());
+    let (first, port) = listener("127.0.0.1:0");
+    let older = Service::holding(Some(first));
     let younger = Service::holding(None);
-    let mut tree = tree_of(younger.0.id());
-    // Start times are counted in hundredths of a second: make the difference certain.
-    tree.start_time += 1;
-    let verdict = check(&Arc::new(LifeContext::adopted(tree)), port).await;
-    assert_eq!(verdict.reason, Some(Reason::AddressInUse), "{verdict:?}");
-    let own = check(&Arc::new(LifeContext::adopted(tree_of(older.0.id()))), port).await;
-    assert!(own.passed, "{own:?}");
+    let tree = tree_of(younger.0.id());
+    let there = |inodes| Past::begin(Some(run.path()), &tree.life, inodes);
+    let next_of = |tree: &Tree| {
+        let past = Past::recall(Some(run.path()), &tree.life);
+        Arc::new(LifeContext::of(tree.clone(), Arc::new(past)))
+    };
+    let next = || next_of(&tree);
+    // Not known: who was there before it may be its own, elsewhere.
+    assert!(tcp(next(), sockets.clone(), Place::Local(port), TIMEOUT).await.passed);
+    // An older process that began to listen later counts for this controller, and for the next one.
+    there(vec![]);
+    assert!(tcp(next(), sockets.clone(), Place::Local(port), TIMEOUT).await.passed);
+    there(sockets.inodes(port));
+    let held = format!("port {port} is held by pid {} (sleep)", older.0.id());
+    let verdict = tcp(next(), sockets.clone(), Place::Local(port), TIMEOUT).await;
+    assert_eq!((verdict.reason, &verdict.message), (Some(Reason::AddressInUse), &held));
+
+    // Its own listened there, and a newer process has taken its place.
+    drop(older);
+    until_closed(port);
+    let own = Service::holding(Some(TcpListener::bind(("127.0.0.1", port)).expect("free again")));
+    let tree = tree_of(own.0.id());
+    let next = || next_of(&tree);
+    assert!(tcp(next(), sockets.clone(), Place::Local(port), TIMEOUT).await.passed);
+    drop(own);
+    until_closed(port);
+    let newer = Service::holding(Some(TcpListener::bind(("127.0.0.1", port)).expect("free again")));
+    let held = format!("port {port} is held by pid {} (sleep)", newer.0.id());
+    let verdict = tcp(next(), sockets.clone(), Place::Local(port), TIMEOUT).await;
+    assert_eq!((verdict.reason, &verdict.message), (Some(Reason::AddressInUse), &held));
 }
 
 /// A listener that shares its port with whoever else does.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::Controller;
 use super::explain;
-use super::input::Demand;
+use super::input::{Block, Demand};
 use super::life::Life;
 use super::service::{Gate, Id, Instance, Service};
 use crate::model::reason::Reason;
@@ -47,6 +47,24 @@ impl Service {
     pub fn shut(&self) -> Option<(Reason, &str)> {
         self.activation()?;
         SHUT.into_iter().find_map(|reason| Some((reason, self.edge_problems.get(&reason)?.as_str())))
+    }
+
+    /// What keeps its callers waiting although something of it is ready.
+    pub fn blocked_at_door(&self) -> Option<(Reason, String)> {
+        Some(match self.call.demand.block? {
+            Block::Full(count) => (
+                Reason::ResourceExhausted,
+                format!("all {count} connections that plugd passes on for one service are taken: who calls it waits"),
+            ),
+            Block::NodeFull(count) => (
+                Reason::ResourceExhausted,
+                format!("all {count} connections that plugd passes on at a time are taken: who calls it waits"),
+            ),
+            Block::Taken => {
+                let message = "another process listens on the port that was given to it: who calls it waits";
+                (Reason::AddressInUse, message.into())
+            }
+        })
     }
 
     /// Nothing of it runs, and it starts as soon as somebody wants it.
@@ -114,6 +132,7 @@ impl Controller {
     pub(super) fn demanded(&mut self, id: Id, demand: Demand, sent_away: u32, now: Now) {
         let Some(service) = self.table.get_mut(id) else { return };
         let before = std::mem::replace(&mut service.call.demand, demand);
+        service.touched |= before.block != demand.block;
         // One of several that left while nobody was there is missed again. (Where all of it is over only who waits is
         // a call: `follow_demand`.)
         if demand.calls_after(before) && service.may_be_called() && !service.is_over() {
@@ -123,9 +142,14 @@ impl Controller {
         let hold = service.activation().map(|activation| activation.hold_requests);
         if let (1.., Some(hold)) = (sent_away, hold) {
             let waited = explain::span(hold);
+            let why = match demand.block.or(before.block) {
+                None => "nothing of it was ready",
+                Some(Block::Full(_) | Block::NodeFull(_)) => "there was no room for more",
+                Some(Block::Taken) => "another process listens on its port",
+            };
             let message = match sent_away {
-                1 => format!("a connection had waited {waited} and was closed: nothing of it was ready"),
-                many => format!("{many} connections had waited {waited} and were closed: nothing of it was ready"),
+                1 => format!("a connection had waited {waited} and was closed: {why}"),
+                many => format!("{many} connections had waited {waited} and were closed: {why}"),
             };
             self.record_of(id, Reason::HoldExpired, true, message, now);
         }

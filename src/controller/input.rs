@@ -432,6 +432,18 @@ pub struct Demand {
     pub waiting: bool,
     /// Somebody is connected, or was a moment ago.
     pub connected: bool,
+    /// What keeps callers waiting although something of it is ready.
+    pub block: Option<Block>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Block {
+    /// It has all the connections that plugd passes on for one service: so many.
+    Full(usize),
+    /// All services together have all of theirs.
+    NodeFull(usize),
+    /// Somebody else listens where it should.
+    Taken,
 }
 
 impl Demand {

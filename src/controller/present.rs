@@ -259,6 +259,7 @@ fn problems(service: &Service) -> Vec<Found> {
             add(Reason::NotYetSupported, format!("this version does not act on: {fields}"));
         }
     }
+    service.blocked_at_door().into_iter().for_each(|(reason, message)| add(reason, message));
     let of_logs = service.instances.iter().flat_map(|instance| &instance.log_problems);
     for (&reason, message) in service.edge_problems.iter().chain(of_logs) {
         add(reason, message.clone());

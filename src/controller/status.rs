@@ -172,7 +172,8 @@ fn of_none(service: &Service) -> Word {
 
 /// One that is not wanted any more is on its way out: stopped is when nothing is left.
 fn not_before_all(service: &Service, worst: Word) -> Word {
-    let at_rest = matches!(worst.status, Status::Stopped | Status::Completed);
+    let sleeps = worst.reason == Some(Reason::OnDemand);
+    let at_rest = sleeps || matches!(worst.status, Status::Stopped | Status::Completed);
     match service.instances.iter().find(|instance| instance.life.is_occupied()).filter(|_| at_rest) {
         Some(instance) => of_instance(service, instance),
         None => worst,

@@ -8,7 +8,7 @@ use super::live::{Live, probe_in};
 use super::masks::Given;
 use super::{Leave, Node, helpers};
 use crate::controller::{Action, Input, ProbeSlot, Target};
-use crate::edge::probe::{self, LifeContext};
+use crate::edge::probe::{self, LifeContext, past};
 use crate::keeper::Id;
 use crate::model::manifest::instance_port;
 use crate::model::name::{Instance, LifeId, Name};
@@ -166,6 +166,7 @@ impl Node {
         for key in [notify_key(life), ready_key(life), Given::key(life)] {
             self.keeper.withdraw(key.as_bytes());
         }
+        past::forget(self.run.path(), life);
     }
 
     /// The life is over: its output is emptied once more, then the keeper may drop it.
@@ -213,7 +214,8 @@ impl Node {
         if adopted_by_another {
             // It listens where its own version says.
             let (tree, ended) = (live.tree.clone(), live.ended);
-            let context = self.describe(LifeContext::adopted(tree.clone()), &life, &spec);
+            let context = LifeContext::of(tree.clone(), live.context.past.clone());
+            let context = self.describe(context, &life, &spec);
             self.sockets.neighbours.enter(&tree, context.instance_port);
             if let Some(live) = self.lives.get_mut(&life).filter(|_| !ended) {
                 live.context = Arc::new(context);

@@ -28,7 +28,7 @@ use crate::edge::named::{self, Named};
 use crate::edge::output::off_limits::OffLimits;
 use crate::edge::output::{self, Pump};
 use crate::edge::places::{self, Places, Who};
-use crate::edge::probe::Sockets;
+use crate::edge::probe::{Sockets, past};
 use crate::edge::process::cgroup::CgroupRoot;
 use crate::edge::process::environment::inheritable;
 use crate::edge::process::limits::Limits;
@@ -200,6 +200,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
     let begins_empty = first || strays::left_by_another(&places, &keeper_name);
     if begins_empty && let Some(run) = &places.run {
         directory::forget_watched(run);
+        past::forget_all(run);
     }
     let strays = match begins_empty {
         true => strays::empty(&places, cgroups.as_ref(), &keeper_name),

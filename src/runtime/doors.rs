@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::Node;
 use crate::controller::{Declaration, Demand, Input, MISSED, SHUT};
-use crate::edge::doors::{self, Doors, Turn, Way};
+use crate::edge::doors::{self, Doors, Ready, Turn, Way};
 use crate::edge::process::prepare::{self, Unpreparable};
 use crate::edge::process::raw;
 use crate::model::name::{Instance, LifeId, Name};
@@ -53,7 +53,7 @@ struct Door {
     /// It is attended to.
     open: bool,
     /// Where the ready instances listen.
-    leads_to: Vec<u16>,
+    leads_to: Vec<Ready>,
     /// That it cannot be listened on.
     told: bool,
 }
@@ -172,8 +172,10 @@ impl Node {
     /// Where callers are led follows what is announced. Who is not meant to run, or cannot, is not listened
     /// for: a caller is better refused than kept waiting.
     pub(super) fn lead_callers(&mut self, view: &ServiceView) {
-        let shared = self.held.doors.get(&view.service).is_some_and(|door| door.pass == Pass::Socket);
+        let Some(pass) = self.held.doors.get(&view.service).map(|door| door.pass) else { return };
+        let shared = pass == Pass::Socket;
         let runs = shared && self.runs(&view.service);
+        let ready = self.ready_of(view);
         let Some(door) = self.held.doors.get_mut(&view.service) else { return };
         if shared && door.turn.set(runs) {
             self.held.edge.turned(&view.service, door.idle_stop);
@@ -190,10 +192,8 @@ impl Node {
             | Status::Waiting
             | Status::Stopping => true,
         };
-        let port = door.port;
-        let ready = view.instances.iter().filter(|instance| instance.ready).filter_map(|instance| instance.port);
         // One from before an edit may listen there itself; plugd never calls on itself.
-        let ready: Vec<u16> = ready.filter(|own| *own != port).collect();
+        let ready: Vec<Ready> = ready.into_iter().filter(|one| one.port != door.port).collect();
         if door.leads_to != ready {
             door.leads_to.clone_from(&ready);
             self.held.edge.lead(&view.service, ready);
@@ -203,6 +203,13 @@ impl Node {
         } else {
             self.shut_door(&view.service);
         }
+    }
+
+    fn ready_of(&self, view: &ServiceView) -> Vec<Ready> {
+        let ready = view.instances.iter().filter(|instance| instance.ready);
+        let ready = ready.filter_map(|instance| Some((instance.pid, instance.port?)));
+        let life = |pid| self.lives_of(&view.service).find(|(_, live)| Some(live.tree.pid) == pid && !live.ended);
+        ready.map(|(pid, port)| Ready { port, life: life(pid).map(|(_, live)| live.context.clone()) }).collect()
     }
 
     /// Listens, unless it does.

@@ -13,7 +13,7 @@ use super::{Leave, Node, helpers, monotonic};
 use crate::controller::{Adopted, Declaration, Exit, Input, Shutdown, Verdict};
 use crate::edge::output::{PumpEvent, Stream};
 use crate::edge::probe::notify::NotifySocket;
-use crate::edge::probe::{self, LifeContext, fd};
+use crate::edge::probe::{self, LifeContext, Past, fd};
 use crate::edge::process::failure::{Asked, explain_failure};
 use crate::edge::process::pin::Pin;
 use crate::edge::process::tree::{Scope, Tree};
@@ -110,8 +110,8 @@ impl Node {
         self.table.spawned(&life, &spec, &tree);
         let several = self.controller.has_several(&life.instance.service);
         self.attach(&life, &spec, several, spawned.log, spawned.log_stderr);
-        let context = self.describe(LifeContext::new(Some(tree.clone()), listened), &life, &spec);
-        let context = Arc::new(context);
+        let past = Arc::new(Past::begin(self.run.path(), &life, listened));
+        let context = Arc::new(self.describe(LifeContext::of(tree.clone(), past), &life, &spec));
         let mut live = Live { spec, several, tree, context, tasks: Vec::new(), whole: None, ended: false };
         self.listen(&life, &mut live, passive);
         self.sockets.neighbours.enter(&live.tree, live.context.instance_port);
@@ -222,7 +222,7 @@ impl Node {
     /// Somebody listened on its port before it was there: whoever does still may be why it failed, and most have
     /// failed before a check was due.
     fn look_for_holder(&self, life: &LifeId) {
-        let Some(live) = self.lives.get(life).filter(|live| live.context.found_listeners()) else { return };
+        let Some(live) = self.lives.get(life).filter(|live| live.context.past.found_listeners()) else { return };
         let (context, sockets) = (live.context.clone(), self.sockets.clone());
         let (sender, life) = (self.sender.clone(), life.clone());
         tokio::task::spawn_local(async move {
@@ -297,7 +297,8 @@ impl Node {
         if ended {
             self.pump.finish(life.clone());
         }
-        let context = self.describe(LifeContext::adopted(tree.clone()), &life, &spec);
+        let past = Arc::new(Past::recall(self.run.path(), &life));
+        let context = self.describe(LifeContext::of(tree.clone(), past), &life, &spec);
         let mut live = Live { spec, several, tree, context: Arc::new(context), tasks: Vec::new(), whole: None, ended };
         let notify = self.deposits.remove(notify_key(&life).as_bytes());
         let passive = Passive {

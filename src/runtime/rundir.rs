@@ -4,7 +4,7 @@
 //! look (a task where there is no directory); here it is made again: the command line must reach the controller, and a table without the
 //! lives that run would let a later run start them a second time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -64,6 +64,10 @@ impl RunDir {
         run
     }
 
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// Holds the locks where nobody does: of a directory that an earlier controller made again, and those
     /// that the keeper lost as it executed itself anew.
     pub(super) fn hold(&mut self) {
@@ -112,6 +116,7 @@ impl Node {
                     self.table.renew(&path);
                     self.fill_table();
                 }
+                self.lives.values().filter(|live| !live.ended).for_each(|live| live.context.past.note());
                 tracing::warn!("{} was taken away; socket and table of lives are there again", path.display());
             }
             Err(error) => {

@@ -205,3 +205,41 @@ fn a_stranger_who_answers_in_the_place_of_a_service_does_not_keep_it_healthy() {
     world.wait_status("web", "healthy");
     assert_eq!(world.pid("web"), Some(pid));
 }
+
+/// Whatever a controller knew of a port, the next one is to know it: the child of a service listens, and goes.
+#[test]
+fn a_stranger_on_the_port_of_a_service_stays_one_for_the_next_controller() {
+    let world = World::running();
+    let port = free_port();
+    let server = format!(
+        "import os, socket, time; open('{}', 'w').write(str(os.getpid())); \
+         kept = socket.create_server(('127.0.0.1', {port})); time.sleep(1000)",
+        world.root().join("child").display()
+    );
+    world.put(
+        "own.yaml",
+        &format!(
+            "script: |\n  python3 -c \"{server}\" || sleep 1000\nport: {port}\n\
+             readinessProbe: {{tcpSocket: {{port: {port}}}, period: 200ms, failureThreshold: 1}}\n"
+        ),
+    );
+    world.wait_status("own", "healthy");
+    let child = std::fs::read_to_string(world.root().join("child")).expect("written");
+    kill(child.parse().expect("a pid"), 9);
+    let stranger = std::cell::OnceCell::new();
+    world.wait("the port to be free", |_| {
+        let bound = std::net::TcpListener::bind(("127.0.0.1", port)).ok();
+        bound.is_some_and(|bound| stranger.set(bound).is_ok())
+    });
+    world.wait_status("own", "unhealthy (AddressInUse)");
+    let controller = world.controller_pid().expect("a controller");
+    kill(controller, 9);
+    world.wait("the next controller", |world| world.controller_pid().is_some_and(|pid| pid != controller));
+    // Whatever it carries on at first, none of its checks passes.
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        assert_ne!(world.status("own"), "healthy");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    world.wait_status("own", "unhealthy (AddressInUse)");
+}

@@ -85,7 +85,7 @@ impl Lie {
                 Input::Demand { name, demand: Demand::default(), sent_away: 0 }
             }
             (Lie::AlwaysCalled, Input::Demand { name, .. }) => {
-                let demand = Demand { waiting: true, connected: false };
+                let demand = Demand { waiting: true, connected: false, block: None };
                 Input::Demand { name, demand, sent_away: 0 }
             }
             (Lie::NobodyIsConnected, Input::Demand { name, demand, sent_away }) => {

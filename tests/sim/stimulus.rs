@@ -60,9 +60,9 @@ pub enum Act {
 /// An hour, a day, ten years; as often back as ahead.
 const SET_BY: [i64; 6] = [3_600, -3_600, 86_400, -86_400, 315_360_000, -315_360_000];
 
-const WAITS: Demand = Demand { waiting: true, connected: false };
-const CONNECTED: Demand = Demand { waiting: false, connected: true };
-const BOTH: Demand = Demand { waiting: true, connected: true };
+const WAITS: Demand = Demand { waiting: true, connected: false, block: None };
+const CONNECTED: Demand = Demand { waiting: false, connected: true, block: None };
+const BOTH: Demand = Demand { waiting: true, connected: true, block: None };
 
 pub fn plan(seed: u64, length: usize) -> Vec<Stimulus> {
     let mut random = Random::seeded(seed ^ 0x5151);

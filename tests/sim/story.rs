@@ -60,7 +60,8 @@ impl World {
         }
         // Of every second service somebody is connected, and of the others nobody.
         for service in 0..SERVICES {
-            let demand = Demand { waiting: false, connected: (self.seed + u64::from(service)).is_multiple_of(2) };
+            let demand =
+                Demand { waiting: false, connected: (self.seed + u64::from(service)).is_multiple_of(2), block: None };
             self.act(&Act::Call(service, demand))?;
         }
         let now = self.now.mono;

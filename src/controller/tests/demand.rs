@@ -21,7 +21,7 @@ fn lazy(service: &str) -> Spec {
 }
 
 fn door(world: &mut World, service: &str, waiting: bool, connected: bool) -> Vec<Action> {
-    world.tell(Input::Demand { name: name(service), demand: Demand { waiting, connected }, sent_away: 0 })
+    world.tell(Input::Demand { name: name(service), demand: Demand { waiting, connected, block: None }, sent_away: 0 })
 }
 
 fn spawned_any(actions: &[Action]) -> bool {
@@ -512,6 +512,29 @@ fn where_plugd_cannot_listen_nobody_can_call_it_and_that_is_said() {
     assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::AddressInUse)));
     world.tell(problem(None));
     assert_eq!(world.status("web"), (Status::Running, None));
+}
+
+#[test]
+fn what_keeps_callers_waiting_though_it_is_ready_is_said_as_long_as_it_does() {
+    let mut world = World::new();
+    world.declare(lazy("web"));
+    door(&mut world, "web", true, false);
+    world.spawned("web", 1);
+    for (block, reason, closed) in [
+        (Block::Full(512), Reason::ResourceExhausted, "there was no room for more"),
+        (Block::NodeFull(1024), Reason::ResourceExhausted, "there was no room for more"),
+        (Block::Taken, Reason::AddressInUse, "another process listens on its port"),
+    ] {
+        let demand = Demand { waiting: true, connected: true, block: Some(block) };
+        let actions = world.tell(Input::Demand { name: name("web"), demand, sent_away: 1 });
+        let waited = format!("a connection had waited 30 s and was closed: {closed}");
+        assert_eq!(said(&actions, Reason::HoldExpired), [waited]);
+        let problems: Vec<Reason> = world.view("web").problems.iter().map(|problem| problem.reason).collect();
+        assert_eq!(problems, [reason]);
+        assert!(world.view("web").process_running);
+        door(&mut world, "web", false, true);
+        assert!(world.view("web").problems.is_empty());
+    }
 }
 
 #[test]

@@ -132,7 +132,7 @@ impl Handed {
     }
 
     pub async fn tell(self: Rc<Handed>, out: mpsc::Sender<Input>) {
-        let demand = || Demand { waiting: self.line.somebody_waits(), connected: self.connected.get() };
+        let demand = || Demand { waiting: self.line.somebody_waits(), connected: self.connected.get(), block: None };
         self.line.tell(out, demand).await;
     }
 }

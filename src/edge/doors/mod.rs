@@ -12,6 +12,7 @@ mod handed;
 mod line;
 mod listen;
 mod queue;
+mod target;
 
 use std::collections::HashMap;
 use std::io;
@@ -31,7 +32,7 @@ pub use self::handed::Turn;
 use self::line::Line;
 pub use self::listen::listen;
 use crate::controller::Input;
-use crate::edge::probe::Sockets;
+use crate::edge::probe::{LifeContext, Sockets};
 use crate::edge::process::raw;
 use crate::model::name::Name;
 
@@ -50,9 +51,23 @@ pub struct Doors {
 enum Order {
     Open { name: Name, listener: OwnedFd, hold: Duration, way: Way },
     Hold { name: Name, hold: Duration },
-    Lead { name: Name, ports: Vec<u16> },
+    Lead { name: Name, ready: Vec<Ready> },
     Turned { name: Name, idle_stop: Option<Duration> },
     Close { name: Name },
+}
+
+/// A ready instance, and where it listens on this machine.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    pub port: u16,
+    /// By what is judged who listens there; none: whoever does.
+    pub life: Option<Arc<LifeContext>>,
+}
+
+impl PartialEq for Ready {
+    fn eq(&self, other: &Ready) -> bool {
+        self.port == other.port && self.life.as_ref().map(Arc::as_ptr) == other.life.as_ref().map(Arc::as_ptr)
+    }
 }
 
 /// How callers get in.
@@ -96,9 +111,9 @@ impl Doors {
         self.order(Order::Hold { name: name.clone(), hold });
     }
 
-    /// Where the ready instances listen on this machine; none: nobody is let in.
-    pub fn lead(&self, name: &Name, ports: Vec<u16>) {
-        self.order(Order::Lead { name: name.clone(), ports });
+    /// To whom callers are led; none: nobody is let in.
+    pub fn lead(&self, name: &Name, ready: Vec<Ready>) {
+        self.order(Order::Lead { name: name.clone(), ready });
     }
 
     /// Of a listening socket that is handed over: whose turn it is may have changed, or what idleness means.
@@ -132,7 +147,7 @@ enum Attention {
 }
 
 impl Attended {
-    fn proxy(line: Line, listener: OwnedFd, places: Arc<Semaphore>, out: mpsc::Sender<Input>) -> io::Result<Attended> {
+    fn proxy(line: Line, listener: OwnedFd, places: Places, out: mpsc::Sender<Input>) -> io::Result<Attended> {
         let listener = TcpListener::from(listener);
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
@@ -169,7 +184,8 @@ impl Attended {
                 left.extract_if(.., |old| old.port == door.port).for_each(|old| old.send_on(door));
             }
             Attention::Handed(handed) => {
-                left.extract_if(.., |old| old.port == handed.port).for_each(|old| old.lead(&[handed.port]));
+                let itself = [Ready { port: handed.port, life: None }];
+                left.extract_if(.., |old| old.port == handed.port).for_each(|old| old.lead(&itself));
             }
         }
     }
@@ -181,9 +197,9 @@ impl Attended {
         }
     }
 
-    fn lead(&self, ports: &[u16]) {
+    fn lead(&self, ready: &[Ready]) {
         if let Attention::Door(door) = &self.kind {
-            door.lead(ports);
+            door.lead(ready);
         }
     }
 
@@ -200,17 +216,31 @@ impl Drop for Attended {
     }
 }
 
-/// Connections that are passed on at a time, each of which takes two descriptors: half of all descriptors are
-/// left to everything else.
-fn places() -> usize {
-    super::quarter_of_descriptors(getrlimit(Resource::Nofile).current, PLACES_MAX).max(1)
+/// What all doors have together.
+#[derive(Debug, Clone)]
+struct Places {
+    free: Arc<Semaphore>,
+    all: usize,
+    sockets: Arc<Sockets>,
+}
+
+impl Places {
+    /// Connections that are passed on at a time, each of which takes two descriptors: half of all descriptors are
+    /// left to everything else.
+    fn new(sockets: Arc<Sockets>) -> Places {
+        Places::of(super::quarter_of_descriptors(getrlimit(Resource::Nofile).current, PLACES_MAX).max(1), sockets)
+    }
+
+    fn of(all: usize, sockets: Arc<Sockets>) -> Places {
+        Places { free: Arc::new(Semaphore::new(all)), all, sockets }
+    }
 }
 
 async fn attend(mut inbox: mpsc::UnboundedReceiver<Order>, out: mpsc::Sender<Input>, sockets: Arc<Sockets>) {
     let mut doors: HashMap<Name, Attended> = HashMap::new();
     // Those that are gone: not all who were let in have found somebody.
     let mut left: Vec<Rc<Door>> = Vec::new();
-    let places = Arc::new(Semaphore::new(places()));
+    let places = Places::new(sockets.clone());
     while let Some(order) = inbox.recv().await {
         left.retain(|door| Rc::strong_count(door) > 1);
         match order {
@@ -233,7 +263,7 @@ async fn attend(mut inbox: mpsc::UnboundedReceiver<Order>, out: mpsc::Sender<Inp
                 }
             }
             Order::Hold { name, hold } => doors.get(&name).into_iter().for_each(|one| one.line().set_hold(hold)),
-            Order::Lead { name, ports } => doors.get(&name).into_iter().for_each(|one| one.lead(&ports)),
+            Order::Lead { name, ready } => doors.get(&name).into_iter().for_each(|one| one.lead(&ready)),
             Order::Turned { name, idle_stop } => doors.get(&name).into_iter().for_each(|one| one.turned(idle_stop)),
             Order::Close { name } => left.extend(doors.remove(&name).and_then(Attended::leave)),
         }

@@ -1,12 +1,13 @@
 //! What the checks of one life share.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::mcp::Era;
+use super::past::Past;
 use crate::edge::process::tree::Tree;
 use crate::model::spec::ProbePort;
 
@@ -18,9 +19,7 @@ const PATTERN_MAX: usize = 1024 * 1024;
 pub struct LifeContext {
     /// None where nothing runs here (`address:`): whoever listens counts.
     pub tree: Option<Tree>,
-    /// The sockets that listened on the service's ports when this life was spawned; none where that
-    /// is not known any more (the controller was restarted).
-    pub listened_at_spawn: Option<Vec<u64>>,
+    pub past: Arc<Past>,
     /// Listening sockets that the keeper hands to it.
     pub held: Vec<u64>,
     /// `$(instance.port)`.
@@ -29,8 +28,6 @@ pub struct LifeContext {
     pub passed_on: bool,
     /// What was found, by port; a life has one or two.
     known: Mutex<Vec<(u16, Known)>>,
-    /// Ports on which its own processes have listened.
-    owned: Mutex<Vec<u16>>,
     /// Since when nobody listens where it should, when that was looked into last, and what was found.
     closed: Mutex<Option<Closed>>,
     /// How its MCP server is spoken to, once that was found out.
@@ -66,17 +63,11 @@ pub(super) struct Known {
 impl LifeContext {
     /// Of a life that was just spawned; `listened_at_spawn` was taken before.
     pub fn new(tree: Option<Tree>, listened_at_spawn: Vec<u64>) -> LifeContext {
-        LifeContext { tree, listened_at_spawn: Some(listened_at_spawn), ..LifeContext::default() }
+        LifeContext { tree, past: Arc::new(Past::of(listened_at_spawn)), ..LifeContext::default() }
     }
 
-    /// Of a life that an earlier controller spawned.
-    pub fn adopted(tree: Tree) -> LifeContext {
-        LifeContext { tree: Some(tree), ..LifeContext::default() }
-    }
-
-    /// Whether somebody listened on one of its ports when it was spawned.
-    pub fn found_listeners(&self) -> bool {
-        self.listened_at_spawn.as_ref().is_some_and(|listened| !listened.is_empty())
+    pub fn of(tree: Tree, past: Arc<Past>) -> LifeContext {
+        LifeContext { tree: Some(tree), past, ..LifeContext::default() }
     }
 
     /// Hand over the sockets that the keeper holds for it.
@@ -157,16 +148,11 @@ impl LifeContext {
             .for_each(|(_, known)| known.connected = Some(tokio::time::Instant::now()));
     }
 
-    /// Whether it has listened there itself: whoever else does now has taken its place.
-    pub(super) fn has_owned(&self, port: u16) -> bool {
-        self.owned.lock().unwrap_or_else(PoisonError::into_inner).contains(&port)
-    }
-
     /// Remember what was found, or forget it after a failure.
     pub(super) fn remember(&self, port: u16, found: Option<Known>) {
         let own = self.tree.is_some() && found.as_ref().is_some_and(|found| found.note.is_none());
-        if own && !self.has_owned(port) {
-            self.owned.lock().unwrap_or_else(PoisonError::into_inner).push(port);
+        if own {
+            self.past.owns(port);
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(one, _)| *one != port);

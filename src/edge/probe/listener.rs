@@ -73,13 +73,8 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
             });
             continue;
         }
-        let was_there = match (&ctx.listened_at_spawn, &holder) {
-            (Some(inodes), _) => inodes.contains(&listener.inode),
-            // Not known any more: a process older than the life is taken for one that was there.
-            (None, Some(holder)) => holder.start_time < tree.start_time,
-            (None, None) => false,
-        };
-        let replaces = ctx.has_owned(port) || (ctx.passed_on && is_foreign(listener.uid, tree.pid));
+        let was_there = ctx.past.listened_at_spawn(listener.inode);
+        let replaces = ctx.past.has_owned(port) || (ctx.passed_on && is_foreign(listener.uid, tree.pid));
         match was_there || replaces {
             true => _ = stranger.get_or_insert((listener, holder)),
             false => newcomers.push((listener, holder)),

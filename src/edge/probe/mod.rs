@@ -19,12 +19,14 @@ pub mod names;
 pub mod neighbours;
 pub mod notification;
 pub mod notify;
+pub mod past;
 pub mod sockets;
 pub mod tcp;
 
 use std::sync::Arc;
 
 pub use context::{LifeContext, Place};
+pub use past::Past;
 pub use sockets::{Listener, Sockets};
 
 use listener::Found;

@@ -144,6 +144,11 @@ impl Sockets {
         diag::open().and_then(|socket| diag::listeners(&socket, 1, 1)).is_ok()
     }
 
+    /// Whether the kernel tells by whom a connection is taken.
+    pub fn tell(&self) -> bool {
+        self.diag.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// As where netlink is refused.
     pub fn without_netlink() -> Sockets {
         Sockets {
