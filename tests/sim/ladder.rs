@@ -166,6 +166,12 @@ impl Rungs {
         self.ends.clear();
     }
 
+    /// Another version is tried: it has not failed yet.
+    pub fn begins_anew(&mut self) {
+        self.step = 0;
+        self.hearsay = true;
+    }
+
     /// The brain may stand higher than we know.
     pub fn doubt(&mut self) {
         self.hearsay = true;

@@ -182,6 +182,10 @@ fn needs_hold(world: &World, life: &LifeId, spec: &Spec) -> Result<(), String> {
 fn patient(world: &mut World, life: &LifeId, print: Digest) -> Result<(), String> {
     let (now, unlimited) = (world.now.mono, !world.crowded());
     let rungs = world.facts.rungs.entry(life.instance.clone()).or_default();
+    if rungs.number > 0 && rungs.print != print {
+        // An edit that waited is taken up, whatever the version before has tried meanwhile.
+        rungs.begins_anew();
+    }
     rungs.print = print;
     rungs.tries(life.life, now, unlimited).map_err(|what| format!("law 4: {life} {what}"))
 }
