@@ -66,7 +66,9 @@ async fn every_route_of_the_table_answers_and_stands_in_the_description() {
         let path = if route.path == "/v1/events" { format!("{path}?follow=false") } else { path };
         std::fs::write(world.services_d().join("web.yaml"), "command: [sleep]").expect("written");
         let (status, answer) = world.ask(route.method, &path, body).await;
-        assert!((200..300).contains(&status), "{} {path}: {status} {answer}", route.method);
+        // It has no schedule that could go on.
+        let fits = if path.ends_with("/resume") { status == 409 } else { (200..300).contains(&status) };
+        assert!(fits, "{} {path}: {status} {answer}", route.method);
     }
     let listed: usize = openapi["paths"]
         .as_object()

@@ -126,7 +126,7 @@ impl Client {
         let path = |verb: &str| format!("/v1/services/{name}/{verb}");
         let accepted: Accepted = match order {
             Order::Start => self.post(&path("start"), &()).await?,
-            Order::Resume => self.post(&path("start?run=false"), &()).await?,
+            Order::Resume => self.post(&path("resume"), &()).await?,
             Order::Stop => self.post(&path("stop"), &()).await?,
             Order::Restart => self.post(&path("restart"), &()).await?,
             Order::Scale(replicas) => self.post(&path("scale"), &Scale { replicas }).await?,

@@ -108,25 +108,14 @@ async fn full(ctx: &Context, view: &ServiceView) -> Result<serde_json::Value, Re
     Ok(object)
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Now {
-    run: Option<bool>,
+pub(super) async fn start(State(app): State<App>, Named(view): Named) -> Result<Response, Refusal> {
+    order(&app.ctx, &view, Order::Start).await
 }
 
-pub(super) async fn start(
-    State(app): State<App>,
-    Named(view): Named,
-    query: Result<Query<Now>, QueryRejection>,
-) -> Result<Response, Refusal> {
-    let Ok(Query(Now { run })) = query else {
-        return Err(Refusal::bad_request("the query is not understood", "use `run=false`, or none"));
-    };
-    if run != Some(false) {
-        return order(&app.ctx, &view, Order::Start).await;
-    }
+pub(super) async fn resume(State(app): State<App>, Named(view): Named) -> Result<Response, Refusal> {
     if view.schedule.is_none() {
         let message = format!("{} runs by no schedule that could go on without a run", view.service);
-        return Err(Refusal::conflict(message, "start it without `run=false`"));
+        return Err(Refusal::conflict(message, "start it"));
     }
     order(&app.ctx, &view, Order::Resume).await
 }

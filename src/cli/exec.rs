@@ -152,10 +152,18 @@ struct Privileges {
 
 impl Privileges {
     fn of(status: &str) -> Option<Privileges> {
-        let set = |key| u64::from_str_radix(field(status, key)?, 16).ok().map(CapabilitySet::from_bits_retain);
-        // Kernels before 4.10 do not tell the last.
+        let set = |key| match field(status, key) {
+            Some(bits) => u64::from_str_radix(bits, 16).ok().map(CapabilitySet::from_bits_retain).map(Some),
+            None => Some(None),
+        };
+        // Not every kernel tells all of them: what is not told is left as it is.
         let none_new = field(status, "NoNewPrivs") == Some("1");
-        Some(Privileges { bounding: set("CapBnd")?, ambient: set("CapAmb")?, none_new })
+        let (bounding, ambient) = (set("CapBnd")?, set("CapAmb")?);
+        Some(Privileges {
+            bounding: bounding.unwrap_or(CapabilitySet::all()),
+            ambient: ambient.unwrap_or(CapabilitySet::empty()),
+            none_new,
+        })
     }
 
     /// While we are root, who alone may.
@@ -195,7 +203,9 @@ mod tests {
         let status = "Umask:\t0027\nCapBnd:\t0000000000000400\nCapAmb:\t0000000000000400\nNoNewPrivs:\t1\n";
         let bind = CapabilitySet::NET_BIND_SERVICE;
         assert_eq!(Privileges::of(status), Some(Privileges { bounding: bind, ambient: bind, none_new: true }));
-        assert_eq!(Privileges::of("Umask:\t0027\n"), None);
+        let untold = Privileges { bounding: CapabilitySet::all(), ambient: CapabilitySet::empty(), none_new: false };
+        assert_eq!(Privileges::of("Umask:\t0027\n"), Some(untold), "as some kernels that are none tell it");
+        assert_eq!(Privileges::of("CapBnd:\tall of them\n"), None);
     }
 
     #[test]

@@ -587,11 +587,13 @@ pub(super) fn note_exit(
 }
 
 /// By its moment an end is known: two that come in one turn are told apart.
-fn no_others(service: &Service, mut at: Timestamp) -> Timestamp {
-    while service.instances.iter().filter_map(|one| one.last_exit.as_ref()).any(|exit| exit.at == at.as_microsecond()) {
-        at += Duration::from_micros(1);
+fn no_others(service: &Service, at: Timestamp) -> Timestamp {
+    let ends = || service.instances.iter().filter_map(|one| one.last_exit.as_ref()).map(|exit| exit.at);
+    let moment = at.as_microsecond();
+    match ends().any(|end| end == moment) {
+        true => ends().max().and_then(|last| Timestamp::from_microsecond(last.max(moment) + 1).ok()).unwrap_or(at),
+        false => at,
     }
-    at
 }
 
 /// The last lines, 2 KiB at most, colours and control characters stripped.

@@ -26,8 +26,8 @@ pub(super) struct Run {
     pub scheduled: Option<Timestamp>,
     /// When its first process was spawned, on both clocks.
     pub began: Option<(Timestamp, Duration)>,
-    /// The next one waits for its place.
-    pub replaced: bool,
+    /// It ends before its time, and as what: the next one waits for its place, or it was stopped and the schedule goes on.
+    pub given_up: Option<RunResult>,
 }
 
 /// What a service keeps for its schedule.
@@ -134,7 +134,7 @@ impl Agenda {
             let before = Duration::try_from(spawned.0.duration_since(at)).unwrap_or_default();
             (at, spawned.1.saturating_sub(before))
         });
-        Ok(Run { id: mark.id, scheduled, began, replaced: false })
+        Ok(Run { id: mark.id, scheduled, began, given_up: None })
     }
 
     pub fn next(&self) -> Option<Timestamp> {

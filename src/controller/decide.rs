@@ -501,7 +501,7 @@ fn by_schedule(service: &Service, general: Want, wants: &mut [Want]) {
     for (want, instance) in wants.iter_mut().zip(&service.instances) {
         let running = instance.life.is_running();
         *want = match &instance.run {
-            Some(run) if run.replaced => Want::Stop,
+            Some(run) if run.given_up.is_some() => Want::Stop,
             Some(_) if instance.must_restart && running => Want::Replace,
             Some(_) => general,
             None => Want::Stop,

@@ -17,6 +17,7 @@ use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::{RestartPolicy, Spec};
 use crate::model::time::Now;
+use crate::model::view::RunResult;
 
 pub(super) fn dependency_names(spec: &Spec) -> Vec<Name> {
     spec.depends_on.iter().map(|dependency| dependency.name.clone()).collect()
@@ -197,7 +198,14 @@ impl Controller {
             Order::Stop | Order::Scale(_) if service.gate == Gate::Gone => {}
             Order::Stop => service.stopped = true,
             Order::Resume if service.spec().is_none_or(|spec| spec.schedule.is_none()) => {}
-            Order::Resume => (service.stopped, service.bereft) = (false, None),
+            Order::Resume => {
+                // A run that is just being stopped does not begin again with its schedule.
+                if service.stopped {
+                    let runs = service.instances.iter_mut().filter_map(|instance| instance.run.as_mut());
+                    runs.for_each(|run| run.given_up = run.given_up.or(Some(RunResult::Stopped)));
+                }
+                (service.stopped, service.bereft) = (false, None);
+            }
             // How many run is its schedule's business; of an edit that will make a job of it, too.
             Order::Scale(_) if service.spec().is_some_and(|spec| spec.schedule.is_some()) => {}
             Order::Scale(count) => {

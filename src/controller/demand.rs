@@ -11,12 +11,13 @@
 use std::time::Duration;
 
 use super::Controller;
+use super::end::AT_ONCE;
 use super::explain;
 use super::input::{Block, Demand};
 use super::life::Life;
 use super::service::{Gate, Id, Instance, Service};
 use crate::model::reason::Reason;
-use crate::model::spec::{Activation, Dependency, Pass};
+use crate::model::spec::{Activation, Dependency};
 use crate::model::time::Now;
 
 /// What is told of a service (`Input::Problem`) at whose port plugd cannot listen.
@@ -87,12 +88,9 @@ impl Service {
         self.activation().is_some() && !self.call.demand.waiting && !self.is_in_use()
     }
 
-    /// Others of it serve somebody, as far as that can be seen. (Who was connected to the only one is so no more, whether
-    /// that has been told or not.)
+    /// Others of it serve somebody. (Who was connected to the only one is so no more, whether that has been told or not.)
     pub fn is_in_use(&self) -> bool {
-        let shares = self.spec().is_some_and(|spec| spec.process.on_demand == Some(Pass::Socket));
-        let sees = !shares || self.activation().is_some_and(|activation| activation.idle_stop.is_some());
-        self.activation().is_some() && self.is_occupied() && (self.call.demand.connected || !sees)
+        self.activation().is_some() && self.is_occupied() && self.call.demand.connected
     }
 
     /// A call starts it, unless it runs.
@@ -117,6 +115,16 @@ impl Service {
         }
     }
 
+    /// Those that left after they had served for a while may be started again beside the others. What ends at once would
+    /// be started by each call.
+    fn miss_again(&mut self) {
+        let lasted = |one: &Instance| one.last_exit.as_ref().is_some_and(|last| last.ran_for >= AT_ONCE);
+        for instance in self.instances.iter_mut().filter(|one| one.life.is_completed() && lasted(one)) {
+            instance.life = Life::Idle;
+            self.touched = true;
+        }
+    }
+
     /// Its last start was none: who calls it next will most likely not be answered, either.
     pub fn failed_last(&self) -> Option<&Instance> {
         self.instances.first().filter(|instance| instance.ladder.failed_starts > 0)
@@ -136,7 +144,7 @@ impl Controller {
         // One of several that left while nobody was there is missed again. (Where all of it is over only who waits is
         // a call: `follow_demand`.)
         if demand.calls_after(before) && service.may_be_called() && !service.is_over() {
-            service.forget_ends();
+            service.miss_again();
         }
         service.call.used = now.mono;
         let hold = service.activation().map(|activation| activation.hold_requests);

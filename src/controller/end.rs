@@ -15,7 +15,7 @@ use crate::policy::backoff;
 use crate::policy::restart::{self, End, Next};
 
 /// An end with 0 within this is one that ends at once.
-const AT_ONCE: Duration = Duration::from_secs(10);
+pub(super) const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// The same refusal within this is no news.
 const TOLD_ONCE: Duration = Duration::from_secs(1);
@@ -133,7 +133,7 @@ impl Controller {
             // Somebody waits at its door, and whatever the policy says that one is to be let in.
             next @ (Next::Completed | Next::Failed) if waited_for => (Next::Again, next == Next::Completed),
             // As many as are wanted serve for as long as somebody is there.
-            Next::Completed if service.is_in_use() => (Next::Again, true),
+            Next::Completed if service.is_in_use() => (Next::Again, false),
             // Nobody is there, and it left: it sleeps until somebody is.
             Next::Again if end.is_success(&spec.restart) && left => (Next::Completed, false),
             next => (next, false),

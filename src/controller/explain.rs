@@ -13,6 +13,7 @@ use crate::model::reason::Reason;
 use crate::model::signal;
 use crate::model::spec::{Condition, Dependency, Process, Program};
 use crate::model::text::telling;
+use crate::model::view::RunResult;
 use crate::model::zone::Zone;
 use crate::policy::depends::Standing;
 
@@ -88,7 +89,7 @@ fn out_of_memory(oom_killed: bool) -> &'static str {
 pub(super) fn not_wanted(service: &Service, at: usize) -> &'static str {
     let instance = &service.instances[at];
     match &instance.run {
-        Some(run) if run.replaced => "its next run",
+        Some(run) if run.given_up == Some(RunResult::Replaced) => "its next run",
         None if service.is_asleep() => "nobody was connected",
         None if instance.index >= service.desired() => "fewer are wanted",
         Some(_) | None => "plugd",

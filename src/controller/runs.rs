@@ -41,7 +41,7 @@ impl Controller {
             return self.tell(service, Reason::SkippedRun, message, now);
         }
         let id = service.agenda.new_id(now);
-        service.agenda.waiting = Some(Run { id, scheduled, began: None, replaced: false });
+        service.agenda.waiting = Some(Run { id, scheduled, began: None, given_up: None });
     }
 
     /// What has not begun, or failed and waits to be tried again, is over when the next one is due.
@@ -126,7 +126,7 @@ impl Controller {
                 };
                 service.touched |= run.began.is_some();
             }
-            let (began, replaced) = (run.began.is_some(), run.replaced);
+            let (began, given_up) = (run.began.is_some(), run.given_up);
             match (&instance.life, standing) {
                 (Life::Finished(finished), _) => {
                     let (result, why) = match &finished.outcome {
@@ -135,13 +135,18 @@ impl Controller {
                     };
                     self.close(service, at, result, why, now);
                 }
-                (Life::Idle, _) if replaced && began => self.close(service, at, RunResult::Replaced, None, now),
+                (Life::Idle, _) if began && given_up.is_some() => {
+                    self.close(service, at, given_up.unwrap_or(RunResult::Replaced), None, now);
+                }
                 (Life::Idle, Standing::Paused | Standing::Ending) if began => {
                     self.close(service, at, RunResult::Stopped, None, now);
                 }
                 // The next run of plugd takes up what has not begun.
                 (Life::Idle, Standing::Paused) => service.instances[at].run = None,
-                (Life::Idle, Standing::Awake) if replaced => {
+                (Life::Idle, Standing::Awake) if given_up == Some(RunResult::Stopped) => {
+                    service.instances[at].run = None
+                }
+                (Life::Idle, Standing::Awake) if given_up.is_some() => {
                     if let Some(run) = instance.run.take() {
                         self.tell_unbegun(service, &run, "the next one is due", now);
                     }
@@ -209,7 +214,7 @@ impl Controller {
                 self.tell(service, Reason::MissedRun, message, now);
                 continue;
             }
-            let run = Run { id: found.id, scheduled, began: None, replaced: false };
+            let run = Run { id: found.id, scheduled, began: None, given_up: None };
             if let Some(older) = service.agenda.waiting.replace(run) {
                 self.tell_unbegun(service, &older, "the next one is due", now);
             }
@@ -238,7 +243,9 @@ pub(super) fn seat(service: &mut Service, schedule: &Schedule) {
     if places == 1 && runs() {
         let replace = schedule.concurrency_policy == Concurrency::Replace;
         for run in service.instances.iter_mut().filter_map(|instance| instance.run.as_mut()) {
-            run.replaced |= replace;
+            if replace {
+                run.given_up.get_or_insert(RunResult::Replaced);
+            }
         }
         return;
     }

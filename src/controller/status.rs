@@ -472,8 +472,8 @@ pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
         Life::BackOff(wait) => of_wait(service, instance, wait),
         Life::Finished(finished) => match &finished.outcome {
             Outcome::Completed if service.activation().is_some() => {
-                Word::of(Status::Waiting, Reason::OnDemand, "it ended well while nobody was connected")
-                    .next("starts with the next connection")
+                Word::of(Status::Waiting, Reason::OnDemand, "it ended well, and nobody waited")
+                    .next("starts with the next connection, or when all have ended and somebody calls")
             }
             Outcome::Completed => Word::plain(Status::Completed),
             Outcome::Failed(reason, why) => Word::of(

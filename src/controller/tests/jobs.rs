@@ -318,6 +318,13 @@ fn the_schedule_of_a_job_that_was_stopped_goes_on_without_a_run() {
     assert!(spawns(&until(&mut world, "11:20:00"), "tidy", 1));
     world.spawned("tidy", 1);
     assert!(!signals(&world.order("tidy", Order::Resume), "tidy", 15), "what goes on goes on");
+    // A run that was stopped does not begin again, also where it takes its time to end.
+    assert!(signals(&world.order("tidy", Order::Stop), "tidy", 15));
+    let mut actions = world.order("tidy", Order::Resume);
+    actions.extend(world.gone("tidy", 1, Exit::signal(15)));
+    assert!(!spawned_any(&actions));
+    assert_eq!(results(&world, "tidy").last(), Some(&(Some(at("11:20:00")), RunResult::Stopped)));
+    assert!(spawns(&until(&mut world, "11:30:00"), "tidy", 2));
 }
 
 #[test]

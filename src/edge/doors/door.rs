@@ -246,7 +246,9 @@ impl Guest {
                 let reached = tokio::time::timeout_at(until, target.reach(&self.door.places.sockets)).await;
                 if let Ok(reached) = &reached {
                     let taken = reached.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
-                    self.door.taken.set(taken);
+                    if self.door.taken.replace(taken) != taken {
+                        self.door.line.news.notify_one();
+                    }
                 }
                 if let Ok(Ok(server)) = reached {
                     self.set_stranded(false);

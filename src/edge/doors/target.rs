@@ -19,12 +19,14 @@ use crate::edge::probe::{LifeContext, Sockets};
 
 /// One that was not reached is left alone for so long, however many wait.
 const VAIN_FOR: Duration = Duration::from_millis(10);
+/// Who has its port is looked up among all descriptors of a stranger: not as often.
+const TAKEN_FOR: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Target {
     pub ready: Ready,
     pub open: Cell<usize>,
-    vain: Cell<Option<Instant>>,
+    vain_until: Cell<Option<Instant>>,
 }
 
 /// A connection to it, or one that is being made.
@@ -38,7 +40,7 @@ impl Drop for Counted<'_> {
 
 impl Target {
     pub fn new(ready: Ready) -> Target {
-        Target { ready, open: Cell::new(0), vain: Cell::new(None) }
+        Target { ready, open: Cell::new(0), vain_until: Cell::new(None) }
     }
 
     pub fn count(&self) -> Counted<'_> {
@@ -48,7 +50,7 @@ impl Target {
 
     /// It was not reached a moment ago.
     pub fn is_in_vain(&self) -> bool {
-        self.vain.get().is_some_and(|at| at.elapsed() < VAIN_FOR)
+        self.vain_until.get().is_some_and(|until| Instant::now() < until)
     }
 
     /// `AddrInUse`: somebody else listens there.
@@ -60,8 +62,9 @@ impl Target {
             Some(life) if sockets.tell() => its_own(life, sockets, port).await,
             Some(_) | None => by_loopback(port).await,
         };
-        if reached.is_err() {
-            self.vain.set(Some(Instant::now()));
+        if let Err(error) = &reached {
+            let long = if error.kind() == io::ErrorKind::AddrInUse { TAKEN_FOR } else { VAIN_FOR };
+            self.vain_until.set(Some(Instant::now() + long));
         }
         reached
     }

@@ -6,6 +6,7 @@
 //! such directory, its disk was full) does not count against the service.
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -119,7 +120,10 @@ fn put(file: &Path, text: &[u8]) -> io::Result<()> {
     let write = || std::fs::write(&new, text);
     let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     match (write(), file.parent()) {
-        (Err(error), Some(folder)) if missing(&error) => std::fs::create_dir_all(folder).and_then(|()| write()),
+        // Where the run directory is gone it is made anew, and all of these with it (runtime/rundir.rs).
+        (Err(error), Some(folder)) if missing(&error) => {
+            std::fs::DirBuilder::new().mode(0o700).create(folder).and_then(|()| write())
+        }
         (written, _) => written,
     }?;
     std::fs::rename(new, file)

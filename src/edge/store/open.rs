@@ -91,11 +91,16 @@ pub(super) fn open_usable(path: &Path) -> Result<Opened, String> {
     // SQLite takes an empty file for a new one.
     let was_emptied = path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == 0);
     let emptied = was_emptied.then(|| format!("the memory was begun anew: {shown} was empty; {FORGOTTEN}"));
+    let was_there = path.symlink_metadata().is_ok();
     let error = match open_one(path) {
         Ok(one) => return Ok(opened(emptied)(one)),
         Err(error) => error,
     };
     if !error.is_the_files_fault() {
+        // Of a disk that was full nothing is left that would be taken for a memory that somebody has emptied.
+        if !was_there && path.symlink_metadata().is_ok_and(|made| made.is_file() && made.len() == 0) {
+            let _made_by_us = std::fs::remove_file(path);
+        }
         return Err(failed(error));
     }
     let kept = move_aside(path)
