@@ -146,7 +146,7 @@ fn of_all(service: &Service, ending: bool) -> Word {
         return degraded(service, wanted, ready);
     }
     // Who left while nobody was there is missed by nobody.
-    let stands = |instance: &&Instance| ready == 0 || service.activation().is_none() || !instance.life.is_completed();
+    let stands = |instance: &&Instance| service.activation().is_none() || !instance.life.is_completed();
     let worst = wanted
         .iter()
         .filter(stands)
