@@ -492,4 +492,20 @@ mod tests {
         };
         LocalSet::new().run_until(test).await;
     }
+
+    #[tokio::test]
+    async fn a_call_that_is_over_before_it_is_told_is_told() {
+        let test = async {
+            let world = Two::new().await;
+            assert!(!world.door.demand().connected);
+            drop(world.call().await);
+            while world.door.open.get() > 0 {
+                tokio::task::yield_now().await;
+            }
+            assert!(world.door.demand().connected, "somebody was there");
+            world.door.used.set(false);
+            assert!(!world.door.demand().connected, "and is told once");
+        };
+        LocalSet::new().run_until(test).await;
+    }
 }

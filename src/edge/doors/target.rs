@@ -93,3 +93,16 @@ async fn by_loopback(port: u16) -> io::Result<TcpStream> {
         found => found,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_binds_the_address_of_ipv6_alone_is_reached() {
+        let server = tokio::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.expect("bound");
+        let port = server.local_addr().expect("bound").port();
+        let reached = by_loopback(port).await.expect("reached");
+        assert_eq!(reached.peer_addr().expect("connected"), server.local_addr().expect("bound"));
+    }
+}
