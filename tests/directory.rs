@@ -966,7 +966,7 @@ fn a_new_look_finds_the_same_content_of_watched_files_also_of_those_that_are_awa
     assert_eq!(content(&world.declared()), after);
     let run = world.outside("run");
     let world = {
-        plugd::edge::directory::forget_watched(&run);
+        plugd::edge::noted::forget_all(&run);
         again(world)
     };
     assert_eq!(content(&world.1), [0; 16]);

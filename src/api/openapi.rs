@@ -58,7 +58,6 @@ fn parameters(path: &str) -> Vec<Value> {
     }
     let query: &[(&str, &str)] = match path {
         "/v1/services" | "/v1/services/{name}" | "/v1/node" => &[("form", "string")],
-        "/v1/services/{name}/start" => &[("run", "boolean")],
         "/v1/events" => &[("follow", "boolean")],
         "/v1/services/{name}/history" => &[("since", "string")],
         "/v1/services/{name}/tail" => &[("lines", "integer"), ("instance", "integer")],

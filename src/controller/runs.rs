@@ -127,6 +127,10 @@ impl Controller {
                 service.touched |= run.began.is_some();
             }
             let (began, given_up) = (run.began.is_some(), run.given_up);
+            if let (Life::Idle, true, Some(result)) = (&instance.life, began, given_up) {
+                self.close(service, at, result, None, now);
+                continue;
+            }
             match (&instance.life, standing) {
                 (Life::Finished(finished), _) => {
                     let (result, why) = match &finished.outcome {
@@ -134,9 +138,6 @@ impl Controller {
                         Outcome::Failed(_, why) => (RunResult::Failed, Some(why.clone())),
                     };
                     self.close(service, at, result, why, now);
-                }
-                (Life::Idle, _) if began && given_up.is_some() => {
-                    self.close(service, at, given_up.unwrap_or(RunResult::Replaced), None, now);
                 }
                 (Life::Idle, Standing::Paused | Standing::Ending) if began => {
                     self.close(service, at, RunResult::Stopped, None, now);

@@ -9,6 +9,7 @@ mod lease;
 pub mod manager;
 mod mounts;
 pub mod named;
+pub mod noted;
 pub mod output;
 pub mod places;
 pub mod probe;

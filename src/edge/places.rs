@@ -170,7 +170,7 @@ fn writable(dir: &Path) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(&fd, &name, rustix::fs::AtFlags::empty())?)
 }
 
-fn made(dir: &Path) -> io::Result<()> {
+pub(super) fn made(dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 

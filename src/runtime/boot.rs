@@ -25,10 +25,11 @@ use crate::edge::doors::Doors;
 use crate::edge::files::{StatusCheck, StatusFiles};
 use crate::edge::manager::Manager;
 use crate::edge::named::{self, Named};
+use crate::edge::noted;
 use crate::edge::output::off_limits::OffLimits;
 use crate::edge::output::{self, Pump};
 use crate::edge::places::{self, Places, Who};
-use crate::edge::probe::{Sockets, past};
+use crate::edge::probe::Sockets;
 use crate::edge::process::cgroup::CgroupRoot;
 use crate::edge::process::environment::inheritable;
 use crate::edge::process::limits::Limits;
@@ -199,8 +200,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
     // Also by a later controller: the first may have died before it was through.
     let begins_empty = first || strays::left_by_another(&places, &keeper_name);
     if begins_empty && let Some(run) = &places.run {
-        directory::forget_watched(run);
-        past::forget_all(run);
+        noted::forget_all(run);
     }
     let strays = match begins_empty {
         true => strays::empty(&places, cgroups.as_ref(), &keeper_name),

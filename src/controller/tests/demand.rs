@@ -188,16 +188,20 @@ fn a_server_that_leaves_when_it_is_idle_sleeps_and_has_not_failed() {
     }
 }
 
+/// Somebody calls `web`, and both of it are spawned; gives the second one's life.
+fn both_called(world: &mut World) -> LifeId {
+    door(world, "web", true, false);
+    let second = LifeId { instance: Instance { service: name("web"), index: 1 }, life: 1 };
+    world.spawned("web", 1);
+    world.tell(Input::Spawned { life: second.clone(), pid: 102, start_time: 1 });
+    second
+}
+
 #[test]
 fn one_of_two_that_leaves_comes_again_while_somebody_is_connected() {
     let mut world = World::new();
-    let mut web = lazy("web");
-    web.replicas = 2;
-    world.declare(web);
-    door(&mut world, "web", true, false);
-    let second = LifeId { instance: Instance { service: name("web"), index: 1 }, life: 1 };
-    world.spawned("web", 1);
-    world.tell(Input::Spawned { life: second, pid: 102, start_time: 1 });
+    world.declare(Spec { replicas: 2, ..lazy("web") });
+    both_called(&mut world);
     door(&mut world, "web", false, true);
     assert!(spawns(&world.crash("web", 1, 0), "web", 2), "perhaps to the other, perhaps to this one");
     // And once nobody is, it sleeps.
@@ -209,13 +213,8 @@ fn one_of_two_that_leaves_comes_again_while_somebody_is_connected() {
 #[test]
 fn one_of_two_that_left_while_nobody_was_there_comes_again_with_the_next_call() {
     let mut world = World::new();
-    let mut web = lazy("web");
-    web.replicas = 2;
-    world.declare(web);
-    door(&mut world, "web", true, false);
-    let second = LifeId { instance: Instance { service: name("web"), index: 1 }, life: 1 };
-    world.spawned("web", 1);
-    world.tell(Input::Spawned { life: second, pid: 102, start_time: 1 });
+    world.declare(Spec { replicas: 2, ..lazy("web") });
+    both_called(&mut world);
     door(&mut world, "web", false, false);
     world.sleep(Duration::from_secs(20));
     assert!(!spawned_any(&world.crash("web", 1, 0)));
@@ -240,10 +239,7 @@ fn one_of_two_that_leaves_well_is_no_fault_of_the_service_and_is_told_as_asleep(
         world.view("web").instances.iter().map(one).collect::<Vec<_>>()
     };
     assert_eq!(words(&world), [(Status::Waiting, Some(Reason::OnDemand), None); 2]);
-    door(&mut world, "web", true, false);
-    let second = LifeId { instance: Instance { service: name("web"), index: 1 }, life: 1 };
-    world.spawned("web", 1);
-    world.tell(Input::Spawned { life: second.clone(), pid: 102, start_time: 1 });
+    let second = both_called(&mut world);
     world.verdict("web", 1, ProbeSlot::Readiness, true);
     let verdict = Verdict { passed: true, message: "well".into(), reason: None, took: Duration::ZERO };
     world.sleep(Duration::from_millis(50));
@@ -266,10 +262,7 @@ fn as_many_as_are_wanted_serve_while_somebody_is_there() {
             let mut web = lazy("web");
             (web.replicas, web.restart.policy, web.process.on_demand) = (2, policy, Some(pass));
             world.declare(web);
-            door(&mut world, "web", true, false);
-            let second = LifeId { instance: Instance { service: name("web"), index: 1 }, life: 1 };
-            world.spawned("web", 1);
-            world.tell(Input::Spawned { life: second, pid: 102, start_time: 1 });
+            both_called(&mut world);
             door(&mut world, "web", false, true);
             let tries = tries_in_half_a_minute(&mut world, 1, |world, life| {
                 if life > 1 {

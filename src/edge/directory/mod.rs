@@ -57,7 +57,6 @@ pub use disk::{read_handed, read_named, reader};
 pub use load::{Invalid, Loaded, load, load_some, resolve_one};
 pub use names::{is_drop_in, is_its_own};
 pub use parse::OwnedText;
-pub use recall::forget_all as forget_watched;
 pub use scripts::no_program;
 pub use trust::in_container;
 

@@ -10,10 +10,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::watched::{FILES_MAX, Hash};
+use crate::edge::noted::{WATCHED, put};
 use crate::model::name::Name;
 
-/// The folder in the run directory.
-const FOLDER: &str = "watched";
 /// The longest paths that there are, and their content as decimal numbers.
 const BYTES_MAX: u64 = FILES_MAX as u64 * (4096 + 200);
 
@@ -28,7 +27,7 @@ pub(super) type Noted = (Vec<String>, BTreeMap<PathBuf, Hash>);
 
 impl Recall {
     pub fn at(run: Option<&Path>) -> Recall {
-        Recall { folder: run.map(|run| run.join(FOLDER)) }
+        Recall { folder: run.map(|run| run.join(WATCHED)) }
     }
 
     /// Anything else than what was noted (another plugd wrote it, a disk was full) is nothing.
@@ -57,23 +56,6 @@ impl Recall {
     }
 }
 
-/// A node begins: whatever lies there is of another one.
-pub fn forget_all(run: &Path) {
-    // Nearly always it is not there.
-    let _ = std::fs::remove_dir_all(run.join(FOLDER));
-}
-
-/// Whole or not at all; a machine that loses its power loses the processes, too.
-fn put(file: &Path, text: &[u8]) -> io::Result<()> {
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    // No service has such a name.
-    let new = file.with_file_name(".new");
-    std::fs::write(&new, text)?;
-    std::fs::rename(new, file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,13 +69,13 @@ mod tests {
         assert_eq!(recall.of(&web), None);
         recall.note(&web, &patterns, &files);
         assert_eq!(Recall::at(Some(run.path())).of(&web), Some((patterns.clone(), files.clone())));
-        std::fs::write(run.path().join(FOLDER).join("web"), "[[\"*\"], {").expect("written");
+        std::fs::write(run.path().join(WATCHED).join("web"), "[[\"*\"], {").expect("written");
         assert_eq!(recall.of(&web), None);
         recall.note(&web, &patterns, &files);
         recall.forget(&web);
         assert_eq!(recall.of(&web), None);
         recall.note(&web, &patterns, &files);
-        forget_all(run.path());
+        crate::edge::noted::forget_all(run.path());
         assert_eq!(recall.of(&web), None);
         Recall::at(None).note(&web, &patterns, &files);
         Recall::at(None).forget(&web);

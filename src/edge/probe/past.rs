@@ -6,16 +6,13 @@
 //! such directory, its disk was full) does not count against the service.
 
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::edge::noted::{PORTS, put};
 use crate::model::name::LifeId;
-
-/// The folder in the run directory.
-const FOLDER: &str = "ports";
 
 #[derive(Debug, Default)]
 pub struct Past {
@@ -102,31 +99,10 @@ pub fn forget(run: Option<&Path>, life: &LifeId) {
     let _ = file(run, life).map(std::fs::remove_file);
 }
 
-/// A node begins: whatever lies there is of another one.
-pub fn forget_all(run: &Path) {
-    // Nearly always it is not there.
-    let _ = std::fs::remove_dir_all(run.join(FOLDER));
-}
-
 fn file(run: Option<&Path>, life: &LifeId) -> Option<PathBuf> {
     // No name has a `#`.
     let LifeId { instance, life } = life;
-    Some(run?.join(FOLDER).join(format!("{}#{}#{life}", instance.service, instance.index)))
-}
-
-/// Whole or not at all.
-fn put(file: &Path, text: &[u8]) -> io::Result<()> {
-    let new = file.with_added_extension("new");
-    let write = || std::fs::write(&new, text);
-    let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    match (write(), file.parent()) {
-        // Where the run directory is gone it is made anew, and all of these with it (runtime/rundir.rs).
-        (Err(error), Some(folder)) if missing(&error) => {
-            std::fs::DirBuilder::new().mode(0o700).create(folder).and_then(|()| write())
-        }
-        (written, _) => written,
-    }?;
-    std::fs::rename(new, file)
+    Some(run?.join(PORTS).join(format!("{}#{}#{life}", instance.service, instance.index)))
 }
 
 #[cfg(test)]
@@ -149,7 +125,7 @@ mod tests {
         assert_eq!(*Past::recall(run, &life(1)).locked(), Known::default());
 
         // The run directory was taken away and made again.
-        forget_all(folder.path());
+        crate::edge::noted::forget_all(folder.path());
         assert_eq!(*Past::recall(run, &life(2)).locked(), Known::default());
         second.note();
         assert!(Past::recall(run, &life(2)).has_owned(81));
