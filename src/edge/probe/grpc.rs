@@ -14,7 +14,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
 use super::context::{LifeContext, Place};
 use super::line;
 use super::sockets::Sockets;
-use super::tcp::{Failure, connect, judged, speaking};
+use super::tcp::{Failure, connect, judged};
 use crate::controller::Verdict;
 use crate::model::text::harmless::strip;
 
@@ -39,7 +39,7 @@ pub async fn grpc(
         let port = match &place {
             Place::Local(port) | Place::Host(_, port) => *port,
         };
-        let line = line::plain(speaking(reached.stream)?, ANSWER_MAX);
+        let line = line::plain(reached.stream, ANSWER_MAX);
         let health = ask(line, port, service).await.map_err(|error| said(told(&error)))?;
         match health {
             Health::Serving => Ok(format!("grpc {addr} passed (SERVING){note}")),

@@ -15,7 +15,7 @@ use super::context::{LifeContext, Place};
 use super::exchange::{self, BODY_MAX, HEAD_MAX};
 use super::line;
 use super::sockets::Sockets;
-use super::tcp::{Failure, connect, judged, speaking};
+use super::tcp::{Failure, connect, judged};
 use crate::controller::Verdict;
 
 /// What is asked.
@@ -48,8 +48,8 @@ pub async fn http(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, get: Get, timeou
         let said = |why: String| Failure::because(format!("{at} {why}"));
         let most = HEAD_MAX + BODY_MAX;
         let line = match get.https {
-            true => line::tls(speaking(reached.stream)?, &get.place, most).await.map_err(said)?,
-            false => line::plain(speaking(reached.stream)?, most),
+            true => line::tls(reached.stream, &get.place, most).await.map_err(said)?,
+            false => line::plain(reached.stream, most),
         };
         let answer = exchange::exchange(line, request, |_| false).await.map_err(said)?;
         let status = answer.status.as_u16();

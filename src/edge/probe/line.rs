@@ -5,6 +5,7 @@
 //! signed by an authority that this machine does not know, and some one that has expired.
 
 use std::io;
+use std::net::TcpStream;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -13,9 +14,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::context::Place;
+use super::eager::Eager;
 
 /// What a handshake may take beside what is said under it: a long chain of certificates.
 const TLS_MAX: usize = 64 * 1024;
@@ -26,7 +27,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Line for T {}
 
 /// The connection as it is; it yields at most about `most` bytes.
 pub(super) fn plain(stream: TcpStream, most: usize) -> Box<dyn Line> {
-    Box::new(Capped { stream, left: most })
+    Box::new(Capped { stream: Eager::new(stream), left: most })
 }
 
 /// The same under TLS. The error is the end of a sentence.
@@ -38,7 +39,7 @@ pub(super) async fn tls(stream: TcpStream, place: &Place, most: usize) -> Result
     let name =
         ServerName::try_from(host.to_string()).map_err(|_| format!("is not asked: {host:?} is no name for TLS"))?;
     let connector = tokio_rustls::TlsConnector::from(config()?);
-    let capped = Capped { stream, left: most + TLS_MAX };
+    let capped = Capped { stream: Eager::new(stream), left: most + TLS_MAX };
     match connector.connect(name, capped).await {
         Ok(stream) => Ok(Box::new(stream)),
         Err(error) => Err(match error.kind() {
@@ -120,7 +121,7 @@ impl ServerCertVerifier for Anybody {
 /// A connection that yields about so many bytes and then fails.
 #[derive(Debug)]
 struct Capped {
-    stream: TcpStream,
+    stream: Eager,
     left: usize,
 }
 
@@ -146,8 +147,7 @@ impl AsyncWrite for Capped {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// A check is over with its answer, and what is dropped is closed: the kernel is asked once.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -16,7 +16,7 @@ use super::context::{LifeContext, Place};
 use super::exchange::{self, Answer, BODY_MAX, HEAD_MAX};
 use super::line;
 use super::sockets::Sockets;
-use super::tcp::{Failure, connect, judged, speaking};
+use super::tcp::{Failure, connect, judged};
 use crate::controller::Verdict;
 use crate::model::text::harmless::strip;
 
@@ -142,7 +142,7 @@ impl Client<'_> {
         request.headers_mut().extend(headers);
         let reached = connect(self.ctx, self.sockets, self.place).await?;
         let (at, note) = (format!("{}{}", reached.addr, self.path), reached.note());
-        let line = line::plain(speaking(reached.stream)?, HEAD_MAX + BODY_MAX);
+        let line = line::plain(reached.stream, HEAD_MAX + BODY_MAX);
         let answer = exchange::exchange(line, request, |read| response(read).is_some()).await;
         let answer = answer.map_err(|why| Failure::because(format!("{at} {why}{note}")))?;
         Ok(Reply { at, note, answer })

@@ -7,6 +7,7 @@
 
 pub mod context;
 mod diag;
+mod eager;
 mod exchange;
 pub mod exec;
 pub mod fd;

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::context::{LifeContext, Place};
+use super::eager;
 use super::listener::{self, Found};
 use super::sockets::{Calling, Sockets};
 use crate::controller::Verdict;
@@ -130,6 +131,8 @@ pub(super) async fn connect(ctx: &LifeContext, sockets: &Arc<Sockets>, place: &P
 async fn connect_here(addr: SocketAddr) -> io::Result<std::net::TcpStream> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    // The answer to the answer goes with what is said: one packet less, and the other side wakes once.
+    rustix::net::sockopt::set_tcp_quickack(&socket, false)?;
     let connect = || rustix::net::connect(&socket, &addr);
     // The first begins it; what came of that the second tells.
     match connect().or_else(|error| if error == Errno::INPROGRESS { connect() } else { Err(error) }) {
@@ -146,11 +149,6 @@ async fn connect_here(addr: SocketAddr) -> io::Result<std::net::TcpStream> {
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// To speak on a connection that was made.
-pub(super) fn speaking(stream: std::net::TcpStream) -> Result<TcpStream, Failure> {
-    TcpStream::from_std(stream).map_err(|error| Failure::because(format!("cannot be spoken to: {error}")))
 }
 
 /// The commonest mistake is another number: `; its process listens on 8082: …`, or nothing.
@@ -213,12 +211,12 @@ pub(super) async fn judged(
     check: impl Future<Output = Result<String, Failure>>,
 ) -> Verdict {
     let begun = Instant::now();
-    let result = tokio::time::timeout(timeout, check).await;
+    let result = eager::within(timeout, check).await;
     let took = begun.elapsed();
     let failure = match result {
-        Ok(Ok(message)) => return Verdict { passed: true, message, reason: None, took },
-        Ok(Err(failure)) => failure,
-        Err(_) => {
+        Some(Ok(message)) => return Verdict { passed: true, message, reason: None, took },
+        Some(Err(failure)) => failure,
+        None => {
             let addr = match place {
                 Place::Local(port) => format!("port {port}"),
                 Place::Host(host, port) => shown(host, *port),
