@@ -166,14 +166,10 @@ impl Controller {
 
     /// Wakes it or lets it sleep; gives the moment to look again.
     pub(super) fn follow_demand(&mut self, service: &mut Service, now: Now) -> Option<Duration> {
-        // Whether it runs on demand its manifest will tell; and who goes when the node ends is settled.
-        if service.declared.is_none() || self.ending.is_some() {
+        // Who goes when the node ends is settled.
+        if self.ending.is_some() {
             return None;
         }
-        let Some(idle_stop) = service.activation().map(|activation| activation.idle_stop) else {
-            (service.call.awake, service.call.called) = (false, false);
-            return None;
-        };
         if service.gate.ends_all() {
             // What called it then does not call it when it may run again.
             service.touched |= service.call.awake;
@@ -181,6 +177,12 @@ impl Controller {
             return None;
         }
         let called = std::mem::take(&mut service.call.called);
+        // Whether it runs on demand its manifest will tell.
+        service.declared.as_ref()?;
+        let Some(idle_stop) = service.activation().map(|activation| activation.idle_stop) else {
+            (service.call.awake, service.call.called) = (false, false);
+            return None;
+        };
         if service.is_over() {
             if !called && !service.is_waited_for() {
                 // The next call is a new beginning; who is still connected, to nobody, is none.

@@ -270,6 +270,9 @@ pub struct Memory {
     /// It was told that it runs as root.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub warned_root: bool,
+    /// Somebody wanted it, where it runs on demand: true as long as the keeper lives, for callers wait at its doors.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awake: bool,
 }
 
 /// `plugd scale`.

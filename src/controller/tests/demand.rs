@@ -12,7 +12,7 @@ use crate::model::view::{InstanceView, Serving};
 
 const IDLE: Duration = Duration::from_secs(600);
 
-fn lazy(service: &str) -> Spec {
+pub fn lazy(service: &str) -> Spec {
     let mut spec = spec(service);
     spec.process.port = Some(8080);
     spec.process.on_demand = Some(Pass::Proxy);
@@ -20,7 +20,7 @@ fn lazy(service: &str) -> Spec {
     spec
 }
 
-fn door(world: &mut World, service: &str, waiting: bool, connected: bool) -> Vec<Action> {
+pub fn door(world: &mut World, service: &str, waiting: bool, connected: bool) -> Vec<Action> {
     world.tell(Input::Demand { name: name(service), demand: Demand { waiting, connected, block: None }, sent_away: 0 })
 }
 
