@@ -441,9 +441,9 @@ pub struct Demand {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
-    /// It has all the connections that plugd passes on for one service: so many.
+    /// It had all the connections that plugd passes on for one service: so many. Less than an eighth of them is free.
     Full(usize),
-    /// All services together have all of theirs.
+    /// The same of all services together.
     NodeFull(usize),
     /// Somebody else listens where it should.
     Taken,

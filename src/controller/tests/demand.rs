@@ -531,6 +531,10 @@ fn what_keeps_callers_waiting_though_it_is_ready_is_said_as_long_as_it_does() {
         assert_eq!(said(&actions, Reason::HoldExpired), [waited]);
         let problems: Vec<Reason> = world.view("web").problems.iter().map(|problem| problem.reason).collect();
         assert_eq!(problems, [reason]);
+        // It is told for some time after one of them has become free.
+        let words = &world.view("web").problems[0].message;
+        let so_far = words.contains("were taken, and less than an eighth of them is free again");
+        assert_eq!(so_far, reason == Reason::ResourceExhausted, "{words}");
         assert!(world.view("web").process_running);
         door(&mut world, "web", false, true);
         assert!(world.view("web").problems.is_empty());
