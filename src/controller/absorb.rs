@@ -38,6 +38,8 @@ impl Controller {
                 let last_exit = memory.last_exit.clone();
                 if let Some(service) = self.table.get_mut(id) {
                     service.warned_root |= memory.warned_root && self.config.takes_over;
+                    service.call.awake |= memory.awake && self.config.takes_over;
+                    service.call.used = now.mono;
                     super::adopt::remember(service, *memory);
                 }
                 // Who remembered it may have been gone before it had written that down.

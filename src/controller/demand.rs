@@ -53,14 +53,8 @@ impl Service {
     /// What keeps its callers waiting although something of it is ready.
     pub fn blocked_at_door(&self) -> Option<(Reason, String)> {
         Some(match self.call.demand.block? {
-            Block::Full(count) => (
-                Reason::ResourceExhausted,
-                format!("all {count} connections that plugd passes on for one service are taken: who calls it waits"),
-            ),
-            Block::NodeFull(count) => (
-                Reason::ResourceExhausted,
-                format!("all {count} connections that plugd passes on at a time are taken: who calls it waits"),
-            ),
+            Block::Full(count) => (Reason::ResourceExhausted, crowded(count, "for one service")),
+            Block::NodeFull(count) => (Reason::ResourceExhausted, crowded(count, "at a time")),
             Block::Taken => {
                 let message = "another process listens on the port that was given to it: who calls it waits";
                 (Reason::AddressInUse, message.into())
@@ -136,6 +130,13 @@ impl Service {
     }
 }
 
+fn crowded(count: usize, whose: &str) -> String {
+    format!(
+        "all {count} connections that plugd passes on {whose} were taken, and less than an eighth of them is free again: \
+         who calls it waits while none is"
+    )
+}
+
 impl Controller {
     pub(super) fn demanded(&mut self, id: Id, demand: Demand, sent_away: u32, now: Now) {
         let Some(service) = self.table.get_mut(id) else { return };
@@ -166,20 +167,22 @@ impl Controller {
 
     /// Wakes it or lets it sleep; gives the moment to look again.
     pub(super) fn follow_demand(&mut self, service: &mut Service, now: Now) -> Option<Duration> {
-        // Whether it runs on demand its manifest will tell; and who goes when the node ends is settled.
-        if service.declared.is_none() || self.ending.is_some() {
+        // Who goes when the node ends is settled.
+        if self.ending.is_some() {
             return None;
         }
-        let Some(idle_stop) = service.activation().map(|activation| activation.idle_stop) else {
-            (service.call.awake, service.call.called) = (false, false);
-            return None;
-        };
         if service.gate.ends_all() {
             // What called it then does not call it when it may run again.
             service.touched |= service.call.awake;
             (service.call.awake, service.call.called) = (false, false);
             return None;
         }
+        // Whether it runs on demand its manifest will tell.
+        service.declared.as_ref()?;
+        let Some(idle_stop) = service.activation().map(|activation| activation.idle_stop) else {
+            (service.call.awake, service.call.called) = (false, false);
+            return None;
+        };
         let called = std::mem::take(&mut service.call.called);
         if service.is_over() {
             if !called && !service.is_waited_for() {

@@ -270,6 +270,9 @@ pub struct Memory {
     /// It was told that it runs as root.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub warned_root: bool,
+    /// Somebody wanted it, where it runs on demand: true as long as the keeper lives, for callers wait at its doors.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awake: bool,
 }
 
 /// `plugd scale`.
@@ -438,9 +441,9 @@ pub struct Demand {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
-    /// It has all the connections that plugd passes on for one service: so many.
+    /// It had all the connections that plugd passes on for one service: so many. Less than an eighth of them is free.
     Full(usize),
-    /// All services together have all of theirs.
+    /// The same of all services together.
     NodeFull(usize),
     /// Somebody else listens where it should.
     Taken,

@@ -87,7 +87,7 @@ pub struct Config {
     pub single: bool,
     pub pid1: bool,
     pub started: Now,
-    /// Another controller of this keeper was before it: what is remembered it has told.
+    /// A controller of this keeper has written to the memory: what is remembered it has told, and begun.
     pub takes_over: bool,
     pub seed: u64,
     /// Told in each status: where logs lie, none where none are kept.

@@ -571,7 +571,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         && (&old.lives, &old.spent) == (&service.lives, &spent)
         && old.schedule == schedule
         && old.kept == kept
-        && (old.told, old.warned_root) == (told, service.warned_root)
+        && (old.told, old.warned_root, old.awake) == (told, service.warned_root, service.call.awake)
     {
         return;
     }
@@ -591,6 +591,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         kept,
         told,
         warned_root: service.warned_root,
+        awake: service.call.awake,
     };
     service.remembered = Some(memory.clone());
     plan.actions.push(Action::Remember(service.name.clone(), Box::new(memory)));

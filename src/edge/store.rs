@@ -54,6 +54,8 @@ pub enum News {
     Trouble(Option<String>),
     /// What it held is gone; why, and where the old file is.
     BegunAnew(String),
+    /// The first of what this controller says is written: from now on there is something to lose.
+    Written,
 }
 
 pub type Tell = Box<dyn Fn(News) + Send>;
@@ -111,7 +113,7 @@ impl Store {
     }
 
     /// As [`Store::open`], and `tell` hears what becomes of the memory. `goes_on`: an earlier controller of this node
-    /// had one there.
+    /// was told [`News::Written`] of it.
     pub fn open_telling(path: &Path, goes_on: bool, tell: Tell) -> Store {
         Store::start(path, &era(), Some(tell), goes_on)
     }

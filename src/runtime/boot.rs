@@ -159,6 +159,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
     let held = layers::held(&mut told);
     let before = layers::held_directory(&mut told);
     let written = layers::held_file(&mut told);
+    let has_remembered = layers::has_remembered(&mut told);
     if let (Some(_), What::Directory(path)) = (&written, &task.what) {
         // Once it is gone its name does not tell any more what it was.
         task.what = What::File(path.clone());
@@ -214,17 +215,18 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
     let (request_sender, requests) = mpsc::channel(64);
     let (notices, noticed) = mpsc::unbounded_channel();
 
-    let memory = sender.clone();
+    let (memory, remembered) = (sender.clone(), notices.clone());
     let tell = move |news| {
         let input = match news {
             News::Trouble(why) => Input::Memory(why),
             News::BegunAnew(what) => Input::MemoryLost(what),
+            News::Written => return drop(remembered.send(Notice::Remembered)),
         };
         // The loop is gone: nobody is left to be told.
         let _ = memory.blocking_send(input);
     };
     let store = match (places.database(), &task.what) {
-        (Some(path), _) => Store::open_telling(&path, !first, Box::new(tell)),
+        (Some(path), _) => Store::open_telling(&path, has_remembered, Box::new(tell)),
         (None, What::Directory(_)) => {
             places::known_database(&dir, &begun, &Who::now()).map_or_else(Store::none, |path| Store::read(&path))
         }
@@ -283,7 +285,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         // One command has no manifest that could name a user.
         warn_root: uid == 0 && !directory::in_container() && !matches!(task.what, What::Command(_)),
         started: now,
-        takes_over: !first,
+        takes_over: has_remembered,
         seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), started.as_nanosecond()),
         log_dir: places.logs.clone(),
         kill_scope: Some(Scope::word(cgroups.as_ref())),

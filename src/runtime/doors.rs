@@ -46,6 +46,8 @@ struct Door {
     count: u16,
     hold: Duration,
     idle_stop: Option<Duration>,
+    /// Between two looks at who is connected to a socket that is handed over.
+    every: Option<Duration>,
     /// Of a socket that is handed over.
     turn: Arc<Turn>,
     /// As it lies with the keeper.
@@ -72,7 +74,7 @@ impl Door {
     fn way(&self) -> Way {
         match self.pass {
             Pass::Proxy => Way::Proxy,
-            Pass::Socket => Way::Handed { port: self.port, turn: self.turn.clone(), idle_stop: self.idle_stop },
+            Pass::Socket => Way::Handed { port: self.port, turn: self.turn.clone(), every: self.every },
         }
     }
 }
@@ -133,6 +135,7 @@ impl Node {
             count,
             hold,
             idle_stop,
+            every: None,
             turn: Arc::default(),
             listener: None,
             open: false,
@@ -154,10 +157,7 @@ impl Node {
             door.hold = hold;
             self.held.edge.hold(&name, hold);
         }
-        if door.idle_stop != idle_stop {
-            door.idle_stop = idle_stop;
-            self.held.edge.turned(&name, idle_stop);
-        }
+        door.idle_stop = idle_stop;
     }
 
     /// The keeper holds its listener by another key from now on.
@@ -177,8 +177,10 @@ impl Node {
         let runs = shared && self.runs(&view.service);
         let ready = self.ready_of(view);
         let Some(door) = self.held.doors.get_mut(&view.service) else { return };
-        if shared && door.turn.set(runs) {
-            self.held.edge.turned(&view.service, door.idle_stop);
+        let every = doors::looks(door.idle_stop, view.desired > 1);
+        let is_other = std::mem::replace(&mut door.every, every) != every;
+        if shared && (door.turn.set(runs) || is_other) {
+            self.held.edge.turned(&view.service, every);
         }
         let meant = match view.status {
             Status::Stopped | Status::Skipped => false,
@@ -405,7 +407,7 @@ impl Node {
         door.turn.hand_over(listener, first).map_err(|error| {
             prepare::fault(Reason::Error, format!("its listening socket cannot be handed over: {error}"))
         })?;
-        self.held.edge.turned(name, door.idle_stop);
+        self.held.edge.turned(name, door.every);
         Ok(listener.clone())
     }
 

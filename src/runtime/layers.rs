@@ -29,6 +29,8 @@ const BEGAN: &[u8] = b"began";
 const FILE: &[u8] = b"file";
 /// And the directory that was accepted last.
 const DIRECTORY: &[u8] = b"directory";
+/// And nothing: there is a memory of its time.
+const REMEMBERED: &[u8] = b"remembered";
 
 /// The settings in force at a start, and what is to be said of them.
 pub(super) struct Begun {
@@ -128,6 +130,20 @@ pub(super) fn hold_directory(keeper: &mut Link, directory: Option<OwnedFd>) {
         Some(directory) => keeper.deposit(DIRECTORY, Arc::new(directory)),
         None => keeper.withdraw(DIRECTORY),
     }
+}
+
+/// From now on the memory is of this keeper's time, and one that is not there was taken away. A controller that is killed
+/// before leaves what an earlier run remembered, or nothing.
+pub(super) fn note_remembered(keeper: &mut Link) {
+    match memory::hold(&[]) {
+        Ok(nothing) => keeper.deposit(REMEMBERED, Arc::new(nothing)),
+        Err(error) => tracing::warn!("the next controller will not know that there is a memory: {error}"),
+    }
+}
+
+/// Whether a controller before this one has written to the memory.
+pub(super) fn has_remembered(told: &mut Vec<Event>) -> bool {
+    deposited(told, REMEMBERED).is_some()
 }
 
 /// The directory that a controller before this one had accepted last; it stays with the keeper.

@@ -195,6 +195,8 @@ pub(crate) enum Notice {
     Accepted(Option<OwnedFd>),
     /// A status file is not what was written last: of a service, or the node's own.
     StatusLost(Option<Name>),
+    /// The memory holds something of this run of the node.
+    Remembered,
     /// Socket or table of lives are gone.
     RunLost,
     /// The keeper was stopped (SIGSTOP): nothing is reaped or started.
@@ -342,6 +344,7 @@ impl Node {
                 self.publisher.reopen(self.now());
             }
             Notice::StatusLost(name) => self.publisher.rewrite(name.as_ref(), self.now()),
+            Notice::Remembered => layers::note_remembered(&mut self.keeper),
             Notice::RunLost => self.renew_run(),
             Notice::KeeperStopped(keeper) => self.continue_keeper(keeper),
             Notice::Reloaded => self.reloaded(),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::last_good::{is_told, replace_controller, write_down};
 use crate::soak::times;
 use crate::world::{PATIENCE, World, free_port, kill, lives};
 
@@ -306,6 +307,29 @@ fn a_crash_loop_is_waited_out_and_who_waited_is_answered() {
     assert!(restarts < 10, "{restarts} restarts: the ladder is climbed, however many wait");
     std::fs::write(&cured, "").expect("written");
     assert_eq!(caller.join().expect("a thread").expect("answered"), "one said patient");
+}
+
+#[test]
+fn what_crashes_after_it_was_called_is_told_so_and_tried_on_by_the_next_controller() {
+    let world = World::running();
+    let port = free_port();
+    let text = format!(
+        "script: exit 3\nport: {port}\nactivation: {{onDemand: true, holdRequests: 1s}}\n\
+         restart: {{crashLoopAfter: 2, backoff: {{initial: 100ms, max: 300ms}}}}\n"
+    );
+    world.put("web.yaml", &text);
+    world.wait_status("web", "waiting (OnDemand)");
+    let words = "unhealthy (CrashLoopBackOff)";
+    assert_eq!(call(port, "in vain").unwrap_or_default(), "", "it is sent away");
+    world.wait_status("web", words);
+    write_down(&world);
+    let restarts = |world: &World| world.field("web", "restarts").and_then(|count| count.parse::<u32>().ok());
+    let before = restarts(&world);
+    replace_controller(&world);
+    world.wait("the next one to try on and to tell it", |world| {
+        assert!(!world.status("web").starts_with("failed"), "{}", world.status("web"));
+        is_told(world, "web") && restarts(world) > before && world.status("web") == words
+    });
 }
 
 #[test]

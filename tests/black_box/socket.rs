@@ -20,6 +20,7 @@ def serve(connection):
         except OSError: break
         if not word: break
         if word == b'die': os._exit(3)
+        if word == b'leave': os._exit(0)
         connection.sendall(who.encode() if word == b'who' else b'VERSION said ' + word)
     connection.close()
 server = socket.socket(fileno=3)
@@ -268,6 +269,30 @@ fn replicas_share_the_one_socket() {
         assert_eq!(who, format!("{pid} {pid} 1 http {port}"));
         seen.insert(pid);
     }
+}
+
+#[test]
+fn one_of_several_that_left_comes_again_while_somebody_is_connected_also_without_idle_stop() {
+    let world = World::running();
+    let port = free_port();
+    world.put("web.yaml", &manifest(port, "one", "").replace("port:", "replicas: 2\nport:"));
+    world.wait_status("web", "waiting (OnDemand)");
+    // A connection to each, by its pid.
+    let mut callers = std::collections::BTreeMap::new();
+    let deadline = Instant::now() + PATIENCE;
+    while callers.len() < 2 {
+        assert!(Instant::now() < deadline, "only {callers:?} answered");
+        let mut caller = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connected");
+        let pid = echo(&mut caller, "who").expect("answered").split(' ').next().unwrap_or_default().to_owned();
+        callers.insert(pid, caller);
+    }
+    // One that ends at once would be waited for.
+    let since = Instant::now();
+    world.wait("both to have served for a while", |_| since.elapsed() >= Duration::from_secs(10));
+    let mut other = callers.first_entry().expect("two");
+    assert_eq!(echo(other.get_mut(), "leave").unwrap_or_default(), "");
+    let is_new = |who: &str| !callers.contains_key(who.split(' ').next().unwrap_or_default());
+    world.wait("another in its place", |_| call(port, "who").is_ok_and(|who| !who.is_empty() && is_new(&who)));
 }
 
 #[test]

@@ -107,3 +107,20 @@ fn what_was_ready_is_never_told_otherwise_by_the_next_controller() {
     world.wait("its restart", |world| world.pid("slow").is_some_and(|new| Some(new) != pid));
     world.wait_status("slow", "healthy");
 }
+
+#[test]
+fn a_memory_that_is_taken_away_between_two_controllers_is_told_as_lost() {
+    let world = World::running();
+    write_down(&world);
+    let controller = world.controller_pid().expect("a controller");
+    // It would make the file again.
+    kill(controller, 19);
+    for file in ["state.db", "state.db-wal", "state.db-shm"] {
+        fs::remove_file(world.state().join(file)).expect("removed");
+    }
+    kill(controller, 9);
+    world.wait("that to be told", |world| {
+        world.status_file("_controller").is_some_and(|text| text.contains("type: MemoryLost"))
+    });
+    assert!(world.log().contains("was taken away"));
+}

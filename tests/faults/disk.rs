@@ -164,6 +164,23 @@ fn row_10_a_state_directory_that_never_could_be_written_is_told_and_services_run
 }
 
 #[test]
+fn row_10_a_memory_that_never_could_be_made_was_not_taken_away() {
+    if !is_root() {
+        return;
+    }
+    let mut world = World::empty();
+    let state = Disk::small(&world.state(), "size=1m");
+    state.fill();
+    world.spawn(&[]);
+    guard::put(&world, "web");
+    kill(world.controller_pid().expect("a controller"), 9);
+    guard::put(&world, "second");
+    assert_eq!(guard::starts(&world, "web").len(), 1);
+    assert!(!world.log().contains("was taken away"), "{}", world.log());
+    assert!(world.stop().success());
+}
+
+#[test]
 fn row_10_what_was_remembered_holds_on_a_disk_that_takes_nothing_more() {
     if !is_root() {
         return;

@@ -876,6 +876,12 @@ impl Facts {
                 (call.wanted, call.used) = (true, now);
             }
         }
+        // Who was wanted still is, and who slept sleeps.
+        for (name, call) in &old.calls {
+            let inherited = self.call(name);
+            inherited.wanted |= call.wanted;
+            inherited.used = now;
+        }
         self.rungs = old.rungs;
         for (instance, rungs) in &mut self.rungs {
             let known = |life: &&LifeId| life.instance == *instance;

@@ -46,6 +46,8 @@ pub enum Lie {
     DeafToCallers,
     /// Of demand: somebody is told to be at every door.
     AlwaysCalled,
+    /// Of demand: a new controller is told that all were called for.
+    WakesAll,
     /// Law 10: who is connected is not told.
     NobodyIsConnected,
     /// The required: the brain is told that nothing is.
@@ -226,4 +228,9 @@ fn a_run_that_is_forgotten_and_runs_once_more_breaks_the_law_of_the_clock() {
 #[test]
 fn a_time_that_passes_without_a_run_and_without_a_word_breaks_the_law_of_the_clock() {
     found_out(Lie::AnotherSchedule, "law of the clock");
+}
+
+#[test]
+fn a_new_controller_that_wakes_what_slept_breaks_the_law_of_demand() {
+    found_out(Lie::WakesAll, "law of demand");
 }

@@ -479,6 +479,7 @@ impl World {
             if self.lie == Some(Lie::ForgetsRuns) {
                 memory.schedule = None;
             }
+            memory.awake |= self.lie == Some(Lie::WakesAll);
             self.controller.absorb(Input::Remembered(name, Box::new(memory)), self.now);
         }
         for (life, entry) in &mut self.entries {

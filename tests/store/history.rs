@@ -304,11 +304,28 @@ fn a_memory_that_was_emptied_or_taken_away_is_told_of_and_one_that_never_was_is_
             .iter()
             .filter_map(|news| match news {
                 News::BegunAnew(what) => Some(what),
-                News::Trouble(_) => None,
+                News::Trouble(_) | News::Written => None,
             })
             .collect();
         assert_eq!(said.len(), usize::from(wanted.is_some()), "{said:?}");
         assert!(said.iter().all(|said| said.contains(wanted.unwrap_or_default())), "{said:?}");
+    }
+}
+
+#[test]
+fn that_there_is_something_to_lose_is_told_with_the_first_that_is_written() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // An empty one is made, too; one that is there is left as it is until there is something to say.
+    for orders in [1, 0, 2] {
+        let (tell, told) = std::sync::mpsc::channel();
+        let store =
+            Store::open_telling(&dir.path().join("state.db"), false, Box::new(move |news| drop(tell.send(news))));
+        for order in 0..orders {
+            store.remember(name("web"), Memory { generation: order, ..Memory::default() });
+            assert_eq!(store.settled().blocking_recv(), Ok(true));
+        }
+        store.close();
+        assert_eq!(told.iter().collect::<Vec<_>>(), vec![News::Written; usize::from(orders > 0)]);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::model::view::{InstanceView, Serving};
 
 const IDLE: Duration = Duration::from_secs(600);
 
-fn lazy(service: &str) -> Spec {
+pub fn lazy(service: &str) -> Spec {
     let mut spec = spec(service);
     spec.process.port = Some(8080);
     spec.process.on_demand = Some(Pass::Proxy);
@@ -20,7 +20,7 @@ fn lazy(service: &str) -> Spec {
     spec
 }
 
-fn door(world: &mut World, service: &str, waiting: bool, connected: bool) -> Vec<Action> {
+pub fn door(world: &mut World, service: &str, waiting: bool, connected: bool) -> Vec<Action> {
     world.tell(Input::Demand { name: name(service), demand: Demand { waiting, connected, block: None }, sent_away: 0 })
 }
 
@@ -531,6 +531,10 @@ fn what_keeps_callers_waiting_though_it_is_ready_is_said_as_long_as_it_does() {
         assert_eq!(said(&actions, Reason::HoldExpired), [waited]);
         let problems: Vec<Reason> = world.view("web").problems.iter().map(|problem| problem.reason).collect();
         assert_eq!(problems, [reason]);
+        // It is told for some time after one of them has become free.
+        let words = &world.view("web").problems[0].message;
+        let so_far = words.contains("were taken, and less than an eighth of them is free again");
+        assert_eq!(so_far, reason == Reason::ResourceExhausted, "{words}");
         assert!(world.view("web").process_running);
         door(&mut world, "web", false, true);
         assert!(world.view("web").problems.is_empty());

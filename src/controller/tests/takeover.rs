@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::demand::{door, lazy};
 use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
@@ -545,4 +546,64 @@ fn what_was_told_of_a_service_that_has_not_run_is_not_told_by_the_next_controlle
     edited.description = Some("another".into());
     assert_eq!(again(true, edited), [Reason::Declared], "it was edited meanwhile");
     assert_eq!(again(false, spec("web")), both, "another run of the node");
+}
+
+/// It was called for, let its caller in, and crashes.
+fn called_and_crashed() -> (World, Held) {
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.note(&world.declare(lazy("web")));
+    held.note(&door(&mut world, "web", true, false));
+    held.note(&world.spawned("web", 1));
+    held.note(&door(&mut world, "web", false, false));
+    held.note(&world.crash("web", 1, 1));
+    held.note(&world.spawned("web", 2));
+    held.note(&world.crash("web", 2, 1));
+    assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::BackOff)));
+    (world, held)
+}
+
+#[test]
+fn what_was_called_for_and_crashes_is_tried_on_by_the_next_controller() {
+    let (world, held) = called_and_crashed();
+    // The keeper holds its end, or has forgotten it.
+    for lives in [&[("web", 2, Some(Exit::code(1)))][..], &[]] {
+        let mut next = held.next(&world, lives);
+        next.declare(lazy("web"));
+        next.tell(Input::Scanned);
+        next.tell(Input::Surveyed { life: life("web", 2), left: vec![] });
+        for number in 3..=5 {
+            next.sleep(Duration::from_secs(10));
+            next.spawned("web", number);
+            next.crash("web", number, 1);
+            assert_eq!(next.status("web").0, Status::Unhealthy, "try {number}");
+        }
+        assert_eq!(next.status("web"), (Status::Unhealthy, Some(Reason::CrashLoopBackOff)));
+    }
+}
+
+#[test]
+fn what_sleeps_sleeps_on_under_the_next_controller() {
+    let (mut world, mut held) = called_and_crashed();
+    held.note(&world.declare(Spec { enabled: false, ..lazy("web") }));
+    held.note(&world.declare(lazy("web")));
+    assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)));
+    let mut next = held.next(&world, &[]);
+    let mut actions = next.declare(lazy("web"));
+    actions.extend(next.tell(Input::Scanned));
+    actions.extend(next.sleep(Duration::from_secs(3600)));
+    assert!(!actions.iter().any(is_spawn), "{actions:?}");
+    assert!(spawns(&door(&mut next, "web", true, false), "web", 3));
+}
+
+#[test]
+fn nobody_waits_at_the_doors_of_another_keeper_or_boot_and_what_was_called_for_before_sleeps() {
+    let (world, held) = called_and_crashed();
+    let mut next = World::unread(Config { takes_over: false, ..config() }, world.now);
+    next.tell(Input::Remembered(name("web"), Box::new(held.memories[&name("web")].clone())));
+    let mut actions = next.declare(lazy("web"));
+    actions.extend(next.tell(Input::Scanned));
+    actions.extend(next.sleep(Duration::from_secs(3600)));
+    assert!(!actions.iter().any(is_spawn), "{actions:?}");
+    assert_eq!(next.status("web"), (Status::Failed, Some(Reason::Error)), "its last start failed");
+    assert!(spawns(&door(&mut next, "web", true, false), "web", 3));
 }

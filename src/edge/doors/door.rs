@@ -91,6 +91,8 @@ impl Door {
                     biased;
                     () = self.line.moved.notified() => continue,
                     come = listener.readable() => drop(come),
+                    // Places of other doors that are free again are no news here.
+                    () = tokio::time::sleep(PAUSE), if self.crowded.get().is_some() => continue,
                 }
                 let Some(place) = self.place(&listener, &mut queue).await else { continue };
                 match Door::accept(&listener) {
@@ -125,18 +127,26 @@ impl Door {
         }
     }
 
-    /// Nobody waits any more, unless for room. There is room again when an eighth is free: one that comes and goes is no
-    /// news.
+    /// Nobody waits any more, unless for room.
     fn settle(&self, listener: &TcpListener, queue: &mut Queue) {
-        let crowded = self.crowded.get().is_some();
-        if crowded && raw::queued(listener).is_ok_and(|waiting| waiting > 0) {
+        if self.has_room_again() {
+            self.set_crowded(None);
+        }
+        if self.crowded.get().is_some() && raw::queued(listener).is_ok_and(|waiting| waiting > 0) {
             return;
         }
         queue.forget();
         self.line.set_waits(false);
-        if crowded && self.open.get() <= self.open_max - self.open_max.div_ceil(8) {
-            self.set_crowded(None);
-        }
+    }
+
+    /// An eighth is free: one that comes and goes is no news.
+    fn has_room_again(&self) -> bool {
+        let (all, free) = match self.crowded.get() {
+            Some(Block::Full(all)) => (all, all.saturating_sub(self.open.get())),
+            Some(Block::NodeFull(all)) => (all, self.places.free.available_permits()),
+            Some(Block::Taken) | None => return false,
+        };
+        free >= all.div_ceil(8)
     }
 
     /// For the next one that waits; none: nobody does any more, or nobody is let in.
@@ -422,6 +432,33 @@ mod tests {
             third.until(|demand, _| demand.waiting && demand.block == Some(Block::NodeFull(2))).await;
             drop(first);
             third.until(|demand, _| demand.connected && !demand.waiting).await;
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn that_places_were_all_taken_is_told_until_an_eighth_is_free_whoever_had_them() {
+        let places = Places::of(16, Arc::new(Sockets::without_netlink()));
+        let test = async {
+            let mut full = [Stand::new(PATIENCE, &places), Stand::new(PATIENCE, &places)];
+            let mut inside: Vec<Vec<Caller>> = full.iter().map(|one| (0..8).map(|_| one.call()).collect()).collect();
+            while places.free.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            let mut third = Stand::new(PATIENCE, &places);
+            let _waits = third.call();
+            third.until(|demand, _| demand.waiting && demand.block == Some(Block::NodeFull(16))).await;
+            drop(inside[0].pop());
+            third.until(|demand, _| demand.connected && !demand.waiting && demand.block.is_some()).await;
+            inside[0].truncate(5);
+            third.until(|demand, _| demand.block.is_none()).await;
+
+            let _again = (full[1].call(), full[1].call());
+            full[1].until(|demand, _| demand.waiting && demand.block == Some(Block::Full(8))).await;
+            inside[1].truncate(6);
+            full[1].until(|demand, _| !demand.waiting).await;
+            inside[1].clear();
+            full[1].until(|demand, _| demand.block.is_none() && demand.connected).await;
         };
         LocalSet::new().run_until(test).await;
     }

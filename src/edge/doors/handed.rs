@@ -1,7 +1,8 @@
 //! A door whose listening socket is handed to the processes of its service: they let callers in themselves.
 //!
 //! While none of them is there plugd looks at who waits, as at any door. While one is, plugd sees no
-//! connection: it looks now and then at what the kernel says of that port, and only if something depends on it.
+//! connection: it looks now and then at what the kernel says of that port, and only if something depends on it
+//! ([`looks`]).
 
 use std::cell::Cell;
 use std::net::TcpListener;
@@ -24,6 +25,13 @@ use crate::edge::process::raw;
 const LOOKS: u32 = 10;
 const EVERY_MIN: Duration = Duration::from_millis(20);
 const EVERY_MAX: Duration = Duration::from_secs(1);
+
+/// How often the connections of a port are looked at while a process lets them in, where something depends on them:
+/// when its service may sleep, or whether one of `several` that has left is missed.
+pub fn looks(idle_stop: Option<Duration>, several: bool) -> Option<Duration> {
+    let by_idleness = idle_stop.map(|idle_stop| (idle_stop / LOOKS).clamp(EVERY_MIN, EVERY_MAX));
+    by_idleness.or(several.then_some(EVERY_MAX))
+}
 
 /// Whose turn it is to accept on a socket that plugd shares with a service: true while it is the service's.
 ///
@@ -67,18 +75,18 @@ pub(super) struct Handed {
     pub port: u16,
     turn: Arc<Turn>,
     sockets: Arc<Sockets>,
-    idle_stop: Cell<Option<Duration>>,
+    every: Cell<Option<Duration>>,
     connected: Cell<bool>,
 }
 
 impl Handed {
-    pub fn new(line: Line, port: u16, turn: Arc<Turn>, sockets: Arc<Sockets>, idle_stop: Option<Duration>) -> Handed {
-        Handed { line, port, turn, sockets, idle_stop: Cell::new(idle_stop), connected: Cell::new(false) }
+    pub fn new(line: Line, port: u16, turn: Arc<Turn>, sockets: Arc<Sockets>, every: Option<Duration>) -> Handed {
+        Handed { line, port, turn, sockets, every: Cell::new(every), connected: Cell::new(false) }
     }
 
     /// The turn or what depends on its connections may have changed.
-    pub fn turned(&self, idle_stop: Option<Duration>) {
-        self.idle_stop.set(idle_stop);
+    pub fn turned(&self, every: Option<Duration>) {
+        self.every.set(every);
         self.line.moved.notify_one();
     }
 
@@ -109,7 +117,7 @@ impl Handed {
 
     /// While a process of it is there.
     async fn look(&self, listener: &TcpListener) {
-        let Some(idle_stop) = self.idle_stop.get() else {
+        let Some(every) = self.every.get() else {
             self.line.set_waits(false);
             self.set_connected(false);
             return self.line.moved.notified().await;
@@ -121,7 +129,7 @@ impl Handed {
         self.set_connected(connected);
         tokio::select! {
             () = self.line.moved.notified() => {}
-            () = tokio::time::sleep((idle_stop / LOOKS).clamp(EVERY_MIN, EVERY_MAX)) => {}
+            () = tokio::time::sleep(every) => {}
         }
     }
 
@@ -140,6 +148,16 @@ impl Handed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_connected_is_looked_at_where_something_depends_on_it() {
+        let seconds = Duration::from_secs;
+        assert_eq!(looks(None, false), None);
+        assert_eq!(looks(None, true), Some(EVERY_MAX), "whether one of several is missed");
+        assert_eq!(looks(Some(seconds(600)), true), Some(EVERY_MAX));
+        assert_eq!(looks(Some(seconds(5)), true), Some(seconds(5) / LOOKS));
+        assert_eq!(looks(Some(Duration::ZERO), false), Some(EVERY_MIN));
+    }
 
     #[test]
     fn plugd_takes_nobody_out_while_a_process_has_the_socket_and_never_waits_in_it() {

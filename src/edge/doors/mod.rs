@@ -28,7 +28,7 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
 use self::door::Door;
 use self::handed::Handed;
-pub use self::handed::Turn;
+pub use self::handed::{Turn, looks};
 use self::line::Line;
 pub use self::listen::listen;
 use crate::controller::Input;
@@ -52,7 +52,7 @@ enum Order {
     Open { name: Name, listener: OwnedFd, hold: Duration, way: Way },
     Hold { name: Name, hold: Duration },
     Lead { name: Name, ready: Vec<Ready> },
-    Turned { name: Name, idle_stop: Option<Duration> },
+    Turned { name: Name, every: Option<Duration> },
     Close { name: Name },
 }
 
@@ -76,7 +76,7 @@ pub enum Way {
     /// They are let in and passed on.
     Proxy,
     /// By the processes that the listening socket is handed to.
-    Handed { port: u16, turn: Arc<Turn>, idle_stop: Option<Duration> },
+    Handed { port: u16, turn: Arc<Turn>, every: Option<Duration> },
 }
 
 impl Doors {
@@ -116,9 +116,9 @@ impl Doors {
         self.order(Order::Lead { name: name.clone(), ready });
     }
 
-    /// Of a listening socket that is handed over: whose turn it is may have changed, or what idleness means.
-    pub fn turned(&self, name: &Name, idle_stop: Option<Duration>) {
-        self.order(Order::Turned { name: name.clone(), idle_stop });
+    /// Of a listening socket that is handed over: whose turn it is may have changed, or how often it is looked at.
+    pub fn turned(&self, name: &Name, every: Option<Duration>) {
+        self.order(Order::Turned { name: name.clone(), every });
     }
 
     /// Who is connected stays connected.
@@ -203,9 +203,9 @@ impl Attended {
         }
     }
 
-    fn turned(&self, idle_stop: Option<Duration>) {
+    fn turned(&self, every: Option<Duration>) {
         if let Attention::Handed(handed) = &self.kind {
-            handed.turned(idle_stop);
+            handed.turned(every);
         }
     }
 }
@@ -249,8 +249,8 @@ async fn attend(mut inbox: mpsc::UnboundedReceiver<Order>, out: mpsc::Sender<Inp
                 let line = Line::new(name.clone(), hold);
                 let attended = match way {
                     Way::Proxy => Attended::proxy(line, listener, places.clone(), out.clone()),
-                    Way::Handed { port, turn, idle_stop } => {
-                        let handed = Handed::new(line, port, turn, sockets.clone(), idle_stop);
+                    Way::Handed { port, turn, every } => {
+                        let handed = Handed::new(line, port, turn, sockets.clone(), every);
                         Ok(Attended::handed(handed, listener, out.clone()))
                     }
                 };
@@ -264,7 +264,7 @@ async fn attend(mut inbox: mpsc::UnboundedReceiver<Order>, out: mpsc::Sender<Inp
             }
             Order::Hold { name, hold } => doors.get(&name).into_iter().for_each(|one| one.line().set_hold(hold)),
             Order::Lead { name, ready } => doors.get(&name).into_iter().for_each(|one| one.lead(&ready)),
-            Order::Turned { name, idle_stop } => doors.get(&name).into_iter().for_each(|one| one.turned(idle_stop)),
+            Order::Turned { name, every } => doors.get(&name).into_iter().for_each(|one| one.turned(every)),
             Order::Close { name } => left.extend(doors.remove(&name).and_then(Attended::leave)),
         }
     }

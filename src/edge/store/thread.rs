@@ -47,6 +47,8 @@ pub(super) struct Writer {
     read: Option<Identity>,
     /// The last write, or the last try to open it, failed.
     failing: bool,
+    /// Something of this controller is written.
+    written: bool,
 }
 
 impl Writer {
@@ -59,7 +61,8 @@ impl Writer {
         tell: Option<Tell>,
     ) -> Writer {
         let (path, era) = (path.to_path_buf(), era.to_string());
-        Writer { path, era, inbox, lies, is_near, trouble, tell, db: None, foreign: false, read: None, failing: false }
+        let (foreign, failing, written) = (false, false, false);
+        Writer { path, era, inbox, lies, is_near, trouble, tell, db: None, foreign, read: None, failing, written }
     }
 
     /// `was_taken`: it lay there, and is gone. `found`: who waits for what the last run left, for a while.
@@ -170,8 +173,14 @@ impl Writer {
     }
 
     fn tell_anew(&self, what: Option<&String>) {
-        if let (Some(tell), Some(what)) = (&self.tell, what) {
-            tell(News::BegunAnew(what.clone()));
+        if let Some(what) = what {
+            self.tell(News::BegunAnew(what.clone()));
+        }
+    }
+
+    fn tell(&self, news: News) {
+        if let Some(tell) = &self.tell {
+            tell(news);
         }
     }
 
@@ -186,9 +195,7 @@ impl Writer {
         if let Some(text) = &text {
             tracing::warn!("{text}");
         }
-        if let Some(tell) = &self.tell {
-            tell(News::Trouble(text.filter(|_| lasting)));
-        }
+        self.tell(News::Trouble(text.filter(|_| lasting)));
     }
 
     /// Whether the file is still where it belongs.
@@ -226,6 +233,9 @@ impl Writer {
         match rows::write(db, &batch, &self.era, self.foreign) {
             Ok(()) => {
                 self.foreign = false;
+                if !std::mem::replace(&mut self.written, true) {
+                    self.tell(News::Written);
+                }
                 if batch.dropped > 0 {
                     tracing::warn!("{} events or memories found no room while nothing could be written", batch.dropped);
                 }
