@@ -1,8 +1,9 @@
 //! Status files: written beside the manifests by rename, coalesced, never fsynced.
 //!
 //! One thread, so that a filesystem that hangs holds up nothing else. A file is written at once, and
-//! ten times a second at most where that goes on; equal texts are not written at all. The
-//! directory is reached through a descriptor: while its path is lost, statuses go on in the old one.
+//! ten times a second at most where that goes on, a new word before a new explanation; equal texts are
+//! not written at all. The directory is reached through a descriptor: while its path is lost, statuses go
+//! on in the old one.
 //! A status is an observation that can be made again, so nothing here is ever synced.
 //!
 //! Not here: what a status says (`controller`), and when it changed (the runtime asks for a write at
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::model::name::Name;
+use crate::model::reason::Status;
 use crate::model::text::{ControllerLine, status_file};
 use crate::model::view::ServiceView;
 use place::{Mark, Place, Refused};
@@ -38,9 +40,12 @@ const CROWD: usize = 32;
 const GATHER_CROWD: Duration = Duration::from_millis(150);
 /// In a crowd the queue is looked through so often at most.
 const LOOK_CROWD: Duration = Duration::from_millis(10);
-/// Ten writes a second a service; after some quiet so many at once: starting and ready are told without a wait.
+/// Ten writes a second a service; after some quiet so many at once.
 const PACE: Duration = Duration::from_millis(100);
-const AT_ONCE: u32 = 3;
+const AT_ONCE: u32 = 4;
+/// The last of them is left to a new word or count for so long: what a start explains of itself (its check has not
+/// answered, nothing listens yet) does not keep anybody from hearing that it is ready.
+const EXPLAINED: Duration = PACE;
 /// All files together, a second: 5,000 of 13 to 110 µs are at most half a core.
 const WRITES_MAX: u32 = 5_000;
 /// Longest status file; 25 lines for one instance are about 1 KiB, 50 instances about 6 KiB.
@@ -126,7 +131,26 @@ impl Text {
             Text::View(view, controller) => Cow::Owned(status_file(view, controller)),
         }
     }
+
+    /// What people wait for; the rest explains it.
+    fn gist(&self) -> Option<Gist> {
+        match self {
+            Text::Words(_) => None,
+            Text::View(view, _) => Some((view.status, view.ready)),
+        }
+    }
+
+    /// A check has passed: nothing is about to follow that would be worth a wait.
+    fn is_ready(&self) -> bool {
+        match self {
+            Text::Words(_) => false,
+            Text::View(view, _) => view.check.is_some() && view.ready > 0 && view.ready == view.desired,
+        }
+    }
 }
+
+/// Status word, and how many are ready.
+type Gist = (Status, u32);
 
 impl StatusFiles {
     /// Status files of the directory `dir`; where it cannot be written they go to `fallback`
@@ -213,10 +237,14 @@ impl StatusFiles {
 
     fn wish(&self, stem: &str, wish: Wish) {
         let mut queue = self.shared.lock();
-        let crowd = queue.wanted.len() >= CROWD;
-        let from = Instant::now() + if crowd { GATHER_CROWD } else { GATHER };
+        let gather = match &wish {
+            _ if queue.wanted.len() >= CROWD => GATHER_CROWD,
+            Wish::Write { text, .. } if text.is_ready() => Duration::ZERO,
+            Wish::Write { .. } | Wish::Remove => GATHER,
+        };
+        let from = Instant::now() + gather;
         match queue.wanted.get_mut(stem) {
-            Some(asked) => asked.wish = wish,
+            Some(asked) => *asked = Asked { wish, from: asked.from.min(from) },
             None => drop(queue.wanted.insert(stem.to_string(), Asked { wish, from })),
         }
         if queue.asleep.is_some_and(|until| until.is_none_or(|until| until > from)) {
@@ -257,6 +285,7 @@ impl Queue {
 #[derive(Debug, Default)]
 struct Known {
     paced: Paced,
+    gist: Option<Gist>,
     /// A hash of the text without the moment of writing, to know equals by.
     text: u64,
     /// What the file was when it was written.
@@ -264,6 +293,18 @@ struct Known {
     /// It is not what was written any more: the same text is written again.
     lost: bool,
     failed: Option<Failure>,
+}
+
+impl Known {
+    fn due(&self, asked: &Asked) -> Instant {
+        let explains = match &asked.wish {
+            Wish::Write { text, .. } => text.gist() == self.gist,
+            Wish::Remove => false,
+        };
+        let reserve = self.paced.free_at(AT_ONCE - 1).filter(|_| explains);
+        let reserve = reserve.map(|at| at.min(asked.from + EXPLAINED));
+        [self.paced.free_at(AT_ONCE), reserve].into_iter().flatten().fold(asked.from, Instant::max)
+    }
 }
 
 #[derive(Debug)]
@@ -351,8 +392,7 @@ impl Writer {
         let mut later = |at: Instant| next = Some(next.map_or(at, |earlier| earlier.min(at)).max(least));
         let mut ready = Vec::new();
         for (stem, asked) in &queue.wanted {
-            let free_at = self.files.get(stem).and_then(|known| known.paced.free_at());
-            let at = free_at.map_or(asked.from, |free| free.max(asked.from));
+            let at = self.files.get(stem).map_or(asked.from, |known| known.due(asked));
             let wait = Some(at).filter(|at| *at > now).or_else(|| self.rate.full_until(now));
             match wait.filter(|_| !queue.flush) {
                 Some(at) => later(at),
@@ -393,7 +433,7 @@ impl Writer {
                 self.failing.insert(stem.to_string());
             }
             Wish::Write { name, text, like } => {
-                let words = text.words();
+                let (gist, words) = (text.gist(), text.words());
                 let text = capped(&words);
                 let known = self.files.entry(stem.to_string()).or_default();
                 let essence = self.hasher.hash_one(without_moment(&text));
@@ -402,6 +442,7 @@ impl Writer {
                 }
                 let result = self.place.write(stem, text.as_bytes(), like.as_deref(), known.mark);
                 known.paced.spend(Instant::now());
+                known.gist = gist;
                 known.text = essence;
                 known.lost = false;
                 known.mark = None;
@@ -464,9 +505,9 @@ fn without_moment(text: &str) -> String {
 struct Paced(Option<Instant>);
 
 impl Paced {
-    /// When it may be written next; none: as soon as anybody likes.
-    fn free_at(self) -> Option<Instant> {
-        self.0?.checked_sub(PACE * (AT_ONCE - 1))
+    /// When it may be written next, if so many may be at once; none: as soon as anybody likes.
+    fn free_at(self, at_once: u32) -> Option<Instant> {
+        self.0?.checked_sub(PACE * (at_once - 1))
     }
 
     fn spend(&mut self, now: Instant) {
@@ -502,6 +543,7 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::text::samples;
 
     #[test]
     fn a_few_writes_are_at_once_and_many_are_ten_a_second() {
@@ -509,14 +551,36 @@ mod tests {
         let mut moments = Vec::new();
         let mut now = start;
         for _ in 0..6 {
-            now = paced.free_at().map_or(now, |at| at.max(now));
+            now = paced.free_at(AT_ONCE).map_or(now, |at| at.max(now));
             paced.spend(now);
             moments.push((now - start).as_millis());
         }
-        assert_eq!(moments, [0, 0, 0, 100, 200, 300]);
+        assert_eq!(moments, [0, 0, 0, 0, 100, 200]);
         now += Duration::from_secs(1);
         paced.spend(now);
-        assert!(paced.free_at().is_some_and(|at| at <= now), "it has rested");
+        assert!(paced.free_at(AT_ONCE).is_some_and(|at| at <= now), "it has rested");
+    }
+
+    /// When it may be written, in milliseconds, after so many writes in one moment, the last of them with this gist.
+    fn due_after(writes: u32, told: &ServiceView, next: ServiceView) -> u128 {
+        let start = Instant::now() + Duration::from_secs(3600);
+        let gist = Some((told.status, told.ready));
+        let mut known = Known { gist, ..Known::default() };
+        (0..writes).for_each(|_| known.paced.spend(start));
+        let line = ControllerLine { pid: 1, version: "1".into(), written: jiff::Timestamp::UNIX_EPOCH };
+        let text = Text::View(Arc::new(next), line);
+        let asked = Asked { wish: Wish::Write { name: None, text, like: None }, from: start };
+        (known.due(&asked) - start).as_millis()
+    }
+
+    #[test]
+    fn what_a_start_explains_of_itself_keeps_nobody_from_hearing_that_it_is_ready() {
+        let ready = samples::healthy("web");
+        let starting = ServiceView { status: Status::Starting, ready: 0, ..ready.clone() };
+        for (writes, explains, turns) in [(0, 0, 0), (2, 0, 0), (3, 100, 0), (4, 100, 100)] {
+            assert_eq!(due_after(writes, &starting, starting.clone()), explains, "an explanation after {writes}");
+            assert_eq!(due_after(writes, &starting, ready.clone()), turns, "ready after {writes}");
+        }
     }
 
     #[test]

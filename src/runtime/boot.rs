@@ -294,6 +294,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
     let sockets = Arc::new(Sockets::new());
     let doors = Doors::start(sender.clone(), sockets.clone())
         .map_err(|error| failed("the thread of the ports cannot start", error))?;
+    let alarm = super::alarm::Alarm::new().map_err(|error| failed("the loop has no timer", error))?;
     let mut node = Node {
         controller,
         keeper,
@@ -346,6 +347,7 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         notices: notices.clone(),
         noticed,
         absence: super::absence::Absence::new(),
+        alarm,
         signals: Signals { stops: 0, last_stop: None, had_terminal: has_terminal() },
         leaving: None,
         executable,

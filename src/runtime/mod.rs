@@ -6,6 +6,7 @@
 //! the logs, the walks over /proc.
 //!
 //! - `absence`  whether the loop was away: a machine that slept, a turn that took long
+//! - `alarm`    when the loop wakes by itself
 //! - `apply`    an action, handed to its edge
 //! - `attend`   the wait for one helper
 //! - `boot`     from a task to a running node; `front` becomes its keeper, `layers` are its settings
@@ -61,6 +62,7 @@ use crate::model::time::Now;
 use crate::model::view::FileProblem;
 
 mod absence;
+mod alarm;
 mod apply;
 mod attend;
 pub mod boot;
@@ -169,6 +171,7 @@ pub struct Node {
 
     signals: Signals,
     absence: Absence,
+    alarm: alarm::Alarm,
     /// Set once the node has decided to leave.
     leaving: Option<Leave>,
     executable: PathBuf,
@@ -229,7 +232,7 @@ impl Node {
                 Some(event) = self.pump_events.recv() => self.on_pump(event),
                 Some(request) = self.requests.recv() => self.on_request(request),
                 Some(notice) = self.noticed.recv() => self.on_notice(notice),
-                () = sleep_until(deadline) => {}
+                () = self.alarm.ring(deadline) => {}
             }
             let began = Instant::now();
             if self.absence.on_wake(deadline.map(|due| began.saturating_duration_since(due))) {
@@ -455,11 +458,4 @@ pub(crate) fn monotonic() -> Duration {
 
 fn instant_at(mono: Duration) -> Instant {
     Instant::now() + mono.saturating_sub(monotonic())
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }

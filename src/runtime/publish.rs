@@ -22,6 +22,8 @@ use crate::model::view::{Event, NodeView, ServiceView, Snapshot};
 const PUBLISH_MIN: Duration = Duration::from_millis(1);
 /// The node's own file tells sums over all services: ten times a second at most.
 const NODE_MIN: Duration = Duration::from_millis(100);
+/// And so long after what it tells of: it is in nobody's way then, and a start and its readiness are often one write.
+const NODE_BEHIND: Duration = Duration::from_millis(20);
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// Whose pid stands in the node's file answers for all other files: it comes when every service has been announced,
 /// or after this where the directory does not answer.
@@ -46,7 +48,7 @@ pub struct Publisher {
     complete: bool,
     unpublished: bool,
     published: Option<Instant>,
-    node_stale: bool,
+    node_stale: Option<Instant>,
     node_written: Option<Instant>,
     began: Instant,
 }
@@ -73,7 +75,7 @@ impl Publisher {
             complete: false,
             unpublished: true,
             published: None,
-            node_stale: true,
+            node_stale: Some(Instant::now()),
             node_written: None,
             began: Instant::now(),
         }
@@ -82,7 +84,7 @@ impl Publisher {
     /// Where the API listens over TCP now, and where its token is.
     pub fn listens(&mut self, at: Option<SocketAddr>, token: Option<PathBuf>) {
         (self.places.listen, self.places.token) = (at, token);
-        self.node_stale = true;
+        self.outdate_node();
     }
 
     /// A service's view changed.
@@ -126,7 +128,7 @@ impl Publisher {
         let Some(files) = &self.files else { return };
         files.reopen();
         self.board.look(|shown| shown.services.values().for_each(|view| self.write(view, now)));
-        self.node_stale = true;
+        self.outdate_node();
         // What lies there of services that are not ours is of another time or place.
         if self.complete {
             self.sweep();
@@ -140,7 +142,7 @@ impl Publisher {
                 let view = self.board.look(|shown| shown.services.get(name.as_str()).cloned());
                 view.iter().for_each(|view| self.write(view, now));
             }
-            None => self.node_stale = true,
+            None => self.outdate_node(),
         }
     }
 
@@ -179,7 +181,11 @@ impl Publisher {
 
     fn mark(&mut self) {
         self.unpublished = true;
-        self.node_stale = true;
+        self.outdate_node();
+    }
+
+    fn outdate_node(&mut self) {
+        self.node_stale.get_or_insert_with(Instant::now);
     }
 
     /// When something is owed to readers.
@@ -208,8 +214,7 @@ impl Publisher {
         match self.node_written {
             None if self.complete => self.began,
             None => self.began + UNANNOUNCED_MAX,
-            Some(at) if self.node_stale => at + NODE_MIN,
-            Some(at) => at + HEARTBEAT,
+            Some(at) => self.node_stale.map_or(at + HEARTBEAT, |since| (at + NODE_MIN).max(since + NODE_BEHIND)),
         }
     }
 
@@ -233,7 +238,7 @@ impl Publisher {
         if let Some(files) = &self.files {
             files.node(text);
         }
-        self.node_stale = false;
+        self.node_stale = None;
         self.node_written = Some(Instant::now());
     }
 
