@@ -1,5 +1,6 @@
 //! What the files of a service say and is not in force: in which of them, why, and what comes next.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -141,8 +142,8 @@ pub fn file_of(dir: &Path, view: &ServiceView, field: &str) -> String {
 
 /// The file that says this field of a service: only the files themselves know.
 fn says(dir: &Path, view: &ServiceView, field: &str) -> Option<String> {
-    let wanted = |file: &str| file == view.manifest.file;
-    let loaded = directory::load_some(dir, &effective::written(dir), Store::none(), wanted).ok()?;
+    let only = BTreeSet::from([view.manifest.file.as_str()]);
+    let loaded = directory::load_some(dir, &effective::written(dir), Store::none(), Some(&only)).ok()?;
     let mut origins = loaded.origins.get(&view.service)?.iter();
     let is_it = |path: &str| path.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     origins.find(|(path, _)| is_it(path)).map(|(_, file)| file.clone())

@@ -78,19 +78,19 @@ impl Lying {
     /// Of the files that declare these services. Read as the controller reads them.
     pub fn of<'a>(dir: &Path, views: impl Iterator<Item = &'a Arc<ServiceView>>) -> Lying {
         let files: BTreeSet<&str> = views.map(|view| view.manifest.file.as_str()).collect();
-        Lying::read(dir, |file| files.contains(file))
+        Lying::read(dir, Some(&files))
     }
 
     /// Of all files, those too of which no service is known yet.
     pub fn of_all(dir: &Path) -> Lying {
         let text = std::fs::read(dir.join(SETTINGS)).unwrap_or_default();
         let refused = settings::read(Text { file: SETTINGS, text: &text }).is_err();
-        Lying { settings_refused: Some(refused), ..Lying::read(dir, |_| true) }
+        Lying { settings_refused: Some(refused), ..Lying::read(dir, None) }
     }
 
-    fn read(dir: &Path, wanted: impl Fn(&str) -> bool) -> Lying {
+    fn read(dir: &Path, only: Option<&BTreeSet<&str>>) -> Lying {
         // What does not answer is told as a problem.
-        let loaded = directory::load_some(dir, &effective::written(dir), Store::none(), wanted).unwrap_or_default();
+        let loaded = directory::load_some(dir, &effective::written(dir), Store::none(), only).unwrap_or_default();
         let refused = loaded.invalid.into_iter().filter_map(|invalid| Some((invalid.rejection?.name, Lies::Refused)));
         let declared = loaded.declarations.into_iter().map(|one| (one.spec.name.clone(), Lies::Declared(one)));
         Lying {

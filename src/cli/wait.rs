@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::IsTerminal as _;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +33,8 @@ pub fn wait(args: &WaitArgs, session: &Session) -> Result<Code, Fault> {
     }
     let node = Node::open_until(&session.global, deadline)?;
     let dir = node.dir()?;
-    let mut watching = node.watch()?;
+    // Freed with the process: a thousand services one by one take a millisecond.
+    let mut watching = ManuallyDrop::new(node.watch()?);
     let names = watching.until(Some(deadline), |known| Ok(Some(select::plain(known, &args.names))))?;
     let args = &WaitArgs { names: names.unwrap_or_else(|| args.names.clone()), ..args.clone() };
     if let Some(fault) = unknown(args, &mut watching, &dir, deadline)? {

@@ -1,12 +1,12 @@
 //! One look at a directory without watching it: for `plugd check`, and for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::desk::{DEFAULTS, Desk, SETTINGS, Seen};
+use super::desk::{Desk, Seen};
 use super::parse::OwnedText;
 use super::recall::Recall;
 use super::resolve::{Busy, Resolution, Resolver};
@@ -53,12 +53,12 @@ pub struct Invalid {
 /// Reads the whole directory once. `store` is read for owners and claims; nothing is written to it
 /// when it is [`Store::none`].
 pub fn load(dir: &Path, settings: &Settings, store: Store) -> io::Result<Loaded> {
-    load_some(dir, settings, store, |_| true)
+    load_some(dir, settings, store, None)
 }
 
-/// As [`load`], of the manifests and scripts that are `wanted` by their names; what other files say of the same
-/// services is not seen.
-pub fn load_some(dir: &Path, settings: &Settings, store: Store, wanted: impl Fn(&str) -> bool) -> io::Result<Loaded> {
+/// As [`load`], of these manifests and scripts alone, if there are any given; what other files say of the same services
+/// is not seen.
+pub fn load_some(dir: &Path, settings: &Settings, store: Store, only: Option<&BTreeSet<&str>>) -> io::Result<Loaded> {
     let dir = std::path::absolute(dir)?;
     let mut desk = Desk::new(
         dir.clone(),
@@ -69,8 +69,11 @@ pub fn load_some(dir: &Path, settings: &Settings, store: Store, wanted: impl Fn(
         Arc::default(),
     );
     desk.looks_once = true;
-    for file in desk.entries()?.into_iter().filter(|file| [DEFAULTS, SETTINGS].contains(&file.as_str()) || wanted(file))
-    {
+    let files = match only {
+        Some(only) => desk.entries_of(only),
+        None => desk.entries()?,
+    };
+    for file in files {
         // Far in the future no script waits for a claim any more.
         match desk.look(&file, true, LONG_AFTER) {
             Seen::Done | Seen::Absent | Seen::Later(_) => {}

@@ -1,6 +1,7 @@
 //! The names in the directory: which are candidates, and what is known of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::super::disk::{self, Stamp};
@@ -30,6 +31,31 @@ impl Desk {
     /// Names of all candidates that are there now, in order: settings and defaults, manifests,
     /// scripts. An error is not an empty directory.
     pub fn entries(&mut self) -> std::io::Result<Vec<String>> {
+        let names = std::fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.file_name()));
+        let names: Vec<OsString> = names.collect::<std::io::Result<_>>()?;
+        Ok(self.sorted_out(names))
+    }
+
+    /// The same as if these files were all that is there, with what counts for each: their drop-ins, the defaults and
+    /// the settings. The directory is not listed.
+    pub fn entries_of(&mut self, files: &BTreeSet<&str>) -> Vec<String> {
+        let drop_ins = files.iter().filter_map(|file| match candidate(OsStr::new(file)) {
+            Candidate::Manifest { stem } => Some(format!("{stem}.yaml.d")),
+            _ => None,
+        });
+        let (library, own): (Vec<&str>, Vec<&str>) = files.iter().partition(|file| file.contains('/'));
+        let own = own.into_iter().chain([DEFAULTS, SETTINGS]).map(str::to_string);
+        let there: Vec<OsString> = own
+            .chain(drop_ins)
+            .filter(|name| std::fs::symlink_metadata(self.dir.join(name)).is_ok())
+            .map(OsString::from)
+            .collect();
+        let mut sorted = self.sorted_out(there);
+        sorted.extend(library.into_iter().map(str::to_string));
+        sorted
+    }
+
+    fn sorted_out(&mut self, names: Vec<OsString>) -> Vec<String> {
         let (mut first, mut manifests, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
         let mut drop_ins = BTreeMap::new();
         // What is told of a name alone is told anew below.
@@ -43,23 +69,22 @@ impl Desk {
         self.problems.retain(|file, problem| {
             looked_at(file) && (problem.reason != Reason::NameInvalid || self.records.contains_key(file))
         });
-        for entry in std::fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let os_name = entry.file_name();
+        for os_name in names {
+            let path = self.dir.join(&os_name);
             let name = os_name.to_string_lossy().into_owned();
             match candidate(&os_name) {
                 Candidate::Manifest { .. } => manifests.push(name),
                 Candidate::Script { .. } => scripts.push(name),
                 Candidate::Defaults | Candidate::Settings => first.push(name),
-                Candidate::DropIns { stem } if disk::stat(&entry.path()).is_ok_and(|found| found.is_dir()) => {
-                    drop_ins.insert(stem, stamps(&entry.path()));
+                Candidate::DropIns { stem } if disk::stat(&path).is_ok_and(|found| found.is_dir()) => {
+                    drop_ins.insert(stem, stamps(&path));
                 }
                 Candidate::DropIns { .. } => {
                     let message = format!("{name} is no directory; drop-ins are files in a directory of that name");
                     self.note_problem(&name, Reason::NotARegularFile, message);
                 }
                 Candidate::Wrappers => {
-                    for name in disk::list(&entry.path()).unwrap_or_default() {
+                    for name in disk::list(&path).unwrap_or_default() {
                         if let Candidate::Script { .. } = candidate(&name) {
                             scripts.push(format!("wrappers/{}", name.to_string_lossy()));
                         }
@@ -74,7 +99,7 @@ impl Desk {
                     self.note_problem(&shown, Reason::NameInvalid, format!("{shown}: {why}"));
                 }
                 Candidate::Misnamed { stem } => {
-                    let runs = disk::stat(&entry.path()).is_ok_and(|found| found.is_executable());
+                    let runs = disk::stat(&path).is_ok_and(|found| found.is_executable());
                     if let (true, Err(error)) = (runs && self.discovery() != Discovery::Off, Name::parse(&stem)) {
                         let shown = clip(&name, 255);
                         self.note_problem(&shown, Reason::NameInvalid, format!("{shown}: {error}"));
@@ -106,7 +131,7 @@ impl Desk {
             files.sort();
         }
         // `_defaults.yaml` sorts before `_plugd.yaml`, and both are read before what they change.
-        Ok(first.into_iter().chain(manifests).chain(scripts).collect())
+        first.into_iter().chain(manifests).chain(scripts).collect()
     }
 
     /// Whether anything is known of the file.
