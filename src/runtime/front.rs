@@ -142,12 +142,15 @@ fn held_by_the_dead(taken: &Result<Lock, LockError>) -> bool {
     }
 }
 
-/// Socket, table of lives and logs belong to one node: two directories must not share them.
+/// Socket, table of lives, memory and logs belong to one node: two directories must not share them. (Whose the state
+/// directory is its table tells, too, but not while a controller of it dies and the next one begins.)
 fn own_places(dir: &Path, places: &Places) -> Result<(), Refusal> {
     let mut locked = vec![directory::identity(dir)];
-    for (place, what, flag) in
-        [(&places.run, "run directory", "--state-dir"), (&places.logs, "log directory", "--log-dir")]
-    {
+    for (place, what, flag) in [
+        (&places.run, "run directory", "--state-dir"),
+        (&places.state, "state directory", "--state-dir"),
+        (&places.logs, "log directory", "--log-dir"),
+    ] {
         let Some(place) = place else { continue };
         let identity = directory::identity(place);
         // One place for all of it has one lock.

@@ -18,7 +18,9 @@ fn said(output: &Output) -> String {
 }
 
 fn second_node(dir: &Path, flags: &[&str]) -> Output {
-    command(env!("CARGO_BIN_EXE_plugd")).arg("run").args(flags).arg(dir).stdin(Stdio::null()).output().expect("started")
+    let mut limited = command("timeout");
+    limited.args(["30", env!("CARGO_BIN_EXE_plugd"), "run"]).args(flags).arg(dir);
+    limited.stdin(Stdio::null()).output().expect("started")
 }
 
 #[test]
@@ -110,6 +112,13 @@ fn the_state_directory_of_a_living_node_names_that_node() {
     assert_eq!(second.status.code(), Some(73), "{told}");
     let of = format!("belongs to the node of {}", world.dir().display());
     assert!(told.contains(&of) && !told.contains("kill "), "{told}");
+
+    // As while one controller of it is gone and the next has not written its line yet.
+    fs::remove_file(world.state().join("lives")).expect("removed");
+    let second = second_node(&other, &["--state-dir", &state, "--run-dir", &run, "--log-dir", &logs]);
+    let told = said(&second);
+    assert_eq!(second.status.code(), Some(73), "{told}");
+    assert!(told.contains("is the state directory of another plugd"), "{told}");
 }
 
 #[test]
