@@ -192,6 +192,26 @@ async fn a_stranger_that_takes_the_port_between_two_checks_does_not_count() {
 }
 
 #[tokio::test]
+async fn a_socket_that_was_handed_to_a_stranger_is_found_when_its_holder_is_looked_at_again() {
+    let (socket, port) = listener("127.0.0.1:0");
+    let stranger = Service::holding(Some(socket.try_clone().expect("a second descriptor")));
+    let service = Service::holding(Some(socket));
+    let ctx = Arc::new(LifeContext::new(Some(tree_of(service.0.id())), vec![]));
+    let sockets = Arc::new(Sockets::new());
+    let check = || tcp(ctx.clone(), sockets.clone(), Place::Local(port), TIMEOUT);
+    assert!(check().await.passed);
+    // The service's half goes with it; its context is asked on, as of one that has only closed it.
+    drop(service);
+    assert!(check().await.passed, "it is the same socket");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(301)).await;
+    tokio::time::resume();
+    let verdict = check().await;
+    assert_eq!((verdict.passed, verdict.reason), (false, Some(Reason::AddressInUse)), "{verdict:?}");
+    assert_eq!(verdict.message, format!("port {port} is held by pid {} (sleep)", stranger.0.id()));
+}
+
+#[tokio::test]
 async fn where_callers_are_passed_on_a_process_of_another_user_never_counts_whenever_it_came() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("    not root: not shown");

@@ -21,6 +21,9 @@ use super::service::{Gate, Id, Instance, Service};
 use crate::model::reason::Reason;
 use crate::model::time::Now;
 
+/// A controller that is killed is followed by another within a second; one that comes up slowly has some more.
+const UNTOLD_MAX: Duration = Duration::from_secs(10);
+
 impl Controller {
     pub(super) fn adopt(&mut self, adopted: Adopted, now: Now) {
         let (name, index) = (adopted.life.instance.service.clone(), adopted.life.instance.index);
@@ -46,6 +49,7 @@ impl Controller {
         let is_last = service.lives.get(adopted.life.instance.index as usize) == Some(&adopted.life.life);
         let memory = service.remembered.as_ref().filter(|_| is_last && !matches!(claim, Some(Err(_))));
         let is_spent = memory.is_some_and(|memory| memory.spent.contains(&adopted.life.instance.index));
+        let has_memory = service.remembered.is_some();
         let instance = service.instance(adopted.life.instance.index);
         // Memory that knows a later life than the keeper was written after this one ended.
         let memory_is_newer = instance.number > adopted.life.life;
@@ -64,7 +68,8 @@ impl Controller {
             instance.spare.push(instance.number);
             instance.held = None;
         }
-        let untold = blob.earlier.is_some_and(|earlier| note_earlier(instance, &earlier, adopted.life.life));
+        let untold = blob.earlier.is_some_and(|earlier| note_earlier(instance, &earlier, adopted.life.life))
+            && !hush_old(instance, has_memory, now);
         match &claim {
             Some(Ok(run)) => instance.run = Some(run.clone()),
             Some(Err(told)) => (instance.run, instance.told) = (None, Some(*told)),
@@ -126,7 +131,7 @@ impl Controller {
                 };
             }
             Some(exit) if !memory_is_newer => {
-                let known = note_end(instance, &adopted, exit, spawned_wall);
+                let known = note_end(instance, &adopted, exit, spawned_wall) || hush_old(instance, has_memory, now);
                 instance.oom_killed = exit.oom_killed;
                 instance.pids_met = exit.pids_met;
                 if is_spent {
@@ -186,11 +191,22 @@ impl Controller {
         });
         if let Some(exit) = exit {
             let said = super::explain::ended(&exit, service.instances[at].last_exit.as_ref().map(|exit| exit.ran_for));
-            let message = format!("{} {said}; it runs again", service.instance_name(at));
+            let then = if service.instances[at].life.running().is_some() { "; it runs again" } else { "" };
+            let message = format!("{} {said}{then}", service.instance_name(at));
             self.record(&service, at, Reason::Exited, true, message, now);
         }
         self.table.put(id, service);
     }
+}
+
+/// Where the memory is gone nobody knows whether an end was told. One that is old was: no controller is away for so
+/// long. Whether it is.
+fn hush_old(instance: &mut Instance, has_memory: bool, now: Now) -> bool {
+    let Some(exit) = instance.last_exit.as_mut().filter(|_| !has_memory) else { return false };
+    let age = now.wall.as_microsecond().saturating_sub(exit.at);
+    let is_old = u128::try_from(age).is_ok_and(|age| age > UNTOLD_MAX.as_micros());
+    exit.told |= is_old;
+    is_old
 }
 
 /// The end of a life that the keeper holds; whether it was told.

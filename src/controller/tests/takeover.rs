@@ -351,7 +351,7 @@ fn an_end_that_memory_has_is_no_event_once_more() {
     world.sleep(Duration::from_secs(3));
     held.note(&world.crash("web", 1, 5));
     assert_eq!(world.status("web"), (Status::Failed, Some(Reason::Error)));
-    world.sleep(Duration::from_secs(100));
+    world.sleep(Duration::from_secs(5));
 
     let again = |memory: bool| {
         let mut next = World::unread(Config { started: world.now, ..warning.clone() }, world.now);
@@ -606,4 +606,27 @@ fn nobody_waits_at_the_doors_of_another_keeper_or_boot_and_what_was_called_for_b
     assert!(!actions.iter().any(is_spawn), "{actions:?}");
     assert_eq!(next.status("web"), (Status::Failed, Some(Reason::Error)), "its last start failed");
     assert!(spawns(&door(&mut next, "web", true, false), "web", 3));
+}
+
+#[test]
+fn where_the_memory_is_gone_an_end_of_long_ago_is_told_by_nobody_again() {
+    for (away, is_told) in [(2, true), (60, false)] {
+        let (mut world, mut held) = (World::new(), Held::default());
+        held.note(&world.declare(spec("web")));
+        held.note(&world.spawned("web", 1));
+        held.note(&world.sleep(Duration::from_secs(5)));
+        held.note(&world.crash("web", 1, 1));
+        held.note(&world.sleep(Duration::from_secs(1)));
+        held.note(&world.spawned("web", 2));
+        held.note(&world.sleep(Duration::from_secs(away)));
+        let mut next = World::unread(Config { takes_over: true, ..config() }, world.now);
+        let actions = next.tell(adopted(2, away, None, false, &held));
+        assert_eq!(told(&actions).contains(&Reason::Exited), is_told, "{away} s later: {actions:?}");
+        // One that has ended, and was dealt with.
+        let mut ended = World::unread(Config { takes_over: true, ..config() }, world.now);
+        let mut actions = ended.tell(adopted(2, 1, Some(Exit::code(3)), false, &held));
+        actions.extend(ended.declare(spec("web")));
+        let ends = told(&actions).iter().filter(|reason| **reason == Reason::Exited).count();
+        assert_eq!(ends > 0, is_told, "{away} s later: {actions:?}");
+    }
 }

@@ -56,6 +56,8 @@ pub(super) struct Known {
     pub addr: SocketAddr,
     /// `held by docker-proxy pid 12`, where it is not of the life's own tree.
     pub note: Option<String>,
+    /// When it was looked at who holds it.
+    pub found: tokio::time::Instant,
     /// When a connection to it was made last.
     pub connected: Option<tokio::time::Instant>,
 }

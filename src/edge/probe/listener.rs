@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::context::{Known, LifeContext};
 use super::neighbours::Neighbour;
 use super::sockets::{Holder, Listener, Sockets, held_by};
@@ -21,6 +23,10 @@ use crate::edge::process::tree::Tree;
 /// What stands between a caller and the socket, a rule of a firewall say, is found so late.
 /// (No minute of the history is to be without a time.)
 const CONNECT_EVERY: Duration = Duration::from_secs(45);
+
+/// A socket may be handed to another process and closed by the one that made it: who holds it is looked at so often.
+/// (For a thousand services that is three looks a second.)
+const HELD_FOR: Duration = Duration::from_secs(300);
 
 /// Who listens on a local port, judged for one life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +41,7 @@ pub enum Found {
 
 /// Look, or remember what was found at the last look.
 pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found {
-    if let Some(known) = ctx.known(port) {
+    if let Some(known) = ctx.known(port).filter(|known| known.found.elapsed() < HELD_FOR) {
         match sockets.taker_at(known.addr) {
             // It closed its socket, or somebody has come between it and those who call.
             Some(now) if now.is_none_or(|now| !known.inodes.contains(&now.inode)) => ctx.remember(port, None),
@@ -95,7 +101,10 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
 /// What a connection would find out, told by the kernel: the socket that was connected to a moment ago listens, and
 /// whoever came was accepted. The service need not accept, and log, somebody who says nothing.
 pub(super) fn still_takes(ctx: &LifeContext, sockets: &Sockets, port: u16) -> Option<Known> {
-    let known = ctx.known(port).filter(|known| known.connected.is_some_and(|at| at.elapsed() < CONNECT_EVERY))?;
+    let is_fresh = |known: &Known| {
+        known.found.elapsed() < HELD_FOR && known.connected.is_some_and(|at| at.elapsed() < CONNECT_EVERY)
+    };
+    let known = ctx.known(port).filter(is_fresh)?;
     let taker = sockets.taker_at(known.addr)??;
     if !known.inodes.contains(&taker.inode) {
         // Somebody has come between: who that is is asked now, for the next look may find the old one again.
@@ -168,7 +177,7 @@ fn is_foreign(uid: u32, service: i32) -> bool {
 fn open(ctx: &LifeContext, port: u16, listener: &Listener, listeners: &[Listener], note: Option<String>) -> Found {
     let addr = listener.reach(port);
     let inodes = reached(listener, listeners).map(|one| one.inode).collect();
-    ctx.remember(port, Some(Known { inodes, addr, note: note.clone(), connected: None }));
+    ctx.remember(port, Some(Known { inodes, addr, note: note.clone(), found: Instant::now(), connected: None }));
     Found::Open { addr, note }
 }
 
