@@ -231,6 +231,9 @@ impl Service {
             code: None,
             took_seconds: None,
         });
+        // Several at a time lie where there was a place for them.
+        let mut open: Vec<RunView> = open.collect();
+        open.sort_by_key(|run| (run.started.is_none(), run.started));
         Some(Box::new(ScheduleView {
             cron: schedule.cron.to_string(),
             time_zone: schedule.time_zone.to_string(),

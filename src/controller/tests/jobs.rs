@@ -196,6 +196,9 @@ fn allow_lets_runs_go_on_side_by_side_up_to_ten() {
     assert_eq!((world.status("slow"), counts(&world)), ((Status::Running, None), (1, 1)));
     assert!(spawns(&until(&mut world, "11:09:00"), "slow", 2));
     world.spawned("slow", 2);
+    // In the place of the first, and begun after the second.
+    let begun: Vec<_> = results(&world, "slow").into_iter().map(|(at, _)| at).collect();
+    assert!(begun.is_sorted() && begun.len() == 3, "{begun:?}");
 
     let mut skipped = Vec::new();
     for minute in 10..19 {
