@@ -184,7 +184,7 @@ fn the_keeper_knows_no_runtime_and_no_text_format() {
 }
 
 /// What every Debian has, of the packages that are essential.
-const EVERYWHERE: [&str; 8] = ["cp", "env", "mkdir", "mkfifo", "mknod", "setsid", "sh", "sleep"];
+const EVERYWHERE: [&str; 9] = ["cp", "env", "mkdir", "mkfifo", "mknod", "setsid", "sh", "sleep", "timeout"];
 
 #[test]
 fn every_program_that_a_test_starts_by_its_name_is_installed_by_test_sh() {

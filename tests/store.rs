@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use plugd::controller::Memory;
 use plugd::edge::files::StatusFiles;
 use plugd::edge::places::{self, Places, Who};
-use plugd::edge::store::{EVENTS_MAX, Loaded, Store};
+use plugd::edge::store::{EVENTS_MAX, EVENTS_OF_ONE, Loaded, Store};
 use plugd::model::name::Name;
 use plugd::model::reason::Reason;
 use plugd::model::settings::Settings;
@@ -116,19 +116,31 @@ fn events_are_answered_newest_last_also_before_they_are_written() {
 }
 
 #[test]
-fn only_so_many_events_are_kept() {
+fn only_so_many_events_are_kept_and_one_that_is_loud_pushes_out_its_own() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(&dir.path().join("state.db"));
-    let extra = 500;
-    for n in 0..(EVENTS_MAX + extra) as i64 {
-        store.record(event(n, "web"));
+    let events = |service: Option<&str>| {
+        let events = store.events(None, service, usize::MAX).blocking_recv().expect("answered");
+        events.into_iter().map(|event| event.at.as_microsecond()).collect::<Vec<_>>()
+    };
+    store.record(event(0, "calm"));
+    let (loud, many) = (EVENTS_OF_ONE as i64 + 500, EVENTS_MAX as i64 + 300);
+    for n in 1..=loud {
+        store.record(event(n, "loud"));
         if n % 1000 == 0 {
-            store.events(None, None, 1).blocking_recv().expect("written");
+            assert_eq!(events(Some("calm")), [0]);
         }
     }
-    let events = store.events(None, None, usize::MAX).blocking_recv().expect("answered");
-    assert_eq!(events.len(), EVENTS_MAX);
-    assert_eq!(events[0].at.as_microsecond(), extra as i64);
+    assert_eq!(events(Some("calm")), [0]);
+    assert_eq!(events(Some("loud")), Vec::from_iter(loud - EVENTS_OF_ONE as i64 + 1..=loud));
+    for n in 1..=many {
+        store.record(event(loud + n, &format!("s{}", n % 50)));
+        if n % 1000 == 0 {
+            events(None);
+        }
+    }
+    let kept = events(None);
+    assert_eq!((kept.len(), kept[0]), (EVENTS_MAX, loud + many - EVENTS_MAX as i64 + 1));
     store.close();
 }
 

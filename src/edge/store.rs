@@ -65,6 +65,8 @@ const FORGOTTEN: &str = "what was ordered by hand (stop, scale) is forgotten";
 
 /// Events kept: a month of a busy node (300 a day), about 3 MiB.
 pub const EVENTS_MAX: usize = 10_000;
+/// Of one service.
+pub const EVENTS_OF_ONE: usize = 1_000;
 
 /// A handle to the memory; clones share one thread and one file.
 #[derive(Debug, Clone)]

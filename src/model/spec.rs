@@ -463,6 +463,11 @@ pub struct RestartLimit {
     pub within: Duration,
 }
 
+impl RestartLimit {
+    /// As many ends are remembered, and one more.
+    pub const MOST: u32 = 10_000;
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Schedule {

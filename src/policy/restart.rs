@@ -38,10 +38,6 @@ pub fn next(restart: &Restart, end: End) -> Next {
     }
 }
 
-/// Ends kept for `restart.limit` at most, whatever the manifest says: at one end a second (the
-/// second rung) more than an hour.
-const ENDS_MAX: usize = 4_096;
-
 /// The recent ends of one instance, for `restart.limit`.
 #[derive(Debug, Clone, Default)]
 pub struct Recent {
@@ -54,7 +50,9 @@ impl Recent {
     /// Notes an end; true if there were more than the limit allows.
     pub fn exceeded(&mut self, limit: &RestartLimit, now: Duration) -> bool {
         self.ends.push_back(now);
-        while self.ends.front().is_some_and(|&at| now.saturating_sub(at) > limit.within) || self.ends.len() > ENDS_MAX {
+        while self.ends.front().is_some_and(|&at| now.saturating_sub(at) > limit.within)
+            || self.ends.len() > RestartLimit::MOST as usize + 1
+        {
             self.ends.pop_front();
         }
         self.spent |= self.ends.len() > limit.max as usize;
@@ -94,6 +92,15 @@ mod tests {
             limit: None,
             success_exit_codes: vec![143],
         }
+    }
+
+    #[test]
+    fn the_largest_limit_is_exceeded_as_any_other() {
+        let limit = RestartLimit { max: RestartLimit::MOST, within: Duration::from_secs(3600) };
+        let mut recent = Recent::default();
+        let spent =
+            (0..=RestartLimit::MOST).map(|_| recent.exceeded(&limit, Duration::ZERO)).filter(|spent| *spent).count();
+        assert_eq!(spent, 1, "by the last alone");
     }
 
     #[test]

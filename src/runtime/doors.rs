@@ -4,7 +4,7 @@
 //! A listener is deposited as `door NAME PORT PRIVATE`. The next controller finds all three in the key, so that
 //! an instance that runs is found where it is. Where the listener itself is handed over both ports are the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -35,6 +35,8 @@ pub(super) struct Held {
     /// Listening sockets that were given up in this turn, by port: whoever is to listen there takes them up, and
     /// with them who waits.
     given_up: HashMap<u16, Arc<OwnedFd>>,
+    /// Of these it was told that no private port is free.
+    portless: HashSet<Name>,
 }
 
 struct Door {
@@ -62,7 +64,7 @@ struct Door {
 
 impl Held {
     pub fn new(edge: Doors) -> Held {
-        Held { edge, doors: HashMap::new(), given_up: HashMap::new() }
+        Held { edge, doors: HashMap::new(), given_up: HashMap::new(), portless: HashSet::new() }
     }
 }
 
@@ -113,10 +115,12 @@ impl Node {
         let Some(private) = private else {
             let (sender, reason) = (self.sender.clone(), Reason::Error);
             let message = Some("no port of this machine is free for it to listen on behind its own".into());
+            self.held.portless.insert(name.clone());
             // After the brain knows it.
             tokio::task::spawn_local(async move { sender.send(Input::Problem { name, reason, message }).await });
             return;
         };
+        self.has_port(&name);
         if pass == Pass::Proxy {
             let mut spec = (**spec).clone();
             spec.process.private_port = Some(private);
@@ -358,6 +362,14 @@ impl Node {
     pub(super) fn close_door(&mut self, name: &Name) {
         self.shut_door(name);
         self.held.doors.remove(name);
+        self.has_port(name);
+    }
+
+    /// It has a private port, or needs none: what was told of that is taken back.
+    fn has_port(&mut self, name: &Name) {
+        if self.held.portless.remove(name) {
+            self.queue.push_back(Input::Problem { name: name.clone(), reason: Reason::Error, message: None });
+        }
     }
 
     /// Before a process begins: where somebody has taken its port meanwhile, it is given another. Those that run
@@ -425,7 +437,8 @@ impl Node {
         listener.and_then(|listener| rustix::fs::fstat(listener).ok()).map(|stat| stat.st_ino).into_iter().collect()
     }
 
-    /// So many ports in a row that no manifest names, nobody holds, and no outgoing connection is given.
+    /// So many ports in a row that no manifest names and nobody holds; one that no outgoing connection is given, where
+    /// the machine has such.
     fn free_private(&self, name: &Name, port: u16, count: u16) -> Option<u16> {
         let (low, high) = ephemeral();
         let declared = self.specs.values().flat_map(|spec| {
@@ -438,16 +451,24 @@ impl Node {
         let is_free = |first: &u16| {
             let Some(last) = first.checked_add(count - 1) else { return false };
             let apart = taken.iter().all(|(from, many)| last < *from || *first > from.saturating_add(many.max(&1) - 1));
-            let outside = last < low || *first > high;
-            apart && outside && (*first..=last).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok())
+            let mixed = (low..=high).contains(first) != (low..=high).contains(&last);
+            apart && !mixed && (*first..=last).all(|port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok())
         };
         // Each begins elsewhere, so that neither two services nor two nodes of a machine are after the same one.
         let mut hasher = DefaultHasher::new();
         (&*self.key, name.as_str()).hash(&mut hasher);
-        let all: Vec<u16> = (LOWEST..low).chain(high.saturating_add(1)..=u16::MAX).collect();
-        let begin = usize::try_from(hasher.finish() % (all.len().max(1) as u64)).unwrap_or(0);
-        all[begin..].iter().chain(&all[..begin]).copied().find(is_free)
+        candidates((low, high), hasher.finish()).find(is_free)
     }
+}
+
+/// Those that outgoing connections are not given, from somewhere on, then the others: a server's tuning may leave none.
+fn candidates((low, high): (u16, u16), from: u64) -> impl Iterator<Item = u16> {
+    let (inside, outside): (Vec<u16>, Vec<u16>) = (LOWEST..=u16::MAX).partition(|port| (low..=high).contains(port));
+    [outside, inside].into_iter().flat_map(move |mut ports| {
+        let begin = usize::try_from(from % (ports.len().max(1) as u64)).unwrap_or(0);
+        ports.rotate_left(begin);
+        ports
+    })
 }
 
 fn ephemeral() -> (u16, u16) {
@@ -462,6 +483,16 @@ fn ephemeral() -> (u16, u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_private_port_is_one_that_no_outgoing_connection_is_given_where_there_is_such() {
+        let all: Vec<u16> = candidates((32_768, 60_999), 7).collect();
+        let outside = all.iter().take_while(|port| !(32_768..=60_999).contains(*port)).count();
+        assert_eq!(outside, usize::from(32_768 - LOWEST) + 65_536 - 61_000);
+        assert_eq!((all[0], all.len()), (LOWEST + 7, 65_536 - usize::from(LOWEST)));
+        // As a server is tuned.
+        assert_eq!(candidates((1_024, 65_535), u64::from(u16::MAX)).count(), 65_536 - usize::from(LOWEST));
+    }
 
     #[test]
     fn a_key_is_read_as_it_was_written_and_others_are_not() {

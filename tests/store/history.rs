@@ -206,6 +206,31 @@ fn the_last_exits_are_kept_once_each_and_only_so_many() {
 }
 
 #[test]
+fn the_exits_of_one_that_is_loud_push_out_nobody_elses() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&dir.path().join("state.db"));
+    let exits = |service: &str| recall(&store, service, "1970-01-01T00:00:00Z", DAY).exits.len();
+    store.exit(name("calm"), exit(1));
+    for n in 0..6_000 {
+        store.exit(name("loud"), exit(n));
+        if n % 20 == 19 {
+            store.settled().blocking_recv().expect("written");
+        }
+    }
+    write(&store, minute(0, &[(name("calm"), up(0))]));
+    assert_eq!((exits("calm"), exits("loud")), (1, EXITS_OF_ONE));
+    // Of all together no more than 5,000.
+    for service in 0..260 {
+        (0..20).for_each(|n| store.exit(name(&format!("s{service}")), exit(n)));
+        store.settled().blocking_recv().expect("written");
+    }
+    write(&store, minute(1, &[(name("calm"), up(0))]));
+    assert_eq!((exits("calm"), exits("loud"), exits("s0"), exits("s259")), (0, 0, 0, EXITS_OF_ONE));
+    assert_eq!((9..12).map(|n| exits(&format!("s{n}"))).collect::<Vec<_>>(), [0, 20, 20]);
+    store.close();
+}
+
+#[test]
 fn the_last_output_of_an_exit_may_come_later_and_never_gets_less() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Store::open(&dir.path().join("state.db"));

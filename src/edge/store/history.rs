@@ -110,6 +110,10 @@ pub(super) fn write(change: &Transaction, pending: &Pending) -> rusqlite::Result
         trim(change, Table::Minute)?;
         trim(change, Table::Hour)?;
         drop_names(change)?;
+        // So many of all, and not the last so many: of one that is loud only its own few are kept.
+        let surplus = "DELETE FROM exit WHERE id IN
+            (SELECT id FROM exit ORDER BY id LIMIT max(0, (SELECT count(*) FROM exit) - ?1))";
+        change.prepare_cached(surplus)?.execute([EXITS_MAX as i64])?;
     }
     for (name, count) in &pending.counts {
         let id = number(change, name.as_str())?;
@@ -128,10 +132,6 @@ pub(super) fn write(change: &Transaction, pending: &Pending) -> rusqlite::Result
         let oldest = "DELETE FROM exit WHERE service = ?1 AND at <
             (SELECT at FROM exit WHERE service = ?1 ORDER BY at DESC LIMIT 1 OFFSET ?2)";
         change.prepare_cached(oldest)?.execute(params![name.as_str(), EXITS_OF_ONE as i64 - 1])?;
-    }
-    if !pending.exits.is_empty() {
-        let mut trim = change.prepare_cached("DELETE FROM exit WHERE id <= (SELECT max(id) FROM exit) - ?1")?;
-        trim.execute([EXITS_MAX as i64])?;
     }
     Ok(())
 }

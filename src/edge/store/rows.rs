@@ -1,12 +1,12 @@
 //! What is remembered, as rows: written in one transaction, read at the start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::inbox::Batch;
-use super::{EVENTS_MAX, Found, Loaded, history};
+use super::{EVENTS_MAX, EVENTS_OF_ONE, Found, Loaded, history};
 use crate::controller::{Memory, RunMemory};
 use crate::model::name::Name;
 use crate::model::view::{Event, RunView};
@@ -17,6 +17,7 @@ pub(super) const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS claim (script TEXT PRIMARY KEY, stamp TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS accepted (file TEXT PRIMARY KEY, text TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, service TEXT, json TEXT NOT NULL);
+    CREATE INDEX IF NOT EXISTS event_service ON event (service);
 ";
 
 /// `foreign`: what the tables hold is of another time; of it only the events stay.
@@ -68,8 +69,18 @@ pub(super) fn write(db: &mut Connection, batch: &Batch, era: &str, foreign: bool
             put.execute(params![event.at.as_microsecond(), event.service, to_json(event)])?;
         }
         if !batch.events.is_empty() {
-            let mut trim = change.prepare_cached("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?1")?;
-            trim.execute([EVENTS_MAX as i64])?;
+            // One that is loud pushes out its own.
+            let loud: BTreeSet<&str> = batch.events.iter().filter_map(|event| event.service.as_deref()).collect();
+            let mut trim = change.prepare_cached(
+                "DELETE FROM event WHERE service = ?1 AND id <=
+                    (SELECT id FROM event WHERE service = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            )?;
+            for service in loud {
+                trim.execute(params![service, EVENTS_OF_ONE as i64])?;
+            }
+            let surplus = "DELETE FROM event WHERE id IN
+                (SELECT id FROM event ORDER BY id LIMIT max(0, (SELECT count(*) FROM event) - ?1))";
+            change.prepare_cached(surplus)?.execute([EVENTS_MAX as i64])?;
         }
     }
     history::write(&change, &batch.past)?;

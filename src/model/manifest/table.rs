@@ -4,6 +4,7 @@
 
 use super::fields::{Field, Keys, Kind, Object, field};
 use super::no_stdio_mcp;
+use crate::model::spec::RestartLimit;
 
 const U32: Kind = Kind::Int(0, u32::MAX as i64);
 const POSITIVE: Kind = Kind::Int(1, u32::MAX as i64);
@@ -301,7 +302,7 @@ pub static BACKOFF: Object = Object::of(&[
 ]);
 
 pub static LIMIT: Object = Object::of(&[
-    field("max", POSITIVE, "none", "10", "So many restarts …").required(),
+    field("max", Kind::Int(1, RestartLimit::MOST as i64), "none", "10", "So many restarts …").required(),
     field("within", Kind::Duration, "10m", "10m", "… within this time …"),
     field("then", Kind::Enum(&["Fail"]), "Fail", "Fail", "… and it has failed for good."),
 ])
