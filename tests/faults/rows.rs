@@ -87,6 +87,7 @@ const ROWS: &[(u32, &str, &[&str])] = &[
         &[
             "row_10_a_state_directory_that_takes_nothing_more_costs_memory_and_nothing_else",
             "row_10_a_state_directory_that_never_could_be_written_is_told_and_services_run",
+            "row_10_a_memory_that_never_could_be_made_was_not_taken_away",
             "row_10_what_was_remembered_holds_on_a_disk_that_takes_nothing_more",
             "without_a_place_to_write_it_runs_without_memory_and_says_so",
             "without_any_place_of_its_own_a_node_runs_without_memory_and_ends_in_order",

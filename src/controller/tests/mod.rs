@@ -17,13 +17,16 @@ mod takeover;
 mod told;
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
+use crate::model::spec::Spec;
 use crate::model::text::Report;
+use crate::model::view::Serving;
 
 #[test]
 fn a_declared_service_is_spawned_and_runs() {
@@ -307,6 +310,11 @@ fn a_missing_wrapper_is_skipped_and_starts_when_it_appears() {
     world.tell(Input::Declared(declaration.clone()));
     assert_eq!(world.status("files"), (Status::Skipped, Some(Reason::WrapperNotFound)));
     assert_eq!(Report::told(&world.controller.report().skipped), [("files", "WrapperNotFound")]);
+    assert_eq!(world.view("files").serving, Serving::Aside, "nobody misses it");
+    let mut required = declaration.clone();
+    required.spec = Arc::new(Spec { required: true, ..(*declaration.spec).clone() });
+    world.tell(Input::Declared(required));
+    assert_eq!(world.view("files").serving, Serving::Down);
     declaration.program = found;
     assert!(spawns(&world.tell(Input::Declared(declaration)), "files", 1));
 }

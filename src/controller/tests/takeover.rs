@@ -630,3 +630,25 @@ fn where_the_memory_is_gone_an_end_of_long_ago_is_told_by_nobody_again() {
         assert_eq!(ends > 0, is_told, "{away} s later: {actions:?}");
     }
 }
+
+#[test]
+fn a_restart_is_held_against_it_for_ten_minutes_by_the_next_controller_too() {
+    for (away, points) in [(60, 90), (700, 100)] {
+        let web = Spec { readiness: Readiness::ImpliedPort(tcp(80)), ..spec("web") };
+        let (mut world, mut held) = (World::new(), Held::default());
+        held.note(&world.declare(web.clone()));
+        held.note(&world.spawned("web", 1));
+        held.note(&world.verdict("web", 1, ProbeSlot::Readiness, true));
+        held.note(&world.crash("web", 1, 1));
+        held.note(&world.sleep(Duration::from_secs(2)));
+        held.note(&world.spawned("web", 2));
+        held.note(&world.verdict("web", 2, ProbeSlot::Readiness, true));
+        held.note(&world.sleep(Duration::from_secs(away)));
+        let mut next = World::unread(Config { takes_over: true, ..config() }, world.now);
+        next.tell(adopted(2, away, None, false, &held));
+        next.declare(web);
+        next.tell(Input::Scanned);
+        next.verdict("web", 2, ProbeSlot::Readiness, true);
+        assert_eq!(next.view("web").score, Some(points), "{away} s later");
+    }
+}
