@@ -41,7 +41,9 @@ pub enum Found {
 
 /// Look, or remember what was found at the last look.
 pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found {
-    if let Some(known) = ctx.known(port).filter(|known| known.found.elapsed() < HELD_FOR) {
+    let (fresh, aged): (Vec<Known>, Vec<Known>) =
+        ctx.known(port).into_iter().partition(|known| known.found.elapsed() < HELD_FOR);
+    if let Some(known) = fresh.into_iter().next() {
         match sockets.taker_at(known.addr) {
             // It closed its socket, or somebody has come between it and those who call.
             Some(now) if now.is_none_or(|now| !known.inodes.contains(&now.inode)) => ctx.remember(port, None),
@@ -67,6 +69,10 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
     let mut neighbours = None;
     for listener in &listeners {
         let holder = sockets.holder(listener.inode).await;
+        // Whose it is cannot be seen any more (a process that made itself undumpable): it is what it was.
+        if let Some(known) = aged.iter().find(|known| holder.is_none() && known.inodes.contains(&listener.inode)) {
+            return open(ctx, port, listener, &listeners, known.note.clone());
+        }
         let neighbour = holder.as_ref().and_then(|holder| sockets.neighbours.owner(holder.pid, &tree.life));
         if let (Some(neighbour), Some(holder)) = (neighbour, &holder) {
             let Neighbour { instance, port: given } = &neighbour;
