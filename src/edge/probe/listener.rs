@@ -41,15 +41,17 @@ pub enum Found {
 
 /// Look, or remember what was found at the last look.
 pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found {
-    let (fresh, aged): (Vec<Known>, Vec<Known>) =
-        ctx.known(port).into_iter().partition(|known| known.found.elapsed() < HELD_FOR);
-    if let Some(known) = fresh.into_iter().next() {
-        match sockets.taker_at(known.addr) {
+    let aged = match ctx.known(port) {
+        Some(known) if is_fresh(&known) => match sockets.taker_at(known.addr) {
             // It closed its socket, or somebody has come between it and those who call.
-            Some(now) if now.is_none_or(|now| !known.inodes.contains(&now.inode)) => ctx.remember(port, None),
+            Some(now) if now.is_none_or(|now| !known.inodes.contains(&now.inode)) => {
+                ctx.remember(port, None);
+                None
+            }
             Some(_) | None => return Found::Open { addr: known.addr, note: known.note },
-        }
-    }
+        },
+        aged => aged,
+    };
     let listeners = sockets.listeners(port);
     let Some(first) = listeners.first() else { return Found::Closed };
     let Some(tree) = &ctx.tree else { return open(ctx, port, first, &listeners, None) };
@@ -102,6 +104,11 @@ pub async fn find(ctx: &LifeContext, sockets: &Arc<Sockets>, port: u16) -> Found
         (None, None, Some((listener, holder))) => Found::Taken(taken(port, listener, holder)),
         (None, None, None) => Found::Closed,
     }
+}
+
+/// Who holds it was looked at not long ago.
+fn is_fresh(known: &Known) -> bool {
+    known.found.elapsed() < HELD_FOR
 }
 
 /// What a connection would find out, told by the kernel: the socket that was connected to a moment ago listens, and
