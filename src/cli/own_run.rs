@@ -1,10 +1,12 @@
 //! The run of a job that `plugd start --wait` has begun, among those that its schedule begins.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::fault::Fault;
 use super::wait;
 use crate::model::reason::Status;
+use crate::model::text::span;
 use crate::model::view::{RunResult, RunView, ServiceView};
 
 /// The one by hand that was not there before; else the one that was open then, which the order is of.
@@ -35,6 +37,13 @@ pub fn lost(dir: &Path, run: &RunView, now: &ServiceView) -> Option<Fault> {
     }
     let service = &now.service;
     Some(Fault::no(format!("the run of {service} {how}"), format!("`plugd history {service}` tells more")))
+}
+
+/// What it came to, where that is what it was begun for.
+pub fn done(run: &RunView, now: &ServiceView) -> Option<String> {
+    let after = run.took_seconds.map(|took| format!(" after {}", span(Duration::from_secs_f64(took.max(0.0)))));
+    let after = after.unwrap_or_default();
+    (run.result == RunResult::Completed).then(|| format!("the run of {} has completed{after}", now.service))
 }
 
 fn is_over(run: &RunView) -> bool {
@@ -78,7 +87,12 @@ mod tests {
         let fault = lost(Path::new("/"), found, &now).expect("it has failed").to_string();
         assert!(fault.contains("the run of job has failed with 4"), "{fault}");
         let now = job(&[old, own(RunResult::Completed), next.clone()]);
-        assert!(find(&before, &now).is_some_and(|found| lost(Path::new("/"), found, &now).is_none()));
+        let found = find(&before, &now).expect("the second");
+        assert!(lost(Path::new("/"), found, &now).is_none());
+        assert_eq!(done(found, &now), Some("the run of job has completed".into()));
+        let timed = RunView { took_seconds: Some(2.5), ..found.clone() };
+        assert_eq!(done(&timed, &now), Some("the run of job has completed after 2.5s".into()));
+        assert_eq!(done(&next, &now), None);
 
         // One that goes on is begun by nobody else.
         let over = run(Some(60), Some(60), RunResult::Completed);

@@ -266,8 +266,14 @@ fn see_through(
             // Whoever reads the files next finds the same.
             let views = orders.iter().filter_map(|(name, _)| known.services.get(name));
             told::files_tell(dir, views.map(|view| (view.service.as_str(), Some(view.status.as_str()))));
+            let own_run = |(name, order): &(Name, Order)| {
+                let (then, now) = (before.services.get(name)?, known.services.get(name)?);
+                own_run::done(own_run::find(then, now).filter(|_| *order == Order::Start)?, now)
+            };
+            let results: Vec<String> = orders.iter().filter_map(own_run).collect();
             let stays = if stops { format!("; {}", stays(before, orders)) } else { String::new() };
-            session.done(&format!("{}{stays}", all(known)));
+            let results = if results.is_empty() { String::new() } else { format!("{}; ", few(results.into_iter())) };
+            session.done(&format!("{results}{}{stays}", all(known)));
         }
         return Ok(Code::Done);
     }

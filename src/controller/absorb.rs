@@ -328,7 +328,7 @@ impl Controller {
         }
     }
 
-    fn exited(&mut self, service: &mut Service, at: usize, exit: Exit, now: Now) {
+    fn exited(&mut self, service: &mut Service, at: usize, mut exit: Exit, now: Now) {
         let number = service.instances[at].number;
         let not_wanted = super::explain::not_wanted(service, at);
         let instance = &mut service.instances[at];
@@ -394,6 +394,10 @@ impl Controller {
             Life::Stopping(stopping) if stopping.exit.is_none() => {
                 by = super::explain::asked_by(&stopping.cause, &service.gate, instance.must_restart, not_wanted);
                 ran_for = now.mono.saturating_sub(stopping.spawned);
+                match stopping.phase {
+                    Phase::PreStop { .. } => {}
+                    Phase::Signalled | Phase::Lingering { .. } | Phase::Killing { .. } => exit = exit.asked_for(),
+                }
                 stopping.exit = Some(exit);
                 stopping.survey = Survey::at(Some(now.mono));
                 stopping.left = None;

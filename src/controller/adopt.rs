@@ -131,6 +131,8 @@ impl Controller {
                 };
             }
             Some(exit) if !memory_is_newer => {
+                let asked = blob.stopping || blob.ending.is_some();
+                let exit = if asked { exit.asked_for() } else { exit };
                 let known = note_end(instance, &adopted, exit, spawned_wall) || hush_old(instance, has_memory, now);
                 instance.oom_killed = exit.oom_killed;
                 instance.pids_met = exit.pids_met;

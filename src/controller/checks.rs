@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::blob::Marks;
+use super::explain;
 use super::input::{Notification, ProbeSlot, Verdict};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, Probe, Readiness, Spec};
@@ -307,7 +308,7 @@ impl Checks {
                 Finding::Turned
             }
             (ProbeSlot::Startup, Turn::Failed) => {
-                Finding::GiveUp(format!("the startup probe failed {failures} times: {message}"))
+                Finding::GiveUp(format!("the startup probe failed {}: {message}", explain::times(failures)))
             }
             (ProbeSlot::Readiness, Turn::Passed) => {
                 self.failing = None;
@@ -320,7 +321,7 @@ impl Checks {
             }
             (ProbeSlot::Liveness, Turn::Passed) => Finding::Turned,
             (ProbeSlot::Liveness, Turn::Failed) => {
-                Finding::GiveUp(format!("the liveness probe failed {failures} times in a row: {message}"))
+                Finding::GiveUp(format!("the liveness probe failed {}: {message}", explain::times_in_a_row(failures)))
             }
         }
     }

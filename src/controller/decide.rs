@@ -188,6 +188,7 @@ impl Controller {
         self.follow_kept(id, &mut service);
         let mut wake = |at: Option<Duration>| deadline = deadline.into_iter().chain(at).min();
         wake(self.trial_deadline(&service, now));
+        wake(service.churn.held(now));
         self.clocks.keeps(id, service.schedule().is_some());
         self.retire_spare(&mut service, plan);
 
@@ -198,6 +199,7 @@ impl Controller {
         self.retally(&mut service);
         self.note_port(id, &mut service);
         self.requirement(&mut service, now);
+        self.follow_door(&mut service, now);
         wake(self.weigh(&mut service, now));
         self.present(&mut service, now, plan);
         let standing = self.standing(&service);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Controller;
 use super::blob::Marks;
 use super::checks::{Checks, Past, readiness_of};
+use super::churn::Churn;
 use super::input::{Declaration, Order, Rejection, Resolved, Scaled, Watched};
 use super::life::{Life, Made, Outcome, Running};
 use super::service::{Gate, Id, Instance, Service};
@@ -94,6 +95,10 @@ impl Controller {
         service.end_scale();
         self.follow_kept(id, &mut service);
         let next = service.kept.clone().or_else(|| made.clone());
+        if edited {
+            let of_files = files.as_deref().filter(|_| !moved && !is_back);
+            service.note_edit(of_files, now, &mut self.random);
+        }
         match (edited, same_program) {
             (true, false) => service.begin_anew(),
             (true, true) => service.begin_gently(),
@@ -218,6 +223,7 @@ impl Controller {
                 service.scaled = service.scaled.filter(|scaled| scaled.to > 0);
                 service.call.called = true;
                 service.trial = None;
+                service.churn = Churn::default();
                 service.begin_anew();
                 // A restart is of the run that goes on, where one does.
                 if service.schedule().is_some() || !service.agenda.is_empty() {

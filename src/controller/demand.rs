@@ -5,8 +5,9 @@
 //! depends on it and runs does not keep it awake: what that one needs of it comes by a connection, and wakes it.
 //!
 //! Awake it is like any other service: a crash is waited out on the ladder, however many wait at its door. Where its
-//! restart policy lets nothing follow an end, the next call does: at once, or on the ladder for who waits already. One
-//! that ends well while nobody is there sleeps, whatever its policy is: so do servers that leave when they are idle.
+//! restart policy lets nothing follow an end, the next call does (of somebody who depends on it, too): at once, or on the
+//! ladder for who waits already. One that ends well while nobody is there sleeps, whatever its policy is: so do servers
+//! that leave when they are idle. One that ends before anybody could be let in has failed to start, however it ends.
 
 use std::time::Duration;
 
@@ -19,9 +20,11 @@ use super::service::{Gate, Id, Instance, Service};
 use crate::model::reason::Reason;
 use crate::model::spec::{Activation, Dependency};
 use crate::model::time::Now;
+use crate::model::view::Event;
 
 /// What is told of a service (`Input::Problem`) at whose port plugd cannot listen.
-pub const SHUT: [Reason; 3] = [Reason::AddressInUse, Reason::PermissionDenied, Reason::Error];
+pub const SHUT: [Reason; 4] =
+    [Reason::AddressInUse, Reason::PermissionDenied, Reason::ResourceExhausted, Reason::Error];
 
 /// What calls a service.
 #[derive(Debug, Default)]
@@ -32,6 +35,8 @@ pub(super) struct Call {
     pub called: bool,
     /// When somebody wanted it last.
     pub used: Duration,
+    /// It was told that plugd cannot listen on this port for it.
+    told_shut: Option<u16>,
 }
 
 impl Service {
@@ -100,6 +105,12 @@ impl Service {
         wanted > 0 && self.instances.len() >= wanted && self.instances.iter().take(wanted).all(over)
     }
 
+    /// Whoever depends on it waits for it. (What completed is what was waited for.)
+    fn has_failed_for_good(&self) -> bool {
+        let failed = |life: &Life| life.is_finished() && !life.is_completed();
+        self.instances.iter().any(|instance| failed(&instance.life))
+    }
+
     /// What has ended may be called again.
     fn forget_ends(&mut self) {
         let ends = self.instances.iter_mut().filter(|instance| !instance.recent.is_spent());
@@ -127,6 +138,11 @@ impl Service {
     /// It waits for demand, and callers reach it.
     pub fn can_be_called(&self) -> bool {
         self.waits_for_demand() && self.shut().is_none()
+    }
+
+    /// Whether plugd listens for it or not: it should, all the time.
+    pub fn is_to_be_called(&self) -> bool {
+        self.activation().is_some() && self.gate.lets_begin() && self.desired() > 0
     }
 }
 
@@ -165,6 +181,29 @@ impl Controller {
         self.mark(id);
     }
 
+    /// Whether callers reach its port is told when it changes.
+    pub(super) fn follow_door(&mut self, service: &mut Service, now: Now) {
+        if !service.is_to_be_called() {
+            service.call.told_shut = None;
+            return;
+        }
+        let port = service.spec().and_then(|spec| spec.process.port);
+        let name = service.name.clone();
+        let found = service.shut().map(|(reason, why)| (reason, format!("{name} cannot be called: {why}")));
+        let told = service.call.told_shut;
+        service.call.told_shut = port.filter(|_| found.is_some());
+        let (reason, message) = match (told, found) {
+            (None, Some(found)) => found,
+            // An edit of the port says nothing of the new one.
+            (Some(told), None) if port == Some(told) => {
+                (Reason::Recovered, format!("{name} can be called again: plugd listens on port {told} for it"))
+            }
+            (Some(_) | None, _) => return,
+        };
+        let (at, service, warning) = (now.wall, Some(name.to_string()), reason != Reason::Recovered);
+        self.events.push(Event { at, service, instance: None, reason, warning, message });
+    }
+
     /// Wakes it or lets it sleep; gives the moment to look again.
     pub(super) fn follow_demand(&mut self, service: &mut Service, now: Now) -> Option<Duration> {
         // Who goes when the node ends is settled.
@@ -185,7 +224,8 @@ impl Controller {
         };
         let called = std::mem::take(&mut service.call.called);
         if service.is_over() {
-            if !called && !service.is_waited_for() {
+            let needed = service.has_failed_for_good() && self.is_called_for(service);
+            if !called && !service.is_waited_for() && !needed {
                 // The next call is a new beginning; who is still connected, to nobody, is none.
                 service.touched |= std::mem::take(&mut service.call.awake);
                 return None;
@@ -244,7 +284,7 @@ impl Controller {
     }
 
     /// Somebody who depends on it wants to start.
-    fn is_called_for(&self, service: &Service) -> bool {
+    pub(super) fn is_called_for(&self, service: &Service) -> bool {
         let mut dependents = self.table.dependents(&service.name).filter_map(|id| self.table.get(id));
         dependents.any(|other| calls(other).any(|dependency| dependency.name == service.name))
     }

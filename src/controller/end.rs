@@ -89,7 +89,9 @@ impl Controller {
             Cause::CheckFailed(_) | Cause::Mismatched(_) | Cause::DependencyLost(_) => End::KilledByUs,
             Cause::Unwanted | Cause::Replaced | Cause::Told => End::KilledByUs,
         };
-        let left = service.is_left_alone() && !exit.left_callers;
+        // It left before anybody could be let in: a start that failed, whatever its code.
+        let hollow = service.activation().is_some() && stopping.carried.is_none() && !stopping.lasted;
+        let left = service.is_left_alone() && !exit.left_callers && !hollow;
         let waited_for = service.is_waited_for() || (service.activation().is_some() && exit.left_callers);
         let instance = &mut service.instances[at];
         // Who leaves while nobody is there does what it is meant to do.
@@ -109,14 +111,8 @@ impl Controller {
                 format!("{name} was stopped: {dependency} is not ready any more"),
                 now,
             );
-            let instance = &mut service.instances[at];
-            if fresh || gone || unwanted {
-                return Again::Again;
-            }
-            instance.unasked = true;
-            let step = instance.ladder.climb();
-            let message = format!("{dependency} is not ready any more");
-            self.wait(id, service, at, step, Setback::Ended, message, stopping.made.print, now);
+            // plugd asked for it: it waits for nothing but that.
+            service.instances[at].ladder.rest(lasted, steady);
             return Again::Again;
         }
 
@@ -129,9 +125,12 @@ impl Controller {
             return Again::Again;
         }
 
-        let (next, well) = match restart::next(&spec.restart, end) {
+        let came_to = if hollow { End::KilledByUs } else { end };
+        let (next, well) = match restart::next(&spec.restart, came_to) {
             // Somebody waits at its door, and whatever the policy says that one is to be let in.
             next @ (Next::Completed | Next::Failed) if waited_for => (Next::Again, next == Next::Completed),
+            // So is who depends on it, and waits for it to be ready. (What completed is what was waited for.)
+            Next::Failed if service.activation().is_some() && self.is_called_for(service) => (Next::Again, false),
             // As many as are wanted serve for as long as somebody is there.
             Next::Completed if service.is_in_use() => (Next::Again, false),
             // Nobody is there, and it left: it sleeps until somebody is.
@@ -197,21 +196,26 @@ impl Controller {
                     // What was called and came up did not fail to start.
                     false => instance.ladder.ended(lasted || (on_demand && served), steady),
                 };
+                let message = match stopping.cause {
+                    Cause::CheckFailed(why) | Cause::Mismatched(why) => why,
+                    Cause::Ended | Cause::Told | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
+                };
                 let limit = spec.restart.limit.clone();
                 if let Some(limit) = limit
                     && instance.recent.exceeded(&limit, now.mono)
                 {
                     let within = super::explain::span(limit.within);
-                    let message = format!("it ended more than {} times within {within}; it {said}", limit.max);
+                    let times = super::explain::times(limit.max);
+                    let last = match end {
+                        End::Status(_) => format!("it {message}"),
+                        End::KilledByUs => message,
+                    };
+                    let message = format!("it ended more than {times} within {within}; {last}");
                     let outcome = Outcome::Failed(Reason::RestartLimit, message);
                     instance.life = Life::Finished(Finished { print, outcome });
                     return Again::Again;
                 }
                 instance.unasked = true;
-                let message = match stopping.cause {
-                    Cause::CheckFailed(why) | Cause::Mismatched(why) => why,
-                    Cause::Ended | Cause::Told | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
-                };
                 if unwanted {
                     return Again::Again;
                 }

@@ -81,6 +81,15 @@ fn met_limit(pids: Option<u64>) -> String {
     }
 }
 
+pub(super) fn times(count: u32) -> String {
+    if count == 1 { "once".into() } else { format!("{count} times") }
+}
+
+/// `once`, `3 times in a row`.
+pub(super) fn times_in_a_row(count: u32) -> String {
+    if count == 1 { "once".into() } else { format!("{count} times in a row") }
+}
+
 fn out_of_memory(oom_killed: bool) -> &'static str {
     if oom_killed { " (out of memory)" } else { "" }
 }
@@ -204,7 +213,7 @@ pub(super) fn outcome_of(missed: &Missed<'_>) -> String {
         ProbeSlot::Startup | ProbeSlot::Liveness => "restarted",
         ProbeSlot::Readiness => "not ready any more",
     };
-    format!("{what} if that probe fails {} times in a row", missed.threshold)
+    format!("{what} if that probe fails {}", times_in_a_row(missed.threshold))
 }
 
 /// What is missing, in the words of what looked for it where there are some.

@@ -419,6 +419,10 @@ impl Exit {
     pub fn signal(signal: i32) -> Exit {
         Exit { how: ExitHow::Signal(signal), oom_killed: false, pids_met: None, left_callers: false }
     }
+    /// What its group had counted until then says nothing of an end that plugd asked for.
+    pub fn asked_for(self) -> Exit {
+        Exit { oom_killed: false, pids_met: None, ..self }
+    }
     /// As a shell tells it: the code, or 128 + signal.
     pub fn status(&self) -> i32 {
         match self.how {

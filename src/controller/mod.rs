@@ -17,6 +17,7 @@ pub(crate) mod blob;
 mod blocked;
 mod called_off;
 mod checks;
+mod churn;
 mod decide;
 mod declare;
 mod demand;

@@ -37,7 +37,7 @@ impl Controller {
         // Told in full once the trial is over.
         service.touched = self.is_trying(service, now);
         self.warn_root(service, now);
-        let problems = problems(service);
+        let problems = problems(service, now);
         self.tell_new(service, &problems, now);
         keep_times(service, problems, now.wall);
         let ends_for = self.ending.as_ref().and_then(|ending| ending.why.as_deref());
@@ -179,7 +179,7 @@ fn is_unseen(instance: &super::service::Instance) -> bool {
 }
 
 /// The conditions that are not as they should be, the most telling first.
-fn problems(service: &Service) -> Vec<Found> {
+fn problems(service: &Service, now: Now) -> Vec<Found> {
     let mut problems: Vec<Found> = Vec::new();
     let mut tell = |found: Found| {
         if !problems.iter().any(|known| known.reason == found.reason) {
@@ -239,7 +239,8 @@ fn problems(service: &Service) -> Vec<Found> {
     if let Some((rejection, _)) = &service.rejected {
         add(rejection.reason, rejection.message.clone());
     }
-    let blocked = [blocked::tried(service), blocked::asleep(service), blocked::held_back(service)];
+    let churns = service.churns(now).map(|why| Found::of(Reason::UpdateBlocked, why));
+    let blocked = [blocked::tried(service), blocked::asleep(service), blocked::held_back(service), churns];
     blocked.into_iter().flatten().for_each(&mut tell);
     let mut add = |reason: Reason, message: String| tell(Found::of(reason, message));
     if service.closes_a_circle() && (service.gate != Gate::Cycle || blocked::runs(service)) {

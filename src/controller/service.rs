@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::agenda::{Place, Run};
+use super::churn::Churn;
 use super::demand::Call;
 use super::heirs::Heir;
 use super::input::{Declaration, ExitMemory, Memory, Rejection, Scaled, Told};
@@ -65,6 +66,7 @@ pub(super) struct Service {
     pub begun_before: bool,
     /// `onLoss: Stop` happened: the dependency that went.
     pub bereft: Option<String>,
+    pub churn: Churn,
     /// It failed, or was down after it had been up: becoming ready is news to others.
     pub troubled: bool,
     pub health: Health,
@@ -286,6 +288,7 @@ impl Service {
             seen_ready: Vec::new(),
             begun_before: false,
             bereft: None,
+            churn: Churn::default(),
             troubled: false,
             health: Health::default(),
             edge_problems: BTreeMap::new(),

@@ -68,6 +68,18 @@ fn by_score(service: &Service, word: Word) -> Word {
     Word { status, reason: Some(vitals::word_of(service)), why, next: Some(next), retry_at: word.retry_at }
 }
 
+/// What has to come for plugd to listen on a port that it cannot listen on.
+fn when_listened(shut: Reason) -> &'static str {
+    match shut {
+        Reason::AddressInUse => "listens as soon as the port is free",
+        Reason::PermissionDenied => {
+            "listens as soon as plugd may: ports below 1024 ask for CAP_NET_BIND_SERVICE; others do not"
+        }
+        Reason::ResourceExhausted => "a port for it is looked for again when its manifest is saved",
+        _ => "listens as soon as that is over",
+    }
+}
+
 /// What nobody can call does not serve, however well it is.
 fn by_door(service: &Service, word: Word) -> Word {
     let serves = match word.status {
@@ -82,7 +94,7 @@ fn by_door(service: &Service, word: Word) -> Word {
         | Status::Completed => false,
     };
     match service.shut().filter(|_| serves) {
-        Some((reason, why)) => Word::of(Status::Unhealthy, reason, why).next("listens as soon as the port is free"),
+        Some((reason, why)) => Word::of(Status::Unhealthy, reason, why).next(when_listened(reason)),
         None => word,
     }
 }

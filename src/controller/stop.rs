@@ -54,8 +54,9 @@ impl Controller {
         let life = service.life_id(at);
         let cut = self.grace_now(service);
         let Life::Stopping(stopping) = &mut service.instances[at].life else { return Step::Until(None) };
-        if let Some(latest) = cut {
-            stopping.kill_at = stopping.kill_at.min(latest);
+        if let Some(latest) = cut.filter(|latest| *latest < stopping.kill_at) {
+            stopping.kill_at = latest;
+            service.touched = true;
         }
         let kill_at = stopping.kill_at;
         // What it was to prepare is over: it must not run on beside the next life.

@@ -112,7 +112,8 @@ impl Controller {
         if let Some(made) = made.as_ref().filter(|_| edited) {
             // Held back by what it waits for or would go round in: tried when that is no more.
             let is_same_process = service.kept.as_ref().is_some_and(|kept| kept.print == made.print);
-            proven = !held && (is_same_process || try_out(service, made, now, plan));
+            let is_due = service.churn.held(now).is_none();
+            proven = !held && is_due && (is_same_process || try_out(service, made, now, plan));
             if proven && service.let_go() {
                 // What waits on the ladder waits on where it is the same that is tried again.
                 let waits = |one: &&mut Instance| !is_same_process && matches!(one.life, Life::BackOff(_));

@@ -150,11 +150,13 @@ impl Controller {
         let job = service.rules().is_some_and(|spec| super::decide::runs_to_end(spec));
         let serves = ready > 0 && service.shut().is_none();
         let asleep = service.can_be_called() && service.failed_last().is_none();
+        // Nobody calls a job: how often it runs says nothing of how well it is. Who calls one that sleeps is answered,
+        // or should be.
+        let aside = job || !(meant || service.is_to_be_called());
         let (before, was_ready) = (service.health.said, service.health.ready);
         let health = &mut service.health;
         (health.points, health.ready) = (points, ready);
-        // Nobody calls a job: how often it runs says nothing of how well it is. Who calls one that sleeps is answered.
-        let serving = match (asleep, job || !meant, serves) {
+        let serving = match (asleep, aside, serves) {
             (true, _, _) | (false, false, true) => Serving::Up,
             (false, true, _) => Serving::Aside,
             (false, false, false) => Serving::Down,
@@ -289,7 +291,7 @@ fn has_left(instance: &Instance, rules: &Spec) -> bool {
         Life::Stopping(stopping) if stopping.cause == Cause::Ended => {
             stopping.exit.as_ref().is_some_and(|exit| well(exit.status()))
         }
-        Life::BackOff(wait) if wait.kind == Setback::Ended => {
+        Life::BackOff(wait) if wait.kind == Setback::Ended && instance.ladder.failed_starts == 0 => {
             instance.last_exit.as_ref().is_some_and(|last| well(last.exit().status()))
         }
         Life::Idle

@@ -49,6 +49,8 @@ const NAMES: [&str; 41] = [
 const ALL: &str = "ALL";
 /// CAP_SETPCAP.
 pub const SETPCAP: Set = Set(1 << 8);
+/// CAP_NET_BIND_SERVICE.
+pub const NET_BIND_SERVICE: Set = Set(1 << 10);
 /// CAP_SYS_NICE.
 pub const SYS_NICE: Set = Set(1 << 23);
 /// CAP_SYS_RESOURCE.

@@ -65,15 +65,21 @@ impl Ladder {
     /// One end that nobody asked for. `lasted`: it was ready for `minReady`; `steady`: for
     /// `resetAfter`. Gives the step whose delay applies now.
     pub fn ended(&mut self, lasted: bool, steady: bool) -> u32 {
+        self.rest(lasted, steady);
+        if !lasted {
+            self.failed_starts = self.failed_starts.saturating_add(1);
+        }
+        self.climb()
+    }
+
+    /// An end that somebody asked for: what it was until then counts, and no step follows.
+    pub fn rest(&mut self, lasted: bool, steady: bool) {
         if steady {
             self.step = 0;
         }
         if lasted {
             self.failed_starts = 0;
-        } else {
-            self.failed_starts = self.failed_starts.saturating_add(1);
         }
-        self.climb()
     }
 
     /// An end that says nothing about the start: only the delay grows.

@@ -113,7 +113,7 @@ impl Node {
             Pass::Proxy => own.or_else(|| self.free_private(&name, port, count)),
         };
         let Some(private) = private else {
-            let (sender, reason) = (self.sender.clone(), Reason::Error);
+            let (sender, reason) = (self.sender.clone(), Reason::ResourceExhausted);
             let message = Some("no port of this machine is free for it to listen on behind its own".into());
             self.held.portless.insert(name.clone());
             // After the brain knows it.
@@ -246,12 +246,15 @@ impl Node {
     /// Found out before the port was free: by now it is listened on or soon will be, or nobody is to listen there.
     pub(super) fn is_overtaken(&self, input: &Input) -> bool {
         let Input::Problem { name, reason, message: Some(_) } = input else { return false };
+        if *reason == Reason::ResourceExhausted {
+            return !self.held.portless.contains(name);
+        }
         match self.held.doors.get(name) {
             Some(door) => {
                 let is_left = || self.listens_at(name, door.port).is_some_and(|other| self.controller.leaves(other));
                 SHUT.contains(reason) && (door.open || is_left())
             }
-            None => *reason == Reason::AddressInUse,
+            None => SHUT.contains(reason),
         }
     }
 
@@ -368,7 +371,8 @@ impl Node {
     /// It has a private port, or needs none: what was told of that is taken back.
     fn has_port(&mut self, name: &Name) {
         if self.held.portless.remove(name) {
-            self.queue.push_back(Input::Problem { name: name.clone(), reason: Reason::Error, message: None });
+            let reason = Reason::ResourceExhausted;
+            self.queue.push_back(Input::Problem { name: name.clone(), reason, message: None });
         }
     }
 

@@ -126,7 +126,7 @@ async fn a_redirect_is_never_followed_to_another_host_nor_round_in_circles() {
     let elsewhere = TcpListener::bind("127.0.0.9:0").expect("a free port");
     elsewhere.set_nonblocking(true).expect("a socket");
     let there = elsewhere.local_addr().expect("bound");
-    for location in [format!("http://{there}/"), "/".to_string()] {
+    let asked_times = async |location: String| {
         let (count, counted) = std::sync::mpsc::channel();
         let port = server(move |mut stream| {
             head(&mut stream);
@@ -134,11 +134,36 @@ async fn a_redirect_is_never_followed_to_another_host_nor_round_in_circles() {
             let answer = format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
             let _ = stream.write_all(answer.as_bytes());
         });
-        assert!(asked(plain(port, "/"), TIMEOUT).await.passed);
-        assert_eq!(counted.try_iter().count(), 1, "asked once");
-    }
+        let verdict = asked(plain(port, "/"), TIMEOUT).await;
+        (verdict, counted.try_iter().count())
+    };
+    let (verdict, times) = asked_times(format!("http://{there}/")).await;
+    assert!(verdict.passed && times == 1, "{times}: {verdict:?}");
+    let (verdict, times) = asked_times("/".into()).await;
+    assert!(!verdict.passed && times == 11, "{times}: {verdict:?}");
+    assert!(verdict.message.ends_with("/ redirects more than 10 times"), "{verdict:?}");
     let nobody = elsewhere.accept().expect_err("nobody came");
     assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
+async fn what_a_redirect_at_the_same_place_leads_to_is_what_counts() {
+    let port = server(|mut stream| {
+        let answer = match head(&mut stream) {
+            asked if asked.starts_with("GET /sick ") => "503 Service Unavailable\r\n",
+            asked if asked.starts_with("GET /well?at=1 ") => "200 OK\r\n",
+            asked if asked.starts_with("GET /ill ") => "301 Moved Permanently\r\nlocation: sick\r\n",
+            _ => "307 Temporary Redirect\r\nlocation: /well?at=1\r\n",
+        };
+        let _ = stream.write_all(format!("HTTP/1.1 {answer}content-length: 0\r\n\r\n").as_bytes());
+    });
+    let verdict = asked(plain(port, "/health"), TIMEOUT).await;
+    assert!(verdict.passed && verdict.message.ends_with("/well passed (200)"), "{verdict:?}");
+    let verdict = asked(plain(port, "/ill"), TIMEOUT).await;
+    assert!(!verdict.passed && verdict.message.ends_with("/sick answered 503"), "{verdict:?}");
+    // Who expects the redirect itself gets it.
+    let verdict = asked(Get { expect_status: vec![301], ..plain(port, "/ill") }, TIMEOUT).await;
+    assert!(verdict.passed && verdict.message.ends_with("/ill passed (301)"), "{verdict:?}");
 }
 
 #[tokio::test]

@@ -12,8 +12,7 @@ pub enum End {
     ByItself(Exit),
     /// A check gave up.
     ByOurChecks,
-    /// `onLoss: Restart`, whatever the policy.
-    NeedLost,
+    /// By an order or an edit, or by `onLoss`: it waits for nothing but what it needs.
     AskedFor,
     /// For more than one reason.
     Unclear,
@@ -92,10 +91,10 @@ impl Rungs {
                 return false;
             }
             End::ByItself(exit) => exit.status() != 0,
-            End::ByOurChecks | End::NeedLost | End::NeverRan | End::NoRoom => true,
+            End::ByOurChecks | End::NeverRan | End::NoRoom => true,
         };
         let again = match (spec.restart.policy, end) {
-            (RestartPolicy::Always, _) | (_, End::NeedLost) => true,
+            (RestartPolicy::Always, _) => true,
             (RestartPolicy::OnFailure, _) => failed,
             // What could not be made may be made later.
             (RestartPolicy::Never, End::NeverRan | End::NoRoom) => true,
@@ -122,7 +121,7 @@ impl Rungs {
             return false;
         }
         if let Some(limit) = &spec.restart.limit
-            && !matches!(end, End::NeverRan | End::NoRoom | End::NeedLost)
+            && !matches!(end, End::NeverRan | End::NoRoom)
         {
             self.ends.push(now);
             self.ends.retain(|at| now.saturating_sub(*at) <= limit.within);

@@ -501,17 +501,69 @@ fn where_plugd_cannot_listen_nobody_can_call_it_and_that_is_said() {
         reason: Reason::AddressInUse,
         message: message.map(String::from),
     };
-    world.tell(problem(Some("port 8080 is held by pid 7 (nginx)")));
+    let held = "port 8080 is held by pid 7 (nginx)";
+    let actions = world.tell(problem(Some(held)));
+    assert_eq!(said(&actions, Reason::AddressInUse), [format!("web cannot be called: {held}")]);
+    assert!(said(&world.tell(problem(Some(held))), Reason::AddressInUse).is_empty(), "told once");
     assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::AddressInUse)));
     let view = world.view("web");
     assert!(!view.available && !view.settled);
+    assert_eq!(view.serving, Serving::Down);
+    assert_eq!(view.next.as_deref(), Some("listens as soon as the port is free"));
     assert_eq!(view.why, ["port 8080 is held by pid 7 (nginx)"]);
     // Also while it runs.
     world.order("web", Order::Start);
     world.spawned("web", 1);
     assert_eq!(world.status("web"), (Status::Unhealthy, Some(Reason::AddressInUse)));
-    world.tell(problem(None));
+    let actions = world.tell(problem(None));
+    let again = "web can be called again: plugd listens on port 8080 for it";
+    assert_eq!(said(&actions, Reason::Recovered), [again]);
     assert_eq!(world.status("web"), (Status::Running, None));
+    assert_eq!(world.view("web").serving, Serving::Up);
+
+    // What is not to be called is not missed; and an edit of the port says nothing of the new one.
+    for edit in [Order::Stop, Order::Start] {
+        world.tell(problem(Some(held)));
+        world.order("web", edit);
+        let mut other = lazy("web");
+        other.process.port = Some(8081);
+        world.controller.absorb(problem(None), world.now);
+        let actions = world.declare(other);
+        assert!(said(&actions, Reason::Recovered).is_empty(), "{edit:?}: {actions:?}");
+        world.declare(lazy("web"));
+    }
+}
+
+#[test]
+fn what_ends_before_anybody_could_be_let_in_has_failed_to_start_whatever_its_code() {
+    for (policy, code) in [(RestartPolicy::Always, 0), (RestartPolicy::OnFailure, 0), (RestartPolicy::OnFailure, 1)] {
+        let mut web = lazy("web");
+        web.readiness = Readiness::ImpliedPort(tcp(8080));
+        web.restart.policy = policy;
+        let mut world = World::new();
+        try_well(&mut world, web);
+        door(&mut world, "web", true, false);
+        world.spawned("web", 1);
+        // Nobody waits any more when it ends.
+        door(&mut world, "web", false, false);
+        world.sleep(Duration::from_secs(5));
+        world.crash("web", 1, code);
+        let view = world.view("web");
+        assert!(!view.available, "{policy:?} {code}: {view:?}");
+        assert_ne!(view.reason, Some(Reason::OnDemand), "{policy:?} {code}");
+        assert_eq!(view.serving, Serving::Down, "{policy:?} {code}");
+    }
+    // One that has served somebody may leave.
+    let mut web = lazy("web");
+    web.readiness = Readiness::ImpliedPort(tcp(8080));
+    let mut world = World::new();
+    try_well(&mut world, web);
+    door(&mut world, "web", true, false);
+    world.spawned("web", 1);
+    world.verdict("web", 1, ProbeSlot::Readiness, true);
+    door(&mut world, "web", false, false);
+    world.crash("web", 1, 0);
+    assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)));
 }
 
 #[test]
@@ -566,4 +618,24 @@ fn who_waits_for_it_to_be_ready_keeps_it_awake() {
     assert!(spawns(&world.declare(app), "db", 1));
     world.spawned("db", 1);
     assert!(!signals(&world.sleep(IDLE * 5), "db", 15));
+}
+
+#[test]
+fn who_depends_on_one_that_has_failed_for_good_calls_it_on_its_ladder() {
+    let mut db = lazy("db");
+    (db.readiness, db.restart.policy) = (Readiness::Probe(tcp(80)), RestartPolicy::Never);
+    let mut world = World::new();
+    world.declare(db);
+    door(&mut world, "db", true, false);
+    world.spawned("db", 1);
+    door(&mut world, "db", false, false);
+    world.crash("db", 1, 1);
+    assert_eq!(world.status("db"), (Status::Failed, Some(Reason::Error)));
+    let mut app = spec("app");
+    app.depends_on = vec![needs("db")];
+    assert!(spawns(&world.declare(app), "db", 2), "at once");
+    world.spawned("db", 2);
+    assert!(!spawned_any(&world.crash("db", 2, 1)));
+    assert_eq!(world.status("db"), (Status::Unhealthy, Some(Reason::BackOff)));
+    assert!(spawns(&world.sleep(Duration::from_secs(2)), "db", 3));
 }

@@ -10,6 +10,8 @@ use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Check, Digest, Probe, Readiness, Spec};
 use crate::model::text::Cause;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 /// The same service with another program and this dependency.
 fn edited(service: &str, dependency: &str) -> Spec {
     let mut edited = spec(service);
@@ -341,4 +343,72 @@ fn an_edit_of_watched_files_is_told_with_their_names_and_their_return_is_none() 
     assert_eq!(updated(world.tell(with(2, 2, &all, false))), ["conf/x.toml and 2 others were edited"]);
     let of_wrapper = updated(world.tell(with(3, 2, &all, false)));
     assert_eq!(of_wrapper, ["its wrapper or what else it is made of was edited"], "no watched file was");
+}
+
+#[test]
+fn what_writes_the_files_that_it_has_watched_is_restarted_for_it_less_and_less_often() {
+    let with = |content: u8| {
+        let program = Resolved::Found { wrapper: None, content: Digest([content; 16]) };
+        let watched = Watched { changes: content.into(), edited: vec!["data/x".into()], lacks: false };
+        Input::Declared(Declaration { program, watched, ..declare(spec("web")) })
+    };
+    // It writes a second after its start.
+    let round = |world: &mut World, number: u64| {
+        world.sleep(SECOND);
+        let mut actions = world.tell(with(number as u8));
+        let begun = world.now.mono;
+        for _ in 0..100 {
+            if let Some(Action::Try { digest, .. }) = actions.iter().find(|a| matches!(a, Action::Try { .. })) {
+                let digest = *digest;
+                actions = world.tell(Input::Tried { name: name("web"), digest, result: Ok(()) });
+            }
+            if signals(&actions, "web", 15) {
+                world.gone("web", number, Exit::signal(15));
+                world.spawned("web", number + 1);
+                return world.now.mono - begun;
+            }
+            let at = world.controller.next_deadline().expect("something is due");
+            actions = world.sleep(at - world.now.mono);
+        }
+        panic!("no restart")
+    };
+    let mut world = World::new();
+    world.tell(with(0));
+    world.spawned("web", 1);
+    let waits: Vec<u64> = (1..=10).map(|number| round(&mut world, number).as_secs_f64().ceil() as u64).collect();
+    assert_eq!(waits[..2], [0, 0], "somebody who saves twice");
+    assert!(waits[2] == 1 && waits[3] == 2 && (49..=60).contains(&waits[9]), "{waits:?}");
+
+    // Meanwhile it runs, and says why it is not restarted.
+    world.sleep(SECOND);
+    assert!(!signals(&world.tell(with(11)), "web", 15));
+    let view = world.view("web");
+    assert_eq!(view.status, Status::Running);
+    let said = view.problem(Reason::UpdateBlocked).expect("a problem").message.clone();
+    assert!(said.starts_with("data/x was edited, 11 times in a row within 10 s after a start: "), "{said}");
+    // Somebody who asks for it gets it at once.
+    let actions = world.order("web", Order::Restart);
+    let tried = actions.iter().find_map(|action| match action {
+        Action::Try { digest, .. } => Some(*digest),
+        _ => None,
+    });
+    let digest = tried.expect("the edit is tried");
+    assert!(signals(&world.tell(Input::Tried { name: name("web"), digest, result: Ok(()) }), "web", 15));
+}
+
+#[test]
+fn an_edit_of_watched_files_long_after_a_start_is_the_first_of_a_new_row() {
+    let with = |content: u8| {
+        let program = Resolved::Found { wrapper: None, content: Digest([content; 16]) };
+        let watched = Watched { changes: content.into(), edited: vec!["data/x".into()], lacks: false };
+        Input::Declared(Declaration { program, watched, ..declare(spec("web")) })
+    };
+    let mut world = World::new();
+    world.tell(with(0));
+    world.spawned("web", 1);
+    for number in 1..10 {
+        world.sleep(Duration::from_secs(11));
+        world.tell(with(number));
+        assert!(world.view("web").problem(Reason::UpdateBlocked).is_none(), "{number}");
+    }
 }

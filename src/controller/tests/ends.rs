@@ -318,6 +318,32 @@ fn the_last_exit_says_that_memory_ran_out_also_to_the_next_controller() {
 }
 
 #[test]
+fn a_child_that_ran_out_of_memory_long_ago_is_not_why_it_ends_when_it_is_told_to() {
+    let counted = Exit { oom_killed: true, pids_met: Some(8), ..Exit::signal(15) };
+    let mut world = World::running(spec("web"));
+    let blobs = |actions: &[Action]| {
+        let blob = |action: &Action| match action {
+            Action::SetBlob { blob, .. } => Some(blob.clone()),
+            _ => None,
+        };
+        actions.iter().filter_map(blob).last()
+    };
+    let blob = blobs(&world.order("web", Order::Stop)).expect("what the next controller reads");
+    world.gone("web", 1, counted);
+    // As who stops it sees it, and as the next controller does.
+    let mut next = World::unread(config(), world.now);
+    let life = life("web", 1);
+    next.tell(Input::Adopted(Adopted { life, pid: 101, pre_stop: false, age: SECOND, exit: Some(counted), blob }));
+    next.declare(spec("web"));
+    for world in [world, next] {
+        let view = world.view("web");
+        let exit = view.last_exit.as_ref().expect("an exit");
+        assert_eq!((exit.signal.as_deref(), exit.reason), (Some("SIGTERM"), None));
+        assert!(view.problem(Reason::OomKilled).is_none() && view.problems.is_empty(), "{:?}", view.problems);
+    }
+}
+
+#[test]
 fn what_a_wrapper_lacks_is_told_in_its_own_words() {
     let mut web = spec("web");
     web.process.program = crate::model::spec::Program::Wrapper(crate::model::spec::Wrapper {

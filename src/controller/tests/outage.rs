@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
-use crate::model::reason::Status;
+use crate::model::reason::{Reason, Status};
 use crate::model::spec::{OnLoss, Readiness, Spec};
 
 const APPS: usize = 50;
@@ -183,4 +183,33 @@ fn those_that_stop_with_their_database_stay_stopped_and_say_what_to_do() {
     let view = outage.world.view("app-7");
     assert_eq!((view.status, view.score), (Status::Stopped, None));
     assert!(view.next.as_ref().is_some_and(|next| next.contains("plugd start app-7")), "{:?}", view.next);
+}
+
+#[test]
+fn one_that_restarts_with_what_it_needs_waits_for_that_and_for_nothing_else_however_often_it_is_lost() {
+    let mut world = World::new();
+    let mut db = spec("db");
+    db.readiness = crate::model::spec::Readiness::Probe(tcp(80));
+    world.declare(db);
+    world.spawned("db", 1);
+    world.verdict("db", 1, ProbeSlot::Readiness, true);
+    let app = spec("app");
+    let needs = crate::model::spec::Dependency { on_loss: OnLoss::Restart, ..needs("db") };
+    world.declare(Spec { depends_on: vec![needs], ..app });
+    world.spawned("app", 1);
+    for number in 1..6 {
+        while world.view("db").ready == 1 {
+            world.verdict("db", 1, ProbeSlot::Readiness, false);
+        }
+        world.gone("app", number, Exit::signal(15));
+        assert_eq!(world.status("app"), (Status::Waiting, Some(Reason::DependencyNotReady)));
+        assert!(world.view("app").retry_at.is_none());
+        let mut actions = Vec::new();
+        while world.view("db").ready == 0 {
+            actions.extend(world.verdict("db", 1, ProbeSlot::Readiness, true));
+        }
+        assert!(spawns(&actions, "app", number + 1), "{actions:?}");
+        world.spawned("app", number + 1);
+        assert_eq!(world.view("app").restarts, 0, "plugd asked for it");
+    }
 }

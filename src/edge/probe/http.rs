@@ -1,7 +1,8 @@
 //! httpGet: a status from 200 to 399 passes, as with Kubernetes, or what the manifest expects.
 //!
-//! Each check is a connection of its own. Redirects are not followed: a 3xx passes, and what lies
-//! behind it is not ours to ask, least of all on another host. One deadline covers the whole check.
+//! Each check is a connection of its own, and each redirect that is followed is another: to the same scheme, host and
+//! port. One that leads elsewhere is an answer like any other (a 3xx passes): what lies there is not ours to ask. One
+//! deadline covers the whole check.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use hyper::header::{ACCEPT, HeaderName, HeaderValue};
 use super::context::{LifeContext, Place};
 use super::exchange::{self, BODY_MAX, HEAD_MAX};
 use super::line;
+use super::redirect;
 use super::sockets::Sockets;
 use super::tcp::{Failure, connect, judged};
 use crate::controller::Verdict;
@@ -37,21 +39,34 @@ pub async fn http(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, get: Get, timeou
     let kind = if get.https { "https" } else { "http" };
     let check = async {
         let invalid = |what: String| Failure::because(format!("request cannot be made: {what}"));
-        let request = request(&get).map_err(invalid)?;
+        let mut request = request(&get, &get.path).map_err(invalid)?;
         let pattern = match &get.expect_body {
             Some(pattern) => Some(ctx.pattern(pattern).map_err(invalid)?),
             None => None,
         };
-        let reached = connect(&ctx, &sockets, &get.place).await?;
-        let (note, path) = (reached.note(), request.uri().path().to_string());
-        let at = format!("{}{path}", reached.addr);
-        let said = |why: String| Failure::because(format!("{at} {why}"));
-        let most = HEAD_MAX + BODY_MAX;
-        let line = match get.https {
-            true => line::tls(reached.stream, &get.place, most).await.map_err(said)?,
-            false => line::plain(reached.stream, most),
+        let (mut path, mut hops) = (path_of(&request), 0);
+        let (at, note, answer) = loop {
+            let reached = connect(&ctx, &sockets, &get.place).await?;
+            let note = reached.note();
+            let at = format!("{}{}", reached.addr, path.split('?').next().unwrap_or_default());
+            let said = |why: String| Failure::because(format!("{at} {why}"));
+            let most = HEAD_MAX + BODY_MAX;
+            let line = match get.https {
+                true => line::tls(reached.stream, &get.place, most).await.map_err(said)?,
+                false => line::plain(reached.stream, most),
+            };
+            let answer = exchange::exchange(line, request, |_| false).await.map_err(said)?;
+            let expected = get.expect_status.contains(&answer.status.as_u16());
+            let onward = redirect::onward(answer.status, &answer.headers, &path, &get.place, kind);
+            let Some(onward) = onward.filter(|_| !expected) else { break (at, note, answer) };
+            hops += 1;
+            if hops > redirect::HOPS_MAX {
+                return Err(said(format!("redirects more than {} times{note}", redirect::HOPS_MAX)));
+            }
+            request = self::request(&get, &onward).map_err(|_| said("redirects to no path".into()))?;
+            path = onward;
         };
-        let answer = exchange::exchange(line, request, |_| false).await.map_err(said)?;
+        let said = |why: String| Failure::because(format!("{at} {why}"));
         let status = answer.status.as_u16();
         let fits = match get.expect_status.as_slice() {
             [] => (200..=399).contains(&status),
@@ -72,8 +87,12 @@ pub async fn http(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, get: Get, timeou
     judged(kind, &ctx, &get.place, timeout, check).await
 }
 
-fn request(get: &Get) -> Result<Request<Full<Bytes>>, String> {
-    let mut request = exchange::request("GET", &get.place, &get.path, Bytes::new())?;
+fn path_of(request: &Request<Full<Bytes>>) -> String {
+    request.uri().path_and_query().map_or_else(|| "/".into(), |path| path.to_string())
+}
+
+fn request(get: &Get, path: &str) -> Result<Request<Full<Bytes>>, String> {
+    let mut request = exchange::request("GET", &get.place, path, Bytes::new())?;
     let headers = request.headers_mut();
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     for (name, value) in &get.headers {

@@ -21,6 +21,7 @@ pub mod neighbours;
 pub mod notification;
 pub mod notify;
 pub mod past;
+mod redirect;
 pub mod sockets;
 pub mod tcp;
 

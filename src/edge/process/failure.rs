@@ -20,6 +20,8 @@ pub struct Asked<'a> {
 }
 
 pub const NICE_REFUSED: &str = "its nice is below plugd's own, which needs CAP_SYS_NICE; write a higher one";
+pub const PORT_REFUSED: &str =
+    "plugd may not listen on its port, which needs CAP_NET_BIND_SERVICE; write a port from 1024 on";
 pub const OOM_SCORE_REFUSED: &str =
     "its oomScoreAdj is below plugd's own, which needs CAP_SYS_RESOURCE; write a higher one";
 

@@ -73,7 +73,7 @@ pub static SERVICE: Object = Object::of(&[
     field("resources", Kind::Object(&RESOURCES), "{}", "{limits: {cpu: 500m, memory: 256Mi, pids: 64, nofile: 4096}}",
         "What each instance may use. Where a limit cannot be set here, it runs without it and its status says LimitsNotApplied; `plugd doctor` tells beforehand."),
     field("watchFiles", Kind::List(&Kind::Glob), "[]", "[config/*.toml]",
-        "Files whose content restarts it when it changes: paths and patterns (* ? [] {} and ** for folders), relative to the manifest; of a folder all files in it. Missing ones are no mistake, and one that goes away restarts nothing."),
+        "Files whose content restarts it when it changes: paths and patterns (* ? [] {} and ** for folders), relative to the manifest; of a folder all files in it. Missing ones are no mistake, and one that goes away restarts nothing. What the service writes itself does not belong here."),
     field("activation", Kind::Object(&ACTIVATION), "{}", "{onDemand: true, idleStop: 10m}", 
         "Starts it at the first connection to its port and stops it when idle. plugd listens there from the moment the manifest lies in the directory: nobody is refused while the service starts, is edited or crashes, or while plugd's controller dies."),
     field("expose", Kind::Enum(&["Direct", "Front"]), "Direct", "Front", "Whether callers reach it directly or through a front that plugd holds.").later(),
@@ -142,7 +142,7 @@ pub static PROBE: Object = Object {
             Kind::Object(&HTTP_GET),
             "none",
             "{path: /ready, port: http}",
-            "Asks over HTTP; 200 to 399 passes.",
+            "Asks over HTTP; 200 to 399 passes. A redirect to the same scheme, host and port is followed.",
         ),
         field(
             "tcpSocket",
