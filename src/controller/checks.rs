@@ -248,6 +248,11 @@ impl Checks {
             && self.liveness.as_ref().is_some_and(|course| !course.ever && course.failures() > 0)
     }
 
+    /// How often in a row it has failed.
+    pub fn failures_of(&self, slot: ProbeSlot) -> u32 {
+        self.course_of(slot).map_or(0, Course::failures)
+    }
+
     fn course_of(&self, slot: ProbeSlot) -> Option<&Course> {
         match slot {
             ProbeSlot::Startup => self.startup.as_ref(),

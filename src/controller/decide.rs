@@ -53,6 +53,7 @@ impl Controller {
         let mut plan = Plan::default();
         // Before the service may be told as gone.
         plan.actions.extend(self.exits.drain(..).map(|(name, exit)| Action::NoteExit(name, Box::new(exit))));
+        plan.actions.extend(self.misses.drain(..).map(Action::NoteMiss));
         self.compare_clocks(now);
         self.end_what_is_read(now);
         while let Some(&(at, id)) = self.deadlines.first() {

@@ -137,6 +137,7 @@ pub struct Controller {
     events: Vec<Event>,
     /// To be told with the next decision.
     exits: Vec<(Name, ExitView)>,
+    misses: Vec<Name>,
     /// It is to end in order, once the manifests of what runs were read: then at latest.
     ends_unread: Option<Duration>,
     scanned: bool,
@@ -178,6 +179,7 @@ impl Controller {
             recovered: Vec::new(),
             events: Vec::new(),
             exits: Vec::new(),
+            misses: Vec::new(),
             ends_unread: None,
             scanned: false,
             lost: None,

@@ -98,6 +98,8 @@ pub enum Action {
     /// How a life of the service ended. Told once more when its last words come, whenever that is: the same end
     /// has the same `at`, and no other of the service has it.
     NoteExit(Name, Box<ExitView>),
+    /// A check of the service failed, and that counts.
+    NoteMiss(Name),
     /// Everything is stopped: write the last words and leave with this code.
     Exit(i32),
 }

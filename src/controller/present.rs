@@ -564,6 +564,11 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         (None, Some(memory)) => memory.spent.clone(),
         _ => service.instances.iter().filter(|one| one.recent.is_spent()).map(|one| one.index).collect(),
     };
+    let awake = match service.declared {
+        Some(_) => service.activation().is_some() && service.call.awake,
+        // Whether it runs on demand its manifest will tell.
+        None => service.remembered.as_ref().is_some_and(|memory| memory.awake),
+    };
     if let Some(old) = &service.remembered
         && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator)
             == (service.generation, service.restarts, step, failed_starts, service.stopped)
@@ -572,7 +577,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         && (&old.lives, &old.spent) == (&service.lives, &spent)
         && old.schedule == schedule
         && old.kept == kept
-        && (old.told, old.warned_root, old.awake) == (told, service.warned_root, service.call.awake)
+        && (old.told, old.warned_root, old.awake) == (told, service.warned_root, awake)
     {
         return;
     }
@@ -592,7 +597,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         kept,
         told,
         warned_root: service.warned_root,
-        awake: service.call.awake,
+        awake,
     };
     service.remembered = Some(memory.clone());
     plan.actions.push(Action::Remember(service.name.clone(), Box::new(memory)));

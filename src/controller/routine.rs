@@ -45,7 +45,12 @@ impl Controller {
         let Life::Running(running) = &mut service.instances[at].life else { return false };
         let Some(spec) = running.made.spec.clone() else { return false };
         let before = running.checks.outline(&spec);
+        let failures = running.checks.failures_of(probe);
         let finding = running.checks.answer(&spec, probe, verdict, running.spawned, now.mono, &mut self.random);
+        // How often a service was asked until it had started tells nothing of how it is.
+        if probe != ProbeSlot::Startup && running.checks.failures_of(probe) > failures {
+            self.misses.push(service.name.clone());
+        }
         let told = running.checks.outline(&spec) != before;
         let kept = running.marks != running.stands(&spec);
         service.touched |= told;

@@ -9,6 +9,7 @@ use super::masks::Given;
 use super::{Leave, Node, helpers};
 use crate::controller::{Action, Input, ProbeSlot, Target};
 use crate::edge::probe::{self, LifeContext, past};
+use crate::edge::store::Checked;
 use crate::keeper::Id;
 use crate::model::manifest::instance_port;
 use crate::model::name::{Instance, LifeId, Name};
@@ -78,6 +79,7 @@ impl Node {
                     self.store.exit(name, exit);
                 }
             }
+            Action::NoteMiss(name) => self.samples.checked(&name, Checked::Failed),
             Action::Exit(code) => self.leaving = Some(Leave::Node(code)),
         }
     }

@@ -323,7 +323,10 @@ async fn build(mut task: Task, link: OwnedFd, begins: &Cell<bool>) -> Result<Nod
         publisher,
         managed: super::managed::Managed::new(Manager::find(welcome.keeper_pid), welcome.keeper_pid),
         // Of one command or file the logs have a name each, and several may lie in one place.
-        run: RunDir::of(places.run.clone(), places.logs.clone().filter(|_| !single)),
+        run: RunDir::of(
+            places.run.clone(),
+            [places.state.clone(), places.logs.clone()].into_iter().flatten().filter(|_| !single),
+        ),
         helpers: Helpers::new(welcome.controllers_started),
         chatter: Default::default(),
         masks: Default::default(),

@@ -181,7 +181,8 @@ impl Node {
         let runs = shared && self.runs(&view.service);
         let ready = self.ready_of(view);
         let Some(door) = self.held.doors.get_mut(&view.service) else { return };
-        let every = doors::looks(door.idle_stop, view.desired > 1);
+        let is_missed = view.desired > 1 && view.ready < view.desired;
+        let every = doors::looks(door.idle_stop, is_missed);
         let is_other = std::mem::replace(&mut door.every, every) != every;
         if shared && (door.turn.set(runs) || is_other) {
             self.held.edge.turned(&view.service, every);
@@ -467,11 +468,14 @@ impl Node {
 
 /// Those that outgoing connections are not given, from somewhere on, then the others: a server's tuning may leave none.
 fn candidates((low, high): (u16, u16), from: u64) -> impl Iterator<Item = u16> {
-    let (inside, outside): (Vec<u16>, Vec<u16>) = (LOWEST..=u16::MAX).partition(|port| (low..=high).contains(port));
-    [outside, inside].into_iter().flat_map(move |mut ports| {
-        let begin = usize::try_from(from % (ports.len().max(1) as u64)).unwrap_or(0);
-        ports.rotate_left(begin);
-        ports
+    let given = low..=high;
+    let ports = move |inside: bool| {
+        let given = given.clone();
+        (LOWEST..=u16::MAX).filter(move |port| given.contains(port) == inside)
+    };
+    [false, true].into_iter().flat_map(move |inside| {
+        let begin = usize::try_from(from % (ports(inside).count().max(1) as u64)).unwrap_or(0);
+        ports(inside).skip(begin).chain(ports(inside).take(begin))
     })
 }
 

@@ -172,7 +172,8 @@ fn own(place: &Path, what: &str, flag: &str) -> Result<(), Refusal> {
         taken = Lock::take(place, None);
     }
     match taken {
-        // Held until this process, which becomes the keeper, ends.
+        // Held until this process, which becomes the keeper, ends or executes itself anew: then the controller takes it
+        // (rundir.rs).
         Ok(lock) => {
             std::mem::forget(lock);
             Ok(())

@@ -6,7 +6,6 @@ use super::Node;
 use crate::controller::{Input, ProbeSlot};
 use crate::edge::store::{Checked, Sample};
 use crate::model::name::LifeId;
-use crate::model::reason::Status;
 use crate::model::spec::Check;
 use crate::model::time::Now;
 use crate::model::view::{ServiceView, Serving};
@@ -14,15 +13,11 @@ use crate::model::view::{ServiceView, Serving};
 impl Node {
     /// A fact that is about to be absorbed.
     pub(super) fn observe(&mut self, input: &Input) {
-        let starts = |life: &LifeId| {
-            let view = self.publisher.view(&life.instance.service);
-            view.is_none_or(|view| starts(&view, life))
-        };
         let line = |life: &LifeId| match &self.lives.get(life)?.spec.readiness.probe()?.check {
             Check::LogLine(pattern) => Some(pattern.clone()),
             _ => None,
         };
-        if let Some((life, found)) = found(input, starts, line) {
+        if let Some((life, found)) = passed(input, line) {
             self.samples.checked(&life.instance.service, found);
         }
     }
@@ -52,32 +47,20 @@ impl Node {
     }
 }
 
-/// What a fact tells of how a service is. `starts`: the life has not been ready yet; `line`: what makes it ready, where
-/// that is a line of its log.
-fn found(
-    input: &Input,
-    starts: impl FnOnce(&LifeId) -> bool,
-    line: impl FnOnce(&LifeId) -> Option<String>,
-) -> Option<(&LifeId, Checked)> {
+/// A check that passed. (Which failures count the brain says: [`Action::NoteMiss`](crate::controller::Action).) `line`:
+/// what makes a life ready, where that is a line of its log.
+fn passed(input: &Input, line: impl FnOnce(&LifeId) -> Option<String>) -> Option<(&LifeId, Checked)> {
     match input {
         // How often a service was asked until it had started tells nothing of how it is.
         Input::Verdict { probe: ProbeSlot::Startup, .. } => None,
         Input::Verdict { life, verdict, .. } if verdict.passed => {
             Some((life, Checked::Passed(Some(verdict.took).filter(|took| !took.is_zero()))))
         }
-        Input::Verdict { life, .. } => (!starts(life)).then_some((life, Checked::Failed)),
         Input::LogLine { life, pattern } => {
             line(life).is_some_and(|judged| judged == *pattern).then_some((life, Checked::Passed(None)))
         }
         _ => None,
     }
-}
-
-/// It has not been ready yet.
-fn starts(view: &ServiceView, life: &LifeId) -> bool {
-    let name = life.instance.to_string();
-    let instance = view.instances.iter().find(|known| known.name == name || view.instances.len() == 1);
-    instance.is_none_or(|instance| instance.status == Status::Starting)
 }
 
 fn sample(view: &ServiceView, now: Now) -> Sample {
@@ -91,7 +74,6 @@ mod tests {
     use super::*;
     use crate::controller::Verdict;
     use crate::controller::testing::life;
-    use crate::model::text::samples::{healthy, instance};
 
     fn verdict(probe: ProbeSlot, passed: bool, took: Duration) -> Input {
         let verdict = Verdict { passed, message: String::new(), reason: None, took };
@@ -102,20 +84,17 @@ mod tests {
     fn what_was_asked_until_it_had_started_counts_for_nothing_but_the_check_that_found_it_ready() {
         const TOOK: Duration = Duration::from_millis(3);
         let passed = Some(Checked::Passed(Some(TOOK)));
-        for (probe, did_pass, starts, counts) in [
-            (ProbeSlot::Startup, true, false, None),
-            (ProbeSlot::Startup, false, false, None),
-            (ProbeSlot::Readiness, true, true, passed),
-            (ProbeSlot::Readiness, true, false, passed),
-            (ProbeSlot::Readiness, false, true, None),
-            (ProbeSlot::Readiness, false, false, Some(Checked::Failed)),
-            (ProbeSlot::Liveness, true, false, passed),
-            (ProbeSlot::Liveness, false, true, None),
-            (ProbeSlot::Liveness, false, false, Some(Checked::Failed)),
+        for (probe, did_pass, counts) in [
+            (ProbeSlot::Startup, true, None),
+            (ProbeSlot::Startup, false, None),
+            (ProbeSlot::Readiness, true, passed),
+            (ProbeSlot::Readiness, false, None),
+            (ProbeSlot::Liveness, true, passed),
+            (ProbeSlot::Liveness, false, None),
         ] {
             let input = verdict(probe, did_pass, TOOK);
-            let found = found(&input, |_| starts, |_| None).map(|(_, found)| found);
-            assert_eq!(found, counts, "{probe:?} {did_pass} {starts}");
+            let found = super::passed(&input, |_| None).map(|(_, found)| found);
+            assert_eq!(found, counts, "{probe:?} {did_pass}");
         }
     }
 
@@ -123,22 +102,11 @@ mod tests {
     fn what_a_service_says_by_itself_has_no_latency_and_a_line_counts_where_it_is_the_one_that_is_waited_for() {
         let passed = Some(Checked::Passed(None));
         let said = verdict(ProbeSlot::Readiness, true, Duration::ZERO);
-        assert_eq!(found(&said, |_| false, |_| None).map(|(_, found)| found), passed);
+        assert_eq!(super::passed(&said, |_| None).map(|(_, found)| found), passed);
         let line = Input::LogLine { life: life("web", 1), pattern: "listening".into() };
         for (judged, counts) in [(Some("listening"), passed), (Some("ready"), None), (None, None)] {
-            let found = found(&line, |_| false, |_| judged.map(str::to_string));
+            let found = super::passed(&line, |_| judged.map(str::to_string));
             assert_eq!(found.map(|(_, found)| found), counts, "{judged:?}");
         }
-    }
-
-    #[test]
-    fn of_several_each_instance_starts_by_itself() {
-        let mut view = healthy("web");
-        assert!(!starts(&view, &life("web", 1)), "the only one has the name of the service");
-        view.instances = ["web/0", "web/1"].map(|name| instance(name, Some(1))).into();
-        view.instances[1].status = Status::Starting;
-        let second = LifeId { instance: crate::model::name::Instance { index: 1, ..life("web", 1).instance }, life: 1 };
-        let third = LifeId { instance: crate::model::name::Instance { index: 2, ..life("web", 1).instance }, life: 1 };
-        assert!(!starts(&view, &life("web", 1)) && starts(&view, &second) && starts(&view, &third));
     }
 }

@@ -28,11 +28,10 @@ pub struct Door {
 pub struct RunDir {
     pub door: Option<Door>,
     path: Option<PathBuf>,
-    /// Of a directory made again; the keeper holds that of the first.
+    /// Of a directory made again, and once the keeper has executed itself anew: until then that holds it.
     lock: Option<Lock>,
-    /// The log directory is this node's alone, too.
-    logs: Option<PathBuf>,
-    logs_lock: Option<Lock>,
+    /// The state and the log directory are this node's alone, too.
+    others: Vec<(PathBuf, Option<Lock>)>,
     /// It is gone and could not be made again; said once.
     lost: bool,
 }
@@ -58,8 +57,9 @@ impl RunDir {
         });
     }
 
-    pub fn of(path: Option<PathBuf>, logs: Option<PathBuf>) -> RunDir {
-        let mut run = RunDir { path, logs, ..RunDir::default() };
+    pub fn of(path: Option<PathBuf>, others: impl IntoIterator<Item = PathBuf>) -> RunDir {
+        let others = others.into_iter().map(|other| (other, None)).collect();
+        let mut run = RunDir { path, others, ..RunDir::default() };
         run.hold();
         run
     }
@@ -72,9 +72,10 @@ impl RunDir {
     /// that the keeper lost as it executed itself anew.
     pub(super) fn hold(&mut self) {
         // Held by the keeper, or on a filesystem without locks: the lock of the directory has to do.
-        let take = |path: &Option<PathBuf>| path.as_deref().and_then(Lock::take_if_free);
-        self.lock = self.lock.take().or_else(|| take(&self.path));
-        self.logs_lock = self.logs_lock.take().or_else(|| take(&self.logs));
+        self.lock = self.lock.take().or_else(|| self.path.as_deref().and_then(Lock::take_if_free));
+        for (path, lock) in &mut self.others {
+            *lock = lock.take().or_else(|| Lock::take_if_free(path));
+        }
     }
 }
 

@@ -122,6 +122,24 @@ fn the_state_directory_of_a_living_node_names_that_node() {
 }
 
 #[test]
+fn after_an_upgrade_the_places_of_a_node_are_its_own_as_before() {
+    let world = World::running();
+    world.put("web.yaml", "command: sleep 3600\n");
+    world.wait_status("web", "running");
+    let controller = world.controller_pid();
+    world.signal_node(12);
+    world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| Some(pid) != controller));
+    world.wait("the keeper to be anew", |world| world.log().contains("the keeper was executed anew"));
+
+    // Whoever comes next is kept out by the lock, also where no table tells whose it is.
+    for place in [world.state(), world.state().join("logs")] {
+        let folder = fs::File::open(&place).expect("a folder");
+        let taken = rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(taken, Err(rustix::io::Errno::WOULDBLOCK), "{}", place.display());
+    }
+}
+
+#[test]
 fn roots_places_that_are_closed_to_a_user_are_not_the_users_node() {
     if !rustix::process::geteuid().is_root() {
         return;

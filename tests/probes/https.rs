@@ -167,6 +167,18 @@ async fn what_a_redirect_at_the_same_place_leads_to_is_what_counts() {
 }
 
 #[tokio::test]
+async fn an_answer_that_ends_in_the_middle_of_its_body_is_none() {
+    for head_of_answer in ["content-length: 100\r\n\r\nhalf", "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
+        let port = server(move |mut stream| {
+            head(&mut stream);
+            let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{head_of_answer}").as_bytes());
+        });
+        let verdict = asked(Get { expect_body: Some("half".into()), ..plain(port, "/") }, TIMEOUT).await;
+        assert!(!verdict.passed && verdict.message.ends_with("in the middle of its body"), "{verdict:?}");
+    }
+}
+
+#[tokio::test]
 async fn http_0_9_is_no_answer_and_a_flood_of_early_ones_ends_at_the_cap() {
     let bare = server(|mut stream| {
         // Whoever closes with something unread resets the connection, and the answer is lost.

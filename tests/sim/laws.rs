@@ -97,6 +97,7 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
         | Action::Announce(_)
         | Action::AnnounceNode
         | Action::NoteExit(..)
+        | Action::NoteMiss(_)
         | Action::Remember(..) => {}
     }
     Ok(())

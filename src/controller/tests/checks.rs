@@ -233,6 +233,27 @@ fn a_check_that_plugd_had_no_place_for_proves_nothing() {
 }
 
 #[test]
+fn only_failures_that_count_are_noted_for_the_history() {
+    let noted = |actions: &[Action]| actions.iter().filter(|action| matches!(action, Action::NoteMiss(_))).count();
+    let mut web = probed();
+    web.liveness_probe = Some(Probe { failure_threshold: 3, timeout: 5 * SECOND, ..tcp(81) });
+    let mut world = World::running(web);
+    assert_eq!(noted(&world.verdict("web", 1, ProbeSlot::Readiness, false)), 0, "it starts");
+    assert_eq!(noted(&world.verdict("web", 1, ProbeSlot::Readiness, true)), 0);
+    for probe in [ProbeSlot::Readiness, ProbeSlot::Liveness] {
+        assert_eq!(noted(&world.verdict("web", 1, probe, false)), 1, "{probe:?}");
+        assert_eq!(noted(&world.verdict("web", 1, probe, true)), 0, "{probe:?}");
+    }
+    world.until_asked("web", 1, ProbeSlot::Liveness);
+    world.now.mono += 15 * SECOND + Duration::from_millis(1);
+    assert_eq!(noted(&world.answer("web", 1, ProbeSlot::Liveness, false)), 0, "plugd itself was late");
+    world.until_asked("web", 1, ProbeSlot::Liveness);
+    let (message, reason) = ("the resolver is busy".into(), Some(Reason::ResourceExhausted));
+    let verdict = Verdict { passed: false, message, reason, took: Duration::ZERO };
+    assert_eq!(noted(&world.answer_with("web", 1, ProbeSlot::Liveness, verdict)), 0);
+}
+
+#[test]
 fn a_machine_that_slept_owes_nobody_a_check() {
     let mut world = World::running(watched());
     world.notify("web", 1, ready());

@@ -198,7 +198,7 @@ impl Door {
             if let Some((target, server)) = guest.find().await {
                 pass(client, server, &target).await;
             } else {
-                guest.door.line.sent_away();
+                guest.door.line.send_away(&client);
             }
         });
     }
@@ -313,8 +313,8 @@ impl Drop for Guest {
     }
 }
 
-fn let_out(listener: &TcpListener) -> bool {
-    listener.accept().is_ok()
+fn let_out(listener: &TcpListener) -> Option<std::net::TcpStream> {
+    Some(listener.accept().ok()?.0)
 }
 
 /// Both ways, until both have ended; an end is handed on for itself (a half-close).
@@ -411,6 +411,11 @@ mod tests {
             // Nobody waits for longer than `holdRequests`.
             assert_eq!(first.until(|_, gone| gone > 0).await, 1);
             assert_eq!(third.read(&mut [0]).unwrap_or(0), 0, "it was closed");
+            // Who has left by himself was not sent away.
+            drop(first.call());
+            let mut last = first.call();
+            assert_eq!(first.until(|_, gone| gone > 0).await, 1);
+            assert_eq!(last.read(&mut [0]).unwrap_or(0), 0, "it was closed");
             drop(let_in.pop());
             first.until(|demand, _| demand.block.is_none() && demand.connected).await;
         };

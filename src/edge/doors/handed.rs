@@ -5,7 +5,7 @@
 //! ([`looks`]).
 
 use std::cell::Cell;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,10 +27,10 @@ const EVERY_MIN: Duration = Duration::from_millis(20);
 const EVERY_MAX: Duration = Duration::from_secs(1);
 
 /// How often the connections of a port are looked at while a process lets them in, where something depends on them:
-/// when its service may sleep, or whether one of `several` that has left is missed.
-pub fn looks(idle_stop: Option<Duration>, several: bool) -> Option<Duration> {
+/// when its service may sleep, or, where one of several has left (`is_missed`), whether it is to come again.
+pub fn looks(idle_stop: Option<Duration>, is_missed: bool) -> Option<Duration> {
     let by_idleness = idle_stop.map(|idle_stop| (idle_stop / LOOKS).clamp(EVERY_MIN, EVERY_MAX));
-    by_idleness.or(several.then_some(EVERY_MAX))
+    by_idleness.or(is_missed.then_some(EVERY_MAX))
 }
 
 /// Whose turn it is to accept on a socket that plugd shares with a service: true while it is the service's.
@@ -59,9 +59,12 @@ impl Turn {
     }
 
     /// Takes the first one out who waits, if it is plugd's turn.
-    fn let_out(&self, listener: &TcpListener) -> bool {
+    fn let_out(&self, listener: &TcpListener) -> Option<TcpStream> {
         let handed = self.locked();
-        !*handed && listener.set_nonblocking(true).is_ok() && listener.accept().is_ok()
+        if *handed || listener.set_nonblocking(true).is_err() {
+            return None;
+        }
+        Some(listener.accept().ok()?.0)
     }
 
     fn locked(&self) -> MutexGuard<'_, bool> {
@@ -153,7 +156,7 @@ mod tests {
     fn who_is_connected_is_looked_at_where_something_depends_on_it() {
         let seconds = Duration::from_secs;
         assert_eq!(looks(None, false), None);
-        assert_eq!(looks(None, true), Some(EVERY_MAX), "whether one of several is missed");
+        assert_eq!(looks(None, true), Some(EVERY_MAX), "one of several is missed");
         assert_eq!(looks(Some(seconds(600)), true), Some(EVERY_MAX));
         assert_eq!(looks(Some(seconds(5)), true), Some(seconds(5) / LOOKS));
         assert_eq!(looks(Some(Duration::ZERO), false), Some(EVERY_MIN));
@@ -166,10 +169,10 @@ mod tests {
         let waits = || !rustix::fs::fcntl_getfl(&listener).expect("asked").contains(rustix::fs::OFlags::NONBLOCK);
         let turn = Turn::default();
         turn.hand_over(&listener, true).expect("handed over");
-        assert!(!turn.let_out(&listener) && waits());
+        assert!(turn.let_out(&listener).is_none() && waits());
         assert!(turn.set(false), "that it ended is news");
-        assert!(turn.let_out(&listener), "the one who waits");
-        assert!(!turn.let_out(&listener), "and nobody is waited for");
+        assert!(turn.let_out(&listener).is_some(), "the one who waits");
+        assert!(turn.let_out(&listener).is_none(), "and nobody is waited for");
         turn.hand_over(&listener, false).expect("handed over");
         assert!(!waits(), "as the process beside it has made it");
         turn.hand_over(&listener, true).expect("handed over");

@@ -1,9 +1,12 @@
 //! Those who wait at one port while nobody lets them in: they are seen, held for so long, then sent away.
 
 use std::cell::Cell;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
 
@@ -58,7 +61,11 @@ impl Line {
         }
     }
 
-    pub fn sent_away(&self) {
+    /// Who has left by himself meanwhile was not sent away.
+    pub fn send_away(&self, caller: &impl AsFd) {
+        if !is_there(caller) {
+            return;
+        }
         self.sent_away.set(self.sent_away.get().saturating_add(1));
         self.news.notify_one();
     }
@@ -68,7 +75,7 @@ impl Line {
         &self,
         listener: &AsyncFd<TcpListener>,
         queue: &mut Queue,
-        let_out: impl Fn(&TcpListener) -> bool,
+        let_out: impl Fn(&TcpListener) -> Option<TcpStream>,
     ) {
         let ready = tokio::select! {
             () = self.moved.notified() => return,
@@ -90,11 +97,9 @@ impl Line {
         self.set_waits(true);
         let hold = self.hold.get();
         for _ in 0..queue.look(Instant::now(), u64::from(waiting), hold) {
-            if !let_out(listener.get_ref()) {
-                break;
-            }
+            let Some(caller) = let_out(listener.get_ref()) else { break };
             queue.took();
-            self.sent_away();
+            self.send_away(&caller);
         }
         tokio::select! {
             () = self.moved.notified() => {}
@@ -119,5 +124,14 @@ impl Line {
             }
             self.news.notified().await;
         }
+    }
+}
+
+/// He has not closed his connection.
+fn is_there(caller: &impl AsFd) -> bool {
+    let mut first = [0];
+    match rustix::net::recv(caller, &mut first, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((length, _)) => length > 0,
+        Err(errno) => errno == Errno::AGAIN,
     }
 }

@@ -38,6 +38,8 @@ use crate::model::name::Name;
 
 /// Of all doors together, where there are descriptors enough.
 const PLACES_MAX: usize = 16_384;
+/// Threads that ask the kernel who is connected.
+const BLOCKING: usize = 4;
 /// After something could not be done for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -86,7 +88,8 @@ impl Doors {
         // Built where it runs: a runtime that is dropped inside another one panics.
         let (begun, begins) = std::sync::mpsc::sync_channel(1);
         let run = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_io().enable_time().max_blocking_threads(BLOCKING).build();
             let (runtime, answer) = match runtime {
                 Ok(runtime) => (Some(runtime), Ok(())),
                 Err(error) => (None, Err(error)),

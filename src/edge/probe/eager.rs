@@ -34,6 +34,8 @@ impl Eager {
     /// From now on the loop's poll tells.
     fn waited(&mut self) -> io::Result<Pin<&mut tokio::net::TcpStream>> {
         if let Some(stream) = self.tried.take() {
+            // Whoever takes long may send in pieces, and would wait for the answer to each (`connect_here`).
+            let _is_faster = rustix::net::sockopt::set_tcp_quickack(&stream, true);
             self.waited = Some(tokio::net::TcpStream::from_std(stream)?);
         }
         self.waited.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())

@@ -25,6 +25,8 @@ pub(super) struct Answer {
     pub headers: HeaderMap,
     /// As much of it as was read.
     pub body: Vec<u8>,
+    /// It ended in the middle of its body.
+    pub broken: bool,
 }
 
 /// A request to a path, with what each of ours says; the error is a whole sentence's end.
@@ -66,10 +68,12 @@ pub(super) async fn exchange(
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|error| told(&error))?;
         let (head, mut body) = response.into_parts();
-        let mut read: Vec<u8> = Vec::new();
+        let (mut read, mut broken): (Vec<u8>, bool) = (Vec::new(), false);
         while let Some(frame) = body.frame().await {
-            // Cut off in the middle: it had answered, and a check is not a download.
-            let Ok(frame) = frame else { break };
+            let Ok(frame) = frame else {
+                broken = true;
+                break;
+            };
             if let Some(data) = frame.data_ref() {
                 read.extend_from_slice(&data[..data.len().min(BODY_MAX - read.len())]);
             }
@@ -77,7 +81,7 @@ pub(super) async fn exchange(
                 break;
             }
         }
-        Ok(Answer { status: head.status, headers: head.headers, body: read })
+        Ok(Answer { status: head.status, headers: head.headers, body: read, broken })
     };
     // The connection has to be driven beside the exchange; when it ends first the exchange learns
     // why from its own side.

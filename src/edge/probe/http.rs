@@ -78,6 +78,9 @@ pub async fn http(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, get: Get, timeou
                 if expected.is_empty() { String::new() } else { format!(" and not {}", expected.join(" or ")) };
             return Err(said(format!("answered {status}{instead}{note}")));
         }
+        if answer.broken {
+            return Err(said(format!("answered {status}, and closed the connection in the middle of its body{note}")));
+        }
         // What it said instead may be anything, a secret too: it is not repeated.
         if pattern.is_some_and(|pattern| !pattern.is_match(&answer.body)) {
             return Err(said(format!("answered {status}, but its body does not match `expectBody`{note}")));
