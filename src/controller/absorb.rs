@@ -14,6 +14,7 @@ use super::life::*;
 use super::present::exit_view;
 use super::service::{Gate, Id, Service};
 use crate::model::name::LifeId;
+use crate::model::quantity::show_bytes;
 use crate::model::reason::Reason;
 use crate::model::spec::Check;
 use crate::model::text::harmless::strip;
@@ -190,6 +191,9 @@ impl Controller {
                 self.of_life(&life, |controller, service, at| controller.notified(service, at, &message, now));
             }
             Input::Awoke => self.forgive(now),
+            Input::LostProcess { life } => {
+                self.of_life(&life, |controller, service, at| controller.lost_process(service, at, now));
+            }
             Input::PortFree(port) => self.port_free(port, now),
             Input::PortHeld { life, message } => {
                 let id = self.table.id(&life.instance.service);
@@ -302,6 +306,16 @@ impl Controller {
             | Life::BackOff(_)
             | Life::Finished(_) => {}
         }
+    }
+
+    fn lost_process(&mut self, service: &mut Service, at: usize, now: Now) {
+        let Life::Running(running) = &service.instances[at].life else { return };
+        let limit = running.made.spec.as_ref().and_then(|spec| spec.resources.limits.memory);
+        let limit = limit.map(|bytes| format!(" (its limit is {})", show_bytes(bytes))).unwrap_or_default();
+        let name = service.instance_name(at);
+        let message =
+            format!("a process of {name} ran out of memory{limit} and was killed by the kernel; the others go on");
+        self.record(service, at, Reason::OomKilled, true, message, now);
     }
 
     /// Killed at once: nothing of it is to be heard, and its hooks are not its own.

@@ -51,6 +51,10 @@ pub enum Input {
         pid: i32,
         start_time: u64,
     },
+    /// The kernel killed a process of it for want of memory, and the others go on.
+    LostProcess {
+        life: LifeId,
+    },
     /// What was executed may not be what is pinned, and why: it is ended at once.
     Mismatched {
         life: LifeId,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::task::AbortHandle;
 
 use super::live::{Adoptee, Live, Passive, Pending, slots};
 use super::masks::Given;
@@ -27,6 +26,8 @@ use crate::model::view::LogFormat;
 
 /// A stop signal this soon after another is its echo: nobody presses ^C twice in a tenth of a second.
 const ECHO: Duration = Duration::from_millis(100);
+/// The word of an end takes so long at the most, usually.
+const END_COMES: Duration = Duration::from_millis(100);
 
 /// A life, or a helper, that was executed.
 pub(super) struct Spawned {
@@ -207,7 +208,7 @@ impl Node {
         self.end_helpers_of(&life);
         if let Some(live) = self.lives.get_mut(&life) {
             live.ended = true;
-            live.tasks.drain(..).chain(live.whole.take()).for_each(|task| task.abort());
+            live.tasks.drain(..).chain(live.whole.take().map(|(task, _)| task)).for_each(|task| task.abort());
             if exit(how).status() != 0 {
                 self.look_for_holder(&life);
             }
@@ -318,24 +319,38 @@ impl Node {
         self.guard_memory(&life, &resources, false);
     }
 
-    /// Sees to it that all of a life is killed with the one process that the kernel kills for want of memory, as far
-    /// as that is wanted now.
+    /// Where the kernel kills one process of a life for want of memory the others are killed with it, or it is told that
+    /// they go on, whichever is wanted now.
     pub(super) fn guard_memory(&mut self, life: &LifeId, resources: &Resources, new: bool) {
         let Some(live) = self.lives.get_mut(life).filter(|live| !live.ended) else { return };
-        match (self.limits.whole(life, resources, new), &live.whole) {
-            (Some(whole), None) => {
-                let life = life.clone();
-                let task = tokio::task::spawn_local(async move {
-                    match whole.guard().await {
-                        Ok(()) => tracing::info!(%life, "out of memory: all of it is killed"),
-                        Err(error) => tracing::warn!(%life, %error, "whether its memory runs out is not told"),
-                    }
-                });
-                live.whole = Some(task.abort_handle());
-            }
-            (None, Some(_)) => live.whole.take().iter().for_each(AbortHandle::abort),
-            (Some(_), Some(_)) | (None, None) => {}
+        let alone = resources.single_process_oom_kill;
+        let Some(mut whole) = self.limits.whole(life, resources, new) else {
+            live.whole.take().iter().for_each(|(task, _)| task.abort());
+            return;
+        };
+        if live.whole.as_ref().is_some_and(|(_, was_alone)| *was_alone == alone) {
+            return;
         }
+        let (sender, life) = (self.sender.clone(), life.clone());
+        let task = tokio::task::spawn_local(async move {
+            loop {
+                if let Err(error) = whole.struck().await {
+                    tracing::warn!(%life, %error, "whether its memory runs out is not told");
+                    return;
+                }
+                if !alone {
+                    tracing::info!(%life, "out of memory: all of it is killed");
+                    return whole.kill();
+                }
+                // Was it its main process, its end is on its way, and with it that of this task.
+                tokio::time::sleep(END_COMES).await;
+                if sender.send(Input::LostProcess { life: life.clone() }).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let before = live.whole.replace((task.abort_handle(), alone));
+        before.iter().for_each(|(task, _)| task.abort());
     }
 
     /// The first scan is over: lives that no manifest names are known by what they are.

@@ -59,15 +59,15 @@ pub struct Live {
     pub context: Arc<LifeContext>,
     /// Tasks that end with it.
     pub tasks: Vec<AbortHandle>,
-    /// The one that kills all of it where memory runs out, if the kernel does not.
-    pub whole: Option<AbortHandle>,
+    /// The one that watches over its memory; whether it leaves the others alone.
+    pub whole: Option<(AbortHandle, bool)>,
     /// Its main process has ended.
     pub ended: bool,
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.tasks.iter().chain(&self.whole).for_each(AbortHandle::abort);
+        self.tasks.iter().chain(self.whole.iter().map(|(task, _)| task)).for_each(AbortHandle::abort);
     }
 }
 

@@ -277,6 +277,13 @@ fn row_18_where_memory_runs_out_the_whole_instance_ends_unless_one_process_is_as
     }
     world.wait("the other processes to go on", |_| survived("single").exists());
     world.wait_status("single", "running");
+    // It goes on, which is told, and its end is of who asks for it.
+    let told =
+        "a process of single ran out of memory (its limit is 32Mi) and was killed by the kernel; the others go on";
+    world.wait("the word of it", |world| world.ask(&["events", "single"]).contains(told));
+    world.ask(&["stop", "single"]);
+    let status = world.status_file("single").expect("a status");
+    assert!(status.contains("plugd stop") && !status.contains("OOMKilled"), "{status}");
     world.wait_status("whole", "failed");
     let status = world.status_file("whole").expect("a status");
     assert!(status.contains("OOMKilled") && status.contains("SIGKILL"), "{status}");

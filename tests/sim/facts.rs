@@ -337,6 +337,7 @@ impl Facts {
             | Input::Output { .. }
             | Input::PrivatePort { .. }
             | Input::PortHeld { .. }
+            | Input::LostProcess { .. }
             | Input::Problem { .. }
             | Input::LogProblem { .. } => {}
         }

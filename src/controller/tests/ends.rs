@@ -320,7 +320,13 @@ fn the_last_exit_says_that_memory_ran_out_also_to_the_next_controller() {
 #[test]
 fn a_child_that_ran_out_of_memory_long_ago_is_not_why_it_ends_when_it_is_told_to() {
     let counted = Exit { oom_killed: true, pids_met: Some(8), ..Exit::signal(15) };
-    let mut world = World::running(spec("web"));
+    let mut web = spec("web");
+    web.resources.limits.memory = Some(32 * 1024 * 1024);
+    let mut world = World::running(web);
+    let told = world.tell(Input::LostProcess { life: life("web", 1) });
+    let message =
+        "a process of web ran out of memory (its limit is 32Mi) and was killed by the kernel; the others go on";
+    assert!(told.iter().any(|action| matches!(action, Action::Record(event) if event.message == message)), "{told:?}");
     let blobs = |actions: &[Action]| {
         let blob = |action: &Action| match action {
             Action::SetBlob { blob, .. } => Some(blob.clone()),

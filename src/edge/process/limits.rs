@@ -187,15 +187,16 @@ impl Limits {
         unified.into_iter().chain(legacy).any(|file| counted(&file, "oom_kill") > 0)
     }
 
-    /// What has to be guarded for the instance to be killed as a whole: none where the kernel does that itself, or it
-    /// is not asked for. `new`: its life has just begun, and each kill counts.
+    /// What has to be watched over where memory runs out: none where the kernel does all that is to be done. `new`: its
+    /// life has just begun, and each kill counts.
     pub fn whole(&self, life: &LifeId, resources: &Resources, new: bool) -> Option<Whole> {
         let Resources { limits, requests: _, single_process_oom_kill } = resources;
-        limits.memory.filter(|_| !single_process_oom_kill)?;
-        let mut groups = self.legacy.iter().map(|folder| legacy::group(folder, life));
-        let group = groups.find(|group| group.join(whole::CONTROL).exists())?;
-        let before = if new { 0 } else { whole::kills(&group) };
-        Some(Whole::new(group, before))
+        limits.memory?;
+        let legacy = self.legacy.iter().map(|folder| (legacy::group(folder, life), whole::CONTROL));
+        let unified = self.root.as_ref().ok().filter(|_| self.counts && *single_process_oom_kill);
+        let unified = unified.map(|root| (root.group(&life.instance).path().to_path_buf(), whole::EVENTS));
+        let (group, counts) = legacy.chain(unified).find(|(group, counts)| group.join(counts).exists())?;
+        Some(Whole::new(group, counts, new))
     }
 
     /// The limit of processes at which the kernel refused this life one; none where it did not, or nobody counts.

@@ -569,7 +569,7 @@ pub static RESOURCES: Object = Object::of(&[
         Kind::Bool,
         "false",
         "true",
-        "Where memory runs out only the largest process is killed; else all of the instance, as with Kubernetes.",
+        "Where memory runs out only the largest process is killed, and an event tells it; else all of the instance, as with Kubernetes.",
     ),
 ]);
 
