@@ -1,5 +1,6 @@
 //! `plugd get`: the table, and the same as data.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use super::select::Selection;
 use super::table::{self, Shape};
 use super::{Session, effective, last, told};
 use crate::api::wire::Health;
+use crate::model::name::Name;
 use crate::model::reason::Status;
 use crate::model::text::{Cause, Report, clean};
 use crate::model::view::{ServiceView, Snapshot};
@@ -205,6 +207,7 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
     let mut out = session.out();
     let mut plan = table::Plan::default();
     let mut selection = selection.clone();
+    let mut shown: BTreeMap<Name, Row> = BTreeMap::new();
     loop {
         let step = watching.step(None)?;
         let Some(known) = watching.known() else { continue };
@@ -218,6 +221,8 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
                         let now = session.now();
                         plan = table::Plan::of(&rows, shape(args), &session.look, now);
                         let text = table::table(&rows, shape(args), !args.no_headers, &session.look, now);
+                        shown =
+                            views.iter().map(|view| (view.service.clone(), Row::of(view).as_in(shape(args)))).collect();
                         out.write_all(text.as_bytes())?;
                     }
                     output => each(&mut out, output, &views, node)?,
@@ -228,6 +233,12 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
                 match &args.output {
                     GetOutput::Table | GetOutput::Wide => {
                         let row = Row::of(view);
+                        let visible = row.clone().as_in(shape(args));
+                        // Of what it does not show it tells no change.
+                        if shown.get(&name) == Some(&visible) {
+                            continue;
+                        }
+                        shown.insert(name, visible);
                         let text = table::line(&row, shape(args), &session.look, session.now(), &mut plan);
                         out.write_all(text.as_bytes())?;
                     }
@@ -235,6 +246,7 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
                 }
             }
             Step::Removed(name) if selection.names.is_empty() || selection.names.iter().any(|n| n == name.as_str()) => {
+                shown.remove(&name);
                 super::say(&format!("{name} is gone"));
             }
             Step::Removed(_) | Step::Node | Step::TimeIsUp => {}

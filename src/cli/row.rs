@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use super::table::Shape;
 use crate::model::manifest;
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
@@ -42,6 +43,21 @@ impl Row {
             address: view.address.clone().unwrap_or_default(),
             check: view.check.clone().unwrap_or_default(),
             file: view.manifest.file.clone(),
+        }
+    }
+
+    /// As much of it as such a table shows.
+    pub fn as_in(self, shape: Shape) -> Row {
+        match shape {
+            Shape::Wide => self,
+            Shape::Normal => Row {
+                score: None,
+                pids: Vec::new(),
+                address: String::new(),
+                check: String::new(),
+                file: String::new(),
+                ..self
+            },
         }
     }
 
@@ -125,6 +141,18 @@ pub fn nearest<'n>(wanted: &str, known: impl Iterator<Item = &'n Name>) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::text::samples::healthy;
+
+    #[test]
+    fn a_change_of_what_a_table_does_not_show_is_none_there() {
+        let row = Row::of(&healthy("web"));
+        let other = Row { check: "tcp 127.0.0.1:8080 passed, held by docker-proxy".into(), ..row.clone() };
+        for (shape, same) in [(Shape::Normal, true), (Shape::Wide, false)] {
+            assert_eq!(row.clone().as_in(shape) == other.clone().as_in(shape), same);
+        }
+        let ended = Row { ready: Some((0, 1)), ..row.clone() };
+        assert_ne!(row.as_in(Shape::Normal), ended.as_in(Shape::Normal));
+    }
 
     #[test]
     fn a_misspelt_name_has_a_nearest_one() {

@@ -83,7 +83,10 @@ impl Controller {
             Input::MemoryLost(what) => {
                 self.record_node(Reason::MemoryLost, true, what.clone(), now);
                 self.memory_lost = Some(what);
-                self.node_touched = true;
+                for id in self.table.ids().collect::<Vec<_>>() {
+                    self.table.get_mut(id).into_iter().for_each(|service| service.forgotten = true);
+                }
+                self.mark_all();
             }
             Input::Rules(rules) => {
                 let Rules { shutdown_timeout, exit_on_required, max_starting, require_user } = rules;

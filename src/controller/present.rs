@@ -569,7 +569,7 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         // Whether it runs on demand its manifest will tell.
         None => service.remembered.as_ref().is_some_and(|memory| memory.awake),
     };
-    if let Some(old) = &service.remembered
+    if let Some(old) = service.remembered.as_ref().filter(|_| !service.forgotten)
         && (old.generation, old.restarts, old.step, old.failed_starts, old.stopped_by_operator)
             == (service.generation, service.restarts, step, failed_starts, service.stopped)
         && (old.scaled, &old.dependency_lost) == (service.scaled, &service.bereft)
@@ -599,6 +599,6 @@ fn remember(service: &mut Service, plan: &mut Plan) {
         warned_root: service.warned_root,
         awake,
     };
-    service.remembered = Some(memory.clone());
+    (service.remembered, service.forgotten) = (Some(memory.clone()), false);
     plan.actions.push(Action::Remember(service.name.clone(), Box::new(memory)));
 }

@@ -81,6 +81,8 @@ pub(super) struct Service {
     /// What was wrong with it when the node began to end.
     pub before_the_end: Option<String>,
     pub remembered: Option<Memory>,
+    /// That memory is gone: it is to be said again.
+    pub forgotten: bool,
     /// What a controller before this one told last, until that is told again, or something else is true.
     pub recalled: Option<Told>,
     pub deadline: Option<Duration>,
@@ -299,6 +301,7 @@ impl Service {
             view: None,
             before_the_end: None,
             remembered: None,
+            forgotten: false,
             recalled: None,
             deadline: None,
             question: None,

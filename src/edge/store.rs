@@ -67,6 +67,8 @@ const FORGOTTEN: &str = "what was ordered by hand (stop, scale) is forgotten";
 pub const EVENTS_MAX: usize = 10_000;
 /// Of one service.
 pub const EVENTS_OF_ONE: usize = 1_000;
+/// The newest of each service stay whatever others say, as long as all together are no more than twice as many.
+pub const EVENTS_FLOOR: usize = 10;
 
 /// A handle to the memory; clones share one thread and one file.
 #[derive(Debug, Clone)]

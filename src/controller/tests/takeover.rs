@@ -652,3 +652,22 @@ fn a_restart_is_held_against_it_for_ten_minutes_by_the_next_controller_too() {
         assert_eq!(next.view("web").score, Some(points), "{away} s later");
     }
 }
+
+#[test]
+fn where_the_memory_is_begun_anew_all_that_is_known_is_said_to_it_again() {
+    let mut world = World::running(spec("web"));
+    world.declare(spec("db"));
+    world.order("web", Order::Stop);
+    world.gone("web", 1, Exit::signal(15));
+    assert!(world.decide().is_empty());
+    let actions = world.tell(Input::MemoryLost("its pages were torn".into()));
+    let said: Vec<(String, bool)> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Remember(name, memory) => Some((name.to_string(), memory.stopped_by_operator)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(said, [("web".into(), true), ("db".into(), false)], "{actions:?}");
+    assert!(world.decide().is_empty(), "once");
+}

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::inbox::Batch;
-use super::{EVENTS_MAX, EVENTS_OF_ONE, Found, Loaded, history};
+use super::{EVENTS_FLOOR, EVENTS_MAX, EVENTS_OF_ONE, Found, Loaded, history};
 use crate::controller::{Memory, RunMemory};
 use crate::model::name::Name;
 use crate::model::view::{Event, RunView};
@@ -78,13 +78,28 @@ pub(super) fn write(db: &mut Connection, batch: &Batch, era: &str, foreign: bool
             for service in loud {
                 trim.execute(params![service, EVENTS_OF_ONE as i64])?;
             }
-            let surplus = "DELETE FROM event WHERE id IN
-                (SELECT id FROM event ORDER BY id LIMIT max(0, (SELECT count(*) FROM event) - ?1))";
-            change.prepare_cached(surplus)?.execute([EVENTS_MAX as i64])?;
+            trim_all(&change, batch.events.len() as i64)?;
         }
     }
     history::write(&change, &batch.past)?;
     change.commit()
+}
+
+/// All events are counted only once in so many.
+const COUNTED_EACH: i64 = 256;
+
+/// Of all together the oldest go.
+fn trim_all(change: &Transaction, written: i64) -> rusqlite::Result<()> {
+    let last = change.last_insert_rowid();
+    if last / COUNTED_EACH == (last - written) / COUNTED_EACH {
+        return Ok(());
+    }
+    let surplus = "DELETE FROM event WHERE id IN
+        (SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY service ORDER BY id DESC) AS newer FROM event)
+         WHERE newer > ?2 ORDER BY id LIMIT max(0, (SELECT count(*) FROM event) - ?1))";
+    change.prepare_cached(surplus)?.execute([EVENTS_MAX as i64, EVENTS_FLOOR as i64])?;
+    change.prepare_cached(surplus)?.execute([2 * EVENTS_MAX as i64, 0])?;
+    Ok(())
 }
 
 pub(super) fn to_json<T: serde::Serialize>(value: &T) -> String {

@@ -69,8 +69,7 @@ impl Writer {
     pub fn run(mut self, was_taken: bool, found: &SyncSender<Found>) {
         if was_taken {
             let what = format!("the memory was begun anew: {} was taken away; {FORGOTTEN}", self.path.display());
-            self.tell_anew(Some(&what));
-            self.say(Some(what), false);
+            self.say_anew(what);
         }
         self.open();
         let what = self.find();
@@ -117,8 +116,10 @@ impl Writer {
             Ok(Opened { db, identity, note, anew }) => {
                 self.db = Some((db, identity));
                 let again = std::mem::take(&mut self.failing);
-                self.tell_anew(note.as_ref().filter(|_| anew));
-                self.say(note, false);
+                match note {
+                    Some(what) if anew => self.say_anew(what),
+                    note => self.say(note, false),
+                }
                 if again {
                     tracing::info!("memory is written again");
                 }
@@ -162,8 +163,7 @@ impl Writer {
             Ok(kept) => {
                 self.open();
                 let note = open::begun_anew(&self.path, error, forgotten, &kept);
-                self.tell_anew(Some(&note));
-                self.say(Some(note), false);
+                self.say_anew(note);
             }
             Err(aside) => {
                 let text = format!("running without memory: {shown}: {error}, and it cannot be moved: {aside}");
@@ -172,10 +172,14 @@ impl Writer {
         }
     }
 
-    fn tell_anew(&self, what: Option<&String>) {
-        if let Some(what) = what {
-            self.tell(News::BegunAnew(what.clone()));
+    /// An event of the node, where one listens.
+    fn say_anew(&self, what: String) {
+        if self.tell.is_none() {
+            return self.say(Some(what), false);
         }
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.clone());
+        self.tell(News::BegunAnew(what));
+        self.tell(News::Trouble(None));
     }
 
     fn tell(&self, news: News) {
@@ -246,8 +250,8 @@ impl Writer {
             }
             Err(error) if open::is_torn(&error) => {
                 self.inbox.give_back(batch);
-                // What this controller says from now on is kept; it is not asked again for what it said.
-                self.begin_anew(&error, "what was ordered by hand (stop, scale) will be forgotten at the next start");
+                // What it knows the controller says again.
+                self.begin_anew(&error, "what was ordered by hand (stop, scale) is kept, the past is not");
             }
             Err(error) => {
                 self.failing = true;

@@ -295,6 +295,14 @@ fn on_demand(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
             "write `activation: {onDemand: true, …}`, or remove it",
         );
     }
+    let hold = given.at(&["activation", "holdRequests"]);
+    if let Some(place) = hold.filter(|_| spec.activation.as_ref().is_some_and(|one| one.hold_requests.is_zero())) {
+        ctx.warning(
+            &place.place,
+            "`holdRequests: 0s` closes the connection that starts it, before it can be answered",
+            "write how long it may take to get ready, such as 30s, or leave it out",
+        );
+    }
     let process = &spec.process;
     if process.on_demand == Some(Pass::Socket) {
         handed_over(ctx, given, spec);
