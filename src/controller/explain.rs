@@ -99,8 +99,9 @@ pub(super) fn not_wanted(service: &Service, at: usize) -> &'static str {
     let instance = &service.instances[at];
     match &instance.run {
         Some(run) if run.given_up == Some(RunResult::Replaced) => "its next run",
-        None if service.is_asleep() => "nobody was connected",
         None if instance.index >= service.desired() => "fewer are wanted",
+        // Whoever has called it since does not change why it is stopped.
+        None if service.activation().is_some() => "nobody was connected",
         Some(_) | None => "plugd",
     }
 }

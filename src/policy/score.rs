@@ -131,8 +131,8 @@ impl Band {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Said {
     band: Band,
-    /// Since when the score has been above it.
-    better: Option<Duration>,
+    /// Since when the score has been above it, and the least that it was since.
+    better: Option<(Duration, Band)>,
 }
 
 impl Said {
@@ -148,15 +148,21 @@ impl Said {
     /// Takes up a score.
     pub fn follow(&mut self, points: Option<u8>, now: Duration) {
         let band = points.map_or(Band::Healthy, Band::of);
-        let is_due = band <= self.band || now >= *self.better.get_or_insert(now) + HOLD;
-        if is_due {
+        if band <= self.band {
             *self = Said { band, better: None };
+            return;
         }
+        let (since, least) = self.better.map_or((now, band), |(since, least)| (since, least.min(band)));
+        *self = match now >= since + HOLD {
+            false => Said { band: self.band, better: Some((since, least)) },
+            // What it was for a moment only has not been earned yet.
+            true => Said { band: least, better: (band > least).then_some((now, band)) },
+        };
     }
 
     /// When a better word has been earned, if the score stays.
     pub fn earned_at(&self) -> Option<Duration> {
-        self.better.map(|since| since + HOLD)
+        self.better.map(|(since, _)| since + HOLD)
     }
 }
 
@@ -209,6 +215,18 @@ mod tests {
         said.follow(Some(85), at(39));
         assert_eq!((said.band(), said.earned_at()), (Band::Degraded, Some(at(40))));
         said.follow(Some(100), at(40));
+        assert_eq!((said.band(), said.earned_at()), (Band::Healthy, None));
+    }
+
+    #[test]
+    fn what_it_was_for_a_moment_at_the_end_has_not_been_earned() {
+        let mut said = Said::anew(Some(10));
+        let at = Duration::from_secs;
+        said.follow(Some(55), at(0));
+        said.follow(Some(100), at(29));
+        said.follow(Some(100), at(30));
+        assert_eq!((said.band(), said.earned_at()), (Band::Degraded, Some(at(60))));
+        said.follow(Some(100), at(60));
         assert_eq!((said.band(), said.earned_at()), (Band::Healthy, None));
     }
 

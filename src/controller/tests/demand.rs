@@ -639,3 +639,18 @@ fn who_depends_on_one_that_has_failed_for_good_calls_it_on_its_ladder() {
     assert_eq!(world.status("db"), (Status::Unhealthy, Some(Reason::BackOff)));
     assert!(spawns(&world.sleep(Duration::from_secs(2)), "db", 3));
 }
+
+#[test]
+fn who_calls_while_it_falls_asleep_does_not_change_why_it_was_stopped() {
+    let mut world = World::new();
+    try_well(&mut world, lazy("web"));
+    door(&mut world, "web", true, false);
+    world.spawned("web", 1);
+    door(&mut world, "web", false, false);
+    assert!(signals(&world.sleep(IDLE), "web", 15));
+    door(&mut world, "web", true, false);
+    let actions = world.gone("web", 1, Exit::signal(15));
+    assert!(spawns(&actions, "web", 2), "{actions:?}");
+    let view = world.view("web");
+    assert_eq!(view.last_exit.as_ref().and_then(|exit| exit.by.as_deref()), Some("nobody was connected"));
+}
