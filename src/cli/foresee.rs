@@ -19,7 +19,7 @@ use crate::edge::process::prepare::{self, Ground};
 use crate::edge::process::progress::Progress;
 use crate::model::name::{Instance, LifeId, Name};
 use crate::model::reason::Reason;
-use crate::model::spec::{Program, Spec};
+use crate::model::spec::{Check, Program, Spec};
 use priority::Standing;
 
 /// By name: the reason, and what there is to do about it.
@@ -32,21 +32,33 @@ pub fn obstacles(declared: &[Declaration], told: Option<&Value>) -> Obstacles {
     declared.iter().filter_map(|one| Some((one.spec.name.clone(), obstacle(one)?))).collect()
 }
 
-/// Hooks that could not be started, of services that could.
+/// Hooks and exec probes that could not be started, of services that could.
 pub fn hooks(declared: &[Declaration], obstacles: &Obstacles, told: Option<&Value>) -> Vec<String> {
     let ground = ground(told);
     let mut found = Vec::new();
     for spec in declared.iter().map(|one| &one.spec).filter(|spec| runs(spec) && !obstacles.contains_key(&spec.name)) {
-        let hooks = [("preStart", &spec.lifecycle.pre_start), ("preStop", &spec.lifecycle.pre_stop)];
-        for (hook, command) in hooks {
-            let Some(command) = command else { continue };
+        let hooks = [("preStart hook", &spec.lifecycle.pre_start), ("preStop hook", &spec.lifecycle.pre_stop)];
+        let hooks = hooks.into_iter().filter_map(|(hook, command)| Some((hook, command.as_ref()?)));
+        for (hook, command) in hooks.chain(checks(spec)) {
             if let Err(error) = prepare::helper(&ground, spec, &first(spec), command, 1, &Progress::default()) {
                 let (name, reason, why) = (&spec.name, error.reason, error.message);
-                found.push(format!("{name}: its {hook} hook would not start: {reason}: {why}"));
+                found.push(format!("{name}: its {hook} would not start: {reason}: {why}"));
             }
         }
     }
     found
+}
+
+fn checks(spec: &Spec) -> impl Iterator<Item = (&'static str, &Vec<String>)> {
+    let probes = [
+        ("startupProbe", spec.startup_probe.as_ref()),
+        ("readinessProbe", spec.readiness.probe()),
+        ("livenessProbe", spec.liveness_probe.as_ref()),
+    ];
+    probes.into_iter().filter_map(|(probe, written)| match &written?.check {
+        Check::Exec { command } => Some((probe, command)),
+        _ => None,
+    })
 }
 
 fn runs(spec: &Spec) -> bool {

@@ -32,7 +32,7 @@ pub const LINES: &[Line] = &[
     second("see it", "events [NAME..]", "what happened; -w watches"),
     second("see it", "top", "all of them on a whole terminal, live"),
     second("see it", "history NAME", "its past: availability, latency, restarts, exits"),
-    first("steer it", "start NAME..", "clears back-off and overrides; runs a job now"),
+    first("steer it", "start NAME..", "clears back-off and `stop`; runs a job now"),
     first("steer it", "stop NAME..", "stays stopped until `plugd start`"),
     first("steer it", "restart NAME..", "stop and start, or roll"),
     second("steer it", "scale NAME=N..", "set the number of instances"),

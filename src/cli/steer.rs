@@ -105,14 +105,13 @@ fn order(args: &OrderArgs, session: &Session, order: Order) -> Result<Code, Faul
     node.take_in()?;
     let before = node.snapshot_with(&args.names)?;
     let names = select::names(&before, &args.names, args.all)?;
-    if order == Order::Resume
-        && let Some(name) =
-            names.iter().find(|name| before.services.get(*name).is_some_and(|view| view.schedule.is_none()))
-    {
+    let is_job = |name: &Name| before.services.get(name).is_none_or(|view| view.schedule.is_some());
+    if let Some(name) = names.first().filter(|_| order == Order::Resume && !args.all && !names.iter().any(is_job)) {
         let next = format!("`plugd start {name}` starts it");
         return Err(Fault::no(format!("{name} runs by no schedule that could go on without a run"), next));
     }
-    let orders: Vec<_> = names.into_iter().map(|name| (name, order)).collect();
+    let of = |name: &Name| if order == Order::Resume && !is_job(name) { Order::Start } else { order };
+    let orders: Vec<_> = names.iter().map(|name| (name.clone(), of(name))).collect();
     let dir = give(&node, &before, &orders)?;
     // All are those that can.
     if !args.all {

@@ -221,7 +221,9 @@ fn is_behind(known: &Snapshot, args: &WaitArgs, dir: &Path) -> bool {
         let blocked = view.problem(Reason::UpdateBlocked).is_some();
         view.manifest.in_force.is_some() && view.manifest.rejected.is_none() && !blocked
     };
-    let is_open = |view: &Arc<ServiceView>| told::is_unread(dir, view) || behind::is_tried(view);
+    // What a service seems to have edited itself is taken up later.
+    let comes_later = |view: &ServiceView| view.problem(Reason::ChangesItself).is_some();
+    let is_open = |view: &Arc<ServiceView>| told::is_unread(dir, view) || behind::is_tried(view) || comes_later(view);
     meant(known, args).iter().any(|view| comes(view)) || of_files(known, args).iter().any(is_open)
 }
 

@@ -379,6 +379,7 @@ impl Controller {
                     survey: Survey::at(Some(now.mono)),
                     lasted: running.lasted,
                     steady: running.steady,
+                    was_ready: running.was_ready,
                     stuck: false,
                     carried: running.ready_since.map(|since| now.mono.saturating_sub(since)),
                 }));
@@ -402,6 +403,7 @@ impl Controller {
                     survey: Survey::at(Some(now.mono)),
                     lasted: false,
                     steady: false,
+                    was_ready: false,
                     stuck: false,
                     carried: None,
                 }));

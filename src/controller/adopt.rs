@@ -170,6 +170,7 @@ impl Controller {
                     survey: Survey::at(Some(now.mono)),
                     lasted: false,
                     steady: false,
+                    was_ready: carried.is_some() || blob.marks.once,
                     stuck: false,
                     carried: carried.map(|age| adopted.age.saturating_sub(age)),
                 }));

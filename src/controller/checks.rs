@@ -31,6 +31,8 @@ pub(super) struct Checks {
     silence_ends: Option<Duration>,
     /// The last that a check said.
     pub said: Option<Said>,
+    /// Its readiness spoke by itself before its startup probe had passed: it will not say it twice.
+    early: bool,
     /// The failure that made it not ready, while it lasts.
     pub failing: Option<String>,
     /// What each that fails answered last, until it passes.
@@ -148,6 +150,7 @@ impl Checks {
         match checkable(&spec.startup_probe) {
             Some(probe) if past == Past::Unready => {
                 checks.startup = Some(Course::eager(probe, spawned, now));
+                checks.early = marks.heard;
                 if !is_active(&probe.check) {
                     checks.silence_ends = Some(now + probe.initial_delay + probe.period * probe.failure_threshold);
                 }
@@ -210,7 +213,7 @@ impl Checks {
             readiness: failures(&self.readiness),
             liveness: failures(&self.liveness),
             alive: self.liveness.as_ref().is_some_and(|course| course.ever),
-            heard: self.said.as_ref().is_some_and(is_once),
+            heard: self.early || self.said.as_ref().is_some_and(is_once),
         }
     }
 
@@ -279,6 +282,10 @@ impl Checks {
         random: &mut Random,
     ) -> Finding {
         let Some(probe) = probe_of(spec, slot) else { return Finding::Nothing };
+        if slot == ProbeSlot::Readiness && !self.started && verdict.passed && !is_active(&probe.check) {
+            self.early = true;
+            return Finding::Nothing;
+        }
         let Some(course) = self.course(slot).as_mut().filter(|course| course.awaits(probe)) else {
             return Finding::Nothing;
         };
@@ -302,14 +309,26 @@ impl Checks {
         if verdict.passed && (slot == ProbeSlot::Readiness || self.readiness.is_none()) {
             self.pace.took(verdict.took);
         }
-        // The word of a readiness probe is not overwritten by what merely lives.
-        if slot != ProbeSlot::Liveness || !verdict.passed || self.readiness.is_none() {
+        // The word of a readiness probe is not overwritten by what merely lives, nor by another that holds nothing up.
+        let tells = match slot {
+            ProbeSlot::Startup | ProbeSlot::Readiness => true,
+            ProbeSlot::Liveness => self.readiness.is_none() || (!verdict.passed && self.is_ready(spec)),
+        };
+        if tells {
             self.said = Some(Said { message: verdict.message, passed: verdict.passed, reason: verdict.reason });
         }
         match (slot, turn) {
             (_, Turn::Nothing) => Finding::Nothing,
             (ProbeSlot::Startup, Turn::Passed) => {
                 self.open(spec, spawned, now);
+                if self.readiness.is_some() {
+                    // That one has passed says nothing of what is waited for now.
+                    self.said = None;
+                }
+                if let Some(message) = once_said(spec).filter(|_| std::mem::take(&mut self.early)) {
+                    let verdict = Verdict { passed: true, message: message.into(), reason: None, took: Duration::ZERO };
+                    self.answer(spec, ProbeSlot::Readiness, verdict, spawned, now, random);
+                }
                 Finding::Turned
             }
             (ProbeSlot::Startup, Turn::Failed) => {

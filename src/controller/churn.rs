@@ -1,5 +1,9 @@
-//! A service that is restarted by its `watchFiles` just after each of its starts: most likely it writes itself what it
-//! has watched. From the third such edit in a row on its next restart waits, as long as its own ladder says.
+//! A service that is edited just after each of its starts, in files that are not its manifest: most likely it writes
+//! itself what it has watched, its env file or its own script.
+//!
+//! From the third such edit in a row on none of them is a new beginning: what runs is replaced only after a wait that
+//! grows, and what ends goes on its ladder, as if nothing had been edited. The row ends with an edit of the manifest,
+//! with an order, or with an edit that comes long after its last start and end.
 
 use std::time::Duration;
 
@@ -13,66 +17,79 @@ use crate::policy::random::Random;
 
 /// As often as a person saves twice because of a slip of the pen.
 const FREE: u32 = 2;
+/// Also where a manifest wants no wait at all.
+const WAIT_MIN: Duration = Duration::from_secs(1);
 
-/// Edits of watched files.
+/// Edits in a row.
 #[derive(Debug, Default)]
 pub(super) struct Churn {
-    /// So many in a row came just after a start.
     times: u32,
-    /// Until then the last one waits.
-    until: Option<Duration>,
+    /// The last one waits.
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    until: Duration,
     until_wall: jiff::Timestamp,
-    files: String,
+    /// `conf/x was edited`.
+    what: String,
 }
 
 impl Churn {
     /// When what was edited is taken up; none where that is now.
     pub fn held(&self, now: Now) -> Option<Duration> {
-        self.until.filter(|until| now.mono < *until)
+        self.held.as_ref().map(|held| held.until).filter(|until| now.mono < *until)
+    }
+
+    /// An edit is no new beginning.
+    pub fn is_row(&self) -> bool {
+        self.times > FREE
     }
 }
 
+/// It has begun or ended a moment ago, or is about to.
+fn is_young(one: &Instance, now: Now) -> bool {
+    let began = one.last_try.into_iter().chain(one.life.running().map(|running| running.spawned)).max();
+    let ended = one.last_exit.as_ref().map(|exit| now.wall.as_microsecond().saturating_sub(exit.at));
+    began.is_some_and(|began| now.mono < began + AT_ONCE)
+        || ended.is_some_and(|ago| u128::try_from(ago).is_ok_and(|ago| ago < AT_ONCE.as_micros()))
+        || matches!(one.life, Life::Stopping(_))
+}
+
 impl Service {
-    /// `files`: watched ones were edited, and nothing else.
-    pub fn note_edit(&mut self, files: Option<&str>, now: Now, random: &mut Random) {
-        let Some(files) = files else {
+    /// An edit. `what`: of a file that is not its manifest. `waits`: one of before is still to be taken up.
+    pub fn note_edit(&mut self, what: Option<&str>, waits: bool, now: Now, random: &mut Random) {
+        let Some(what) = what else {
             self.churn = Churn::default();
             return;
         };
-        if self.churn.held(now).is_some() {
+        if self.churn.held(now).is_some() || (waits && self.churn.is_row()) {
             return;
         }
-        let begins = |one: &Instance| match &one.life {
-            Life::Running(running) => now.mono.saturating_sub(running.spawned) < AT_ONCE,
-            Life::Preparing(_) | Life::Starting(_) => true,
-            Life::Idle | Life::Stopping(_) | Life::BackOff(_) | Life::Finished(_) => false,
-        };
-        if !self.instances.iter().any(begins) {
+        if !self.instances.iter().any(|one| is_young(one, now)) {
             self.churn = Churn::default();
             return;
         }
-        let times = self.churn.times.saturating_add(1);
-        let rule = self.spec().map(|spec| spec.restart.backoff.clone());
-        let wait = rule.filter(|_| times > FREE).map(|rule| {
-            let delay = backoff::delay(&rule, times - FREE);
-            backoff::shortened(delay, rule.jitter, random.unit())
+        self.churn.times = self.churn.times.saturating_add(1);
+        self.churn.held = self.rules().filter(|_| self.churn.is_row()).map(|spec| {
+            let rule = &spec.restart.backoff;
+            let delay = backoff::delay(rule, self.churn.times - FREE);
+            let until = now.mono + backoff::shortened(delay, rule.jitter, random.unit()).max(WAIT_MIN);
+            Held { until, until_wall: now.wall_at(until), what: what.into() }
         });
-        let until = wait.map(|wait| now.mono + wait);
-        let until_wall = until.map_or(now.wall, |until| now.wall_at(until));
-        self.churn = Churn { times, until, until_wall, files: files.into() };
     }
 
     /// What is said while a restart waits.
     pub fn churns(&self, now: Now) -> Option<String> {
-        let churn = &self.churn;
-        churn.held(now).filter(|_| self.is_outdated())?;
+        let Churn { times, held } = &self.churn;
+        let held = held.as_ref().filter(|held| now.mono < held.until)?;
         Some(format!(
-            "{}, {} times in a row within {} after a start: what a service writes itself does not belong into its \
-             `watchFiles`; restarted for it at {}",
-            churn.files,
-            churn.times,
+            "{}, {times} times in a row within {} of its start or end: what a service writes itself does not belong into \
+             its `watchFiles`, `envFrom` or script; restarted for it not before {}",
+            held.what,
             explain::span(AT_ONCE),
-            explain::moment(churn.until_wall)
+            explain::moment(held.until_wall)
         ))
     }
 }

@@ -40,6 +40,7 @@ impl Controller {
         let Some(mut service) = self.table.take(id) else { return };
         let spec = declaration.spec.clone();
         let made_before = service.made().map(Arc::new);
+        let was_outdated = service.is_outdated();
         let before = service.declared.take();
         // One of another encoding says nothing, and a new plugd is no edit.
         let known = service.digest.map(|old| if comparable(old, spec.digest) { old } else { spec.digest });
@@ -95,11 +96,14 @@ impl Controller {
         service.end_scale();
         self.follow_kept(id, &mut service);
         let next = service.kept.clone().or_else(|| made.clone());
-        if edited {
-            let of_files = files.as_deref().filter(|_| !moved && !is_back);
-            service.note_edit(of_files, now, &mut self.random);
+        let held_before = service.churn.held(now).is_some();
+        if edited && (moved || !same_program) {
+            let other = "its wrapper or what else it is made of was edited";
+            let what = (!moved).then(|| files.as_deref().unwrap_or(other));
+            service.note_edit(what, was_outdated, now, &mut self.random);
         }
-        match (edited, same_program) {
+        let is_row = service.churn.is_row();
+        match (edited && !is_row, same_program) {
             (true, false) => service.begin_anew(),
             (true, true) => service.begin_gently(),
             (false, true | false) => {}
@@ -123,6 +127,9 @@ impl Controller {
             match &mut instance.life {
                 // A run that is over, to be told.
                 Life::Finished(_) if instance.run.is_some() => {}
+                Life::Finished(finished) if is_row && !moved => {
+                    finished.print = next.as_ref().map_or(finished.print, |made| made.print);
+                }
                 Life::Finished(finished) => {
                     let print = next.as_ref().is_none_or(|made| made.print == finished.print);
                     let rules = next.as_ref().and_then(|made| made.spec.as_ref()).unwrap_or(&spec);
@@ -149,6 +156,8 @@ impl Controller {
             (false, _) if adopted || is_told => None,
             (false, _) => Some((Reason::Declared, "its manifest is in force".into())),
             (true, true) if moved => Some((Reason::Updated, "its manifest was edited".into())),
+            // The first one that waits is told.
+            (true, true) if held_before => None,
             // What was away is back as it was.
             (true, true) if same_program => None,
             // Same manifest, another program.

@@ -193,6 +193,8 @@ impl Controller {
         let told = service.call.told_shut;
         service.call.told_shut = port.filter(|_| found.is_some());
         let (reason, message) = match (told, found) {
+            // The controller before this one has told it.
+            (None, Some((reason, _))) if service.recalled.is_some_and(|told| told.reason == Some(reason)) => return,
             (None, Some(found)) => found,
             // An edit of the port says nothing of the new one.
             (Some(told), None) if port == Some(told) => {

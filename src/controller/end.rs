@@ -43,6 +43,7 @@ impl Controller {
         let spec = service.rules().cloned();
         let current = service.next().map(|made| made.print);
         let ending = service.gate == Gate::ShuttingDown;
+        let in_row = service.churn.is_row();
         let instance = &mut service.instances[at];
         // How a run came out counts also at the end of the node.
         let gone = service.gate == Gate::Gone || (ending && instance.run.is_none());
@@ -54,7 +55,7 @@ impl Controller {
         let exit = stopping.exit.expect("an empty tree without an exit is not the end");
         let said = super::explain::ended(&exit, instance.last_exit.as_ref().map(|exit| exit.ran_for));
         // The next start is of another version: this end says nothing about it.
-        let outdated = current.is_some_and(|print| print != stopping.made.print);
+        let outdated = current.is_some_and(|print| print != stopping.made.print) && !in_row;
         // A run is over whatever was edited or asked for meanwhile.
         let fresh = (std::mem::take(&mut instance.fresh) || outdated) && instance.run.is_none();
         let unwanted = want == Want::Stop;
@@ -90,7 +91,7 @@ impl Controller {
             Cause::Unwanted | Cause::Replaced | Cause::Told => End::KilledByUs,
         };
         // It left before anybody could be let in: a start that failed, whatever its code.
-        let hollow = service.activation().is_some() && stopping.carried.is_none() && !stopping.lasted;
+        let hollow = service.activation().is_some() && !stopping.was_ready;
         let left = service.is_left_alone() && !exit.left_callers && !hollow;
         let waited_for = service.is_waited_for() || (service.activation().is_some() && exit.left_callers);
         let instance = &mut service.instances[at];
@@ -111,8 +112,19 @@ impl Controller {
                 format!("{name} was stopped: {dependency} is not ready any more"),
                 now,
             );
-            // plugd asked for it: it waits for nothing but that.
-            service.instances[at].ladder.rest(lasted, steady);
+            let instance = &mut service.instances[at];
+            if fresh || gone || unwanted {
+                return Again::Again;
+            }
+            instance.unasked = true;
+            // It waits for nothing but that, unless what it needs comes and goes.
+            if lasted {
+                instance.ladder.rest(lasted, steady);
+            } else {
+                let step = instance.ladder.climb();
+                let message = format!("{dependency} was not ready any more, before {name} had lasted");
+                self.wait(id, service, at, step, Setback::NeedLost, message, stopping.made.print, now);
+            }
             return Again::Again;
         }
 
@@ -160,7 +172,7 @@ impl Controller {
             );
             return Again::Again;
         }
-        let print = stopping.made.print;
+        let print = current.filter(|_| in_row).unwrap_or(stopping.made.print);
         let on_demand = service.activation().is_some();
         let checked = super::decide::is_checked(&spec);
         let served = stopping.carried.is_some() && (checked || end.is_success(&spec.restart));
@@ -255,7 +267,7 @@ impl Controller {
                 let step = instance.ladder.ended(false, false);
                 (reason, step, never)
             }
-            Setback::Ended | Setback::HookFailed => {
+            Setback::Ended | Setback::HookFailed | Setback::NeedLost => {
                 let step = instance.ladder.ended(false, false);
                 (Reason::Error, step, never)
             }

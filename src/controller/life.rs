@@ -165,6 +165,7 @@ pub(super) struct Stopping {
     pub survey: Survey,
     pub lasted: bool,
     pub steady: bool,
+    pub was_ready: bool,
     pub stuck: bool,
     /// How long it had been ready when it ended.
     pub carried: Option<Duration>,
@@ -196,6 +197,7 @@ impl Stopping {
             survey: Survey::at(None),
             lasted: running.lasted,
             steady: running.steady,
+            was_ready: running.was_ready,
             stuck: false,
             carried: running.ready_since.map(|since| now.saturating_sub(since)),
             made: running.made,
@@ -308,6 +310,8 @@ pub(super) enum Setback {
     Missing(Reason),
     /// A hook said no.
     HookFailed,
+    /// Ended with what it needs, and had not lasted.
+    NeedLost,
 }
 
 #[derive(Debug)]

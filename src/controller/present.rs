@@ -78,7 +78,11 @@ impl Controller {
             let told = service.problems.iter().any(|old| one.is_known(old));
             let is_event = matches!(
                 reason,
-                Reason::UpdateBlocked | Reason::DependencyNotReady | Reason::LogNotWritten | Reason::SecretReadable
+                Reason::UpdateBlocked
+                    | Reason::ChangesItself
+                    | Reason::DependencyNotReady
+                    | Reason::LogNotWritten
+                    | Reason::SecretReadable
             );
             if !told && is_event {
                 self.events.push(Event {
@@ -208,7 +212,7 @@ fn problems(service: &Service, now: Now) -> Vec<Found> {
                         add(*reason, message.clone());
                     }
                 }
-                Setback::HookFailed => {}
+                Setback::HookFailed | Setback::NeedLost => {}
             },
             Life::Stopping(stopping) if stopping.stuck => add(Reason::StuckKilling, explain::culprit(stopping)),
             Life::Preparing(_) | Life::Starting(_) => {
@@ -239,7 +243,7 @@ fn problems(service: &Service, now: Now) -> Vec<Found> {
     if let Some((rejection, _)) = &service.rejected {
         add(rejection.reason, rejection.message.clone());
     }
-    let churns = service.churns(now).map(|why| Found::of(Reason::UpdateBlocked, why));
+    let churns = service.churns(now).map(|why| Found::of(Reason::ChangesItself, why));
     let blocked = [blocked::tried(service), blocked::asleep(service), blocked::held_back(service), churns];
     blocked.into_iter().flatten().for_each(&mut tell);
     let mut add = |reason: Reason, message: String| tell(Found::of(reason, message));
@@ -369,7 +373,9 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         restarts: service.restarts,
         score: service.health.points(),
         // Before that nobody has been seen there.
-        address: served.filter(|_| ready > 0 || service.can_be_called()).map(|port| format!("127.0.0.1:{port}")),
+        address: served
+            .filter(|_| (ready > 0 && service.shut().is_none()) || service.can_be_called())
+            .map(|port| format!("127.0.0.1:{port}")),
         check: said,
         retry_at: word.retry_at,
         last_exit: last.map(exit_view),

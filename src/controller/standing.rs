@@ -55,7 +55,8 @@ impl Controller {
         Standing {
             known: service.declared.is_some() || service.rejected.is_some(),
             started: over || wanted().any(started),
-            ready: over || wanted().any(|instance| instance.life.is_ready()),
+            // Who cannot be called serves nobody, however well it is.
+            ready: over || (service.shut().is_none() && wanted().any(|instance| instance.life.is_ready())),
             completed: all && wanted().all(completed),
             coming: self.is_coming(service),
             asleep: service.is_asleep() || wakes(service),

@@ -481,6 +481,9 @@ pub(super) fn of_instance(service: &Service, instance: &Instance) -> Word {
         },
         Life::Running(running) => of_running(service, running),
         Life::Stopping(stopping) => of_stopping(service, stopping),
+        Life::BackOff(wait) if wait.kind == Setback::NeedLost && matches!(service.gate, Gate::Waiting(_)) => {
+            of_gate(service)
+        }
         Life::BackOff(wait) => of_wait(service, instance, wait),
         Life::Finished(finished) => match &finished.outcome {
             Outcome::Completed if service.activation().is_some() => {
@@ -621,14 +624,19 @@ fn comes_again(service: &Service, stopping: &Stopping) -> bool {
 
 fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
     let at = explain::moment(wait.until_wall);
-    let next = format!("tries again at {at}; at once after an edit or `plugd start {}`", service.name);
+    // A run that is tried again has failed when the next one is due.
+    let next_run = instance.run.as_ref().and(service.agenda.next()).filter(|next| *next <= wait.until_wall);
+    let next = match next_run {
+        Some(at) => format!("has failed at {}, when its next run begins", explain::moment(at)),
+        None => format!("tries again at {at}; at once after an edit or `plugd start {}`", service.name),
+    };
     let word = match wait.kind {
         // What is missing is no file of its own, and there may be room in a moment.
         Setback::Missing(reason @ Reason::ResourceExhausted) => {
             Word::of(Status::Unhealthy, reason, explain::missing(wait, instance))
         }
         Setback::Missing(reason) => cannot(service, reason, explain::missing(wait, instance)),
-        Setback::Ended | Setback::NotSpawned(_) | Setback::HookFailed => {
+        Setback::Ended | Setback::NotSpawned(_) | Setback::HookFailed | Setback::NeedLost => {
             let after = service.rules().map_or(5, |spec| spec.restart.crash_loop_after);
             let reason = if instance.ladder.is_crash_loop(after) { Reason::CrashLoopBackOff } else { Reason::BackOff };
             let why = match (&wait.kind, &instance.last_exit) {
@@ -642,14 +650,19 @@ fn of_wait(service: &Service, instance: &Instance, wait: &BackOff) -> Word {
                         (false, None) => explain::and_holder(ending, instance),
                     }
                 }
-                (Setback::Ended | Setback::HookFailed | Setback::NotSpawned(_) | Setback::Missing(_), _) => {
-                    wait.message.clone()
-                }
+                (
+                    Setback::Ended
+                    | Setback::HookFailed
+                    | Setback::NotSpawned(_)
+                    | Setback::Missing(_)
+                    | Setback::NeedLost,
+                    _,
+                ) => wait.message.clone(),
             };
             Word::of(Status::Unhealthy, reason, why)
         }
     };
-    Word { retry_at: Some(wait.until_wall), ..word.next(next) }
+    Word { retry_at: Some(wait.until_wall).filter(|_| next_run.is_none()), ..word.next(next) }
 }
 
 /// Of one whose sibling runs: what it lacks may be a port of its own.

@@ -274,7 +274,7 @@ fn observed(instance: &Instance, now: Duration) -> Option<Observed> {
         Life::BackOff(wait) => match wait.kind {
             Setback::Ended | Setback::NotSpawned(_) | Setback::HookFailed => Some(of(false, 0)),
             // It cannot run here: that is no sign of how well it is.
-            Setback::Missing(_) => None,
+            Setback::Missing(_) | Setback::NeedLost => None,
         },
         Life::Finished(finished) => match finished.outcome {
             Outcome::Failed(..) => Some(of(false, 0)),

@@ -41,6 +41,10 @@ impl Controller {
         let mut cut = false;
         for instance in &mut service.instances {
             let Life::BackOff(wait) = &mut instance.life else { continue };
+            // That what it needs is there again is what it waits out.
+            if wait.kind == Setback::NeedLost {
+                continue;
+            }
             if news == News::Room && wait.kind != Setback::Missing(Reason::ResourceExhausted) {
                 continue;
             }

@@ -128,6 +128,7 @@ words! {
         PortConflict = "PortConflict",
         Forked = "Forked",
         EndsAtOnce = "EndsAtOnce",
+        ChangesItself = "ChangesItself",
         // events
         Declared = "Declared",
         Updated = "Updated",

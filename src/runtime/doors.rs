@@ -2,7 +2,8 @@
 //! on which ports the instances themselves listen.
 //!
 //! A listener is deposited as `door NAME PORT PRIVATE`. The next controller finds all three in the key, so that
-//! an instance that runs is found where it is. Where the listener itself is handed over both ports are the same.
+//! an instance that runs is found where it is; while the port cannot be listened on they stand in the key of an empty
+//! text, `private NAME PORT PRIVATE`. Where the listener itself is handed over both ports are the same.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Node;
+use super::{Node, memory};
 use crate::controller::{Declaration, Demand, Input, MISSED, SHUT};
 use crate::edge::doors::{self, Doors, Ready, Turn, Way};
 use crate::edge::process::prepare::{self, Unpreparable};
@@ -60,6 +61,8 @@ struct Door {
     leads_to: Vec<Ready>,
     /// That it cannot be listened on.
     told: bool,
+    /// The key by which its private port is noted, while there is no listener.
+    noted: Option<String>,
 }
 
 impl Held {
@@ -70,7 +73,7 @@ impl Held {
 
 impl Door {
     fn key(&self, name: &Name) -> String {
-        key(name, self.port, self.private)
+        key(DOOR, name, self.port, self.private)
     }
 
     fn way(&self) -> Way {
@@ -81,12 +84,15 @@ impl Door {
     }
 }
 
-fn key(name: &Name, port: u16, private: u16) -> String {
-    format!("door {name} {port} {private}")
+const DOOR: &str = "door";
+const PRIVATE: &str = "private";
+
+fn key(of: &str, name: &Name, port: u16, private: u16) -> String {
+    format!("{of} {name} {port} {private}")
 }
 
-fn read_key(key: &[u8]) -> Option<(&str, u16, u16)> {
-    let mut words = std::str::from_utf8(key).ok()?.strip_prefix("door ")?.split(' ');
+fn read_key<'k>(of: &str, key: &'k [u8]) -> Option<(&'k str, u16, u16)> {
+    let mut words = std::str::from_utf8(key).ok()?.strip_prefix(of)?.strip_prefix(' ')?.split(' ');
     let found = (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     words.next().is_none().then_some(found)
 }
@@ -103,9 +109,15 @@ impl Node {
             return;
         };
         let count = u16::try_from(spec.replicas).unwrap_or(u16::MAX).max(1);
-        let deposited = self.deposits.keys().find_map(|key| read_key(key).filter(|(of, _, _)| *of == name.as_str()));
-        let deposited = deposited.map(|(_, port, private)| (port, private));
-        let known = self.held.doors.get(&name).map(|door| (door.port, door.private)).or(deposited);
+        let found = |of: &str| {
+            let mut of_it =
+                self.deposits.keys().filter_map(|key| read_key(of, key)).filter(|key| key.0 == name.as_str());
+            of_it.next().map(|(_, port, private)| (port, private))
+        };
+        let (deposited, noted) = (found(DOOR), found(PRIVATE));
+        let known = self.held.doors.get(&name).map(|door| (door.port, door.private)).or(deposited).or(noted);
+        let noted = noted.map(|(port, private)| key(PRIVATE, &name, port, private));
+        let noted = noted.filter(|key| self.deposits.remove(key.as_bytes()).is_some());
         // One that shared the port has none of its own.
         let own = known.and_then(|(of, private)| (private != of && private != port).then_some(private));
         let private = match pass {
@@ -129,7 +141,7 @@ impl Node {
         if self.held.doors.get(&name).is_some_and(|door| door.port != port) {
             self.close_door(&name);
         }
-        let was = deposited.filter(|(of, _)| *of == port).map(|(of, private)| key(&name, of, private));
+        let was = deposited.filter(|(of, _)| *of == port).map(|(of, private)| key(DOOR, &name, of, private));
         let found = was.and_then(|was| Some((self.deposits.remove(was.as_bytes()).map(Arc::new)?, was)));
         let (hold, idle_stop) = (activation.hold_requests, activation.idle_stop);
         let door = self.held.doors.entry(name.clone()).or_insert(Door {
@@ -145,7 +157,9 @@ impl Node {
             open: false,
             leads_to: Vec::new(),
             told: false,
+            noted: None,
         });
+        door.noted = door.noted.take().or(noted);
         let (listener, was) = match found {
             Some((listener, was)) => (Some(listener), was),
             None => (door.listener.clone(), door.key(&name)),
@@ -162,6 +176,25 @@ impl Node {
             self.held.edge.hold(&name, hold);
         }
         door.idle_stop = idle_stop;
+        self.note_private(&name);
+    }
+
+    /// Where its instances listen the next controller knows by the listener's key; where there is none, by this.
+    fn note_private(&mut self, name: &Name) {
+        let Some(door) = self.held.doors.get_mut(name) else { return };
+        let is_noted = door.pass == Pass::Proxy && door.listener.is_none();
+        let wanted = is_noted.then(|| key(PRIVATE, name, door.port, door.private));
+        if door.noted == wanted {
+            return;
+        }
+        if let Some(before) = door.noted.take() {
+            self.keeper.withdraw(before.as_bytes());
+        }
+        // Where that cannot be made the next controller looks for another.
+        if let Some((key, text)) = wanted.and_then(|key| Some((key, memory::hold(b"").ok()?))) {
+            self.keeper.deposit(key.as_bytes(), Arc::new(text));
+            door.noted = Some(key);
+        }
     }
 
     /// The keeper holds its listener by another key from now on.
@@ -233,7 +266,10 @@ impl Node {
                 })
             }
         };
-        match listener.and_then(|listener| listener.as_fd().try_clone_to_owned()) {
+        let opened = listener.and_then(|listener| listener.as_fd().try_clone_to_owned());
+        self.note_private(name);
+        let Some(door) = self.held.doors.get_mut(name) else { return };
+        match opened {
             Ok(listener) => {
                 door.open = true;
                 self.held.edge.open(name, listener, door.hold, door.way());
@@ -354,6 +390,7 @@ impl Node {
             }
             self.keeper.withdraw(key.as_bytes());
         }
+        self.note_private(name);
         self.take_back_words(name);
         self.open_doors_of(port);
     }
@@ -365,7 +402,9 @@ impl Node {
 
     pub(super) fn close_door(&mut self, name: &Name) {
         self.shut_door(name);
-        self.held.doors.remove(name);
+        if let Some(key) = self.held.doors.remove(name).and_then(|door| door.noted) {
+            self.keeper.withdraw(key.as_bytes());
+        }
         self.has_port(name);
     }
 
@@ -396,6 +435,7 @@ impl Node {
         tracing::info!(service = %name, "port {} is taken; it listens on {private} from now on", door.private);
         door.private = private;
         self.rename(name, &was);
+        self.note_private(name);
         self.queue.push_back(Input::PrivatePort { name: name.clone(), port: private });
         let mut spec = (*spec).clone();
         spec.process.private_port = Some(private);
@@ -505,9 +545,11 @@ mod tests {
     #[test]
     fn a_key_is_read_as_it_was_written_and_others_are_not() {
         let name = Name::parse("web").expect("a name");
-        assert_eq!(read_key(key(&name, 8080, 61_000).as_bytes()), Some(("web", 8080, 61_000)));
+        for of in [DOOR, PRIVATE] {
+            assert_eq!(read_key(of, key(of, &name, 8080, 61_000).as_bytes()), Some(("web", 8080, 61_000)));
+        }
         for other in ["notify web/0#1", "door web 8080", "door web 8080 99999", "door web 80 90 x", ""] {
-            assert_eq!(read_key(other.as_bytes()), None, "{other}");
+            assert_eq!(read_key(DOOR, other.as_bytes()), None, "{other}");
         }
     }
 }

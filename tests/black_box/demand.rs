@@ -393,3 +393,22 @@ fn one_that_is_on_demand_plain_and_on_demand_again_is_called_as_before() {
         world.wait_status("web", "healthy");
     }
 }
+
+#[test]
+fn where_its_instances_listen_is_known_to_the_next_controller_also_while_the_port_is_held() {
+    let world = World::running();
+    let held = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
+    let port = held.local_addr().expect("bound").port();
+    world.put("web.yaml", &manifest(port, "one", ""));
+    world.wait_status("web", "unhealthy (AddressInUse)");
+    world.ask(&["start", "web"]);
+    let passes = |world: &World| world.status_file("web").is_some_and(|text| text.contains("passed"));
+    world.wait("its check to pass", passes);
+    let (pid, controller) = (world.pid("web"), world.controller_pid().expect("a controller"));
+    kill(controller, 9);
+    world.wait("another controller", |world| world.controller_pid().is_some_and(|pid| pid != controller));
+    drop(held);
+    // Until its port is listened on it refuses.
+    world.wait("an answer", |_| call(port, "x").is_ok_and(|said| said == "one said x"));
+    assert_eq!(world.pid("web"), pid, "the process of before");
+}

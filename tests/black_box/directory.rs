@@ -364,6 +364,25 @@ fn a_cleaned_folder_for_temporary_files_is_made_again() {
 }
 
 #[test]
+fn what_writes_the_files_that_it_has_watched_is_restarted_ever_more_seldom_and_crashes_as_others_do() {
+    let world = World::running();
+    let data = world.root().join("data");
+    fs::create_dir(&data).expect("made");
+    for (name, then) in [("stays", "exec sleep 86400"), ("crashes", "exit 1")] {
+        let script = format!("date +%s.%N > {}/{name}; sleep 0.1; {then}", data.display());
+        world.put(&format!("{name}.yaml"), &format!("script: {script}\nwatchFiles: [../data/{name}]\n"));
+    }
+    let migration = format!("date +%N > {}/job; echo ran >> {}/runs", data.display(), data.display());
+    world.put("job.yaml", &format!("script: {migration}\nrestart: Never\nwatchFiles: [../data/job]\n"));
+    let said = |world: &World| world.ask(&["events", "stays"]).contains("ChangesItself");
+    world.wait("the word of it", said);
+    world.wait_status("crashes", "unhealthy (CrashLoopBackOff)");
+    world.wait_status("job", "completed");
+    let runs = fs::read_to_string(data.join("runs")).expect("it ran").lines().count();
+    assert!(runs <= 3, "{runs} runs");
+}
+
+#[test]
 fn a_watched_file_that_changes_restarts_its_service_and_a_new_controller_does_not() {
     let world = World::running();
     let (config, seen) = (world.root().join("config"), world.root().join("seen"));

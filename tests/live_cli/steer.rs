@@ -312,7 +312,16 @@ fn the_schedule_of_a_job_that_was_stopped_goes_on_without_a_run() {
     assert!(!ran.exists());
     let (_, told) = ends(&world, 1, &["start", "web", "--no-run"]);
     assert!(told.contains("web runs by no schedule"), "{told}");
-    ends(&world, 2, &["start", "--all", "--no-run"]);
+    // After a maintenance: services start, and no job runs for it.
+    ends(&world, 0, &["stop", "--all"]);
+    ends(&world, 0, &["start", "--all", "--no-run"]);
+    world.wait_status("web", "running");
+    world.wait_status("tidy", "waiting (NextRun)");
+    ends(&world, 0, &["stop", "web", "tidy"]);
+    ends(&world, 0, &["start", "web", "tidy", "--no-run"]);
+    world.wait_status("web", "running");
+    world.wait_status("tidy", "waiting (NextRun)");
+    assert!(!ran.exists());
 }
 
 #[test]

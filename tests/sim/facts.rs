@@ -751,7 +751,8 @@ impl Facts {
         known.ready_since = None;
         let end = match (known.stopping.is_some(), known.asked_for, known.unasked_for) {
             (false, _, _) => End::ByItself(exit),
-            (true, false, true) if known.for_its_need => End::AskedFor,
+            // How long it waits depends on whether it had lasted.
+            (true, false, true) if known.for_its_need => End::Unclear,
             (true, false, true) => End::ByOurChecks,
             (true, true, false) => End::AskedFor,
             (true, _, _) => End::Unclear,

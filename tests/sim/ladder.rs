@@ -12,7 +12,7 @@ pub enum End {
     ByItself(Exit),
     /// A check gave up.
     ByOurChecks,
-    /// By an order or an edit, or by `onLoss`: it waits for nothing but what it needs.
+    /// By an order or an edit.
     AskedFor,
     /// For more than one reason.
     Unclear,

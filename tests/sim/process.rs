@@ -72,6 +72,7 @@ pub struct Preparation {
 
 /// The edge tells what takes longer.
 const HELD_UP: Duration = Duration::from_secs(5);
+const SECOND: Duration = Duration::from_secs(1);
 
 impl World {
     /// Mostly at once, sometimes after a moment, and now and then a path of it does not answer for a while.
@@ -142,6 +143,9 @@ impl World {
         let job = spec.restart.policy == RestartPolicy::Never;
         let dies = if job { Some(0) } else { Some(draw / 1760 % 6).filter(|_| !self.calm) };
         let after = Duration::from_millis(draw / 10560 % 4_000);
+        // One on demand that leaves before it was ready has failed to start: that is a fault like others.
+        let at_least = ready_after.filter(|_| self.calm && spec.activation.is_some()).map(|ready| ready * 2 + SECOND);
+        let after = at_least.map_or(after, |least| after.max(least));
         let (dies, after) = match (&spec.schedule, draw / 7 % 8) {
             (None, _) => (dies, after),
             // Runs: most are short and end well, some go on beyond the next time, some fail.

@@ -110,7 +110,7 @@ pub enum Verb {
     /// Show a service's past: availability, score, latency, restarts, exits
     History(HistoryArgs),
 
-    /// Start services, or run a job now; clears back-off and overrides
+    /// Start services, or run a job now; clears back-off, `stop` and `scale` to 0
     Start(StartArgs),
     /// Stop services until `plugd start`; returns when nothing of them is left
     Stop(StopArgs),

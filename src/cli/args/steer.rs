@@ -26,8 +26,8 @@ pub struct OrderArgs {
 pub struct StartArgs {
     #[command(flatten)]
     pub order: OrderArgs,
-    /// Let the schedule of a job that was stopped go on, without a run now
-    #[arg(long, conflicts_with_all = ["all", "wait"])]
+    /// Run no job now: the schedule of one that was stopped goes on. (Services start as ever)
+    #[arg(long, conflicts_with = "wait")]
     pub no_run: bool,
 }
 

@@ -375,3 +375,51 @@ fn a_thousand_routine_checks_meet_on_a_grid() {
     }
     assert!(world.wake_ups(9 * SECOND) <= 9 * 4 + 2);
 }
+
+#[test]
+fn what_says_that_it_is_ready_before_its_startup_probe_has_passed_is_ready_once_that_has() {
+    let mut web = watched();
+    web.liveness_probe = None;
+    web.startup_probe = Some(tcp(80));
+    let mut world = World::running(web.clone());
+    world.verdict("web", 1, ProbeSlot::Startup, false);
+    let actions = world.notify("web", 1, ready());
+    assert_eq!(world.status("web").0, Status::Starting);
+    let blob = actions.iter().rev().find_map(|action| match action {
+        Action::SetBlob { blob, .. } => Some(blob.clone()),
+        _ => None,
+    });
+    // So it is for the next controller.
+    let mut next = World::unread(config(), world.now);
+    let (life, blob) = (life("web", 1), blob.expect("it is kept"));
+    next.tell(Input::Adopted(Adopted { life, pid: 101, pre_stop: false, age: SECOND, exit: None, blob }));
+    next.declare(web.clone());
+    next.tell(Input::Scanned);
+    for mut world in [world, next] {
+        assert_eq!(world.status("web").0, Status::Starting);
+        world.verdict("web", 1, ProbeSlot::Startup, true);
+        assert_eq!(world.status("web").0, Status::Healthy);
+    }
+    // One that has said nothing waits for that word, and not for a check that has passed.
+    let mut world = World::running(web);
+    world.verdict("web", 1, ProbeSlot::Startup, true);
+    let view = world.view("web");
+    assert_eq!(view.status, Status::Starting);
+    assert!(!view.why.iter().any(|why| why.contains("passed")), "{:?}", view.why);
+}
+
+#[test]
+fn a_liveness_probe_that_fails_is_not_why_one_is_not_ready_yet() {
+    let mut web = probed();
+    web.liveness_probe = Some(Probe { failure_threshold: 100, period: SECOND, ..tcp(81) });
+    let mut world = World::running(web);
+    let answer = |world: &mut World, probe, message: &str| {
+        world.until_asked("web", 1, probe);
+        let verdict = Verdict { passed: false, message: message.into(), reason: None, took: Duration::ZERO };
+        world.answer_with("web", 1, probe, verdict);
+    };
+    answer(&mut world, ProbeSlot::Readiness, "http answered 503");
+    answer(&mut world, ProbeSlot::Liveness, "exec lives not");
+    let view = world.view("web");
+    assert!(view.status == Status::Starting && view.why[0].contains("http answered 503"), "{:?}", view.why);
+}

@@ -562,6 +562,11 @@ fn what_ends_before_anybody_could_be_let_in_has_failed_to_start_whatever_its_cod
     world.spawned("web", 1);
     world.verdict("web", 1, ProbeSlot::Readiness, true);
     door(&mut world, "web", false, false);
+    // Also where it says that it is not ready any more before it goes.
+    for _ in 0..3 {
+        world.verdict("web", 1, ProbeSlot::Readiness, false);
+    }
+    assert_eq!(world.view("web").ready, 0);
     world.crash("web", 1, 0);
     assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)));
 }
@@ -653,4 +658,36 @@ fn who_calls_while_it_falls_asleep_does_not_change_why_it_was_stopped() {
     assert!(spawns(&actions, "web", 2), "{actions:?}");
     let view = world.view("web");
     assert_eq!(view.last_exit.as_ref().and_then(|exit| exit.by.as_deref()), Some("nobody was connected"));
+}
+
+#[test]
+fn who_depends_on_one_that_nobody_can_call_waits_and_is_given_no_address() {
+    let mut world = World::new();
+    world.declare(lazy("db"));
+    let held = Some("port 8080 is held by pid 7 (nginx)".to_string());
+    world.tell(Input::Problem { name: name("db"), reason: Reason::AddressInUse, message: held });
+    let mut app = spec("app");
+    app.depends_on = vec![needs("db")];
+    assert!(spawns(&world.declare(app), "db", 1));
+    assert!(!spawned_any(&world.spawned("db", 1)));
+    assert_eq!(world.status("app"), (Status::Waiting, Some(Reason::DependencyNotReady)));
+    assert_eq!((world.view("db").ready, world.view("db").address.clone()), (1, None));
+    let free = Input::Problem { name: name("db"), reason: Reason::AddressInUse, message: None };
+    assert!(spawns(&world.tell(free), "app", 1));
+}
+
+#[test]
+fn a_required_one_whose_last_start_failed_ends_the_node_in_its_time() {
+    let mut world = World::with(Config { exit_on_required: Some(Duration::from_secs(300)), ..config() });
+    let mut web = lazy("web");
+    (web.required, web.restart.policy) = (true, RestartPolicy::Never);
+    world.declare(web);
+    world.sleep(Duration::from_secs(3600));
+    assert!(!world.controller.node().shutting_down, "it sleeps, and can be called");
+    door(&mut world, "web", true, false);
+    door(&mut world, "web", false, false);
+    world.spawned("web", 1);
+    world.crash("web", 1, 3);
+    world.sleep(Duration::from_secs(301));
+    assert!(world.controller.node().shutting_down);
 }

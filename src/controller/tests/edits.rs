@@ -7,7 +7,7 @@ use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::name::Name;
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Check, Digest, Probe, Readiness, Spec};
+use crate::model::spec::{Check, Digest, Probe, Readiness, RestartPolicy, Spec};
 use crate::model::text::Cause;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -384,8 +384,12 @@ fn what_writes_the_files_that_it_has_watched_is_restarted_for_it_less_and_less_o
     assert!(!signals(&world.tell(with(11)), "web", 15));
     let view = world.view("web");
     assert_eq!(view.status, Status::Running);
-    let said = view.problem(Reason::UpdateBlocked).expect("a problem").message.clone();
-    assert!(said.starts_with("data/x was edited, 11 times in a row within 10 s after a start: "), "{said}");
+    let said = view.problem(Reason::ChangesItself).expect("a problem").message.clone();
+    assert!(said.starts_with("data/x was edited, 11 times in a row within 10 s of its start or end: "), "{said}");
+    // What else it writes meanwhile waits with that, and is no news.
+    let actions = world.tell(with(12));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Record(_))), "{actions:?}");
+    assert_eq!(world.view("web").problem(Reason::ChangesItself).map(|one| one.message.clone()), Some(said));
     // Somebody who asks for it gets it at once.
     let actions = world.order("web", Order::Restart);
     let tried = actions.iter().find_map(|action| match action {
@@ -396,19 +400,128 @@ fn what_writes_the_files_that_it_has_watched_is_restarted_for_it_less_and_less_o
     assert!(signals(&world.tell(Input::Tried { name: name("web"), digest, result: Ok(()) }), "web", 15));
 }
 
+fn changed(spec: Spec, content: u8) -> Input {
+    let program = Resolved::Found { wrapper: None, content: Digest([content; 16]) };
+    let watched = Watched { changes: content.into(), edited: vec!["data/x".into()], lacks: false };
+    Input::Declared(Declaration { program, watched, ..declare(spec) })
+}
+
+/// The edit is found good.
+fn found_good(world: &mut World, actions: &[Action]) -> Vec<Action> {
+    let tried = actions.iter().find_map(|action| match action {
+        Action::Try { digest, .. } => Some(*digest),
+        _ => None,
+    });
+    tried.map_or(Vec::new(), |digest| world.tell(Input::Tried { name: name("web"), digest, result: Ok(()) }))
+}
+
 #[test]
-fn an_edit_of_watched_files_long_after_a_start_is_the_first_of_a_new_row() {
-    let with = |content: u8| {
-        let program = Resolved::Found { wrapper: None, content: Digest([content; 16]) };
-        let watched = Watched { changes: content.into(), edited: vec!["data/x".into()], lacks: false };
-        Input::Declared(Declaration { program, watched, ..declare(spec("web")) })
-    };
-    let mut world = World::new();
-    world.tell(with(0));
-    world.spawned("web", 1);
-    for number in 1..10 {
+fn an_edit_of_watched_files_long_after_a_start_ends_the_row_and_so_does_one_of_the_manifest() {
+    for by_hand in [false, true] {
+        let mut world = World::new();
+        world.tell(changed(spec("web"), 0));
+        world.spawned("web", 1);
+        // As often as is held back.
+        for number in 1..=3 {
+            world.sleep(SECOND);
+            let actions = world.tell(changed(spec("web"), number));
+            if signals(&found_good(&mut world, &actions), "web", 15) {
+                world.gone("web", number.into(), Exit::signal(15));
+                world.spawned("web", u64::from(number) + 1);
+            }
+        }
+        assert!(world.view("web").problem(Reason::ChangesItself).is_some());
+        if by_hand {
+            let mut edited = spec("web");
+            edited.process.args = vec!["more".into()];
+            let actions = world.tell(changed(edited, 3));
+            assert!(signals(&found_good(&mut world, &actions), "web", 15), "at once");
+            continue;
+        }
+        let actions = world.sleep(2 * SECOND);
+        assert!(signals(&found_good(&mut world, &actions), "web", 15), "{actions:?}");
+        world.gone("web", 3, Exit::signal(15));
+        world.spawned("web", 4);
         world.sleep(Duration::from_secs(11));
-        world.tell(with(number));
-        assert!(world.view("web").problem(Reason::UpdateBlocked).is_none(), "{number}");
+        let actions = world.tell(changed(spec("web"), 9));
+        assert!(signals(&found_good(&mut world, &actions), "web", 15), "at once");
+        assert!(world.view("web").problem(Reason::ChangesItself).is_none());
     }
+}
+
+#[test]
+fn what_writes_its_watched_files_and_ends_goes_on_its_ladder_and_a_job_is_not_run_for_ever() {
+    // It writes at its start; the edit is seen before its end, or after it.
+    for (policy, code, is_late) in [
+        (RestartPolicy::Always, 1, false),
+        (RestartPolicy::Always, 1, true),
+        (RestartPolicy::OnFailure, 3, false),
+        (RestartPolicy::Never, 0, false),
+        (RestartPolicy::Never, 0, true),
+    ] {
+        let made = || {
+            let mut web = spec("web");
+            web.restart.policy = policy;
+            web
+        };
+        let mut world = World::new();
+        let mut actions = world.tell(changed(made(), 0));
+        let begun = world.now.mono;
+        let mut lives = 0;
+        while world.now.mono < begun + Duration::from_secs(60) {
+            if spawns(&actions, "web", lives + 1) {
+                lives += 1;
+                assert!(lives < 100, "{policy:?} {code} {is_late}");
+                actions = world.spawned("web", lives);
+                actions.extend(world.sleep(SECOND / 10));
+                let edit = changed(made(), lives as u8);
+                if !is_late {
+                    actions.extend(world.tell(edit.clone()));
+                }
+                actions.extend(world.crash("web", lives, code));
+                actions.extend(world.sleep(SECOND / 50));
+                if is_late {
+                    actions.extend(world.tell(edit));
+                }
+            } else {
+                actions = world.sleep(SECOND / 10);
+            }
+        }
+        let most = if policy == RestartPolicy::Never { 3 } else { 10 };
+        assert!((2..=most).contains(&lives), "{policy:?} {code} {is_late}: {lives} lives in a minute");
+        let view = world.view("web");
+        match policy {
+            RestartPolicy::Never => assert_eq!(view.status, Status::Completed),
+            _ => assert_eq!(view.reason, Some(Reason::CrashLoopBackOff), "{:?}", view.why),
+        }
+    }
+}
+
+#[test]
+fn what_saves_its_watched_files_as_it_is_stopped_begins_no_new_row() {
+    let mut world = World::new();
+    world.tell(changed(spec("web"), 0));
+    world.spawned("web", 1);
+    let (mut content, mut number) = (0, 1);
+    let begun = world.now.mono;
+    while world.now.mono < begun + Duration::from_secs(120) {
+        world.sleep(SECOND);
+        content += 1;
+        let mut actions = world.tell(changed(spec("web"), content));
+        let mut stops = false;
+        while !stops {
+            actions.extend(found_good(&mut world, &actions.clone()));
+            stops = signals(&actions, "web", 15);
+            let at = world.controller.next_deadline().expect("something is due");
+            if !stops {
+                actions = world.sleep(at - world.now.mono);
+            }
+        }
+        content += 1;
+        world.tell(changed(spec("web"), content));
+        world.gone("web", number, Exit::signal(15));
+        number += 1;
+        world.spawned("web", number);
+    }
+    assert!(number < 12, "{number} lives in two minutes");
 }

@@ -332,7 +332,7 @@ fn a_child_that_ran_out_of_memory_long_ago_is_not_why_it_ends_when_it_is_told_to
             Action::SetBlob { blob, .. } => Some(blob.clone()),
             _ => None,
         };
-        actions.iter().filter_map(blob).last()
+        actions.iter().filter_map(blob).next_back()
     };
     let blob = blobs(&world.order("web", Order::Stop)).expect("what the next controller reads");
     world.gone("web", 1, counted);

@@ -10,6 +10,7 @@ use super::world::*;
 use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::reason::{Reason, Status};
+use crate::model::spec::Probe;
 use crate::model::spec::{OnLoss, Readiness, Spec};
 
 const APPS: usize = 50;
@@ -210,6 +211,37 @@ fn one_that_restarts_with_what_it_needs_waits_for_that_and_for_nothing_else_howe
         }
         assert!(spawns(&actions, "app", number + 1), "{actions:?}");
         world.spawned("app", number + 1);
-        assert_eq!(world.view("app").restarts, 0, "plugd asked for it");
+        assert_eq!(world.view("app").restarts, number, "which is told");
     }
+}
+
+#[test]
+fn one_that_restarts_with_what_comes_and_goes_waits_longer_each_time() {
+    let mut world = World::new();
+    let mut db = spec("db");
+    let flaps = Probe { period: Duration::from_secs(1), failure_threshold: 1, ..tcp(80) };
+    db.readiness = crate::model::spec::Readiness::Probe(flaps);
+    world.declare(db);
+    world.spawned("db", 1);
+    world.verdict("db", 1, ProbeSlot::Readiness, true);
+    let needs = crate::model::spec::Dependency { on_loss: OnLoss::Restart, ..needs("db") };
+    world.declare(Spec { depends_on: vec![needs], ..spec("app") });
+    world.spawned("app", 1);
+    let (mut number, mut is_up) = (1, true);
+    let begun = world.now.mono;
+    while world.now.mono < begun + Duration::from_secs(60) {
+        is_up = !is_up;
+        let mut actions = world.verdict("db", 1, ProbeSlot::Readiness, is_up);
+        if signals(&actions, "app", 15) {
+            actions.extend(world.gone("app", number, Exit::signal(15)));
+            let view = world.view("app");
+            assert_eq!((view.status, view.reason), (Status::Waiting, Some(Reason::DependencyNotReady)));
+            assert!(view.retry_at.is_none(), "it waits for db");
+        }
+        if spawns(&actions, "app", number + 1) {
+            number += 1;
+            world.spawned("app", number);
+        }
+    }
+    assert!((4..=9).contains(&number), "{number} lives in a minute");
 }

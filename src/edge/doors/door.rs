@@ -198,7 +198,7 @@ impl Door {
             if let Some((target, server)) = guest.find().await {
                 pass(client, server, &target).await;
             } else {
-                guest.door.line.send_away(&client);
+                guest.door.line.count_sent_away(&client);
             }
         });
     }

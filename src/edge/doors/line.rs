@@ -61,8 +61,8 @@ impl Line {
         }
     }
 
-    /// Who has left by himself meanwhile was not sent away.
-    pub fn send_away(&self, caller: &impl AsFd) {
+    /// Who has come, said nothing and left was not sent away.
+    pub fn count_sent_away(&self, caller: &impl AsFd) {
         if !is_there(caller) {
             return;
         }
@@ -99,7 +99,7 @@ impl Line {
         for _ in 0..queue.look(Instant::now(), u64::from(waiting), hold) {
             let Some(caller) = let_out(listener.get_ref()) else { break };
             queue.took();
-            self.send_away(&caller);
+            self.count_sent_away(&caller);
         }
         tokio::select! {
             () = self.moved.notified() => {}
@@ -127,7 +127,8 @@ impl Line {
     }
 }
 
-/// He has not closed his connection.
+/// He has not closed his connection without a word. (Who has sent something and closed looks like one who has closed his
+/// half of it and waits for the answer.)
 fn is_there(caller: &impl AsFd) -> bool {
     let mut first = [0];
     match rustix::net::recv(caller, &mut first, RecvFlags::PEEK | RecvFlags::DONTWAIT) {

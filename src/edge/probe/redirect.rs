@@ -31,7 +31,8 @@ pub(super) fn onward(
     let location = location.split('#').next().unwrap_or_default();
     let absolute = match location.strip_prefix("//") {
         Some(rest) => Some(format!("{scheme}://{rest}")),
-        None => location.contains("://").then(|| location.to_string()),
+        // A query may hold another address.
+        None => location.split(['/', '?']).next()?.contains(':').then(|| location.to_string()),
     };
     if let Some(absolute) = absolute {
         let uri: Uri = absolute.parse().ok()?;
@@ -68,6 +69,9 @@ mod tests {
             ("/b", &local, "http", Some("/b")),
             ("b?c", &local, "http", Some("/a/b?c")),
             ("?x=1", &local, "http", Some("/a/z?x=1")),
+            ("/login?next=http://shop.example/", &local, "http", Some("/login?next=http://shop.example/")),
+            ("login?next=http://shop.example/", &local, "http", Some("/a/login?next=http://shop.example/")),
+            ("mailto:nobody@shop.example", &local, "http", None),
             ("http://localhost/b#part", &local, "http", Some("/b")),
             ("http://127.0.0.1:80", &local, "http", Some("/")),
             ("//[::1]/b", &local, "http", Some("/b")),
