@@ -1,8 +1,8 @@
 //! A service that is edited just after each of its starts, in files that are not its manifest: most likely it writes
 //! itself what it has watched, its env file or its own script.
 //!
-//! From the third such edit in a row on none of them is a new beginning: what runs is replaced only after a wait that
-//! grows, and what ends goes on its ladder, as if nothing had been edited. The row ends with an edit of the manifest,
+//! From the third such edit in a row on none of them is a new beginning: what runs is replaced, and what waits is tried
+//! again, only after a wait that grows; what ends goes on its ladder, and what ran to its end does not run again. The row ends with an edit of the manifest,
 //! with an order, or with an edit that comes long after its last start and end.
 
 use std::time::Duration;
@@ -78,18 +78,29 @@ impl Service {
             let until = now.mono + backoff::shortened(delay, rule.jitter, random.unit()).max(WAIT_MIN);
             Held { until, until_wall: now.wall_at(until), what: what.into() }
         });
+        let Some(Held { until, until_wall, .. }) = &self.churn.held else { return };
+        for instance in &mut self.instances {
+            if let Life::BackOff(wait) = &mut instance.life
+                && *until < wait.until
+            {
+                (wait.until, wait.until_wall) = (*until, *until_wall);
+            }
+        }
     }
 
     /// What is said while a restart waits.
     pub fn churns(&self, now: Now) -> Option<String> {
         let Churn { times, held } = &self.churn;
         let held = held.as_ref().filter(|held| now.mono < held.until)?;
+        let then = match self.instances.iter().all(|one| one.life.is_finished()) {
+            true => format!("`plugd start {}` runs it again", self.name),
+            false => format!("restarted for it not before {}", explain::moment(held.until_wall)),
+        };
+        let within = explain::span(AT_ONCE);
         Some(format!(
-            "{}, {times} times in a row within {} of its start or end: what a service writes itself does not belong into \
-             its `watchFiles`, `envFrom` or script; restarted for it not before {}",
-            held.what,
-            explain::span(AT_ONCE),
-            explain::moment(held.until_wall)
+            "{}, {times} times in a row within {within} of its start or end: what a service writes itself does not belong \
+             into its `watchFiles`, `envFrom` or script; {then}",
+            held.what
         ))
     }
 }

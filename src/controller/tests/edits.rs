@@ -487,7 +487,7 @@ fn what_writes_its_watched_files_and_ends_goes_on_its_ladder_and_a_job_is_not_ru
                 actions = world.sleep(SECOND / 10);
             }
         }
-        let most = if policy == RestartPolicy::Never { 3 } else { 10 };
+        let most = if policy == RestartPolicy::Never { 3 } else { 12 };
         assert!((2..=most).contains(&lives), "{policy:?} {code} {is_late}: {lives} lives in a minute");
         let view = world.view("web");
         match policy {
@@ -524,4 +524,39 @@ fn what_saves_its_watched_files_as_it_is_stopped_begins_no_new_row() {
         world.spawned("web", number);
     }
     assert!(number < 12, "{number} lives in two minutes");
+}
+
+#[test]
+fn who_mends_a_crashing_script_again_and_again_does_not_wait_out_its_ladder() {
+    let mut world = World::new();
+    let mut lives = 0;
+    // It crashes as soon as it is there.
+    let mut crash_on = |world: &mut World, first: Vec<Action>, span: Duration| {
+        let end = world.now.mono + span;
+        let mut actions = first;
+        loop {
+            while spawns(&actions, "web", lives + 1) {
+                lives += 1;
+                world.spawned("web", lives);
+                actions = world.crash("web", lives, 1);
+            }
+            if world.now.mono >= end {
+                return lives;
+            }
+            actions = world.sleep(SECOND / 10);
+        }
+    };
+    let first = world.tell(changed(spec("web"), 0));
+    crash_on(&mut world, first, SECOND);
+    for save in 1..=3 {
+        let edit = world.tell(changed(spec("web"), save));
+        crash_on(&mut world, edit, 3 * SECOND);
+    }
+    // By now it is one row, and the ladder is climbed to its end.
+    let mut before = crash_on(&mut world, Vec::new(), Duration::from_secs(240));
+    while crash_on(&mut world, Vec::new(), SECOND) == before {}
+    before = crash_on(&mut world, Vec::new(), SECOND);
+    assert_eq!(world.view("web").reason, Some(Reason::CrashLoopBackOff));
+    let edit = world.tell(changed(spec("web"), 4));
+    assert!(crash_on(&mut world, edit, 4 * SECOND) > before, "{:?}", world.view("web").next);
 }
