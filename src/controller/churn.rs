@@ -2,8 +2,8 @@
 //! itself what it has watched, its env file or its own script.
 //!
 //! From the third such edit in a row on none of them is a new beginning: what runs is replaced, and what waits is tried
-//! again, only after a wait that grows; what ends goes on its ladder, and what ran to its end does not run again. The row ends with an edit of the manifest,
-//! with an order, or with an edit that comes long after its last start and end.
+//! again, only after a wait that grows; what ends goes on its ladder, and what ran to its end does not run again. The row
+//! ends with an edit of the manifest, with an order, or with an edit that comes long after its last start and end.
 
 use std::time::Duration;
 
@@ -40,6 +40,11 @@ impl Churn {
     /// When what was edited is taken up; none where that is now.
     pub fn held(&self, now: Now) -> Option<Duration> {
         self.held.as_ref().map(|held| held.until).filter(|until| now.mono < *until)
+    }
+
+    /// What waited runs.
+    pub fn take_up(&mut self) {
+        self.held = None;
     }
 
     /// An edit is no new beginning.
@@ -88,13 +93,19 @@ impl Service {
         }
     }
 
-    /// What is said while a restart waits.
+    /// What is said while an edit waits.
     pub fn churns(&self, now: Now) -> Option<String> {
         let Churn { times, held } = &self.churn;
-        let held = held.as_ref().filter(|held| now.mono < held.until)?;
-        let then = match self.instances.iter().all(|one| one.life.is_finished()) {
-            true => format!("`plugd start {}` runs it again", self.name),
-            false => format!("restarted for it not before {}", explain::moment(held.until_wall)),
+        let held = held.as_ref()?;
+        let print = self.next().map(|made| made.print);
+        let is_old = |life: &Life| matches!(life, Life::Finished(finished) if Some(finished.print) != print);
+        let stays = self.instances.iter().any(|one| one.life.is_completed() && is_old(&one.life));
+        let waits = |one: &Instance| matches!(one.life, Life::BackOff(_)) || is_old(&one.life);
+        let is_open = self.is_outdated() || self.instances.iter().any(waits);
+        let then = match (stays, is_open && now.mono < held.until) {
+            (true, _) => format!("`plugd start {}` runs it again", self.name),
+            (false, true) => format!("restarted for it not before {}", explain::moment(held.until_wall)),
+            (false, false) => return None,
         };
         let within = explain::span(AT_ONCE);
         Some(format!(

@@ -102,7 +102,8 @@ impl Controller {
             let what = (!moved).then(|| files.as_deref().unwrap_or(other));
             service.note_edit(what, was_outdated, now, &mut self.random);
         }
-        let is_row = service.churn.is_row();
+        // What was away is back as it was: nobody has edited anything.
+        let is_row = service.churn.is_row() && !(is_back && same_program);
         match (edited && !is_row, same_program) {
             (true, false) => service.begin_anew(),
             (true, true) => service.begin_gently(),
@@ -127,9 +128,8 @@ impl Controller {
             match &mut instance.life {
                 // A run that is over, to be told.
                 Life::Finished(_) if instance.run.is_some() => {}
-                Life::Finished(finished) if is_row && !moved => {
-                    finished.print = next.as_ref().map_or(finished.print, |made| made.print);
-                }
+                // Whether and when it runs again is looked at with its wait.
+                Life::Finished(_) if is_row && !moved => {}
                 Life::Finished(finished) => {
                     let print = next.as_ref().is_none_or(|made| made.print == finished.print);
                     let rules = next.as_ref().and_then(|made| made.spec.as_ref()).unwrap_or(&spec);
@@ -281,6 +281,9 @@ impl Service {
             if is_of_it && waits != Some(print) {
                 let old = running.made.spec.clone();
                 let past = running.past(&spec);
+                // What was said to another check says nothing to this one.
+                let is_judged_as_before = || running.made.own.as_ref().is_some_and(|own| own.is_of(&spec));
+                running.marks.heard &= running.made.spec.is_some() || is_judged_as_before();
                 running.untold |= running.made.generation != generation;
                 running.made = Arc::new(Made {
                     print: made.as_ref().map_or(print, |made| made.print),
@@ -349,6 +352,8 @@ impl Running {
             Some(old) if same(old) => self.checks.relive(new, now.mono),
             Some(old) => {
                 let Marks { leaving, heard, .. } = self.checks.marks(old);
+                let check = |spec| readiness_of(spec).map(|probe| &probe.check);
+                let heard = heard && check(old) == check(new);
                 let marks = Marks { leaving, heard, ..Marks::default() };
                 self.checks = Checks::resume(new, self.spawned, now.mono, past, marks);
             }

@@ -89,8 +89,18 @@ impl Controller {
             (Life::Finished(finished), Want::Run)
                 if service.next().is_some_and(|made| made.print != finished.print) =>
             {
+                if service.churn.is_row() {
+                    // What it did it would most likely do again.
+                    if finished.outcome == Outcome::Completed {
+                        return Step::Until(None);
+                    }
+                    if let Some(until) = service.churn.held(now) {
+                        return Step::Until(Some(until));
+                    }
+                } else {
+                    service.instances[at].begin_anew();
+                }
                 service.instances[at].life = Life::Idle;
-                service.instances[at].begin_anew();
                 Step::Again
             }
             (Life::Finished(_), Want::Run | Want::Keep | Want::Replace | Want::Stop) => Step::Until(None),
@@ -121,9 +131,12 @@ impl Controller {
         instance.fresh = false;
         if std::mem::take(&mut instance.unasked) {
             instance.restarts += 1;
-            instance.vitals.restarted(now);
             service.restarts += 1;
+            if !instance.blameless {
+                instance.vitals.restarted(now);
+            }
         }
+        instance.blameless = false;
         service.count_life(at);
         let first = if spec.process.selfcheck {
             Some(Hook::Selfcheck)
@@ -133,6 +146,9 @@ impl Controller {
         match first {
             Some(hook) => self.run_hook(service, at, hook, made, plan),
             None => self.spawn(service, at, made, now, plan),
+        }
+        if !service.is_outdated() {
+            service.churn.take_up();
         }
         self.retally(service);
         Step::Again

@@ -116,7 +116,7 @@ impl Controller {
             if fresh || gone || unwanted {
                 return Again::Again;
             }
-            instance.unasked = true;
+            (instance.unasked, instance.blameless) = (true, true);
             // It waits for nothing but that, unless what it needs comes and goes.
             if lasted {
                 instance.ladder.rest(lasted, steady);
@@ -172,7 +172,8 @@ impl Controller {
             );
             return Again::Again;
         }
-        let print = current.filter(|_| in_row).unwrap_or(stopping.made.print);
+        let made_from = stopping.made.print;
+        let print = current.filter(|_| in_row).unwrap_or(made_from);
         let on_demand = service.activation().is_some();
         let checked = super::decide::is_checked(&spec);
         let served = stopping.carried.is_some() && (checked || end.is_success(&spec.restart));
@@ -185,7 +186,7 @@ impl Controller {
         match next {
             Next::Completed => {
                 instance.ladder.reset();
-                instance.life = Life::Finished(Finished { print, outcome: Outcome::Completed });
+                instance.life = Life::Finished(Finished { print: made_from, outcome: Outcome::Completed });
                 // Who is called next begins again.
                 if !on_demand {
                     self.record(service, at, Reason::Completed, false, format!("{name} ran to its end"), now);
@@ -197,7 +198,7 @@ impl Controller {
                     Cause::Ended | Cause::Told | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
                 };
                 let outcome = Outcome::Failed(why_failed(instance.oom_killed), message);
-                instance.life = Life::Finished(Finished { print, outcome });
+                instance.life = Life::Finished(Finished { print: made_from, outcome });
                 if on_demand {
                     instance.ladder.ended(lasted || served, steady);
                 }
@@ -224,7 +225,7 @@ impl Controller {
                     };
                     let message = format!("it ended more than {times} within {within}; {last}");
                     let outcome = Outcome::Failed(Reason::RestartLimit, message);
-                    instance.life = Life::Finished(Finished { print, outcome });
+                    instance.life = Life::Finished(Finished { print: made_from, outcome });
                     return Again::Again;
                 }
                 instance.unasked = true;

@@ -130,6 +130,8 @@ pub(super) struct Instance {
     pub restarts: u64,
     /// The next life is one that nobody asked for.
     pub unasked: bool,
+    /// And not for what it did itself.
+    pub blameless: bool,
     /// `plugd restart`.
     pub must_restart: bool,
     /// Edited or ordered while its last life ended: that end counts for nothing.
@@ -513,6 +515,7 @@ impl Instance {
             last_exit: None,
             restarts: 0,
             unasked: false,
+            blameless: false,
             must_restart: false,
             fresh: false,
             cut_at: None,

@@ -28,6 +28,8 @@ use crate::model::view::LogFormat;
 const ECHO: Duration = Duration::from_millis(100);
 /// The word of an end takes so long at the most, usually.
 const END_COMES: Duration = Duration::from_millis(100);
+/// Of processes that are killed again and again so often at the most.
+const TOLD_EACH: Duration = Duration::from_secs(10);
 
 /// A life, or a helper, that was executed.
 pub(super) struct Spawned {
@@ -347,6 +349,7 @@ impl Node {
                 if sender.send(Input::LostProcess { life: life.clone() }).await.is_err() {
                     return;
                 }
+                tokio::time::sleep(TOLD_EACH).await;
             }
         });
         let before = live.whole.replace((task.abort_handle(), alone));

@@ -400,6 +400,14 @@ fn what_says_that_it_is_ready_before_its_startup_probe_has_passed_is_ready_once_
         world.verdict("web", 1, ProbeSlot::Startup, true);
         assert_eq!(world.status("web").0, Status::Healthy);
     }
+    // Another readiness has not been heard.
+    let mut other = web.clone();
+    other.readiness = Readiness::Probe(Probe { check: Check::LogLine("up".into()), ..tcp(1) });
+    let mut world = World::running(web.clone());
+    world.notify("web", 1, ready());
+    world.declare(other);
+    world.verdict("web", 1, ProbeSlot::Startup, true);
+    assert_eq!(world.status("web").0, Status::Starting);
     // One that has said nothing waits for that word, and not for a check that has passed.
     let mut world = World::running(web);
     world.verdict("web", 1, ProbeSlot::Startup, true);

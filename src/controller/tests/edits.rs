@@ -491,7 +491,14 @@ fn what_writes_its_watched_files_and_ends_goes_on_its_ladder_and_a_job_is_not_ru
         assert!((2..=most).contains(&lives), "{policy:?} {code} {is_late}: {lives} lives in a minute");
         let view = world.view("web");
         match policy {
-            RestartPolicy::Never => assert_eq!(view.status, Status::Completed),
+            RestartPolicy::Never => {
+                assert_eq!(view.status, Status::Completed);
+                let said = &view.problem(Reason::ChangesItself).expect("for as long as it has not run").message;
+                assert!(said.ends_with("`plugd start web` runs it again"), "{said}");
+                // Long after it a person's edit runs at once.
+                let actions = world.tell(changed(made(), 99));
+                assert!(spawns(&actions, "web", lives + 1), "{actions:?}");
+            }
             _ => assert_eq!(view.reason, Some(Reason::CrashLoopBackOff), "{:?}", view.why),
         }
     }
@@ -559,4 +566,48 @@ fn who_mends_a_crashing_script_again_and_again_does_not_wait_out_its_ladder() {
     assert_eq!(world.view("web").reason, Some(Reason::CrashLoopBackOff));
     let edit = world.tell(changed(spec("web"), 4));
     assert!(crash_on(&mut world, edit, 4 * SECOND) > before, "{:?}", world.view("web").next);
+}
+
+#[test]
+fn a_job_that_fails_and_is_mended_again_and_again_is_tried_each_time() {
+    let job = || {
+        let mut web = spec("web");
+        web.restart.policy = RestartPolicy::Never;
+        web
+    };
+    let mut world = World::new();
+    world.tell(changed(job(), 0));
+    world.spawned("web", 1);
+    world.crash("web", 1, 1);
+    for save in 1..=6 {
+        world.sleep(3 * SECOND);
+        let mut actions = world.tell(changed(job(), save));
+        actions.extend(world.sleep(Duration::from_secs(16)));
+        assert!(spawns(&actions, "web", u64::from(save) + 1), "save {save}: {:?}", world.view("web").problems);
+        world.spawned("web", u64::from(save) + 1);
+        world.crash("web", u64::from(save) + 1, 1);
+    }
+}
+
+#[test]
+fn what_waited_and_runs_is_not_told_to_wait() {
+    let mut world = World::new();
+    world.tell(changed(spec("web"), 0));
+    world.spawned("web", 1);
+    for number in 1..=3 {
+        world.sleep(SECOND);
+        let edit = world.tell(changed(spec("web"), number));
+        if signals(&found_good(&mut world, &edit), "web", 15) {
+            world.gone("web", number.into(), Exit::signal(15));
+            world.spawned("web", u64::from(number) + 1);
+        }
+    }
+    assert!(world.view("web").problem(Reason::ChangesItself).is_some());
+    // It ends by itself before its time: what runs next is the new one.
+    let mut actions = world.crash("web", 3, 1);
+    actions.extend(world.sleep(SECOND));
+    assert!(spawns(&actions, "web", 4), "{actions:?}");
+    world.spawned("web", 4);
+    let problems = world.view("web").problems.clone();
+    assert!(problems.iter().all(|problem| problem.reason != Reason::ChangesItself), "{problems:?}");
 }

@@ -1,8 +1,9 @@
 //! Where memory runs out and the kernel kills one process of an instance: by cgroup v1 the others are killed with it, as
 //! memory.oom.group has it by cgroup v2; with `singleProcessOOMKill` they go on, and that is told.
 //!
-//! By cgroup v2 memory.events changes, which inotify tells. By cgroup v1 the kernel kills one process. A moment before it does it tells an eventfd (cgroup-v1/memory, "OOM Control"); that
-//! it has, a count in memory.oom_control tells. While no controller listens it is the one process alone.
+//! By cgroup v2 memory.events changes, which inotify tells. By cgroup v1 the kernel tells an eventfd a moment before it
+//! kills (cgroup-v1/memory, "OOM Control"); that it has, a count in memory.oom_control tells. While no controller listens
+//! it is the one process alone.
 //!
 //! Where the whole machine is out of memory nobody is told, and the count rises all the same. So of what is counted by
 //! the time that a group above runs out of memory, which is told below it as well, nobody knows when it was: it counts
