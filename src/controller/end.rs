@@ -87,8 +87,12 @@ impl Controller {
         let steady = stopping.steady || (stopping.carried.is_some() && ready_for >= spec.restart.backoff.reset_after);
         let end = match stopping.cause {
             Cause::Ended => End::Status(exit.status()),
-            Cause::CheckFailed(_) | Cause::Mismatched(_) | Cause::DependencyLost(_) => End::KilledByUs,
-            Cause::Unwanted | Cause::Replaced | Cause::Told => End::KilledByUs,
+            Cause::CheckFailed(_)
+            | Cause::Mismatched(_)
+            | Cause::DependencyLost(_)
+            | Cause::Unwanted
+            | Cause::Replaced
+            | Cause::Told => End::KilledByUs,
         };
         // It left before anybody could be let in: a start that failed, whatever its code.
         let hollow = service.activation().is_some() && !stopping.was_ready;
@@ -183,6 +187,16 @@ impl Controller {
             instance.ladder.reset();
             instance.ladder.climb();
         }
+        // What ended it: a check, or itself.
+        let message = match stopping.cause {
+            Cause::CheckFailed(why) => why,
+            Cause::Ended
+            | Cause::Mismatched(_)
+            | Cause::Told
+            | Cause::Unwanted
+            | Cause::Replaced
+            | Cause::DependencyLost(_) => said,
+        };
         match next {
             Next::Completed => {
                 instance.ladder.reset();
@@ -193,10 +207,6 @@ impl Controller {
                 }
             }
             Next::Failed => {
-                let message = match &stopping.cause {
-                    Cause::CheckFailed(why) | Cause::Mismatched(why) => why.clone(),
-                    Cause::Ended | Cause::Told | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
-                };
                 let outcome = Outcome::Failed(why_failed(instance.oom_killed), message);
                 instance.life = Life::Finished(Finished { print: made_from, outcome });
                 if on_demand {
@@ -208,10 +218,6 @@ impl Controller {
                     true => instance.ladder.climb(),
                     // What was called and came up did not fail to start.
                     false => instance.ladder.ended(lasted || (on_demand && served), steady),
-                };
-                let message = match stopping.cause {
-                    Cause::CheckFailed(why) | Cause::Mismatched(why) => why,
-                    Cause::Ended | Cause::Told | Cause::Unwanted | Cause::Replaced | Cause::DependencyLost(_) => said,
                 };
                 let limit = spec.restart.limit.clone();
                 if let Some(limit) = limit
