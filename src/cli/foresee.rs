@@ -50,13 +50,8 @@ pub fn hooks(declared: &[Declaration], obstacles: &Obstacles, told: Option<&Valu
 }
 
 fn checks(spec: &Spec) -> impl Iterator<Item = (&'static str, &Vec<String>)> {
-    let probes = [
-        ("startupProbe", spec.startup_probe.as_ref()),
-        ("readinessProbe", spec.readiness.probe()),
-        ("livenessProbe", spec.liveness_probe.as_ref()),
-    ];
-    probes.into_iter().filter_map(|(probe, written)| match &written?.check {
-        Check::Exec { command } => Some((probe, command)),
+    spec.probes().filter_map(|(field, probe)| match &probe.check {
+        Check::Exec { command } => Some((field, command)),
         _ => None,
     })
 }

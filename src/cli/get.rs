@@ -16,7 +16,6 @@ use super::select::Selection;
 use super::table::{self, Shape};
 use super::{Session, effective, last, told};
 use crate::api::wire::Health;
-use crate::model::name::Name;
 use crate::model::reason::Status;
 use crate::model::text::{Cause, Report, clean};
 use crate::model::view::{ServiceView, Snapshot};
@@ -207,7 +206,7 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
     let mut out = session.out();
     let mut plan = table::Plan::default();
     let mut selection = selection.clone();
-    let mut shown: BTreeMap<Name, Row> = BTreeMap::new();
+    let mut shown: BTreeMap<String, Row> = BTreeMap::new();
     loop {
         let step = watching.step(None)?;
         let Some(known) = watching.known() else { continue };
@@ -221,8 +220,7 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
                         let now = session.now();
                         plan = table::Plan::of(&rows, shape(args), &session.look, now);
                         let text = table::table(&rows, shape(args), !args.no_headers, &session.look, now);
-                        shown =
-                            views.iter().map(|view| (view.service.clone(), Row::of(view).as_in(shape(args)))).collect();
+                        shown = rows.into_iter().map(|row| (row.name.clone(), row.as_in(shape(args)))).collect();
                         out.write_all(text.as_bytes())?;
                     }
                     output => each(&mut out, output, &views, node)?,
@@ -235,10 +233,10 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
                         let row = Row::of(view);
                         let visible = row.clone().as_in(shape(args));
                         // Of what it does not show it tells no change.
-                        if shown.get(&name) == Some(&visible) {
+                        if shown.get(&row.name) == Some(&visible) {
                             continue;
                         }
-                        shown.insert(name, visible);
+                        shown.insert(row.name.clone(), visible);
                         let text = table::line(&row, shape(args), &session.look, session.now(), &mut plan);
                         out.write_all(text.as_bytes())?;
                     }
@@ -246,7 +244,7 @@ fn watch(args: &GetArgs, selection: &Selection, node: &Node, session: &Session) 
                 }
             }
             Step::Removed(name) if selection.names.is_empty() || selection.names.iter().any(|n| n == name.as_str()) => {
-                shown.remove(&name);
+                shown.remove(name.as_str());
                 super::say(&format!("{name} is gone"));
             }
             Step::Removed(_) | Step::Node | Step::TimeIsUp => {}

@@ -14,7 +14,6 @@ use super::life::*;
 use super::present::exit_view;
 use super::service::{Gate, Id, Service};
 use crate::model::name::LifeId;
-use crate::model::quantity::show_bytes;
 use crate::model::reason::Reason;
 use crate::model::spec::Check;
 use crate::model::text::harmless::strip;
@@ -313,8 +312,7 @@ impl Controller {
 
     fn lost_process(&mut self, service: &mut Service, at: usize, now: Now) {
         let Life::Running(running) = &service.instances[at].life else { return };
-        let limit = running.made.spec.as_ref().and_then(|spec| spec.resources.limits.memory);
-        let limit = limit.map(|bytes| format!(" (its limit is {})", show_bytes(bytes))).unwrap_or_default();
+        let limit = super::explain::memory_limit(running.made.spec.as_deref());
         let name = service.instance_name(at);
         let message =
             format!("a process of {name} ran out of memory{limit} and was killed by the kernel; the others go on");

@@ -17,7 +17,7 @@ use super::checks::Checks;
 use super::input::{Adopted, Exit, Memory, Scaled};
 use super::life::*;
 use super::present::exit_view;
-use super::service::{Gate, Id, Instance, Service};
+use super::service::{Gate, Id, Instance, Service, Unasked};
 use crate::model::reason::Reason;
 use crate::model::time::Now;
 
@@ -82,7 +82,7 @@ impl Controller {
         instance.spare.extend(before);
         if memory_is_newer {
             // It ended and was dealt with; the next try is due, its ladder as memory has it.
-            instance.unasked = true;
+            instance.unasked = Some(Unasked::OfItself);
         } else {
             instance.ladder.step = blob.step;
             instance.ladder.failed_starts = blob.failed_starts;

@@ -24,6 +24,9 @@ pub(super) fn dependency_names(spec: &Spec) -> Vec<Name> {
     spec.depends_on.iter().map(|dependency| dependency.name.clone()).collect()
 }
 
+/// Where no watched file was.
+const PARTS_EDITED: &str = "its wrapper or what else it is made of was edited";
+
 /// `conf/x.toml was edited`, with how many others; nothing where no watched file was.
 fn edited_files(before: &Watched, now: &Watched) -> Option<String> {
     let first = now.edited.first().filter(|_| before.changes != now.changes)?;
@@ -98,8 +101,7 @@ impl Controller {
         let next = service.kept.clone().or_else(|| made.clone());
         let held_before = service.churn.held(now).is_some();
         if edited && (moved || !same_program) {
-            let other = "its wrapper or what else it is made of was edited";
-            let what = (!moved).then(|| files.as_deref().unwrap_or(other));
+            let what = (!moved).then(|| files.as_deref().unwrap_or(PARTS_EDITED));
             service.note_edit(what, was_outdated, now, &mut self.random);
         }
         // What was away is back as it was: nobody has edited anything.
@@ -164,10 +166,7 @@ impl Controller {
             (true, true) => match (before_found, &service.declared.as_ref().map(|new| &new.program)) {
                 (_, Some(Resolved::Missing { .. })) => None,
                 (false, _) => Some((Reason::Updated, "its wrapper can be run now".into())),
-                (true, _) => {
-                    let of_another = || "its wrapper or what else it is made of was edited".into();
-                    Some((Reason::Updated, files.unwrap_or_else(of_another)))
-                }
+                (true, _) => Some((Reason::Updated, files.unwrap_or_else(|| PARTS_EDITED.into()))),
             },
             (true, false) => None,
         };
@@ -318,16 +317,20 @@ impl Service {
     }
 }
 
+/// The times of its readiness may have been edited, not what is asked.
+fn is_asked_the_same(old: &Spec, new: &Spec) -> bool {
+    let check = |spec| readiness_of(spec).map(|probe| &probe.check);
+    check(old) == check(new)
+}
+
 impl Running {
     /// What is known of it when it is judged by `new` from now on.
     pub fn past(&self, new: &Spec) -> Past {
         let Some(old) = self.made.spec.as_deref() else {
             return self.past_of_an_earlier_controller(self.made.own.as_ref().is_some_and(|own| own.is_of(new)));
         };
-        let check = |spec| readiness_of(spec).map(|probe| &probe.check);
         match self.was_ready {
-            // Its times were edited, not what is asked.
-            true if self.checks.is_ready(old) && check(old) == check(new) => Past::Carried,
+            true if self.checks.is_ready(old) && is_asked_the_same(old, new) => Past::Carried,
             true => Past::Ready,
             false => Past::Unready,
         }
@@ -352,8 +355,7 @@ impl Running {
             Some(old) if same(old) => self.checks.relive(new, now.mono),
             Some(old) => {
                 let Marks { leaving, heard, .. } = self.checks.marks(old);
-                let check = |spec| readiness_of(spec).map(|probe| &probe.check);
-                let heard = heard && check(old) == check(new);
+                let heard = heard && is_asked_the_same(old, new);
                 let marks = Marks { leaving, heard, ..Marks::default() };
                 self.checks = Checks::resume(new, self.spawned, now.mono, past, marks);
             }

@@ -20,7 +20,6 @@ use super::service::{Gate, Id, Instance, Service};
 use crate::model::reason::Reason;
 use crate::model::spec::{Activation, Dependency};
 use crate::model::time::Now;
-use crate::model::view::Event;
 
 /// What is told of a service (`Input::Problem`) at whose port plugd cannot listen.
 pub const SHUT: [Reason; 4] =
@@ -94,7 +93,7 @@ impl Service {
 
     /// A call starts it, unless it runs.
     pub fn may_be_called(&self) -> bool {
-        self.activation().is_some() && self.gate.lets_begin() && self.desired() > 0 && !self.is_spent()
+        self.is_to_be_called() && !self.is_spent()
     }
 
     /// All of it has ended, and its restart policy lets nothing follow.
@@ -138,6 +137,16 @@ impl Service {
     /// It waits for demand, and callers reach it.
     pub fn can_be_called(&self) -> bool {
         self.waits_for_demand() && self.shut().is_none()
+    }
+
+    /// It sleeps, and whoever calls it will most likely be answered.
+    pub fn would_answer(&self) -> bool {
+        self.can_be_called() && self.failed_last().is_none()
+    }
+
+    /// An instance of it is ready, and callers reach it. `ready`: how many are.
+    pub fn serves(&self, ready: usize) -> bool {
+        ready > 0 && self.shut().is_none()
     }
 
     /// Whether plugd listens for it or not: it should, all the time.
@@ -188,7 +197,7 @@ impl Controller {
             return;
         }
         let port = service.spec().and_then(|spec| spec.process.port);
-        let name = service.name.clone();
+        let name = &service.name;
         let found = service.shut().map(|(reason, why)| (reason, format!("{name} cannot be called: {why}")));
         let told = service.call.told_shut;
         service.call.told_shut = port.filter(|_| found.is_some());
@@ -202,8 +211,7 @@ impl Controller {
             }
             (Some(_) | None, _) => return,
         };
-        let (at, service, warning) = (now.wall, Some(name.to_string()), reason != Reason::Recovered);
-        self.events.push(Event { at, service, instance: None, reason, warning, message });
+        self.events.push(super::event_of(service, reason, reason != Reason::Recovered, message, now));
     }
 
     /// Wakes it or lets it sleep; gives the moment to look again.

@@ -12,7 +12,7 @@ use super::decide::Want;
 use super::input::Hook;
 use super::life::*;
 use super::plan::{Action, Plan};
-use super::service::{Id, Service};
+use super::service::{Id, Service, Unasked};
 use crate::model::reason::Reason;
 use crate::model::spec::Program;
 use crate::model::time::Now;
@@ -129,14 +129,14 @@ impl Controller {
         instance.last_try = Some(now.mono);
         instance.must_restart = false;
         instance.fresh = false;
-        if std::mem::take(&mut instance.unasked) {
+        if let Some(why) = instance.unasked.take() {
             instance.restarts += 1;
             service.restarts += 1;
-            if !instance.blameless {
-                instance.vitals.restarted(now);
+            match why {
+                Unasked::OfItself => instance.vitals.restarted(now),
+                Unasked::NeedLost => {}
             }
         }
-        instance.blameless = false;
         service.count_life(at);
         let first = if spec.process.selfcheck {
             Some(Hook::Selfcheck)

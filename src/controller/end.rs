@@ -6,7 +6,7 @@ use super::Controller;
 use super::decide::Want;
 use super::input::ExitHow;
 use super::life::*;
-use super::service::{Gate, Id, Instance, Refusal, Service};
+use super::service::{Gate, Id, Instance, Refusal, Service, Unasked};
 use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::RestartPolicy;
@@ -120,7 +120,7 @@ impl Controller {
             if fresh || gone || unwanted {
                 return Again::Again;
             }
-            (instance.unasked, instance.blameless) = (true, true);
+            instance.unasked = Some(Unasked::NeedLost);
             // It waits for nothing but that, unless what it needs comes and goes.
             if lasted {
                 instance.ladder.rest(lasted, steady);
@@ -234,7 +234,7 @@ impl Controller {
                     instance.life = Life::Finished(Finished { print: made_from, outcome });
                     return Again::Again;
                 }
-                instance.unasked = true;
+                instance.unasked = Some(Unasked::OfItself);
                 if unwanted {
                     return Again::Again;
                 }

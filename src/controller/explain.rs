@@ -9,9 +9,10 @@ use super::input::{Exit, ExitHow, ExitMemory, Leftover, ProbeSlot};
 use super::life::{BackOff, Cause, Setback, Stopping};
 use super::service::{Gate, Instance, Service};
 use crate::model::manifest::{instance_port, no_stdio_mcp, takes_given_port};
+use crate::model::quantity::show_bytes;
 use crate::model::reason::Reason;
 use crate::model::signal;
-use crate::model::spec::{Condition, Dependency, Process, Program};
+use crate::model::spec::{Condition, Dependency, Process, Program, Spec};
 use crate::model::text::telling;
 use crate::model::view::RunResult;
 use crate::model::zone::Zone;
@@ -88,6 +89,12 @@ pub(super) fn times(count: u32) -> String {
 /// `once`, `3 times in a row`.
 pub(super) fn times_in_a_row(count: u32) -> String {
     if count == 1 { "once".into() } else { format!("{count} times in a row") }
+}
+
+/// ` (its limit is 32Mi)`, where it has one.
+pub(super) fn memory_limit(spec: Option<&Spec>) -> String {
+    let limit = spec.and_then(|spec| spec.resources.limits.memory);
+    limit.map(|bytes| format!(" (its limit is {})", show_bytes(bytes))).unwrap_or_default()
 }
 
 fn out_of_memory(oom_killed: bool) -> &'static str {

@@ -215,14 +215,7 @@ impl Controller {
 
     pub(super) fn tell(&mut self, service: &mut Service, reason: Reason, message: String, now: Now) {
         service.touched = true;
-        self.events.push(crate::model::view::Event {
-            at: now.wall,
-            service: Some(service.name.to_string()),
-            instance: None,
-            reason,
-            warning: true,
-            message,
-        });
+        self.events.push(super::event_of(service, reason, true, message, now));
     }
 }
 

@@ -256,8 +256,12 @@ impl Controller {
 
     fn record_of(&mut self, id: Id, reason: Reason, warning: bool, message: String, now: Now) {
         if let Some(service) = self.table.get(id) {
-            let service = Some(service.name.to_string());
-            self.events.push(Event { at: now.wall, service, instance: None, reason, warning, message });
+            self.events.push(event_of(service, reason, warning, message, now));
         }
     }
+}
+
+/// Of no instance in particular.
+fn event_of(service: &Service, reason: Reason, warning: bool, message: String, now: Now) -> Event {
+    Event { at: now.wall, service: Some(service.name.to_string()), instance: None, reason, warning, message }
 }

@@ -114,7 +114,7 @@ impl Controller {
             let checked = service.rules().is_some_and(|spec| super::decide::is_checked(spec));
             // It is ready for its next run, whatever became of the last.
             let fine = service.is_armed()
-                || (service.can_be_called() && service.failed_last().is_none())
+                || service.would_answer()
                 || service.instances.iter().any(|instance| {
                     let steady = checked || instance.ladder.failed_starts == 0;
                     (instance.life.is_ready() && steady) || instance.life.is_completed()

@@ -17,7 +17,6 @@ use super::{Config, Controller};
 use crate::model::digest::hex;
 use crate::model::log_names;
 use crate::model::name::Name;
-use crate::model::quantity::show_bytes;
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Pass, Program};
 use crate::model::time::Now;
@@ -85,14 +84,7 @@ impl Controller {
                     | Reason::SecretReadable
             );
             if !told && is_event {
-                self.events.push(Event {
-                    at: now.wall,
-                    service: Some(service.name.to_string()),
-                    instance: None,
-                    reason: *reason,
-                    warning: true,
-                    message: message.clone(),
-                });
+                self.events.push(super::event_of(service, *reason, true, message.clone(), now));
             }
         }
     }
@@ -146,17 +138,9 @@ impl Controller {
         if self.config.warn_root && service.is_occupied() && runs && spec.process.user.is_none() && !service.warned_root
         {
             service.warned_root = true;
-            self.events.push(Event {
-                at: now.wall,
-                service: Some(service.name.to_string()),
-                instance: None,
-                reason: Reason::RunsAsRoot,
-                warning: true,
-                message: format!(
-                    "{} runs as root; write `user:` in its manifest to run it as somebody else",
-                    service.name
-                ),
-            });
+            let message =
+                format!("{} runs as root; write `user:` in its manifest to run it as somebody else", service.name);
+            self.events.push(super::event_of(service, Reason::RunsAsRoot, true, message, now));
         }
     }
 }
@@ -223,8 +207,7 @@ fn problems(service: &Service, now: Now) -> Vec<Found> {
             Life::Idle | Life::Stopping(_) | Life::Finished(_) => {}
         }
         if instance.oom_killed {
-            let limit = service.rules().and_then(|spec| spec.resources.limits.memory);
-            let limit = limit.map(|bytes| format!(" (its limit is {})", show_bytes(bytes))).unwrap_or_default();
+            let limit = explain::memory_limit(service.rules().map(|spec| &**spec));
             add(Reason::OomKilled, format!("it ran out of memory{limit} and was killed by the kernel"));
         }
         if instance.ends_at_once() {
@@ -328,7 +311,8 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
     let desired = service.desired();
     let wanted = || service.instances.iter().take(desired as usize);
     let count = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);
-    let ready = count(wanted().filter(|instance| instance.life.is_ready()).count());
+    let ready = wanted().filter(|instance| instance.life.is_ready()).count();
+    let (serves, ready) = (service.serves(ready), count(ready));
     // Of a job an instance that waits for its next run stands between those that carry one out.
     let told = match service.schedule() {
         Some(_) => count(wanted().filter(|instance| instance.run.is_some()).count()).max(1),
@@ -363,7 +347,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         reason: word.reason,
         why: word.why.into_iter().chain(by_hand(service)).collect(),
         next: word.next,
-        available: (ready > 0 && service.shut().is_none()) || word.reason == Some(Reason::OnDemand),
+        available: serves || word.reason == Some(Reason::OnDemand),
         process_running: running,
         mesh_registration: false,
         required: service.required(),
@@ -373,9 +357,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         restarts: service.restarts,
         score: service.health.points(),
         // Before that nobody has been seen there.
-        address: served
-            .filter(|_| (ready > 0 && service.shut().is_none()) || service.can_be_called())
-            .map(|port| format!("127.0.0.1:{port}")),
+        address: served.filter(|_| serves || service.can_be_called()).map(|port| format!("127.0.0.1:{port}")),
         check: said,
         retry_at: word.retry_at,
         last_exit: last.map(exit_view),

@@ -110,6 +110,13 @@ pub(super) struct Service {
     pub moved: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unasked {
+    OfItself,
+    /// With what it needs: that says nothing of how well it is.
+    NeedLost,
+}
+
 #[derive(Debug)]
 pub(super) struct Instance {
     pub index: u32,
@@ -128,10 +135,8 @@ pub(super) struct Instance {
     pub recent: Recent,
     pub last_exit: Option<ExitMemory>,
     pub restarts: u64,
-    /// The next life is one that nobody asked for.
-    pub unasked: bool,
-    /// And not for what it did itself.
-    pub blameless: bool,
+    /// The next life is one that nobody asked for: why the one before ended.
+    pub unasked: Option<Unasked>,
     /// `plugd restart`.
     pub must_restart: bool,
     /// Edited or ordered while its last life ended: that end counts for nothing.
@@ -514,8 +519,7 @@ impl Instance {
             recent: Recent::default(),
             last_exit: None,
             restarts: 0,
-            unasked: false,
-            blameless: false,
+            unasked: None,
             must_restart: false,
             fresh: false,
             cut_at: None,
@@ -555,10 +559,10 @@ impl Instance {
         match &self.life {
             Life::BackOff(_) => {
                 self.life = Life::Idle;
-                self.unasked = false;
+                self.unasked = None;
             }
             Life::Stopping(_) => self.fresh = true,
-            Life::Idle => self.unasked = false,
+            Life::Idle => self.unasked = None,
             Life::Preparing(_) | Life::Starting(_) | Life::Running(_) | Life::Finished(_) => {}
         }
     }

@@ -12,7 +12,7 @@ use crate::model::name::Name;
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, Spec};
 use crate::model::time::Now;
-use crate::model::view::{Event, InstanceVitals, LessView, ScoreView, Serving, VitalsView};
+use crate::model::view::{InstanceVitals, LessView, ScoreView, Serving, VitalsView};
 use crate::policy::availability::Availability;
 use crate::policy::pace;
 use crate::policy::restart::End;
@@ -148,8 +148,7 @@ impl Controller {
         let points = score::mean(service.instances.iter().filter_map(|i| i.vitals.less.as_deref().map(score::points)));
         let ready = service.instances.iter().take(wanted).filter(|instance| instance.life.is_ready()).count();
         let job = service.rules().is_some_and(|spec| super::decide::runs_to_end(spec));
-        let serves = ready > 0 && service.shut().is_none();
-        let asleep = service.can_be_called() && service.failed_last().is_none();
+        let (serves, asleep) = (service.serves(ready), service.would_answer());
         // Nobody calls a job: how often it runs says nothing of how well it is. Who calls one that sleeps is answered,
         // or should be.
         let aside = job || !(meant || service.is_to_be_called());
@@ -188,8 +187,7 @@ impl Controller {
             Band::Degraded => (word_of(service), format!("{name} is degraded: {}", why(service).join("; "))),
             Band::Unhealthy => (word_of(service), format!("{name} is unhealthy: {}", why(service).join("; "))),
         };
-        let service = Some(name.to_string());
-        self.events.push(Event { at: now.wall, service, instance: None, reason, warning: is < was, message });
+        self.events.push(super::event_of(service, reason, is < was, message, now));
     }
 
     /// What wobbles, as of now: told when it is asked for, never announced.

@@ -66,10 +66,19 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Those that it has, by their fields; what is implied by `port` counts as its readiness.
+    pub fn probes(&self) -> impl Iterator<Item = (&'static str, &Probe)> {
+        let probes = [
+            ("startupProbe", self.startup_probe.as_ref()),
+            ("readinessProbe", self.readiness.probe()),
+            ("livenessProbe", self.liveness_probe.as_ref()),
+        ];
+        probes.into_iter().filter_map(|(field, probe)| Some((field, probe?)))
+    }
+
     /// The pattern of the `logLine` probe; a service has one.
     pub fn log_line(&self) -> Option<&str> {
-        let probes = [self.startup_probe.as_ref(), self.readiness.probe(), self.liveness_probe.as_ref()];
-        probes.into_iter().flatten().find_map(|probe| match &probe.check {
+        self.probes().find_map(|(_, probe)| match &probe.check {
             Check::LogLine(pattern) => Some(pattern.as_str()),
             Check::Exec { .. }
             | Check::HttpGet { .. }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::live::{Adoptee, Live, Passive, Pending, slots};
+use super::live::{Adoptee, Live, Passive, Pending, WholeWatch, slots};
 use super::masks::Given;
 use super::{Leave, Node, helpers, monotonic};
 use crate::controller::{Adopted, Declaration, Exit, Input, Shutdown, Verdict};
@@ -210,7 +210,8 @@ impl Node {
         self.end_helpers_of(&life);
         if let Some(live) = self.lives.get_mut(&life) {
             live.ended = true;
-            live.tasks.drain(..).chain(live.whole.take().map(|(task, _)| task)).for_each(|task| task.abort());
+            live.whole = None;
+            live.tasks.drain(..).for_each(|task| task.abort());
             if exit(how).status() != 0 {
                 self.look_for_holder(&life);
             }
@@ -327,10 +328,10 @@ impl Node {
         let Some(live) = self.lives.get_mut(life).filter(|live| !live.ended) else { return };
         let alone = resources.single_process_oom_kill;
         let Some(mut whole) = self.limits.whole(life, resources, new) else {
-            live.whole.take().iter().for_each(|(task, _)| task.abort());
+            live.whole = None;
             return;
         };
-        if live.whole.as_ref().is_some_and(|(_, was_alone)| *was_alone == alone) {
+        if live.whole.as_ref().is_some_and(|before| before.alone == alone) {
             return;
         }
         let (sender, life) = (self.sender.clone(), life.clone());
@@ -352,8 +353,7 @@ impl Node {
                 tokio::time::sleep(TOLD_EACH).await;
             }
         });
-        let before = live.whole.replace((task.abort_handle(), alone));
-        before.iter().for_each(|(task, _)| task.abort());
+        live.whole = Some(WholeWatch { task: task.abort_handle(), alone });
     }
 
     /// The first scan is over: lives that no manifest names are known by what they are.

@@ -59,15 +59,27 @@ pub struct Live {
     pub context: Arc<LifeContext>,
     /// Tasks that end with it.
     pub tasks: Vec<AbortHandle>,
-    /// The one that watches over its memory; whether it leaves the others alone.
-    pub whole: Option<(AbortHandle, bool)>,
+    pub whole: Option<WholeWatch>,
     /// Its main process has ended.
     pub ended: bool,
 }
 
+/// The task that watches over a life's memory, which ends with this.
+pub struct WholeWatch {
+    pub task: AbortHandle,
+    /// Where the kernel kills one process the others go on.
+    pub alone: bool,
+}
+
+impl Drop for WholeWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl Drop for Live {
     fn drop(&mut self) {
-        self.tasks.iter().chain(self.whole.iter().map(|(task, _)| task)).for_each(AbortHandle::abort);
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 

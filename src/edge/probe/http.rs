@@ -44,29 +44,21 @@ pub async fn http(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, get: Get, timeou
             Some(pattern) => Some(ctx.pattern(pattern).map_err(invalid)?),
             None => None,
         };
-        let (mut path, mut hops) = (path_of(&request), 0);
-        let (at, note, answer) = loop {
-            let reached = connect(&ctx, &sockets, &get.place).await?;
-            let note = reached.note();
-            let at = format!("{}{}", reached.addr, path.split('?').next().unwrap_or_default());
-            let said = |why: String| Failure::because(format!("{at} {why}"));
-            let most = HEAD_MAX + BODY_MAX;
-            let line = match get.https {
-                true => line::tls(reached.stream, &get.place, most).await.map_err(said)?,
-                false => line::plain(reached.stream, most),
-            };
-            let answer = exchange::exchange(line, request, |_| false).await.map_err(said)?;
-            let expected = get.expect_status.contains(&answer.status.as_u16());
-            let onward = redirect::onward(answer.status, &answer.headers, &path, &get.place, kind);
-            let Some(onward) = onward.filter(|_| !expected) else { break (at, note, answer) };
+        let mut hops = 0;
+        let Asked { at, note, answer } = loop {
+            let from = path_of(&request);
+            let asked = ask(&ctx, &sockets, &get, request).await?;
+            let expected = get.expect_status.contains(&asked.answer.status.as_u16());
+            let onward = redirect::onward(asked.answer.status, &asked.answer.headers, &from, &get.place, kind);
+            let Some(onward) = onward.filter(|_| !expected) else { break asked };
             hops += 1;
             if hops > redirect::HOPS_MAX {
-                return Err(said(format!("redirects more than {} times{note}", redirect::HOPS_MAX)));
+                let many = redirect::HOPS_MAX;
+                return Err(of(&asked.at, format!("redirects more than {many} times{}", asked.note)));
             }
-            request = self::request(&get, &onward).map_err(|_| said("redirects to no path".into()))?;
-            path = onward;
+            request = self::request(&get, &onward).map_err(|_| of(&asked.at, "redirects to no path".into()))?;
         };
-        let said = |why: String| Failure::because(format!("{at} {why}"));
+        let said = |why: String| of(&at, why);
         let status = answer.status.as_u16();
         let fits = match get.expect_status.as_slice() {
             [] => (200..=399).contains(&status),
@@ -88,6 +80,36 @@ pub async fn http(ctx: Arc<LifeContext>, sockets: Arc<Sockets>, get: Get, timeou
         Ok(format!("{kind} {at} passed ({status}){note}"))
     };
     judged(kind, &ctx, &get.place, timeout, check).await
+}
+
+/// One question and its answer.
+struct Asked {
+    /// Address and path.
+    at: String,
+    note: String,
+    answer: exchange::Answer,
+}
+
+async fn ask(
+    ctx: &LifeContext,
+    sockets: &Arc<Sockets>,
+    get: &Get,
+    request: Request<Full<Bytes>>,
+) -> Result<Asked, Failure> {
+    let reached = connect(ctx, sockets, &get.place).await?;
+    let (note, at) = (reached.note(), format!("{}{}", reached.addr, request.uri().path()));
+    let said = |why: String| of(&at, why);
+    let most = HEAD_MAX + BODY_MAX;
+    let line = match get.https {
+        true => line::tls(reached.stream, &get.place, most).await.map_err(said)?,
+        false => line::plain(reached.stream, most),
+    };
+    let answer = exchange::exchange(line, request, |_| false).await.map_err(said)?;
+    Ok(Asked { at, note, answer })
+}
+
+fn of(at: &str, why: String) -> Failure {
+    Failure::because(format!("{at} {why}"))
 }
 
 fn path_of(request: &Request<Full<Bytes>>) -> String {

@@ -28,16 +28,12 @@ pub fn check(ctx: &mut Context<'_>, given: &Given, spec: &mut Spec) {
         let remedy = "name a folder, or join several with a pattern";
         ctx.error(&more.place, format!("`watchFiles` has more than {WATCH_FILES_MAX} lines"), remedy);
     }
-    let probes = [
-        (spec.startup_probe.as_ref(), "startupProbe"),
-        (spec.readiness.probe(), "readinessProbe"),
-        (spec.liveness_probe.as_ref(), "livenessProbe"),
-    ];
-    for (probe, field) in probes {
-        if let Some(Check::Later(kind)) = probe.map(|probe| &probe.check) {
-            spec.not_yet_supported.push(format!("{field}.{kind}"));
-        }
-    }
+    let later = spec.probes().filter_map(|(field, probe)| match &probe.check {
+        Check::Later(kind) => Some(format!("{field}.{kind}")),
+        _ => None,
+    });
+    let later: Vec<String> = later.collect();
+    spec.not_yet_supported.extend(later);
     logs(ctx, given, spec);
 }
 
@@ -329,14 +325,9 @@ fn handed_over(ctx: &mut Context<'_>, given: &Given, spec: &Spec) {
             "write `fd: 4` in the probe",
         );
     }
-    let probes = [
-        ("startupProbe", spec.startup_probe.as_ref()),
-        ("readinessProbe", spec.readiness.probe()),
-        ("livenessProbe", spec.liveness_probe.as_ref()),
-    ];
-    for (field, probe) in probes {
-        let port = match probe.map(|probe| &probe.check) {
-            Some(Check::TcpSocket { host: None, port }) => port,
+    for (field, probe) in spec.probes() {
+        let port = match &probe.check {
+            Check::TcpSocket { host: None, port } => port,
             _ => continue,
         };
         let own = match port {
