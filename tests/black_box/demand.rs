@@ -228,13 +228,19 @@ fn who_waits_too_long_is_sent_away_and_it_is_said() {
     world.wait("the event", |world| world.ask(&["events"]).contains("HoldExpired"));
 }
 
-#[test]
-fn a_port_that_somebody_holds_is_said_with_his_name_and_taken_when_it_is_free() {
-    let world = World::running();
+/// Somebody else listens where callers of `web` come to.
+fn held_port_of_web(world: &World) -> (TcpListener, u16) {
     let held = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
     let port = held.local_addr().expect("bound").port();
     world.put("web.yaml", &manifest(port, "one", ""));
     world.wait_status("web", "unhealthy (AddressInUse)");
+    (held, port)
+}
+
+#[test]
+fn a_port_that_somebody_holds_is_said_with_his_name_and_taken_when_it_is_free() {
+    let world = World::running();
+    let (held, port) = held_port_of_web(&world);
     world.wait("the holder", |world| {
         world.status_file("web").is_some_and(|text| text.contains(&format!("pid {}", std::process::id())))
     });
@@ -397,10 +403,7 @@ fn one_that_is_on_demand_plain_and_on_demand_again_is_called_as_before() {
 #[test]
 fn where_its_instances_listen_is_known_to_the_next_controller_also_while_the_port_is_held() {
     let world = World::running();
-    let held = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
-    let port = held.local_addr().expect("bound").port();
-    world.put("web.yaml", &manifest(port, "one", ""));
-    world.wait_status("web", "unhealthy (AddressInUse)");
+    let (held, port) = held_port_of_web(&world);
     world.ask(&["start", "web"]);
     let passes = |world: &World| world.status_file("web").is_some_and(|text| text.contains("passed"));
     world.wait("its check to pass", passes);

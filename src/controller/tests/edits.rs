@@ -347,21 +347,14 @@ fn an_edit_of_watched_files_is_told_with_their_names_and_their_return_is_none() 
 
 #[test]
 fn what_writes_the_files_that_it_has_watched_is_restarted_for_it_less_and_less_often() {
-    let with = |content: u8| {
-        let program = Resolved::Found { wrapper: None, content: Digest([content; 16]) };
-        let watched = Watched { changes: content.into(), edited: vec!["data/x".into()], lacks: false };
-        Input::Declared(Declaration { program, watched, ..declare(spec("web")) })
-    };
+    let with = |content: u8| changed(spec("web"), content);
     // It writes a second after its start.
     let round = |world: &mut World, number: u64| {
         world.sleep(SECOND);
         let mut actions = world.tell(with(number as u8));
         let begun = world.now.mono;
         for _ in 0..100 {
-            if let Some(Action::Try { digest, .. }) = actions.iter().find(|a| matches!(a, Action::Try { .. })) {
-                let digest = *digest;
-                actions = world.tell(Input::Tried { name: name("web"), digest, result: Ok(()) });
-            }
+            actions.extend(found_good(world, &actions.clone()));
             if signals(&actions, "web", 15) {
                 world.gone("web", number, Exit::signal(15));
                 world.spawned("web", number + 1);
@@ -392,12 +385,7 @@ fn what_writes_the_files_that_it_has_watched_is_restarted_for_it_less_and_less_o
     assert_eq!(world.view("web").problem(Reason::ChangesItself).map(|one| one.message.clone()), Some(said));
     // Somebody who asks for it gets it at once.
     let actions = world.order("web", Order::Restart);
-    let tried = actions.iter().find_map(|action| match action {
-        Action::Try { digest, .. } => Some(*digest),
-        _ => None,
-    });
-    let digest = tried.expect("the edit is tried");
-    assert!(signals(&world.tell(Input::Tried { name: name("web"), digest, result: Ok(()) }), "web", 15));
+    assert!(signals(&found_good(&mut world, &actions), "web", 15));
 }
 
 fn changed(spec: Spec, content: u8) -> Input {
@@ -415,22 +403,27 @@ fn found_good(world: &mut World, actions: &[Action]) -> Vec<Action> {
     tried.map_or(Vec::new(), |digest| world.tell(Input::Tried { name: name("web"), digest, result: Ok(()) }))
 }
 
+/// A world in which the third edit in a row of its watched files waits.
+fn held_back() -> World {
+    let mut world = World::new();
+    world.tell(changed(spec("web"), 0));
+    world.spawned("web", 1);
+    for number in 1..=3 {
+        world.sleep(SECOND);
+        let actions = world.tell(changed(spec("web"), number));
+        if signals(&found_good(&mut world, &actions), "web", 15) {
+            world.gone("web", number.into(), Exit::signal(15));
+            world.spawned("web", u64::from(number) + 1);
+        }
+    }
+    assert!(world.view("web").problem(Reason::ChangesItself).is_some());
+    world
+}
+
 #[test]
 fn an_edit_of_watched_files_long_after_a_start_ends_the_row_and_so_does_one_of_the_manifest() {
     for by_hand in [false, true] {
-        let mut world = World::new();
-        world.tell(changed(spec("web"), 0));
-        world.spawned("web", 1);
-        // As often as is held back.
-        for number in 1..=3 {
-            world.sleep(SECOND);
-            let actions = world.tell(changed(spec("web"), number));
-            if signals(&found_good(&mut world, &actions), "web", 15) {
-                world.gone("web", number.into(), Exit::signal(15));
-                world.spawned("web", u64::from(number) + 1);
-            }
-        }
-        assert!(world.view("web").problem(Reason::ChangesItself).is_some());
+        let mut world = held_back();
         if by_hand {
             let mut edited = spec("web");
             edited.process.args = vec!["more".into()];
@@ -591,18 +584,7 @@ fn a_job_that_fails_and_is_mended_again_and_again_is_tried_each_time() {
 
 #[test]
 fn what_waited_and_runs_is_not_told_to_wait() {
-    let mut world = World::new();
-    world.tell(changed(spec("web"), 0));
-    world.spawned("web", 1);
-    for number in 1..=3 {
-        world.sleep(SECOND);
-        let edit = world.tell(changed(spec("web"), number));
-        if signals(&found_good(&mut world, &edit), "web", 15) {
-            world.gone("web", number.into(), Exit::signal(15));
-            world.spawned("web", u64::from(number) + 1);
-        }
-    }
-    assert!(world.view("web").problem(Reason::ChangesItself).is_some());
+    let mut world = held_back();
     // It ends by itself before its time: what runs next is the new one.
     let mut actions = world.crash("web", 3, 1);
     actions.extend(world.sleep(SECOND));
