@@ -226,6 +226,11 @@ impl Controller {
                     self.demanded(id, demand, sent_away, now);
                 }
             }
+            Input::Door { name, listens } => {
+                if let Some(id) = self.table.id(&name) {
+                    self.listened(id, listens);
+                }
+            }
             Input::PrivatePort { name, port } => {
                 if let Some(declaration) =
                     self.table.id(&name).and_then(|id| self.table.get_mut(id)).and_then(|it| it.declared.as_mut())

@@ -17,9 +17,10 @@ use super::explain;
 use super::input::{Block, Demand};
 use super::life::Life;
 use super::service::{Gate, Id, Instance, Service};
-use crate::model::reason::Reason;
+use crate::model::reason::{Reason, Status};
 use crate::model::spec::{Activation, Dependency};
 use crate::model::time::Now;
+use crate::model::view::ServiceView;
 
 /// What is told of a service (`Input::Problem`) at whose port plugd cannot listen.
 pub const SHUT: [Reason; 4] =
@@ -29,6 +30,8 @@ pub const SHUT: [Reason; 4] =
 #[derive(Debug, Default)]
 pub(super) struct Call {
     pub demand: Demand,
+    /// Plugd listens for it.
+    listens: bool,
     pub awake: bool,
     /// Somebody started it by hand since it was looked at.
     pub called: bool,
@@ -136,7 +139,12 @@ impl Service {
 
     /// It waits for demand, and callers reach it.
     pub fn can_be_called(&self) -> bool {
-        self.waits_for_demand() && self.shut().is_none()
+        self.waits_for_demand() && self.call.listens && self.shut().is_none()
+    }
+
+    /// Whether plugd can listen for it is found out in this moment.
+    pub fn awaits_door(&self) -> bool {
+        self.may_be_called() && !self.call.listens && self.shut().is_none()
     }
 
     /// It sleeps, and whoever calls it will most likely be answered.
@@ -155,6 +163,22 @@ impl Service {
     }
 }
 
+/// Who is not meant to run, or cannot, is not listened for: a caller is better refused than kept waiting.
+pub fn is_listened_for(view: &ServiceView) -> bool {
+    match view.status {
+        Status::Stopped | Status::Skipped => false,
+        // However it ended, the next call is a new beginning.
+        Status::Failed | Status::Completed => view.on_demand,
+        Status::Starting
+        | Status::Running
+        | Status::Healthy
+        | Status::Degraded
+        | Status::Unhealthy
+        | Status::Waiting
+        | Status::Stopping => true,
+    }
+}
+
 fn crowded(count: usize, whose: &str) -> String {
     format!(
         "all {count} connections that plugd passes on {whose} were taken, and less than an eighth of them is free again: \
@@ -163,6 +187,12 @@ fn crowded(count: usize, whose: &str) -> String {
 }
 
 impl Controller {
+    pub(super) fn listened(&mut self, id: Id, listens: bool) {
+        let Some(service) = self.table.get_mut(id) else { return };
+        service.touched |= std::mem::replace(&mut service.call.listens, listens) != listens;
+        self.mark(id);
+    }
+
     pub(super) fn demanded(&mut self, id: Id, demand: Demand, sent_away: u32, now: Now) {
         let Some(service) = self.table.get_mut(id) else { return };
         let before = std::mem::replace(&mut service.call.demand, demand);

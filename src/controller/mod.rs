@@ -55,7 +55,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use demand::SHUT;
+pub use demand::{SHUT, is_listened_for};
 pub use dryrun::{Change, change, nothing_to_run};
 pub use heirs::MISSED;
 pub use input::*;

@@ -51,7 +51,7 @@ impl Controller {
         }
         service.recalled = service.recalled.filter(|told| is_on_its_way_to(service, *told));
         let mut view = view(service, word, &self.config);
-        view.pending = self.is_coming(service);
+        view.pending = self.is_coming(service) || service.awaits_door();
         // Whether a call would start it is known in a moment; of an edit nothing is told before that.
         let is_new = service.view.as_ref().is_none_or(|told| told.pending);
         let is_tried = service.trial.as_ref().is_some_and(|trial| trial.result.is_none());
@@ -111,7 +111,7 @@ impl Controller {
             for_good: over,
             aside: matches!(status, Status::Skipped | Status::Stopped),
             over: (over && !held) || service.gate == Gate::Disabled,
-            undecided: self.is_coming(service) || service.instances.iter().any(is_unseen),
+            undecided: self.is_coming(service) || service.awaits_door() || service.instances.iter().any(is_unseen),
         };
         self.node.recount(service.share, share);
         service.share = share;
@@ -263,11 +263,12 @@ fn since_before(service: &Service, word: (Status, Option<Reason>)) -> Option<Tim
     (same && word == (told.status, told.reason) && told.status != Status::Starting).then_some(told.since)
 }
 
-/// An end that an earlier controller has dealt with is dealt with once more, until it is as it was.
+/// An end that an earlier controller has dealt with is dealt with once more, until it is as it was; that nobody can call
+/// it is found out once more.
 fn is_on_its_way_to(service: &Service, told: Told) -> bool {
-    service.word != (told.status, told.reason)
-        && service.word.0 == Status::Stopping
-        && spawned_last(service).is_some_and(|spawned| spawned <= told.since)
+    let ends_anew = service.word.0 == Status::Stopping
+        && spawned_last(service).is_some_and(|spawned| spawned <= told.since);
+    service.word != (told.status, told.reason) && (ends_anew || service.awaits_door())
 }
 
 fn spawned_last(service: &Service) -> Option<Timestamp> {
@@ -347,7 +348,7 @@ fn view(service: &Service, word: Word, config: &Config) -> ServiceView {
         reason: word.reason,
         why: word.why.into_iter().chain(by_hand(service)).collect(),
         next: word.next,
-        available: serves || word.reason == Some(Reason::OnDemand),
+        available: serves || (word.reason == Some(Reason::OnDemand) && !service.awaits_door()),
         process_running: running,
         mesh_registration: false,
         required: service.required(),

@@ -203,7 +203,10 @@ fn of_runs(service: &Service) -> Word {
 fn asleep(service: &Service) -> Word {
     let name = &service.name;
     let port = service.spec().and_then(|spec| spec.process.port).unwrap_or(0);
-    let listens = format!("plugd listens on port {port} for it");
+    let listens = match service.awaits_door() {
+        true => format!("plugd is about to listen on port {port} for it"),
+        false => format!("plugd listens on port {port} for it"),
+    };
     let first = service.instances.first();
     let wait = first.and_then(|instance| match &instance.life {
         Life::BackOff(wait) => Some((wait, instance)),

@@ -151,7 +151,7 @@ impl Controller {
         let (serves, asleep) = (service.serves(ready), service.would_answer());
         // Nobody calls a job: how often it runs says nothing of how well it is. Who calls one that sleeps is answered,
         // or should be.
-        let aside = job || !(meant || service.is_to_be_called());
+        let aside = job || (!serves && service.awaits_door()) || !(meant || service.is_to_be_called());
         let (before, was_ready) = (service.health.said, service.health.ready);
         let health = &mut service.health;
         (health.points, health.ready) = (points, ready);

@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Node, memory};
-use crate::controller::{Declaration, Demand, Input, MISSED, SHUT};
+use crate::controller::{Declaration, Demand, Input, MISSED, SHUT, is_listened_for};
 use crate::edge::doors::{self, Doors, Ready, Turn, Way};
 use crate::edge::process::prepare::{self, Unpreparable};
 use crate::edge::process::raw;
 use crate::model::name::{Instance, LifeId, Name};
-use crate::model::reason::{Reason, Status};
+use crate::model::reason::Reason;
 use crate::model::spec::{Pass, Spec};
 use crate::model::view::ServiceView;
 
@@ -206,8 +206,7 @@ impl Node {
         }
     }
 
-    /// Where callers are led follows what is announced. Who is not meant to run, or cannot, is not listened
-    /// for: a caller is better refused than kept waiting.
+    /// Where callers are led, and whether anybody is listened for, follows what is announced.
     pub(super) fn lead_callers(&mut self, view: &ServiceView) {
         let Some(pass) = self.held.doors.get(&view.service).map(|door| door.pass) else { return };
         let shared = pass == Pass::Socket;
@@ -220,25 +219,13 @@ impl Node {
         if shared && (door.turn.set(runs) || is_other) {
             self.held.edge.turned(&view.service, every);
         }
-        let meant = match view.status {
-            Status::Stopped | Status::Skipped => false,
-            // However it ended, the next call is a new beginning.
-            Status::Failed | Status::Completed => view.on_demand,
-            Status::Starting
-            | Status::Running
-            | Status::Healthy
-            | Status::Degraded
-            | Status::Unhealthy
-            | Status::Waiting
-            | Status::Stopping => true,
-        };
         // One from before an edit may listen there itself; plugd never calls on itself.
         let ready: Vec<Ready> = ready.into_iter().filter(|one| one.port != door.port).collect();
         if door.leads_to != ready {
             door.leads_to.clone_from(&ready);
             self.held.edge.lead(&view.service, ready);
         }
-        if meant {
+        if is_listened_for(view) {
             self.open_door(&view.service);
         } else {
             self.shut_door(&view.service);
@@ -274,6 +261,7 @@ impl Node {
                 door.open = true;
                 self.held.edge.open(name, listener, door.hold, door.way());
                 self.held.edge.lead(name, door.leads_to.clone());
+                self.queue.push_back(Input::Door { name: name.clone(), listens: true });
                 self.take_back_words(name);
             }
             Err(error) => self.cannot_listen(name, port, &error),
@@ -381,6 +369,7 @@ impl Node {
             self.held.edge.close(name);
             let demand = Demand::default();
             self.queue.push_back(Input::Demand { name: name.clone(), demand, sent_away: 0 });
+            self.queue.push_back(Input::Door { name: name.clone(), listens: false });
         }
         let (listener, port, key, pass) = (door.listener.take(), door.port, door.key(name), door.pass);
         if let Some(listener) = listener {

@@ -401,6 +401,28 @@ fn one_that_is_on_demand_plain_and_on_demand_again_is_called_as_before() {
 }
 
 #[test]
+fn what_cannot_be_called_is_never_reported_as_started() {
+    let mut world = World::empty();
+    let held = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
+    world.put("web.yaml", &manifest(held.local_addr().expect("bound").port(), "one", ""));
+    world.put("mail.yaml", &manifest(free_port(), "two", ""));
+    world.put("other.yaml", "command: sleep 3600\n");
+    world.run(&[]);
+    for reports in 1..=4 {
+        let reports_of = |world: &World, what: &str| world.ask(&["events"]).matches(what).count();
+        world.wait("the report", |world| reports_of(world, "StartupReport") == reports);
+        let told = world.ask(&["events"]);
+        assert_eq!(reports_of(&world, "failed: [web (AddressInUse)]"), reports, "{told}");
+        assert_eq!(reports_of(&world, "started: [mail"), reports, "{told}");
+        // Told once, and never taken back.
+        assert_eq!(reports_of(&world, "web cannot be called"), 1, "{told}");
+        // Orders are written before they are answered, and with them what was said before.
+        world.ask(&["stop", "other"]);
+        replace_controller(&world);
+    }
+}
+
+#[test]
 fn where_its_instances_listen_is_known_to_the_next_controller_also_while_the_port_is_held() {
     let world = World::running();
     let (held, port) = held_port_of_web(&world);

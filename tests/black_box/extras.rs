@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use plugd::edge::process::cgroup::own_group;
 
+use crate::last_good::write_down;
 use crate::world::{World, environment, free_port, kill, lives};
 
 const QUICK: &str = "restart: {backoff: {initial: 20ms, max: 50ms}}\n";
@@ -186,6 +187,8 @@ fn a_pre_start_hook_is_killed_with_all_its_processes_when_the_manifest_goes() {
 #[test]
 fn a_hook_ends_with_the_node_and_with_the_controller_that_asked_for_it() {
     let mut world = World::running();
+    // A memory that was written is known to the keeper: a descriptor that stays.
+    write_down(&world);
     let hook = put_hanging(&world, "warm", "hooks");
     world.put(
         "heating.yaml",

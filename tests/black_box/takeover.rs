@@ -122,5 +122,6 @@ fn a_memory_that_is_taken_away_between_two_controllers_is_told_as_lost() {
     world.wait("that to be told", |world| {
         world.status_file("_controller").is_some_and(|text| text.contains("type: MemoryLost"))
     });
-    assert!(world.log().contains("was taken away"));
+    // Words for stderr are written a moment behind.
+    world.wait("the words of it", |world| world.log().contains("was taken away"));
 }

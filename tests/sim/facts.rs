@@ -335,6 +335,7 @@ impl Facts {
             | Input::MemoryLost(_)
             | Input::HookEnded { .. }
             | Input::Output { .. }
+            | Input::Door { .. }
             | Input::PrivatePort { .. }
             | Input::PortHeld { .. }
             | Input::LostProcess { .. }

@@ -48,6 +48,10 @@ pub struct World {
     pub passed: BTreeSet<LifeId>,
     /// Who is at the doors.
     pub demand: BTreeMap<Name, Demand>,
+    /// Plugd listens for these.
+    doors: BTreeSet<Name>,
+    /// What the controller is to hear of that.
+    turned: Vec<Input>,
     /// Withdrawn since it was told last: its counts may begin anew.
     pub renewed: BTreeSet<Name>,
     pub steps: u64,
@@ -132,6 +136,8 @@ impl World {
             lie,
             passed: BTreeSet::new(),
             demand: BTreeMap::new(),
+            doors: BTreeSet::new(),
+            turned: Vec::new(),
             renewed: BTreeSet::new(),
             steps: 0,
             next_pid: 100,
@@ -326,6 +332,11 @@ impl World {
             laws::action(self, &action)?;
             self.carry_out(action)?;
         }
+        let turned = std::mem::take(&mut self.turned);
+        if !turned.is_empty() && self.left.is_none() {
+            turned.into_iter().for_each(|door| self.absorb(door));
+            return self.decide();
+        }
         crate::clock::passed(self)?;
         self.facts.decided();
         laws::waits(self)?;
@@ -426,10 +437,12 @@ impl World {
                     if self.steps.is_multiple_of(64) {
                         crate::converged::text(&view)?;
                     }
+                    self.turn_door(&view);
                     self.views.insert(name, view);
                 }
             }
             Action::Retire(name) => {
+                self.doors.remove(&name);
                 self.memory.remove(&name);
                 self.views.remove(&name);
                 self.demand.remove(&name);
@@ -445,6 +458,21 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The edge listens for who is meant to run on demand, and says so in the same turn.
+    fn turn_door(&mut self, view: &ServiceView) {
+        let name = &view.service;
+        let has_door = self.facts.wishes.get(name).is_some_and(|wish| wish.spec.activation.is_some());
+        let listens = has_door && is_listened_for(view);
+        let is_other = if listens { self.doors.insert(name.clone()) } else { self.doors.remove(name) };
+        self.turned.extend(is_other.then(|| Input::Door { name: name.clone(), listens }));
+    }
+
+    /// That it is listened for has been said to the controller.
+    pub fn is_heard_to_listen(&self, name: &Name) -> bool {
+        let unsaid = |door: &Input| matches!(door, Input::Door { name: of, .. } if of == name);
+        self.doors.contains(name) && !self.turned.iter().any(unsaid)
     }
 
     /// A new controller, with what the keeper and the disk hold.
@@ -471,6 +499,8 @@ impl World {
         self.unready_at_end.clear();
         self.controller = Controller::new(self.config.clone());
         self.views.clear();
+        self.doors.clear();
+        self.turned.clear();
         self.facts.inherit(self.entries.iter(), self.now.mono);
         // What had passed before counts where the keeper was told of it.
         let lives = &self.facts.lives;

@@ -661,6 +661,30 @@ fn who_calls_while_it_falls_asleep_does_not_change_why_it_was_stopped() {
 }
 
 #[test]
+fn until_its_port_is_listened_on_it_is_on_its_way_and_then_it_can_be_called_or_not() {
+    let mut world = World::unread(config(), start());
+    world.doors_stay = true;
+    try_well(&mut world, lazy("web"));
+    world.tell(Input::Scanned);
+    let view = world.view("web");
+    assert_eq!((view.pending, view.available, view.settled, view.address.clone()), (true, false, false, None));
+    assert_eq!(view.why, ["plugd is about to listen on port 8080 for it"]);
+    assert_eq!((view.status, view.reason, view.serving), (Status::Waiting, Some(Reason::OnDemand), Serving::Aside));
+    assert!(!world.controller.node().settled, "nobody knows yet");
+
+    world.tell(Input::Door { name: name("web"), listens: true });
+    let view = world.view("web");
+    assert_eq!((view.pending, view.available, view.settled, view.address.is_some()), (false, true, true, true));
+    assert!(world.controller.node().settled);
+
+    world.tell(Input::Door { name: name("web"), listens: false });
+    let held = Some("port 8080 is held by pid 7 (nginx)".to_string());
+    world.tell(Input::Problem { name: name("web"), reason: Reason::AddressInUse, message: held });
+    let view = world.view("web");
+    assert_eq!((view.pending, view.available, view.settled, view.address.clone()), (false, false, false, None));
+}
+
+#[test]
 fn who_depends_on_one_that_nobody_can_call_waits_and_is_given_no_address() {
     let mut world = World::new();
     world.declare(lazy("db"));

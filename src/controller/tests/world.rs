@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::controller::testing::*;
 use crate::controller::*;
-use crate::model::name::LifeId;
+use crate::model::name::{LifeId, Name};
 use crate::model::reason::{Reason, Status};
 use crate::model::spec::Spec;
 use crate::model::time::Now;
@@ -19,6 +19,10 @@ pub struct World {
     pub now: Now,
     /// Checks that were asked for and not answered.
     asked: BTreeSet<(LifeId, ProbeSlot)>,
+    /// What plugd listens for, of whatever has a door.
+    doors: BTreeSet<Name>,
+    /// Doors open no more by themselves.
+    pub doors_stay: bool,
 }
 
 pub fn config() -> Config {
@@ -59,7 +63,7 @@ impl World {
 
     /// A controller that has just been started and has read nothing.
     pub fn unread(config: Config, now: Now) -> World {
-        World { controller: Controller::new(config), now, asked: BTreeSet::new() }
+        World { controller: Controller::new(config), now, asked: BTreeSet::new(), doors: BTreeSet::new(), doors_stay: false }
     }
 
     /// A world in which this service runs its first life.
@@ -72,13 +76,30 @@ impl World {
     }
 
     pub fn decide(&mut self) -> Vec<Action> {
-        let actions = self.controller.decide(self.now).actions;
+        let mut actions = self.controller.decide(self.now).actions;
         for action in &actions {
             if let Action::Probe { life, probe, .. } = action {
                 self.asked.insert((life.clone(), *probe));
             }
         }
+        let doors = self.turned_doors(&actions);
+        if !doors.is_empty() {
+            doors.into_iter().for_each(|door| self.controller.absorb(door, self.now));
+            actions.extend(self.decide());
+        }
         actions
+    }
+
+    /// As the edge opens and shuts them.
+    fn turned_doors(&mut self, actions: &[Action]) -> Vec<Input> {
+        let mut told = Vec::new();
+        for action in actions.iter().filter(|_| !self.doors_stay) {
+            let Action::Announce(name) = action else { continue };
+            let listens = self.controller.view(name).is_some_and(|view| is_listened_for(&view));
+            let turned = if listens { self.doors.insert(name.clone()) } else { self.doors.remove(name) };
+            told.extend(turned.then(|| Input::Door { name: name.clone(), listens }));
+        }
+        told
     }
 
     pub fn tell(&mut self, input: Input) -> Vec<Action> {
