@@ -268,6 +268,12 @@ impl Controller {
             if !called && !service.is_waited_for() && !needed {
                 // The next call is a new beginning; who is still connected, to nobody, is none.
                 service.touched |= std::mem::take(&mut service.call.awake);
+                // What left by itself sleeps, and is woken by who needs it then. Who waits for it now has had it ready, and
+                // waits for something else: one that leaves again and again is not called without end.
+                let sleeps = !service.call.demand.connected && !service.has_failed_for_good();
+                if sleeps && !self.is_called_for(service) {
+                    service.forget_ends();
+                }
                 return None;
             }
             service.forget_ends();
@@ -313,10 +319,15 @@ impl Controller {
         None
     }
 
-    /// Who wants to start wakes what it depends on.
-    pub(super) fn call_dependencies(&mut self, service: &Service) {
-        for dependency in calls(service) {
-            let Some(id) = self.table.id(&dependency.name) else { continue };
+    /// Who wants to start wakes what it depends on; who has started lets what left meanwhile sleep.
+    pub(super) fn call_dependencies(&mut self, service: &mut Service) {
+        let of = |dependency: &Dependency| self.table.id(&dependency.name);
+        let mut looks: Vec<Id> = calls(service).filter_map(of).collect();
+        let calls_on = !looks.is_empty();
+        if std::mem::replace(&mut service.calls, calls_on) && !calls_on {
+            looks = service.all_needs().filter_map(of).collect();
+        }
+        for id in looks {
             if self.table.get(id).is_some_and(Service::is_asleep) {
                 self.mark(id);
             }

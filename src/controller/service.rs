@@ -45,6 +45,8 @@ pub(super) struct Service {
     pub instances: Vec<Instance>,
     pub agenda: Place,
     pub call: Call,
+    /// It waits for what it depends on, and wakes what sleeps of that.
+    pub calls: bool,
     /// The highest life of each instance that was there once; numbers are never used again.
     pub lives: Vec<u64>,
     /// No life of this service is numbered lower or equal: late news of a namesake is no news of it.
@@ -285,6 +287,7 @@ impl Service {
             instances: Vec::new(),
             agenda: Place::default(),
             call: Call::default(),
+            calls: false,
             lives: Vec::new(),
             life_floor: 0,
             trial: None,

@@ -685,6 +685,39 @@ fn until_its_port_is_listened_on_it_is_on_its_way_and_then_it_can_be_called_or_n
 }
 
 #[test]
+fn one_that_left_by_itself_is_woken_by_who_needs_it_and_not_again_and_again() {
+    let mut world = World::new();
+    let leave = |world: &mut World, number: u64| {
+        world.spawned("db", number);
+        world.sleep(Duration::from_secs(5));
+        world.gone("db", number, Exit::code(0))
+    };
+    try_well(&mut world, lazy("db"));
+    door(&mut world, "db", true, false);
+    door(&mut world, "db", false, false);
+    leave(&mut world, 1);
+    assert_eq!(world.status("db"), (Status::Waiting, Some(Reason::OnDemand)));
+
+    let mut app = spec("app");
+    app.depends_on = vec![needs("db"), needs("cache")];
+    let actions = world.declare(app);
+    assert!(spawns(&actions, "db", 2) && !spawns(&actions, "app", 1), "{actions:?}");
+    // Of two things that are needed one leaves while the other does not come: it was there.
+    leave(&mut world, 2);
+    assert!(!spawned_any(&world.sleep(Duration::from_secs(3600))));
+    world.declare(spec("cache"));
+    assert!(spawns(&world.spawned("cache", 1), "app", 1));
+
+    // With the next start of who needs it that is over.
+    world.spawned("app", 1);
+    world.sleep(Duration::from_secs(60));
+    let mut actions = world.crash("app", 1, 1);
+    actions.extend(world.sleep(Duration::from_secs(5)));
+    assert!(spawns(&actions, "db", 3) && !spawns(&actions, "app", 2), "{actions:?}");
+    assert!(spawns(&world.spawned("db", 3), "app", 2));
+}
+
+#[test]
 fn who_depends_on_one_that_nobody_can_call_waits_and_is_given_no_address() {
     let mut world = World::new();
     world.declare(lazy("db"));
