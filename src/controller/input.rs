@@ -151,7 +151,10 @@ pub enum Input {
         sent_away: u32,
     },
     /// Whether plugd listens for it now. That it cannot is a `Problem`, said as well.
-    Door { name: Name, listens: bool },
+    Door {
+        name: Name,
+        listens: bool,
+    },
     /// The port that the next processes of a service on demand are given; none of it runs.
     PrivatePort {
         name: Name,

@@ -266,8 +266,8 @@ fn since_before(service: &Service, word: (Status, Option<Reason>)) -> Option<Tim
 /// An end that an earlier controller has dealt with is dealt with once more, until it is as it was; that nobody can call
 /// it is found out once more.
 fn is_on_its_way_to(service: &Service, told: Told) -> bool {
-    let ends_anew = service.word.0 == Status::Stopping
-        && spawned_last(service).is_some_and(|spawned| spawned <= told.since);
+    let ends_anew =
+        service.word.0 == Status::Stopping && spawned_last(service).is_some_and(|spawned| spawned <= told.since);
     service.word != (told.status, told.reason) && (ends_anew || service.awaits_door())
 }
 

@@ -344,7 +344,10 @@ pub fn told(world: &mut World, view: &ServiceView) -> Result<(), String> {
     let asleep = view.reason == Some(Reason::OnDemand);
     let listens = world.is_heard_to_listen(name);
     if view.available != (view.ready > 0 || (asleep && listens)) {
-        return Err(format!("law 9: {name} is available or not, is ready {} times, is listened for: {listens}", view.ready));
+        return Err(format!(
+            "law 9: {name} is available or not, is ready {} times, is listened for: {listens}",
+            view.ready
+        ));
     }
     if asleep && lives().any(|(_, entry)| entry.lives()) {
         return Err(format!("law 9: {name} is told to wait for demand and something of it lives"));

@@ -251,6 +251,11 @@ fn only_failures_that_count_are_noted_for_the_history() {
     let (message, reason) = ("the resolver is busy".into(), Some(Reason::ResourceExhausted));
     let verdict = Verdict { passed: false, message, reason, took: Duration::ZERO };
     assert_eq!(noted(&world.answer_with("web", 1, ProbeSlot::Liveness, verdict)), 0);
+
+    let mut slow = probed();
+    slow.startup_probe = Some(Probe { failure_threshold: 3, ..tcp(81) });
+    let mut world = World::running(slow);
+    assert_eq!(noted(&world.verdict("web", 1, ProbeSlot::Startup, false)), 0, "until it has started");
 }
 
 #[test]

@@ -661,6 +661,26 @@ fn who_calls_while_it_falls_asleep_does_not_change_why_it_was_stopped() {
 }
 
 #[test]
+fn one_that_served_for_a_moment_after_a_failed_start_sleeps_as_one_that_answers() {
+    let mut web = lazy("web");
+    let idle_stop = Some(Duration::from_millis(500));
+    web.activation = Some(Activation { idle_stop, hold_requests: Duration::from_secs(30) });
+    web.min_ready = Duration::from_secs(5);
+    let mut world = World::new();
+    try_well(&mut world, web);
+    door(&mut world, "web", true, false);
+    world.spawned("web", 1);
+    world.crash("web", 1, 3);
+    world.sleep(Duration::from_secs(2));
+    world.spawned("web", 2);
+    door(&mut world, "web", false, false);
+    assert!(signals(&world.sleep(Duration::from_secs(1)), "web", 15), "nobody was connected");
+    world.gone("web", 2, Exit::signal(15));
+    assert_eq!(world.status("web"), (Status::Waiting, Some(Reason::OnDemand)), "{:?}", world.view("web").why);
+    assert!(world.view("web").available);
+}
+
+#[test]
 fn until_its_port_is_listened_on_it_is_on_its_way_and_then_it_can_be_called_or_not() {
     let mut world = World::unread(config(), start());
     world.doors_stay = true;

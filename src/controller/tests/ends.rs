@@ -145,6 +145,22 @@ fn a_pre_stop_hook_is_ended_when_the_process_is_gone_before_it() {
 }
 
 #[test]
+fn what_runs_out_of_memory_while_its_pre_stop_hook_runs_was_not_ended_by_plugd() {
+    let mut web = spec("web");
+    web.lifecycle.pre_stop = Some(vec!["drain".into()]);
+    let oom = Exit { oom_killed: true, ..Exit::signal(9) };
+    for (drained, reason) in [(false, Some(Reason::OomKilled)), (true, None)] {
+        let mut world = World::running(web.clone());
+        world.order("web", Order::Stop);
+        if drained {
+            world.tell(Input::HookEnded { life: life("web", 1), hook: Hook::PreStop, result: Ok(()) });
+        }
+        world.gone("web", 1, oom);
+        assert_eq!(world.view("web").last_exit.as_ref().map(|exit| exit.reason), Some(reason), "{drained}");
+    }
+}
+
+#[test]
 fn a_hook_that_uses_up_the_grace_leaves_the_signal_two_seconds() {
     let mut web = spec("web");
     web.lifecycle.pre_stop = Some(vec!["drain".into()]);

@@ -537,6 +537,33 @@ fn a_new_controller_goes_on_with_the_run_and_neither_repeats_nor_forgets_it() {
 }
 
 #[test]
+fn of_two_runs_that_waited_under_an_earlier_controller_the_older_is_told_as_missed() {
+    let (mut world, mut held) = (World::new(), Held::default());
+    held.take(&world.declare(job("tidy", "*/10 * * * *")));
+    held.take(&until(&mut world, "11:10:00"));
+    let open = |id: i64, scheduled: &str| RunMemory {
+        id,
+        scheduled: Some(at(scheduled).as_second()),
+        began: None,
+        result: None,
+        code: None,
+        took: None,
+    };
+    let mut memory = held.memory.clone().expect("it remembers");
+    let schedule = memory.schedule.as_mut().expect("a schedule");
+    schedule.runs = vec![open(1, "11:00:00"), open(2, "11:10:00")];
+    held.memory = Some(memory);
+    let mut next = held.next(&world, None, true);
+    let mut actions = next.declare(job("tidy", "*/10 * * * *"));
+    actions.extend(next.tell(Input::Scanned));
+    let missed = |action: &&Action| matches!(action, Action::Record(event) if event.reason == Reason::MissedRun);
+    let told: Vec<&Action> = actions.iter().filter(missed).collect();
+    assert_eq!(told.len(), 1, "{actions:?}");
+    assert!(format!("{told:?}").contains("11:00:00Z was missed: the next one is due"), "{told:?}");
+    assert!(spawns(&actions, "tidy", 2), "{actions:?}");
+}
+
+#[test]
 fn a_run_that_is_tried_again_by_the_next_controller_began_with_its_first_try() {
     let mut flaky = job("tidy", "*/10 * * * *");
     flaky.restart.policy = RestartPolicy::OnFailure;

@@ -63,7 +63,13 @@ impl World {
 
     /// A controller that has just been started and has read nothing.
     pub fn unread(config: Config, now: Now) -> World {
-        World { controller: Controller::new(config), now, asked: BTreeSet::new(), doors: BTreeSet::new(), doors_stay: false }
+        World {
+            controller: Controller::new(config),
+            now,
+            asked: BTreeSet::new(),
+            doors: BTreeSet::new(),
+            doors_stay: false,
+        }
     }
 
     /// A world in which this service runs its first life.

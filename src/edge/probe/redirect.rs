@@ -91,5 +91,21 @@ mod tests {
             assert_eq!(found(StatusCode::NOT_MODIFIED), None, "{location}");
         }
         assert_eq!(onward(StatusCode::FOUND, &HeaderMap::new(), "/", &local, "http"), None);
+        let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/b"))]);
+        for (status, is_followed) in [
+            (200, false),
+            (300, false),
+            (301, true),
+            (302, true),
+            (303, true),
+            (304, false),
+            (305, false),
+            (307, true),
+            (308, true),
+        ] {
+            let found =
+                StatusCode::from_u16(status).ok().and_then(|status| onward(status, &headers, "/", &local, "http"));
+            assert_eq!(found.is_some(), is_followed, "{status}");
+        }
     }
 }
