@@ -33,6 +33,8 @@ pub(super) struct Call {
     /// Plugd listens for it.
     listens: bool,
     pub awake: bool,
+    /// All of it ended well while nobody waited for it to be ready: it has completed, and sleeps.
+    pub left: bool,
     /// Somebody started it by hand since it was looked at.
     pub called: bool,
     /// When somebody wanted it last.
@@ -253,30 +255,29 @@ impl Controller {
         if service.gate.ends_all() {
             // What called it then does not call it when it may run again.
             service.touched |= service.call.awake;
-            (service.call.awake, service.call.called) = (false, false);
+            (service.call.awake, service.call.called, service.call.left) = (false, false, false);
             return None;
         }
         // Whether it runs on demand its manifest will tell.
         service.declared.as_ref()?;
         let Some(idle_stop) = service.activation().map(|activation| activation.idle_stop) else {
-            (service.call.awake, service.call.called) = (false, false);
+            (service.call.awake, service.call.called, service.call.left) = (false, false, false);
             return None;
         };
         let called = std::mem::take(&mut service.call.called);
+        service.call.left &= service.is_over();
         if service.is_over() {
-            let needed = service.has_failed_for_good() && self.is_called_for(service);
+            let needed = (service.has_failed_for_good() || service.call.left) && self.is_called_for(service);
             if !called && !service.is_waited_for() && !needed {
                 // The next call is a new beginning; who is still connected, to nobody, is none.
                 service.touched |= std::mem::take(&mut service.call.awake);
-                // What left by itself sleeps, and is woken by who needs it then. Who waits for it now has had it ready, and
-                // waits for something else: one that leaves again and again is not called without end.
-                let sleeps = !service.call.demand.connected && !service.has_failed_for_good();
-                if sleeps && !self.is_called_for(service) {
-                    service.forget_ends();
-                }
+                // Who waits for it now has had it ready, and waits for something else: one that leaves again and again is
+                // not called without end.
+                service.call.left |= !service.has_failed_for_good() && !self.is_called_for(service);
                 return None;
             }
             service.forget_ends();
+            service.call.left = false;
         }
         let at_door = service.call.demand.waiting || service.call.demand.connected;
         let wanted = called || at_door || (!service.call.awake && self.is_called_for(service));

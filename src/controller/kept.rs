@@ -84,7 +84,10 @@ impl Service {
 
     /// No edit is being brought out.
     pub fn call_off_update(&mut self) {
-        self.touched |= self.trial.take().is_some() | self.let_go();
+        let was_kept = self.let_go();
+        self.touched |= self.trial.take().is_some() | was_kept;
+        // What is declared may say otherwise of what has ended.
+        self.moved |= was_kept;
     }
 
     /// What is declared is the service from now on; whether another version was.

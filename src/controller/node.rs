@@ -117,7 +117,8 @@ impl Controller {
                 || service.would_answer()
                 || service.instances.iter().any(|instance| {
                     let steady = checked || instance.ladder.failed_starts == 0;
-                    (instance.life.is_ready() && steady) || instance.life.is_completed()
+                    let serves = service.serves(usize::from(instance.life.is_ready()));
+                    (serves && steady) || instance.life.is_completed()
                 });
             if ends_for_good(service) && self.node.fatal.is_none() {
                 self.node.fatal = Some(service.name.clone());

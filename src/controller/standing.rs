@@ -51,7 +51,7 @@ impl Controller {
         }
         // All that are wanted, also those that were not begun yet.
         let all = desired > 0 && wanted().count() == desired;
-        let over = all && wanted().all(|instance| completed(instance) || completing(instance));
+        let over = all && !service.call.left && wanted().all(|instance| completed(instance) || completing(instance));
         Standing {
             known: service.declared.is_some() || service.rejected.is_some(),
             started: over || wanted().any(started),

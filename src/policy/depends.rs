@@ -12,8 +12,9 @@ use crate::model::spec::{Condition, Dependency};
 pub struct Standing {
     /// Declared (or still living).
     pub known: bool,
-    /// A process of it lives.
+    /// A process of it lives, or it has completed.
     pub started: bool,
+    /// It has completed, also.
     pub ready: bool,
     pub completed: bool,
     /// On its way to a first verdict: will become ready, fail, be skipped … by itself.
@@ -27,8 +28,8 @@ pub struct Standing {
 /// Whether the condition holds now.
 pub fn holds(condition: Condition, of: &Standing) -> bool {
     match condition {
-        Condition::Started => of.started || of.completed,
-        Condition::Ready => of.ready || of.completed,
+        Condition::Started => of.started,
+        Condition::Ready => of.ready,
         Condition::Completed => of.completed,
     }
 }

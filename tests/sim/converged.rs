@@ -105,7 +105,7 @@ fn of_service(world: &World, view: &ServiceView) -> Result<(), String> {
         }
     }
     let alive = || world.entries.iter().find(|(life, entry)| life.instance.service == *name && entry.main);
-    let needed = world.facts.wishes.values().any(|other| other.spec.depends_on.iter().any(|need| need.name == *name));
+    let needed = world.facts.wishes.values().any(|other| other.needs().any(|need| need.name == *name));
     if let (false, true, Some((life, _))) = (needed, world.facts.is_idle(name, world.now.mono), alive()) {
         return Err(format!("law of demand: {life} lives and nobody has been connected for long"));
     }

@@ -21,6 +21,8 @@ pub struct Facts {
     pub wishes: BTreeMap<Name, Wish>,
     pub lives: BTreeMap<LifeId, Life>,
     pub rungs: BTreeMap<Instance, Rungs>,
+    /// Of these it was told that somebody else has their ports.
+    pub shut: BTreeSet<Name>,
     /// Jobs that ran to their end, with what they were made from.
     pub completed: BTreeMap<Instance, Digest>,
     /// Jobs of which an older version ran to its end: they are done where that one was still in force.
@@ -124,7 +126,7 @@ impl Wish {
         self.wanted().min().unwrap_or(0)
     }
 
-    fn needs(&self) -> impl Iterator<Item = &Dependency> + '_ {
+    pub fn needs(&self) -> impl Iterator<Item = &Dependency> + '_ {
         self.versions().flat_map(|spec| &spec.depends_on)
     }
 }
@@ -139,6 +141,8 @@ pub struct Life {
     /// By which an earlier controller checked it.
     pub was: Option<Arc<Spec>>,
     pub print: Digest,
+    /// While it was being made nobody wanted it any more.
+    pub called_off: bool,
     pub spawned: Option<Duration>,
     pub exited: Option<Exit>,
     /// Its end was told to this controller, and counted.
@@ -339,14 +343,27 @@ impl Facts {
             | Input::PrivatePort { .. }
             | Input::PortHeld { .. }
             | Input::LostProcess { .. }
-            | Input::Problem { .. }
             | Input::LogProblem { .. } => {}
+            Input::Problem { name, reason, message } if SHUT.contains(reason) => {
+                match message {
+                    Some(_) => drop(self.shut.insert(name.clone())),
+                    // Who waits for it may hear that it is back.
+                    None if self.shut.remove(name) => self.spread(&BTreeSet::from([name.clone()])),
+                    None => {}
+                }
+            }
+            Input::Problem { .. } => {}
         }
         self.look(now);
     }
 
     pub fn call(&mut self, name: &Name) -> &mut Call {
         self.calls.entry(name.clone()).or_default()
+    }
+
+    /// Somebody else listens where it is called.
+    pub fn is_shut(&self, name: &Name) -> bool {
+        self.shut.contains(name) && self.wishes.get(name).is_some_and(|wish| wish.spec.activation.is_some())
     }
 
     /// An edit that would not start, and stands in no file any more.
@@ -504,11 +521,12 @@ impl Facts {
         // A job waits for its next run, whatever became of the last.
         let job = wish.spec.schedule.is_some();
         // Nobody is owed what nobody calls.
-        let job = job || self.is_uncalled(name);
+        let job = job || (self.is_uncalled(name) && !self.is_shut(name));
         let at_rest = job || !wish.spec.enabled || wish.stopped || wish.bereft || wish.least() == 0;
         let fine = (0..wish.most()).any(|index| {
             let instance = Instance { service: name.clone(), index };
-            self.is_perhaps_done(&instance) || self.ready_lives(name).any(|life| life.instance == instance)
+            let ready = || self.ready_lives(name).any(|life| life.instance == instance);
+            self.is_perhaps_done(&instance) || (!self.is_shut(name) && ready())
         });
         !at_rest && !fine
     }
@@ -948,7 +966,7 @@ impl Facts {
         let most = wish.map_or(u32::MAX, Wish::most);
         let mine = |life: &LifeId| life.instance.service == *name && life.instance.index < most;
         let started = || self.lives.iter().any(|(life, known)| mine(life) && known.runs() && known.stopping.is_none());
-        let ready = || self.ready_lives(name).any(mine);
+        let ready = || !self.is_shut(name) && self.ready_lives(name).any(mine);
         let is_job = |spec: &Arc<Spec>| spec.schedule.is_some();
         let any = |which: &dyn Fn(&Arc<Spec>) -> bool| wish.is_some_and(|wish| wish.versions().any(which));
         let is_all_done = |wanted: u32| {

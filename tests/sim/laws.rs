@@ -90,8 +90,10 @@ pub fn action(world: &mut World, action: &Action) -> Result<(), String> {
                 world.facts.call(&testing::name(name)).wanted = false;
             }
         }
-        Action::CallOff { .. }
-        | Action::CancelHooks { .. }
+        Action::CallOff { life } => {
+            world.facts.lives.get_mut(life).into_iter().for_each(|known| known.called_off = true);
+        }
+        Action::CancelHooks { .. }
         | Action::Survey { .. }
         | Action::AwaitPort(_)
         | Action::Announce(_)
@@ -261,7 +263,8 @@ fn causes(world: &World, life: &LifeId) -> (bool, bool) {
         || edited
         || replaced
         || facts.is_idle(&life.instance.service, world.now.mono)
-        || known.restarts != wish.restarts;
+        || known.restarts != wish.restarts
+        || known.called_off;
     let spec = known.spec.as_ref();
     let gave_up = spec.is_some_and(|spec| known.slots.gave_up(spec, world.now.mono));
     // Both at once: nobody can say for which.
@@ -343,7 +346,8 @@ pub fn told(world: &mut World, view: &ServiceView) -> Result<(), String> {
     }
     let asleep = view.reason == Some(Reason::OnDemand);
     let listens = world.is_heard_to_listen(name);
-    if view.available != (view.ready > 0 || (asleep && listens)) {
+    let serves = view.ready > 0 && !world.facts.is_shut(name);
+    if view.available != (serves || (asleep && listens)) {
         return Err(format!(
             "law 9: {name} is available or not, is ready {} times, is listened for: {listens}",
             view.ready

@@ -140,7 +140,10 @@ impl World {
         };
         self.entries.insert(life.clone(), entry);
         self.answer(Input::Spawned { life: life.clone(), pid, start_time: 1 });
-        let job = spec.restart.policy == RestartPolicy::Never;
+        // One of several comes again and again while somebody is connected to another.
+        let several = self.facts.wishes.get(&life.instance.service).is_some_and(|wish| wish.most() > 1);
+        let stays = self.calm && several && spec.activation.is_some();
+        let job = spec.restart.policy == RestartPolicy::Never && !stays;
         let dies = if job { Some(0) } else { Some(draw / 1760 % 6).filter(|_| !self.calm) };
         let after = Duration::from_millis(draw / 10560 % 4_000);
         // One on demand that leaves before it was ready has failed to start: that is a fault like others.

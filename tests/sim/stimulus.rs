@@ -44,6 +44,8 @@ pub enum Act {
     Trouble(u8, bool),
     /// Who is at its door from now on, where it runs on demand.
     Call(u8, Demand),
+    /// Somebody else has its port from now on, where plugd does not listen there, or gives it up.
+    Hold(u8, bool),
     ControllerDies,
     DirectoryLost,
     DirectoryFound,
@@ -97,6 +99,8 @@ pub fn plan(seed: u64, length: usize) -> Vec<Stimulus> {
                 109..112 => Act::Flap(service),
                 112..114 => Act::Slow(service),
                 120..135 => Act::Call(service, [Demand::default(), WAITS, CONNECTED, BOTH][random.below(4) as usize]),
+                116..118 => Act::Hold(service, true),
+                118..120 => Act::Hold(service, false),
                 114..116 => Act::SetClock(SET_BY[random.below(6) as usize]),
                 _ => Act::Nothing,
             };

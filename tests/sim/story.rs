@@ -45,6 +45,9 @@ impl World {
     fn converge(&mut self) -> Result<(), String> {
         self.calm = true;
         self.find_directory()?;
+        for name in self.held.clone() {
+            self.hold(name, false)?;
+        }
         for hook in self.hooks.keys().cloned().collect::<Vec<_>>() {
             let number = self.hooks[&hook].number;
             self.later(Duration::ZERO, Event::HookEnds(hook.0, hook.1, number, Ok(())));
@@ -202,12 +205,14 @@ impl World {
             }),
             Act::Call(service, demand) => {
                 let name = service_name(*service);
-                if self.facts.wishes.get(&name).is_none_or(|wish| wish.spec.activation.is_none()) {
+                // Nobody calls where nobody listens.
+                if !self.doors.contains(&name) {
                     return Ok(());
                 }
                 self.demand.insert(name.clone(), *demand);
                 self.tell(Input::Demand { name, demand: *demand, sent_away: u32::from(demand.waiting) })
             }
+            Act::Hold(service, is_held) => self.hold(service_name(*service), *is_held),
             Act::ControllerDies => {
                 // What it was told is decided in the turn that it was told in.
                 self.decide()?;

@@ -21,8 +21,9 @@ use crate::clock::Clock;
 use crate::facts::{Facts, Wish};
 use crate::laws;
 use crate::lie::Lie;
-use crate::manifest::File;
+use crate::manifest::{File, service_name};
 use crate::process::{Entry, HookRun, Preparation};
+use crate::stimulus::SERVICES;
 
 pub struct World {
     pub seed: u64,
@@ -49,7 +50,11 @@ pub struct World {
     /// Who is at the doors.
     pub demand: BTreeMap<Name, Demand>,
     /// Plugd listens for these.
-    doors: BTreeSet<Name>,
+    pub doors: BTreeSet<Name>,
+    /// Somebody else has their ports.
+    pub held: BTreeSet<Name>,
+    /// Of these that is in the way.
+    barred: BTreeSet<Name>,
     /// What the controller is to hear of that.
     turned: Vec<Input>,
     /// Withdrawn since it was told last: its counts may begin anew.
@@ -87,7 +92,13 @@ pub enum Event {
     Says(LifeId),
     Prepared(LifeId),
     HeldUp(LifeId),
+    Barred(Name),
     HookEnds(LifeId, Hook, u64, Result<(), (Reason, String)>),
+}
+
+fn barred(name: &Name, is_barred: bool) -> Input {
+    let message = is_barred.then(|| "its port is held by pid 7".into());
+    Input::Problem { name: name.clone(), reason: Reason::AddressInUse, message }
 }
 
 fn config(seed: u64, started: Now) -> Config {
@@ -137,6 +148,9 @@ impl World {
             passed: BTreeSet::new(),
             demand: BTreeMap::new(),
             doors: BTreeSet::new(),
+            // In some worlds all ports are somebody's at first.
+            held: (0..SERVICES).filter(|_| seed.is_multiple_of(3)).map(service_name).collect(),
+            barred: BTreeSet::new(),
             turned: Vec::new(),
             renewed: BTreeSet::new(),
             steps: 0,
@@ -231,6 +245,9 @@ impl World {
                 }
                 Ok(())
             }
+            // Unless that was overtaken.
+            Event::Barred(name) if self.barred.contains(&name) => self.tell(barred(&name, true)),
+            Event::Barred(_) => Ok(()),
             Event::Survey(life) => {
                 let left = self.entries.get(&life).map(Entry::left).unwrap_or_default();
                 self.tell(Input::Surveyed { life, left })
@@ -443,6 +460,8 @@ impl World {
             }
             Action::Retire(name) => {
                 self.doors.remove(&name);
+                self.barred.remove(&name);
+                self.facts.shut.remove(&name);
                 self.memory.remove(&name);
                 self.views.remove(&name);
                 self.demand.remove(&name);
@@ -460,13 +479,52 @@ impl World {
         Ok(())
     }
 
-    /// The edge listens for who is meant to run on demand, and says so in the same turn.
+    /// The edge listens for who is meant to run on demand, and says so in the same turn; that somebody else has the port
+    /// is found out a moment later.
     fn turn_door(&mut self, view: &ServiceView) {
         let name = &view.service;
         let has_door = self.facts.wishes.get(name).is_some_and(|wish| wish.spec.activation.is_some());
-        let listens = has_door && is_listened_for(view);
-        let is_other = if listens { self.doors.insert(name.clone()) } else { self.doors.remove(name) };
-        self.turned.extend(is_other.then(|| Input::Door { name: name.clone(), listens }));
+        let door = |listens| Input::Door { name: name.clone(), listens };
+        match (has_door && is_listened_for(view), self.doors.contains(name)) {
+            (true, false) if self.held.contains(name) => {
+                if self.barred.insert(name.clone()) {
+                    let delay = Duration::from_micros(crate::manifest::draw(self.seed, self.steps, 9) % 20_000);
+                    self.later(delay, Event::Barred(name.clone()));
+                }
+            }
+            (true, false) => self.open_door(name),
+            (false, true) => {
+                self.doors.remove(name);
+                self.demand.remove(name);
+                let nobody = Input::Demand { name: name.clone(), demand: Demand::default(), sent_away: 0 };
+                self.turned.extend([nobody, door(false)]);
+            }
+            (false, false) if self.barred.remove(name) => self.turned.push(barred(name, false)),
+            (true, true) | (false, false) => {}
+        }
+    }
+
+    fn open_door(&mut self, name: &Name) {
+        self.doors.insert(name.clone());
+        self.turned.push(Input::Door { name: name.clone(), listens: true });
+        if self.barred.remove(name) {
+            self.turned.push(barred(name, false));
+        }
+    }
+
+    /// Somebody else takes the port of a service, if nobody has it, or gives it up.
+    pub fn hold(&mut self, name: Name, is_held: bool) -> Result<(), String> {
+        if is_held {
+            self.held.extend((!self.doors.contains(&name)).then_some(name));
+            return Ok(());
+        }
+        if self.held.remove(&name) && self.barred.contains(&name) {
+            self.open_door(&name);
+            for turned in std::mem::take(&mut self.turned) {
+                self.tell(turned)?;
+            }
+        }
+        Ok(())
     }
 
     /// That it is listened for has been said to the controller.
@@ -500,6 +558,7 @@ impl World {
         self.controller = Controller::new(self.config.clone());
         self.views.clear();
         self.doors.clear();
+        self.barred.clear();
         self.turned.clear();
         self.facts.inherit(self.entries.iter(), self.now.mono);
         // What had passed before counts where the keeper was told of it.

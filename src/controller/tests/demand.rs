@@ -7,7 +7,9 @@ use crate::controller::testing::*;
 use crate::controller::*;
 use crate::model::name::{Instance, LifeId};
 use crate::model::reason::{Reason, Status};
-use crate::model::spec::{Activation, Condition, OnLoss, Pass, Readiness, RestartLimit, RestartPolicy, Spec};
+use crate::model::spec::{
+    Activation, Condition, Dependency, OnLoss, Pass, Readiness, RestartLimit, RestartPolicy, Spec,
+};
 use crate::model::view::{InstanceView, Serving};
 
 const IDLE: Duration = Duration::from_secs(600);
@@ -735,6 +737,23 @@ fn one_that_left_by_itself_is_woken_by_who_needs_it_and_not_again_and_again() {
     actions.extend(world.sleep(Duration::from_secs(5)));
     assert!(spawns(&actions, "db", 3) && !spawns(&actions, "app", 2), "{actions:?}");
     assert!(spawns(&world.spawned("db", 3), "app", 2));
+}
+
+#[test]
+fn one_that_ran_to_its_end_for_who_needs_just_that_has_done_so_until_it_is_called() {
+    let mut world = World::new();
+    try_well(&mut world, lazy("setup"));
+    let mut app = spec("app");
+    app.depends_on = vec![Dependency { condition: Condition::Completed, ..needs("setup") }];
+    assert!(spawns(&world.declare(app), "setup", 1));
+    world.spawned("setup", 1);
+    world.sleep(Duration::from_secs(15));
+    assert!(spawns(&world.gone("setup", 1, Exit::code(0)), "app", 1));
+    world.spawned("app", 1);
+    let mut actions = world.crash("app", 1, 1);
+    actions.extend(world.sleep(Duration::from_secs(5)));
+    assert!(spawns(&actions, "app", 2) && !spawns(&actions, "setup", 2), "{actions:?}");
+    assert!(spawns(&door(&mut world, "setup", true, false), "setup", 2));
 }
 
 #[test]

@@ -262,6 +262,24 @@ fn a_job_that_is_done_is_done_until_the_edit_can_be_carried_out() {
 }
 
 #[test]
+fn what_is_switched_off_and_made_a_job_is_told_as_that_whatever_was_kept() {
+    let once = |mut spec: Spec| {
+        spec.restart.policy = RestartPolicy::OnFailure;
+        spec
+    };
+    let mut world = World::running(once(spec("web")));
+    block(&mut world, once(new("web")));
+    world.crash("web", 1, 0);
+    assert_eq!(world.status("web").0, Status::Completed);
+    let mut off = job("web", "0 3 * * *");
+    off.enabled = false;
+    world.declare(off);
+    assert_eq!(world.status("web"), (Status::Stopped, Some(Reason::Disabled)));
+    world.controller.doubt();
+    assert!(world.decide().is_empty(), "a second look finds nothing else");
+}
+
+#[test]
 fn a_wrapper_that_only_the_edit_lacks_blocks_it_and_one_that_was_taken_away_does_not() {
     let missing = |mut declaration: Declaration| {
         let message = "no web.sh".to_string();
