@@ -42,10 +42,26 @@ pub(super) fn onward(
     }
     let path = from.split('?').next().unwrap_or("/");
     Some(match location.chars().next()? {
-        '/' => location.into(),
         '?' => format!("{path}{location}"),
-        _ => format!("{}{location}", path.rsplit_once('/').map_or("/".into(), |(folder, _)| format!("{folder}/"))),
+        '/' => without_dots(location),
+        _ => without_dots(&format!("{}/{location}", path.rsplit_once('/').map_or("", |(folder, _)| folder))),
     })
+}
+
+/// RFC 3986, section 5.2.4: `..` goes up, and nowhere from the top.
+fn without_dots(target: &str) -> String {
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/').skip(1) {
+        match part {
+            ".." => drop(parts.pop()),
+            "." => {}
+            part => parts.push(part),
+        }
+    }
+    let is_folder = matches!(path.rsplit('/').next(), Some("." | ".."));
+    let end = if is_folder && !parts.is_empty() { "/" } else { "" };
+    format!("/{}{end}{query}", parts.join("/"))
 }
 
 fn is_of(place: &Place, host: &str, port: u16) -> bool {
@@ -68,6 +84,10 @@ mod tests {
         for (location, place, scheme, to) in [
             ("/b", &local, "http", Some("/b")),
             ("b?c", &local, "http", Some("/a/b?c")),
+            ("../b?c=/../d", &local, "http", Some("/b?c=/../d")),
+            ("./b/../c/.", &local, "http", Some("/a/c/")),
+            ("../../..", &local, "http", Some("/")),
+            ("/x/../y/", &local, "http", Some("/y/")),
             ("?x=1", &local, "http", Some("/a/z?x=1")),
             ("/login?next=http://shop.example/", &local, "http", Some("/login?next=http://shop.example/")),
             ("login?next=http://shop.example/", &local, "http", Some("/a/login?next=http://shop.example/")),
