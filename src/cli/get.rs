@@ -19,6 +19,7 @@ use crate::api::wire::Health;
 use crate::model::reason::Status;
 use crate::model::text::{Cause, Report, clean};
 use crate::model::view::{ServiceView, Snapshot};
+use crate::model::yaml::to_yaml;
 
 pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
     let selection = Selection::new(&args.names, &args.selector, args.capability.as_deref());
@@ -73,7 +74,7 @@ pub fn get(args: &GetArgs, session: &Session) -> Result<Code, Fault> {
         }
         GetOutput::Json => writeln!(out, "{}", super::json(&data(args, &views, &node)?))?,
         GetOutput::Yaml if args.effective => write!(out, "{}", effective::yaml(&views, &node, session)?)?,
-        GetOutput::Yaml => write!(out, "{}", yaml(&data(args, &views, &node)?))?,
+        GetOutput::Yaml => write!(out, "{}", to_yaml(&data(args, &views, &node)?))?,
         GetOutput::JsonPath(path) => {
             let value = data(args, &views, &node)?;
             match parse(path)?.find(&value) {
@@ -128,11 +129,6 @@ pub fn parse(path: &str) -> Result<JsonPath, Fault> {
     JsonPath::parse(path).map_err(|error| Fault::usage(error.to_string(), "`plugd get -o json` shows what there is"))
 }
 
-fn yaml(value: &Value) -> String {
-    // Only strings, numbers, lists and maps with string keys: all of them can be written.
-    serde_yaml::to_string(value).unwrap_or_default()
-}
-
 /// Columns before the names of a summary: the longest of its three words, a colon and a gap.
 const SUMMARY_MARGIN: usize = 10;
 
@@ -149,7 +145,7 @@ pub fn summary(snapshot: &Snapshot, output: &GetOutput, look: &Look) -> String {
     let report = Report::of(snapshot);
     match output {
         GetOutput::Json => super::json(&whole(report, snapshot)) + "\n",
-        GetOutput::Yaml => serde_yaml::to_string(&whole(report, snapshot)).unwrap_or_default(),
+        GetOutput::Yaml => to_yaml(&whole(report, snapshot)),
         GetOutput::Table | GetOutput::Wide | GetOutput::Name | GetOutput::JsonPath(_) => {
             let summary = &report.summary;
             // As the table shows them.
@@ -275,7 +271,7 @@ fn each(
             }
             GetOutput::Yaml => {
                 if let Some(object) = object()? {
-                    write!(out, "---\n{}", yaml(&object))?;
+                    write!(out, "---\n{}", to_yaml(&object))?;
                 }
             }
             GetOutput::JsonPath(path) => {

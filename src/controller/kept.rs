@@ -20,6 +20,7 @@ use super::service::{Gate, Id, Service};
 use crate::model::manifest::{self, Reading, Text, print};
 use crate::model::spec::{RestartPolicy, Spec};
 use crate::model::time::Now;
+use crate::model::yaml;
 
 impl Controller {
     /// The version before waits for what it itself depends on, so it hears of that.
@@ -192,21 +193,11 @@ pub mod as_manifest {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Spec>, D::Error> {
-        let text: String = Value::deserialize(from)?.to_string().chars().map(escaped).collect();
+        let text: String = Value::deserialize(from)?.to_string().chars().map(yaml::escaped).collect();
         let main = Text { file: "memory", text: text.as_bytes() };
         let reading = Reading { main, stem: "", dir: Path::new("/"), defaults: None, drop_ins: Vec::new() };
         let document = manifest::read(&reading).ok().and_then(|mut documents| documents.pop());
         document.map(|document| Arc::new(document.spec)).ok_or_else(|| D::Error::custom("not a manifest"))
-    }
-}
-
-/// As YAML takes it: what JSON may leave as it is, YAML calls unprintable.
-fn escaped(c: char) -> String {
-    match c {
-        '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
-            format!("\\u{:04x}", u32::from(c))
-        }
-        c => c.to_string(),
     }
 }
 

@@ -86,7 +86,26 @@ pub fn parse(text: &[u8], file: usize) -> Result<Vec<Node>, Fault> {
 
 /// A value as YAML text, for people and for `get -o yaml`.
 pub fn to_yaml(value: &impl serde::Serialize) -> String {
-    serde_yaml::to_string(value).expect("values of our own have string keys and no hand-written Serialize")
+    let text = serde_yaml::to_string(value).expect("values of our own have string keys and no hand-written Serialize");
+    // To the writer, which follows YAML 1.1, these end a line. To a reader of 1.2 they do not.
+    if !text.contains(['\u{85}', '\u{2028}', '\u{2029}']) {
+        return text;
+    }
+    let json = |value: &serde_json::Value| value.to_string().chars().map(escaped).collect::<String>();
+    match serde_json::to_value(value).expect("what YAML can say JSON can") {
+        serde_json::Value::Object(map) => map.iter().map(|(key, value)| format!("{key}: {}\n", json(value))).collect(),
+        other => format!("{}\n", json(&other)),
+    }
+}
+
+/// JSON as YAML takes it: what the one may leave as it is, the other calls unprintable, or a line end.
+pub fn escaped(c: char) -> String {
+    match c {
+        '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+            format!("\\u{:04x}", u32::from(c))
+        }
+        c => c.to_string(),
+    }
 }
 
 /// A short YAML text of our own as a JSON value, by YAML's own idea of numbers and booleans.
@@ -502,6 +521,15 @@ mod tests {
     fn fault_of(text: &str) -> (usize, usize, String) {
         let fault = parse(text.as_bytes(), 0).expect_err(text);
         (fault.place.line, fault.place.col, fault.message)
+    }
+
+    #[test]
+    fn what_ends_a_line_for_its_writer_alone_is_written_as_an_escape() {
+        let said = serde_json::json!({"command": ["a\u{2028}b", "c\u{85}d", "e\u{2029}"], "port": 80});
+        let text = to_yaml(&said);
+        assert_eq!(text, "command: [\"a\\u2028b\",\"c\\u0085d\",\"e\\u2029\"]\nport: 80\n");
+        assert_eq!(to_json(&text), Some(said));
+        assert_eq!(to_yaml(&"a\u{2028}b"), "\"a\\u2028b\"\n");
     }
 
     #[test]
