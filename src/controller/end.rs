@@ -81,7 +81,7 @@ impl Controller {
             self.record(service, at, Reason::Stopped, false, format!("{name} is stopped{by}; it {said}"), now);
             return Again::Again;
         };
-        service.troubled = true;
+        let was_troubled = std::mem::replace(&mut service.troubled, true);
         let ready_for = stopping.carried.unwrap_or_default();
         let lasted = stopping.lasted || (stopping.carried.is_some() && ready_for >= spec.min_ready);
         let steady = stopping.steady || (stopping.carried.is_some() && ready_for >= spec.restart.backoff.reset_after);
@@ -201,8 +201,10 @@ impl Controller {
             Next::Completed => {
                 instance.ladder.reset();
                 instance.life = Life::Finished(Finished { print: made_from, outcome: Outcome::Completed });
-                // Who is called next begins again.
-                if !on_demand {
+                // Who is called next begins again, and has nothing to recover from.
+                if on_demand {
+                    service.troubled = was_troubled;
+                } else {
                     self.record(service, at, Reason::Completed, false, format!("{name} ran to its end"), now);
                 }
             }

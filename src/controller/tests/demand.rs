@@ -740,6 +740,23 @@ fn one_that_left_by_itself_is_woken_by_who_needs_it_and_not_again_and_again() {
 }
 
 #[test]
+fn one_that_left_by_itself_has_nothing_to_recover_from() {
+    let mut web = lazy("web");
+    web.readiness = Readiness::Probe(tcp(80));
+    let mut world = World::new();
+    try_well(&mut world, web);
+    for number in 1..=2 {
+        door(&mut world, "web", true, false);
+        world.spawned("web", number);
+        let actions = world.verdict("web", number, ProbeSlot::Readiness, true);
+        assert_eq!(said(&actions, Reason::Ready), ["web is ready"], "{actions:?}");
+        door(&mut world, "web", false, false);
+        world.sleep(Duration::from_secs(20));
+        world.gone("web", number, Exit::code(0));
+    }
+}
+
+#[test]
 fn one_that_ran_to_its_end_for_who_needs_just_that_has_done_so_until_it_is_called() {
     let mut world = World::new();
     try_well(&mut world, lazy("setup"));
