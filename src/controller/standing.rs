@@ -117,13 +117,26 @@ impl Controller {
     }
 }
 
-/// It runs on demand, was called, and is not ready yet; that it sleeps was no loss, and this is none.
+/// It runs on demand, was called, and is not ready yet, or it is about to sleep; that it sleeps is no loss, and this is
+/// none.
 fn wakes(service: &Service) -> bool {
     let on_its_way = |life: &Life| match life {
         Life::Idle | Life::Preparing(_) | Life::Starting(_) => true,
         Life::Running(running) => !running.was_ready && running.checks.failing.is_none(),
-        // Of the sleep that is over.
-        Life::Stopping(stopping) => stopping.cause == Cause::Unwanted,
+        // Of the sleep that is over, or about to begin: it leaves by itself, and nobody is there. (Nothing else of it runs:
+        // who is told to be connected still was so to this one, and has gone before it.)
+        Life::Stopping(stopping) => match (&stopping.cause, stopping.exit) {
+            (Cause::Unwanted, _) => true,
+            (Cause::Ended, Some(exit)) => {
+                let well = service.rules().is_some_and(|spec| End::Status(exit.status()).is_success(&spec.restart));
+                well && stopping.was_ready && !exit.left_callers && !service.call.demand.waiting
+            }
+            (Cause::Ended, None)
+            | (
+                Cause::Told | Cause::Replaced | Cause::CheckFailed(_) | Cause::Mismatched(_) | Cause::DependencyLost(_),
+                _,
+            ) => false,
+        },
         Life::BackOff(_) | Life::Finished(_) => false,
     };
     let wanted = service.instances.iter().take(service.desired() as usize);

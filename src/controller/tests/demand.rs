@@ -740,6 +740,33 @@ fn one_that_left_by_itself_is_woken_by_who_needs_it_and_not_again_and_again() {
 }
 
 #[test]
+fn that_it_leaves_by_itself_is_no_loss_to_who_depends_on_it() {
+    for on_loss in [OnLoss::Restart, OnLoss::Stop] {
+        let mut world = World::new();
+        try_well(&mut world, lazy("db"));
+        let mut app = spec("app");
+        app.depends_on = vec![Dependency { on_loss, ..needs("db") }];
+        world.declare(app);
+        world.spawned("db", 1);
+        world.spawned("app", 1);
+        world.sleep(Duration::from_secs(20));
+        // It was called, and that it is no more is told a moment behind.
+        door(&mut world, "db", false, true);
+        let mut actions = world.tell(Input::Exited { life: life("db", 1), exit: Exit::code(0) });
+        let child = Leftover { pid: 7, command: "sh".into(), held: None };
+        actions.extend(world.tell(Input::Surveyed { life: life("db", 1), left: vec![child] }));
+        actions.extend(world.tell(Input::Surveyed { life: life("db", 1), left: Vec::new() }));
+        assert!(!signals(&actions, "app", 15), "{on_loss:?}: {actions:?}");
+        assert_eq!((world.status("app").0, world.status("db").0), (Status::Running, Status::Waiting), "{on_loss:?}");
+        // That it crashes is one.
+        door(&mut world, "db", true, false);
+        world.spawned("db", 2);
+        door(&mut world, "db", false, false);
+        assert!(signals(&world.tell(Input::Exited { life: life("db", 2), exit: Exit::code(1) }), "app", 15));
+    }
+}
+
+#[test]
 fn one_that_left_by_itself_has_nothing_to_recover_from() {
     let mut web = lazy("web");
     web.readiness = Readiness::Probe(tcp(80));
