@@ -144,9 +144,10 @@ impl Service {
         self.waits_for_demand() && self.call.listens && self.shut().is_none()
     }
 
-    /// Whether plugd can listen for it is found out in this moment.
+    /// Whether plugd can listen for it is found out in this moment. (Where the version before the edit that says so runs
+    /// on, that one may have the port.)
     pub fn awaits_door(&self) -> bool {
-        self.may_be_called() && !self.call.listens && self.shut().is_none()
+        self.may_be_called() && self.kept.is_none() && !self.call.listens && self.shut().is_none()
     }
 
     /// It sleeps, and whoever calls it will most likely be answered.

@@ -137,7 +137,9 @@ fn wakes(service: &Service) -> bool {
                 _,
             ) => false,
         },
-        Life::BackOff(_) | Life::Finished(_) => false,
+        // It has left before.
+        Life::Finished(_) => life.is_completed(),
+        Life::BackOff(_) => false,
     };
     let wanted = service.instances.iter().take(service.desired() as usize);
     let is_open = matches!(service.gate_of_next(), Gate::Open | Gate::Waiting(_));

@@ -767,6 +767,30 @@ fn that_it_leaves_by_itself_is_no_loss_to_who_depends_on_it() {
 }
 
 #[test]
+fn the_last_of_several_that_leave_is_no_loss_either() {
+    let mut world = World::new();
+    let mut db = lazy("db");
+    db.replicas = 2;
+    try_well(&mut world, db);
+    let mut app = spec("app");
+    app.depends_on = vec![Dependency { on_loss: OnLoss::Stop, ..needs("db") }];
+    world.declare(app);
+    for index in 0..2 {
+        let instance = Instance { service: name("db"), index };
+        world.tell(Input::Spawned { life: LifeId { instance, life: 1 }, pid: 200 + index as i32, start_time: 7 });
+    }
+    world.spawned("app", 1);
+    world.sleep(Duration::from_secs(20));
+    for index in 0..2 {
+        let life = LifeId { instance: Instance { service: name("db"), index }, life: 1 };
+        let mut actions = world.tell(Input::Exited { life: life.clone(), exit: Exit::code(0) });
+        actions.extend(world.tell(Input::Surveyed { life, left: Vec::new() }));
+        assert!(!signals(&actions, "app", 15), "{index}: {actions:?}");
+    }
+    assert_eq!((world.status("app").0, world.status("db").0), (Status::Running, Status::Waiting));
+}
+
+#[test]
 fn one_that_left_by_itself_has_nothing_to_recover_from() {
     let mut web = lazy("web");
     web.readiness = Readiness::Probe(tcp(80));
